@@ -1,0 +1,90 @@
+//! Where regions live and which registry knows them.
+
+use std::path::{Path, PathBuf};
+
+/// A shared-memory directory and the sockets where its registry may listen.
+///
+/// Processes meet if their domains name the same directory. The default, [`Domain::from_env`], suits all programs but
+/// tests and tools that look at several machines' worth of topics at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    shm_dir: PathBuf,
+    sockets: Vec<PathBuf>,
+    any_file_system: bool,
+}
+
+/// Socket of the system's registry.
+const SYSTEM_SOCKET: &str = "/run/conduit/registry.sock";
+
+impl Domain {
+    /// The domain the environment names.
+    ///
+    /// The directory is `$CONDUIT_SHM_DIR`, else `/dev/shm`. The registry is looked for at `$CONDUIT_SOCKET` alone if it
+    /// is set; else root looks at `/run/conduit/registry.sock`, other users at
+    /// `$XDG_RUNTIME_DIR/conduit/registry.sock` first. `CONDUIT_ANY_FILE_SYSTEM=1` is
+    /// [`allow_any_file_system`](Self::allow_any_file_system).
+    pub fn from_env() -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let sockets = match variable("CONDUIT_SOCKET") {
+            Some(socket) => vec![socket.into()],
+            None => {
+                let of_user = variable("XDG_RUNTIME_DIR")
+                    .filter(|_| !nix::unistd::geteuid().is_root())
+                    .map(|directory| Path::new(&directory).join("conduit/registry.sock"));
+                of_user.into_iter().chain([SYSTEM_SOCKET.into()]).collect()
+            }
+        };
+        Self {
+            shm_dir: variable("CONDUIT_SHM_DIR").map_or_else(|| "/dev/shm".into(), PathBuf::from),
+            sockets,
+            any_file_system: variable("CONDUIT_ANY_FILE_SYSTEM").is_some_and(|value| value == "1"),
+        }
+    }
+
+    /// A domain in a directory of its own, with the registry sockets of the environment.
+    pub fn new(shm_dir: impl Into<PathBuf>) -> Self {
+        Self { shm_dir: shm_dir.into(), ..Self::from_env() }
+    }
+
+    /// Uses the registry at this socket only.
+    pub fn with_socket(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.sockets = vec![socket.into()];
+        self
+    }
+
+    /// Uses no registry.
+    pub fn without_registry(mut self) -> Self {
+        self.sockets.clear();
+        self
+    }
+
+    /// Accepts a directory that is no tmpfs.
+    ///
+    /// Creation still checks that locks outlive their descriptors there, which overlayfs for one does not provide; the
+    /// memory then is as fast as that file system's page cache.
+    pub fn allow_any_file_system(mut self) -> Self {
+        self.any_file_system = true;
+        self
+    }
+
+    /// The shared-memory directory.
+    pub fn shm_dir(&self) -> &Path {
+        &self.shm_dir
+    }
+
+    /// Where the registry may listen, in the order in which clients try.
+    pub fn sockets(&self) -> &[PathBuf] {
+        &self.sockets
+    }
+
+    /// Whether a directory that is no tmpfs is accepted.
+    pub fn any_file_system(&self) -> bool {
+        self.any_file_system
+    }
+}
+
+impl Default for Domain {
+    fn default() -> Self {
+        Self::from_env()
+    }
+}

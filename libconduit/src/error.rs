@@ -1,0 +1,373 @@
+//! What can go wrong, one enum per operation. Every message says what happened, to what, and what to do.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::shm::layout::{GeometryError, LayoutError};
+use crate::{TopicName, TopicNameError, TypeInfo};
+
+/// Who owns a region, as the region says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Process id in the owner's own pid namespace.
+    pub pid: Option<u32>,
+    /// Command name.
+    pub program: Option<String>,
+}
+
+impl Owner {
+    pub(crate) fn unknown() -> Self {
+        Self { pid: None, program: None }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pid, self.program.as_deref()) {
+            (Some(pid), Some(program)) if !program.is_empty() => write!(f, "pid {pid} ({program})"),
+            (Some(pid), _) => write!(f, "pid {pid}"),
+            (None, _) => f.write_str("another process"),
+        }
+    }
+}
+
+/// Why a topic or raw region could not be created.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The name is not valid.
+    #[error(transparent)]
+    Name(#[from] TopicNameError),
+    /// The slots asked for are not possible.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// A region of no bytes, or of more than a file can have.
+    #[error("a region can not have {size} bytes; use 1 to {}", i64::MAX)]
+    Size {
+        /// The size asked for in bytes.
+        size: u64,
+    },
+    /// The shared-memory directory is too full.
+    #[error("{} has no room: need {need} bytes, have {have}; remove regions nobody uses (`conduit list`) or enlarge it (mount -o remount,size=...)", path.display())]
+    NoSpace {
+        /// Bytes needed.
+        need: u64,
+        /// Bytes free.
+        have: u64,
+        /// The shared-memory directory.
+        path: PathBuf,
+    },
+    /// The memory limit of this process's cgroup leaves too little.
+    #[error(
+        "the memory limit of this process's cgroup leaves no room: need {need} bytes, have {have}; raise MemoryMax= or the container's limit"
+    )]
+    NoMemory {
+        /// Bytes needed.
+        need: u64,
+        /// Bytes left below the limit.
+        have: u64,
+    },
+    /// The shared-memory directory is not a tmpfs.
+    #[error("{} is not a tmpfs; set CONDUIT_SHM_DIR to a directory in one, or CONDUIT_ANY_FILE_SYSTEM=1 to use it all the same", path.display())]
+    NotShared {
+        /// The shared-memory directory.
+        path: PathBuf,
+    },
+    /// Locks of this file system do not outlive their descriptors (overlayfs).
+    #[error("the file system of {} drops locks when a descriptor is closed, so nobody could tell who is alive; use a tmpfs", path.display())]
+    LocksDoNotLast {
+        /// The shared-memory directory.
+        path: PathBuf,
+    },
+    /// The name has a living owner.
+    #[error("topic \"{topic}\" is already published by {owner}; stop that process or choose another name")]
+    AlreadyPublished {
+        /// The topic.
+        topic: TopicName,
+        /// Who publishes it.
+        owner: Owner,
+    },
+    /// The name is a raw region that its creator left on purpose.
+    #[error(
+        "region \"{topic}\" exists: the process that created it let it go and kept it; open it, or unlink it first"
+    )]
+    Kept {
+        /// The region.
+        topic: TopicName,
+    },
+    /// A file that Conduit did not make has the name.
+    #[error("{} is in the way of topic \"{topic}\" and was not made by Conduit; remove or rename it", path.display())]
+    Foreign {
+        /// The topic.
+        topic: TopicName,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The owner is dead, but this process may not remove what it left.
+    #[error(
+        "topic \"{topic}\" was left by a dead publisher of uid {uid} and this user may not remove it; start conduitd, or have that user or root run a publisher of the name"
+    )]
+    NotRemovable {
+        /// The topic.
+        topic: TopicName,
+        /// User id of the dead owner.
+        uid: u32,
+    },
+    /// Messages of the type do not fit the slots asked for.
+    #[error("messages of type {message} need {need} bytes, the slots hold {capacity}; ask for larger slots")]
+    SlotTooSmall {
+        /// The type of the messages.
+        message: TypeInfo,
+        /// Size of one message in bytes.
+        need: u64,
+        /// What a slot holds in bytes.
+        capacity: u64,
+    },
+    /// A system call failed.
+    #[error("can not {doing} {}: {source}{}", path.display(), hint(source))]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl CreateError {
+    pub(crate) fn io(doing: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, path, source }
+    }
+
+    pub(crate) fn taken(topic: &TopicName, owner: Owner) -> Self {
+        Self::AlreadyPublished { topic: topic.clone(), owner }
+    }
+}
+
+/// Why a topic or raw region could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The name is not valid.
+    #[error(transparent)]
+    Name(#[from] TopicNameError),
+    /// Nobody publishes the topic.
+    #[error("topic \"{topic}\" does not exist in {}; start its publisher, or wait for it", path.display())]
+    NotFound {
+        /// The topic.
+        topic: TopicName,
+        /// The shared-memory directory.
+        path: PathBuf,
+    },
+    /// The file's permissions keep this user out.
+    #[error("no permission to read {}; have its publisher set a mode or group that includes this user", path.display())]
+    Permission {
+        /// The region's file.
+        path: PathBuf,
+    },
+    /// The file is not a topic this library can read.
+    #[error("can not open {} as a topic: {reason}", path.display())]
+    Layout {
+        /// The region's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: LayoutError,
+    },
+    /// The topic is a raw region, or the raw region is a topic, or the file is nothing of the kind.
+    #[error("{} is not {expected}", path.display())]
+    Kind {
+        /// The region's file.
+        path: PathBuf,
+        /// What was asked for.
+        expected: &'static str,
+    },
+    /// Publisher and subscriber disagree on the messages' type.
+    #[error("topic \"{topic}\" has messages of type {} ({} bytes, align {}), this subscriber expects {} ({} bytes, align {})",
+        found, found.size(), found.align(), expected, expected.size(), expected.align())]
+    TypeMismatch {
+        /// The topic.
+        topic: TopicName,
+        /// The publisher's type.
+        found: TypeInfo,
+        /// The subscriber's type.
+        expected: TypeInfo,
+    },
+    /// The publisher has died and left the region.
+    #[error("topic \"{topic}\" was left by a dead publisher; wait for it to come back")]
+    Orphaned {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// All subscriber records are taken by living processes.
+    #[error("topic \"{topic}\" has no room for another subscriber: {limit} are attached")]
+    TooManySubscribers {
+        /// The topic.
+        topic: TopicName,
+        /// How many there can be.
+        limit: usize,
+    },
+    /// A system call failed.
+    #[error("can not {doing} {}: {source}{}", path.display(), hint(source))]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(doing: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+/// Why no slot could be had to write into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoanError {
+    /// Subscribers hold a sample in every slot.
+    #[error("all {slots} slots are held by subscribers; publish again later, or create the topic with more slots")]
+    AllSlotsHeld {
+        /// Number of slots.
+        slots: u32,
+    },
+    /// The message does not fit a slot.
+    #[error("a message of {len} bytes does not fit a slot, which holds {capacity}; create the topic with larger slots")]
+    MessageTooLarge {
+        /// Length of the message in bytes.
+        len: usize,
+        /// What a slot holds in bytes.
+        capacity: usize,
+    },
+    /// This process was forked from the publisher's.
+    #[error("the publisher belongs to the process this one was forked from; create one here")]
+    Forked,
+}
+
+/// Why a message was not sent: the same reasons as for a loan.
+pub type SendError = LoanError;
+
+/// How a publisher ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It closed the topic.
+    Closed,
+    /// It died.
+    Died,
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed the topic",
+            Self::Died => "died",
+        })
+    }
+}
+
+/// Why no message was received.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// Every message that is left has been received and there will be no more.
+    #[error("the publisher of topic \"{topic}\" {how}; open the topic again when it is back")]
+    PublisherGone {
+        /// The topic.
+        topic: TopicName,
+        /// Whether it closed the topic or died.
+        how: Gone,
+    },
+    /// No message came in time.
+    #[error("no message on topic \"{topic}\" within {timeout:?}")]
+    TimedOut {
+        /// The topic.
+        topic: TopicName,
+        /// How long the call waited.
+        timeout: Duration,
+    },
+    /// The message's bytes are no value of the type (a `bool` of 2, say). It counts as received.
+    #[error("message {sequence} on topic \"{topic}\" is not a valid {expected}")]
+    Invalid {
+        /// The topic.
+        topic: TopicName,
+        /// The message's sequence number.
+        sequence: u64,
+        /// The type that was expected.
+        expected: TypeInfo,
+    },
+    /// This process was forked from the subscriber's.
+    #[error("the subscriber belongs to the process this one was forked from; open one here")]
+    Forked,
+}
+
+/// Why a raw region's name could not be removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnlinkError {
+    /// The name is not valid.
+    #[error(transparent)]
+    Name(#[from] TopicNameError),
+    /// There is no such region.
+    #[error("region \"{topic}\" does not exist in {}", path.display())]
+    NotFound {
+        /// The region.
+        topic: TopicName,
+        /// The shared-memory directory.
+        path: PathBuf,
+    },
+    /// A topic that is being published is not removed.
+    #[error("\"{topic}\" is a topic published by {owner}; stop that process and it goes away")]
+    Live {
+        /// The topic.
+        topic: TopicName,
+        /// Who publishes it.
+        owner: Owner,
+    },
+    /// The file is no region.
+    #[error("{} was not made by Conduit; remove it by hand if nobody needs it", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A system call failed.
+    #[error("can not remove {}: {source}{}", path.display(), hint(source))]
+    Io {
+        /// The region's file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Why a wait for a region failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The name is not valid.
+    #[error(transparent)]
+    Name(#[from] TopicNameError),
+    /// The shared-memory directory could not be watched.
+    #[error("can not watch {}: {source}", path.display())]
+    Io {
+        /// The shared-memory directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// What a user can do about the commonest failures.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; this user needs permission there",
+        io::ErrorKind::NotFound => "; the directory must exist, and /proc be mounted",
+        _ if error.raw_os_error() == Some(nix::libc::EMFILE) => "; raise the limit of open files (ulimit -n)",
+        _ => "",
+    }
+}

@@ -1,0 +1,281 @@
+//! Looking at a region from outside, without mapping it: what the daemon and the `conduit` command see.
+//!
+//! Nothing here trusts the region. It is read with `pread`, so a file that is truncated meanwhile gives an error, never
+//! a signal.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
+use nix::sys::uio::pread;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use crate::error::{OpenError, Owner};
+use crate::protocol::{Process, State, Subscriber, Topic};
+use crate::shm::atomics::Native;
+use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
+use crate::shm::file::{Mark, owner_of, read_control, read_mark, reopen};
+use crate::shm::layout::{
+    CLOSED, CONSUMERS_AT, CONTROL_BYTES, Consumers, ControlSnapshot, Layout, LayoutError, ORPHANED, SlotSnapshot,
+    program_name,
+};
+use crate::shm::lock::{LockByte, OWNER};
+use crate::shm::map::Mapping;
+use crate::shm::{futex, process};
+use crate::topic::TopicName;
+
+/// A region, open for looking.
+#[derive(Debug)]
+pub struct Region {
+    topic: TopicName,
+    path: PathBuf,
+    file: OwnedFd,
+    id: FileId,
+    uid: u32,
+    mark: Mark,
+    layout: Option<Layout>,
+}
+
+/// What a topic's region says of itself at one moment.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// Whether the publisher closed it.
+    pub closed: bool,
+    /// Whether a reaper marked it.
+    pub orphaned: bool,
+    /// Messages published.
+    pub published: u64,
+    /// When the last message was published: CLOCK_MONOTONIC in nanoseconds.
+    pub last_stamp_ns: Option<u64>,
+    /// Living subscribers, each with the number of its record.
+    pub subscribers: Vec<(usize, Subscriber)>,
+}
+
+impl Region {
+    /// Opens the region of a topic for looking. Fails for files that Conduit did not make.
+    pub fn open(directory: &ShmDir, topic: &TopicName) -> Result<Self, OpenError> {
+        let path = directory.path_of(topic);
+        let file = match directory.open_file(&topic.file_name(), OFlag::O_RDONLY) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => {
+                return Err(OpenError::NotFound { topic: topic.clone(), path: directory.path().into() });
+            }
+            Err(Errno::EACCES | Errno::EPERM) => return Err(OpenError::Permission { path }),
+            Err(Errno::ELOOP | Errno::ENXIO | Errno::EXDEV) => {
+                return Err(OpenError::Kind { path, expected: "a region" });
+            }
+            Err(errno) => return Err(OpenError::io("open", path)(errno.into())),
+        };
+        let stat = match fstat(&file) {
+            Ok(stat) => stat,
+            Err(errno) => return Err(OpenError::io("examine", path)(errno.into())),
+        };
+        if !is_regular(&stat) {
+            return Err(OpenError::Kind { path, expected: "a region" });
+        }
+        let layout = match read_mark(&file) {
+            None => return Err(OpenError::Kind { path, expected: "a region that Conduit made" }),
+            Some(Mark::Topic) => match Layout::check(&read_control(&file), stat.st_size.max(0) as u64) {
+                Ok(layout) => Some(layout),
+                Err(reason) => return Err(OpenError::Layout { path, reason }),
+            },
+            Some(_) => None,
+        };
+        let mark = read_mark(&file).unwrap_or(Mark::Topic);
+        Ok(Self { topic: topic.clone(), path, id: FileId::of(&stat), uid: stat.st_uid, file, mark, layout })
+    }
+
+    /// The topic or raw region.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// The file, whatever its name.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// User id of the file's owner.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Whether it is a raw region.
+    pub fn is_raw(&self) -> bool {
+        self.layout.is_none()
+    }
+
+    /// Whether it is a raw region that its creator let go cleanly.
+    pub fn is_kept(&self) -> bool {
+        self.mark == Mark::Kept || (self.is_raw() && read_mark(&self.file) == Some(Mark::Kept))
+    }
+
+    /// Whether the file still has a name, anywhere.
+    pub fn is_linked(&self) -> bool {
+        fstat(&self.file).is_ok_and(|stat| stat.st_nlink > 0)
+    }
+
+    /// Whether somebody holds the owner lock for writing: the owner, or a taker at work.
+    pub fn owner_lives(&self) -> io::Result<bool> {
+        OWNER.is_write_locked(&self.file)
+    }
+
+    /// Whom the region names as its owner. A claim; the registry may know better.
+    pub fn claimed_owner(&self) -> Owner {
+        match &self.layout {
+            Some(layout) => Owner { pid: Some(layout.pid), program: Some(program_name(&layout.program)) },
+            None => owner_of(&self.file, &self.mark),
+        }
+    }
+
+    /// The counters of a topic; `None` for a raw region or if the file was cut short.
+    pub fn counters(&self) -> Option<Counters> {
+        let layout = self.layout.as_ref()?;
+        let control = read_control(&self.file);
+        let control = ControlSnapshot::read_from_bytes(&control).ok()?;
+        let head = control.producer.head;
+        let subscribers = control.records.iter().enumerate().filter(|(index, record)| {
+            record.pid != 0 && LockByte::record(*index).is_write_locked(&self.file).unwrap_or(false)
+        });
+        let subscribers = subscribers.map(|(index, record)| {
+            let subscriber = Subscriber {
+                pid: record.pid,
+                uid: record.uid,
+                program: program_name(&record.program),
+                received: record.received,
+                lost: record.lost,
+                held: record.held,
+                lag: head.saturating_sub(record.cursor),
+                asleep: control.consumers.waiting & (1 << index) != 0,
+            };
+            (index, subscriber)
+        });
+        Some(Counters {
+            closed: control.consumers.wake & CLOSED != 0,
+            orphaned: control.consumers.wake & ORPHANED != 0,
+            published: control.producer.published,
+            last_stamp_ns: head.checked_sub(1).and_then(|last| self.stamp_of(layout, last)),
+            subscribers: subscribers.collect(),
+        })
+    }
+
+    fn stamp_of(&self, layout: &Layout, position: u64) -> Option<u64> {
+        let mut slot = SlotSnapshot::new_zeroed();
+        let at = layout.geometry.slot_at(position) as i64;
+        let len = pread(&self.file, slot.as_mut_bytes(), at).ok()?;
+        (len == size_of::<SlotSnapshot>() && slot.stamp_ns != 0).then_some(slot.stamp_ns)
+    }
+
+    /// Everything about the region, with the owner as it claims to be.
+    pub fn describe(&self) -> Topic {
+        let counters = self.counters();
+        let state = if self.is_kept() {
+            State::Kept
+        } else if counters.as_ref().is_some_and(|counters| counters.closed) {
+            State::Closed
+        } else if self.owner_lives().unwrap_or(true) && !counters.as_ref().is_some_and(|counters| counters.orphaned) {
+            State::Live
+        } else {
+            State::Orphaned
+        };
+        let owner = self.claimed_owner();
+        let publisher = owner.pid.map(|pid| Process {
+            pid,
+            uid: self.layout.map_or(self.uid, |layout| layout.uid),
+            program: owner.program.unwrap_or_default(),
+        });
+        let size_bytes = fstat(&self.file).map_or(0, |stat| stat.st_size.max(0) as u64);
+        let published = counters.as_ref().map(|counters| counters.published);
+        Topic {
+            name: self.topic.to_string(),
+            state,
+            raw: self.is_raw(),
+            path: self.path.display().to_string(),
+            size_bytes,
+            slots: self.layout.map(|layout| layout.geometry.slots()),
+            slot_bytes: self.layout.map(|layout| layout.geometry.slot_bytes()),
+            message_type: self.layout.map(|layout| layout.message.to_string()),
+            publisher,
+            published,
+            subscribers: counters
+                .map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Takes the owner lock as a reaper, on a description of its own; `None` if the owner or another reaper has it.
+    pub fn try_reap_lock(&self, lock: ReapLock) -> io::Result<Option<ReapGuard>> {
+        let access = if lock == ReapLock::Write { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+        let locked = reopen(&self.file, access)?;
+        Ok(try_reap_lock(&locked, lock)?.then_some(ReapGuard { _locked: locked }))
+    }
+
+    /// Tells everybody who sleeps on a topic that its publisher died.
+    ///
+    /// Where this user may not write the region the sleepers are only woken; they see for themselves.
+    pub fn mark_orphaned(&self) -> io::Result<()> {
+        if self.is_raw() {
+            return Ok(());
+        }
+        let page = NonZeroUsize::new(CONTROL_BYTES).expect("it is not zero");
+        match reopen(&self.file, OFlag::O_RDWR) {
+            Ok(file) => {
+                let mapping = Mapping::new(&file, page, true)?;
+                let consumers = mapping.shared::<Consumers<Native>>(CONSUMERS_AT);
+                futex::set_bits_and_wake_all(&consumers.wake, ORPHANED as u16)?;
+            }
+            Err(_) => {
+                let mapping = Mapping::new(&self.file, page, false)?;
+                futex::wake_all(&mapping.shared::<Consumers<Native>>(CONSUMERS_AT).wake);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the header is still the one that was read on opening.
+    pub fn is_intact(&self) -> Result<(), LayoutError> {
+        let Some(_) = self.layout else { return Ok(()) };
+        let size = fstat(&self.file).map_or(0, |stat| stat.st_size.max(0) as u64);
+        Layout::check(&read_control(&self.file), size).map(drop)
+    }
+}
+
+impl AsFd for Region {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The owner lock in the hands of a reaper.
+#[derive(Debug)]
+pub struct ReapGuard {
+    _locked: OwnedFd,
+}
+
+/// How long ago something was stamped, in nanoseconds.
+pub fn age_ns(stamp_ns: u64) -> u64 {
+    process::now_ns().saturating_sub(stamp_ns)
+}
+
+/// All regions of a directory, sorted by name; what cannot be opened comes with the reason.
+pub fn list(directory: &ShmDir) -> io::Result<Vec<Result<Topic, OpenError>>> {
+    let mut topics: Vec<_> = directory
+        .entries()?
+        .into_iter()
+        .filter_map(|entry| match entry {
+            crate::shm::dir::Entry::Region(topic) => Some(topic),
+            _ => None,
+        })
+        .collect();
+    topics.sort();
+    let look = |topic: &TopicName| match Region::open(directory, topic) {
+        // Gone since the directory was read.
+        Err(OpenError::NotFound { .. }) => None,
+        other => Some(other.map(|region| region.describe())),
+    };
+    Ok(topics.iter().filter_map(look).collect())
+}

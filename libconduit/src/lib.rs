@@ -1,0 +1,64 @@
+//! Zero-copy publish/subscribe between the processes of one Linux machine.
+//!
+//! A [`Publisher`] creates the region `/dev/shm/conduit_<topic>`; every [`Subscriber`] maps the same memory. A message
+//! is written once, in place, and read where it lies. Nobody waits for anybody: a publisher never blocks, a slow
+//! subscriber learns exactly how many messages it missed, and a sample that is held is never overwritten.
+//!
+//! ```
+//! # let directory = tempfile::tempdir_in("/dev/shm")?;
+//! # let domain = conduit::Domain::new(directory.path()).without_registry();
+//! use conduit::{Message, Publisher, Subscriber, zerocopy};
+//!
+//! #[derive(Message, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
+//! #[message(name = "robot/Imu")]
+//! #[repr(C)]
+//! struct Imu {
+//!     gyro: [f64; 3],
+//!     acceleration: [f64; 3],
+//! }
+//!
+//! # /*
+//! let mut publisher = Publisher::<Imu>::create("imu")?;
+//! let mut subscriber = Subscriber::<Imu>::open("imu")?;
+//! # */
+//! # let mut publisher = Publisher::<Imu>::builder().domain(&domain).create("imu")?;
+//! # let mut subscriber = Subscriber::<Imu>::builder().domain(&domain).open("imu")?;
+//! publisher.send(&Imu { gyro: [0.0; 3], acceleration: [0.0, 0.0, 9.81] })?;
+//! let sample = subscriber.recv()?;
+//! assert_eq!(sample.acceleration[2], 9.81);
+//! assert_eq!(sample.lost(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`ShmRegion`] is the raw form: named memory without a header. The daemon `conduitd` is optional. With it, the
+//! regions of dead processes disappear within milliseconds; without it, the library itself notices within a second.
+//!
+//! Every region lives in a [`Domain`]: a shared-memory directory and the socket of its registry, taken from
+//! `CONDUIT_SHM_DIR` and `CONDUIT_SOCKET` unless a builder says otherwise.
+
+mod domain;
+mod error;
+pub mod inspect;
+mod message;
+pub mod protocol;
+mod publisher;
+pub mod registry;
+mod ring;
+pub mod shm;
+mod subscriber;
+mod topic;
+
+pub use conduit_derive::Message;
+pub use domain::Domain;
+pub use error::{CreateError, Gone, LoanError, OpenError, Owner, RecvError, SendError, UnlinkError, WaitError};
+pub use message::{Kind, Message, TypeInfo};
+pub use publisher::{Loan, Publisher, PublisherBuilder};
+pub use ring::reader::Start;
+pub use shm::layout::{GeometryError, LayoutError};
+pub use shm::region::{RegionBuilder, ShmRegion};
+pub use subscriber::{Sample, Subscriber, SubscriberBuilder};
+pub use topic::{TopicName, TopicNameError};
+pub use zerocopy;
+
+// Lets the derive macro, which writes `::conduit`, be used inside this crate and its tests.
+extern crate self as conduit;

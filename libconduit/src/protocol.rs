@@ -1,0 +1,453 @@
+//! What is said on the registry's socket: [Varlink](https://varlink.org), interface `io.conduit.Registry`.
+//!
+//! Every message is a JSON object followed by NUL. The connection is the lease: what a client registers or attaches is
+//! its own until the connection ends. All methods but `Watch` answer once; none depends on what was called before, so
+//! a client may repeat any of them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Name of the interface.
+pub const INTERFACE: &str = "io.conduit.Registry";
+
+/// The interface in Varlink's own language, as `org.varlink.service.GetInterfaceDescription` gives it.
+pub const DESCRIPTION: &str = include_str!("io.conduit.Registry.varlink");
+
+/// What ends a message.
+pub const END: u8 = 0;
+
+/// A method call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Call {
+    /// Interface and method, separated by a dot.
+    pub method: String,
+    /// The method's parameters, an object.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub parameters: serde_json::Value,
+    /// The client wants no reply.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oneway: bool,
+    /// The client accepts many replies.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+/// A reply to a call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// The reply's parameters, or the error's.
+    #[serde(default)]
+    pub parameters: serde_json::Value,
+    /// More replies to the same call follow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
+    /// Qualified name of the error, if the call failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Parameters of `Register`: this process is about to give the file its name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// The topic or raw region.
+    pub topic: String,
+    /// Device number of the file.
+    pub dev: u64,
+    /// Inode number of the file.
+    pub inode: u64,
+}
+
+/// Parameters of `Attach`: this process subscribes to a topic.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// The topic.
+    pub topic: String,
+    /// Device number of the region's file.
+    pub dev: u64,
+    /// Inode number of the region's file.
+    pub inode: u64,
+    /// The subscriber's record in the region; none if it may only read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<u32>,
+}
+
+/// Parameters of `Release`: what this connection registered or attached ends cleanly.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {}
+
+/// Parameters of `Describe` and `Reap`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicParameter {
+    /// The topic or raw region.
+    pub topic: String,
+}
+
+/// Reply of `List`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TopicList {
+    /// All regions, sorted by name.
+    pub topics: Vec<Topic>,
+}
+
+/// Reply of `Describe`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TopicReply {
+    /// The region.
+    pub topic: Topic,
+}
+
+/// Reply of `Reap`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reaped {
+    /// Whether the region was an orphan and its removal has been started.
+    pub reaped: bool,
+}
+
+/// One of the replies of `Watch`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventReply {
+    /// What happened.
+    pub event: Event,
+}
+
+/// Whether somebody stands behind a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its owner lives.
+    Live,
+    /// Its publisher has closed it.
+    Closed,
+    /// Its owner is dead.
+    Orphaned,
+    /// A raw region whose creator let it go: it stays.
+    Kept,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Live => "live",
+            Self::Closed => "closed",
+            Self::Orphaned => "orphaned",
+            Self::Kept => "kept",
+        })
+    }
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id: as the daemon sees it for clients of the registry, else as the process itself said.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Command name.
+    pub program: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.program, self.pid)
+    }
+}
+
+/// One subscriber of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscriber {
+    /// Process id.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Command name.
+    pub program: String,
+    /// Messages received.
+    pub received: u64,
+    /// Messages missed.
+    pub lost: u64,
+    /// Samples held now.
+    pub held: u32,
+    /// Positions between the publisher's and this subscriber's.
+    pub lag: u64,
+    /// Whether it sleeps until the next message.
+    pub asleep: bool,
+}
+
+/// A region, as the registry and the region itself know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Name of the topic or raw region.
+    pub name: String,
+    /// Whether somebody stands behind it.
+    pub state: State,
+    /// Whether it is a raw region, which has no slots, no type and no subscribers.
+    pub raw: bool,
+    /// Where its file is.
+    pub path: String,
+    /// Size of its file in bytes.
+    pub size_bytes: u64,
+    /// Number of slots.
+    pub slots: Option<u32>,
+    /// Size of a slot in bytes, 64 of which are its header.
+    pub slot_bytes: Option<u64>,
+    /// Name of the messages' type, in brackets for a slice.
+    #[serde(rename = "type")]
+    pub message_type: Option<String>,
+    /// Its owner, if known.
+    pub publisher: Option<Process>,
+    /// Messages published.
+    pub published: Option<u64>,
+    /// Its subscribers.
+    pub subscribers: Vec<Subscriber>,
+}
+
+/// What kind of event it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// The topic was there when the watch began.
+    Present,
+    /// A region appeared under the name.
+    Published,
+    /// The publisher closed the topic, or a raw region's name was removed.
+    Closed,
+    /// A raw region's creator let it go; it stays.
+    Kept,
+    /// The owner died; its region is gone.
+    Died,
+    /// Somebody removed the name of a living region.
+    Unlinked,
+    /// A process subscribed.
+    Subscribed,
+    /// A subscriber ended cleanly.
+    Unsubscribed,
+    /// A subscriber died.
+    SubscriberDied,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Present => "present",
+            Self::Published => "published",
+            Self::Closed => "closed",
+            Self::Kept => "kept",
+            Self::Died => "died",
+            Self::Unlinked => "unlinked",
+            Self::Subscribed => "subscribed",
+            Self::Unsubscribed => "unsubscribed",
+            Self::SubscriberDied => "subscriber_died",
+        })
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// What.
+    pub kind: EventKind,
+    /// To which topic or raw region.
+    pub topic: String,
+    /// When: milliseconds since the epoch.
+    pub time_ms: u64,
+    /// By which process, if known: the owner's, or the subscriber's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// How the process died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub death: Option<Death>,
+}
+
+/// A death certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// The code it exited with, where the kernel tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that killed it, where the kernel tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Whether it left a core dump, where the kernel tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_dumped: Option<bool>,
+    /// Sequence number of the last message, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sequence: Option<u64>,
+    /// How old the last message was, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_message_age_ns: Option<u64>,
+    /// Who was subscribed.
+    #[serde(default)]
+    pub subscribers: Vec<Subscriber>,
+}
+
+/// Errors of the interface: their parameters are the fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "error", content = "parameters")]
+pub enum RegistryError {
+    /// The name is no topic name.
+    #[serde(rename = "io.conduit.Registry.InvalidTopic")]
+    #[error("{reason}")]
+    InvalidTopic {
+        /// The name.
+        topic: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such region.
+    #[serde(rename = "io.conduit.Registry.TopicNotFound")]
+    #[error("there is no topic \"{topic}\"")]
+    TopicNotFound {
+        /// The topic.
+        topic: String,
+    },
+    /// Another process has registered this very file.
+    #[serde(rename = "io.conduit.Registry.AlreadyRegistered")]
+    #[error("topic \"{topic}\" is registered by pid {pid} ({program})")]
+    AlreadyRegistered {
+        /// The topic.
+        topic: String,
+        /// The registrant.
+        pid: u32,
+        /// Its command name.
+        program: String,
+    },
+    /// The connection holds a lease already.
+    #[serde(rename = "io.conduit.Registry.LeaseInUse")]
+    #[error("this connection holds the lease of topic \"{topic}\"; open another one")]
+    LeaseInUse {
+        /// The topic it holds.
+        topic: String,
+    },
+    /// The peer has too much of something.
+    #[serde(rename = "io.conduit.Registry.LimitExceeded")]
+    #[error("too many {what}: the limit is {limit}")]
+    LimitExceeded {
+        /// Of what.
+        what: String,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// No interface of that name.
+    #[serde(rename = "org.varlink.service.InterfaceNotFound")]
+    #[error("there is no interface {interface}")]
+    InterfaceNotFound {
+        /// The interface asked for.
+        interface: String,
+    },
+    /// No method of that name.
+    #[serde(rename = "org.varlink.service.MethodNotFound")]
+    #[error("there is no method {method}")]
+    MethodNotFound {
+        /// The method asked for.
+        method: String,
+    },
+    /// A parameter is missing, unknown or of the wrong type.
+    #[serde(rename = "org.varlink.service.InvalidParameter")]
+    #[error("bad parameter: {parameter}")]
+    InvalidParameter {
+        /// Which, and what is wrong with it.
+        parameter: String,
+    },
+    /// The method gives many replies and the call did not ask for more than one.
+    #[serde(rename = "org.varlink.service.ExpectedMore")]
+    #[error("this method needs a call with `more`")]
+    ExpectedMore {},
+}
+
+impl Reply {
+    /// A reply that is the last to its call.
+    pub fn last(parameters: &impl Serialize) -> Self {
+        Self::with(parameters, false)
+    }
+
+    /// A reply after which more will come.
+    pub fn continued(parameters: &impl Serialize) -> Self {
+        Self::with(parameters, true)
+    }
+
+    fn with(parameters: &impl Serialize, continues: bool) -> Self {
+        // Only maps with keys that are no strings fail to serialise, and there are none here.
+        let parameters = serde_json::to_value(parameters).unwrap_or_default();
+        Self { parameters, continues, error: None }
+    }
+
+    /// Splits a reply into its parameters or its error.
+    pub fn into_result(self) -> Result<serde_json::Value, ErrorReply> {
+        match self.error {
+            None => Ok(self.parameters),
+            Some(name) => Err(ErrorReply { name, parameters: self.parameters }),
+        }
+    }
+}
+
+impl From<RegistryError> for Reply {
+    fn from(error: RegistryError) -> Self {
+        let value = serde_json::to_value(&error).unwrap_or_default();
+        let name = value.get("error").and_then(|name| name.as_str()).map(str::to_owned);
+        Self { parameters: value.get("parameters").cloned().unwrap_or_default(), continues: false, error: name }
+    }
+}
+
+/// An error as it came over the socket: known or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorReply {
+    /// Qualified name of the error.
+    pub name: String,
+    /// Its parameters.
+    pub parameters: serde_json::Value,
+}
+
+impl ErrorReply {
+    /// The error as one of this interface's.
+    pub fn known(&self) -> Option<RegistryError> {
+        let value = serde_json::json!({ "error": self.name, "parameters": self.parameters });
+        serde_json::from_value(value).ok()
+    }
+}
+
+impl fmt::Display for ErrorReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.known() {
+            Some(error) => error.fmt(f),
+            None => write!(f, "{} {}", self.name, self.parameters),
+        }
+    }
+}
+
+/// A message with its end, ready to send.
+pub fn encode(message: &impl Serialize) -> Vec<u8> {
+    // As for `Reply::with`.
+    let mut bytes = serde_json::to_vec(message).unwrap_or_default();
+    bytes.push(END);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_cross_the_socket_with_their_fields() {
+        let error = RegistryError::AlreadyRegistered { topic: "imu".into(), pid: 7, program: "x".into() };
+        let reply: Reply = serde_json::from_slice(&serde_json::to_vec(&Reply::from(error.clone())).unwrap()).unwrap();
+        assert_eq!(reply.error.as_deref(), Some("io.conduit.Registry.AlreadyRegistered"));
+        assert_eq!(reply.parameters["pid"], 7);
+        assert_eq!(reply.into_result().unwrap_err().known(), Some(error));
+    }
+
+    #[test]
+    fn the_description_names_every_method_and_error() {
+        for method in ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch"] {
+            assert!(DESCRIPTION.contains(&format!("method {method}(")), "{method}");
+        }
+        for error in ["InvalidTopic", "TopicNotFound", "AlreadyRegistered", "LeaseInUse", "LimitExceeded"] {
+            assert!(DESCRIPTION.contains(&format!("error {error} (")), "{error}");
+        }
+    }
+}

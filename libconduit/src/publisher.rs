@@ -1,0 +1,377 @@
+//! The publishing side, typed.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use crate::error::{CreateError, LoanError, SendError};
+use crate::inspect;
+use crate::message::{Kind, Message};
+use crate::registry::{Client, Lease};
+use crate::ring::Memory;
+use crate::ring::slot::{ClaimError, Claimed, MappedRing};
+use crate::ring::writer::Writer;
+use crate::shm::dir::{FileId, ShmDir};
+use crate::shm::file::{FileSpec, Mark, NewFile, PATIENCE, tidy};
+use crate::shm::layout::{
+    DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Geometry, GeometryError, Layout, SLOT_ALIGN, SLOT_HEADER_BYTES,
+};
+use crate::shm::process::{now_ns, own_name};
+use crate::{Domain, TopicName, TopicNameError};
+
+/// The one process that writes a topic.
+///
+/// Publishing never blocks, never allocates, and makes no system call unless a subscriber sleeps. When it is dropped the
+/// topic is closed, sleeping subscribers wake with [`RecvError::PublisherGone`](crate::RecvError::PublisherGone), and the
+/// region's name is removed; what subscribers hold stays valid.
+///
+/// ```
+/// # let directory = tempfile::tempdir_in("/dev/shm")?;
+/// # let domain = conduit::Domain::new(directory.path()).without_registry();
+/// use conduit::Publisher;
+///
+/// let mut publisher = Publisher::<[u8]>::builder().slots(8).capacity(1 << 20)
+///     # .domain(&domain)
+///     .create("camera/front")?;
+/// publisher.send(b"small, copied into its slot")?;
+/// let mut frame = publisher.loan_slice(640 * 480)?; // written in place
+/// frame.fill(127);
+/// frame.publish();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Publisher<T: ?Sized> {
+    writer: Writer<Arc<MappedRing>>,
+    topic: TopicName,
+    directory: ShmDir,
+    id: FileId,
+    lease: Lease,
+    time_stamps: bool,
+    _sends: PhantomData<fn(&T)>,
+}
+
+/// How a topic is to be made.
+#[derive(Clone, Debug)]
+pub struct PublisherBuilder<T: ?Sized> {
+    domain: Option<Domain>,
+    slots: u64,
+    slot_bytes: Option<u64>,
+    mode: Option<u32>,
+    group: Option<u32>,
+    patience: Duration,
+    time_stamps: bool,
+    _sends: PhantomData<fn(&T)>,
+}
+
+impl<T: ?Sized> PublisherBuilder<T> {
+    fn new() -> Self {
+        Self {
+            domain: None,
+            slots: DEFAULT_SLOTS.into(),
+            slot_bytes: None,
+            mode: None,
+            group: None,
+            patience: PATIENCE,
+            time_stamps: true,
+            _sends: PhantomData,
+        }
+    }
+
+    /// Uses another domain than the environment's.
+    pub fn domain(mut self, domain: &Domain) -> Self {
+        self.domain = Some(domain.clone());
+        self
+    }
+
+    /// Number of slots: a power of two from 2 to 65,536; 16 by default.
+    ///
+    /// It bounds how far a subscriber can fall behind without loss, and how many samples all of them together can hold.
+    pub fn slots(mut self, slots: u64) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// Size of a slot in bytes: a multiple of 64, of which 64 are the slot's header. By default 4096, or what a message of
+    /// the type needs if that is more.
+    pub fn slot_size(mut self, slot_bytes: u64) -> Self {
+        self.slot_bytes = Some(slot_bytes);
+        self
+    }
+
+    /// Makes the slots large enough for messages of `len_bytes`.
+    pub fn capacity(self, len_bytes: u64) -> Self {
+        let slot_bytes = slot_bytes_for(len_bytes);
+        self.slot_size(slot_bytes)
+    }
+
+    /// Permission bits of the region's file, 0o640 for example. By default what the process's umask leaves of 0o666.
+    ///
+    /// Who may only read it can subscribe all the same: it gets validated copies instead of zero-copy samples.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Numeric id of the group of the region's file.
+    pub fn group(mut self, gid: u32) -> Self {
+        self.group = Some(gid);
+        self
+    }
+
+    /// How long `create` waits for a dying owner of the name before it fails; 250 ms by default.
+    pub fn takeover_timeout(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Whether every message carries the time of its publication, which costs one clock read. On by default.
+    pub fn time_stamps(mut self, enabled: bool) -> Self {
+        self.time_stamps = enabled;
+        self
+    }
+
+    /// Creates the topic. A name that a dead publisher left is taken over.
+    pub fn create<N>(self, name: N) -> Result<Publisher<T>, CreateError>
+    where
+        T: Message,
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        let topic = name.try_into().map_err(Into::into)?;
+        let message_bytes = if T::TYPE.kind == Kind::Value { T::TYPE.size } else { 0 };
+        let slot_bytes = self.slot_bytes.unwrap_or_else(|| slot_bytes_for(message_bytes).max(DEFAULT_SLOT_BYTES));
+        let slots = u32::try_from(self.slots).map_err(|_| GeometryError::Slots(self.slots))?;
+        let geometry = Geometry::new(slots, slot_bytes)?;
+        if message_bytes > geometry.capacity() as u64 {
+            let capacity = geometry.capacity() as u64;
+            return Err(CreateError::SlotTooSmall { message: T::TYPE, need: message_bytes, capacity });
+        }
+        let layout = Layout {
+            geometry,
+            message: T::TYPE,
+            pid: std::process::id(),
+            uid: nix::unistd::getuid().as_raw(),
+            program: own_name(),
+        };
+
+        let domain = self.domain.unwrap_or_default();
+        let directory = ShmDir::open(&domain).map_err(CreateError::io("open", domain.shm_dir().into()))?;
+        tidy(&directory, &topic);
+        let ask_reaper = || {
+            // Without a registry that may do it, the error says so.
+            let _ = Client::connect(&domain).and_then(|mut client| client.reap(&topic));
+        };
+        let control_page = layout.control_page();
+        let spec = FileSpec {
+            topic: &topic,
+            size: geometry.region_bytes(),
+            mode: self.mode,
+            group: self.group,
+            mark: Mark::Topic,
+            content: control_page.as_bytes(),
+            patience: self.patience,
+        };
+        let file = NewFile::make(&directory, &spec, &ask_reaper)?;
+        let lease = Lease::register(&domain, &topic, file.id());
+        let file = file.link(&ask_reaper)?;
+        let id = file.id;
+        let ring = MappedRing::new(file.mapping, geometry, file.file);
+        Ok(Publisher {
+            writer: Writer::new(Arc::new(ring)),
+            topic,
+            directory,
+            id,
+            lease,
+            time_stamps: self.time_stamps,
+            _sends: PhantomData,
+        })
+    }
+}
+
+/// The slot that a message of this length needs: whole cache lines, and whole pages if it is larger than one.
+fn slot_bytes_for(len_bytes: u64) -> u64 {
+    let needed = len_bytes.saturating_add(SLOT_HEADER_BYTES as u64);
+    let unit = if needed > DEFAULT_SLOT_BYTES { DEFAULT_SLOT_BYTES } else { SLOT_ALIGN };
+    // Beyond what a file can hold the geometry is refused anyway.
+    needed.checked_next_multiple_of(unit).unwrap_or(u64::MAX).max(2 * SLOT_ALIGN)
+}
+
+impl<T: ?Sized + Message> Publisher<T> {
+    /// Creates a topic with 16 slots of 4096 bytes, or larger ones if a message needs it.
+    pub fn create<N>(name: N) -> Result<Self, CreateError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        Self::builder().create(name)
+    }
+
+    /// Sends a copy of a message.
+    #[inline]
+    pub fn send(&mut self, message: &T) -> Result<(), SendError> {
+        let stamped = self.time_stamps;
+        let bytes = message.as_bytes();
+        let mut claimed = self.claim(bytes.len())?;
+        claimed.copy_from_slice(bytes);
+        claimed.publish(stamp(stamped));
+        Ok(())
+    }
+
+    fn claim(&mut self, len: usize) -> Result<Claimed<'_, [u8]>, LoanError> {
+        if self.writer.memory().is_foreign() {
+            return Err(LoanError::Forked);
+        }
+        let geometry = self.writer.memory().geometry();
+        Claimed::new(&mut self.writer, len).map_err(|error| loan_error(&error, geometry, len))
+    }
+
+    fn loan_as<'a, U: ?Sized>(
+        &'a mut self,
+        len: usize,
+        cast: impl FnOnce(Claimed<'a, [u8]>) -> Result<Claimed<'a, U>, ClaimError>,
+    ) -> Result<Loan<'a, U>, LoanError> {
+        let geometry = self.writer.memory().geometry();
+        let time_stamps = self.time_stamps;
+        let claimed = cast(self.claim(len)?).map_err(|error| loan_error(&error, geometry, len))?;
+        Ok(Loan { claimed, time_stamps })
+    }
+}
+
+fn loan_error(error: &ClaimError, geometry: Geometry, len: usize) -> LoanError {
+    match error {
+        ClaimError::AllSlotsHeld => LoanError::AllSlotsHeld { slots: geometry.slots() },
+        ClaimError::TooLarge | ClaimError::Size => LoanError::MessageTooLarge { len, capacity: geometry.capacity() },
+    }
+}
+
+fn stamp(enabled: bool) -> u64 {
+    if enabled { now_ns() } else { 0 }
+}
+
+impl<T: Message + FromBytes> Publisher<T> {
+    /// Lends a slot to write a message in place. Its contents are unspecified: those of an older message, mostly.
+    ///
+    /// For types with invalid bytes (a `bool`, an enum) there are [`loan_zeroed`](Self::loan_zeroed) and
+    /// [`send`](Self::send).
+    #[inline]
+    pub fn loan(&mut self) -> Result<Loan<'_, T>, LoanError> {
+        self.loan_as(size_of::<T>(), Claimed::cast)
+    }
+}
+
+impl<T: Message + FromZeros> Publisher<T> {
+    /// Lends a slot to write a message in place, after filling it with zeros.
+    pub fn loan_zeroed(&mut self) -> Result<Loan<'_, T>, LoanError> {
+        self.loan_as(size_of::<T>(), Claimed::cast_zeroed)
+    }
+}
+
+impl<E: Message + FromBytes> Publisher<[E]> {
+    /// Lends a slot to write `len` elements in place. Their values are unspecified until written.
+    #[inline]
+    pub fn loan_slice(&mut self, len: usize) -> Result<Loan<'_, [E]>, LoanError> {
+        self.loan_as(len.saturating_mul(size_of::<E>()), Claimed::cast)
+    }
+}
+
+impl<T: ?Sized> Publisher<T> {
+    /// Starts to describe a topic that differs from the default.
+    pub fn builder() -> PublisherBuilder<T> {
+        PublisherBuilder::new()
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// Where the region's file is.
+    pub fn path(&self) -> std::path::PathBuf {
+        self.directory.path_of(&self.topic)
+    }
+
+    /// Messages published so far, which is the sequence number of the next.
+    pub fn published(&self) -> u64 {
+        self.writer.published()
+    }
+
+    /// Number of slots.
+    pub fn slots(&self) -> u32 {
+        self.writer.memory().geometry().slots()
+    }
+
+    /// Largest message in bytes.
+    pub fn capacity(&self) -> usize {
+        self.writer.memory().capacity()
+    }
+
+    /// The subscribers that live now. Costs some system calls; meant for flow control and reports, not for every message.
+    pub fn subscribers(&self) -> Vec<crate::protocol::Subscriber> {
+        let region = inspect::Region::open(&self.directory, &self.topic);
+        let counters = region.ok().filter(|region| region.id() == self.id).and_then(|region| region.counters());
+        counters.map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect()).unwrap_or_default()
+    }
+}
+
+impl<T: ?Sized> Drop for Publisher<T> {
+    fn drop(&mut self) {
+        if self.writer.memory().is_foreign() {
+            return;
+        }
+        self.writer.close();
+        if let Err(error) = self.directory.remove(&self.topic, self.id) {
+            tracing::warn!("can not remove {}: {error}", self.path().display());
+        }
+        self.lease.release();
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Publisher<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("topic", &self.topic).field("published", &self.published()).finish()
+    }
+}
+
+/// A slot lent to write a message in place. Dropped without [`publish`](Self::publish) it is given back unseen.
+pub struct Loan<'a, T: ?Sized> {
+    claimed: Claimed<'a, T>,
+    time_stamps: bool,
+}
+
+impl<T: ?Sized> Loan<'_, T> {
+    /// Publishes the message.
+    #[inline]
+    pub fn publish(self) {
+        self.claimed.publish(stamp(self.time_stamps));
+    }
+}
+
+impl<E> Loan<'_, [E]> {
+    /// Shortens the message to its first `len` elements. Does nothing if it has no more.
+    pub fn truncate(&mut self, len: usize) {
+        self.claimed.truncate(len);
+    }
+}
+
+impl<T: ?Sized> Deref for Loan<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.claimed
+    }
+}
+
+impl<T: ?Sized> DerefMut for Loan<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.claimed
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Loan<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

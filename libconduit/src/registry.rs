@@ -1,0 +1,193 @@
+//! Talking to the registry: leases for publishers and subscribers, questions for everybody.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::Once;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::protocol::{
+    Attach, Call, END, ErrorReply, Event, EventReply, INTERFACE, Reaped, Register, Release, Reply, Topic, TopicList,
+    TopicParameter, TopicReply, encode,
+};
+use crate::shm::dir::FileId;
+use crate::shm::fork;
+use crate::{Domain, TopicName};
+
+/// How long a call may take: the registry answers in microseconds unless it is stopped.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest reply that is accepted, in bytes.
+const MAX_REPLY_BYTES: u64 = 64 << 20;
+
+/// Why the registry did not answer a question.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryCallError {
+    /// No registry listens at any socket of the domain.
+    #[error("no registry at {sockets}: {source}; start conduitd")]
+    Unreachable {
+        /// The sockets tried.
+        sockets: String,
+        /// Why the last one failed.
+        source: io::Error,
+    },
+    /// The connection failed in the middle.
+    #[error("the registry does not answer: {0}")]
+    Connection(#[from] io::Error),
+    /// The registry refused.
+    #[error("{0}")]
+    Refused(ErrorReply),
+    /// The reply is not what the method gives.
+    #[error("the registry's reply makes no sense: {0}")]
+    Reply(#[from] serde_json::Error),
+}
+
+/// A connection to the registry.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the first registry of the domain that listens.
+    pub fn connect(domain: &Domain) -> Result<Self, RegistryCallError> {
+        let mut failure = io::Error::from(io::ErrorKind::NotFound);
+        for socket in domain.sockets() {
+            match UnixStream::connect(socket) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
+                    stream.set_write_timeout(Some(CALL_TIMEOUT))?;
+                    return Ok(Self { stream: BufReader::new(stream) });
+                }
+                Err(error) => failure = error,
+            }
+        }
+        let sockets: Vec<_> = domain.sockets().iter().map(|socket| socket.display().to_string()).collect();
+        Err(RegistryCallError::Unreachable { sockets: sockets.join(", "), source: failure })
+    }
+
+    /// All regions, sorted by name.
+    pub fn list(&mut self) -> Result<Vec<Topic>, RegistryCallError> {
+        Ok(self.call::<TopicList>("List", &serde_json::json!({}))?.topics)
+    }
+
+    /// One region.
+    pub fn describe(&mut self, topic: &TopicName) -> Result<Topic, RegistryCallError> {
+        Ok(self.call::<TopicReply>("Describe", &TopicParameter { topic: topic.to_string() })?.topic)
+    }
+
+    /// Has an orphan removed that this user may not remove.
+    pub fn reap(&mut self, topic: &TopicName) -> Result<bool, RegistryCallError> {
+        Ok(self.call::<Reaped>("Reap", &TopicParameter { topic: topic.to_string() })?.reaped)
+    }
+
+    /// What is there, as events of kind `Present`, and then what happens, for as long as the registry lives.
+    pub fn watch(mut self) -> Result<impl Iterator<Item = Result<Event, RegistryCallError>>, RegistryCallError> {
+        self.send("Watch", &serde_json::json!({}), true)?;
+        self.stream.get_ref().set_read_timeout(None)?;
+        let mut over = false;
+        Ok(std::iter::from_fn(move || {
+            if over {
+                return None;
+            }
+            let event = self.reply::<EventReply>();
+            over = !matches!(event, Ok((_, true)));
+            Some(event.map(|(reply, _)| reply.event))
+        }))
+    }
+
+    fn call<R: DeserializeOwned>(&mut self, method: &str, parameters: &impl Serialize) -> Result<R, RegistryCallError> {
+        self.send(method, parameters, false)?;
+        Ok(self.reply()?.0)
+    }
+
+    fn send(&mut self, method: &str, parameters: &impl Serialize, more: bool) -> Result<(), RegistryCallError> {
+        let parameters = serde_json::to_value(parameters)?;
+        let call = Call { method: format!("{INTERFACE}.{method}"), parameters, oneway: false, more };
+        Ok(self.stream.get_mut().write_all(&encode(&call))?)
+    }
+
+    /// One reply, and whether more follow.
+    fn reply<R: DeserializeOwned>(&mut self) -> Result<(R, bool), RegistryCallError> {
+        let mut message = Vec::new();
+        io::Read::take(&mut self.stream, MAX_REPLY_BYTES).read_until(END, &mut message)?;
+        if message.pop() != Some(END) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed").into());
+        }
+        let reply: Reply = serde_json::from_slice(&message)?;
+        let continues = reply.continues;
+        let parameters = reply.into_result().map_err(RegistryCallError::Refused)?;
+        Ok((serde_json::from_value(parameters)?, continues))
+    }
+}
+
+/// What a publisher or subscriber holds at the registry: a connection, or nothing if there is no registry.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    client: Option<Client>,
+    generation: u32,
+}
+
+impl Lease {
+    /// Registers a region that is about to be named.
+    pub(crate) fn register(domain: &Domain, topic: &TopicName, id: FileId) -> Self {
+        Self::take(domain, "Register", &Register { topic: topic.to_string(), dev: id.dev, inode: id.ino })
+    }
+
+    /// Attaches a subscriber.
+    pub(crate) fn attach(domain: &Domain, topic: &TopicName, id: FileId, record: Option<usize>) -> Self {
+        let record = record.map(|record| record as u32);
+        Self::take(domain, "Attach", &Attach { topic: topic.to_string(), dev: id.dev, inode: id.ino, record })
+    }
+
+    fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Self {
+        let client = if domain.sockets().is_empty() { None } else { Self::try_take(domain, method, parameters) };
+        Self { client, generation: fork::generation() }
+    }
+
+    fn try_take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Option<Client> {
+        let taken = Client::connect(domain).and_then(|mut client| {
+            client.call::<serde_json::Value>(method, parameters)?;
+            Ok(client)
+        });
+        match taken {
+            Ok(client) => Some(client),
+            Err(error @ RegistryCallError::Unreachable { .. }) => {
+                static ONCE: Once = Once::new();
+                ONCE.call_once(|| {
+                    tracing::warn!("{error}. Topics work without it; crashed publishers are noticed within a second");
+                });
+                None
+            }
+            Err(error) => {
+                tracing::warn!("{error}; this process goes on without a lease");
+                None
+            }
+        }
+    }
+
+    /// Ends the lease cleanly. The registry hears of it before whatever happens next.
+    pub(crate) fn release(&mut self) {
+        if self.generation == fork::generation()
+            && let Some(mut client) = self.client.take()
+        {
+            // A registry that is gone needs no good-bye.
+            let _ = client.call::<serde_json::Value>("Release", &Release::default());
+            // Forked children may hold the socket too.
+            let _ = client.stream.get_ref().shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.generation == fork::generation()
+            && let Some(client) = &self.client
+        {
+            let _ = client.stream.get_ref().shutdown(Shutdown::Both);
+        }
+    }
+}

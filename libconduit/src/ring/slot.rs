@@ -1,0 +1,362 @@
+//! The ring in mapped memory, and the only places where payload bytes become values.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
+
+use super::reader::{Received, unpin};
+use super::writer::{AllSlotsHeld, Writer};
+use super::{Line, Memory};
+use crate::shm::atomics::Native;
+use crate::shm::layout::{
+    CONSUMERS_AT, Consumers, Geometry, PRODUCER_AT, Producer, RECORDS, RECORDS_AT, Record, SLOT_HEADER_BYTES,
+    SlotHeader,
+};
+use crate::shm::lock::LockByte;
+use crate::shm::map::Mapping;
+use crate::shm::{fork, futex};
+
+/// A topic's region, mapped.
+#[derive(Debug)]
+pub(crate) struct MappedRing {
+    mapping: Mapping,
+    geometry: Geometry,
+    /// A description without locks, to ask about others' and, at the publisher, to take a dead subscriber's.
+    file: OwnedFd,
+    generation: u32,
+    /// The subscriber record that this mapping's lock stands for.
+    record: Option<usize>,
+}
+
+impl MappedRing {
+    /// # Panics
+    ///
+    /// If the mapping does not have the size that the geometry says.
+    pub(crate) fn new(mapping: Mapping, geometry: Geometry, file: OwnedFd) -> Self {
+        assert_eq!(mapping.len() as u64, geometry.region_bytes());
+        Self { mapping, geometry, file, generation: fork::generation(), record: None }
+    }
+
+    /// Signs the record whose lock this mapping keeps; it is given back when the mapping goes.
+    pub(crate) fn with_record(mut self, index: usize, pid: u32, uid: u32, program: [u8; 16]) -> Self {
+        let record = self.record(index);
+        let words: [u64; 2] = zerocopy::transmute!(program);
+        for (to, from) in record.program.iter().zip(words) {
+            to.store(from, Relaxed);
+        }
+        for counter in [&record.received, &record.lost, &record.cursor] {
+            counter.store(0, Relaxed);
+        }
+        record.held.store(0, Relaxed);
+        record.uid.store(uid, Relaxed);
+        record.pid.store(pid, Relaxed);
+        self.record = Some(index);
+        self
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    pub(crate) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
+    /// Whether this process was forked after the region was mapped, and so does not have the memory.
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.generation != fork::generation()
+    }
+
+    #[inline]
+    fn slot_start(&self, position: u64) -> NonNull<u8> {
+        // SAFETY: `slot_at` is below the region's size, which `new` compared with the mapping's.
+        unsafe { self.mapping.start().add(self.geometry.slot_at(position)) }
+    }
+
+    #[inline]
+    fn payload(&self, position: u64) -> NonNull<u8> {
+        // SAFETY: a slot is larger than its header (`Geometry::new`).
+        unsafe { self.slot_start(position).add(SLOT_HEADER_BYTES) }
+    }
+}
+
+impl Drop for MappedRing {
+    fn drop(&mut self) {
+        if let Some(index) = self.record
+            && !self.is_foreign()
+        {
+            self.record(index).pid.store(0, Relaxed);
+        }
+    }
+}
+
+impl Memory for MappedRing {
+    type Atomics = Native;
+
+    #[inline]
+    fn slots(&self) -> u64 {
+        self.geometry.slots().into()
+    }
+
+    #[inline]
+    fn producer(&self) -> &Producer<Native> {
+        self.mapping.shared(PRODUCER_AT)
+    }
+
+    #[inline]
+    fn consumers(&self) -> &Consumers<Native> {
+        self.mapping.shared(CONSUMERS_AT)
+    }
+
+    #[inline]
+    fn record(&self, index: usize) -> &Record<Native> {
+        assert!(index < RECORDS);
+        self.mapping.shared(RECORDS_AT + index * size_of::<Record<Native>>())
+    }
+
+    #[inline]
+    fn slot(&self, position: u64) -> &SlotHeader<Native> {
+        // SAFETY: the header lies at the start of the slot, in the mapping and aligned, since slots are whole cache lines;
+        // it consists of atomics, valid for any bytes.
+        unsafe { self.slot_start(position).cast().as_ref() }
+    }
+
+    #[inline]
+    fn capacity(&self) -> usize {
+        self.geometry.capacity()
+    }
+
+    #[inline]
+    fn copy_payload(&self, position: u64, len: usize, into: &mut Vec<Line>) {
+        debug_assert!(len <= self.capacity());
+        let payload = self.payload(position).cast::<u64>();
+        into.resize(len.div_ceil(size_of::<Line>()), Line([0; 8]));
+        let words = <[u64]>::mut_from_bytes(into.as_mut_slice().as_mut_bytes()).expect("a line is eight words");
+        for (index, word) in words[..len.div_ceil(8)].iter_mut().enumerate() {
+            // SAFETY: within the payload, whose size is a multiple of 8 and at least `len`, and aligned to 64. The
+            // publisher may write meanwhile: hence atomic loads, and the caller validates the whole copy.
+            *word = unsafe { AtomicU64::from_ptr(payload.add(index).as_ptr()) }.load(Relaxed);
+        }
+    }
+
+    fn wake_all(&self) {
+        futex::wake_all(&self.consumers().wake);
+    }
+
+    fn sleep(&self, seen: u32, timeout: Duration) {
+        futex::wait(&self.consumers().wake, seen, timeout);
+    }
+
+    fn if_dead(&self, record: usize, action: impl FnOnce()) {
+        let lock = LockByte::record(record);
+        // Asking first is three times cheaper than trying. On any error the holder counts as alive.
+        if !lock.is_locked(&self.file).unwrap_or(true) && lock.try_write(&self.file).unwrap_or(false) {
+            action();
+            lock.unlock(&self.file);
+        }
+    }
+}
+
+/// A claimed slot, seen as a value of type `T`. Dropped without `publish` it is given back.
+#[derive(Debug)]
+pub(crate) struct Claimed<'a, T: ?Sized> {
+    writer: &'a mut Writer<Arc<MappedRing>>,
+    position: u64,
+    len: usize,
+    value: NonNull<T>,
+    published: bool,
+    _writes: PhantomData<&'a mut T>,
+}
+
+// SAFETY: it is a `&mut Writer`, which is Send, and a `&mut T` into memory that lives as long.
+unsafe impl<T: ?Sized + Send> Send for Claimed<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + Sync> Sync for Claimed<'_, T> {}
+
+/// Why a slot could not be claimed as a value.
+#[derive(Debug)]
+pub(crate) enum ClaimError {
+    AllSlotsHeld,
+    TooLarge,
+    /// `len` bytes are no `T`, whatever they contain.
+    Size,
+}
+
+impl From<AllSlotsHeld> for ClaimError {
+    fn from(_: AllSlotsHeld) -> Self {
+        Self::AllSlotsHeld
+    }
+}
+
+impl<'a> Claimed<'a, [u8]> {
+    /// Claims a slot for `len` bytes, which are whatever the slot held before.
+    #[inline]
+    pub(crate) fn new(writer: &'a mut Writer<Arc<MappedRing>>, len: usize) -> Result<Self, ClaimError> {
+        if len > writer.memory().capacity() {
+            return Err(ClaimError::TooLarge);
+        }
+        let position = writer.claim()?;
+        let value = NonNull::slice_from_raw_parts(writer.memory().payload(position), len);
+        Ok(Self { writer, position, len, value, published: false, _writes: PhantomData })
+    }
+
+    /// Sees the bytes as a message of a type for which any bytes are valid.
+    #[inline]
+    pub(crate) fn cast<T>(mut self) -> Result<Claimed<'a, T>, ClaimError>
+    where
+        T: ?Sized + FromBytes + IntoBytes + KnownLayout<PointerMetadata: Sized> + Immutable,
+    {
+        let value = NonNull::from(T::mut_from_bytes(&mut self).map_err(|_| ClaimError::Size)?);
+        Ok(self.with_value(value))
+    }
+
+    /// Sees the bytes as a message of a type for which zeros are valid, after writing them.
+    #[inline]
+    pub(crate) fn cast_zeroed<T>(mut self) -> Result<Claimed<'a, T>, ClaimError>
+    where
+        T: ?Sized + TryFromBytes + zerocopy::FromZeros + IntoBytes + KnownLayout<PointerMetadata: Sized> + Immutable,
+    {
+        self.fill(0);
+        let value = NonNull::from(T::try_mut_from_bytes(&mut self).map_err(|_| ClaimError::Size)?);
+        Ok(self.with_value(value))
+    }
+
+    fn with_value<T: ?Sized>(self, value: NonNull<T>) -> Claimed<'a, T> {
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never used or dropped again, so the writer is moved out, not copied.
+        let writer = unsafe { std::ptr::read(&raw const this.writer) };
+        Claimed { writer, position: this.position, len: this.len, value, published: false, _writes: PhantomData }
+    }
+}
+
+impl<T> Claimed<'_, [T]> {
+    /// Shortens the message to `len` elements; a longer `len` changes nothing.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if len < self.value.len() {
+            self.value = NonNull::slice_from_raw_parts(self.value.cast(), len);
+            self.len = len * size_of::<T>();
+        }
+    }
+}
+
+impl<T: ?Sized> Claimed<'_, T> {
+    #[inline]
+    pub(crate) fn publish(mut self, stamp_ns: u64) {
+        self.published = true;
+        self.writer.publish(self.position, self.len, stamp_ns);
+    }
+}
+
+impl<T: ?Sized> Drop for Claimed<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.published && !self.writer.memory().is_foreign() {
+            self.writer.abandon(self.position);
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for Claimed<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the pointer came from a reference to a valid value in the slot's payload; until this claim ends,
+        // WRITING keeps readers from pinning the slot and nobody else writes it.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for Claimed<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as for `deref`, and `self` is borrowed mutably.
+        unsafe { self.value.as_mut() }
+    }
+}
+
+/// A received message: pinned in its slot, or a copy of it.
+#[derive(Debug)]
+pub(crate) struct Held<T: ?Sized> {
+    value: NonNull<T>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Slot(#[expect(dead_code, reason = "unpins when it is dropped")] Pin),
+    Copy(#[expect(dead_code, reason = "owns what `value` points to")] Vec<Line>),
+}
+
+#[derive(Debug)]
+struct Pin {
+    ring: Arc<MappedRing>,
+    position: u64,
+    record: usize,
+}
+
+impl Drop for Pin {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.ring.is_foreign() {
+            unpin(&self.ring, self.position, self.record);
+        }
+    }
+}
+
+// SAFETY: a `Held<T>` gives out `&T` only; its parts may be dropped on any thread, unpinning is atomic.
+unsafe impl<T: ?Sized + Send + Sync> Send for Held<T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + Send + Sync> Sync for Held<T> {}
+
+/// The message's bytes are no value of the type.
+#[derive(Debug)]
+pub(crate) struct Invalid;
+
+impl<T: ?Sized + TryFromBytes + KnownLayout + Immutable> Held<T> {
+    /// A message that `record` has pinned. If its bytes are no `T`, it is unpinned.
+    #[inline]
+    pub(crate) fn pinned(ring: &Arc<MappedRing>, record: usize, message: &Received) -> Result<Self, Invalid> {
+        let pin = Pin { ring: Arc::clone(ring), position: message.position, record };
+        // SAFETY: within the slot's payload (`len` is clamped to the capacity). The pin keeps the publisher from
+        // writing it, and `Pin` keeps the mapping. (A hostile process with write access could still; it can corrupt data of this
+        // topic, and the type system cannot see it.)
+        let bytes = unsafe { slice::from_raw_parts(ring.payload(message.position).as_ptr(), message.len) };
+        let value = NonNull::from(T::try_ref_from_bytes(bytes).map_err(|_| Invalid)?);
+        Ok(Self { value, place: Place::Slot(pin) })
+    }
+
+    /// A message that was copied out and validated.
+    pub(crate) fn copied(lines: Vec<Line>, len: usize) -> Result<Self, Invalid> {
+        let bytes = lines.as_slice().as_bytes().get(..len).ok_or(Invalid)?;
+        let value = NonNull::from(T::try_ref_from_bytes(bytes).map_err(|_| Invalid)?);
+        // Moving the vector does not move what it holds.
+        Ok(Self { value, place: Place::Copy(lines) })
+    }
+}
+
+impl<T: ?Sized> Held<T> {
+    /// Whether the value lies in shared memory.
+    pub(crate) fn is_pinned(&self) -> bool {
+        matches!(self.place, Place::Slot(_))
+    }
+}
+
+impl<T: ?Sized> Deref for Held<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the pointer came from a reference to a valid value that `place` keeps alive and unchanged.
+        unsafe { self.value.as_ref() }
+    }
+}

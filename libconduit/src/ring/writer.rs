@@ -1,0 +1,153 @@
+//! The writing side of the ring. Labels refer to the [protocol](super).
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use super::{BUSY, Memory, READERS, WRITING};
+use crate::shm::atomics::{Atomic, Atomics};
+use crate::shm::layout::{CLOSED, ONE_WAKE, RECORDS};
+
+/// How many held slots the writer meets before it asks whether a holder is dead: asking costs a system call.
+const SKIPS_PER_LOOK: u32 = 64;
+
+/// The one writer of a ring.
+#[derive(Debug)]
+pub(crate) struct Writer<M> {
+    memory: M,
+    next: u64,
+    sequence: u64,
+    skips: u32,
+}
+
+/// Every slot is held by a reader.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AllSlotsHeld;
+
+impl<M: Memory> Writer<M> {
+    /// A writer for a new ring: all of `memory` is zero.
+    pub(crate) fn new(memory: M) -> Self {
+        Self { memory, next: 0, sequence: 0, skips: 0 }
+    }
+
+    pub(crate) fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// Messages published so far.
+    pub(crate) fn published(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Takes a slot to write into and returns its position: `publish` or `abandon` it.
+    #[inline]
+    pub(crate) fn claim(&mut self) -> Result<u64, AllSlotsHeld> {
+        if let Some(position) = self.claim_in_one_pass() {
+            return Ok(position);
+        }
+        self.reclaim(READERS);
+        // A second pass even if nobody was dead: readers that never hold two samples may have been in the way of
+        // every single try of the first.
+        self.claim_in_one_pass().ok_or(AllSlotsHeld)
+    }
+
+    #[inline]
+    fn claim_in_one_pass(&mut self) -> Option<u64> {
+        for position in self.next..self.next + self.memory.slots() {
+            let slot = self.memory.slot(position);
+            // W1
+            if let Err(state) = slot.state.compare_exchange(0, WRITING, Acquire, Relaxed)
+                // A loan of our own that was leaked may be used again: nobody else writes.
+                && state & WRITING == 0
+            {
+                self.skip(state);
+                continue;
+            }
+            // W2
+            slot.position.store(BUSY | (position + 1), Relaxed);
+            // W3
+            M::Atomics::fence(Release);
+            return Some(position);
+        }
+        None
+    }
+
+    #[cold]
+    fn skip(&mut self, state: u64) {
+        self.skips = self.skips.wrapping_add(1);
+        if self.skips.is_multiple_of(SKIPS_PER_LOOK) {
+            self.reclaim(state);
+        }
+    }
+
+    /// Publishes the claimed position; its payload is written.
+    #[inline]
+    pub(crate) fn publish(&mut self, position: u64, len: usize, stamp_ns: u64) {
+        let slot = self.memory.slot(position);
+        slot.sequence.store(self.sequence, Relaxed);
+        slot.stamp_ns.store(stamp_ns, Relaxed);
+        slot.len.store(len as u64, Relaxed);
+        // W5: a plain store, since WRITING excludes every other bit.
+        slot.state.store(0, Release);
+        // W6
+        slot.position.store(position + 1, Release);
+        self.next = position + 1;
+        self.sequence += 1;
+        let producer = self.memory.producer();
+        // W7
+        producer.published.store(self.sequence, Relaxed);
+        // W8
+        producer.head.store(self.next, Release);
+        let consumers = self.memory.consumers();
+        // W9: always a swap, see S2.
+        if consumers.waiting.swap(0, AcqRel) != 0 {
+            // W10
+            consumers.wake.fetch_add(ONE_WAKE, Release);
+            self.memory.wake_all();
+        }
+    }
+
+    /// Gives a claimed slot back. What it held before is gone, what comes next takes the same position.
+    #[inline]
+    pub(crate) fn abandon(&mut self, position: u64) {
+        self.memory.slot(position).state.store(0, Release);
+    }
+
+    /// Says that nothing will follow, and wakes all sleepers.
+    pub(crate) fn close(&mut self) {
+        // E1
+        self.memory.consumers().wake.fetch_or(CLOSED, Release);
+        self.memory.wake_all();
+    }
+
+    /// Clears the bits of those holders in `state` that are dead, and bits that stand for nobody.
+    #[cold]
+    fn reclaim(&mut self, state: u64) {
+        for position in 0..self.memory.slots() {
+            let slot = self.memory.slot(position);
+            if slot.state.load(Relaxed) & !(READERS | WRITING) != 0 {
+                slot.state.fetch_and(READERS | WRITING, Relaxed);
+            }
+        }
+        for record in (0..RECORDS).filter(|record| state & (1 << record) != 0) {
+            if holds_anything(&self.memory, record) {
+                self.memory.if_dead(record, || clear_record_bits(&self.memory, record));
+            }
+        }
+    }
+}
+
+fn holds_anything<M: Memory>(memory: &M, record: usize) -> bool {
+    (0..memory.slots()).any(|position| memory.slot(position).state.load(Relaxed) & (1 << record) != 0)
+}
+
+/// Frees everything that record `record` holds. Only under the lock of that record.
+pub(super) fn clear_record_bits<M: Memory>(memory: &M, record: usize) {
+    let bit = 1 << record;
+    for position in 0..memory.slots() {
+        let state = &memory.slot(position).state;
+        // Only where it is set: then the writer is not in the slot, and W5 cannot be lost.
+        if state.load(Relaxed) & bit != 0 {
+            state.fetch_and(!bit, Release);
+        }
+    }
+    memory.consumers().waiting.fetch_and(!bit, Relaxed);
+}

@@ -1,0 +1,326 @@
+//! The shared-memory directory: looking names up, and removing them safely.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2};
+use nix::libc::mode_t;
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::file::read_mark;
+use super::lock::OWNER;
+use crate::topic::FILE_PREFIX;
+use crate::{Domain, TopicName};
+
+/// A file, whatever its name: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// Number of the file system.
+    pub dev: u64,
+    /// Number of the inode on it.
+    pub ino: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(stat: &FileStat) -> Self {
+        Self { dev: stat.st_dev, ino: stat.st_ino }
+    }
+}
+
+/// What a file name in the directory stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A region.
+    Region(TopicName),
+    /// A name that a remover uses for a moment; it has been killed if the name stays.
+    Removal {
+        /// The region's name before.
+        topic: TopicName,
+        /// The private name.
+        file_name: String,
+    },
+    /// Starts like a region's name but is none.
+    Foreign(String),
+}
+
+impl Entry {
+    /// Reads a file name; `None` if it has nothing to do with Conduit.
+    pub fn parse(file_name: &str) -> Option<Self> {
+        if file_name.starts_with(FILE_PREFIX) {
+            let region = TopicName::from_file_name(file_name).map(Self::Region);
+            return Some(region.unwrap_or_else(|| Self::Foreign(file_name.into())));
+        }
+        let (region, _) = file_name.strip_prefix('.')?.rsplit_once(REMOVAL_SEPARATOR)?;
+        Some(Self::Removal { topic: TopicName::from_file_name(region)?, file_name: file_name.into() })
+    }
+}
+
+/// Which lock a remover takes to prove that the owner is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReapLock {
+    /// The write lock: excludes everybody. Needs write access to the region; hostile readers can prevent it.
+    Write,
+    /// The read lock: readers cannot prevent it, owners and takers are excluded. For the one system daemon of a
+    /// directory.
+    Read,
+}
+
+/// What became of a name that was to be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Removed,
+    /// It was gone already, or stands for another file by now.
+    NotOurs,
+    /// Another file had taken the name in the middle, and yet another took it before that one could be put back; it has
+    /// this name now.
+    Stranded(String),
+}
+
+const REMOVAL_SEPARATOR: char = '~';
+/// A private name older than this belongs to a remover that was killed: a removal takes microseconds.
+const ABANDONED_AFTER: Duration = Duration::from_secs(1);
+
+/// An open shared-memory directory.
+#[derive(Debug)]
+pub struct ShmDir {
+    path: PathBuf,
+    fd: OwnedFd,
+    any_file_system: bool,
+}
+
+impl ShmDir {
+    /// Opens the directory of a domain.
+    pub fn open(domain: &Domain) -> io::Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = nix::fcntl::open(domain.shm_dir(), flags, Mode::empty())?;
+        Ok(Self { path: domain.shm_dir().into(), fd, any_file_system: domain.any_file_system() })
+    }
+
+    /// Where the directory is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the region of a topic is.
+    pub fn path_of(&self, topic: &TopicName) -> PathBuf {
+        self.path.join(topic.file_name())
+    }
+
+    /// Whether regions can live here: in a tmpfs, or anywhere if the domain says so.
+    pub(crate) fn is_suitable(&self) -> io::Result<bool> {
+        Ok(self.any_file_system || fstatfs(&self.fd)?.filesystem_type() == TMPFS_MAGIC)
+    }
+
+    /// Everything in the directory that is named like Conduit's.
+    pub fn entries(&self) -> io::Result<Vec<Entry>> {
+        let mut directory = Dir::openat(&self.fd, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let mut entries = Vec::new();
+        for entry in directory.iter() {
+            entries.extend(entry?.file_name().to_str().ok().and_then(Entry::parse));
+        }
+        Ok(entries)
+    }
+
+    /// Opens a file of the directory: no link is followed, no device or lease can make it wait.
+    pub(crate) fn open_file(&self, file_name: &str, access: OFlag) -> nix::Result<OwnedFd> {
+        let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let how = OpenHow::new()
+            .flags(flags)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_BENEATH);
+        openat2(&self.fd, file_name, how)
+    }
+
+    /// The file that a name stands for now.
+    pub fn id_of(&self, topic: &TopicName) -> io::Result<Option<FileId>> {
+        Ok(self.stat(&topic.file_name())?.map(|stat| FileId::of(&stat)))
+    }
+
+    fn stat(&self, file_name: &str) -> nix::Result<Option<FileStat>> {
+        match fstatat(&self.fd, file_name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> nix::Result<()> {
+        renameat2(&self.fd, from, &self.fd, to, RenameFlags::RENAME_NOREPLACE)
+    }
+
+    fn unlink(&self, file_name: &str) -> nix::Result<()> {
+        unlinkat(&self.fd, file_name, UnlinkatFlags::NoRemoveDir)
+    }
+
+    /// Removes the name of a region if it still stands for this file, and never another file.
+    ///
+    /// The caller holds the owner lock of `id` (or, for a raw region, was asked by its user to remove the name). See
+    /// the [module documentation](super) for the steps and their reason.
+    pub fn remove(&self, topic: &TopicName, id: FileId) -> io::Result<Removal> {
+        static REMOVALS: AtomicU32 = AtomicU32::new(0);
+        let name = topic.file_name();
+        loop {
+            if self.stat(&name)?.is_none_or(|stat| FileId::of(&stat) != id) {
+                return Ok(Removal::NotOurs);
+            }
+            let count = REMOVALS.fetch_add(1, Ordering::Relaxed);
+            let private = format!(".{name}{REMOVAL_SEPARATOR}{}-{}-{count}", id.ino, std::process::id());
+            match self.rename(&name, &private) {
+                Ok(()) => {}
+                // Gone, or an unlikely leftover of an earlier process with our pid: look again.
+                Err(Errno::ENOENT | Errno::EEXIST) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
+            let Some(stat) = self.stat(&private)? else {
+                // We were stopped for so long that a scan took us for dead and put the name back.
+                continue;
+            };
+            if FileId::of(&stat) == id {
+                return match self.unlink(&private) {
+                    Ok(()) | Err(Errno::ENOENT) => Ok(Removal::Removed),
+                    Err(errno) => Err(errno.into()),
+                };
+            }
+            return match self.rename(&private, &name) {
+                Ok(()) | Err(Errno::ENOENT) => Ok(Removal::NotOurs),
+                Err(_) => Ok(Removal::Stranded(private)),
+            };
+        }
+    }
+
+    /// Finishes removals whose removers were killed: all of them, or one topic's.
+    ///
+    /// A file whose lock can be had is dead and is unlinked. Another had been renamed by mistake and gets its name back.
+    pub fn finish_removals(&self, only: Option<&TopicName>, lock: ReapLock) -> io::Result<()> {
+        for entry in self.entries()? {
+            if let Entry::Removal { topic, file_name } = entry
+                && only.is_none_or(|only| *only == topic)
+            {
+                // What cannot be finished now (no permission, say) is left for a later scan by somebody who can.
+                let _ = self.finish_removal(&topic, &file_name, lock);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_removal(&self, topic: &TopicName, private: &str, lock: ReapLock) -> io::Result<()> {
+        let access = if lock == ReapLock::Write { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+        let file = self.open_file(private, access)?;
+        let stat = fstat(&file)?;
+        if !is_regular(&stat) || read_mark(&file).is_none() {
+            return Ok(());
+        }
+        if try_reap_lock(&file, lock)? {
+            self.unlink(private)?;
+        } else if age_of_change(&stat) >= ABANDONED_AFTER {
+            self.rename(private, &topic.file_name())?;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for ShmDir {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+pub(crate) fn is_regular(stat: &FileStat) -> bool {
+    stat.st_mode & nix::libc::S_IFMT as mode_t == nix::libc::S_IFREG as mode_t
+}
+
+/// Takes the owner lock as a remover; `false` if the owner or another remover has it.
+pub(crate) fn try_reap_lock(file: impl AsFd, lock: ReapLock) -> io::Result<bool> {
+    match lock {
+        ReapLock::Write => OWNER.try_write(file),
+        ReapLock::Read => OWNER.try_read(file),
+    }
+}
+
+/// How long ago the inode changed: a rename counts.
+fn age_of_change(stat: &FileStat) -> Duration {
+    let changed = UNIX_EPOCH + Duration::new(stat.st_ctime.max(0) as u64, stat.st_ctime_nsec as u32);
+    SystemTime::now().duration_since(changed).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn directory() -> (tempfile::TempDir, ShmDir) {
+        let temporary = tempfile::tempdir_in("/dev/shm").unwrap();
+        let directory = ShmDir::open(&Domain::new(temporary.path())).unwrap();
+        (temporary, directory)
+    }
+
+    fn topic() -> TopicName {
+        "a/b".parse().unwrap()
+    }
+
+    fn make(directory: &ShmDir) -> FileId {
+        let file = File::create_new(directory.path_of(&topic())).unwrap();
+        let metadata = file.metadata().unwrap();
+        FileId { dev: metadata.dev(), ino: metadata.ino() }
+    }
+
+    #[test]
+    fn file_names_are_understood() {
+        assert_eq!(Entry::parse("conduit_a.b"), Some(Entry::Region(topic())));
+        assert_eq!(Entry::parse("conduit_a..b"), Some(Entry::Foreign("conduit_a..b".into())));
+        let private = ".conduit_a.b~1-2-3";
+        assert_eq!(Entry::parse(private), Some(Entry::Removal { topic: topic(), file_name: private.into() }));
+        assert_eq!(Entry::parse("sem.x"), None);
+    }
+
+    #[test]
+    fn only_the_file_that_was_meant_is_removed() {
+        let (_temporary, directory) = directory();
+        let first = make(&directory);
+        // Keeps the inode number from being used again.
+        let _still_open = File::open(directory.path_of(&topic())).unwrap();
+        fs::remove_file(directory.path_of(&topic())).unwrap();
+        let second = make(&directory);
+        assert_eq!(directory.remove(&topic(), first).unwrap(), Removal::NotOurs);
+        assert_eq!(directory.id_of(&topic()).unwrap(), Some(second));
+        assert_eq!(directory.remove(&topic(), second).unwrap(), Removal::Removed);
+        assert_eq!(directory.remove(&topic(), second).unwrap(), Removal::NotOurs);
+        assert_eq!(directory.entries().unwrap(), []);
+    }
+
+    #[test]
+    fn a_killed_removers_private_name_is_finished_or_put_back() {
+        let (temporary, directory) = directory();
+        let private = temporary.path().join(".conduit_a.b~1-2-3");
+        let id = make(&directory);
+        fs::rename(directory.path_of(&topic()), &private).unwrap();
+        directory.finish_removals(None, ReapLock::Write).unwrap();
+        assert!(private.exists(), "without our mark it is not ours to remove");
+
+        let file = File::options().read(true).write(true).open(&private).unwrap();
+        super::super::file::Mark::Topic.write(&file).unwrap();
+        assert!(OWNER.try_write(&file).unwrap());
+        directory.finish_removals(None, ReapLock::Write).unwrap();
+        assert!(private.exists(), "its remover may still be at work");
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while directory.id_of(&topic()).unwrap().is_none() && std::time::Instant::now() < deadline {
+            directory.finish_removals(Some(&topic()), ReapLock::Write).unwrap();
+            std::thread::yield_now();
+        }
+        assert_eq!(directory.id_of(&topic()).unwrap(), Some(id), "a live region gets its name back");
+
+        fs::rename(directory.path_of(&topic()), &private).unwrap();
+        drop(file);
+        directory.finish_removals(None, ReapLock::Write).unwrap();
+        assert_eq!(directory.entries().unwrap(), []);
+    }
+}

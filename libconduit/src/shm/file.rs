@@ -1,0 +1,352 @@
+//! Making, taking over and opening the files of regions. See the [module above](super) for the protocol.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate, openat};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::sys::statvfs::fstatvfs;
+use nix::unistd::{Gid, fchown, linkat};
+use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
+
+use super::dir::{FileId, ReapLock, ShmDir, is_regular};
+use super::layout::{CONTROL_BYTES, Layout, MAGIC, program_name};
+use super::lock::OWNER;
+use super::map::Mapping;
+use super::{fork, process};
+use crate::TopicName;
+use crate::error::{CreateError, Owner};
+
+/// How long creation waits for a dying owner or a reaper at work before it says that the name is taken.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
+const FIRST_PAUSE: Duration = Duration::from_micros(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+
+const XATTR: &str = "user.conduit";
+
+/// What the extended attribute `user.conduit` says of a file. A file without it is not ours and never removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A topic: header and ring.
+    Topic,
+    /// A raw region, gone with its creator's death.
+    Raw {
+        /// Pid of the creator, as it says.
+        pid: u32,
+        /// Command name of the creator, as it says.
+        program: String,
+    },
+    /// A raw region that its creator let go cleanly: it stays until somebody unlinks it.
+    Kept,
+}
+
+impl Mark {
+    pub(crate) fn raw() -> Self {
+        Self::Raw { pid: std::process::id(), program: program_name(&process::own_name()) }
+    }
+
+    /// Puts the mark on a file. File systems without extended attributes keep none: topics are then known by their
+    /// header, and raw regions are never reaped.
+    pub fn write(&self, file: impl AsFd) -> io::Result<()> {
+        let value = match self {
+            Self::Topic => "topic".into(),
+            Self::Raw { pid, program } => format!("raw {pid} {program}"),
+            Self::Kept => "kept".into(),
+        };
+        match fsetxattr(file, XATTR, value.as_bytes(), XattrFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOTSUP) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn parse(value: &str) -> Option<Self> {
+        match value {
+            "topic" => Some(Self::Topic),
+            "kept" => Some(Self::Kept),
+            _ => {
+                let (pid, program) = value.strip_prefix("raw ")?.split_once(' ')?;
+                let program = program.chars().filter(|c| !c.is_control()).take(64).collect();
+                Some(Self::Raw { pid: pid.parse().ok()?, program })
+            }
+        }
+    }
+}
+
+/// What kind of region an open file is; `None` if it is not ours.
+pub fn read_mark(file: impl AsFd) -> Option<Mark> {
+    let mut value = [0; 128];
+    if let Ok(len) = fgetxattr(&file, XATTR, &mut value[..]) {
+        return Mark::parse(std::str::from_utf8(&value[..len]).ok()?);
+    }
+    let mut magic = [0; MAGIC.len()];
+    (nix::sys::uio::pread(&file, &mut magic, 0) == Ok(magic.len()) && magic == MAGIC).then_some(Mark::Topic)
+}
+
+/// What a new region's file shall be.
+pub(crate) struct FileSpec<'a> {
+    pub(crate) topic: &'a TopicName,
+    pub(crate) size: u64,
+    /// Permission bits; by default what the umask leaves of 0666.
+    pub(crate) mode: Option<u32>,
+    /// Numeric id of the file's group.
+    pub(crate) group: Option<u32>,
+    pub(crate) mark: Mark,
+    /// What the file starts with.
+    pub(crate) content: &'a [u8],
+    pub(crate) patience: Duration,
+}
+
+/// A region that this process owns: mapped, locked, and named.
+#[derive(Debug)]
+pub(crate) struct OwnedFile {
+    pub(crate) mapping: Mapping,
+    /// A second description, without locks: for probing, and for taking a dead subscriber's lock.
+    pub(crate) file: OwnedFd,
+    pub(crate) id: FileId,
+}
+
+/// A file that is complete and locked but has no name yet.
+pub(crate) struct NewFile<'a> {
+    directory: &'a ShmDir,
+    spec: &'a FileSpec<'a>,
+    owned: OwnedFile,
+}
+
+impl<'a> NewFile<'a> {
+    /// Makes the file: reserved, written, marked, locked, mapped.
+    ///
+    /// A dead owner's file of that name is removed first, so that its memory can be had again. `ask_reaper` is called
+    /// if only somebody with more rights can do that.
+    pub(crate) fn make(
+        directory: &'a ShmDir,
+        spec: &'a FileSpec<'a>,
+        ask_reaper: &dyn Fn(),
+    ) -> Result<Self, CreateError> {
+        let io_error = |doing| CreateError::io(doing, directory.path_of(spec.topic));
+        let len = usize::try_from(spec.size).ok().filter(|_| spec.size <= i64::MAX as u64).and_then(NonZeroUsize::new);
+        let Some(len) = len else { return Err(CreateError::Size { size: spec.size }) };
+        if !directory.is_suitable().map_err(io_error("examine"))? {
+            return Err(CreateError::NotShared { path: directory.path().into() });
+        }
+        make_way(directory, spec, ask_reaper)?;
+        check_room(directory, spec.size)?;
+
+        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        let file = openat(directory, ".", flags, Mode::from_bits_truncate(0o666))
+            .map_err(|errno| io_error("create")(errno.into()))?;
+        reserve(&file, spec.size).map_err(|errno| match errno {
+            Errno::ENOSPC | Errno::EFBIG | Errno::ENOMEM => no_space(directory, spec.size),
+            errno => io_error("reserve the memory of")(errno.into()),
+        })?;
+        if let Some(mode) = spec.mode {
+            fchmod(&file, Mode::from_bits_truncate(mode)).map_err(|errno| io_error("set the mode of")(errno.into()))?;
+        }
+        if let Some(group) = spec.group {
+            fchown(&file, None, Some(Gid::from_raw(group)))
+                .map_err(|errno| io_error("set the group of")(errno.into()))?;
+        }
+        std::os::unix::fs::FileExt::write_all_at(
+            &File::from(file.try_clone().map_err(io_error("open"))?),
+            spec.content,
+            0,
+        )
+        .map_err(io_error("write"))?;
+        spec.mark.write(&file).map_err(io_error("mark"))?;
+
+        let id = FileId::of(&fstat(&file).map_err(|errno| io_error("examine")(errno.into()))?);
+        let mapping = map_locked(&file, len).map_err(io_error("map"))?;
+        if !OWNER.is_write_locked(&file).map_err(io_error("probe the lock of"))? {
+            return Err(CreateError::LocksDoNotLast { path: directory.path().into() });
+        }
+        Ok(Self { directory, spec, owned: OwnedFile { mapping, file, id } })
+    }
+
+    pub(crate) fn id(&self) -> FileId {
+        self.owned.id
+    }
+
+    /// Gives the file its name, unless a living owner has it.
+    pub(crate) fn link(self, ask_reaper: &dyn Fn()) -> Result<OwnedFile, CreateError> {
+        loop {
+            match self.try_link() {
+                Ok(()) => return Ok(self.owned),
+                Err(Errno::EEXIST) => make_way(self.directory, self.spec, ask_reaper)?,
+                Err(errno) => {
+                    return Err(CreateError::io("name", self.directory.path_of(self.spec.topic))(errno.into()));
+                }
+            }
+        }
+    }
+
+    fn try_link(&self) -> nix::Result<()> {
+        let name = self.spec.topic.file_name();
+        match linkat(&self.owned.file, "", self.directory, name.as_str(), AtFlags::AT_EMPTY_PATH) {
+            // Kernels before 6.10 want a privilege for this form.
+            Err(Errno::ENOENT | Errno::EPERM | Errno::EINVAL) => {
+                let path = format!("/proc/self/fd/{}", self.owned.file.as_raw_fd());
+                linkat(AT_FDCWD, path.as_str(), self.directory, name.as_str(), AtFlags::AT_SYMLINK_FOLLOW)
+            }
+            result => result,
+        }
+    }
+}
+
+/// Waits until nobody alive has the name, and removes what a dead owner left there.
+fn make_way(directory: &ShmDir, spec: &FileSpec, ask_reaper: &dyn Fn()) -> Result<(), CreateError> {
+    let deadline = Instant::now() + spec.patience;
+    let mut pause = FIRST_PAUSE;
+    let mut asked = false;
+    while let Some(obstacle) = clear_the_way(directory, spec.topic)? {
+        if !asked && matches!(obstacle, CreateError::NotRemovable { .. }) {
+            ask_reaper();
+            asked = true;
+        }
+        if Instant::now() >= deadline {
+            return Err(obstacle);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Ok(())
+}
+
+/// Removes a dead owner's file from a name. `None`: the name is free. Otherwise what is in the way for now.
+fn clear_the_way(directory: &ShmDir, topic: &TopicName) -> Result<Option<CreateError>, CreateError> {
+    let name = topic.file_name();
+    let path = || directory.path_of(topic);
+    let io_error = |doing, errno: Errno| CreateError::io(doing, path())(errno.into());
+    let foreign = || CreateError::Foreign { topic: topic.clone(), path: path() };
+    let (file, may_write) = match directory.open_file(&name, OFlag::O_RDWR) {
+        Ok(file) => (file, true),
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(Errno::ELOOP | Errno::EISDIR | Errno::ENXIO | Errno::EXDEV) => return Err(foreign()),
+        // A write lease makes a non-blocking open fail: that says nothing of the owner.
+        Err(Errno::EAGAIN) => return Ok(Some(CreateError::taken(topic, Owner::unknown()))),
+        Err(Errno::EACCES | Errno::EPERM) => match directory.open_file(&name, OFlag::O_RDONLY) {
+            Ok(file) => (file, false),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(_) => return Ok(Some(CreateError::taken(topic, Owner::unknown()))),
+        },
+        Err(errno) => return Err(io_error("open", errno)),
+    };
+    let stat = fstat(&file).map_err(|errno| io_error("examine", errno))?;
+    if !is_regular(&stat) {
+        return Err(foreign());
+    }
+    let mark = read_mark(&file).ok_or_else(foreign)?;
+    if mark == Mark::Kept {
+        return Err(CreateError::Kept { topic: topic.clone() });
+    }
+    let lock_error = |error| CreateError::io("probe the lock of", path())(error);
+    if may_write && OWNER.try_write(&file).map_err(lock_error)? {
+        return match directory.remove(topic, FileId::of(&stat)) {
+            Ok(_) => Ok(None),
+            // The directory is sticky and the dead owner was another user.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(Some(CreateError::NotRemovable { topic: topic.clone(), uid: stat.st_uid }))
+            }
+            Err(error) => Err(CreateError::io("remove", path())(error)),
+        };
+    }
+    let is_alive = OWNER.is_write_locked(&file).map_err(lock_error)?;
+    Ok(Some(if is_alive {
+        CreateError::taken(topic, owner_of(&file, &mark))
+    } else {
+        CreateError::NotRemovable { topic: topic.clone(), uid: stat.st_uid }
+    }))
+}
+
+/// Whom a region names as its owner.
+pub(crate) fn owner_of(file: impl AsFd, mark: &Mark) -> Owner {
+    match mark {
+        Mark::Raw { pid, program } => Owner { pid: Some(*pid), program: Some(program.clone()) },
+        Mark::Kept => Owner::unknown(),
+        Mark::Topic => {
+            let Ok(stat) = fstat(&file) else { return Owner::unknown() };
+            match Layout::check(&read_control(&file), stat.st_size.max(0) as u64) {
+                Ok(layout) => Owner { pid: Some(layout.pid), program: Some(program_name(&layout.program)) },
+                Err(_) => Owner::unknown(),
+            }
+        }
+    }
+}
+
+/// The control page, or as much of it as there is.
+pub(crate) fn read_control(file: impl AsFd) -> Vec<u8> {
+    let mut control = vec![0; CONTROL_BYTES];
+    let len = nix::sys::uio::pread(file, &mut control, 0).unwrap_or(0);
+    control.truncate(len);
+    control
+}
+
+/// Opens a second description of a file that is open already, name or not.
+pub(crate) fn reopen(file: impl AsFd, access: OFlag) -> nix::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    nix::fcntl::open(path.as_str(), access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
+}
+
+/// Takes the owner lock on a description that from then on lives in the mapping alone.
+fn map_locked(file: &OwnedFd, len: NonZeroUsize) -> io::Result<Mapping> {
+    let _no_fork = fork::Guard::new();
+    let locked = reopen(file, OFlag::O_RDWR)?;
+    if !OWNER.try_write(&locked)? {
+        return Err(io::Error::other("the lock of a file that nobody else knows is taken"));
+    }
+    Mapping::new(&locked, len, true)
+}
+
+fn reserve(file: &OwnedFd, size: u64) -> nix::Result<()> {
+    loop {
+        match fallocate(file, FallocateFlags::empty(), 0, size as i64) {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+fn no_space(directory: &ShmDir, need: u64) -> CreateError {
+    CreateError::NoSpace { need, have: free_bytes(directory).unwrap_or(0), path: directory.path().into() }
+}
+
+fn free_bytes(directory: &ShmDir) -> nix::Result<u64> {
+    let stat = fstatvfs(directory)?;
+    // A tmpfs without a limit says it has no blocks at all.
+    Ok(if stat.blocks() == 0 { u64::MAX } else { stat.blocks_available() * stat.fragment_size() })
+}
+
+/// Refuses what cannot fit before anything is reserved: a tmpfs fills up while it finds out, and beyond the limit of a
+/// memory cgroup `fallocate` means the out-of-memory killer instead of an error.
+fn check_room(directory: &ShmDir, need: u64) -> Result<(), CreateError> {
+    if free_bytes(directory).is_ok_and(|have| have < need) {
+        return Err(no_space(directory, need));
+    }
+    match cgroup_room() {
+        Some(have) if have < need => Err(CreateError::NoMemory { need, have }),
+        _ => Ok(()),
+    }
+}
+
+/// What the limits of this process's memory cgroups leave; `None` without limits (or without cgroup v2).
+fn cgroup_room() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let number = |path: std::path::PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    root.join(own)
+        .ancestors()
+        .take_while(|group| group.starts_with(root))
+        .filter_map(|group| {
+            Some(number(group.join("memory.max"))?.saturating_sub(number(group.join("memory.current"))?))
+        })
+        .min()
+}
+
+/// Removes whatever a killed remover of this topic left behind.
+pub(crate) fn tidy(directory: &ShmDir, topic: &TopicName) {
+    // A directory that cannot be listed only means that a leftover stays until the daemon finds it.
+    let _ = directory.finish_removals(Some(topic), ReapLock::Write);
+}

@@ -1,0 +1,121 @@
+//! Who a process is, and how it ended.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+
+/// Command name of a process, as in `/proc/PID/comm`; `None` if it is gone or hidden.
+pub fn command_name(pid: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end_matches('\n').to_owned())
+}
+
+/// This process as a region's header and a subscriber's record name it.
+pub(crate) fn own_name() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    if let Some(name) = command_name(std::process::id()) {
+        let len = name.len().min(bytes.len());
+        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+    }
+    bytes
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It called `exit` with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal {
+        /// Number of the signal.
+        signal: i32,
+        /// Whether it left a core dump.
+        core_dumped: bool,
+    },
+}
+
+mod ioctl {
+    // https://man7.org/linux/man-pages/man2/PIDFD_GET_INFO.2const.html
+    nix::ioctl_readwrite!(
+        #[allow(missing_docs)]
+        pidfd_get_info,
+        0xFF,
+        11,
+        super::PidfdInfo
+    );
+}
+
+/// The first version of the kernel's `struct pidfd_info`.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup_id: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    ids: [u32; 8],
+    exit_code: i32,
+}
+
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// How the process behind a pidfd ended, if the kernel tells.
+///
+/// It does from Linux 6.15 on, once the parent has reaped the process; this waits for that for up to `patience`.
+pub fn exit_of(pidfd: impl AsFd, patience: Duration) -> Option<Exit> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+        // SAFETY: the kernel writes at most the size of the structure, which is part of the request's number.
+        unsafe { ioctl::pidfd_get_info(pidfd.as_fd().as_raw_fd(), &raw mut info) }
+            .or_else(|errno| if errno == nix::errno::Errno::ESRCH { Ok(0) } else { Err(errno) })
+            .ok()?;
+        if info.mask & PIDFD_INFO_EXIT != 0 {
+            return Some(decode(info.exit_code));
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn decode(status: i32) -> Exit {
+    if libc::WIFSIGNALED(status) {
+        Exit::Signal { signal: libc::WTERMSIG(status), core_dumped: libc::WCOREDUMP(status) }
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status))
+    }
+}
+
+/// Now, on the clock that stamps messages: CLOCK_MONOTONIC in nanoseconds, the same in all processes of the machine.
+pub fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn exit_of_child(script: &str) -> Option<Exit> {
+        let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        assert_eq!(exit_of(&pidfd, Duration::ZERO), None, "it has not been reaped yet");
+        child.wait().unwrap();
+        exit_of(&pidfd, Duration::from_millis(100))
+    }
+
+    #[test]
+    fn the_kernel_tells_how_a_process_ended() {
+        // Kernels before 6.15 do not tell; then the answer is "unknown", never a wrong one.
+        assert!(matches!(exit_of_child("exit 3"), Some(Exit::Code(3)) | None));
+        assert!(matches!(exit_of_child("kill -9 $$"), Some(Exit::Signal { signal: 9, core_dumped: false }) | None));
+    }
+}

@@ -1,0 +1,412 @@
+//! The subscribing side, typed.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::{Gone, OpenError, RecvError};
+use crate::message::Message;
+use crate::registry::Lease;
+use crate::ring::Line;
+use crate::ring::reader::{Reader, Received, Start};
+use crate::ring::slot::{Held, Invalid, MappedRing};
+use crate::shm::dir::{FileId, ShmDir, is_regular};
+use crate::shm::file::{Mark, read_control, read_mark, reopen};
+use crate::shm::fork;
+use crate::shm::layout::{Layout, RECORDS};
+use crate::shm::lock::{LockByte, OWNER};
+use crate::shm::map::Mapping;
+use crate::shm::process::{now_ns, own_name};
+use crate::{Domain, TopicName, TopicNameError, TypeInfo};
+
+/// How often a subscriber asks whether the publisher lives, if nobody tells it.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a subscriber sleeps that may only read the region and so cannot ask to be woken.
+const READ_ONLY_STEP: Duration = Duration::from_millis(1);
+
+/// A reader of a topic.
+///
+/// Samples are read where they lie. Several may be held at once; a held slot is skipped by the publisher, never
+/// overwritten. A subscriber that falls behind by more than the topic's slots misses messages, and learns how many.
+///
+/// ```
+/// # let directory = tempfile::tempdir_in("/dev/shm")?;
+/// # let domain = conduit::Domain::new(directory.path()).without_registry();
+/// # let mut publisher = conduit::Publisher::<u64>::builder().domain(&domain).create("ticks")?;
+/// use conduit::{RecvError, Subscriber};
+///
+/// let mut subscriber = Subscriber::<u64>::builder()
+///     # .domain(&domain)
+///     .open("ticks")?;
+/// # publisher.send(&7)?;
+/// # drop(publisher);
+/// loop {
+///     match subscriber.recv() {
+///         Ok(sample) => println!("{} #{} lost {}", *sample, sample.sequence(), sample.lost()),
+///         Err(RecvError::PublisherGone { .. }) => break,
+///         Err(error) => return Err(error.into()),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Subscriber<T: ?Sized> {
+    reader: Reader<Arc<MappedRing>>,
+    record: Option<usize>,
+    topic: TopicName,
+    message: TypeInfo,
+    lease: Lease,
+    /// The owner lock was found free.
+    owner_is_dead: bool,
+    last_look: Duration,
+    _receives: PhantomData<fn() -> Box<T>>,
+}
+
+/// How a topic is to be read.
+#[derive(Clone, Debug)]
+pub struct SubscriberBuilder<T: ?Sized> {
+    domain: Option<Domain>,
+    start: Start,
+    any_type: bool,
+    _receives: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: ?Sized> SubscriberBuilder<T> {
+    /// Uses another domain than the environment's.
+    pub fn domain(mut self, domain: &Domain) -> Self {
+        self.domain = Some(domain.clone());
+        self
+    }
+
+    /// Where to start; by default with the next message to be published.
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Opens the topic.
+    pub fn open<N>(self, name: N) -> Result<Subscriber<T>, OpenError>
+    where
+        T: Message,
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        let topic = name.try_into().map_err(Into::into)?;
+        let domain = self.domain.unwrap_or_default();
+        let directory = ShmDir::open(&domain).map_err(OpenError::io("open", domain.shm_dir().into()))?;
+        let (file, may_write) = open_region(&directory, &topic)?;
+        let path = || directory.path_of(&topic);
+        let (layout, id) = check_region(&file).map_err(|error| error(path()))?;
+        if layout.message != T::TYPE && !self.any_type {
+            return Err(OpenError::TypeMismatch { topic, found: layout.message, expected: T::TYPE });
+        }
+        if !OWNER.is_write_locked(&file).map_err(OpenError::io("probe the lock of", path()))? {
+            return Err(OpenError::Orphaned { topic });
+        }
+        let record = if may_write { Some(claim_record(&file, layout)) } else { None };
+        let (mapping, record) = match record {
+            Some(Ok(Some((mapping, record)))) => (Ok(mapping), Some(record)),
+            Some(Ok(None)) => return Err(OpenError::TooManySubscribers { topic, limit: RECORDS }),
+            Some(Err(error)) => (Err(error), None),
+            None => (Mapping::new(&file, region_len(layout), false), None),
+        };
+        let mapping = mapping.map_err(OpenError::io("map", path()))?;
+        let mut ring = MappedRing::new(mapping, layout.geometry, file);
+        if let Some(record) = record {
+            ring = ring.with_record(record, std::process::id(), nix::unistd::getuid().as_raw(), own_name());
+        }
+        let reader = Reader::new(Arc::new(ring), record, self.start);
+        let lease = Lease::attach(&domain, &topic, id, record);
+        Ok(Subscriber {
+            reader,
+            record,
+            topic,
+            message: layout.message,
+            lease,
+            owner_is_dead: false,
+            last_look: coarse_now(),
+            _receives: PhantomData,
+        })
+    }
+}
+
+impl SubscriberBuilder<[u8]> {
+    /// Opens a topic of any type and receives its messages as bytes: for tools that record or show them.
+    pub fn any_type(mut self) -> Self {
+        self.any_type = true;
+        self
+    }
+}
+
+/// Opens the file for writing if this user may, else for reading.
+fn open_region(directory: &ShmDir, topic: &TopicName) -> Result<(OwnedFd, bool), OpenError> {
+    let name = topic.file_name();
+    let path = directory.path_of(topic);
+    let opened = match directory.open_file(&name, OFlag::O_RDWR) {
+        Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) => {
+            directory.open_file(&name, OFlag::O_RDONLY).map(|file| (file, false))
+        }
+        other => other.map(|file| (file, true)),
+    };
+    opened.map_err(|errno| match errno {
+        Errno::ENOENT => OpenError::NotFound { topic: topic.clone(), path: directory.path().into() },
+        Errno::EACCES | Errno::EPERM => OpenError::Permission { path },
+        Errno::ELOOP | Errno::ENXIO | Errno::EISDIR | Errno::EXDEV => OpenError::Kind { path, expected: "a topic" },
+        errno => OpenError::io("open", path)(errno.into()),
+    })
+}
+
+fn check_region(file: &OwnedFd) -> Result<(Layout, FileId), impl FnOnce(std::path::PathBuf) -> OpenError + use<>> {
+    let check = || {
+        let stat = fstat(file).map_err(|errno| CheckError::Io(errno.into()))?;
+        if !is_regular(&stat) || matches!(read_mark(file), Some(Mark::Raw { .. } | Mark::Kept)) {
+            return Err(CheckError::Kind);
+        }
+        let layout = Layout::check(&read_control(file), stat.st_size.max(0) as u64).map_err(CheckError::Layout)?;
+        Ok((layout, FileId::of(&stat)))
+    };
+    check().map_err(|error| {
+        move |path| match error {
+            CheckError::Io(source) => OpenError::io("examine", path)(source),
+            CheckError::Kind => OpenError::Kind { path, expected: "a topic" },
+            CheckError::Layout(reason) => OpenError::Layout { path, reason },
+        }
+    })
+}
+
+enum CheckError {
+    Io(std::io::Error),
+    Kind,
+    Layout(crate::LayoutError),
+}
+
+fn region_len(layout: Layout) -> NonZeroUsize {
+    NonZeroUsize::new(layout.geometry.region_bytes() as usize).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Takes the lock of a free record, on a description that from then on lives in the mapping alone.
+fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mapping, usize)>> {
+    let _no_fork = fork::Guard::new();
+    let locked = reopen(file, OFlag::O_RDWR)?;
+    for record in 0..RECORDS {
+        if LockByte::record(record).try_write(&locked)? {
+            return Ok(Some((Mapping::new(&locked, region_len(layout), true)?, record)));
+        }
+    }
+    Ok(None)
+}
+
+/// A clock that is cheap to read and a few milliseconds behind.
+fn coarse_now() -> Duration {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+impl<T: ?Sized> Subscriber<T> {
+    /// Starts to describe a subscriber that differs from the default.
+    pub fn builder() -> SubscriberBuilder<T> {
+        SubscriberBuilder { domain: None, start: Start::Next, any_type: false, _receives: PhantomData }
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// The type of the topic's messages, as the publisher named it.
+    pub fn message_type(&self) -> TypeInfo {
+        self.message
+    }
+
+    /// Messages missed so far. With [`received`](Self::received) it adds up to what was published since the start.
+    pub fn lost(&self) -> u64 {
+        self.reader.lost()
+    }
+
+    /// Messages received so far.
+    pub fn received(&self) -> u64 {
+        self.reader.received()
+    }
+
+    /// Whether samples are read in place. If not, this user may only read the region, and samples are validated copies.
+    pub fn is_zero_copy(&self) -> bool {
+        self.record.is_some()
+    }
+
+    fn ended(&self) -> Option<Gone> {
+        self.reader.has_ended().or(self.owner_is_dead.then_some(Gone::Died))
+    }
+
+    /// Asks whether the publisher lives, if the last answer is old.
+    fn look_at_owner(&mut self, interval: Duration) {
+        let now = coarse_now();
+        if now.saturating_sub(self.last_look) >= interval {
+            self.last_look = now;
+            // On an error the answer is unknown, which is not dead.
+            self.owner_is_dead |= !OWNER.is_write_locked(self.reader.memory().file()).unwrap_or(true);
+        }
+    }
+
+    fn gone(&self, how: Gone) -> RecvError {
+        RecvError::PublisherGone { topic: self.topic.clone(), how }
+    }
+}
+
+impl<T: ?Sized + Message> Subscriber<T> {
+    /// Opens a topic; the first message received is the next one published.
+    pub fn open<N>(name: N) -> Result<Self, OpenError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        Self::builder().open(name)
+    }
+
+    /// Receives the next message, sleeping until there is one.
+    pub fn recv(&mut self) -> Result<Sample<T>, RecvError> {
+        loop {
+            if let Some(sample) = self.recv_until(None)? {
+                return Ok(sample);
+            }
+        }
+    }
+
+    /// Receives the next message, sleeping until there is one or the time is up.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Sample<T>, RecvError> {
+        // A timeout beyond the clock's end is none.
+        let deadline = Instant::now().checked_add(timeout);
+        self.recv_until(deadline)?.ok_or_else(|| RecvError::TimedOut { topic: self.topic.clone(), timeout })
+    }
+
+    /// Receives the next message if there is one.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, RecvError> {
+        if self.reader.memory().is_foreign() {
+            return Err(RecvError::Forked);
+        }
+        if let Some(sample) = self.receive()? {
+            return Ok(Some(sample));
+        }
+        self.look_at_owner(LOOK_INTERVAL);
+        let Some(how) = self.ended() else { return Ok(None) };
+        // The last messages may have come between the look for messages and the look for the end.
+        if let Some(sample) = self.receive()? {
+            return Ok(Some(sample));
+        }
+        self.reader.end();
+        Err(self.gone(how))
+    }
+
+    fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Option<Sample<T>>, RecvError> {
+        let longest = if self.is_zero_copy() { LOOK_INTERVAL } else { READ_ONLY_STEP };
+        loop {
+            if let Some(sample) = self.try_recv()? {
+                return Ok(Some(sample));
+            }
+            let mut step = longest;
+            if let Some(deadline) = deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(None);
+                }
+                step = step.min(left);
+            }
+            if !self.reader.sleep(step) {
+                // Woken without a message: by a reaper that may not write to the region, perhaps.
+                self.look_at_owner(if self.is_zero_copy() { Duration::ZERO } else { LOOK_INTERVAL });
+            }
+        }
+    }
+
+    #[inline]
+    fn receive(&mut self) -> Result<Option<Sample<T>>, RecvError> {
+        let (held, message) = if let Some(record) = self.record {
+            let Some(message) = self.reader.receive_pinned() else { return Ok(None) };
+            (Held::pinned(self.reader.memory(), record, &message), message)
+        } else {
+            let mut lines: Vec<Line> = Vec::new();
+            let Some(message) = self.reader.receive_copy(&mut lines) else { return Ok(None) };
+            (Held::copied(lines, message.len), message)
+        };
+        match held {
+            Ok(held) => Ok(Some(Sample { held, message })),
+            Err(Invalid) => {
+                Err(RecvError::Invalid { topic: self.topic.clone(), sequence: message.sequence, expected: T::TYPE })
+            }
+        }
+    }
+}
+
+impl<T: ?Sized> Drop for Subscriber<T> {
+    fn drop(&mut self) {
+        self.lease.release();
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Subscriber<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscriber")
+            .field("topic", &self.topic)
+            .field("received", &self.received())
+            .field("lost", &self.lost())
+            .finish()
+    }
+}
+
+/// A message as a subscriber holds it. While it lives its slot is not overwritten; it may outlive the subscriber and the
+/// topic, and be sent to another thread.
+///
+/// In a process forked from the subscriber's, reading a zero-copy sample is an invalid memory access: the region is not
+/// inherited.
+pub struct Sample<T: ?Sized> {
+    held: Held<T>,
+    message: Received,
+}
+
+impl<T: ?Sized> Sample<T> {
+    /// The message's number, from 0 at the topic's creation and without gaps at the publisher.
+    pub fn sequence(&self) -> u64 {
+        self.message.sequence
+    }
+
+    /// How many messages this subscriber missed between the one before and this one.
+    pub fn lost(&self) -> u64 {
+        self.message.lost
+    }
+
+    /// When it was published: CLOCK_MONOTONIC in nanoseconds; `None` if the publisher has time stamps off.
+    pub fn stamp_ns(&self) -> Option<u64> {
+        (self.message.stamp_ns != 0).then_some(self.message.stamp_ns)
+    }
+
+    /// How long ago it was published; `None` if the publisher has time stamps off.
+    pub fn age(&self) -> Option<Duration> {
+        self.stamp_ns().map(|stamp_ns| Duration::from_nanos(now_ns().saturating_sub(stamp_ns)))
+    }
+
+    /// Whether the message is read in place; if not, it is a copy.
+    pub fn is_zero_copy(&self) -> bool {
+        self.held.is_pinned()
+    }
+}
+
+impl<T: ?Sized> Deref for Sample<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.held
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Sample<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
