@@ -119,7 +119,7 @@ pub enum CreateError {
     #[error("messages of type {message} need {need} bytes, the slots hold {capacity}; ask for larger slots")]
     SlotTooSmall {
         /// The type of the messages.
-        message: TypeInfo,
+        message: Box<TypeInfo>,
         /// Size of one message in bytes.
         need: u64,
         /// What a slot holds in bytes.
@@ -191,9 +191,9 @@ pub enum OpenError {
         /// The topic.
         topic: TopicName,
         /// The publisher's type.
-        found: TypeInfo,
+        found: Box<TypeInfo>,
         /// The subscriber's type.
-        expected: TypeInfo,
+        expected: Box<TypeInfo>,
     },
     /// The publisher has died and left the region.
     #[error("topic \"{topic}\" was left by a dead publisher; wait for it to come back")]
@@ -299,7 +299,7 @@ pub enum RecvError {
         /// The message's sequence number.
         sequence: u64,
         /// The type that was expected.
-        expected: TypeInfo,
+        expected: Box<TypeInfo>,
     },
     /// This process was forked from the subscriber's.
     #[error("the subscriber belongs to the process this one was forked from; open one here")]

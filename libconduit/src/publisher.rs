@@ -146,7 +146,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
         let geometry = Geometry::new(slots, slot_bytes)?;
         if message_bytes > geometry.capacity() as u64 {
             let capacity = geometry.capacity() as u64;
-            return Err(CreateError::SlotTooSmall { message: T::TYPE, need: message_bytes, capacity });
+            return Err(CreateError::SlotTooSmall { message: Box::new(T::TYPE), need: message_bytes, capacity });
         }
         let layout = Layout {
             geometry,

@@ -105,7 +105,11 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let path = || directory.path_of(&topic);
         let (layout, id) = check_region(&file).map_err(|error| error(path()))?;
         if layout.message != T::TYPE && !self.any_type {
-            return Err(OpenError::TypeMismatch { topic, found: layout.message, expected: T::TYPE });
+            return Err(OpenError::TypeMismatch {
+                topic,
+                found: Box::new(layout.message),
+                expected: Box::new(T::TYPE),
+            });
         }
         if !OWNER.is_write_locked(&file).map_err(OpenError::io("probe the lock of", path()))? {
             return Err(OpenError::Orphaned { topic });
