@@ -340,9 +340,11 @@ impl<T: ?Sized + Message> Subscriber<T> {
         };
         match held {
             Ok(held) => Ok(Some(Sample { held, message })),
-            Err(Invalid) => {
-                Err(RecvError::Invalid { topic: self.topic.clone(), sequence: message.sequence, expected: T::TYPE })
-            }
+            Err(Invalid) => Err(RecvError::Invalid {
+                topic: self.topic.clone(),
+                sequence: message.sequence,
+                expected: Box::new(T::TYPE),
+            }),
         }
     }
 }
