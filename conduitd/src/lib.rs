@@ -3,9 +3,28 @@
 //! The daemon knows who owns which topic, removes what dead owners leave behind, wakes whoever sleeps on them, and answers
 //! questions; it is never on the data path. This crate's only doors are [`run`], which is the program `conduitd`, and
 //! [`Embedded`], a registry inside another program.
+#![forbid(unsafe_code)]
 
+mod connection;
+mod hub;
+mod owner;
+mod reaper;
+mod registry;
+mod restore;
+mod server;
+mod systemd;
+
+use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
+use std::task::Poll;
+use std::thread::JoinHandle;
+
+use server::Server;
+pub use server::StartError;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Where a daemon works.
 #[derive(Clone, Debug)]
@@ -16,14 +35,77 @@ pub struct Options {
     pub shm_dir: PathBuf,
 }
 
+/// Runs the daemon until SIGTERM or SIGINT.
+pub fn run(options: &Options) -> Result<(), StartError> {
+    let server = Server::start(options)?;
+    let socket = server.socket().to_owned();
+    let failed = |doing| {
+        let path = options.shm_dir.clone();
+        move |source| StartError::Io { doing, path, source }
+    };
+    let runtime = runtime().map_err(failed("start the daemon for"))?;
+    runtime
+        .block_on(async {
+            let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            let ready = || {
+                tracing::info!(socket = %socket.display(), shm_dir = %options.shm_dir.display(), "ready");
+                systemd::ready();
+            };
+            let stop = poll_fn(|context| {
+                let stopped = terminate.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready();
+                if stopped { Poll::Ready(()) } else { Poll::Pending }
+            });
+            server.run(ready, stop).await
+        })
+        .map_err(failed("serve"))?;
+    systemd::stopping();
+    tracing::info!("stopped");
+    // A reaper that is stuck in the kernel must not keep the daemon from ending.
+    runtime.shutdown_background();
+    let _ = std::fs::remove_file(socket);
+    Ok(())
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().thread_name("conduitd-work").build()
+}
+
 /// A registry in a thread of this process, for demonstrations and tests. It ends when dropped.
 #[derive(Debug)]
-pub struct Embedded {}
+pub struct Embedded {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    socket: PathBuf,
+}
 
 impl Embedded {
     /// Starts a registry; when this returns it accepts connections.
-    pub fn start(options: Options) -> io::Result<Self> {
-        let _ = options;
-        Ok(Self {})
+    pub fn start(options: &Options) -> Result<Self, StartError> {
+        let server = Server::start(options)?;
+        let socket = server.socket().to_owned();
+        let failed = |source| StartError::Io { doing: "serve", path: options.socket.clone(), source };
+        let runtime = runtime().map_err(failed)?;
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            let stop = async {
+                let _ = stopped.await;
+            };
+            if let Err(error) = runtime.block_on(server.run(|| (), stop)) {
+                tracing::error!("the embedded registry has ended: {error}");
+            }
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name("registry".into()).spawn(serve).map_err(failed)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread), socket })
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let _ = std::fs::remove_file(&self.socket);
     }
 }

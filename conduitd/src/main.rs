@@ -1,1 +1,88 @@
-fn main() {}
+//! The program `conduitd`.
+#![forbid(unsafe_code)]
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use conduit::Domain;
+use conduitd::{Options, StartError};
+use tracing_subscriber::EnvFilter;
+
+const HELP: &str = "\
+Keeps track of Conduit's topics and removes what crashed publishers leave behind.
+
+Usage: conduitd [--socket PATH] [--shm-dir PATH]
+
+Options:
+      --socket PATH   Where to listen. Default: $CONDUIT_SOCKET, else for root
+                      /run/conduit/registry.sock, for others
+                      $XDG_RUNTIME_DIR/conduit/registry.sock
+      --shm-dir PATH  The directory to look after. Default: $CONDUIT_SHM_DIR,
+                      else /dev/shm
+  -h, --help          Print help
+  -V, --version       Print version
+
+RUST_LOG sets what is logged to standard error (default: info).
+SIGTERM and SIGINT end the daemon; topics live on without it.
+
+Exit codes: 0 stopped by a signal, 1 could not start, 2 wrong usage,
+3 another daemon listens on the socket.
+
+Example: conduitd --socket /tmp/registry.sock --shm-dir /dev/shm
+";
+
+fn main() -> ExitCode {
+    let options = match parse() {
+        Ok(Some(options)) => options,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("conduitd: {error}\nTry 'conduitd --help'.");
+            return ExitCode::from(2);
+        }
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    match conduitd::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("conduitd: {error}");
+            ExitCode::from(if matches!(error, StartError::SocketInUse { .. }) { 3 } else { 1 })
+        }
+    }
+}
+
+/// `None` if the answer has been printed already.
+fn parse() -> Result<Option<Options>, lexopt::Error> {
+    use lexopt::prelude::*;
+    let (mut socket, mut shm_dir) = (None, None);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("socket") => socket = Some(PathBuf::from(parser.value()?)),
+            Long("shm-dir") => shm_dir = Some(PathBuf::from(parser.value()?)),
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(None);
+            }
+            Short('V') | Long("version") => {
+                println!("conduitd {}", env!("CARGO_PKG_VERSION"));
+                return Ok(None);
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    let domain = Domain::from_env();
+    let default_socket = || {
+        let socket = domain.own_socket().map(PathBuf::from);
+        socket.ok_or("no place for the socket: give --socket or set XDG_RUNTIME_DIR")
+    };
+    let socket = socket.map_or_else(default_socket, Ok)?;
+    let shm_dir = shm_dir.unwrap_or_else(|| domain.shm_dir().into());
+    Ok(Some(Options { socket, shm_dir }))
+}

@@ -77,6 +77,12 @@ impl Domain {
         &self.sockets
     }
 
+    /// Where a registry of this user's listens by default; `None` if the environment names no place.
+    pub fn own_socket(&self) -> Option<&Path> {
+        let is_own = |socket: &&Path| nix::unistd::geteuid().is_root() || *socket != Path::new(SYSTEM_SOCKET);
+        self.sockets.first().map(PathBuf::as_path).filter(is_own)
+    }
+
     /// Whether a directory that is no tmpfs is accepted.
     pub fn any_file_system(&self) -> bool {
         self.any_file_system

@@ -4,7 +4,6 @@
 //! a signal.
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -16,16 +15,11 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::error::{OpenError, Owner};
 use crate::protocol::{Process, State, Subscriber, Topic};
-use crate::shm::atomics::Native;
 use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
-use crate::shm::file::{Mark, owner_of, read_control, read_mark, reopen};
-use crate::shm::layout::{
-    CLOSED, CONSUMERS_AT, CONTROL_BYTES, Consumers, ControlSnapshot, Layout, LayoutError, ORPHANED, SlotSnapshot,
-    program_name,
-};
+use crate::shm::file::{Mark, mark_orphaned, owner_of, read_control, read_mark, reopen};
+use crate::shm::layout::{CLOSED, ControlSnapshot, Layout, LayoutError, ORPHANED, SlotSnapshot, program_name};
 use crate::shm::lock::{LockByte, OWNER};
-use crate::shm::map::Mapping;
-use crate::shm::{futex, process};
+use crate::shm::process;
 use crate::topic::TopicName;
 
 /// A region, open for looking.
@@ -221,19 +215,7 @@ impl Region {
         if self.is_raw() {
             return Ok(());
         }
-        let page = NonZeroUsize::new(CONTROL_BYTES).expect("it is not zero");
-        match reopen(&self.file, OFlag::O_RDWR) {
-            Ok(file) => {
-                let mapping = Mapping::new(&file, page, true)?;
-                let consumers = mapping.shared::<Consumers<Native>>(CONSUMERS_AT);
-                futex::set_bits_and_wake_all(&consumers.wake, ORPHANED as u16)?;
-            }
-            Err(_) => {
-                let mapping = Mapping::new(&self.file, page, false)?;
-                futex::wake_all(&mapping.shared::<Consumers<Native>>(CONSUMERS_AT).wake);
-            }
-        }
-        Ok(())
+        mark_orphaned(&self.file)
     }
 
     /// Whether the header is still the one that was read on opening.

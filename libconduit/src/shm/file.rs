@@ -13,11 +13,12 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{Gid, fchown, linkat};
 use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
+use super::atomics::Native;
 use super::dir::{FileId, ReapLock, ShmDir, is_regular};
-use super::layout::{CONTROL_BYTES, Layout, MAGIC, program_name};
+use super::layout::{CONSUMERS_AT, CONTROL_BYTES, Consumers, Layout, MAGIC, ORPHANED, program_name};
 use super::lock::OWNER;
 use super::map::Mapping;
-use super::{fork, process};
+use super::{fork, futex, process};
 use crate::TopicName;
 use crate::error::{CreateError, Owner};
 
@@ -243,6 +244,12 @@ fn clear_the_way(directory: &ShmDir, topic: &TopicName) -> Result<Option<CreateE
     }
     let lock_error = |error| CreateError::io("probe the lock of", path())(error);
     if may_write && OWNER.try_write(&file).map_err(lock_error)? {
+        if mark == Mark::Topic
+            && let Err(error) = mark_orphaned(&file)
+        {
+            // Its sleepers look for themselves once a second.
+            tracing::debug!("can not wake the subscribers of topic \"{topic}\": {error}");
+        }
         return match directory.remove(topic, FileId::of(&stat)) {
             Ok(_) => Ok(None),
             // The directory is sticky and the dead owner was another user.
@@ -297,6 +304,22 @@ fn map_locked(file: &OwnedFd, len: NonZeroUsize) -> io::Result<Mapping> {
         return Err(io::Error::other("the lock of a file that nobody else knows is taken"));
     }
     Mapping::new(&locked, len, true)
+}
+
+/// Tells everybody who sleeps on a dead publisher's topic.
+///
+/// The mapping is never touched by this process, so a region that is cut short meanwhile gives an error. Where this user may not
+/// write the region the sleepers are only woken; they see for themselves.
+pub(crate) fn mark_orphaned(file: impl AsFd) -> io::Result<()> {
+    let page = const { NonZeroUsize::new(CONTROL_BYTES).unwrap() };
+    if let Ok(writable) = reopen(&file, OFlag::O_RDWR) {
+        let mapping = Mapping::new(&writable, page, true)?;
+        futex::set_bits_and_wake_all(&mapping.shared::<Consumers<Native>>(CONSUMERS_AT).wake, ORPHANED as u16)?;
+    } else {
+        let mapping = Mapping::new(&file, page, false)?;
+        futex::wake_all(&mapping.shared::<Consumers<Native>>(CONSUMERS_AT).wake);
+    }
+    Ok(())
 }
 
 fn reserve(file: &OwnedFd, size: u64) -> nix::Result<()> {

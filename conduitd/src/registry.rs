@@ -1,0 +1,520 @@
+//! Who owns what: a pure state machine. It does no I/O; every input gives back the changes that the rest of the daemon
+//! carries out.
+//!
+//! A *lease* is what a connection holds: ownership of a file, or a subscription. A *topic* is a name in the directory that
+//! stands for a file of ours. The two meet by file, never by name: a lease is announced before its file has a name, and
+//! a name may pass to another file while the old owner's lease still lives.
+//!
+//! ```text
+//!   appeared, lease announced before ──> Leased ──ended──> Dying ──reaped──> (gone)
+//!   appeared, no lease ────────────────> Locked ──lock free──^   └─survived─> Locked
+//!   raw region let go cleanly ─────────> Kept
+//! ```
+
+use std::collections::BTreeMap;
+
+use conduit::TopicName;
+use conduit::protocol::{EventKind, Process, RegistryError};
+use conduit::shm::dir::FileId;
+
+/// A connection, numbered in the order of their coming.
+pub(crate) type ConnectionId = u64;
+
+/// What is to be done after an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Tell the watchers.
+    Event { kind: EventKind, topic: TopicName, process: Option<Process> },
+    /// Find out whether the owner is dead, and if so clean up; then `reaped` or `survived`.
+    Reap { topic: TopicName, file: FileId, owner: Owner },
+    /// Find out how a subscriber ended, and tell the watchers.
+    SubscriberDied { topic: TopicName, process: Process, connection: ConnectionId },
+}
+
+/// What is known of a dead owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) process: Option<Process>,
+    /// The connection that announced the file before it had a name: then the death of its process is proof.
+    pub(crate) proven: Option<ConnectionId>,
+    /// The connection that held the lease at all.
+    pub(crate) connection: Option<ConnectionId>,
+}
+
+/// Who answers for a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// A connection. `proven`: it announced the file before the name appeared.
+    Leased { connection: ConnectionId, proven: bool },
+    /// Nobody we know: its lock is looked at now and then.
+    Locked,
+    /// Nobody, on purpose.
+    Kept,
+    /// A reaper is at work.
+    Dying,
+}
+
+#[derive(Clone, Debug)]
+struct Topic {
+    file: FileId,
+    standing: Standing,
+    owner: Option<Process>,
+}
+
+#[derive(Clone, Debug)]
+struct Lease {
+    topic: TopicName,
+    file: FileId,
+    role: Role,
+    process: Process,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Owner,
+    Subscriber { record: Option<u32> },
+}
+
+/// What a look at a new file told.
+#[derive(Clone, Debug)]
+pub(crate) struct Appearance {
+    pub(crate) file: FileId,
+    pub(crate) is_kept: bool,
+    /// Whom the file names as its owner.
+    pub(crate) claimed: Option<Process>,
+}
+
+/// What had become of a file when its name was gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Its owner has closed it, or it was a kept region.
+    Closed,
+    /// Its owner lives on without the name.
+    Alive,
+    /// Its owner is dead.
+    Dead,
+}
+
+/// The registry.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    topics: BTreeMap<TopicName, Topic>,
+    leases: BTreeMap<ConnectionId, Lease>,
+}
+
+impl Registry {
+    /// A process announces a file that it is about to name.
+    pub(crate) fn register(
+        &mut self,
+        connection: ConnectionId,
+        process: Process,
+        topic: TopicName,
+        file: FileId,
+    ) -> Result<(), RegistryError> {
+        if self.take_lease(connection, &process, &topic, file, Role::Owner)? {
+            return Ok(());
+        }
+        if let Some(entry) = self.topics.get_mut(&topic).filter(|entry| entry.file == file)
+            && entry.standing == Standing::Locked
+        {
+            // It had its name before anybody announced it: whoever says so now may be lying.
+            entry.standing = Standing::Leased { connection, proven: false };
+            entry.owner = Some(process);
+        }
+        Ok(())
+    }
+
+    /// A process subscribes.
+    pub(crate) fn attach(
+        &mut self,
+        connection: ConnectionId,
+        process: Process,
+        topic: TopicName,
+        file: FileId,
+        record: Option<u32>,
+    ) -> Result<Vec<Change>, RegistryError> {
+        if self.take_lease(connection, &process, &topic, file, Role::Subscriber { record })? {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Change::Event { kind: EventKind::Subscribed, topic, process: Some(process) }])
+    }
+
+    /// Returns whether the connection has this very lease already: requests may be repeated.
+    fn take_lease(
+        &mut self,
+        connection: ConnectionId,
+        process: &Process,
+        topic: &TopicName,
+        file: FileId,
+        role: Role,
+    ) -> Result<bool, RegistryError> {
+        if let Some(lease) = self.leases.get(&connection) {
+            let is_same = lease.file == file && lease.role == role && lease.topic == *topic;
+            return if is_same { Ok(true) } else { Err(RegistryError::LeaseInUse { topic: lease.topic.to_string() }) };
+        }
+        if role == Role::Owner
+            && let Some(other) = self.leases.values().find(|other| other.file == file && other.role == Role::Owner)
+        {
+            let Process { pid, program, .. } = other.process.clone();
+            return Err(RegistryError::AlreadyRegistered { topic: other.topic.to_string(), pid, program });
+        }
+        let lease = Lease { topic: topic.clone(), file, role, process: process.clone() };
+        self.leases.insert(connection, lease);
+        Ok(false)
+    }
+
+    /// A lease ends cleanly. The owner of a topic has removed its name before; a raw region stays.
+    pub(crate) fn release(&mut self, connection: ConnectionId) -> Vec<Change> {
+        let Some(lease) = self.leases.remove(&connection) else { return Vec::new() };
+        let Lease { topic, file, role, process } = lease;
+        match role {
+            Role::Subscriber { .. } => {
+                vec![Change::Event { kind: EventKind::Unsubscribed, topic, process: Some(process) }]
+            }
+            Role::Owner => match self.topics.get_mut(&topic).filter(|entry| entry.file == file) {
+                // Whether it is kept is the file's word, not the client's: a look at the lock will tell.
+                Some(entry) => {
+                    entry.standing = Standing::Locked;
+                    Vec::new()
+                }
+                None => Vec::new(),
+            },
+        }
+    }
+
+    /// A connection has ended without a word, or its process has.
+    pub(crate) fn ended(&mut self, connection: ConnectionId) -> Vec<Change> {
+        let Some(lease) = self.leases.remove(&connection) else { return Vec::new() };
+        let Lease { topic, file, role, process } = lease;
+        match role {
+            Role::Subscriber { .. } => vec![Change::SubscriberDied { topic, process, connection }],
+            Role::Owner => self.suspect(&topic, file, Some(connection)).into_iter().collect(),
+        }
+    }
+
+    /// The owner lock of a topic without a lease was found free.
+    pub(crate) fn lock_is_free(&mut self, topic: &TopicName, file: FileId) -> Vec<Change> {
+        self.suspect(topic, file, None).into_iter().collect()
+    }
+
+    fn suspect(&mut self, topic: &TopicName, file: FileId, connection: Option<ConnectionId>) -> Option<Change> {
+        let entry = self.topics.get_mut(topic).filter(|entry| entry.file == file)?;
+        let proven = match entry.standing {
+            Standing::Dying | Standing::Kept => return None,
+            Standing::Leased { connection, proven } => proven.then_some(connection),
+            Standing::Locked => None,
+        };
+        entry.standing = Standing::Dying;
+        let owner = Owner { process: entry.owner.clone(), proven, connection };
+        Some(Change::Reap { topic: topic.clone(), file, owner })
+    }
+
+    /// A name has appeared, or stands for another file than before.
+    pub(crate) fn appeared(&mut self, topic: &TopicName, appearance: Appearance) -> Vec<Change> {
+        let Appearance { file, is_kept, claimed } = appearance;
+        let lease = self
+            .leases
+            .iter()
+            .find(|(_, lease)| lease.file == file && lease.role == Role::Owner && lease.topic == *topic);
+        let (standing, owner) = match lease {
+            _ if is_kept => (Standing::Kept, None),
+            Some((&connection, lease)) => (Standing::Leased { connection, proven: true }, Some(lease.process.clone())),
+            None => (Standing::Locked, claimed),
+        };
+        self.topics.insert(topic.clone(), Topic { file, standing, owner: owner.clone() });
+        vec![Change::Event { kind: EventKind::Published, topic: topic.clone(), process: owner }]
+    }
+
+    /// The name that stood for `file` is gone.
+    pub(crate) fn vanished(&mut self, topic: &TopicName, file: FileId, fate: Fate) -> Vec<Change> {
+        let Some(entry) = self.topics.get(topic).filter(|entry| entry.file == file) else { return Vec::new() };
+        if entry.standing == Standing::Dying {
+            // The reaper reports it.
+            self.topics.remove(topic);
+            return Vec::new();
+        }
+        let process = entry.owner.clone();
+        let kind = match fate {
+            Fate::Closed => EventKind::Closed,
+            Fate::Alive => EventKind::Unlinked,
+            Fate::Dead => {
+                let lease = self.leases.iter().find(|(_, lease)| lease.file == file && lease.role == Role::Owner);
+                let connection = lease.map(|(&connection, _)| connection);
+                if let Some(connection) = connection {
+                    self.leases.remove(&connection);
+                }
+                let reap = self.suspect(topic, file, connection);
+                self.topics.remove(topic);
+                return reap.into_iter().collect();
+            }
+        };
+        self.topics.remove(topic);
+        vec![Change::Event { kind, topic: topic.clone(), process }]
+    }
+
+    /// A raw region has been let go by its creator.
+    pub(crate) fn kept(&mut self, topic: &TopicName, file: FileId) -> Vec<Change> {
+        match self.topics.get_mut(topic).filter(|entry| entry.file == file) {
+            Some(entry) if entry.standing != Standing::Kept => {
+                entry.standing = Standing::Kept;
+                let process = entry.owner.take();
+                vec![Change::Event { kind: EventKind::Kept, topic: topic.clone(), process }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A reaper found the owner alive after all: from now on its lock decides.
+    pub(crate) fn survived(&mut self, topic: &TopicName, file: FileId) {
+        if let Some(entry) = self.topics.get_mut(topic).filter(|entry| entry.file == file) {
+            entry.standing = Standing::Locked;
+        }
+    }
+
+    /// A reaper is done with a file.
+    pub(crate) fn reaped(&mut self, topic: &TopicName, file: FileId) {
+        if self.topics.get(topic).is_some_and(|entry| entry.file == file) {
+            self.topics.remove(topic);
+        }
+    }
+
+    /// The file that a topic stands for, as far as the registry knows.
+    pub(crate) fn file_of(&self, topic: &TopicName) -> Option<FileId> {
+        self.topics.get(topic).map(|entry| entry.file)
+    }
+
+    /// All topics, sorted by name, with their owners.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = (&TopicName, FileId, Option<&Process>)> {
+        self.topics.iter().map(|(topic, entry)| (topic, entry.file, entry.owner.as_ref()))
+    }
+
+    /// Topics that only their lock answers for.
+    pub(crate) fn watched_by_lock(&self) -> Vec<(TopicName, FileId)> {
+        let locked = self.topics.iter().filter(|(_, entry)| entry.standing == Standing::Locked);
+        locked.map(|(topic, entry)| (topic.clone(), entry.file)).collect()
+    }
+
+    /// Subscribers of a file that hold a lease, with their records.
+    pub(crate) fn subscribers_of(&self, file: FileId) -> impl Iterator<Item = (Option<u32>, &Process)> {
+        self.leases.values().filter_map(move |lease| match lease.role {
+            Role::Subscriber { record } if lease.file == file => Some((record, &lease.process)),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn process(pid: u32) -> Process {
+        Process { pid, uid: 1000, program: "node".into() }
+    }
+
+    fn file(ino: u64) -> FileId {
+        FileId { dev: 1, ino }
+    }
+
+    fn topic(name: &str) -> TopicName {
+        name.parse().unwrap()
+    }
+
+    fn plain(ino: u64) -> Appearance {
+        Appearance { file: file(ino), is_kept: false, claimed: Some(process(99)) }
+    }
+
+    fn published() -> Registry {
+        let mut registry = Registry::default();
+        registry.register(1, process(10), topic("a"), file(5)).unwrap();
+        let changes = registry.appeared(&topic("a"), plain(5));
+        let event = Change::Event { kind: EventKind::Published, topic: topic("a"), process: Some(process(10)) };
+        assert_eq!(changes, [event], "the lease's process, not the claimed one");
+        registry
+    }
+
+    #[test]
+    fn the_death_of_an_announced_owner_is_proof() {
+        let mut registry = published();
+        let owner = Owner { process: Some(process(10)), proven: Some(1), connection: Some(1) };
+        assert_eq!(registry.ended(1), [Change::Reap { topic: topic("a"), file: file(5), owner }]);
+        assert_eq!(registry.ended(1), [], "only once");
+        assert_eq!(registry.lock_is_free(&topic("a"), file(5)), [], "a reaper is at work already");
+        registry.reaped(&topic("a"), file(5));
+        assert_eq!(registry.topics().count(), 0);
+    }
+
+    #[test]
+    fn a_late_registration_proves_nothing() {
+        let mut registry = Registry::default();
+        registry.appeared(&topic("a"), plain(5));
+        assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))]);
+        registry.register(1, process(10), topic("a"), file(5)).unwrap();
+        assert_eq!(registry.watched_by_lock(), []);
+        let changes = registry.ended(1);
+        assert!(matches!(&changes[..], [Change::Reap { owner: Owner { proven: None, connection: Some(1), .. }, .. }]));
+        registry.survived(&topic("a"), file(5));
+        assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))]);
+    }
+
+    #[test]
+    fn one_file_has_one_registrant_and_one_connection_one_lease() {
+        let mut registry = published();
+        let error = registry.register(2, process(11), topic("a"), file(5)).unwrap_err();
+        assert_eq!(error, RegistryError::AlreadyRegistered { topic: "a".into(), pid: 10, program: "node".into() });
+        assert_eq!(registry.register(1, process(10), topic("a"), file(5)), Ok(()), "repeated");
+        let error = registry.register(1, process(10), topic("b"), file(6)).unwrap_err();
+        assert_eq!(error, RegistryError::LeaseInUse { topic: "a".into() });
+    }
+
+    #[test]
+    fn a_name_that_passes_to_another_file_leaves_the_old_owner_to_its_reaper() {
+        let mut registry = published();
+        let changes = registry.vanished(&topic("a"), file(5), Fate::Dead);
+        assert!(matches!(&changes[..], [Change::Reap { owner: Owner { proven: Some(1), .. }, .. }]));
+        registry.appeared(&topic("a"), plain(6));
+        registry.reaped(&topic("a"), file(5));
+        assert_eq!(registry.file_of(&topic("a")), Some(file(6)), "the successor stays");
+        assert_eq!(registry.ended(1), [], "the dead owner's connection has nothing left");
+    }
+
+    #[test]
+    fn the_end_of_a_topic_says_how() {
+        for (fate, kind) in [(Fate::Closed, EventKind::Closed), (Fate::Alive, EventKind::Unlinked)] {
+            let mut registry = published();
+            let changes = registry.vanished(&topic("a"), file(5), fate);
+            assert_eq!(changes, [Change::Event { kind, topic: topic("a"), process: Some(process(10)) }]);
+        }
+    }
+
+    #[test]
+    fn subscribers_come_and_go() {
+        let mut registry = published();
+        let event = |kind| Change::Event { kind, topic: topic("a"), process: Some(process(20)) };
+        assert_eq!(
+            registry.attach(2, process(20), topic("a"), file(5), Some(3)),
+            Ok(vec![event(EventKind::Subscribed)])
+        );
+        assert_eq!(registry.subscribers_of(file(5)).collect::<Vec<_>>(), [(Some(3), &process(20))]);
+        assert_eq!(registry.release(2), [event(EventKind::Unsubscribed)]);
+        registry.attach(3, process(20), topic("a"), file(5), None).unwrap();
+        let died = Change::SubscriberDied { topic: topic("a"), process: process(20), connection: 3 };
+        assert_eq!(registry.ended(3), [died]);
+        assert_eq!(registry.subscribers_of(file(5)).count(), 0);
+    }
+
+    #[test]
+    fn a_kept_region_is_never_reaped() {
+        let mut registry = published();
+        registry.release(1);
+        let kept = Change::Event { kind: EventKind::Kept, topic: topic("a"), process: Some(process(10)) };
+        assert_eq!(registry.kept(&topic("a"), file(5)), [kept]);
+        assert_eq!(registry.lock_is_free(&topic("a"), file(5)), []);
+        assert_eq!(registry.kept(&topic("a"), file(5)), []);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Input {
+        Register(u64, u64, u64),
+        Attach(u64, u64, u64),
+        Release(u64),
+        End(u64),
+        Appear(u64, u64),
+        Vanish(u64, u64, u8),
+        LockFree(u64, u64),
+        Survive(u64, u64),
+        Reaped(u64, u64),
+    }
+
+    fn inputs() -> impl Strategy<Value = Vec<Input>> {
+        let (connection, name, ino) = (0..4u64, 0..3u64, 0..4u64);
+        let named = (name.clone(), ino.clone());
+        prop::collection::vec(
+            prop_oneof![
+                (connection.clone(), name.clone(), ino.clone()).prop_map(|(c, n, i)| Input::Register(c, n, i)),
+                (connection.clone(), name, ino).prop_map(|(c, n, i)| Input::Attach(c, n, i)),
+                connection.clone().prop_map(Input::Release),
+                connection.prop_map(Input::End),
+                named.clone().prop_map(|(n, i)| Input::Appear(n, i)),
+                (named.clone(), 0..3u8).prop_map(|((n, i), fate)| Input::Vanish(n, i, fate)),
+                named.clone().prop_map(|(n, i)| Input::LockFree(n, i)),
+                named.clone().prop_map(|(n, i)| Input::Survive(n, i)),
+                named.prop_map(|(n, i)| Input::Reaped(n, i)),
+            ],
+            0..60,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn no_lease_outlives_its_connection_and_no_topic_is_reaped_twice_at_once(inputs in inputs()) {
+            let mut registry = Registry::default();
+            let mut open = BTreeSet::new();
+            let mut at_work = BTreeSet::new();
+            let name = |n: u64| topic(&format!("t{n}"));
+            for input in inputs {
+                let changes = match input {
+                    Input::Register(c, n, i) => {
+                        if registry.register(c, process(c as u32), name(n), file(i)).is_ok() {
+                            open.insert(c);
+                        }
+                        Vec::new()
+                    }
+                    Input::Attach(c, n, i) => match registry.attach(c, process(c as u32), name(n), file(i), None) {
+                        Ok(changes) => {
+                            open.insert(c);
+                            changes
+                        }
+                        Err(_) => Vec::new(),
+                    },
+                    Input::Release(c) => {
+                        open.remove(&c);
+                        registry.release(c)
+                    }
+                    Input::End(c) => {
+                        open.remove(&c);
+                        registry.ended(c)
+                    }
+                    // As the directory's scan does: a name that is known is not reported again.
+                    Input::Appear(n, i) if registry.file_of(&name(n)).is_none() => registry.appeared(&name(n), plain(i)),
+                    Input::Appear(..) => Vec::new(),
+                    Input::Vanish(n, i, fate) => {
+                        let fate = [Fate::Closed, Fate::Alive, Fate::Dead][fate as usize];
+                        registry.vanished(&name(n), file(i), fate)
+                    }
+                    Input::LockFree(n, i) => registry.lock_is_free(&name(n), file(i)),
+                    Input::Survive(n, i) => {
+                        if at_work.remove(&(name(n), file(i))) {
+                            registry.survived(&name(n), file(i));
+                        }
+                        Vec::new()
+                    }
+                    Input::Reaped(n, i) => {
+                        if at_work.remove(&(name(n), file(i))) {
+                            registry.reaped(&name(n), file(i));
+                        }
+                        Vec::new()
+                    }
+                };
+                for change in changes {
+                    if let Change::Reap { topic, file, .. } = change {
+                        let vanished = registry.file_of(&topic) != Some(file);
+                        prop_assert!(at_work.insert((topic, file)) || vanished);
+                    }
+                }
+                for &connection in registry.leases.keys() {
+                    prop_assert!(open.contains(&connection));
+                }
+                for entry in registry.topics.values() {
+                    if let Standing::Leased { connection, .. } = entry.standing {
+                        let lease = registry.leases.get(&connection);
+                        prop_assert!(lease.is_some_and(|lease| lease.file == entry.file));
+                    }
+                }
+            }
+        }
+    }
+}

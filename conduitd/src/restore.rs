@@ -1,0 +1,170 @@
+//! The directory as the source of truth: what is there when the daemon starts, and what changes afterwards.
+//!
+//! The daemon keeps no file of its own. It looks at the names, and at the locks behind them; a restarted daemon is as wise
+//! as one that was never gone.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conduit::inspect::Region;
+use conduit::protocol::Process;
+use conduit::shm::dir::{Entry, FileId, ShmDir};
+use conduit::{OpenError, TopicName};
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
+
+use crate::hub::Hub;
+use crate::registry::{Appearance, Fate};
+
+/// How long a remover may take before its private name counts as left behind.
+const REMOVAL_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// The kernel's word on changes of the directory.
+pub(crate) struct DirectoryWatch(Inotify);
+
+impl DirectoryWatch {
+    pub(crate) fn new(directory: &ShmDir) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let changes = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_MOVED_TO;
+        inotify.add_watch(directory.path(), changes)?;
+        Ok(Self(inotify))
+    }
+
+    /// All events since the last call; `None` if some were lost.
+    fn take(&self) -> Option<Vec<InotifyEvent>> {
+        let mut all = Vec::new();
+        loop {
+            match self.0.read_events() {
+                Ok(events) => all.extend(events),
+                Err(Errno::EINTR) => {}
+                Err(_) => break,
+            }
+        }
+        let overflowed = all.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
+        (!overflowed).then_some(all)
+    }
+}
+
+impl AsFd for DirectoryWatch {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Hub {
+    /// Takes in everything that the directory holds: at the start, and when changes were missed.
+    pub(crate) fn scan(self: &Rc<Self>) -> io::Result<()> {
+        self.directory.finish_removals(None, self.lock)?;
+        let mut topics: Vec<TopicName> = self.registry.borrow().topics().map(|(topic, ..)| topic.clone()).collect();
+        for entry in self.directory.entries()? {
+            match entry {
+                Entry::Region(topic) => topics.push(topic),
+                Entry::Removal { topic, .. } => self.finish_removal_later(topic),
+                Entry::Foreign(name) => tracing::debug!("{name} is no region's name"),
+            }
+        }
+        topics.sort();
+        topics.dedup();
+        for topic in topics {
+            self.look_at(&topic);
+        }
+        Ok(())
+    }
+
+    /// Takes in every change up to now, so that an answer is as new as its question.
+    pub(crate) fn catch_up(self: &Rc<Self>) {
+        let Some(events) = self.watch.take() else {
+            if let Err(error) = self.scan() {
+                tracing::error!("can not read {}: {error}", self.directory.path().display());
+            }
+            return;
+        };
+        for event in events {
+            match event.name.as_deref().and_then(|name| name.to_str()).and_then(Entry::parse) {
+                Some(Entry::Region(topic)) => self.look_at(&topic),
+                Some(Entry::Removal { topic, .. }) if event.mask.contains(AddWatchFlags::IN_MOVED_TO) => {
+                    self.finish_removal_later(topic);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Compares what a name stands for with what the registry knows of it.
+    fn look_at(self: &Rc<Self>, topic: &TopicName) {
+        let known = self.registry.borrow().file_of(topic);
+        let found = match self.directory.id_of(topic) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!("can not look at topic \"{topic}\": {error}");
+                return;
+            }
+        };
+        if known == found {
+            return;
+        }
+        if let Some(known) = known {
+            let changes = self.registry.borrow_mut().vanished(topic, known, self.fate_of(known));
+            let is_settled = !changes.iter().any(|change| matches!(change, crate::registry::Change::Reap { .. }));
+            self.carry_out(changes);
+            if is_settled && !self.is_being_reaped(known) {
+                self.forget_region(known);
+            }
+        }
+        if found.is_some() {
+            self.take_in(topic);
+        }
+    }
+
+    /// A reaper keeps its own reference, so letting go of ours is always safe; what it still needs is the map's entry.
+    fn is_being_reaped(&self, file: FileId) -> bool {
+        self.regions.borrow().get(&file).is_some_and(|region| Arc::strong_count(region) > 1)
+    }
+
+    fn take_in(self: &Rc<Self>, topic: &TopicName) {
+        let region = match Region::open(&self.directory, topic) {
+            Ok(region) => region,
+            Err(OpenError::NotFound { .. }) => return,
+            Err(error) => {
+                tracing::warn!("{error}; it is left alone");
+                return;
+            }
+        };
+        let owner = region.claimed_owner();
+        let claimed =
+            owner.pid.map(|pid| Process { pid, uid: region.uid(), program: owner.program.unwrap_or_default() });
+        let appearance = Appearance { file: region.id(), is_kept: region.is_kept(), claimed };
+        self.regions.borrow_mut().insert(region.id(), Arc::new(region));
+        let changes = self.registry.borrow_mut().appeared(topic, appearance);
+        self.carry_out(changes);
+    }
+
+    fn fate_of(&self, file: FileId) -> Fate {
+        let Some(region) = self.regions.borrow().get(&file).cloned() else { return Fate::Dead };
+        let counters = region.counters();
+        if region.is_kept() || counters.as_ref().is_some_and(|counters| counters.closed) {
+            Fate::Closed
+        } else if counters.is_none_or(|counters| !counters.orphaned) && region.owner_lives().unwrap_or(true) {
+            Fate::Alive
+        } else {
+            Fate::Dead
+        }
+    }
+
+    /// A removal takes microseconds, unless its remover is killed in the middle.
+    fn finish_removal_later(self: &Rc<Self>, topic: TopicName) {
+        let hub = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(REMOVAL_PATIENCE).await;
+            let directory = Arc::clone(&hub.directory);
+            let lock = hub.lock;
+            let _ = tokio::task::spawn_blocking(move || directory.finish_removals(Some(&topic), lock)).await;
+        });
+    }
+}

@@ -1,0 +1,237 @@
+//! The socket, the loop that accepts clients, and the daemon's life from start to stop.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use conduit::Domain;
+use conduit::protocol::RegistryError;
+use conduit::shm::dir::{ReapLock, ShmDir};
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::hub::Hub;
+use crate::owner::{Peer, Sight, Watcher};
+use crate::registry::ConnectionId;
+use crate::restore::DirectoryWatch;
+use crate::{Options, connection};
+
+/// Connections in all, and of one user.
+const MAX_CONNECTIONS: usize = 4096;
+const MAX_CONNECTIONS_PER_UID: usize = 1024;
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another daemon has the socket.
+    #[error("another registry listens on {}{}; stop it, or choose another --socket", path.display(), pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    SocketInUse {
+        /// The socket.
+        path: PathBuf,
+        /// The other daemon's pid, if the kernel tells.
+        pid: Option<u32>,
+    },
+    /// Something that is no socket has its name.
+    #[error("{} is not a socket; choose another --socket", path.display())]
+    NotASocket {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A system call failed.
+    #[error("can not {doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError + use<> {
+    let path = path.to_owned();
+    move |source| StartError::Io { doing, path, source }
+}
+
+/// A daemon that holds everything it needs and has adopted what it found; clients can connect already.
+pub(crate) struct Server {
+    listener: StdListener,
+    socket: PathBuf,
+    directory: Arc<ShmDir>,
+    watch: DirectoryWatch,
+    lock: ReapLock,
+    _guard: Option<Flock<fs::File>>,
+}
+
+impl Server {
+    pub(crate) fn start(options: &Options) -> Result<Self, StartError> {
+        let shm_dir = options.shm_dir.as_path();
+        let domain = Domain::new(shm_dir).without_registry();
+        let directory = ShmDir::open(&domain).map_err(io_error("open", shm_dir))?;
+        let watch = DirectoryWatch::new(&directory).map_err(io_error("watch", shm_dir))?;
+        let guard = guard_directory(shm_dir).map_err(io_error("lock", shm_dir))?;
+        let lock = if guard.is_some() && may_remove_everything() { ReapLock::Read } else { ReapLock::Write };
+        let listener = listen(&options.socket)?;
+        let socket = options.socket.clone();
+        Ok(Self { listener, socket, directory: Arc::new(directory), watch, lock, _guard: guard })
+    }
+
+    /// Serves until `stop` resolves. Nothing that lives is touched at the end: clients go on without a registry.
+    pub(crate) async fn run(self, ready: impl FnOnce(), stop: impl Future<Output = ()>) -> io::Result<()> {
+        let (watcher, sights) = Watcher::start(&self.watch)?;
+        self.listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(self.listener)?;
+        let hub = Hub::new(self.directory, self.watch, self.lock, watcher);
+        let tasks = tokio::task::LocalSet::new();
+        tasks
+            .run_until(async {
+                hub.scan()?;
+                tokio::task::spawn_local(Rc::clone(&hub).watch_locks());
+                tokio::task::spawn_local(see(Rc::clone(&hub), sights));
+                tokio::task::spawn_local(accept(Rc::clone(&hub), listener));
+                ready();
+                stop.await;
+                Ok(())
+            })
+            .await
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+async fn see(hub: Rc<Hub>, mut sights: UnboundedReceiver<Sight>) {
+    while let Some(sight) = sights.recv().await {
+        match sight {
+            Sight::Exited(connection) => hub.ended(connection),
+            Sight::DirectoryChanged => hub.catch_up(),
+        }
+    }
+}
+
+/// How many connections each user has.
+#[derive(Default)]
+struct Connections {
+    total: usize,
+    by_uid: HashMap<u32, usize>,
+}
+
+impl Connections {
+    fn admit(&mut self, uid: u32) -> Result<(), RegistryError> {
+        let of_uid = self.by_uid.entry(uid).or_default();
+        let (what, limit) = if self.total >= MAX_CONNECTIONS {
+            ("connections", MAX_CONNECTIONS)
+        } else if *of_uid >= MAX_CONNECTIONS_PER_UID {
+            ("connections of one user", MAX_CONNECTIONS_PER_UID)
+        } else {
+            *of_uid += 1;
+            self.total += 1;
+            return Ok(());
+        };
+        Err(RegistryError::LimitExceeded { what: what.into(), limit: limit as u64 })
+    }
+
+    fn leave(&mut self, uid: u32) {
+        self.total -= 1;
+        if let Some(of_uid) = self.by_uid.get_mut(&uid) {
+            *of_uid -= 1;
+            if *of_uid == 0 {
+                self.by_uid.remove(&uid);
+            }
+        }
+    }
+}
+
+async fn accept(hub: Rc<Hub>, listener: UnixListener) {
+    let connections = Rc::new(RefCell::new(Connections::default()));
+    for id in 1.. {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely: those of clients that leave will do.
+                tracing::warn!("can not accept a client: {error}");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        tokio::task::spawn_local(welcome(Rc::clone(&hub), Rc::clone(&connections), id, stream));
+    }
+}
+
+async fn welcome(hub: Rc<Hub>, connections: Rc<RefCell<Connections>>, id: ConnectionId, stream: UnixStream) {
+    let peer = match Peer::of(&stream) {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::warn!("can not tell who connected: {error}");
+            return;
+        }
+    };
+    let uid = peer.process.uid;
+    let admitted = connections.borrow_mut().admit(uid);
+    if let Err(error) = admitted {
+        tracing::warn!(uid, pid = peer.process.pid, "refused: {error}");
+        connection::refuse(stream, error).await;
+        return;
+    }
+    connection::serve(&hub, id, peer, stream).await;
+    connections.borrow_mut().leave(uid);
+}
+
+/// Makes this the one daemon of the directory that reaps with read locks, if no other is.
+fn guard_directory(shm_dir: &Path) -> io::Result<Option<Flock<fs::File>>> {
+    match Flock::lock(fs::File::open(shm_dir)?, FlockArg::LockExclusiveNonblock) {
+        Ok(guard) => Ok(Some(guard)),
+        Err((_, nix::errno::Errno::EAGAIN)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+/// Whether this process may remove other users' files from a sticky directory: CAP_FOWNER.
+fn may_remove_everything() -> bool {
+    const CAP_FOWNER: u64 = 1 << 3;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & CAP_FOWNER != 0)
+}
+
+/// Listens on a socket of that name, in place of one that nobody listens on.
+fn listen(socket: &Path) -> Result<StdListener, StartError> {
+    let parent = socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mode = if geteuid().is_root() { 0o755 } else { 0o700 };
+    fs::DirBuilder::new().recursive(true).mode(mode).create(parent).map_err(io_error("create", parent))?;
+    // Two daemons that start at once must not both find the other's socket stale.
+    let directory = fs::File::open(parent).map_err(io_error("open", parent))?;
+    let _turn =
+        Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| io_error("lock", parent)(errno.into()))?;
+    match fs::symlink_metadata(socket) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_error("examine", socket)(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(StartError::NotASocket { path: socket.into() });
+        }
+        Ok(_) => match std::os::unix::net::UnixStream::connect(socket) {
+            Ok(other) => {
+                let pid = Peer::of(&other).ok().map(|peer| peer.process.pid);
+                return Err(StartError::SocketInUse { path: socket.into(), pid });
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(socket).map_err(io_error("replace", socket))?;
+            }
+            Err(error) => return Err(io_error("examine", socket)(error)),
+        },
+    }
+    let listener = StdListener::bind(socket).map_err(io_error("listen on", socket))?;
+    let mode = if geteuid().is_root() { 0o666 } else { 0o600 };
+    fs::set_permissions(socket, fs::Permissions::from_mode(mode)).map_err(io_error("set the mode of", socket))?;
+    Ok(listener)
+}
