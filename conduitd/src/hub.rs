@@ -254,12 +254,15 @@ impl Hub {
     ) {
         let mut death = match verdict {
             Verdict::Alive => {
-                self.registry.borrow_mut().survived(topic, file);
+                self.registry.borrow_mut().survived(file);
+                if self.registry.borrow().file_of(topic) != Some(file) {
+                    self.forget_region(file);
+                }
                 self.locks.notify_one();
                 return;
             }
             Verdict::Kept => {
-                self.registry.borrow_mut().survived(topic, file);
+                self.registry.borrow_mut().survived(file);
                 let changes = self.registry.borrow_mut().kept(topic, file);
                 self.carry_out(changes);
                 return;

@@ -6,12 +6,12 @@
 //! a name may pass to another file while the old owner's lease still lives.
 //!
 //! ```text
-//!   appeared, lease announced before ──> Leased ──ended──> Dying ──reaped──> (gone)
-//!   appeared, no lease ────────────────> Locked ──lock free──^   └─survived─> Locked
-//!   raw region let go cleanly ─────────> Kept
+//!   appeared, lease announced before ──> Leased ──ended──┐
+//!   appeared, no lease ────────────────> Locked ──lock free──> dying ──reaped──> (gone)
+//!   raw region let go cleanly ─────────> Kept                    └───survived──> Locked
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conduit::TopicName;
 use conduit::protocol::{EventKind, Process, RegistryError};
@@ -50,8 +50,6 @@ enum Standing {
     Locked,
     /// Nobody, on purpose.
     Kept,
-    /// A reaper is at work.
-    Dying,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +98,8 @@ pub(crate) enum Fate {
 pub(crate) struct Registry {
     topics: BTreeMap<TopicName, Topic>,
     leases: BTreeMap<ConnectionId, Lease>,
+    /// Files that a reaper is at work on, whether they still have a name or not.
+    dying: BTreeSet<FileId>,
 }
 
 impl Registry {
@@ -200,11 +200,15 @@ impl Registry {
     fn suspect(&mut self, topic: &TopicName, file: FileId, connection: Option<ConnectionId>) -> Option<Change> {
         let entry = self.topics.get_mut(topic).filter(|entry| entry.file == file)?;
         let proven = match entry.standing {
-            Standing::Dying | Standing::Kept => return None,
+            Standing::Kept => return None,
             Standing::Leased { connection, proven } => proven.then_some(connection),
             Standing::Locked => None,
         };
-        entry.standing = Standing::Dying;
+        // From now on no lease answers for it, whatever the reaper finds.
+        entry.standing = Standing::Locked;
+        if !self.dying.insert(file) {
+            return None;
+        }
         let owner = Owner { process: entry.owner.clone(), proven, connection };
         Some(Change::Reap { topic: topic.clone(), file, owner })
     }
@@ -212,23 +216,27 @@ impl Registry {
     /// A name has appeared, or stands for another file than before.
     pub(crate) fn appeared(&mut self, topic: &TopicName, appearance: Appearance) -> Vec<Change> {
         let Appearance { file, is_kept, claimed } = appearance;
-        let lease = self
-            .leases
-            .iter()
-            .find(|(_, lease)| lease.file == file && lease.role == Role::Owner && lease.topic == *topic);
-        let (standing, owner) = match lease {
+        let (standing, owner) = match self.owner_lease(topic, file) {
             _ if is_kept => (Standing::Kept, None),
-            Some((&connection, lease)) => (Standing::Leased { connection, proven: true }, Some(lease.process.clone())),
+            Some((connection, lease)) => (Standing::Leased { connection, proven: true }, Some(lease.process.clone())),
             None => (Standing::Locked, claimed),
         };
         self.topics.insert(topic.clone(), Topic { file, standing, owner: owner.clone() });
         vec![Change::Event { kind: EventKind::Published, topic: topic.clone(), process: owner }]
     }
 
+    /// A file can have several names (hard links): a lease is for the one that was announced.
+    fn owner_lease(&self, topic: &TopicName, file: FileId) -> Option<(ConnectionId, &Lease)> {
+        let mut owners = self.leases.iter().filter(|(_, lease)| lease.role == Role::Owner);
+        owners
+            .find(|(_, lease)| lease.file == file && lease.topic == *topic)
+            .map(|(&connection, lease)| (connection, lease))
+    }
+
     /// The name that stood for `file` is gone.
     pub(crate) fn vanished(&mut self, topic: &TopicName, file: FileId, fate: Fate) -> Vec<Change> {
         let Some(entry) = self.topics.get(topic).filter(|entry| entry.file == file) else { return Vec::new() };
-        if entry.standing == Standing::Dying {
+        if self.dying.contains(&file) {
             // The reaper reports it.
             self.topics.remove(topic);
             return Vec::new();
@@ -238,8 +246,7 @@ impl Registry {
             Fate::Closed => EventKind::Closed,
             Fate::Alive => EventKind::Unlinked,
             Fate::Dead => {
-                let lease = self.leases.iter().find(|(_, lease)| lease.file == file && lease.role == Role::Owner);
-                let connection = lease.map(|(&connection, _)| connection);
+                let connection = self.owner_lease(topic, file).map(|(connection, _)| connection);
                 if let Some(connection) = connection {
                     self.leases.remove(&connection);
                 }
@@ -265,14 +272,13 @@ impl Registry {
     }
 
     /// A reaper found the owner alive after all: from now on its lock decides.
-    pub(crate) fn survived(&mut self, topic: &TopicName, file: FileId) {
-        if let Some(entry) = self.topics.get_mut(topic).filter(|entry| entry.file == file) {
-            entry.standing = Standing::Locked;
-        }
+    pub(crate) fn survived(&mut self, file: FileId) {
+        self.dying.remove(&file);
     }
 
     /// A reaper is done with a file.
     pub(crate) fn reaped(&mut self, topic: &TopicName, file: FileId) {
+        self.dying.remove(&file);
         if self.topics.get(topic).is_some_and(|entry| entry.file == file) {
             self.topics.remove(topic);
         }
@@ -283,6 +289,11 @@ impl Registry {
         self.topics.get(topic).map(|entry| entry.file)
     }
 
+    /// Whether a reaper is at work on the file.
+    pub(crate) fn is_dying(&self, file: FileId) -> bool {
+        self.dying.contains(&file)
+    }
+
     /// All topics, sorted by name, with their owners.
     pub(crate) fn topics(&self) -> impl Iterator<Item = (&TopicName, FileId, Option<&Process>)> {
         self.topics.iter().map(|(topic, entry)| (topic, entry.file, entry.owner.as_ref()))
@@ -290,7 +301,10 @@ impl Registry {
 
     /// Topics that only their lock answers for.
     pub(crate) fn watched_by_lock(&self) -> Vec<(TopicName, FileId)> {
-        let locked = self.topics.iter().filter(|(_, entry)| entry.standing == Standing::Locked);
+        let locked = self
+            .topics
+            .iter()
+            .filter(|(_, entry)| entry.standing == Standing::Locked && !self.dying.contains(&entry.file));
         locked.map(|(topic, entry)| (topic.clone(), entry.file)).collect()
     }
 
@@ -305,8 +319,6 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -356,7 +368,7 @@ mod tests {
         assert_eq!(registry.watched_by_lock(), []);
         let changes = registry.ended(1);
         assert!(matches!(&changes[..], [Change::Reap { owner: Owner { proven: None, connection: Some(1), .. }, .. }]));
-        registry.survived(&topic("a"), file(5));
+        registry.survived(file(5));
         assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))]);
     }
 
@@ -425,7 +437,7 @@ mod tests {
         Appear(u64, u64),
         Vanish(u64, u64, u8),
         LockFree(u64, u64),
-        Survive(u64, u64),
+        Survive(u64),
         Reaped(u64, u64),
     }
 
@@ -441,7 +453,7 @@ mod tests {
                 named.clone().prop_map(|(n, i)| Input::Appear(n, i)),
                 (named.clone(), 0..3u8).prop_map(|((n, i), fate)| Input::Vanish(n, i, fate)),
                 named.clone().prop_map(|(n, i)| Input::LockFree(n, i)),
-                named.clone().prop_map(|(n, i)| Input::Survive(n, i)),
+                named.clone().prop_map(|(_, i)| Input::Survive(i)),
                 named.prop_map(|(n, i)| Input::Reaped(n, i)),
             ],
             0..60,
@@ -486,23 +498,22 @@ mod tests {
                         registry.vanished(&name(n), file(i), fate)
                     }
                     Input::LockFree(n, i) => registry.lock_is_free(&name(n), file(i)),
-                    Input::Survive(n, i) => {
-                        if at_work.remove(&(name(n), file(i))) {
-                            registry.survived(&name(n), file(i));
+                    Input::Survive(i) => {
+                        if at_work.remove(&file(i)) {
+                            registry.survived(file(i));
                         }
                         Vec::new()
                     }
                     Input::Reaped(n, i) => {
-                        if at_work.remove(&(name(n), file(i))) {
+                        if at_work.remove(&file(i)) {
                             registry.reaped(&name(n), file(i));
                         }
                         Vec::new()
                     }
                 };
                 for change in changes {
-                    if let Change::Reap { topic, file, .. } = change {
-                        let vanished = registry.file_of(&topic) != Some(file);
-                        prop_assert!(at_work.insert((topic, file)) || vanished);
+                    if let Change::Reap { file, .. } = change {
+                        prop_assert!(at_work.insert(file), "two reapers on one file");
                     }
                 }
                 for &connection in registry.leases.keys() {

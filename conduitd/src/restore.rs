@@ -111,20 +111,15 @@ impl Hub {
         }
         if let Some(known) = known {
             let changes = self.registry.borrow_mut().vanished(topic, known, self.fate_of(known));
-            let is_settled = !changes.iter().any(|change| matches!(change, crate::registry::Change::Reap { .. }));
             self.carry_out(changes);
-            if is_settled && !self.is_being_reaped(known) {
+            // A reaper still needs it.
+            if !self.registry.borrow().is_dying(known) {
                 self.forget_region(known);
             }
         }
         if found.is_some() {
             self.take_in(topic);
         }
-    }
-
-    /// A reaper keeps its own reference, so letting go of ours is always safe; what it still needs is the map's entry.
-    fn is_being_reaped(&self, file: FileId) -> bool {
-        self.regions.borrow().get(&file).is_some_and(|region| Arc::strong_count(region) > 1)
     }
 
     fn take_in(self: &Rc<Self>, topic: &TopicName) {
