@@ -11,6 +11,7 @@
 //!
 //! #[derive(Message, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
 //! #[message(name = "robot/Imu")]
+//! #[zerocopy(crate = "conduit::zerocopy")]
 //! #[repr(C)]
 //! struct Imu {
 //!     gyro: [f64; 3],

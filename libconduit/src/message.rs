@@ -6,7 +6,8 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 /// A type that can be sent: its bytes mean the same in every process, and a region can name it.
 ///
-/// Derive it together with the zerocopy traits; they reject padding and pointers at compile time. Implemented for the
+/// Derive it together with the zerocopy traits; they reject padding and pointers at compile time. `#[zerocopy(crate = ...)]` makes
+/// a dependency of your own on zerocopy unnecessary. Implemented for the
 /// primitive numbers, arrays of messages and slices of messages; `[u8]` is the type for raw bytes.
 ///
 /// ```
@@ -14,6 +15,7 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 ///
 /// #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
 /// #[message(name = "lidar/Point")]
+/// #[zerocopy(crate = "conduit::zerocopy")]
 /// #[repr(C)]
 /// struct Point { x: f32, y: f32, z: f32 }
 ///

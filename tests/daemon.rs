@@ -1,0 +1,206 @@
+//! The daemon dies, starts late, or meets another: nobody else notices.
+
+use nix::sys::signal::Signal;
+
+use conduit::protocol::{EventKind, State};
+
+use crate::harness::{World, wait_until};
+
+#[test]
+fn killed_and_restarted_under_load_it_loses_nothing() {
+    let mut world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 64 256");
+    let mut subscribers: Vec<_> = (0..3)
+        .map(|_| {
+            let mut subscriber = world.peer();
+            subscriber.order("subscribe scan");
+            subscriber.tell("drain");
+            subscriber
+        })
+        .collect();
+    publisher.tell("stream 256");
+    publisher.expect("streaming");
+    for round in 0..20 {
+        world.kill_daemon();
+        world.start_daemon();
+        let topic = world.list().remove(0);
+        assert_eq!((topic.name.as_str(), topic.state), ("scan", State::Live), "round {round}");
+        assert_eq!(topic.publisher.unwrap().pid, publisher.pid());
+        assert_eq!(topic.subscribers.len(), 3);
+    }
+    publisher.tell("stop");
+    let published: u64 = publisher.answer().parse().unwrap();
+    publisher.order("unpublish");
+    for subscriber in &mut subscribers {
+        let answer = subscriber.answer();
+        let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
+        assert_eq!(numbers[0] + numbers[1], published, "{answer}");
+        assert_eq!(numbers[2], 0, "{answer}");
+    }
+}
+
+#[test]
+fn started_late_it_adopts_what_is_there_and_reaps_what_died_before() {
+    let mut world = World::new();
+    let mut live = world.peer();
+    live.order("publish live 16 100");
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe live");
+    let mut dead = world.peer();
+    dead.order("publish dead 16 100");
+    dead.kill();
+    assert!(world.exists("dead"));
+    world.start_daemon();
+    wait_until("the orphan to be removed", || !world.exists("dead"));
+    let topics = world.list();
+    assert_eq!(topics.len(), 1);
+    assert_eq!(topics[0].publisher.as_ref().unwrap().pid, live.pid());
+    assert_eq!(topics[0].subscribers[0].pid, subscriber.pid());
+    // And from now on it looks after those who never spoke to it.
+    subscriber.tell("recv");
+    world.wait_until_asleep("live", 1);
+    live.kill();
+    subscriber.expect("gone died");
+    world.wait_until_gone("live");
+}
+
+#[test]
+fn a_publisher_that_died_while_no_daemon_ran_is_reaped_at_the_start() {
+    let mut world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    world.kill_daemon();
+    publisher.kill();
+    assert!(world.exists("scan"));
+    world.start_daemon();
+    world.wait_until_gone("scan");
+}
+
+#[test]
+fn sigterm_ends_it_cleanly_and_leaves_the_living_alone() {
+    let mut world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let daemon = world.daemon();
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait(), Some(0));
+    assert!(!world.socket().exists());
+    assert!(world.exists("scan"));
+    publisher.order("send 3 100");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_socket_names_the_first() {
+    let mut world = World::with_daemon();
+    let pid = world.daemon().pid();
+    let output = world.command(env!("CARGO_BIN_EXE_conduitd")).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("another registry listens on") && error.contains(&format!("(pid {pid})")), "{error}");
+    assert!(world.daemon().is_running());
+}
+
+#[test]
+fn a_socket_that_nobody_listens_on_is_replaced_and_another_file_is_not() {
+    let mut world = World::with_daemon();
+    world.kill_daemon();
+    assert!(world.socket().exists(), "SIGKILL leaves it");
+    world.start_daemon();
+    world.kill_daemon();
+    std::fs::remove_file(world.socket()).unwrap();
+    std::fs::write(world.socket(), "mine").unwrap();
+    let output = world.command(env!("CARGO_BIN_EXE_conduitd")).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("is not a socket"));
+    assert_eq!(std::fs::read_to_string(world.socket()).unwrap(), "mine");
+}
+
+#[test]
+fn a_region_cut_short_while_mapped_does_not_kill_it() {
+    let mut world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    wait_until("it to be listed", || world.list().len() == 1);
+    let file = std::fs::File::options().write(true).open(world.path_of("scan")).unwrap();
+    file.set_len(0).unwrap();
+    world.list();
+    publisher.kill();
+    world.wait_until_gone("scan");
+    assert!(world.daemon().is_running());
+    assert_eq!(world.list(), []);
+}
+
+#[test]
+fn files_that_are_not_ours_are_left_alone() {
+    let mut world = World::new();
+    std::fs::write(world.path().join("conduit_foreign"), "not a region").unwrap();
+    std::fs::write(world.path().join("conduit_.."), "no name").unwrap();
+    std::fs::create_dir(world.path().join("conduit_directory")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", world.path().join("conduit_link")).unwrap();
+    nix::unistd::mkfifo(&world.path().join("conduit_fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let before = world.leftovers().len();
+    world.start_daemon();
+    assert_eq!(world.list(), []);
+    std::fs::write(world.path().join("conduit_later"), "not a region either").unwrap();
+    assert_eq!(world.list(), []);
+    assert_eq!(world.leftovers().len(), before + 1);
+    assert!(world.daemon().is_running());
+}
+
+#[test]
+fn removing_a_living_topics_file_is_noticed() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    wait_until("it to be listed", || world.list().len() == 1);
+    let mut events = world.client().watch().unwrap();
+    assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Present);
+    std::fs::remove_file(world.path_of("scan")).unwrap();
+    assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Unlinked);
+    // The publisher's end does not touch its successor.
+    let mut successor = world.peer();
+    successor.order("publish scan 16 100");
+    publisher.order("unpublish");
+    assert!(world.exists("scan"));
+}
+
+#[test]
+fn a_killed_removers_leftover_is_finished() {
+    let mut world = World::new();
+    let mut dead = world.peer();
+    dead.order("publish scan 16 100");
+    dead.kill();
+    std::fs::rename(world.path_of("scan"), world.path().join(".conduit_scan~1-2-3")).unwrap();
+    assert_eq!(world.leftovers().len(), 1);
+    world.start_daemon();
+    wait_until("the leftover to be removed", || world.leftovers().is_empty());
+    // And while it runs.
+    let mut dead = world.peer();
+    dead.order("publish scan 16 100");
+    world.kill_daemon();
+    dead.kill();
+    world.start_daemon();
+    wait_until("the orphan to be removed", || world.leftovers().is_empty());
+}
+
+#[test]
+fn two_daemons_of_one_directory_do_each_other_no_harm() {
+    let world = World::with_daemon();
+    let other_socket = world.path().join("other.sock");
+    let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
+    let mut other = command.args(["--socket", other_socket.to_str().unwrap()]).spawn().unwrap();
+    wait_until("the other to listen", || other_socket.exists());
+    for _ in 0..20 {
+        let mut publisher = world.peer();
+        publisher.order("publish scan 16 100");
+        publisher.kill();
+        let mut successor = world.peer();
+        successor.order("publish scan 16 100");
+        assert!(world.exists("scan"));
+        successor.order("send 1 10");
+        successor.order("unpublish");
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
+}

@@ -1,0 +1,302 @@
+//! A private world for a test, and the processes in it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use conduit::inspect::Region;
+use conduit::protocol::Topic;
+use conduit::registry::Client;
+use conduit::shm::dir::{Entry, ShmDir};
+use conduit::{Domain, TopicName};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Longer than anything here takes, even on a busy machine: a test that waits for so long has failed.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The user that a test becomes when it is run by root and needs another one.
+pub const NOBODY: u32 = 65534;
+
+/// Looks again and again until `look` gives something.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+/// A shared-memory directory and a registry's socket of a test's own.
+pub struct World {
+    directory: TempDir,
+    daemon: Option<Daemon>,
+}
+
+impl World {
+    /// A world without a daemon.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix(".conduit-test-").tempdir_in("/dev/shm").unwrap();
+        // Like /dev/shm itself: everybody may create, only owners may remove.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(directory.path(), mode).unwrap();
+        Self { directory, daemon: None }
+    }
+
+    pub fn with_daemon() -> Self {
+        let mut world = Self::new();
+        world.start_daemon();
+        world
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path().join("registry.sock")
+    }
+
+    pub fn domain(&self) -> Domain {
+        Domain::new(self.path()).with_socket(self.socket())
+    }
+
+    pub fn shm(&self) -> ShmDir {
+        ShmDir::open(&self.domain()).unwrap()
+    }
+
+    /// A program that lives in this world.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command.env("CONDUIT_SHM_DIR", self.path()).env("CONDUIT_SOCKET", self.socket());
+        command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
+        command
+    }
+
+    /// The `conduit` command.
+    pub fn conduit(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_conduit"));
+        command.args(arguments);
+        command
+    }
+
+    pub fn start_daemon(&mut self) {
+        assert!(self.daemon.is_none(), "one daemon at a time");
+        self.daemon = Some(Daemon::start(self));
+    }
+
+    pub fn daemon(&mut self) -> &mut Daemon {
+        self.daemon.as_mut().unwrap()
+    }
+
+    /// SIGKILL.
+    pub fn kill_daemon(&mut self) {
+        self.daemon.take().unwrap().kill();
+    }
+
+    /// Starts a process that does what it is told.
+    pub fn peer(&self) -> Peer {
+        Peer::start(self, None)
+    }
+
+    /// A peer that is another user, if this test may do that.
+    pub fn peer_of(&self, uid: u32) -> Peer {
+        Peer::start(self, Some(uid))
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(&self.domain()).unwrap()
+    }
+
+    pub fn list(&self) -> Vec<Topic> {
+        self.client().list().unwrap()
+    }
+
+    pub fn region(&self, topic: &str) -> Region {
+        Region::open(&self.shm(), &topic.parse().unwrap()).unwrap()
+    }
+
+    pub fn path_of(&self, topic: &str) -> PathBuf {
+        self.shm().path_of(&topic.parse().unwrap())
+    }
+
+    pub fn exists(&self, topic: &str) -> bool {
+        self.shm().id_of(&topic.parse::<TopicName>().unwrap()).unwrap().is_some()
+    }
+
+    /// Everything in the directory that is named like a region, or like one in the middle of its removal.
+    pub fn leftovers(&self) -> Vec<Entry> {
+        self.shm().entries().unwrap()
+    }
+
+    pub fn wait_until_gone(&self, topic: &str) {
+        wait_until(&format!("topic {topic} to be removed"), || !self.exists(topic));
+    }
+
+    /// Waits until `count` subscribers of the topic sleep.
+    pub fn wait_until_asleep(&self, topic: &str, count: usize) {
+        let region = self.region(topic);
+        wait_until("subscribers to sleep", || {
+            let counters = region.counters().unwrap();
+            counters.subscribers.iter().filter(|(_, subscriber)| subscriber.asleep).count() == count
+        });
+    }
+}
+
+/// A running `conduitd`.
+pub struct Daemon {
+    child: Child,
+}
+
+impl Daemon {
+    pub fn start(world: &World) -> Self {
+        let log = std::fs::File::options().append(true).create(true).open(world.path().join("daemon.log")).unwrap();
+        let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
+        let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        let daemon = Self { child };
+        wait_until("the daemon to listen", || Client::connect(&world.domain()).is_ok_and(|mut it| it.list().is_ok()));
+        daemon
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end after a signal; returns its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process of this very test program that does what it is told, line by line (see the module `peer`).
+pub struct Peer {
+    child: Child,
+    commands: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl Peer {
+    fn start(world: &World, uid: Option<u32>) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let mut command = world.command(&program);
+        if let Some(uid) = uid {
+            command.uid(uid).gid(uid);
+        }
+        // The "test" `peer::peer` becomes the peer when this variable is set.
+        command.args(["peer::peer", "--exact", "--nocapture", "--test-threads=1"]).env("CONDUIT_TEST_PEER", "1");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let commands = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, answers) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                // The test runner's own lines lie in between.
+                let Some(answer) = line.strip_prefix("@ ") else { continue };
+                if sender.send(answer.to_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        let peer = Self { child, commands, answers };
+        peer.expect("ready");
+        peer
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn tell(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").unwrap();
+    }
+
+    pub fn answer(&self) -> String {
+        self.answers.recv_timeout(DEADLINE).expect("the peer answers")
+    }
+
+    pub fn expect(&self, answer: &str) {
+        assert_eq!(self.answer(), answer);
+    }
+
+    pub fn ask(&mut self, command: &str) -> String {
+        self.tell(command);
+        self.answer()
+    }
+
+    /// Asks for something that must work.
+    pub fn order(&mut self, command: &str) {
+        assert_eq!(self.ask(command), "ok", "{command}");
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// SIGKILL; returns when the process is reaped.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Lets it end by itself; returns its exit code.
+    pub fn finish(mut self) -> Option<i32> {
+        self.tell("exit");
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a message of the tests contains, given its number: so that a byte of another message is noticed.
+pub fn pattern(number: u64, len: usize) -> impl Iterator<Item = u8> {
+    (0..len).map(move |at| {
+        let word = (number ^ (at as u64 / 8)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        word.to_le_bytes()[at % 8]
+    })
+}
+
+pub fn is_pattern(number: u64, message: &[u8]) -> bool {
+    message.iter().copied().eq(pattern(number, message.len()))
+}
+
+pub fn fill_pattern(number: u64, message: &mut [u8]) {
+    for (to, from) in message.iter_mut().zip(pattern(number, usize::MAX)) {
+        *to = from;
+    }
+}

@@ -1,0 +1,14 @@
+//! End-to-end tests: real processes, a real daemon, real SIGKILL. Every test has a shared-memory directory and a
+//! socket of its own, so that they run in parallel and leave nothing behind.
+#![allow(missing_docs, reason = "nobody uses this crate")]
+
+mod bad_input;
+mod daemon;
+mod harness;
+mod peer;
+mod publisher_dies;
+mod races;
+mod regions;
+mod registry;
+mod subscriber_dies;
+mod users;

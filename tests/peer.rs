@@ -1,0 +1,232 @@
+//! The other side: a process that executes commands from standard input and answers with a line each.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use conduit::{CreateError, OpenError, Publisher, RecvError, Sample, ShmRegion, Start, Subscriber};
+
+use crate::harness::{fill_pattern, is_pattern};
+
+/// Not a test: see [`crate::harness::Peer`].
+#[test]
+fn peer() {
+    if std::env::var_os("CONDUIT_TEST_PEER").is_none() {
+        return;
+    }
+    answer("ready");
+    let mut state = State::default();
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match state.execute(&words) {
+            Ok(text) => answer(&text),
+            Err(error) => answer(&format!("error {error}")),
+        }
+    }
+    // The test has gone without a word: nobody waits for a clean end.
+    std::process::exit(9);
+}
+
+fn answer(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = writeln!(output, "@ {text}");
+    let _ = output.flush();
+}
+
+#[derive(Default)]
+struct State {
+    publisher: Option<Publisher<[u8]>>,
+    subscriber: Option<Subscriber<[u8]>>,
+    held: VecDeque<Sample<[u8]>>,
+    region: Option<ShmRegion>,
+}
+
+type Outcome = Result<String, Box<dyn std::error::Error>>;
+
+impl State {
+    fn execute(&mut self, words: &[&str]) -> Outcome {
+        let number = |at: usize| words[at].parse::<u64>();
+        match words[0] {
+            "publish" => self.publish(words[1], number(2)?, number(3)?),
+            "race" => self.race(words[1]),
+            "send" => self.send(number(1)?, number(2)? as usize),
+            "stream" => self.stream(number(1)? as usize),
+            "loan" => {
+                // Half-written, and never finished.
+                let mut loan = self.publisher.as_mut().ok_or("no publisher")?.loan_slice(number(1)? as usize)?;
+                loan.fill(0xEE);
+                std::mem::forget(loan);
+                Ok("ok".into())
+            }
+            "unpublish" => {
+                self.publisher = None;
+                Ok("ok".into())
+            }
+            "churn" => churn(words[1], number(2)?),
+            "open-in-a-loop" => open_in_a_loop(words[1], number(2)?),
+            "subscribe" => self.subscribe(words[1], words.get(2).copied()),
+            "recv" => self.recv(None),
+            "try-recv" => self.recv(Some(Duration::ZERO)),
+            "hold" => self.hold(number(1)?),
+            "held-are-whole" => {
+                let whole = self.held.iter().all(|sample| is_pattern(sample.sequence(), sample));
+                Ok(whole.to_string())
+            }
+            "drain" => self.drain(),
+            "counts" => {
+                let subscriber = self.subscriber.as_ref().ok_or("no subscriber")?;
+                Ok(format!("{} {}", subscriber.received(), subscriber.lost()))
+            }
+            "zero-copy" => Ok(self.subscriber.as_ref().ok_or("no subscriber")?.is_zero_copy().to_string()),
+            "let-go" => {
+                self.held.clear();
+                Ok("ok".into())
+            }
+            "unsubscribe" => {
+                self.subscriber = None;
+                Ok("ok".into())
+            }
+            "create-region" => {
+                self.region = Some(ShmRegion::create(words[1], number(2)? as usize)?);
+                Ok("ok".into())
+            }
+            "drop-region" => {
+                self.region = None;
+                Ok("ok".into())
+            }
+            "abort" => std::process::abort(),
+            "exit" => std::process::exit(0),
+            other => Err(format!("what is {other}?").into()),
+        }
+    }
+
+    fn publish(&mut self, topic: &str, slots: u64, capacity: u64) -> Outcome {
+        self.publisher = Some(Publisher::builder().slots(slots).capacity(capacity).create(topic)?);
+        Ok("ok".into())
+    }
+
+    fn race(&mut self, topic: &str) -> Outcome {
+        match Publisher::builder().takeover_timeout(Duration::ZERO).create(topic) {
+            Ok(publisher) => {
+                self.publisher = Some(publisher);
+                Ok("won".into())
+            }
+            Err(CreateError::AlreadyPublished { .. }) => Ok("lost".into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn send(&mut self, count: u64, len: usize) -> Outcome {
+        let publisher = self.publisher.as_mut().ok_or("no publisher")?;
+        for _ in 0..count {
+            let number = publisher.published();
+            let mut loan = publisher.loan_slice(len)?;
+            fill_pattern(number, &mut loan);
+            loan.publish();
+        }
+        Ok("ok".into())
+    }
+
+    /// Sends until it is told to stop.
+    fn stream(&mut self, len: usize) -> Outcome {
+        let publisher = self.publisher.as_mut().ok_or("no publisher")?;
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = std::io::stdin().read_line(&mut line);
+            drop(stop);
+        });
+        answer("streaming");
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            let number = publisher.published();
+            let mut loan = publisher.loan_slice(len)?;
+            fill_pattern(number, &mut loan);
+            loan.publish();
+            // About 2,000 messages a second: the others need the processors too.
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        Ok(publisher.published().to_string())
+    }
+
+    fn subscribe(&mut self, topic: &str, start: Option<&str>) -> Outcome {
+        let start = match start {
+            Some("oldest") => Start::Oldest,
+            Some("latest") => Start::Latest,
+            _ => Start::Next,
+        };
+        self.subscriber = Some(Subscriber::builder().start(start).open(topic)?);
+        Ok("ok".into())
+    }
+
+    fn recv(&mut self, timeout: Option<Duration>) -> Outcome {
+        let subscriber = self.subscriber.as_mut().ok_or("no subscriber")?;
+        let received = match timeout {
+            None => subscriber.recv(),
+            Some(timeout) => subscriber.recv_timeout(timeout),
+        };
+        Ok(match received {
+            Ok(sample) => {
+                let whole = if is_pattern(sample.sequence(), &sample) { "whole" } else { "torn" };
+                format!("sample {} {} {whole}", sample.sequence(), sample.lost())
+            }
+            Err(RecvError::PublisherGone { how, .. }) => format!("gone {how}"),
+            Err(RecvError::TimedOut { .. }) => "nothing".into(),
+            Err(error) => return Err(error.into()),
+        })
+    }
+
+    fn hold(&mut self, count: u64) -> Outcome {
+        for _ in 0..count {
+            self.held.push_back(self.subscriber.as_mut().ok_or("no subscriber")?.recv()?);
+        }
+        Ok("ok".into())
+    }
+
+    /// Receives until the publisher is gone.
+    fn drain(&mut self) -> Outcome {
+        let subscriber = self.subscriber.as_mut().ok_or("no subscriber")?;
+        let mut torn = 0;
+        loop {
+            match subscriber.recv() {
+                Ok(sample) => torn += u64::from(!is_pattern(sample.sequence(), &sample)),
+                Err(RecvError::PublisherGone { how, .. }) => {
+                    let (received, lost) = (subscriber.received(), subscriber.lost());
+                    return Ok(format!("{received} received {lost} lost {torn} torn, publisher {how}"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Publishes and drops the topic again and again.
+fn churn(topic: &str, count: u64) -> Outcome {
+    for number in 0..count {
+        let mut publisher = Publisher::<[u8]>::create(topic)?;
+        publisher.send(&number.to_le_bytes())?;
+    }
+    Ok("ok".into())
+}
+
+/// Opens a topic that comes and goes: it is there, or not, and never half there.
+fn open_in_a_loop(topic: &str, opens: u64) -> Outcome {
+    let mut opened = 0;
+    while opened < opens {
+        match Subscriber::<[u8]>::builder().start(Start::Oldest).open(topic) {
+            Ok(mut subscriber) => {
+                opened += 1;
+                match subscriber.try_recv() {
+                    Ok(Some(sample)) if sample.len() != 8 || sample.sequence() != 0 => {
+                        return Err("a strange message".into());
+                    }
+                    Ok(_) | Err(RecvError::PublisherGone { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            // Its publisher may let the lock go between our open and our look.
+            Err(OpenError::NotFound { .. } | OpenError::Orphaned { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok("ok".into())
+}

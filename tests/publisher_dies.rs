@@ -1,0 +1,197 @@
+//! Publishers are killed: subscribers learn it, the name becomes free, nothing stays.
+
+use conduit::protocol::{EventKind, State};
+
+use crate::harness::{Peer, World, wait_for, wait_until};
+
+/// Two subscribers asleep in `recv`.
+fn sleepers(world: &World, topic: &str) -> [Peer; 2] {
+    let sleepers = [(); 2].map(|()| {
+        let mut peer = world.peer();
+        peer.order(&format!("subscribe {topic}"));
+        peer.tell("recv");
+        peer
+    });
+    world.wait_until_asleep(topic, 2);
+    sleepers
+}
+
+#[test]
+fn killed_while_all_subscribers_sleep_with_daemon() {
+    let world = World::with_daemon();
+    let mut events = world.client().watch().unwrap();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 1000");
+    publisher.order("send 5 1000");
+    let sleepers = sleepers(&world, "scan");
+    let pid = publisher.pid();
+    publisher.kill();
+    for sleeper in &sleepers {
+        sleeper.expect("gone died");
+    }
+    world.wait_until_gone("scan");
+    let died = events.find(|event| event.as_ref().unwrap().kind == EventKind::Died).unwrap().unwrap();
+    assert_eq!((died.topic.as_str(), died.process.unwrap().pid), ("scan", pid));
+    let death = died.death.unwrap();
+    // Kernels before 6.15 do not tell the signal.
+    assert!(matches!(death.signal, Some(9) | None));
+    assert_eq!(death.last_sequence, Some(4));
+    assert!(death.last_message_age_ns.is_some());
+    let mut subscribers: Vec<u32> = death.subscribers.iter().map(|subscriber| subscriber.pid).collect();
+    subscribers.sort_unstable();
+    let mut expected = sleepers.each_ref().map(Peer::pid);
+    expected.sort_unstable();
+    assert_eq!(subscribers, expected);
+    assert_eq!(world.leftovers(), []);
+}
+
+#[test]
+fn killed_while_all_subscribers_sleep_without_daemon() {
+    let world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 1000");
+    let sleepers = sleepers(&world, "scan");
+    publisher.kill();
+    for sleeper in &sleepers {
+        sleeper.expect("gone died");
+    }
+}
+
+#[test]
+fn killed_while_idle() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 1000");
+    wait_until("the topic to be listed", || world.list().len() == 1);
+    publisher.kill();
+    world.wait_until_gone("scan");
+    wait_until("the list to be empty", || world.list().is_empty());
+    assert_eq!(world.leftovers(), []);
+}
+
+#[test]
+fn killed_while_writing() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 4 1000");
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe scan");
+    publisher.order("send 2 1000");
+    publisher.order("loan 1000");
+    publisher.kill();
+    // What was published stays readable, what was half-written is never seen.
+    assert_eq!(subscriber.ask("drain"), "2 received 0 lost 0 torn, publisher died");
+    world.wait_until_gone("scan");
+    let mut successor = world.peer();
+    successor.order("publish scan 4 1000");
+}
+
+#[test]
+fn closing_is_told_apart_from_dying() {
+    let world = World::with_daemon();
+    let mut events = world.client().watch().unwrap();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 1000");
+    let sleepers = sleepers(&world, "scan");
+    publisher.order("unpublish");
+    for sleeper in &sleepers {
+        sleeper.expect("gone closed the topic");
+    }
+    assert!(!world.exists("scan"), "the publisher itself removes the name");
+    let kinds = [EventKind::Published, EventKind::Subscribed, EventKind::Subscribed, EventKind::Closed];
+    for kind in kinds {
+        assert_eq!(events.next().unwrap().unwrap().kind, kind);
+    }
+    drop(publisher);
+    assert_eq!(world.leftovers(), []);
+}
+
+#[test]
+fn a_subscriber_learns_at_the_end_what_it_missed() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 4 100");
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe scan");
+    publisher.order("send 10 100");
+    publisher.order("unpublish");
+    assert_eq!(subscriber.ask("drain"), "4 received 6 lost 0 torn, publisher closed the topic");
+}
+
+#[test]
+fn a_crashed_publisher_restarts_at_once_with_daemon() {
+    restart(&World::with_daemon());
+}
+
+#[test]
+fn a_crashed_publisher_restarts_at_once_without_daemon() {
+    restart(&World::new());
+}
+
+fn restart(world: &World) {
+    for round in 0..20 {
+        let mut publisher = world.peer();
+        publisher.order("publish scan 16 1000");
+        publisher.order("send 3 1000");
+        let mut subscriber = world.peer();
+        subscriber.order("subscribe scan oldest");
+        assert_eq!(subscriber.ask("recv"), "sample 0 0 whole", "round {round}");
+        publisher.kill();
+        subscriber.kill();
+    }
+}
+
+#[test]
+fn old_subscribers_of_a_topic_that_was_taken_over_are_woken_without_daemon() {
+    let world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 1000");
+    let sleepers = sleepers(&world, "scan");
+    publisher.kill();
+    let mut successor = world.peer();
+    successor.order("publish scan 16 1000");
+    for sleeper in &sleepers {
+        sleeper.expect("gone died");
+    }
+    let mut again = world.peer();
+    again.order("subscribe scan");
+    again.tell("recv");
+    world.wait_until_asleep("scan", 1);
+    successor.order("send 1 1000");
+    again.expect("sample 0 0 whole");
+}
+
+#[test]
+fn aborting_and_exiting_count_as_dying() {
+    let world = World::with_daemon();
+    for (how, signal, code) in [("abort", Some(6), None), ("exit", None, Some(0))] {
+        let mut events = world.client().watch().unwrap();
+        let mut publisher = world.peer();
+        publisher.order("publish scan 16 1000");
+        publisher.tell(how);
+        let died = wait_for("the event", || events.next().unwrap().ok().filter(|event| event.kind == EventKind::Died));
+        drop(publisher);
+        let death = died.death.unwrap();
+        let is_told = death.signal.is_some() || death.exit_code.is_some();
+        assert!(!is_told || (death.signal, death.exit_code) == (signal, code), "{how}: {death:?}");
+        assert!(world.list().iter().all(|topic| topic.state != State::Live));
+    }
+}
+
+#[test]
+fn a_stopped_publisher_is_not_dead() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 1000");
+    publisher.signal(nix::sys::signal::Signal::SIGSTOP);
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe scan");
+    subscriber.tell("recv");
+    world.wait_until_asleep("scan", 1);
+    // Two of the intervals at which a sleeper looks at the lock.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    assert_eq!(world.list()[0].state, State::Live);
+    publisher.signal(nix::sys::signal::Signal::SIGCONT);
+    publisher.order("send 1 10");
+    subscriber.expect("sample 0 0 whole");
+}

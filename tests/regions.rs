@@ -1,0 +1,160 @@
+//! Raw regions: named memory that outlives its creator's clean end, and not its death.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
+
+use conduit::protocol::State;
+use conduit::{CreateError, OpenError, ShmRegion, UnlinkError};
+
+use crate::harness::{World, wait_until};
+
+fn builder(world: &World) -> conduit::RegionBuilder {
+    ShmRegion::builder().domain(&world.domain())
+}
+
+#[test]
+fn the_size_is_exact_the_bytes_zero_and_the_start_on_a_page() {
+    let world = World::new();
+    for size in [1, 4095, 4096, 13_000_000] {
+        let region = builder(&world).create("lidar", size).unwrap();
+        assert_eq!(region.size(), size);
+        assert_eq!(region.data() as usize % 4096, 0);
+        assert_eq!(std::fs::metadata(world.path_of("lidar")).unwrap().len(), size as u64);
+        assert!(std::fs::read(world.path_of("lidar")).unwrap().iter().all(|&byte| byte == 0));
+        assert_eq!(builder(&world).open("lidar").unwrap().size(), size);
+        builder(&world).unlink("lidar").unwrap();
+    }
+    assert_eq!(world.leftovers(), []);
+}
+
+#[test]
+fn a_second_create_fails_and_names_the_first() {
+    let world = World::new();
+    let mut creator = world.peer();
+    creator.order("create-region counter 4096");
+    let error = builder(&world).create("counter", 4096).unwrap_err();
+    let CreateError::AlreadyPublished { owner, .. } = &error else { panic!("{error}") };
+    assert_eq!(owner.pid, Some(creator.pid()));
+    assert!(error.to_string().contains(&format!("pid {} (", creator.pid())), "{error}");
+}
+
+#[test]
+fn dropped_it_stays_until_unlinked() {
+    for daemon in [false, true] {
+        let mut world = World::new();
+        if daemon {
+            world.start_daemon();
+        }
+        let mut creator = world.peer();
+        creator.order("create-region counter 4096");
+        creator.order("drop-region");
+        creator.kill();
+        if daemon {
+            assert_eq!(world.list()[0].state, State::Kept);
+            // A daemon that starts later knows it as well.
+            world.kill_daemon();
+            world.start_daemon();
+            assert_eq!(world.list()[0].state, State::Kept);
+        }
+        let error = builder(&world).create("counter", 4096).unwrap_err();
+        assert!(matches!(error, CreateError::Kept { .. }), "{error}");
+        assert_eq!(builder(&world).open("counter").unwrap().size(), 4096);
+        builder(&world).unlink("counter").unwrap();
+        assert!(matches!(builder(&world).open("counter"), Err(OpenError::NotFound { .. })));
+        assert!(matches!(builder(&world).unlink("counter"), Err(UnlinkError::NotFound { .. })));
+        drop(builder(&world).create("counter", 64).unwrap());
+    }
+}
+
+#[test]
+fn the_death_of_its_creator_makes_it_an_orphan_with_daemon() {
+    let world = World::with_daemon();
+    let mut creator = world.peer();
+    creator.order("create-region counter 4096");
+    let listed = world.list().remove(0);
+    assert_eq!((listed.state, listed.raw, listed.size_bytes), (State::Live, true, 4096));
+    creator.kill();
+    world.wait_until_gone("counter");
+}
+
+#[test]
+fn the_death_of_its_creator_makes_it_an_orphan_without_daemon() {
+    let world = World::new();
+    let mut creator = world.peer();
+    creator.order("create-region counter 4096");
+    creator.kill();
+    builder(&world).create("counter", 8192).unwrap();
+}
+
+#[test]
+fn two_mappings_are_one_memory() {
+    let world = World::new();
+    let first = builder(&world).create("counter", 4096).unwrap();
+    let second = builder(&world).open("counter").unwrap();
+    assert_ne!(first.data(), second.data());
+    // SAFETY: both are large enough, aligned to a page, and only used as an AtomicI32.
+    #[allow(unsafe_code)]
+    let [first, second] = [&first, &second].map(|region| unsafe { &*region.data().cast::<AtomicI32>() });
+    first.store(42, Ordering::Release);
+    assert_eq!(second.load(Ordering::Acquire), 42);
+}
+
+#[test]
+fn unlinking_leaves_the_memory_to_those_who_have_it() {
+    let world = World::with_daemon();
+    let region = builder(&world).create("counter", 4096).unwrap();
+    builder(&world).unlink("counter").unwrap();
+    assert!(!builder(&world).exists("counter").unwrap());
+    // SAFETY: the mapping lives as long as `region`.
+    #[allow(unsafe_code)]
+    unsafe {
+        *region.data() = 1;
+    }
+    let successor = builder(&world).create("counter", 64).unwrap();
+    drop(region);
+    assert!(builder(&world).exists("counter").unwrap(), "the old one's end does not touch the new one");
+    drop(successor);
+}
+
+#[test]
+fn waiting_for_a_region_ends_with_it_or_with_the_flag_or_with_the_time() {
+    let world = World::new();
+    let forever = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| builder(&world).wait_until_exists("counter", &forever, None).unwrap());
+        let _region = builder(&world).create("counter", 64).unwrap();
+        assert!(waiter.join().unwrap());
+    });
+    builder(&world).unlink("counter").unwrap();
+    let flag = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| builder(&world).wait_until_exists("counter", &flag, None).unwrap());
+        flag.store(false, Ordering::Release);
+        assert!(!waiter.join().unwrap());
+    });
+    let soon = Some(Duration::from_millis(20));
+    assert!(!builder(&world).wait_until_exists("counter", &forever, soon).unwrap());
+}
+
+#[test]
+fn a_topic_is_no_raw_region_and_the_reverse() {
+    let world = World::new();
+    let domain = world.domain();
+    let _topic = conduit::Publisher::<u64>::builder().domain(&domain).create("topic").unwrap();
+    let _region = builder(&world).create("region", 100_000).unwrap();
+    let error = builder(&world).open("topic").unwrap_err();
+    assert!(matches!(error, OpenError::Kind { .. }), "{error}");
+    let error = conduit::Subscriber::<u64>::builder().domain(&domain).open("region").unwrap_err();
+    assert!(matches!(error, OpenError::Kind { .. }), "{error}");
+    let error = builder(&world).unlink("topic").unwrap_err();
+    assert!(matches!(error, UnlinkError::Live { .. }), "{error}");
+}
+
+#[test]
+fn a_million_floats_three_times_fill_twelve_megabytes() {
+    let world = World::with_daemon();
+    let region = builder(&world).create("lidar", 13_000_000).unwrap();
+    wait_until("it to be listed", || world.list().len() == 1);
+    assert_eq!(world.list()[0].size_bytes, 13_000_000);
+    drop(region);
+}

@@ -1,0 +1,235 @@
+//! The registry's socket: as a client of the protocol sees it, well-behaved or not.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{DEADLINE, World, wait_until};
+
+/// A connection without the library's help.
+struct Raw(UnixStream);
+
+impl Raw {
+    fn connect(world: &World) -> Self {
+        let stream = UnixStream::connect(world.socket()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self(stream)
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+    }
+
+    fn reply(&mut self) -> Value {
+        let mut message = Vec::new();
+        let mut byte = [0];
+        while self.0.read(&mut byte).unwrap() == 1 && byte != [0] {
+            message.push(byte[0]);
+        }
+        serde_json::from_slice(&message).unwrap()
+    }
+
+    fn call(&mut self, method: &str, parameters: &Value) -> Value {
+        self.send(&[json!({"method": method, "parameters": parameters}).to_string().as_bytes(), b"\0"].concat());
+        self.reply()
+    }
+
+    fn is_hung_up(&mut self) -> bool {
+        matches!(self.0.read(&mut [0; 16]), Ok(0) | Err(_))
+    }
+}
+
+#[test]
+fn it_describes_itself() {
+    let world = World::with_daemon();
+    let mut raw = Raw::connect(&world);
+    let info = raw.call("org.varlink.service.GetInfo", &json!({}));
+    assert_eq!(info["parameters"]["product"], "conduitd");
+    for interface in info["parameters"]["interfaces"].as_array().unwrap() {
+        let reply = raw.call("org.varlink.service.GetInterfaceDescription", &json!({"interface": interface}));
+        let description = reply["parameters"]["description"].as_str().unwrap();
+        assert!(description.contains(&format!("interface {}", interface.as_str().unwrap())));
+    }
+}
+
+#[test]
+fn errors_have_names_and_fields() {
+    let world = World::with_daemon();
+    let mut raw = Raw::connect(&world);
+    let ours = |name: &str| format!("io.conduit.Registry.{name}");
+    let theirs = |name: &str| format!("org.varlink.service.{name}");
+    for (method, parameters, error, field, value) in [
+        (ours("Describe"), json!({"topic": "x"}), ours("TopicNotFound"), "topic", "x"),
+        (ours("Describe"), json!({"topic": "/x"}), ours("InvalidTopic"), "topic", "/x"),
+        (ours("Nothing"), json!({}), theirs("MethodNotFound"), "method", "Nothing"),
+        ("what".into(), json!({}), theirs("MethodNotFound"), "method", "what"),
+        ("a.b.C".into(), json!({}), theirs("InterfaceNotFound"), "interface", "a.b"),
+    ] {
+        let reply = raw.call(&method, &parameters);
+        assert_eq!((&reply["error"], &reply["parameters"][field]), (&json!(error), &json!(value)), "{reply}");
+    }
+    for (method, parameters) in [
+        ("Describe", json!({})),
+        ("Describe", json!({"topic": 7})),
+        ("Describe", json!({"topic": "x", "more": 1})),
+        ("Register", json!({"topic": "x", "dev": -1, "inode": 1})),
+        ("List", json!({"x": 1})),
+        ("List", json!([])),
+    ] {
+        let reply = raw.call(&ours(method), &parameters);
+        assert_eq!(reply["error"], json!(theirs("InvalidParameter")), "{method} {parameters}: {reply}");
+    }
+    assert_eq!(raw.call(&ours("Watch"), &json!({}))["error"], json!(theirs("ExpectedMore")));
+}
+
+#[test]
+fn oneway_calls_are_not_answered() {
+    let world = World::with_daemon();
+    let mut raw = Raw::connect(&world);
+    raw.send(b"{\"method\":\"io.conduit.Registry.List\",\"oneway\":true}\0");
+    raw.send(b"{\"method\":\"io.conduit.Registry.Nothing\",\"oneway\":true}\0");
+    let reply = raw.call("org.varlink.service.GetInfo", &json!({}));
+    assert_eq!(reply["parameters"]["product"], "conduitd");
+}
+
+#[test]
+fn garbage_is_answered_with_an_error_and_a_hang_up() {
+    let mut world = World::with_daemon();
+    for garbage in [&b"garbage\0"[..], b"\0", b"[1,2]\0", b"{\"method\":1}\0", b"\xff\xfe\0", b"{}\0"] {
+        let mut raw = Raw::connect(&world);
+        raw.send(garbage);
+        assert_eq!(raw.reply()["error"], "org.varlink.service.InvalidParameter", "{garbage:?}");
+        assert!(raw.is_hung_up());
+    }
+    assert!(world.daemon().is_running());
+}
+
+#[test]
+fn half_a_frame_harms_nobody() {
+    let mut world = World::with_daemon();
+    let mut half = Raw::connect(&world);
+    half.send(b"{\"method\":\"io.conduit.Reg");
+    assert_eq!(world.list(), []);
+    half.send(b"istry.List\"}\0{\"method\":\"io.con");
+    assert_eq!(half.reply()["parameters"]["topics"], json!([]));
+    drop(half);
+    assert_eq!(world.list(), []);
+    assert!(world.daemon().is_running());
+}
+
+#[test]
+fn a_frame_of_a_gigabyte_is_given_up_at_the_limit() {
+    let mut world = World::with_daemon();
+    let mut raw = Raw::connect(&world);
+    let chunk = vec![b'x'; 1 << 20];
+    let sent = (0..1024).take_while(|_| raw.0.write_all(&chunk).is_ok()).count();
+    assert!(sent < 8, "{sent} MiB were taken");
+    assert_eq!(world.list(), []);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", world.daemon().pid())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let resident_kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(resident_kib < 64 << 10, "{resident_kib} KiB");
+}
+
+#[test]
+fn a_message_just_over_the_limit_says_so() {
+    let world = World::with_daemon();
+    let mut raw = Raw::connect(&world);
+    let reply = raw.call("io.conduit.Registry.Describe", &json!({"topic": "x".repeat(70_000)}));
+    assert_eq!(reply["error"], "io.conduit.Registry.LimitExceeded");
+    assert_eq!(reply["parameters"]["limit"], 65_536);
+    assert!(raw.is_hung_up());
+}
+
+#[test]
+fn registering_what_one_does_not_own_gains_nothing() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    wait_until("it to be listed", || world.list().len() == 1);
+    let id = world.region("scan").id();
+    let parameters = json!({"topic": "scan", "dev": id.dev, "inode": id.ino});
+    let mut raw = Raw::connect(&world);
+    let reply = raw.call("io.conduit.Registry.Register", &parameters);
+    assert_eq!(reply["error"], "io.conduit.Registry.AlreadyRegistered");
+    assert_eq!(reply["parameters"]["pid"], json!(publisher.pid()));
+    drop(raw);
+    // Nor does asking for the removal of what lives.
+    let mut raw = Raw::connect(&world);
+    assert_eq!(raw.call("io.conduit.Registry.Reap", &json!({"topic": "scan"}))["parameters"]["reaped"], json!(false));
+    publisher.order("send 1 10");
+    assert_eq!(world.list()[0].publisher.as_ref().unwrap().pid, publisher.pid());
+}
+
+#[test]
+fn a_false_owner_that_hangs_up_does_not_kill_the_topic() {
+    let mut world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    world.start_daemon();
+    let id = world.region("scan").id();
+    let mut raw = Raw::connect(&world);
+    let reply = raw.call("io.conduit.Registry.Register", &json!({"topic": "scan", "dev": id.dev, "inode": id.ino}));
+    assert_eq!(reply["error"], Value::Null, "a late registration is taken on trust");
+    let mut events = world.client().watch().unwrap();
+    events.next().unwrap().unwrap();
+    drop(raw);
+    // Longer than the daemon waits for a lock before a pidfd would decide.
+    std::thread::sleep(Duration::from_millis(600));
+    publisher.order("send 1 10");
+    assert!(world.exists("scan"));
+    publisher.kill();
+    world.wait_until_gone("scan");
+    assert_eq!(events.next().unwrap().unwrap().kind, conduit::protocol::EventKind::Died);
+}
+
+#[test]
+fn the_python_client_can_list_describe_and_watch() {
+    let has_client = Command::new("python3").args(["-c", "import varlink"]).output();
+    if !has_client.is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "the gate installs the Python module varlink");
+        eprintln!("SKIPPED: the Python module varlink is not installed (pip install varlink)");
+        return;
+    }
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish front/scan 16 100");
+    let address = format!("unix:{}", world.socket().display());
+    let varlink = |arguments: &[&str]| {
+        let mut command = Command::new("python3");
+        command.args(["-m", "varlink.cli"]).args(arguments);
+        command
+    };
+    let call = |method: &str, parameters: &str| {
+        let output =
+            varlink(&["call", &format!("{address}/io.conduit.Registry.{method}"), parameters]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(call("List", "{}")["topics"][0]["publisher"]["pid"], json!(publisher.pid()));
+    let described = call("Describe", r#"{"topic":"front/scan"}"#);
+    assert_eq!((&described["topic"]["slots"], &described["topic"]["type"]), (&json!(16), &json!("[u8]")));
+    let output = varlink(&["help", &format!("{address}/io.conduit.Registry")]).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("method Watch() -> (event: Event)"));
+
+    let mut watch = varlink(&["call", "-m", &format!("{address}/io.conduit.Registry.Watch"), "{}"]);
+    let mut watch = watch.env("PYTHONUNBUFFERED", "1").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut output = watch.stdout.take().unwrap();
+    let mut seen = String::new();
+    let mut read_until = |text: &str| {
+        while !seen.contains(text) {
+            let mut bytes = [0; 4096];
+            let count = output.read(&mut bytes).unwrap();
+            assert!(count > 0, "the stream ended: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    };
+    read_until("\"present\"");
+    publisher.kill();
+    read_until("\"died\"");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}

@@ -1,0 +1,122 @@
+//! Subscribers are killed: their records and the slots they held are free again.
+
+use conduit::protocol::EventKind;
+use conduit::{LoanError, OpenError, Publisher, Subscriber};
+
+use crate::harness::{World, wait_for, wait_until};
+
+/// More than the 60 records of a region, three times over.
+const KILLS: usize = 200;
+
+#[test]
+fn killed_while_asleep_200_times() {
+    let world = World::with_daemon();
+    let _publisher = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap();
+    for _ in 0..KILLS {
+        let mut subscriber = world.peer();
+        subscriber.order("subscribe scan");
+        subscriber.tell("recv");
+        world.wait_until_asleep("scan", 1);
+        subscriber.kill();
+    }
+    wait_until("the list to forget them", || world.list()[0].subscribers.is_empty());
+}
+
+#[test]
+fn killed_while_holding_samples_200_times() {
+    let world = World::new();
+    let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(4).create("scan").unwrap();
+    for number in 0..KILLS {
+        let mut subscriber = world.peer();
+        subscriber.order("subscribe scan");
+        for _ in 0..3 {
+            publisher.send(&[1; 100]).unwrap();
+        }
+        subscriber.order("hold 3");
+        assert_eq!(world.region("scan").counters().unwrap().subscribers[0].1.held, 3, "round {number}");
+        subscriber.kill();
+        // Without a daemon: the publisher frees what the dead held.
+        for _ in 0..5 {
+            publisher.send(&[2; 100]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn sixty_subscribers_that_live_are_the_limit() {
+    let world = World::new();
+    let domain = world.domain();
+    let mut publisher = Publisher::<u64>::builder().domain(&domain).create("scan").unwrap();
+    let open = || Subscriber::<u64>::builder().domain(&domain).open("scan");
+    let mut all: Vec<_> = (0..60).map(|_| open().unwrap()).collect();
+    assert!(matches!(open(), Err(OpenError::TooManySubscribers { limit: 60, .. })));
+    publisher.send(&7).unwrap();
+    for subscriber in &mut all {
+        assert_eq!(*subscriber.try_recv().unwrap().unwrap(), 7);
+    }
+    all.pop();
+    open().unwrap();
+}
+
+#[test]
+fn a_publisher_whose_slots_are_all_held_says_so_until_the_holder_dies() {
+    let world = World::new();
+    let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("scan").unwrap();
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe scan");
+    publisher.send(b"a").unwrap();
+    publisher.send(b"b").unwrap();
+    subscriber.order("hold 2");
+    assert_eq!(publisher.send(b"c").unwrap_err(), LoanError::AllSlotsHeld { slots: 2 });
+    assert_eq!(publisher.published(), 2, "nothing was lost");
+    subscriber.kill();
+    publisher.send(b"c").unwrap();
+}
+
+#[test]
+fn a_death_is_reported_and_the_others_go_on() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let mut survivor = world.peer();
+    survivor.order("subscribe scan");
+    let mut victim = world.peer();
+    victim.order("subscribe scan");
+    wait_until("both to be listed", || world.list()[0].subscribers.len() == 2);
+    let mut events = world.client().watch().unwrap();
+    let pid = victim.pid();
+    victim.kill();
+    let event =
+        wait_for("the event", || events.next().unwrap().ok().filter(|event| event.kind == EventKind::SubscriberDied));
+    assert_eq!(event.process.unwrap().pid, pid);
+    assert!(matches!(event.death.unwrap().signal, Some(9) | None));
+    publisher.order("send 3 100");
+    assert_eq!(survivor.ask("recv"), "sample 0 0 whole");
+    let listed = world.list().remove(0).subscribers;
+    assert_eq!(listed.iter().map(|subscriber| subscriber.pid).collect::<Vec<_>>(), [survivor.pid()]);
+    assert_eq!((listed[0].received, listed[0].lost, listed[0].lag), (1, 0, 2));
+}
+
+#[test]
+fn a_slow_reader_never_sees_a_torn_byte_while_it_is_lapped_a_million_times() {
+    let world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 8 64");
+    let mut reader = world.peer();
+    reader.order("subscribe scan");
+    publisher.order("send 3 64");
+    reader.order("hold 3");
+    // Five free slots: a million laps of them.
+    publisher.tell("send 5000000 64");
+    for _ in 0..50 {
+        assert_eq!(reader.ask("held-are-whole"), "true");
+    }
+    publisher.expect("ok");
+    assert_eq!(reader.ask("held-are-whole"), "true");
+    reader.order("let-go");
+    publisher.order("unpublish");
+    let answer = reader.ask("drain");
+    let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(numbers[0] + numbers[1], 5_000_003, "{answer}");
+    assert_eq!(numbers[2], 0, "{answer}");
+}

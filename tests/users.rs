@@ -1,0 +1,121 @@
+//! Several users: who may read, who may remove. Run by an ordinary user, what needs a second one is skipped with a word.
+
+use conduit::protocol::EventKind;
+use conduit::{OpenError, Publisher, Subscriber};
+
+use crate::harness::{NOBODY, World, wait_for, wait_until};
+
+fn is_root(what: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: {what} needs root to become another user");
+    }
+    root
+}
+
+#[test]
+fn who_may_only_read_gets_copies() {
+    let world = World::with_daemon();
+    let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o444).slots(4);
+    let mut publisher = publisher.create("scan").unwrap();
+    // Root may write everything: then somebody else subscribes.
+    let mut reader = if nix::unistd::geteuid().is_root() { world.peer_of(NOBODY) } else { world.peer() };
+    reader.order("subscribe scan");
+    assert_eq!(reader.ask("zero-copy"), "false");
+    let mut message = [0; 100];
+    for number in 0..3 {
+        crate::harness::fill_pattern(number, &mut message);
+        publisher.send(&message).unwrap();
+        assert_eq!(reader.ask("recv"), format!("sample {number} 0 whole"));
+    }
+    wait_until("it to be listed", || world.list()[0].subscribers.iter().any(|it| it.pid == reader.pid()));
+    for number in 3..10 {
+        crate::harness::fill_pattern(number, &mut message);
+        publisher.send(&message).unwrap();
+    }
+    assert_eq!(reader.ask("recv"), "sample 6 3 whole");
+    reader.tell("drain");
+    drop(publisher);
+    reader.expect("7 received 3 lost 0 torn, publisher closed the topic");
+}
+
+#[test]
+fn who_may_not_read_is_told_so() {
+    if !is_root("a region that one may not read") {
+        return;
+    }
+    let world = World::new();
+    let _publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o600).create("scan").unwrap();
+    let mut stranger = world.peer_of(NOBODY);
+    let answer = stranger.ask("subscribe scan");
+    assert!(answer.contains("no permission to read") && answer.contains("mode or group"), "{answer}");
+    let answer = stranger.ask("publish scan 2 64");
+    assert!(answer.contains("is already published by"), "{answer}");
+}
+
+#[test]
+fn a_group_can_be_let_in() {
+    if !is_root("another group") {
+        return;
+    }
+    let world = World::new();
+    let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o660).group(NOBODY);
+    let mut publisher = publisher.create("scan").unwrap();
+    let mut member = world.peer_of(NOBODY);
+    member.order("subscribe scan");
+    assert_eq!(member.ask("zero-copy"), "true");
+    publisher.send(&[]).unwrap();
+    assert_eq!(member.ask("recv"), "sample 0 0 whole");
+}
+
+#[test]
+fn a_daemon_with_the_right_to_removes_another_users_orphan() {
+    if !is_root("another user's orphan") {
+        return;
+    }
+    let world = World::with_daemon();
+    let mut events = world.client().watch().unwrap();
+    let mut publisher = world.peer_of(NOBODY);
+    publisher.order("publish scan 16 100");
+    assert_eq!(world.list()[0].publisher.as_ref().unwrap().uid, NOBODY);
+    publisher.kill();
+    world.wait_until_gone("scan");
+    let died = wait_for("the event", || events.next().unwrap().ok().filter(|event| event.kind == EventKind::Died));
+    assert_eq!(died.process.unwrap().uid, NOBODY);
+}
+
+#[test]
+fn without_daemon_another_users_orphan_is_explained() {
+    if !is_root("another user's orphan") {
+        return;
+    }
+    let mut world = World::new();
+    let mut dead = world.peer();
+    dead.order("publish scan 16 100");
+    dead.kill();
+    let mut stranger = world.peer_of(NOBODY);
+    let answer = stranger.ask("publish scan 16 100");
+    assert!(answer.contains("was left by a dead publisher of uid 0") && answer.contains("conduitd"), "{answer}");
+    let error = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap_err();
+    assert!(matches!(error, OpenError::Orphaned { .. }), "{error}");
+    world.start_daemon();
+    stranger.order("publish scan 16 100");
+}
+
+#[test]
+fn a_hostile_reader_can_not_keep_an_orphan_alive() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let mut sleeper = world.peer();
+    sleeper.order("subscribe scan");
+    sleeper.tell("recv");
+    world.wait_until_asleep("scan", 1);
+    let file = std::fs::File::open(world.path_of("scan")).unwrap();
+    assert!(conduit::shm::lock::OWNER.try_read(&file).is_ok_and(|locked| !locked), "the owner holds it");
+    publisher.kill();
+    // From now on a read lock can be had; the daemon may or may not have been faster.
+    let _ = conduit::shm::lock::OWNER.try_read(&file);
+    sleeper.expect("gone died");
+    world.wait_until_gone("scan");
+}
