@@ -8,7 +8,7 @@
 //! descriptor is closed after `mmap`, and `MADV_DONTFORK` keeps it from forked children. No pid and no time-out takes
 //! part in the verdict.
 //!
-//! *Create* ([`file::NewFile`]): make an unnamed file (`O_TMPFILE`), reserve its memory (`fallocate`), write it, mark it as
+//! *Create* (`file::NewFile`): make an unnamed file (`O_TMPFILE`), reserve its memory (`fallocate`), write it, mark it as
 //! ours (an extended attribute), take the owner lock, tell the registry, and only then give it its name with `linkat`,
 //! which fails if the name is taken. So a name appears complete or not at all.
 //!
