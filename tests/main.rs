@@ -1,6 +1,6 @@
 //! End-to-end tests: real processes, a real daemon, real SIGKILL. Every test has a shared-memory directory and a
 //! socket of its own, so that they run in parallel and leave nothing behind.
-#![allow(missing_docs, reason = "nobody uses this crate")]
+#![allow(missing_docs, unreachable_pub, reason = "nobody uses this crate")]
 
 mod bad_input;
 mod daemon;

@@ -14,6 +14,8 @@ fn peer() {
     if std::env::var_os("CONDUIT_TEST_PEER").is_none() {
         return;
     }
+    // The test runner has begun a line of its own.
+    println!();
     answer("ready");
     let mut state = State::default();
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {

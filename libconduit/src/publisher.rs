@@ -54,7 +54,7 @@ pub struct Publisher<T: ?Sized> {
 }
 
 /// How a topic is to be made.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PublisherBuilder<T: ?Sized> {
     domain: Option<Domain>,
     slots: u64,

@@ -71,7 +71,7 @@ pub struct Subscriber<T: ?Sized> {
 }
 
 /// How a topic is to be read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SubscriberBuilder<T: ?Sized> {
     domain: Option<Domain>,
     start: Start,
