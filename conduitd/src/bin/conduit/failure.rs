@@ -1,0 +1,67 @@
+//! How a verb fails, and what the shell hears of it.
+
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What a shell reports for a process that SIGPIPE killed.
+const BROKEN_PIPE: u8 = 128 + 13;
+
+/// Why a verb ends early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Said on standard error; the exit code is 1 unless another one is documented.
+    Error { message: String, code: u8 },
+    /// Standard output can not be written.
+    Output(io::Error),
+    /// A signal asks to end; [`crate::signals`] ends the process as soon as everything is put away.
+    Interrupted,
+}
+
+impl Failure {
+    /// An error with the usual exit code.
+    pub(crate) fn new(message: impl Display) -> Self {
+        Self::with_code(message, 1)
+    }
+
+    /// An error with an exit code of its own.
+    pub(crate) fn with_code(message: impl Display, code: u8) -> Self {
+        Self::Error { message: message.to_string(), code }
+    }
+
+    /// An error of the file system, for `map_err`.
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::new(format_args!("can not {doing} {}: {error}", path.display()))
+    }
+
+    /// Says what is to be said. Whoever reads standard output may leave early, which is no error.
+    pub(crate) fn exit(self) -> ExitCode {
+        match self {
+            Self::Error { message, code } => {
+                eprintln!("conduit: {message}");
+                ExitCode::from(code)
+            }
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(BROKEN_PIPE),
+            Self::Output(error) => {
+                eprintln!("conduit: can not write to standard output: {error}");
+                ExitCode::FAILURE
+            }
+            Self::Interrupted => crate::signals::wait_for_the_end(),
+        }
+    }
+}
+
+macro_rules! from_errors_of_the_library {
+    ($($error:ty)*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error)
+            }
+        }
+    )*};
+}
+from_errors_of_the_library!(
+    conduit::CreateError conduit::OpenError conduit::LoanError conduit::RecvError conduit::WaitError
+    conduit::TopicNameError conduit::registry::RegistryCallError
+);

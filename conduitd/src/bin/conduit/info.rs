@@ -1,0 +1,202 @@
+//! `conduit info`: everything about one topic.
+
+use std::io::{self, Write};
+
+use clap::Args as ClapArgs;
+use conduit::inspect::Region;
+use conduit::protocol::{RegistryError, Subscriber, Topic};
+use conduit::registry::{Client, RegistryCallError};
+use conduit::{Domain, OpenError, TopicName};
+
+use crate::failure::Failure;
+use crate::list::{open_directory, read_directory, say_without_registry};
+use crate::output::{self, Align};
+
+/// Show everything about one topic: who publishes it, who reads it, and what was lost.
+///
+/// Asks the registry, or reads the region itself if there is none.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  conduit info imu --json | jq '[.subscribers[].lost] | add'")]
+pub(crate) struct Args {
+    /// Name of the topic or raw region
+    topic: String,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let name = TopicName::new(&args.topic)?;
+    let topic = describe(&Domain::from_env(), &name)?;
+    let mut out = io::stdout().lock();
+    let written = if args.json { output::json(&mut out, &topic) } else { print(&mut out, &topic) };
+    written.and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+fn describe(domain: &Domain, name: &TopicName) -> Result<Topic, Failure> {
+    let asked = Client::connect(domain).and_then(|mut registry| registry.describe(name));
+    match asked {
+        Ok(topic) => Ok(topic),
+        Err(RegistryCallError::Refused(reply)) => {
+            if !matches!(reply.known(), Some(RegistryError::TopicNotFound { .. })) {
+                return Err(Failure::new(reply));
+            }
+            let known = Client::connect(domain).and_then(|mut registry| registry.list());
+            Err(not_found(&reply, name, &known.unwrap_or_default()))
+        }
+        Err(error) => {
+            say_without_registry(domain, &error);
+            read_region(domain, name)
+        }
+    }
+}
+
+fn read_region(domain: &Domain, name: &TopicName) -> Result<Topic, Failure> {
+    match Region::open(&open_directory(domain)?, name) {
+        Ok(region) => Ok(region.describe()),
+        Err(error @ OpenError::NotFound { .. }) => Err(not_found(&error, name, &read_directory(domain)?)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn not_found(error: &impl std::fmt::Display, name: &TopicName, known: &[Topic]) -> Failure {
+    match nearest(name.as_str(), known.iter().map(|topic| topic.name.as_str())) {
+        Some(nearest) => Failure::new(format_args!("{error}; did you mean \"{nearest}\"?")),
+        None => Failure::new(error),
+    }
+}
+
+/// The name that was probably meant: few letters differ, or the one is a part of the other.
+fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let close_enough = 1 + wanted.chars().count() / 4;
+    let part = |name: &str| wanted.len() >= 3 && name.contains(wanted) || name.len() >= 3 && wanted.contains(name);
+    names
+        .map(|name| (distance(wanted, name), name))
+        .filter(|&(distance, name)| distance <= close_enough || part(name))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// How many letters must be inserted, removed or replaced to make one text of the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (line, letter) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = line + 1;
+        for (column, other) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+fn print(out: &mut impl Write, topic: &Topic) -> io::Result<()> {
+    let mut field = |name: &str, value: String| writeln!(out, "{:<13}{value}", format!("{name}:"));
+    field("Name", topic.name.clone())?;
+    field("State", topic.state.to_string())?;
+    field("Type", topic.message_type.clone().unwrap_or_else(|| "raw region".into()))?;
+    field("Path", topic.path.clone())?;
+    field("Size", size(topic))?;
+    let publisher = topic.publisher.as_ref();
+    field("Publisher", publisher.map_or("unknown".into(), |process| format!("{process}, uid {}", process.uid)))?;
+    if topic.raw {
+        return Ok(());
+    }
+    field("Published", output::count(topic.published.unwrap_or(0), "message"))?;
+    field("Subscribers", topic.subscribers.len().to_string())?;
+    if topic.subscribers.is_empty() { Ok(()) } else { print_subscribers(out, &topic.subscribers) }
+}
+
+fn size(topic: &Topic) -> String {
+    let size = format!("{} ({} bytes)", output::memory_size(topic.size_bytes), topic.size_bytes);
+    match (topic.slots, topic.slot_bytes) {
+        (Some(slots), Some(bytes)) => format!("{size}, {slots} slots of {}", output::memory_size(bytes)),
+        _ => size,
+    }
+}
+
+fn print_subscribers(out: &mut impl Write, subscribers: &[Subscriber]) -> io::Result<()> {
+    let columns = [
+        ("  PROGRAM", Align::Left),
+        ("PID", Align::Right),
+        ("UID", Align::Right),
+        ("RECEIVED", Align::Right),
+        ("LOST", Align::Right),
+        ("HELD", Align::Right),
+        ("LAG", Align::Right),
+        ("ASLEEP", Align::Left),
+    ];
+    let row = |one: &Subscriber| {
+        [
+            format!("  {}", one.program),
+            one.pid.to_string(),
+            one.uid.to_string(),
+            one.received.to_string(),
+            one.lost.to_string(),
+            one.held.to_string(),
+            one.lag.to_string(),
+            if one.asleep { "yes" } else { "no" }.into(),
+        ]
+    };
+    output::table(out, columns, &subscribers.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::list::tests::topic;
+
+    #[test]
+    fn distances_are_levenshtein_s() {
+        for (from, to, expected) in
+            [("", "", 0), ("", "abc", 3), ("imu", "imu", 0), ("kitten", "sitting", 3), ("lidar", "ldiar", 2)]
+        {
+            assert_eq!(distance(from, to), expected, "{from} {to}");
+            assert_eq!(distance(to, from), expected, "{to} {from}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_name_finds_its_topic() {
+        let names = ["camera/front", "camera/rear", "imu", "lidar"];
+        let find = |wanted| nearest(wanted, names.into_iter());
+        assert_eq!(find("camera/frnt"), Some("camera/front"));
+        assert_eq!(find("liadr"), Some("lidar"));
+        assert_eq!(find("rear"), Some("camera/rear"));
+        assert_eq!(find("imu2"), Some("imu"));
+        assert_eq!(find("odometry"), None);
+        assert_eq!(find("x"), None);
+    }
+
+    #[test]
+    fn subscribers_follow_in_a_table() {
+        let subscriber = Subscriber {
+            pid: 12,
+            uid: 1000,
+            program: "viewer".into(),
+            received: 40,
+            lost: 2,
+            held: 1,
+            lag: 0,
+            asleep: true,
+        };
+        let mut out = Vec::new();
+        print(&mut out, &Topic { subscribers: vec![subscriber], ..topic("imu") }).unwrap();
+        let expected = "\
+Name:        imu
+State:       live
+Type:        [u8]
+Path:        /dev/shm/conduit_imu
+Size:        68.0 KiB (69632 bytes), 16 slots of 4.0 KiB
+Publisher:   imu_driver (7), uid 1000
+Published:   42 messages
+Subscribers: 1
+  PROGRAM  PID   UID  RECEIVED  LOST  HELD  LAG  ASLEEP
+  viewer    12  1000        40     2     1    0  yes
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

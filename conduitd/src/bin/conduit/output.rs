@@ -1,0 +1,143 @@
+//! How things look: tables, sizes, durations.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// How a column is aligned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Align {
+    Left,
+    Right,
+}
+
+/// Writes rows as columns that are as wide as their widest cell.
+pub(crate) fn table<const N: usize>(
+    out: &mut impl Write,
+    columns: [(&str, Align); N],
+    rows: &[[String; N]],
+) -> io::Result<()> {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([columns[column].0.len()]).max().unwrap_or(0)
+    });
+    let mut line = |cells: [&str; N]| {
+        let cells = cells.iter().zip(columns).zip(widths).map(|((cell, (_, align)), width)| match align {
+            Align::Left => format!("{cell:<width$}"),
+            Align::Right => format!("{cell:>width$}"),
+        });
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    line(columns.map(|(title, _)| title))?;
+    rows.iter().try_for_each(|row| line(row.each_ref().map(String::as_str)))
+}
+
+/// Writes a value as indented JSON.
+pub(crate) fn json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+/// A size of memory: powers of 1024, like pages and slots.
+pub(crate) fn memory_size(bytes: u64) -> String {
+    with_unit(bytes, 1024.0, ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
+}
+
+/// An amount of data: powers of 1000, like rates.
+pub(crate) fn data_size(bytes: u64) -> String {
+    with_unit(bytes, 1000.0, ["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+fn with_unit(bytes: u64, step: f64, units: [&str; 7]) -> String {
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    // What would be printed as "1024.0 KiB" is "1.0 MiB".
+    while value >= step - 0.05 && unit + 1 < units.len() {
+        value /= step;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} {}", units[0]) } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// A duration in the unit that suits it, with three digits.
+pub(crate) fn duration(duration: Duration) -> String {
+    let ns = duration.as_nanos() as f64;
+    let (value, unit) = match ns {
+        ..999.5 => return format!("{ns} ns"),
+        ..999.5e3 => (ns / 1e3, "us"),
+        ..999.5e6 => (ns / 1e6, "ms"),
+        ..60e9 => (ns / 1e9, "s"),
+        ..3600e9 => (ns / 60e9, "min"),
+        _ => (ns / 3600e9, "h"),
+    };
+    let decimals = if value < 9.995 {
+        2
+    } else if value < 99.95 {
+        1
+    } else {
+        0
+    };
+    format!("{value:.decimals$} {unit}")
+}
+
+/// [`duration`] of nanoseconds.
+pub(crate) fn duration_ns(ns: u64) -> String {
+    duration(Duration::from_nanos(ns))
+}
+
+/// A count with the right form of its noun.
+pub(crate) fn count(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_for_humans() {
+        for (bytes, memory, data) in [
+            (0, "0 B", "0 B"),
+            (999, "999 B", "999 B"),
+            (1023, "1023 B", "1.0 kB"),
+            (1024, "1.0 KiB", "1.0 kB"),
+            (69_632, "68.0 KiB", "69.6 kB"),
+            (12_000_008, "11.4 MiB", "12.0 MB"),
+            ((1 << 20) - 1, "1.0 MiB", "1.0 MB"),
+            (u64::MAX, "16.0 EiB", "18.4 EB"),
+        ] {
+            assert_eq!((memory_size(bytes).as_str(), data_size(bytes).as_str()), (memory, data));
+        }
+    }
+
+    #[test]
+    fn durations_have_three_digits() {
+        for (ns, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1_000, "1.00 us"),
+            (12_345, "12.3 us"),
+            (999_600, "1.00 ms"),
+            (123_456_789, "123 ms"),
+            (59_000_000_000, "59.0 s"),
+            (90_000_000_000, "1.50 min"),
+            (7_200_000_000_000, "2.00 h"),
+        ] {
+            assert_eq!(duration_ns(ns), text);
+        }
+    }
+
+    #[test]
+    fn columns_are_aligned_and_lines_not_padded() {
+        let mut out = Vec::new();
+        let rows = [["imu".into(), "7".into(), "x".into()], ["camera/front".into(), "12345".into(), String::new()]];
+        table(&mut out, [("NAME", Align::Left), ("N", Align::Right), ("TYPE", Align::Left)], &rows).unwrap();
+        let expected = "\
+NAME              N  TYPE
+imu               7  x
+camera/front  12345
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

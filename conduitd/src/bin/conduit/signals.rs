@@ -1,0 +1,60 @@
+//! Ending on a signal with everything put away: topics closed, subscriptions given back, directories removed.
+
+use std::io;
+use std::process::ExitCode;
+use std::thread;
+
+use nix::sys::signal::{SigSet, Signal, raise};
+
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// From now on SIGINT, SIGTERM and SIGHUP first run `put_away`, on a thread of its own, and then end the process the way
+/// they always do, so that a shell sees the signal. Those the process was started to ignore (`nohup`) stay ignored.
+///
+/// To be called before other threads are started: they inherit that the signals are blocked.
+pub(crate) fn before_ending(put_away: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let ignored = ignored_signals();
+    let signals: SigSet = ENDING.into_iter().filter(|&signal| ignored & bit(signal) == 0).collect();
+    signals.thread_block()?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        let Ok(signal) = signals.wait() else { return };
+        put_away();
+        let _ = signals.thread_unblock();
+        let _ = raise(signal);
+    })?;
+    Ok(())
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal as i32 - 1)
+}
+
+/// The signals this process ignores: a blocked signal reaches `wait` even if it is ignored.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Undoes what a child inherits of [`before_ending`].
+pub(crate) fn unblock() {
+    let _ = ENDING.into_iter().collect::<SigSet>().thread_unblock();
+}
+
+/// What is left for the main thread to do when [`before_ending`] is at work: nothing.
+pub(crate) fn wait_for_the_end() -> ExitCode {
+    loop {
+        thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rust_programs_ignore_sigpipe_and_that_is_seen() {
+        assert_ne!(ignored_signals() & bit(Signal::SIGPIPE), 0);
+        assert_eq!(ignored_signals() & bit(Signal::SIGSEGV), 0);
+    }
+}
