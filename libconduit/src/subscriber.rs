@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::error::{Gone, OpenError, RecvError};
+use crate::error::{OpenError, RecvError};
 use crate::message::Message;
 use crate::registry::Lease;
 use crate::ring::Line;
@@ -64,10 +64,28 @@ pub struct Subscriber<T: ?Sized> {
     topic: TopicName,
     message: TypeInfo,
     lease: Lease,
-    /// The owner lock was found free.
-    owner_is_dead: bool,
-    last_look: Duration,
+    owner: Owner,
     _receives: PhantomData<fn() -> Box<T>>,
+}
+
+/// What is known of the publisher's life.
+struct Owner {
+    /// The owner lock was found free.
+    is_dead: bool,
+    last_look: Duration,
+}
+
+impl Owner {
+    /// Asks whether the publisher lives, if the last answer is old. Returns whether it is dead.
+    fn look(&mut self, file: &OwnedFd, interval: Duration) -> bool {
+        let now = coarse_now();
+        if now.saturating_sub(self.last_look) >= interval {
+            self.last_look = now;
+            // On an error the answer is unknown, which is not dead.
+            self.is_dead |= !OWNER.is_write_locked(file).unwrap_or(true);
+        }
+        self.is_dead
+    }
 }
 
 /// How a topic is to be read.
@@ -134,8 +152,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             topic,
             message: layout.message,
             lease,
-            owner_is_dead: false,
-            last_look: coarse_now(),
+            owner: Owner { is_dead: false, last_look: coarse_now() },
             _receives: PhantomData,
         })
     }
@@ -243,24 +260,6 @@ impl<T: ?Sized> Subscriber<T> {
     pub fn is_zero_copy(&self) -> bool {
         self.record.is_some()
     }
-
-    fn ended(&self) -> Option<Gone> {
-        self.reader.has_ended().or(self.owner_is_dead.then_some(Gone::Died))
-    }
-
-    /// Asks whether the publisher lives, if the last answer is old.
-    fn look_at_owner(&mut self, interval: Duration) {
-        let now = coarse_now();
-        if now.saturating_sub(self.last_look) >= interval {
-            self.last_look = now;
-            // On an error the answer is unknown, which is not dead.
-            self.owner_is_dead |= !OWNER.is_write_locked(self.reader.memory().file()).unwrap_or(true);
-        }
-    }
-
-    fn gone(&self, how: Gone) -> RecvError {
-        RecvError::PublisherGone { topic: self.topic.clone(), how }
-    }
 }
 
 impl<T: ?Sized + Message> Subscriber<T> {
@@ -294,17 +293,21 @@ impl<T: ?Sized + Message> Subscriber<T> {
         if self.reader.memory().is_foreign() {
             return Err(RecvError::Forked);
         }
-        if let Some(sample) = self.receive()? {
-            return Ok(Some(sample));
+        let record = self.record;
+        let owner = &mut self.owner;
+        let received = self
+            .reader
+            .receive_or_end(|reader| receive(reader, record), |ring| owner.look(ring.file(), LOOK_INTERVAL))
+            .map_err(|how| RecvError::PublisherGone { topic: self.topic.clone(), how })?;
+        let Some((message, held)) = received else { return Ok(None) };
+        match held {
+            Ok(held) => Ok(Some(Sample { held, message })),
+            Err(Invalid) => Err(RecvError::Invalid {
+                topic: self.topic.clone(),
+                sequence: message.sequence,
+                expected: Box::new(T::TYPE),
+            }),
         }
-        self.look_at_owner(LOOK_INTERVAL);
-        let Some(how) = self.ended() else { return Ok(None) };
-        // The last messages may have come between the look for messages and the look for the end.
-        if let Some(sample) = self.receive()? {
-            return Ok(Some(sample));
-        }
-        self.reader.end();
-        Err(self.gone(how))
     }
 
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Option<Sample<T>>, RecvError> {
@@ -323,29 +326,28 @@ impl<T: ?Sized + Message> Subscriber<T> {
             }
             if !self.reader.sleep(step) {
                 // Woken without a message: by a reaper that may not write to the region, perhaps.
-                self.look_at_owner(if self.is_zero_copy() { Duration::ZERO } else { LOOK_INTERVAL });
+                let interval = if self.is_zero_copy() { Duration::ZERO } else { LOOK_INTERVAL };
+                self.owner.look(self.reader.memory().file(), interval);
             }
         }
     }
+}
 
-    #[inline]
-    fn receive(&mut self) -> Result<Option<Sample<T>>, RecvError> {
-        let (held, message) = if let Some(record) = self.record {
-            let Some(message) = self.reader.receive_pinned() else { return Ok(None) };
-            (Held::pinned(self.reader.memory(), record, &message), message)
-        } else {
-            let mut lines: Vec<Line> = Vec::new();
-            let Some(message) = self.reader.receive_copy(&mut lines) else { return Ok(None) };
-            (Held::copied(lines, message.len), message)
-        };
-        match held {
-            Ok(held) => Ok(Some(Sample { held, message })),
-            Err(Invalid) => Err(RecvError::Invalid {
-                topic: self.topic.clone(),
-                sequence: message.sequence,
-                expected: Box::new(T::TYPE),
-            }),
-        }
+/// The next message, pinned with the record or copied out without one.
+#[inline]
+fn receive<T: ?Sized + Message>(
+    reader: &mut Reader<Arc<MappedRing>>,
+    record: Option<usize>,
+) -> Option<(Received, Result<Held<T>, Invalid>)> {
+    if let Some(record) = record {
+        let message = reader.receive_pinned()?;
+        let held = Held::pinned(reader.memory(), record, &message);
+        Some((message, held))
+    } else {
+        let mut lines: Vec<Line> = Vec::new();
+        let message = reader.receive_copy(&mut lines)?;
+        let held = Held::copied(lines, message.len);
+        Some((message, held))
     }
 }
 

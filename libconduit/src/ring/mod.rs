@@ -42,12 +42,13 @@
 //! | W5 release | R2 acquire | who pins after this message sees its position, so R3 recognises a reused slot |
 //! | W6 release | R1 acquire | the message is complete when its position is readable |
 //! | W8 release | H1 acquire | position and `published` are at least as new as head |
-//! | W9 acq-rel | S2 acq-rel | one of writer and sleeper sees the other |
-//! | W10 release | S1 acquire | who sees the word changed sees why |
-//! | E1 release | S1/E2 acquire | who sees the end sees all messages and counts before it |
+//! | W9 acq-rel | S2 acq-rel | one of writer and sleeper sees the other; S1 is before S2, and W10 after W9 |
+//! | E1 release | E2 acquire | who sees the end sees all messages and counts before it |
 //!
 //! Everything else is relaxed. The models in `model.rs` run this very code.
 
+#[cfg(test)]
+mod model;
 pub(crate) mod reader;
 pub(crate) mod slot;
 pub(crate) mod writer;

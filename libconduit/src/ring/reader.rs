@@ -83,15 +83,13 @@ impl<M: Memory> Reader<M> {
         self.received
     }
 
-    /// The position and its sequence, if the position is readable before and after the look.
+    /// A position below an acquired head, if it is readable, and its sequence.
+    ///
+    /// If it is being overwritten the sequence may be the new message's. Then the count starts with that, or with what
+    /// is received before it.
     fn sequence_at(&self, position: u64) -> Option<(u64, u64)> {
         let slot = self.memory.slot(position);
-        if slot.position.load(Acquire) != position + 1 {
-            return None;
-        }
-        let sequence = slot.sequence.load(Relaxed);
-        M::Atomics::fence(Acquire);
-        (slot.position.load(Relaxed) == position + 1).then_some((position, sequence))
+        (slot.position.load(Relaxed) == position + 1).then(|| (position, slot.sequence.load(Relaxed)))
     }
 
     /// Receives the next message and pins its slot. `unpin` it.
@@ -119,7 +117,8 @@ impl<M: Memory> Reader<M> {
                 if head <= cursor {
                     return None;
                 }
-                if slot.position.load(Acquire) != cursor + 1 {
+                // Relaxed: head, which is past it, was acquired.
+                if slot.position.load(Relaxed) != cursor + 1 {
                     self.cursor = (cursor + 1).max(head.saturating_sub(self.memory.slots()));
                     continue;
                 }
@@ -136,7 +135,7 @@ impl<M: Memory> Reader<M> {
         let lost = sequence.saturating_sub(self.expected);
         self.expected = sequence.wrapping_add(1);
         self.received += 1;
-        self.lost += lost;
+        self.lost = self.lost.saturating_add(lost);
         self.note_progress();
         lost
     }
@@ -151,8 +150,29 @@ impl<M: Memory> Reader<M> {
         }
     }
 
-    /// How the topic ended, if it did: then look once more for messages, and only then call [`end`](Self::end).
-    pub(crate) fn has_ended(&self) -> Option<Gone> {
+    /// Receives, or says how the topic ended once nothing is left of it.
+    ///
+    /// `died` is asked, if there is no message, whether the publisher is known to be dead.
+    #[inline]
+    pub(crate) fn receive_or_end<T>(
+        &mut self,
+        mut receive: impl FnMut(&mut Self) -> Option<T>,
+        died: impl FnOnce(&M) -> bool,
+    ) -> Result<Option<T>, Gone> {
+        if let Some(received) = receive(self) {
+            return Ok(Some(received));
+        }
+        let died = died(&self.memory);
+        let Some(how) = self.has_ended().or(died.then_some(Gone::Died)) else { return Ok(None) };
+        // The last messages may have come between the look for messages and the look for the end.
+        if let Some(received) = receive(self) {
+            return Ok(Some(received));
+        }
+        self.end();
+        Err(how)
+    }
+
+    fn has_ended(&self) -> Option<Gone> {
         // E2
         let flags = self.memory.consumers().wake.load(Acquire);
         if flags & CLOSED != 0 {
@@ -165,17 +185,18 @@ impl<M: Memory> Reader<M> {
     }
 
     /// Counts what was published and never seen: nothing will follow.
-    pub(crate) fn end(&mut self) {
+    fn end(&mut self) {
         let published = self.memory.producer().published.load(Relaxed);
-        self.lost += published.saturating_sub(self.expected);
+        self.lost = self.lost.saturating_add(published.saturating_sub(self.expected));
         self.expected = self.expected.max(published);
         self.note_progress();
     }
 
     fn has_news(&self) -> bool {
-        // A message at the cursor, or a hole there that head has passed.
-        self.memory.slot(self.cursor).position.load(Acquire) == self.cursor + 1
-            || self.memory.producer().head.load(Acquire) > self.cursor
+        // A message at the cursor, or a hole there that head has passed. Relaxed: S2 acquired what must not be missed,
+        // and whoever receives it looks again.
+        self.memory.slot(self.cursor).position.load(Relaxed) == self.cursor + 1
+            || self.memory.producer().head.load(Relaxed) > self.cursor
     }
 
     /// Sleeps until there is news, the end, or the time is up; may return early.
@@ -184,7 +205,7 @@ impl<M: Memory> Reader<M> {
     pub(crate) fn sleep(&self, timeout: Duration) -> bool {
         let consumers = self.memory.consumers();
         // S1
-        let seen = consumers.wake.load(Acquire);
+        let seen = consumers.wake.load(Relaxed);
         let bit = self.record.map_or(0, |record| 1 << record);
         if bit != 0 {
             // S2: in every round, since whoever woke us has cleared it.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::{BUSY, Memory, READERS, WRITING};
 use crate::shm::atomics::{Atomic, Atomics};
-use crate::shm::layout::{CLOSED, ONE_WAKE, RECORDS};
+use crate::shm::layout::{CLOSED, ONE_WAKE};
 
 /// How many held slots the writer meets before it asks whether a holder is dead: asking costs a system call.
 const SKIPS_PER_LOOK: u32 = 64;
@@ -100,7 +100,7 @@ impl<M: Memory> Writer<M> {
         // W9: always a swap, see S2.
         if consumers.waiting.swap(0, AcqRel) != 0 {
             // W10
-            consumers.wake.fetch_add(ONE_WAKE, Release);
+            consumers.wake.fetch_add(ONE_WAKE, Relaxed);
             self.memory.wake_all();
         }
     }
@@ -121,22 +121,22 @@ impl<M: Memory> Writer<M> {
     /// Clears the bits of those holders in `state` that are dead, and bits that stand for nobody.
     #[cold]
     fn reclaim(&mut self, state: u64) {
+        let mut held = 0;
         for position in 0..self.memory.slots() {
             let slot = self.memory.slot(position);
-            if slot.state.load(Relaxed) & !(READERS | WRITING) != 0 {
+            let holders = slot.state.load(Relaxed);
+            if holders & !(READERS | WRITING) != 0 {
                 slot.state.fetch_and(READERS | WRITING, Relaxed);
             }
+            held |= holders;
         }
-        for record in (0..RECORDS).filter(|record| state & (1 << record) != 0) {
-            if holds_anything(&self.memory, record) {
-                self.memory.if_dead(record, || clear_record_bits(&self.memory, record));
-            }
+        let mut suspects = held & state & READERS;
+        while suspects != 0 {
+            let record = suspects.trailing_zeros() as usize;
+            suspects &= suspects - 1;
+            self.memory.if_dead(record, || clear_record_bits(&self.memory, record));
         }
     }
-}
-
-fn holds_anything<M: Memory>(memory: &M, record: usize) -> bool {
-    (0..memory.slots()).any(|position| memory.slot(position).state.load(Relaxed) & (1 << record) != 0)
 }
 
 /// Frees everything that record `record` holds. Only under the lock of that record.

@@ -79,5 +79,7 @@ macro_rules! forward_atomic {
         }
     };
 }
+#[cfg(test)]
+pub(crate) use forward_atomic;
 forward_atomic!(AtomicU32, u32);
 forward_atomic!(AtomicU64, u64);

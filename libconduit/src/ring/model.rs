@@ -1,0 +1,682 @@
+//! Models of the ring: loom runs its code under every schedule that a bounded number of preemptions allows, and with
+//! every value that the memory model lets a load return.
+//!
+//! Two slots, one writer, up to two readers. A pinned payload is an `UnsafeCell` besides its words: loom refuses every
+//! access to it that is not ordered with a write, also where the words happen to be right. A Mutex and a Condvar stand
+//! for the futex, and nothing wakes early: a lost wake-up is a deadlock. A Mutex stands for the lock of a record.
+//!
+//! Bounds: 3 preemptions with one reader, which is more than any defect known needs; 2 where a second reader or
+//! sleeping multiplies the schedules. Loom takes sequentially consistent accesses for acquire-release and never returns a
+//! value from the future, so it says nothing about load buffering (see `mod.rs` on W9 and S2).
+
+use std::sync::atomic::Ordering::{self, Relaxed, Release};
+use std::time::Duration;
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicU32, AtomicU64};
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+
+use super::reader::{Reader, Received, Start, unpin};
+use super::writer::{AllSlotsHeld, Writer};
+use super::{Line, Memory};
+use crate::error::Gone;
+use crate::shm::atomics::{Atomics, forward_atomic};
+use crate::shm::layout::{Consumers, ORPHANED, Producer, Record, SlotHeader};
+
+const SLOTS: u64 = 2;
+const WORDS: u64 = 2;
+const JUNK: u64 = 666;
+
+enum Loom {}
+
+impl Atomics for Loom {
+    type U32 = AtomicU32;
+    type U64 = AtomicU64;
+
+    fn fence(order: Ordering) {
+        loom::sync::atomic::fence(order);
+    }
+}
+
+forward_atomic!(AtomicU32, u32);
+forward_atomic!(AtomicU64, u64);
+
+struct Slot {
+    header: SlotHeader<Loom>,
+    words: [AtomicU64; WORDS as usize],
+    bytes: UnsafeCell<()>,
+}
+
+struct Ring {
+    producer: Producer<Loom>,
+    consumers: Consumers<Loom>,
+    records: [Record<Loom>; 2],
+    slots: [Slot; SLOTS as usize],
+    /// Locked while the subscriber with that record lives.
+    lives: [Mutex<()>; 2],
+    /// Locked while the publisher lives.
+    publisher_life: Mutex<()>,
+    asleep: Mutex<()>,
+    woken: Condvar,
+}
+
+type Shared = std::sync::Arc<Ring>;
+
+fn zero() -> AtomicU64 {
+    AtomicU64::new(0)
+}
+
+fn record() -> Record<Loom> {
+    Record {
+        pid: AtomicU32::new(0),
+        uid: AtomicU32::new(0),
+        program: [zero(), zero()],
+        received: zero(),
+        lost: zero(),
+        cursor: zero(),
+        held: AtomicU32::new(0),
+    }
+}
+
+fn slot() -> Slot {
+    Slot {
+        header: SlotHeader { state: zero(), position: zero(), sequence: zero(), stamp_ns: zero(), len: zero() },
+        words: [zero(), zero()],
+        bytes: UnsafeCell::new(()),
+    }
+}
+
+impl Ring {
+    fn new() -> Shared {
+        Shared::new(Self {
+            producer: Producer { head: zero(), published: zero() },
+            consumers: Consumers { waiting: zero(), wake: AtomicU32::new(0) },
+            records: [record(), record()],
+            slots: [slot(), slot()],
+            lives: [Mutex::new(()), Mutex::new(())],
+            publisher_life: Mutex::new(()),
+            asleep: Mutex::new(()),
+            woken: Condvar::new(),
+        })
+    }
+
+    fn place(&self, position: u64) -> &Slot {
+        &self.slots[(position % SLOTS) as usize]
+    }
+}
+
+impl Memory for Ring {
+    type Atomics = Loom;
+
+    fn slots(&self) -> u64 {
+        SLOTS
+    }
+    fn producer(&self) -> &Producer<Loom> {
+        &self.producer
+    }
+    fn consumers(&self) -> &Consumers<Loom> {
+        &self.consumers
+    }
+    fn record(&self, index: usize) -> &Record<Loom> {
+        &self.records[index]
+    }
+    fn slot(&self, position: u64) -> &SlotHeader<Loom> {
+        &self.place(position).header
+    }
+    fn capacity(&self) -> usize {
+        WORDS as usize * 8
+    }
+    fn copy_payload(&self, position: u64, len: usize, into: &mut Vec<Line>) {
+        let mut line = Line([0; 8]);
+        for (to, from) in line.0.iter_mut().zip(&self.place(position).words).take(len.div_ceil(8)) {
+            *to = from.load(Relaxed);
+        }
+        into.clear();
+        into.push(line);
+    }
+    fn wake_all(&self) {
+        let _guard = self.asleep.lock().unwrap();
+        self.woken.notify_all();
+    }
+    fn sleep(&self, seen: u32, _timeout: Duration) {
+        let guard = self.asleep.lock().unwrap();
+        if self.consumers.wake.load(Relaxed) == seen {
+            drop(self.woken.wait(guard).unwrap());
+        }
+    }
+    fn if_dead(&self, record: usize, action: impl FnOnce()) {
+        if let Ok(_guard) = self.lives[record].try_lock() {
+            action();
+        }
+    }
+}
+
+/// What word `index` of message `sequence` is.
+fn word(sequence: u64, index: usize) -> u64 {
+    10 * (sequence + 1) + index as u64
+}
+
+fn fill(ring: &Ring, position: u64, word: impl Fn(usize) -> u64) {
+    let slot = ring.place(position);
+    slot.bytes.with_mut(|_| ());
+    for (index, to) in slot.words.iter().enumerate() {
+        to.store(word(index), Relaxed);
+    }
+}
+
+fn try_send(writer: &mut Writer<Shared>) -> Result<(), AllSlotsHeld> {
+    let position = writer.claim()?;
+    let sequence = writer.published();
+    fill(writer.memory(), position, |index| word(sequence, index));
+    writer.publish(position, WORDS as usize * 8, sequence + 7);
+    Ok(())
+}
+
+fn send(writer: &mut Writer<Shared>) {
+    try_send(writer).unwrap();
+}
+
+/// Writes half a message and thinks better of it.
+fn abandon(writer: &mut Writer<Shared>) {
+    let position = writer.claim().unwrap();
+    fill(writer.memory(), position, |_| JUNK);
+    writer.abandon(position);
+}
+
+/// A reader that checks all it receives.
+struct Checked {
+    reader: Reader<Shared>,
+    ring: Shared,
+    record: usize,
+    pins: bool,
+    /// What follows the last message received; `None` before the first.
+    next: Option<u64>,
+    /// The sequence that the count started with; known with the first message.
+    base: Option<u64>,
+}
+
+impl Checked {
+    fn new(ring: &Shared, record: usize, pins: bool, start: Start) -> Self {
+        let reader = Reader::new(Shared::clone(ring), Some(record), start);
+        Self { reader, ring: Shared::clone(ring), record, pins, next: None, base: None }
+    }
+
+    /// A reader that is there before the first message.
+    fn first(ring: &Shared, record: usize, pins: bool) -> Self {
+        Self { next: Some(0), base: Some(0), ..Self::new(ring, record, pins, Start::Next) }
+    }
+
+    fn check(&mut self, message: &Received, words: &[u64]) {
+        let sequence = message.sequence;
+        for (index, &found) in words.iter().enumerate() {
+            assert_eq!(found, word(sequence, index), "torn");
+        }
+        assert_eq!((message.stamp_ns, message.len), (sequence + 7, WORDS as usize * 8), "torn");
+        match self.next {
+            Some(next) => assert_eq!(message.lost, sequence - next, "lost"),
+            None => self.base = Some(sequence - message.lost),
+        }
+        self.next = Some(sequence + 1);
+    }
+
+    fn check_pinned(&mut self, message: &Received) {
+        let slot = self.ring.place(message.position);
+        slot.bytes.with(|_| ());
+        let words: Vec<u64> = slot.words.iter().map(|word| word.load(Relaxed)).collect();
+        self.check(message, &words);
+    }
+
+    /// Receives and pins, and does not let go.
+    fn hold(&mut self) -> Option<Received> {
+        let message = self.reader.receive_pinned()?;
+        self.check_pinned(&message);
+        Some(message)
+    }
+
+    /// Still what it was, and nobody's but ours until now.
+    fn release(&mut self, message: &Received) {
+        self.ring.place(message.position).bytes.with(|_| ());
+        assert_eq!(self.ring.place(message.position).words[1].load(Relaxed), word(message.sequence, 1), "overwritten");
+        unpin(&self.ring, message.position, self.record);
+    }
+
+    fn look(&mut self) -> Result<bool, Gone> {
+        let pins = self.pins;
+        let received = self.reader.receive_or_end(
+            |reader| {
+                if pins {
+                    reader.receive_pinned().map(|message| (message, Vec::new()))
+                } else {
+                    let mut lines = Vec::new();
+                    reader.receive_copy(&mut lines).map(|message| (message, lines))
+                }
+            },
+            |_| false,
+        )?;
+        let Some((message, lines)) = received else { return Ok(false) };
+        if pins {
+            self.check_pinned(&message);
+            self.release(&message);
+        } else {
+            self.check(&message, &lines[0].0[..WORDS as usize]);
+        }
+        Ok(true)
+    }
+
+    fn look_times(mut self, times: usize) -> Self {
+        for _ in 0..times {
+            if self.look().is_err() {
+                break;
+            }
+        }
+        self
+    }
+
+    /// Sleeps until `count` messages were received.
+    fn sleep_for(mut self, count: u64) -> Self {
+        while self.reader.received() < count {
+            if !self.look().unwrap() {
+                self.reader.sleep(Duration::MAX);
+            }
+        }
+        self
+    }
+
+    /// Sleeps until the end. Returns how it ended, and checks the count.
+    fn sleep_to_the_end(mut self, published: u64) -> Gone {
+        loop {
+            match self.look() {
+                Ok(true) => (),
+                Ok(false) => drop(self.reader.sleep(Duration::MAX)),
+                Err(gone) => {
+                    self.check_count(published);
+                    return gone;
+                }
+            }
+        }
+    }
+
+    fn check_count(&self, published: u64) {
+        let base = self.base.unwrap_or(published - self.reader.lost());
+        assert_eq!(self.reader.received() + self.reader.lost(), published - base);
+    }
+
+    /// Receives what is left of a closed topic, and checks the count.
+    fn finish(mut self, published: u64) -> Self {
+        loop {
+            match self.look() {
+                Ok(received) => assert!(received, "closed, but nobody says so"),
+                Err(gone) => {
+                    assert_eq!(gone, Gone::Closed);
+                    self.check_count(published);
+                    return self;
+                }
+            }
+        }
+    }
+}
+
+/// Runs a reader in a thread of its own, alive as long as that runs.
+fn live<T: 'static>(reader: Checked, run: impl FnOnce(Checked) -> T + 'static) -> thread::JoinHandle<T> {
+    thread::spawn(move || {
+        let ring = Shared::clone(&reader.ring);
+        let _life = ring.lives[reader.record].lock().unwrap();
+        run(reader)
+    })
+}
+
+/// What must be true when nobody is left.
+fn assert_nothing_is_held(ring: &Ring) {
+    for slot in &ring.slots {
+        assert_eq!(slot.header.state.load(Relaxed), 0);
+    }
+}
+
+fn model(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 10_000;
+    builder.check(model);
+}
+
+fn readers_against(messages: u64, preemptions: usize, kinds: &'static [bool], looks: usize) {
+    model(preemptions, move || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        let readers: Vec<_> = kinds
+            .iter()
+            .enumerate()
+            .map(|(record, &pins)| {
+                let reader = Checked::first(&ring, record, pins);
+                live(reader, move |reader| reader.look_times(looks))
+            })
+            .collect();
+        for _ in 0..messages {
+            // Two readers together can hold both slots.
+            let sent = try_send(&mut writer);
+            assert!(sent.is_ok() || kinds.len() > 1);
+        }
+        writer.close();
+        let published = writer.published();
+        for reader in readers {
+            let reader = reader.join().unwrap().finish(published);
+            assert!(messages > SLOTS || kinds.len() > 1 || reader.reader.lost() == 0);
+        }
+        assert_nothing_is_held(&ring);
+    });
+}
+
+/// A pinned slot is not written, what is pinned is the message that was readable, and received + lost = published.
+#[test]
+fn pin_against_reuse() {
+    readers_against(3, 3, &[true], 2);
+}
+
+/// A copy is a whole message or refused, and received + lost = published.
+#[test]
+fn copy_against_overwrite() {
+    readers_against(3, 3, &[false], 1);
+}
+
+/// A reader that is lapped counts exactly what it misses, pinning or copying.
+#[test]
+fn lapped_readers_count_what_they_miss() {
+    readers_against(4, 2, &[true], 1);
+    readers_against(4, 1, &[false], 1);
+}
+
+/// A pinning and a copying reader do not disturb each other.
+#[test]
+fn two_readers() {
+    readers_against(3, 1, &[true, false], 1);
+}
+
+/// No message is given up that is there: as long as nothing is overwritten, nothing is lost.
+#[test]
+fn nothing_is_lost_without_lapping() {
+    for pins in [&[true], &[false]] {
+        readers_against(SLOTS, 3, pins, 2);
+    }
+}
+
+/// One reader that never holds two samples never makes the writer fail.
+#[test]
+fn one_sample_at_a_time_leaves_a_slot() {
+    model(3, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        let reader = Checked::first(&ring, 0, true);
+        send(&mut writer);
+        send(&mut writer);
+        let reader = live(reader, |reader| reader.look_times(2));
+        send(&mut writer);
+        writer.close();
+        reader.join().unwrap().finish(3);
+    });
+}
+
+/// Two readers that pin the same slot both keep it: the first to let go does not free it.
+#[test]
+fn two_readers_pin_one_slot() {
+    model(2, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        let readers = [0, 1].map(|record| Checked::first(&ring, record, true));
+        send(&mut writer);
+        let readers = readers.map(|reader| live(reader, |reader| reader.look_times(1)));
+        send(&mut writer);
+        let _ = try_send(&mut writer);
+        writer.close();
+        for reader in readers {
+            reader.join().unwrap().finish(writer.published());
+        }
+        assert_nothing_is_held(&ring);
+    });
+}
+
+/// Who joins late misses nothing that comes after, and counts from where it joined.
+#[test]
+fn late_join() {
+    for start in [Start::Next, Start::Latest, Start::Oldest] {
+        for (messages, preemptions) in [(2, 2), (3, 1)] {
+            model(preemptions, move || {
+                let ring = Ring::new();
+                let mut writer = Writer::new(Shared::clone(&ring));
+                let joiner = {
+                    let ring = Shared::clone(&ring);
+                    thread::spawn(move || Checked::new(&ring, 0, true, start).look_times(1))
+                };
+                for _ in 0..messages {
+                    send(&mut writer);
+                }
+                writer.close();
+                let joiner = joiner.join().unwrap().finish(messages);
+                assert!(messages > SLOTS || joiner.reader.lost() == 0);
+            });
+        }
+    }
+}
+
+/// A loan given back leaves no trace but the message it took the slot of: nobody sees its bytes.
+#[test]
+fn abandoned_loan() {
+    for pins in [true, false] {
+        model(3, move || {
+            let ring = Ring::new();
+            let mut writer = Writer::new(Shared::clone(&ring));
+            let reader = Checked::first(&ring, 0, pins);
+            send(&mut writer);
+            send(&mut writer);
+            let reader = live(reader, |reader| reader.look_times(2));
+            abandon(&mut writer);
+            send(&mut writer);
+            writer.close();
+            reader.join().unwrap().finish(3);
+            assert_nothing_is_held(&ring);
+        });
+    }
+}
+
+/// The writer passes over a held slot; readers pass over the hole and lose nothing by it.
+#[test]
+fn held_slot_is_skipped() {
+    for pins in [true, false] {
+        model(3, move || {
+            let ring = Ring::new();
+            let mut writer = Writer::new(Shared::clone(&ring));
+            let mut holder = Checked::first(&ring, 1, true);
+            let _holder_life = ring.lives[1].lock().unwrap();
+            let reader = Checked::first(&ring, 0, pins);
+            send(&mut writer);
+            let held = holder.hold().unwrap();
+            let reader = live(reader, |reader| reader.look_times(2));
+            send(&mut writer);
+            if !pins {
+                send(&mut writer);
+            }
+            writer.close();
+            holder.release(&held);
+            let published = writer.published();
+            let reader = reader.join().unwrap().finish(published);
+            assert!(!pins || reader.reader.lost() == 0);
+        });
+    }
+}
+
+/// Every message wakes whoever sleeps, also a second time.
+#[test]
+fn sleep_and_wake() {
+    model(3, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        let reader = Checked::first(&ring, 0, false);
+        let reader = live(reader, |reader| reader.sleep_for(2));
+        send(&mut writer);
+        send(&mut writer);
+        reader.join().unwrap();
+    });
+}
+
+/// One message wakes all who sleep.
+#[test]
+fn two_sleepers() {
+    model(2, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        let readers = [(0, true), (1, false)].map(|(record, pins)| Checked::first(&ring, record, pins));
+        let readers = readers.map(|reader| live(reader, |reader| reader.sleep_for(1)));
+        send(&mut writer);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+}
+
+/// A message behind a hole wakes a reader that sleeps at the hole, where nothing will ever appear.
+#[test]
+fn sleep_at_a_hole() {
+    model(3, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut holder = Checked::first(&ring, 1, true);
+        let _holder_life = ring.lives[1].lock().unwrap();
+        let reader = Checked::first(&ring, 0, true);
+        send(&mut writer);
+        holder.hold().unwrap();
+        send(&mut writer);
+        let reader = reader.look_times(2);
+        let reader = live(reader, |reader| reader.sleep_for(3));
+        send(&mut writer);
+        reader.join().unwrap();
+    });
+}
+
+/// The end wakes who sleeps, after the last message, and the count is complete.
+#[test]
+fn close_against_sleeper() {
+    model(3, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        let reader = Checked::first(&ring, 0, false);
+        let reader = live(reader, |reader| reader.sleep_to_the_end(1));
+        send(&mut writer);
+        writer.close();
+        assert_eq!(reader.join().unwrap(), Gone::Closed);
+    });
+}
+
+/// The end wakes all who sleep.
+#[test]
+fn close_against_two_sleepers() {
+    model(2, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        let readers = [(0, true), (1, false)].map(|(record, pins)| Checked::first(&ring, record, pins));
+        let readers = readers.map(|reader| live(reader, |reader| reader.sleep_to_the_end(0)));
+        writer.close();
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), Gone::Closed);
+        }
+    });
+}
+
+/// The mark of a reaper wakes who sleeps, after the last message of the dead publisher; a claimed slot is no message.
+#[test]
+fn orphan_against_sleeper() {
+    model(2, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        let reader = Checked::first(&ring, 0, true);
+        let reader = live(reader, |reader| reader.sleep_to_the_end(1));
+        let publisher = {
+            let ring = Shared::clone(&ring);
+            thread::spawn(move || {
+                let _life = ring.publisher_life.lock().unwrap();
+                send(&mut writer);
+                writer.claim().unwrap();
+            })
+        };
+        publisher.join().unwrap();
+        drop(ring.publisher_life.lock().unwrap());
+        ring.consumers.wake.fetch_or(ORPHANED, Release);
+        ring.wake_all();
+        assert_eq!(reader.join().unwrap(), Gone::Died);
+    });
+}
+
+/// The next subscriber with a dead one's record frees its pins, after all that it read, and keeps its own.
+#[test]
+fn record_reclaimed_by_the_next_subscriber() {
+    model(3, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        send(&mut writer);
+        send(&mut writer);
+        let subscribers = {
+            let ring = Shared::clone(&ring);
+            thread::spawn(move || {
+                {
+                    let _life = ring.lives[0].lock().unwrap();
+                    Checked::new(&ring, 0, true, Start::Oldest).hold();
+                }
+                let _life = ring.lives[0].lock().unwrap();
+                Checked::new(&ring, 0, true, Start::Oldest).look_times(1)
+            })
+        };
+        send(&mut writer);
+        writer.close();
+        subscribers.join().unwrap().finish(3);
+        assert_nothing_is_held(&ring);
+    });
+}
+
+/// A ring of which a dead subscriber, with record 0, holds both slots.
+fn held_by_the_dead() -> (Shared, Writer<Shared>) {
+    let ring = Ring::new();
+    let mut writer = Writer::new(Shared::clone(&ring));
+    let mut dead = Checked::first(&ring, 0, true);
+    for _ in 0..SLOTS {
+        send(&mut writer);
+        dead.hold().unwrap();
+    }
+    (ring, writer)
+}
+
+/// The writer frees a dead subscriber's pins and nobody else's.
+#[test]
+fn reclaim_while_another_pins() {
+    model(3, || {
+        let (ring, mut writer) = held_by_the_dead();
+        let reader = Checked { next: Some(0), base: Some(0), ..Checked::new(&ring, 1, true, Start::Oldest) };
+        let reader = live(reader, |reader| reader.look_times(2));
+        let sent = try_send(&mut writer).or_else(|_| try_send(&mut writer));
+        assert!(sent.is_ok(), "the dead one's slots are still held");
+        writer.close();
+        reader.join().unwrap().finish(writer.published());
+        assert_nothing_is_held(&ring);
+    });
+}
+
+/// The writer frees a dead subscriber's pins, but not those of a new one that took the record meanwhile.
+#[test]
+fn reclaim_while_the_record_is_claimed() {
+    model(2, || {
+        let (ring, mut writer) = held_by_the_dead();
+        let subscriber = {
+            let ring = Shared::clone(&ring);
+            thread::spawn(move || {
+                let _life = ring.lives[0].lock().unwrap();
+                let mut subscriber = Checked::new(&ring, 0, true, Start::Oldest);
+                if let Some(message) = subscriber.hold() {
+                    subscriber.release(&message);
+                }
+                subscriber
+            })
+        };
+        let _ = try_send(&mut writer);
+        writer.close();
+        subscriber.join().unwrap().finish(writer.published());
+        assert_nothing_is_held(&ring);
+    });
+}
