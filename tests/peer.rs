@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Write};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use conduit::{CreateError, OpenError, Publisher, RecvError, Sample, ShmRegion, Start, Subscriber};
@@ -17,8 +18,14 @@ fn peer() {
     // The test runner has begun a line of its own.
     println!();
     answer("ready");
-    let mut state = State::default();
-    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+    let (sender, commands) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    let mut state = State { commands, publisher: None, subscriber: None, held: VecDeque::new(), region: None };
+    while let Ok(line) = state.commands.recv() {
         let words: Vec<&str> = line.split(' ').collect();
         match state.execute(&words) {
             Ok(text) => answer(&text),
@@ -35,8 +42,8 @@ fn answer(text: &str) {
     let _ = output.flush();
 }
 
-#[derive(Default)]
 struct State {
+    commands: Receiver<String>,
     publisher: Option<Publisher<[u8]>>,
     subscriber: Option<Subscriber<[u8]>>,
     held: VecDeque<Sample<[u8]>>,
@@ -129,17 +136,11 @@ impl State {
         Ok("ok".into())
     }
 
-    /// Sends until it is told to stop.
+    /// Sends until it is told anything.
     fn stream(&mut self, len: usize) -> Outcome {
         let publisher = self.publisher.as_mut().ok_or("no publisher")?;
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let _ = std::io::stdin().read_line(&mut line);
-            drop(stop);
-        });
         answer("streaming");
-        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+        while self.commands.try_recv().is_err() {
             let number = publisher.published();
             let mut loan = publisher.loan_slice(len)?;
             fill_pattern(number, &mut loan);

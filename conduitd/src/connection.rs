@@ -213,6 +213,10 @@ fn service_call(method: &str, parameters: Value) -> Result<Reply, RegistryError>
 
 fn parse<P: DeserializeOwned>(parameters: Value) -> Result<P, RegistryError> {
     let parameters = if parameters.is_null() { json!({}) } else { parameters };
+    if !parameters.is_object() {
+        // A list of the right length would do for serde.
+        return Err(RegistryError::InvalidParameter { parameter: "the parameters are no object".into() });
+    }
     serde_json::from_value(parameters).map_err(|error| RegistryError::InvalidParameter { parameter: error.to_string() })
 }
 

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use conduit::Domain;
 use conduit::protocol::RegistryError;
@@ -27,6 +28,8 @@ use crate::{Options, connection};
 /// Connections in all, and of one user.
 const MAX_CONNECTIONS: usize = 4096;
 const MAX_CONNECTIONS_PER_UID: usize = 1024;
+/// Binding a socket takes microseconds.
+const TURN_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +81,10 @@ impl Server {
         let domain = Domain::new(shm_dir).without_registry();
         let directory = ShmDir::open(&domain).map_err(io_error("open", shm_dir))?;
         let watch = DirectoryWatch::new(&directory).map_err(io_error("watch", shm_dir))?;
+        // Before the directory's guard: the socket may lie in the same directory.
+        let listener = listen(&options.socket)?;
         let guard = guard_directory(shm_dir).map_err(io_error("lock", shm_dir))?;
         let lock = if guard.is_some() && may_remove_everything() { ReapLock::Read } else { ReapLock::Write };
-        let listener = listen(&options.socket)?;
         let socket = options.socket.clone();
         Ok(Self { listener, socket, directory: Arc::new(directory), watch, lock, _guard: guard })
     }
@@ -160,7 +164,7 @@ async fn accept(hub: Rc<Hub>, listener: UnixListener) {
             Err(error) => {
                 // Out of descriptors, most likely: those of clients that leave will do.
                 tracing::warn!("can not accept a client: {error}");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
@@ -209,10 +213,7 @@ fn listen(socket: &Path) -> Result<StdListener, StartError> {
     let parent = socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mode = if geteuid().is_root() { 0o755 } else { 0o700 };
     fs::DirBuilder::new().recursive(true).mode(mode).create(parent).map_err(io_error("create", parent))?;
-    // Two daemons that start at once must not both find the other's socket stale.
-    let directory = fs::File::open(parent).map_err(io_error("open", parent))?;
-    let _turn =
-        Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| io_error("lock", parent)(errno.into()))?;
+    let _turn = take_turn(parent).map_err(io_error("lock", parent))?;
     match fs::symlink_metadata(socket) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(io_error("examine", socket)(error)),
@@ -234,4 +235,21 @@ fn listen(socket: &Path) -> Result<StdListener, StartError> {
     let mode = if geteuid().is_root() { 0o666 } else { 0o600 };
     fs::set_permissions(socket, fs::Permissions::from_mode(mode)).map_err(io_error("set the mode of", socket))?;
     Ok(listener)
+}
+
+/// Keeps two daemons that start at once from each finding the other's socket stale, between `bind` and `listen`.
+///
+/// Whoever holds the lock for longer is not starting (it may guard the same directory), and is not waited for.
+fn take_turn(directory: &Path) -> io::Result<Option<Flock<fs::File>>> {
+    let mut file = fs::File::open(directory)?;
+    let deadline = Instant::now() + TURN_PATIENCE;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(turn) => return Ok(Some(turn)),
+            Err((_, nix::errno::Errno::EAGAIN)) if Instant::now() >= deadline => return Ok(None),
+            Err((again, nix::errno::Errno::EAGAIN)) => file = again,
+            Err((_, errno)) => return Err(errno.into()),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

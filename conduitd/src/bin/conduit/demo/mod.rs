@@ -160,7 +160,7 @@ impl Demo {
         let stage = Stage::new()?;
         let message_bytes = stage.write_payload(args)? + 8;
         let options = Options { socket: stage.socket(), shm_dir: stage.domain.shm_dir().into() };
-        let registry = Embedded::start(options).map_err(Failure::io("start a registry in", stage.domain.shm_dir()))?;
+        let registry = Embedded::start(&options).map_err(Failure::new)?;
         Ok(Self {
             children: Vec::new(),
             hear,
