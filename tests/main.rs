@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody uses this crate")]
 
 mod bad_input;
+mod command;
 mod daemon;
 mod harness;
 mod peer;

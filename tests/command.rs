@@ -1,0 +1,241 @@
+//! The `conduit` command, as a person or a script uses it.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{World, wait_until};
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Runs a command that must succeed; returns its standard output.
+fn run(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{status}: {}", text(&stderr));
+    text(&stdout).to_owned()
+}
+
+/// Runs a command that must fail with this code; returns its standard error.
+fn fail(command: &mut Command, code: i32) -> String {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    assert_eq!(status.code(), Some(code), "{}", text(&stderr));
+    text(&stderr).to_owned()
+}
+
+#[test]
+fn the_demo_does_what_the_readme_says() {
+    let world = World::new();
+    let scan = world.path().join("scan.bin");
+    std::fs::write(&scan, [7; 100_001]).unwrap();
+    let output = run(world
+        .conduit(&["demo", "--messages", "50", "--file", scan.to_str().unwrap()])
+        .env_remove("CONDUIT_SOCKET"));
+    let line = |key: &str| {
+        let line =
+            output.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap_or_else(|| panic!("{key}: {output}"));
+        line.trim().to_owned()
+    };
+    assert!(line("messages").starts_with("50 of"), "{output}");
+    assert_eq!((line("lost").as_str(), line("corrupt").as_str()), ("0", "0"));
+    for key in ["latency", "woken", "unlinked", "served again"] {
+        line(key);
+    }
+}
+
+#[test]
+fn list_and_info_show_counters_with_and_without_daemon() {
+    for daemon in [true, false] {
+        let mut world = World::new();
+        if daemon {
+            world.start_daemon();
+        }
+        let mut publisher = world.peer();
+        publisher.order("publish front/scan 16 1000");
+        let mut subscriber = world.peer();
+        subscriber.order("subscribe front/scan");
+        publisher.order("send 20 1000");
+        subscriber.order("hold 2");
+
+        let output = world.conduit(&["list", "--json"]).output().unwrap();
+        assert_eq!(text(&output.stderr).contains("reading"), !daemon, "{}", text(&output.stderr));
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let described: Value =
+            serde_json::from_str(&run(&mut world.conduit(&["info", "front/scan", "--json"]))).unwrap();
+        assert_eq!(listed[0], described);
+        let expected = serde_json::json!({
+            "name": "front/scan",
+            "state": "live",
+            "raw": false,
+            "path": world.path_of("front/scan"),
+            "size_bytes": 4096 + 16 * 1088,
+            "slots": 16,
+            "slot_bytes": 1088,
+            "type": "[u8]",
+            "publisher": {"pid": publisher.pid(), "uid": nix::unistd::getuid().as_raw(), "program": described["publisher"]["program"]},
+            "published": 20,
+            "subscribers": [{
+                "pid": subscriber.pid(), "uid": nix::unistd::getuid().as_raw(),
+                "program": described["subscribers"][0]["program"],
+                "received": 2, "lost": 4, "held": 2, "lag": 14, "asleep": false,
+            }],
+        });
+        assert_eq!(described, expected);
+        assert!(described["publisher"]["program"].as_str().unwrap().starts_with("e2e"));
+
+        let table = run(&mut world.conduit(&["list"]));
+        assert!(table.contains("front/scan  live"), "{table}");
+        let page = run(&mut world.conduit(&["info", "front/scan"]));
+        assert!(page.contains("Published:   20 messages"), "{page}");
+    }
+}
+
+#[test]
+fn an_orphan_is_shown_as_one() {
+    let world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    publisher.kill();
+    let described: Value = serde_json::from_str(&run(&mut world.conduit(&["info", "scan", "--json"]))).unwrap();
+    assert_eq!(described["state"], "orphaned");
+    let region = conduit::ShmRegion::builder().domain(&world.domain()).create("kept", 10).unwrap();
+    drop(region);
+    let listed: Value = serde_json::from_str(&run(&mut world.conduit(&["list", "--json"]))).unwrap();
+    assert_eq!((&listed[0]["state"], &listed[0]["slots"]), (&Value::from("kept"), &Value::Null));
+}
+
+#[test]
+fn what_is_published_is_echoed_byte_by_byte() {
+    let world = World::with_daemon();
+    let mut publisher = world.conduit(&["pub", "lines", "--wait-subscribers", "1"]);
+    let mut publisher = publisher.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = publisher.stdin.take().unwrap();
+    wait_until("the topic", || world.exists("lines"));
+    let echo =
+        world.conduit(&["echo", "lines", "--raw"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    writeln!(input, "first\nsecond").unwrap();
+    drop(input);
+    assert!(publisher.wait().unwrap().success());
+    let output = echo.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), "firstsecond");
+    assert!(text(&output.stderr).contains("closed"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_hex_dump_is_the_one_people_know() {
+    let world = World::new();
+    let file = world.path().join("message");
+    let bytes: Vec<u8> = (0..=255).chain([0; 100]).collect();
+    std::fs::write(&file, &bytes).unwrap();
+    let mut publisher = world.conduit(&["pub", "dump", "--file", file.to_str().unwrap(), "--wait-subscribers", "1"]);
+    let publisher = publisher.spawn().unwrap();
+    wait_until("the topic", || world.exists("dump"));
+    let output = run(&mut world.conduit(&["echo", "dump", "--count", "1"]));
+    let (header, dump) = output.split_once('\n').unwrap();
+    assert!(header.starts_with("#0: 356 bytes, age "), "{header}");
+    if let Ok(known) = Command::new("hexdump").arg("-C").arg(&file).output() {
+        assert_eq!(dump, text(&known.stdout));
+    }
+    assert!(dump.contains("\n*\n") && dump.ends_with("00000164\n"), "{dump}");
+    drop(publisher.wait_with_output());
+}
+
+#[test]
+fn echo_tells_how_the_publisher_ended() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let echo = world.conduit(&["echo", "scan"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    world.wait_until_asleep("scan", 1);
+    publisher.kill();
+    let output = echo.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("died"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn watch_prints_a_line_for_every_event() {
+    let world = World::with_daemon();
+    let mut watch = world.conduit(&["watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().unwrap()));
+    let mut publisher = world.peer();
+    publisher.order("publish early 16 100");
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    // Present or published: the watch may begin before or after.
+    assert_eq!(next()["topic"], "early");
+    publisher.order("send 7 100");
+    publisher.kill();
+    let died = next();
+    assert_eq!((&died["kind"], &died["death"]["last_sequence"]), (&Value::from("died"), &Value::from(6)));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let mut world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish front/scan 16 100");
+    for (arguments, code, complaint) in [
+        (&["info", "front/scam"][..], 1, "did you mean \"front/scan\"?"),
+        (&["info", "/x"], 1, "empty segment"),
+        (&["echo", "nothing"], 1, "\"nothing\" does not exist"),
+        (&["pub", "front/scan", "--text", "x"], 1, "is already published by pid"),
+        (&["pub", "x", "--text", "x", "--slots", "3"], 1, "use a power of two"),
+        (&["pub", "x", "--text", "x", "--slot-size", "1"], 1, "a slot can not have 1 bytes"),
+        (&["pub", "x", "--file", "/does/not/exist"], 1, "/does/not/exist"),
+        (&["pub", "x", "--text", "123456789", "--slot-size", "128", "--count", "0"], 2, "--count"),
+        (&["frobnicate"], 2, "frobnicate"),
+        (&["list", "--xyz"], 2, "--xyz"),
+    ] {
+        let error = fail(&mut world.conduit(arguments), code);
+        assert!(error.contains(complaint), "{arguments:?}: {error}");
+    }
+    world.kill_daemon();
+    let error = fail(&mut world.conduit(&["watch"]), 1);
+    assert!(error.contains("no registry at") && error.contains("start conduitd"), "{error}");
+}
+
+#[test]
+fn a_line_longer_than_a_slot_is_refused_and_the_ones_before_stay() {
+    let world = World::new();
+    let mut publisher = world.conduit(&["pub", "lines", "--slot-size", "128", "--wait-subscribers", "1"]);
+    let mut publisher = publisher.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = publisher.stdin.take().unwrap();
+    wait_until("the topic", || world.exists("lines"));
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe lines");
+    writeln!(input, "short\n{}", "x".repeat(65)).unwrap();
+    drop(input);
+    let output = publisher.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("a message of 65 bytes does not fit a slot, which holds 64"));
+    assert!(subscriber.ask("drain").starts_with("1 received 0 lost"));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let world = World::with_daemon();
+    let script = format!(
+        "'{conduit}' list --json | true; '{conduit}' --help | head -1",
+        conduit = env!("CARGO_BIN_EXE_conduit")
+    );
+    let output = world.command("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn every_verb_has_an_example_and_the_daemon_its_help() {
+    let world = World::new();
+    for verb in ["demo", "list", "info", "pub", "echo", "watch"] {
+        let help = run(&mut world.conduit(&[verb, "--help"]));
+        assert!(help.contains(&format!("\n  conduit {verb}")) || help.contains(&format!("| conduit {verb}")), "{help}");
+    }
+    let help = run(world.command(env!("CARGO_BIN_EXE_conduitd")).arg("--help"));
+    assert!(help.contains("--shm-dir") && help.contains("Exit codes"), "{help}");
+    fail(world.command(env!("CARGO_BIN_EXE_conduitd")).arg("--nonsense"), 2);
+}
