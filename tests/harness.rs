@@ -1,7 +1,7 @@
 //! A private world for a test, and the processes in it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -96,6 +96,15 @@ impl World {
         self.daemon = Some(Daemon::start(self));
     }
 
+    /// A daemon that kills itself at a step; it may not live to listen.
+    pub fn daemon_that_dies(&self, fault: &str) -> Daemon {
+        Daemon::spawn(self, Some(fault))
+    }
+
+    pub fn has_daemon(&self) -> bool {
+        self.daemon.is_some()
+    }
+
     pub fn daemon(&mut self) -> &mut Daemon {
         self.daemon.as_mut().unwrap()
     }
@@ -161,12 +170,16 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(world: &World) -> Self {
-        let log = std::fs::File::options().append(true).create(true).open(world.path().join("daemon.log")).unwrap();
-        let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
-        let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
-        let daemon = Self { child };
+        let daemon = Self::spawn(world, None);
         wait_until("the daemon to listen", || Client::connect(&world.domain()).is_ok_and(|mut it| it.list().is_ok()));
         daemon
+    }
+
+    fn spawn(world: &World, fault: Option<&str>) -> Self {
+        let log = std::fs::File::options().append(true).create(true).open(world.path().join("daemon.log")).unwrap();
+        let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
+        command.envs(fault.map(|fault| ("CONDUIT_FAULT", fault)));
+        Self { child: command.stdin(Stdio::null()).stderr(log).spawn().unwrap() }
     }
 
     pub fn pid(&self) -> u32 {
@@ -184,6 +197,12 @@ impl Daemon {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until it has killed itself.
+    pub fn wait_until_killed(mut self) {
+        let status = wait_for("the daemon to kill itself", || self.child.try_wait().unwrap());
+        assert_eq!(status.signal(), Some(9));
     }
 
     /// Waits for its end after a signal; returns its exit code.
@@ -267,6 +286,19 @@ impl Peer {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Asks for something that kills it at a step (see `conduit::fault`); returns when the process is reaped.
+    pub fn die_at(mut self, fault: &str, command: &str) {
+        self.order(&format!("die-at {fault}"));
+        self.tell(command);
+        match self.answers.recv_timeout(DEADLINE) {
+            Ok(answer) => panic!("{command} did not reach {fault} and answered: {answer}"),
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("{command} did not reach {fault} and hangs"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {}
+        }
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "{status}");
     }
 
     /// Lets it end by itself; returns its exit code.

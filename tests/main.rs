@@ -6,6 +6,7 @@ mod bad_input;
 mod command;
 mod daemon;
 mod harness;
+mod killed_at_every_step;
 mod peer;
 mod publisher_dies;
 mod races;

@@ -103,6 +103,14 @@ impl State {
                 self.region = None;
                 Ok("ok".into())
             }
+            "unlink-region" => {
+                ShmRegion::unlink(words[1])?;
+                Ok("ok".into())
+            }
+            "die-at" => {
+                conduit::fault::arm(words[1]);
+                Ok("ok".into())
+            }
             "abort" => std::process::abort(),
             "exit" => std::process::exit(0),
             other => Err(format!("what is {other}?").into()),
