@@ -1,6 +1,7 @@
 //! A process is killed at each step of the protocol (`conduit::fault`): the others go on, nothing leaks, and the name can
 //! be used again at once.
 
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -12,7 +13,27 @@ use nix::sys::signal::Signal;
 use crate::harness::{Peer, World, wait_until};
 
 /// Kills a process at the step, in a way of its own, and sees what becomes of the others.
-type Scenario = fn(&mut World, Step);
+type Scenario = fn(&mut Place, Step);
+
+/// A world, and who cleans up in it: the next user of the name, or the daemon before anybody uses it.
+struct Place {
+    world: World,
+    daemon_cleans_up: bool,
+}
+
+impl Deref for Place {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Place {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+}
 
 const CREATE: &[Step] =
     &[CreateMade, CreateReserved, CreateWritten, CreateMarked, CreateLocked, CreateRegistered, CreateLinked];
@@ -55,21 +76,26 @@ fn every_step_is_in_the_table() {
 
 #[test]
 fn with_daemon() {
-    try_all(TABLE, World::with_daemon);
+    try_all(TABLE, || Place { world: World::with_daemon(), daemon_cleans_up: false });
+}
+
+#[test]
+fn with_daemon_that_cleans_up_first() {
+    try_all(TABLE, || Place { world: World::with_daemon(), daemon_cleans_up: true });
 }
 
 #[test]
 fn without_daemon() {
-    try_all(TABLE, World::new);
+    try_all(TABLE, || Place { world: World::new(), daemon_cleans_up: false });
 }
 
 #[test]
 fn the_daemon_itself() {
-    try_all(TABLE_OF_DAEMON, World::new);
+    try_all(TABLE_OF_DAEMON, || Place { world: World::new(), daemon_cleans_up: false });
 }
 
 /// Tries everything, some at a time: most of each is waiting.
-fn try_all(table: &[(Scenario, &[&[Step]])], world: fn() -> World) {
+fn try_all(table: &[(Scenario, &[&[Step]])], place: fn() -> Place) {
     let cases = table.iter().flat_map(|&(scenario, steps)| {
         steps.iter().copied().flatten().map(move |&step| (scenario, step)) //
     });
@@ -80,7 +106,7 @@ fn try_all(table: &[(Scenario, &[&[Step]])], world: fn() -> World) {
             scope.spawn(|| {
                 loop {
                     let Some((scenario, step)) = queue.lock().unwrap().next() else { break };
-                    if catch_unwind(AssertUnwindSafe(|| scenario(&mut world(), step))).is_err() {
+                    if catch_unwind(AssertUnwindSafe(|| scenario(&mut place(), step))).is_err() {
                         failures.lock().unwrap().push(step);
                     }
                 }
@@ -95,12 +121,12 @@ fn fault(step: Step) -> String {
     format!("{step:?}")
 }
 
-fn creating(world: &mut World, step: Step) {
+fn creating(world: &mut Place, step: Step) {
     world.peer().die_at(&fault(step), "publish scan 4 100");
     topic_can_be_used_again(world);
 }
 
-fn taking_over(world: &mut World, step: Step) {
+fn taking_over(world: &mut Place, step: Step) {
     let (publisher, sleeper) = publisher_and_sleeper(world);
     // Or the daemon would be faster.
     let daemon_sleeps = world.has_daemon() && !matches!(step, CreateRegistered | CreateLinked);
@@ -118,7 +144,7 @@ fn taking_over(world: &mut World, step: Step) {
     assert_eq!(total(&sleeper.answer(), "died"), 10);
 }
 
-fn finishing_a_removal(world: &mut World, step: Step) {
+fn finishing_a_removal(world: &mut Place, step: Step) {
     let victim = world.peer();
     leave_a_private_name(world);
     victim.die_at(&fault(step), "publish scan 4 100");
@@ -133,7 +159,7 @@ fn leave_a_private_name(world: &World) {
     assert_eq!(world.leftovers().len(), 1);
 }
 
-fn publishing(world: &mut World, step: Step) {
+fn publishing(world: &mut Place, step: Step) {
     let (publisher, sleeper) = publisher_and_sleeper(world);
     let mut late = world.peer();
     late.order("subscribe scan oldest");
@@ -147,7 +173,7 @@ fn publishing(world: &mut World, step: Step) {
     topic_can_be_used_again(world);
 }
 
-fn closing(world: &mut World, step: Step) {
+fn closing(world: &mut Place, step: Step) {
     let (publisher, sleeper) = publisher_and_sleeper(world);
     publisher.die_at(&fault(step), "unpublish");
     let how = if step == CloseBegun { "died" } else { "closed the topic" };
@@ -155,7 +181,7 @@ fn closing(world: &mut World, step: Step) {
     topic_can_be_used_again(world);
 }
 
-fn reclaiming(world: &mut World, step: Step) {
+fn reclaiming(world: &mut Place, step: Step) {
     let mut publisher = world.peer();
     publisher.order("publish scan 4 100");
     let mut survivor = world.peer();
@@ -170,13 +196,13 @@ fn reclaiming(world: &mut World, step: Step) {
     topic_can_be_used_again(world);
 }
 
-fn attaching(world: &mut World, step: Step) {
+fn attaching(world: &mut Place, step: Step) {
     let others = Others::new(world);
     world.peer().die_at(&fault(step), "subscribe scan");
     others.go_on(world, 0);
 }
 
-fn receiving(world: &mut World, step: Step) {
+fn receiving(world: &mut Place, step: Step) {
     let mut others = Others::new(world);
     let mut victim = world.peer();
     victim.order("subscribe scan");
@@ -185,7 +211,7 @@ fn receiving(world: &mut World, step: Step) {
     others.go_on(world, 1);
 }
 
-fn falling_asleep(world: &mut World, step: Step) {
+fn falling_asleep(world: &mut Place, step: Step) {
     let others = Others::new(world);
     let mut victim = world.peer();
     victim.order("subscribe scan");
@@ -193,7 +219,7 @@ fn falling_asleep(world: &mut World, step: Step) {
     others.go_on(world, 0);
 }
 
-fn leaving(world: &mut World, step: Step) {
+fn leaving(world: &mut Place, step: Step) {
     let mut others = Others::new(world);
     let mut victim = world.peer();
     victim.order("subscribe scan");
@@ -203,12 +229,12 @@ fn leaving(world: &mut World, step: Step) {
     others.go_on(world, 3);
 }
 
-fn creating_a_raw_region(world: &mut World, step: Step) {
+fn creating_a_raw_region(world: &mut Place, step: Step) {
     world.peer().die_at(&fault(step), "create-region scan 4096");
     raw_region_can_be_used_again(world);
 }
 
-fn keeping_a_raw_region(world: &mut World, step: Step) {
+fn keeping_a_raw_region(world: &mut Place, step: Step) {
     let mut creator = world.peer();
     creator.order("create-region scan 4096");
     creator.die_at(&fault(step), "drop-region");
@@ -222,7 +248,7 @@ fn keeping_a_raw_region(world: &mut World, step: Step) {
     raw_region_can_be_used_again(world);
 }
 
-fn unlinking_a_raw_region(world: &mut World, step: Step) {
+fn unlinking_a_raw_region(world: &mut Place, step: Step) {
     let mut creator = world.peer();
     creator.order("create-region scan 4096");
     creator.order("drop-region");
@@ -234,7 +260,7 @@ fn unlinking_a_raw_region(world: &mut World, step: Step) {
     raw_region_can_be_used_again(world);
 }
 
-fn reaping(world: &mut World, step: Step) {
+fn reaping(world: &mut Place, step: Step) {
     let daemon = world.daemon_that_dies(&fault(step));
     wait_until("the daemon to listen", || conduit::registry::Client::connect(&world.domain()).is_ok());
     let (publisher, sleeper) = publisher_and_sleeper(world);
@@ -254,7 +280,7 @@ fn reaping(world: &mut World, step: Step) {
     assert_eq!(world.list(), []);
 }
 
-fn adopting(world: &mut World, step: Step) {
+fn adopting(world: &mut Place, step: Step) {
     leave_a_private_name(world);
     world.daemon_that_dies(&fault(step)).wait_until_killed();
     assert_eq!(world.leftovers().len(), 1);
@@ -283,7 +309,8 @@ fn total(answer: &str, how: &str) -> u64 {
 }
 
 /// A new publisher creates the topic at once and a new subscriber receives from it; then nothing is left.
-fn topic_can_be_used_again(world: &mut World) {
+fn topic_can_be_used_again(world: &mut Place) {
+    let_the_daemon_clean_up(world);
     let started = Instant::now();
     let others = Others::new(world);
     // The default patience for a dying owner, and the start of two processes.
@@ -326,7 +353,14 @@ impl Others {
     }
 }
 
-fn raw_region_can_be_used_again(world: &mut World) {
+fn let_the_daemon_clean_up(world: &mut Place) {
+    if world.daemon_cleans_up {
+        wait_until("the daemon to clean up", || world.leftovers().is_empty() && world.list().is_empty());
+    }
+}
+
+fn raw_region_can_be_used_again(world: &mut Place) {
+    let_the_daemon_clean_up(world);
     let mut creator = world.peer();
     creator.order("create-region scan 64");
     creator.order("drop-region");
