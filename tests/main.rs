@@ -7,6 +7,7 @@ mod command;
 mod daemon;
 mod harness;
 mod killed_at_every_step;
+mod malice;
 mod peer;
 mod publisher_dies;
 mod races;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, Write};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conduit::{CreateError, OpenError, Publisher, RecvError, Sample, ShmRegion, Start, Subscriber};
 
@@ -67,6 +67,8 @@ impl State {
                 std::mem::forget(loan);
                 Ok("ok".into())
             }
+            "endure-sending" => self.endure_sending(number(1)? as usize),
+            "endure-receiving" => self.endure_receiving(words[1]),
             "unpublish" => {
                 self.publisher = None;
                 Ok("ok".into())
@@ -111,6 +113,7 @@ impl State {
                 conduit::fault::arm(words[1]);
                 Ok("ok".into())
             }
+            "published" => Ok(self.publisher.as_ref().ok_or("no publisher")?.published().to_string()),
             "abort" => std::process::abort(),
             "exit" => std::process::exit(0),
             other => Err(format!("what is {other}?").into()),
@@ -157,6 +160,45 @@ impl State {
             std::thread::sleep(Duration::from_micros(500));
         }
         Ok(publisher.published().to_string())
+    }
+
+    /// Sends until it is told anything, whatever comes of it. Answers how often it went well and how often not, and how
+    /// long the longest call took.
+    fn endure_sending(&mut self, len: usize) -> Outcome {
+        let publisher = self.publisher.as_mut().ok_or("no publisher")?;
+        let (mut sent, mut refused, mut longest) = (0, 0, Duration::ZERO);
+        answer("enduring");
+        while self.commands.try_recv().is_err() {
+            let started = Instant::now();
+            match publisher.loan_slice(len) {
+                Ok(mut loan) => {
+                    loan.fill(0xAB);
+                    loan.publish();
+                    sent += 1;
+                }
+                Err(_) => refused += 1,
+            }
+            longest = longest.max(started.elapsed());
+            std::thread::yield_now();
+        }
+        Ok(format!("{sent} sent {refused} refused {} ms", longest.as_millis()))
+    }
+
+    /// Opens the topic and receives, again and again, until it is told anything.
+    fn endure_receiving(&mut self, topic: &str) -> Outcome {
+        let (mut opened, mut received, mut bytes) = (0, 0, 0);
+        answer("enduring");
+        while self.commands.try_recv().is_err() {
+            let start = [Start::Next, Start::Latest, Start::Oldest][opened % 3];
+            let Ok(mut subscriber) = Subscriber::<[u8]>::builder().start(start).open(topic) else { continue };
+            opened += 1;
+            for _ in 0..20 {
+                let Ok(sample) = subscriber.recv_timeout(Duration::from_millis(1)) else { continue };
+                received += 1;
+                bytes += sample.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+            }
+        }
+        Ok(format!("{opened} opened {received} received {bytes}"))
     }
 
     fn subscribe(&mut self, topic: &str, start: Option<&str>) -> Outcome {
