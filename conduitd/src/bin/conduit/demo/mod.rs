@@ -8,6 +8,7 @@ pub(crate) mod subscriber;
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -105,13 +106,15 @@ struct Stage {
 
 impl Stage {
     fn new() -> Result<Self, Failure> {
-        let domain = Domain::from_env();
+        let outside = Domain::from_env();
         let directory = tempfile::Builder::new()
             .prefix(".conduit-demo-")
-            .tempdir_in(domain.shm_dir())
-            .map_err(Failure::io("make a directory in", domain.shm_dir()))?;
-        let socket = directory.path().join("registry.sock");
-        let domain = Domain::new(directory.path()).with_socket(socket);
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(outside.shm_dir())
+            .map_err(Failure::io("make a directory in", outside.shm_dir()))?;
+        let shm_dir = directory.path().join("shm");
+        fs::create_dir(&shm_dir).map_err(Failure::io("make", &shm_dir))?;
+        let domain = Domain::new(shm_dir).with_socket(directory.path().join("registry.sock"));
         Ok(Self { directory, domain })
     }
 
@@ -197,8 +200,7 @@ impl Demo {
         self.start_child(Role::Restarted, &[("first", self.messages), ("messages", self.again), ("stay", 0)])?;
         let stream = self.stream(self.again)?;
         summary.add_restart(restarted_at_ns, self.again, &stream);
-        let mut survivors = self.children.iter_mut().filter(|child| child.role != Role::Publisher);
-        survivors.try_for_each(Child::end)?;
+        self.wait_for_children()?;
         Ok(summary)
     }
 
@@ -231,6 +233,18 @@ impl Demo {
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
             }
         }
+    }
+
+    /// Waits until all children have ended, as they do when they have done their parts.
+    fn wait_for_children(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.patience;
+        while let Some(role) = self.children.iter().find(|child| !child.has_ended).map(|child| child.role) {
+            self.hear_until(Instant::now() + PROGRESS_INTERVAL)?;
+            if Instant::now() >= deadline {
+                return Err(Failure::new(format_args!("{role} does not end")));
+            }
+        }
+        Ok(())
     }
 
     /// Waits until both subscribers have received everything.
@@ -297,7 +311,7 @@ impl Demo {
         // What happened in time has been reported meanwhile.
         while summary.woken_ns.len() < SUBSCRIBERS {
             match self.hear_until(deadline.max(Instant::now() + PROGRESS_INTERVAL))? {
-                Some((_, Report::Gone { at_ns, died: true })) => {
+                Some((_, Report::Gone { at_ns })) => {
                     summary.woken_ns.push(at_ns.saturating_sub(killed_at_ns));
                 }
                 Some((role, report)) => return Err(Failure::new(format_args!("{role}: unexpected {report:?}"))),
