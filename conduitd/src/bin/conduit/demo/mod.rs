@@ -7,7 +7,7 @@ mod report;
 pub(crate) mod subscriber;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -21,6 +21,7 @@ use conduit::shm::process::now_ns;
 use conduit::{Domain, TopicName};
 use conduitd::{Embedded, Options};
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::statvfs::statvfs;
 use tempfile::TempDir;
 
 use crate::failure::Failure;
@@ -39,7 +40,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the file of a dead publisher may stay, and a subscriber sleep on.
 const DEATH_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an interrupted demo may take to end its children and remove its files.
-const CLEANING_PATIENCE: Duration = Duration::from_secs(5);
+const CLEANING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// See it work: stream large messages between processes, kill the publisher, start it again.
 ///
@@ -76,12 +77,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     // Dropped when the children have ended and the files are gone.
     let (clean, is_clean) = mpsc::channel::<()>();
     let interrupt = news.clone();
+    let stage = Stage::new()?;
+    let directory = stage.directory.path().to_owned();
     signals::before_ending(move || {
         let _ = interrupt.send(News::Interrupted);
-        let _ = is_clean.recv_timeout(CLEANING_PATIENCE);
+        if is_clean.recv_timeout(CLEANING_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            // The demo is stuck, in reading its file perhaps. Its children die with it.
+            let _ = fs::remove_dir_all(directory);
+        }
     })
     .map_err(Failure::new)?;
-    let summary = Demo::start(args, news, hear).and_then(|demo| demo.run(args));
+    let summary = Demo::start(args, stage, news, hear).and_then(|demo| demo.run(args));
     drop(clean);
     let summary = summary?;
 
@@ -129,17 +135,33 @@ impl Stage {
     /// Puts the content where the children find it, so that all see the same even if the file changes; gives its size.
     fn write_payload(&self, args: &Args) -> Result<u64, Failure> {
         let path = self.payload();
-        match &args.file {
-            Some(file) => {
-                let mut from = fs::File::open(file).map_err(Failure::io("open", file))?;
-                let mut to = fs::File::create(&path).map_err(Failure::io("create", &path))?;
-                io::copy(&mut from, &mut to).map_err(Failure::io("copy", file))
+        let limit_bytes = self.free_bytes()? / (SLOTS + 1);
+        let too_large = |size: &str| {
+            let (limit, directory) = (output::data_size(limit_bytes), self.domain.shm_dir().display());
+            Failure::new(format_args!("{size} is too large: there is room for {SLOTS} slots of {limit} in {directory}"))
+        };
+        let mut to = fs::File::create(&path).map(BufWriter::new).map_err(Failure::io("create", &path))?;
+        let size = if let Some(file) = &args.file {
+            let from = fs::File::open(file).map_err(Failure::io("open", file))?;
+            let size = io::copy(&mut from.take(limit_bytes), &mut to).map_err(Failure::io("copy", file))?;
+            if size == limit_bytes {
+                return Err(too_large(&file.display().to_string()));
             }
-            None => {
-                fs::write(&path, payload::point_cloud(args.size)).map_err(Failure::io("write", &path))?;
-                Ok(args.size)
-            }
-        }
+            size
+        } else if args.size < limit_bytes {
+            payload::write_point_cloud(args.size, &mut to).map_err(Failure::io("write", &path))?;
+            args.size
+        } else {
+            return Err(too_large(&output::data_size(args.size)));
+        };
+        to.flush().map_err(Failure::io("write", &path))?;
+        Ok(size)
+    }
+
+    fn free_bytes(&self) -> Result<u64, Failure> {
+        let path = self.domain.shm_dir();
+        let stat = statvfs(path).map_err(|errno| Failure::io("examine", path)(errno.into()))?;
+        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
     }
 }
 
@@ -159,8 +181,7 @@ struct Demo {
 }
 
 impl Demo {
-    fn start(args: &Args, news: Sender<News>, hear: Receiver<News>) -> Result<Self, Failure> {
-        let stage = Stage::new()?;
+    fn start(args: &Args, stage: Stage, news: Sender<News>, hear: Receiver<News>) -> Result<Self, Failure> {
         let message_bytes = stage.write_payload(args)? + 8;
         let options = Options { socket: stage.socket(), shm_dir: stage.domain.shm_dir().into() };
         let registry = Embedded::start(&options).map_err(Failure::new)?;
@@ -261,7 +282,7 @@ impl Demo {
                 None => {}
             }
             let now_published = self.counters().map_or(0, |counters| counters.published);
-            if now_published != published {
+            if now_published > published {
                 published = now_published;
                 deadline = Instant::now() + self.patience;
                 bar.set_position(published);
@@ -279,7 +300,7 @@ impl Demo {
         if self.quiet {
             return ProgressBar::hidden();
         }
-        let template = "{bar:40} {human_pos}/{human_len} messages, {per_sec}, {eta} left";
+        let template = "{bar:40} {human_pos} of {human_len} messages, {eta} left";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         // It draws to standard error, and only to a terminal.
         ProgressBar::new(messages).with_style(style)
