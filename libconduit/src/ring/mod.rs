@@ -39,7 +39,7 @@
 //! |---|---|---|
 //! | W1 acquire | R5 release, reclaim release | the last reader's reads happen before the slot is overwritten |
 //! | W3 fence release | C3 fence acquire | who copied a byte of the new message sees the position busy |
-//! | W5 release | R2 acquire | who pins after this message sees its position, so R3 recognises a reused slot |
+//! | W3 fence release, with W5 | R2 acquire | who pins after this message sees at least the busy position, so R3 recognises a reused slot |
 //! | W6 release | R1 acquire | the message is complete when its position is readable |
 //! | W8 release | H1 acquire | position and `published` are at least as new as head |
 //! | W9 acq-rel | S2 acq-rel | one of writer and sleeper sees the other; S1 is before S2, and W10 after W9 |
@@ -50,6 +50,8 @@
 #[cfg(test)]
 mod model;
 pub(crate) mod reader;
+#[cfg(test)]
+mod reference;
 pub(crate) mod slot;
 pub(crate) mod writer;
 
