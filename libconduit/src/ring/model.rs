@@ -362,7 +362,7 @@ fn readers_against(messages: u64, preemptions: usize, kinds: &'static [bool], lo
         let published = writer.published();
         for reader in readers {
             let reader = reader.join().unwrap().finish(published);
-            assert!(messages > SLOTS || kinds.len() > 1 || reader.reader.lost() == 0);
+            assert!(messages > SLOTS || reader.reader.lost() == 0);
         }
         assert_nothing_is_held(&ring);
     });
@@ -387,10 +387,10 @@ fn lapped_readers_count_what_they_miss() {
     readers_against(4, 1, &[false], 1);
 }
 
-/// A pinning and a copying reader do not disturb each other.
+/// A pinning and a copying reader do not disturb each other, and lose nothing while nothing is overwritten.
 #[test]
 fn two_readers() {
-    readers_against(2, 2, &[true, false], 1);
+    readers_against(2, 3, &[true, false], 1);
 }
 
 /// No message is given up that is there: as long as nothing is overwritten, nothing is lost.

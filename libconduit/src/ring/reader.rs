@@ -1,6 +1,6 @@
 //! The reading side of the ring. Labels refer to the [protocol](super).
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use super::writer::clear_record_bits;
@@ -52,7 +52,7 @@ impl<M: Memory> Reader<M> {
             clear_record_bits(&memory, record);
         }
         // Head first: `published` is then at least as new, and the count starts with what comes after it.
-        let head = acquire_head(&memory);
+        let head = head(&memory, Acquire);
         let expected = memory.producer().published.load(Relaxed);
         let mut reader = Self { memory, record, cursor: head, expected, received: 0, lost: 0 };
         let oldest = head.saturating_sub(reader.memory.slots());
@@ -113,7 +113,7 @@ impl<M: Memory> Reader<M> {
             // R1
             if slot.position.load(Acquire) != cursor + 1 {
                 // H1
-                let head = acquire_head(&self.memory);
+                let head = head(&self.memory, Acquire);
                 if head <= cursor {
                     return None;
                 }
@@ -194,7 +194,7 @@ impl<M: Memory> Reader<M> {
 
     fn has_news(&self) -> bool {
         // Head, not the slot: at a hole nothing will ever appear. Relaxed: S2 acquired what must not be missed.
-        self.memory.producer().head.load(Relaxed) > self.cursor
+        head(&self.memory, Relaxed) > self.cursor
     }
 
     /// Sleeps until there is news, the end, or the time is up; may return early.
@@ -223,8 +223,8 @@ impl<M: Memory> Reader<M> {
 
 /// Head, or where it could at most be: a lie must not make a cursor overflow.
 #[inline]
-fn acquire_head<M: Memory>(memory: &M) -> u64 {
-    memory.producer().head.load(Acquire).min(BUSY - 1)
+fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
+    memory.producer().head.load(order).min(BUSY - 1)
 }
 
 #[inline]
