@@ -5,9 +5,13 @@
 //! access to it that is not ordered with a write, also where the words happen to be right. A Mutex and a Condvar stand
 //! for the futex, and nothing wakes early: a lost wake-up is a deadlock. A Mutex stands for the lock of a record.
 //!
-//! Bounds: 3 preemptions with one reader, which is more than any defect known needs; 2 where a second reader or
-//! sleeping multiplies the schedules. Loom takes sequentially consistent accesses for acquire-release and never returns a
-//! value from the future, so it says nothing about load buffering (see `mod.rs` on W9 and S2).
+//! Bounds: 3 preemptions; 2 where a second reader or a fourth message multiplies the schedules; 1 for a copying reader
+//! that is lapped and for joining while slots are overwritten, where loads have many values to return. Every ordering
+//! and every check of the ring was weakened in turn, and these bounds find it.
+//!
+//! Loom takes sequentially consistent accesses for acquire-release, and no load of it returns a value from the future.
+//! So it can not see why W9 acquires and S2 releases: they keep W10 after W9, and S1 before S2. It does see that the
+//! other order of either pair loses wake-ups.
 
 use std::sync::atomic::Ordering::{self, Relaxed, Release};
 use std::time::Duration;
@@ -662,7 +666,7 @@ fn reclaim_while_another_pins() {
 /// The writer frees a dead subscriber's pins, but not those of a new one that took the record meanwhile.
 #[test]
 fn reclaim_while_the_record_is_claimed() {
-    model(2, || {
+    model(3, || {
         let (ring, mut writer) = held_by_the_dead();
         let subscriber = {
             let ring = Shared::clone(&ring);
