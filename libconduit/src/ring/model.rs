@@ -487,25 +487,27 @@ fn abandoned_loan() {
 #[test]
 fn held_slot_is_skipped() {
     for pins in [true, false] {
-        model(3, move || {
-            let ring = Ring::new();
-            let mut writer = Writer::new(Shared::clone(&ring));
-            let mut holder = Checked::first(&ring, 1, true);
-            let _holder_life = ring.lives[1].lock().unwrap();
-            let reader = Checked::first(&ring, 0, pins);
-            send(&mut writer);
-            let held = holder.hold().unwrap();
-            let reader = live(reader, |reader| reader.look_times(2));
-            send(&mut writer);
-            if !pins {
+        for messages in [1, 2] {
+            model(3, move || {
+                let ring = Ring::new();
+                let mut writer = Writer::new(Shared::clone(&ring));
+                let mut holder = Checked::first(&ring, 1, true);
+                let _holder_life = ring.lives[1].lock().unwrap();
+                let reader = Checked::first(&ring, 0, pins);
                 send(&mut writer);
-            }
-            writer.close();
-            holder.release(&held);
-            let published = writer.published();
-            let reader = reader.join().unwrap().finish(published);
-            assert!(!pins || reader.reader.lost() == 0);
-        });
+                let held = holder.hold().unwrap();
+                send(&mut writer);
+                let reader = live(reader.look_times(2), |reader| reader.look_times(1));
+                for _ in 0..messages {
+                    // The reader can hold the other slot.
+                    assert!(try_send(&mut writer).is_ok() || pins && messages > 1);
+                }
+                writer.close();
+                holder.release(&held);
+                let reader = reader.join().unwrap().finish(writer.published());
+                assert!(messages > 1 || reader.reader.lost() == 0);
+            });
+        }
     }
 }
 
