@@ -86,7 +86,7 @@ impl<M: Memory> Writer<M> {
         slot.stamp_ns.store(stamp_ns, Relaxed);
         slot.len.store(len as u64, Relaxed);
         // W5: a plain store, since WRITING excludes every other bit.
-        slot.state.store(0, Release);
+        slot.state.store(0, Relaxed);
         // W6
         slot.position.store(position + 1, Release);
         self.next = position + 1;
@@ -108,7 +108,8 @@ impl<M: Memory> Writer<M> {
     /// Gives a claimed slot back. What it held before is gone, what comes next takes the same position.
     #[inline]
     pub(crate) fn abandon(&mut self, position: u64) {
-        self.memory.slot(position).state.store(0, Release);
+        // Relaxed: as W5.
+        self.memory.slot(position).state.store(0, Relaxed);
     }
 
     /// Says that nothing will follow, and wakes all sleepers.
