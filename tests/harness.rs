@@ -268,12 +268,6 @@ impl Peer {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
-
-    /// Lets it end by itself; returns its exit code.
-    pub fn finish(mut self) -> Option<i32> {
-        self.tell("exit");
-        self.child.wait().unwrap().code()
-    }
 }
 
 impl Drop for Peer {
