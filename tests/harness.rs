@@ -300,12 +300,6 @@ impl Peer {
         let status = self.child.wait().unwrap();
         assert_eq!(status.signal(), Some(9), "{status}");
     }
-
-    /// Lets it end by itself; returns its exit code.
-    pub fn finish(mut self) -> Option<i32> {
-        self.tell("exit");
-        self.child.wait().unwrap().code()
-    }
 }
 
 impl Drop for Peer {

@@ -4,11 +4,12 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use conduit::protocol::State;
 use conduit::shm::lock::{LockByte, OWNER};
-use conduit::{CreateError, LoanError, OpenError, Publisher, Subscriber};
+use conduit::{CreateError, LoanError, OpenError, Publisher, Start, Subscriber};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::Signal;
 
@@ -144,6 +145,42 @@ fn scribbling_over_everything_that_changes() {
     attack.ends_well();
 }
 
+/// Every combination of extreme words, one reader after the other: where it starts, what it takes, what it counts.
+#[test]
+fn readers_of_impossible_numbers() {
+    const EXTREMES: [u64; 7] = [0, 1, 5, 1 << 63, (1 << 63) | 6, u64::MAX - 1, u64::MAX];
+    let world = World::new();
+    let domain = world.domain();
+    let mut publisher = Publisher::<[u8]>::builder().domain(&domain).slots(2).slot_size(128).create("victim").unwrap();
+    let file = File::options().write(true).open(publisher.path()).unwrap();
+    let write = |at: u64, word: u64| file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+    let slots = || [4096, 4096 + 128];
+    for head in EXTREMES {
+        for word in EXTREMES {
+            for start in [Start::Next, Start::Latest, Start::Oldest] {
+                write(PRODUCER_AT, head);
+                write(PRODUCER_AT + 8, word);
+                for at in slots() {
+                    for (field, word) in [0, word, !word, word, word].into_iter().enumerate() {
+                        write(at + 8 * field as u64, word);
+                    }
+                }
+                let mut subscriber = Subscriber::<[u8]>::builder().domain(&domain).start(start).open("victim").unwrap();
+                // The last of these at the end of all numbers.
+                for number in [head, head.wrapping_add(1), word, u64::MAX, 0] {
+                    for at in slots() {
+                        write(at + 8, number);
+                    }
+                    let sample = subscriber.try_recv().unwrap();
+                    assert!(sample.is_none_or(|sample| sample.len() <= 64));
+                    let _ = subscriber.recv_timeout(Duration::ZERO);
+                }
+            }
+        }
+    }
+    publisher.send(b"still there").unwrap();
+}
+
 #[test]
 fn closing_while_everything_is_scribbled_over() {
     let mut random = Random(18);
@@ -276,16 +313,22 @@ fn giving_a_region_other_names() {
     let attack = Attack::new();
     let (victim, other) = (attack.world.path_of("victim"), attack.world.path_of("other"));
     let names = [".conduit_other~1-2-3", ".conduit_other~9", "conduit_second", ".conduit_victim~1-1-1"];
+    // By way of another name: the daemon looks at private names that files are renamed to, as removers do it.
+    let give = |from: &Path, name: &str| {
+        let detour = attack.world.path().join("detour");
+        std::fs::hard_link(from, &detour).unwrap();
+        std::fs::rename(detour, attack.world.path().join(name)).unwrap();
+    };
     for name in names {
-        std::fs::hard_link(&victim, attack.world.path().join(name)).unwrap();
+        give(&victim, name);
     }
-    std::fs::hard_link(&other, attack.world.path().join(".conduit_other~4-5-6")).unwrap();
-    std::fs::hard_link(&other, attack.world.path().join(".conduit_victim~4-5-6")).unwrap();
+    give(&other, ".conduit_other~4-5-6");
+    give(&other, ".conduit_victim~4-5-6");
     std::os::unix::fs::symlink(&other, attack.world.path().join("conduit_third")).unwrap();
-    // The daemon finishes what it takes for a killed remover's work.
-    let Attack { world, victim, mut bystanders, .. } = attack;
+    let Attack { world, victim: publisher, mut bystanders, .. } = attack;
     let id = world.region("other").id();
-    victim.kill();
+    publisher.kill();
+    // The daemon removes the dead region's names, and finishes what it takes for a killed remover's work.
     let dead = names.map(|name| world.path().join(name));
     wait_until("the dead region's names to go", || {
         !world.exists("victim") && !world.exists("second") && !dead.iter().any(|path| path.exists())

@@ -18,7 +18,9 @@ fn who_may_only_read_gets_copies() {
     let world = World::with_daemon();
     let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o444).slots(4);
     let mut publisher = publisher.create("scan").unwrap();
-    // Root may write everything: then somebody else subscribes.
+    // The owner may always write, so without root it takes a change of the mode to make one who may not.
+    let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+    std::fs::set_permissions(publisher.path(), read_only).unwrap();
     let mut reader = if nix::unistd::geteuid().is_root() { world.peer_of(NOBODY) } else { world.peer() };
     reader.order("subscribe scan");
     assert_eq!(reader.ask("zero-copy"), "false");
@@ -118,4 +120,18 @@ fn a_hostile_reader_can_not_keep_an_orphan_alive() {
     let _ = conduit::shm::lock::OWNER.try_read(&file);
     sleeper.expect("gone died");
     world.wait_until_gone("scan");
+}
+
+#[test]
+fn the_owner_may_always_write_whatever_the_mode_or_the_umask() {
+    let world = World::new();
+    let script = format!("umask 0777; exec '{}' pub scan --text x --wait-subscribers 1", env!("CARGO_BIN_EXE_conduit"));
+    let mut publisher = world.command("sh").args(["-c", &script]).spawn().unwrap();
+    wait_until("the topic", || world.exists("scan"));
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(world.path_of("scan")).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    publisher.kill().unwrap();
+    publisher.wait().unwrap();
+    Publisher::<u64>::builder().domain(&world.domain()).mode(0o440).create("scan").unwrap();
 }

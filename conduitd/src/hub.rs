@@ -236,7 +236,8 @@ impl Hub {
         };
         let pidfd = owner.connection.and_then(|connection| self.pidfds.borrow().get(&connection).cloned());
         let proof = owner.proven.and(pidfd.clone());
-        let case = Case { region, directory: Arc::clone(&self.directory), lock: self.lock, proof };
+        let case =
+            Case { topic: topic.clone(), region, directory: Arc::clone(&self.directory), lock: self.lock, proof };
         let hub = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let Ok(verdict) = tokio::task::spawn_blocking(move || reap(&case)).await else { return };
@@ -301,8 +302,11 @@ impl Hub {
         });
     }
 
-    /// Lets go of a region. Its last reference frees its memory, which can take long.
+    /// Lets go of a region, unless another name stands for it. Its last reference frees its memory, which can take long.
     pub(crate) fn forget_region(&self, file: FileId) {
+        if self.registry.borrow().topics().any(|(_, other, _)| other == file) {
+            return;
+        }
         if let Some(region) = self.regions.borrow_mut().remove(&file) {
             tokio::task::spawn_blocking(move || drop(region));
         }

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use conduit::TopicName;
 use conduit::inspect::{Region, age_ns};
 use conduit::protocol::Death;
 use conduit::shm::dir::{ReapLock, Removal, ShmDir};
@@ -20,6 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 /// A file whose owner may be dead.
 #[derive(Debug)]
 pub(crate) struct Case {
+    /// The name to clear. The region was opened under another one if the file has several (hard links).
+    pub(crate) topic: TopicName,
     pub(crate) region: Arc<Region>,
     pub(crate) directory: Arc<ShmDir>,
     pub(crate) lock: ReapLock,
@@ -43,7 +46,7 @@ pub(crate) enum Verdict {
 /// Finds out whether the owner is dead and cleans up.
 pub(crate) fn reap(case: &Case) -> Verdict {
     let Some(_guard) = prove_death(case) else { return Verdict::Alive };
-    let region = &case.region;
+    let (topic, region) = (&case.topic, &case.region);
     if region.is_kept() {
         return Verdict::Kept;
     }
@@ -51,14 +54,14 @@ pub(crate) fn reap(case: &Case) -> Verdict {
     let is_closed = counters.as_ref().is_some_and(|counters| counters.closed);
     if !is_closed && let Err(error) = region.mark_orphaned() {
         // Its sleepers look for themselves once a second.
-        tracing::warn!("can not wake the subscribers of topic \"{}\": {error}", region.topic());
+        tracing::warn!("can not wake the subscribers of topic \"{topic}\": {error}");
     }
-    match case.directory.remove(region.topic(), region.id()) {
+    match case.directory.remove(topic, region.id()) {
         Ok(Removal::Removed | Removal::NotOurs) => {}
         Ok(Removal::Stranded(name)) => {
-            tracing::error!("a live region was renamed to {name} while topic \"{}\" was reaped", region.topic());
+            tracing::error!("a live region was renamed to {name} while topic \"{topic}\" was reaped");
         }
-        Err(error) => tracing::error!("can not remove the orphan of topic \"{}\": {error}", region.topic()),
+        Err(error) => tracing::error!("can not remove the orphan of topic \"{topic}\": {error}"),
     }
     if is_closed {
         return Verdict::Closed;
@@ -83,7 +86,7 @@ fn prove_death(case: &Case) -> Option<Option<conduit::inspect::ReapGuard>> {
             Ok(Some(guard)) => return Some(Some(guard)),
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!("can not lock topic \"{}\": {error}", case.region.topic());
+                tracing::debug!("can not lock topic \"{}\": {error}", case.topic);
             }
         }
         if Instant::now() >= deadline {

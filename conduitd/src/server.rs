@@ -208,10 +208,15 @@ fn may_remove_everything() -> bool {
     effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & CAP_FOWNER != 0)
 }
 
+/// Whether this is the system's daemon, and not a user's own.
+fn serves_everybody() -> bool {
+    geteuid().is_root() || may_remove_everything()
+}
+
 /// Listens on a socket of that name, in place of one that nobody listens on.
 fn listen(socket: &Path) -> Result<StdListener, StartError> {
     let parent = socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mode = if geteuid().is_root() { 0o755 } else { 0o700 };
+    let mode = if serves_everybody() { 0o755 } else { 0o700 };
     fs::DirBuilder::new().recursive(true).mode(mode).create(parent).map_err(io_error("create", parent))?;
     let _turn = take_turn(parent).map_err(io_error("lock", parent))?;
     match fs::symlink_metadata(socket) {
@@ -232,7 +237,7 @@ fn listen(socket: &Path) -> Result<StdListener, StartError> {
         },
     }
     let listener = StdListener::bind(socket).map_err(io_error("listen on", socket))?;
-    let mode = if geteuid().is_root() { 0o666 } else { 0o600 };
+    let mode = if serves_everybody() { 0o666 } else { 0o600 };
     fs::set_permissions(socket, fs::Permissions::from_mode(mode)).map_err(io_error("set the mode of", socket))?;
     Ok(listener)
 }

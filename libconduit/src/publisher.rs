@@ -109,6 +109,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
     }
 
     /// Permission bits of the region's file, 0o640 for example. By default what the process's umask leaves of 0o666.
+    /// The owner may always read and write.
     ///
     /// Who may only read it can subscribe all the same: it gets validated copies instead of zero-copy samples.
     pub fn mode(mut self, mode: u32) -> Self {

@@ -23,7 +23,7 @@
 //!
 //! **Loss** is the gap between the sequence received and the one expected, and at the end the gap up to `published`.
 //!
-//! **Sleep.** Read the wake word (S1), set the own bit in `waiting` (S2), look once more for news, and sleep unless the
+//! **Sleep.** Read the wake word (S1), set the own bit in `waiting` (S2), look at head once more, and sleep unless the
 //! word has changed. S2 and W9 are both read-modify-writes of one word, so one of them sees the other: either the
 //! writer sees the bit and wakes, or the reader sees the message. **Close** sets a bit of the wake word (E1), which by
 //! itself keeps everybody from falling asleep, and wakes all; a reader that finds the bit looks once more for
@@ -39,17 +39,19 @@
 //! |---|---|---|
 //! | W1 acquire | R5 release, reclaim release | the last reader's reads happen before the slot is overwritten |
 //! | W3 fence release | C3 fence acquire | who copied a byte of the new message sees the position busy |
-//! | W5 release | R2 acquire | who pins after this message sees its position, so R3 recognises a reused slot |
+//! | W3 fence release | R2 acquire of W5's value | who pins a reused slot sees at least that it was busy (R3) |
 //! | W6 release | R1 acquire | the message is complete when its position is readable |
 //! | W8 release | H1 acquire | position and `published` are at least as new as head |
 //! | W9 acq-rel | S2 acq-rel | one of writer and sleeper sees the other; S1 is before S2, and W10 after W9 |
 //! | E1 release | E2 acquire | who sees the end sees all messages and counts before it |
 //!
-//! Everything else is relaxed. The models in `model.rs` run this very code.
+//! Everything else is relaxed. The models in `model.rs` run this very code; `reference.rs` says what one thread sees.
 
 #[cfg(test)]
 mod model;
 pub(crate) mod reader;
+#[cfg(test)]
+mod reference;
 pub(crate) mod slot;
 pub(crate) mod writer;
 

@@ -5,9 +5,13 @@
 //! access to it that is not ordered with a write, also where the words happen to be right. A Mutex and a Condvar stand
 //! for the futex, and nothing wakes early: a lost wake-up is a deadlock. A Mutex stands for the lock of a record.
 //!
-//! Bounds: 3 preemptions with one reader, which is more than any defect known needs; 2 where a second reader or
-//! sleeping multiplies the schedules. Loom takes sequentially consistent accesses for acquire-release and never returns a
-//! value from the future, so it says nothing about load buffering (see `mod.rs` on W9 and S2).
+//! Bounds: 3 preemptions; 2 where a second reader or a fourth message multiplies the schedules; 1 for a copying reader
+//! that is lapped and for joining while slots are overwritten, where loads have many values to return. Every ordering
+//! and every check of the ring was weakened in turn, and these bounds find it.
+//!
+//! Loom takes sequentially consistent accesses for acquire-release, and no load of it returns a value from the future.
+//! So it can not see why W9 acquires and S2 releases: they keep W10 after W9, and S1 before S2. It does see that the
+//! other order of either pair loses wake-ups.
 
 use std::sync::atomic::Ordering::{self, Relaxed, Release};
 use std::time::Duration;
@@ -88,6 +92,7 @@ fn slot() -> Slot {
 }
 
 impl Ring {
+    #[expect(clippy::arc_with_non_send_sync, reason = "loom runs all its threads on one")]
     fn new() -> Shared {
         Shared::new(Self {
             producer: Producer { head: zero(), published: zero() },
@@ -361,7 +366,7 @@ fn readers_against(messages: u64, preemptions: usize, kinds: &'static [bool], lo
         let published = writer.published();
         for reader in readers {
             let reader = reader.join().unwrap().finish(published);
-            assert!(messages > SLOTS || kinds.len() > 1 || reader.reader.lost() == 0);
+            assert!(messages > SLOTS || reader.reader.lost() == 0);
         }
         assert_nothing_is_held(&ring);
     });
@@ -386,10 +391,10 @@ fn lapped_readers_count_what_they_miss() {
     readers_against(4, 1, &[false], 1);
 }
 
-/// A pinning and a copying reader do not disturb each other.
+/// A pinning and a copying reader do not disturb each other, and lose nothing while nothing is overwritten.
 #[test]
 fn two_readers() {
-    readers_against(3, 1, &[true, false], 1);
+    readers_against(2, 3, &[true, false], 1);
 }
 
 /// No message is given up that is there: as long as nothing is overwritten, nothing is lost.
@@ -424,8 +429,8 @@ fn two_readers_pin_one_slot() {
         let mut writer = Writer::new(Shared::clone(&ring));
         let readers = [0, 1].map(|record| Checked::first(&ring, record, true));
         send(&mut writer);
-        let readers = readers.map(|reader| live(reader, |reader| reader.look_times(1)));
         send(&mut writer);
+        let readers = readers.map(|reader| live(reader, |reader| reader.look_times(1)));
         let _ = try_send(&mut writer);
         writer.close();
         for reader in readers {
@@ -482,25 +487,27 @@ fn abandoned_loan() {
 #[test]
 fn held_slot_is_skipped() {
     for pins in [true, false] {
-        model(3, move || {
-            let ring = Ring::new();
-            let mut writer = Writer::new(Shared::clone(&ring));
-            let mut holder = Checked::first(&ring, 1, true);
-            let _holder_life = ring.lives[1].lock().unwrap();
-            let reader = Checked::first(&ring, 0, pins);
-            send(&mut writer);
-            let held = holder.hold().unwrap();
-            let reader = live(reader, |reader| reader.look_times(2));
-            send(&mut writer);
-            if !pins {
+        for messages in [1, 2] {
+            model(3, move || {
+                let ring = Ring::new();
+                let mut writer = Writer::new(Shared::clone(&ring));
+                let mut holder = Checked::first(&ring, 1, true);
+                let _holder_life = ring.lives[1].lock().unwrap();
+                let reader = Checked::first(&ring, 0, pins);
                 send(&mut writer);
-            }
-            writer.close();
-            holder.release(&held);
-            let published = writer.published();
-            let reader = reader.join().unwrap().finish(published);
-            assert!(!pins || reader.reader.lost() == 0);
-        });
+                let held = holder.hold().unwrap();
+                send(&mut writer);
+                let reader = live(reader.look_times(2), |reader| reader.look_times(1));
+                for _ in 0..messages {
+                    // The reader can hold the other slot.
+                    assert!(try_send(&mut writer).is_ok() || pins && messages > 1);
+                }
+                writer.close();
+                holder.release(&held);
+                let reader = reader.join().unwrap().finish(writer.published());
+                assert!(messages > 1 || reader.reader.lost() == 0);
+            });
+        }
     }
 }
 
@@ -661,7 +668,7 @@ fn reclaim_while_another_pins() {
 /// The writer frees a dead subscriber's pins, but not those of a new one that took the record meanwhile.
 #[test]
 fn reclaim_while_the_record_is_claimed() {
-    model(2, || {
+    model(3, || {
         let (ring, mut writer) = held_by_the_dead();
         let subscriber = {
             let ring = Shared::clone(&ring);

@@ -1,10 +1,10 @@
 //! The reading side of the ring. Labels refer to the [protocol](super).
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use super::writer::clear_record_bits;
-use super::{Line, Memory, WRITING};
+use super::{BUSY, Line, Memory, WRITING};
 use crate::error::Gone;
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
@@ -54,7 +54,7 @@ impl<M: Memory> Reader<M> {
             fault::point(Step::RecordCleared);
         }
         // Head first: `published` is then at least as new, and the count starts with what comes after it.
-        let head = memory.producer().head.load(Acquire);
+        let head = head(&memory, Acquire);
         let expected = memory.producer().published.load(Relaxed);
         let mut reader = Self { memory, record, cursor: head, expected, received: 0, lost: 0 };
         let oldest = head.saturating_sub(reader.memory.slots());
@@ -115,7 +115,7 @@ impl<M: Memory> Reader<M> {
             // R1
             if slot.position.load(Acquire) != cursor + 1 {
                 // H1
-                let head = self.memory.producer().head.load(Acquire);
+                let head = head(&self.memory, Acquire);
                 if head <= cursor {
                     return None;
                 }
@@ -195,10 +195,8 @@ impl<M: Memory> Reader<M> {
     }
 
     fn has_news(&self) -> bool {
-        // A message at the cursor, or a hole there that head has passed. Relaxed: S2 acquired what must not be missed,
-        // and whoever receives it looks again.
-        self.memory.slot(self.cursor).position.load(Relaxed) == self.cursor + 1
-            || self.memory.producer().head.load(Relaxed) > self.cursor
+        // Head, not the slot: at a hole nothing will ever appear. Relaxed: S2 acquired what must not be missed.
+        head(&self.memory, Relaxed) > self.cursor
     }
 
     /// Sleeps until there is news, the end, or the time is up; may return early.
@@ -226,6 +224,12 @@ impl<M: Memory> Reader<M> {
     }
 }
 
+/// Head, or where it could at most be: a lie must not make a cursor overflow.
+#[inline]
+fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
+    memory.producer().head.load(order).min(BUSY - 1)
+}
+
 #[inline]
 fn pin<M: Memory>(memory: &M, position: u64, record: usize) -> Option<Received> {
     let slot = memory.slot(position);
@@ -245,7 +249,8 @@ fn pin<M: Memory>(memory: &M, position: u64, record: usize) -> Option<Received> 
     fault::point(Step::PinSet);
     // R3
     if slot.position.load(Relaxed) != position + 1 {
-        slot.state.fetch_and(!bit, Release);
+        // Relaxed: nothing was read.
+        slot.state.fetch_and(!bit, Relaxed);
         return None;
     }
     fault::point(Step::PinChecked);

@@ -90,8 +90,12 @@ impl<M: Memory> Writer<M> {
         slot.len.store(len as u64, Relaxed);
         fault::point(Step::PublishWritten);
         // W5: a plain store, since WRITING excludes every other bit.
+<<<<<<< HEAD
         slot.state.store(0, Release);
         fault::point(Step::PublishFreed);
+=======
+        slot.state.store(0, Relaxed);
+>>>>>>> origin/main
         // W6
         slot.position.store(position + 1, Release);
         fault::point(Step::PublishReadable);
@@ -119,7 +123,8 @@ impl<M: Memory> Writer<M> {
     /// Gives a claimed slot back. What it held before is gone, what comes next takes the same position.
     #[inline]
     pub(crate) fn abandon(&mut self, position: u64) {
-        self.memory.slot(position).state.store(0, Release);
+        // Relaxed: as W5.
+        self.memory.slot(position).state.store(0, Relaxed);
     }
 
     /// Says that nothing will follow, and wakes all sleepers.

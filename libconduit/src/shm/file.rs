@@ -145,10 +145,14 @@ impl<'a> NewFile<'a> {
             Errno::ENOSPC | Errno::EFBIG | Errno::ENOMEM => no_space(directory, spec.size),
             errno => io_error("reserve the memory of")(errno.into()),
         })?;
+<<<<<<< HEAD
         fault::point(Step::CreateReserved);
         if let Some(mode) = spec.mode {
             fchmod(&file, Mode::from_bits_truncate(mode)).map_err(|errno| io_error("set the mode of")(errno.into()))?;
         }
+=======
+        set_mode(&file, spec.mode).map_err(io_error("set the mode of"))?;
+>>>>>>> origin/main
         if let Some(group) = spec.group {
             fchown(&file, None, Some(Gid::from_raw(group)))
                 .map_err(|errno| io_error("set the group of")(errno.into()))?;
@@ -333,6 +337,17 @@ pub(crate) fn mark_orphaned(file: impl AsFd) -> io::Result<()> {
         futex::wake_all(&mapping.shared::<Consumers<Native>>(CONSUMERS_AT).wake);
     }
     fault::point(Step::OrphanMarked);
+    Ok(())
+}
+
+/// Whatever the mode or the umask says, the owner may read and write: it could change the mode anyway, and it (or its
+/// successor, which takes the region over) must be able to lock and mark the file.
+fn set_mode(file: &OwnedFd, mode: Option<u32>) -> io::Result<()> {
+    let current = fstat(file)?.st_mode & 0o7777;
+    let mode = mode.unwrap_or(current) | 0o600;
+    if mode != current {
+        fchmod(file, Mode::from_bits_truncate(mode))?;
+    }
     Ok(())
 }
 

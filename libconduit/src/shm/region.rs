@@ -77,6 +77,7 @@ impl RegionBuilder {
     }
 
     /// Permission bits of the file. By default what the process's umask leaves of 0o666.
+    /// The owner may always read and write.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = Some(mode);
         self

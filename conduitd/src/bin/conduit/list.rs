@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args as ClapArgs;
 use conduit::protocol::Topic;
-use conduit::registry::Client;
+use conduit::registry::{Client, RegistryCallError};
 use conduit::shm::dir::ShmDir;
 use conduit::{Domain, inspect};
 
@@ -40,8 +40,14 @@ fn all_topics(domain: &Domain) -> Result<Vec<Topic>, Failure> {
 }
 
 /// Says on standard error that the answer comes from the directory and not from a registry.
-pub(crate) fn say_without_registry(domain: &Domain, error: &impl std::fmt::Display) {
-    eprintln!("conduit: {error}; reading {} instead", domain.shm_dir().display());
+pub(crate) fn say_without_registry(domain: &Domain, error: &RegistryCallError) {
+    let directory = domain.shm_dir().display();
+    match error {
+        RegistryCallError::Unreachable { sockets, source, .. } => {
+            eprintln!("conduit: no registry at {sockets} ({source}), reading {directory} instead");
+        }
+        error => eprintln!("conduit: {error}, reading {directory} instead"),
+    }
 }
 
 /// All topics as the regions themselves tell. What can not be read is said on standard error.

@@ -101,7 +101,7 @@ fn publish_lines(count: u64, output: &Output, pace: &mut Pace) -> Result<(), Fai
             break;
         };
         if len > line.len() {
-            return Err(LoanError::MessageTooLarge { len, capacity: output.capacity }.into());
+            return Err(Output::refused(&LoanError::MessageTooLarge { len, capacity: output.capacity }));
         }
         pace.wait();
         output.send(&line)?;
@@ -187,8 +187,19 @@ impl Output {
                     said = true;
                     thread::sleep(HELD_INTERVAL);
                 }
-                done => return Ok(done?),
+                done => return done.map_err(|error| Self::refused(&error)),
             }
+        }
+    }
+
+    /// An error of the library, with the option that helps.
+    fn refused(error: &LoanError) -> Failure {
+        match error {
+            LoanError::MessageTooLarge { len, .. } => {
+                let slot_bytes = len.saturating_add(64).next_multiple_of(64);
+                Failure::new(format_args!("{error} (--slot-size {slot_bytes})"))
+            }
+            error => Failure::new(error),
         }
     }
 }

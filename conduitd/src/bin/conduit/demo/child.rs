@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use conduit::Gone;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
@@ -25,8 +24,8 @@ pub(crate) enum Report {
     Streamed { elapsed_ns: u64 },
     /// A subscriber has received everything.
     Received(Tally),
-    /// A subscriber's publisher is gone.
-    Gone { at_ns: u64, died: bool },
+    /// A subscriber knows that its publisher died.
+    Gone { at_ns: u64 },
     /// The child gives up.
     Failed { message: String },
 }
@@ -46,10 +45,6 @@ pub(crate) struct Tally {
 }
 
 impl Report {
-    pub(crate) fn gone(at_ns: u64, how: Gone) -> Self {
-        Self::Gone { at_ns, died: how == Gone::Died }
-    }
-
     pub(crate) fn send(&self) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let line = serde_json::to_string(self).map_err(Failure::new)?;
@@ -104,6 +99,8 @@ pub(crate) struct Child {
     pub(crate) role: Role,
     process: std::process::Child,
     killed: bool,
+    /// It has ended, and well.
+    pub(crate) has_ended: bool,
 }
 
 impl Child {
@@ -127,7 +124,7 @@ impl Child {
             .spawn()
             .map_err(Failure::io("start", &program))?;
         let output = process.stdout.take();
-        let child = Self { role, process, killed: false };
+        let child = Self { role, process, killed: false, has_ended: false };
         let news = news.clone();
         let listen = move || {
             let lines = output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(Result::ok);
@@ -160,7 +157,10 @@ impl Child {
     /// Waits for its end, which has begun, and says how it ended if that is not as it should be.
     pub(crate) fn end(&mut self) -> Result<(), Failure> {
         match self.process.wait() {
-            Ok(status) if status.success() || self.killed => Ok(()),
+            Ok(status) if status.success() || self.killed => {
+                self.has_ended = true;
+                Ok(())
+            }
             Ok(status) => Err(Failure::new(format_args!("{} ended too early: {status}", self.role))),
             Err(error) => Err(Failure::new(format_args!("can not wait for {}: {error}", self.role))),
         }

@@ -7,7 +7,8 @@ mod report;
 pub(crate) mod subscriber;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -20,6 +21,7 @@ use conduit::shm::process::now_ns;
 use conduit::{Domain, TopicName};
 use conduitd::{Embedded, Options};
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::statvfs::statvfs;
 use tempfile::TempDir;
 
 use crate::failure::Failure;
@@ -38,7 +40,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the file of a dead publisher may stay, and a subscriber sleep on.
 const DEATH_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an interrupted demo may take to end its children and remove its files.
-const CLEANING_PATIENCE: Duration = Duration::from_secs(5);
+const CLEANING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// See it work: stream large messages between processes, kill the publisher, start it again.
 ///
@@ -75,12 +77,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     // Dropped when the children have ended and the files are gone.
     let (clean, is_clean) = mpsc::channel::<()>();
     let interrupt = news.clone();
+    let stage = Stage::new()?;
+    let directory = stage.directory.path().to_owned();
     signals::before_ending(move || {
         let _ = interrupt.send(News::Interrupted);
-        let _ = is_clean.recv_timeout(CLEANING_PATIENCE);
+        if is_clean.recv_timeout(CLEANING_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            // The demo is stuck, in reading its file perhaps. Its children die with it.
+            let _ = fs::remove_dir_all(directory);
+        }
     })
     .map_err(Failure::new)?;
-    let summary = Demo::start(args, news, hear).and_then(|demo| demo.run(args));
+    let summary = Demo::start(args, stage, news, hear).and_then(|demo| demo.run(args));
     drop(clean);
     let summary = summary?;
 
@@ -105,13 +112,15 @@ struct Stage {
 
 impl Stage {
     fn new() -> Result<Self, Failure> {
-        let domain = Domain::from_env();
+        let outside = Domain::from_env();
         let directory = tempfile::Builder::new()
             .prefix(".conduit-demo-")
-            .tempdir_in(domain.shm_dir())
-            .map_err(Failure::io("make a directory in", domain.shm_dir()))?;
-        let socket = directory.path().join("registry.sock");
-        let domain = Domain::new(directory.path()).with_socket(socket);
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(outside.shm_dir())
+            .map_err(Failure::io("make a directory in", outside.shm_dir()))?;
+        let shm_dir = directory.path().join("shm");
+        fs::create_dir(&shm_dir).map_err(Failure::io("make", &shm_dir))?;
+        let domain = Domain::new(shm_dir).with_socket(directory.path().join("registry.sock"));
         Ok(Self { directory, domain })
     }
 
@@ -126,17 +135,33 @@ impl Stage {
     /// Puts the content where the children find it, so that all see the same even if the file changes; gives its size.
     fn write_payload(&self, args: &Args) -> Result<u64, Failure> {
         let path = self.payload();
-        match &args.file {
-            Some(file) => {
-                let mut from = fs::File::open(file).map_err(Failure::io("open", file))?;
-                let mut to = fs::File::create(&path).map_err(Failure::io("create", &path))?;
-                io::copy(&mut from, &mut to).map_err(Failure::io("copy", file))
+        let limit_bytes = self.free_bytes()? / (SLOTS + 1);
+        let too_large = |size: &str| {
+            let (limit, directory) = (output::data_size(limit_bytes), self.domain.shm_dir().display());
+            Failure::new(format_args!("{size} is too large: there is room for {SLOTS} slots of {limit} in {directory}"))
+        };
+        let mut to = fs::File::create(&path).map(BufWriter::new).map_err(Failure::io("create", &path))?;
+        let size = if let Some(file) = &args.file {
+            let from = fs::File::open(file).map_err(Failure::io("open", file))?;
+            let size = io::copy(&mut from.take(limit_bytes), &mut to).map_err(Failure::io("copy", file))?;
+            if size == limit_bytes {
+                return Err(too_large(&file.display().to_string()));
             }
-            None => {
-                fs::write(&path, payload::point_cloud(args.size)).map_err(Failure::io("write", &path))?;
-                Ok(args.size)
-            }
-        }
+            size
+        } else if args.size < limit_bytes {
+            payload::write_point_cloud(args.size, &mut to).map_err(Failure::io("write", &path))?;
+            args.size
+        } else {
+            return Err(too_large(&output::data_size(args.size)));
+        };
+        to.flush().map_err(Failure::io("write", &path))?;
+        Ok(size)
+    }
+
+    fn free_bytes(&self) -> Result<u64, Failure> {
+        let path = self.domain.shm_dir();
+        let stat = statvfs(path).map_err(|errno| Failure::io("examine", path)(errno.into()))?;
+        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
     }
 }
 
@@ -156,8 +181,7 @@ struct Demo {
 }
 
 impl Demo {
-    fn start(args: &Args, news: Sender<News>, hear: Receiver<News>) -> Result<Self, Failure> {
-        let stage = Stage::new()?;
+    fn start(args: &Args, stage: Stage, news: Sender<News>, hear: Receiver<News>) -> Result<Self, Failure> {
         let message_bytes = stage.write_payload(args)? + 8;
         let options = Options { socket: stage.socket(), shm_dir: stage.domain.shm_dir().into() };
         let registry = Embedded::start(&options).map_err(Failure::new)?;
@@ -197,8 +221,7 @@ impl Demo {
         self.start_child(Role::Restarted, &[("first", self.messages), ("messages", self.again), ("stay", 0)])?;
         let stream = self.stream(self.again)?;
         summary.add_restart(restarted_at_ns, self.again, &stream);
-        let mut survivors = self.children.iter_mut().filter(|child| child.role != Role::Publisher);
-        survivors.try_for_each(Child::end)?;
+        self.wait_for_children()?;
         Ok(summary)
     }
 
@@ -233,6 +256,18 @@ impl Demo {
         }
     }
 
+    /// Waits until all children have ended, as they do when they have done their parts.
+    fn wait_for_children(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.patience;
+        while let Some(role) = self.children.iter().find(|child| !child.has_ended).map(|child| child.role) {
+            self.hear_until(Instant::now() + PROGRESS_INTERVAL)?;
+            if Instant::now() >= deadline {
+                return Err(Failure::new(format_args!("{role} does not end")));
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until both subscribers have received everything.
     fn stream(&mut self, messages: u64) -> Result<Stream, Failure> {
         let bar = self.progress_bar(messages);
@@ -247,7 +282,7 @@ impl Demo {
                 None => {}
             }
             let now_published = self.counters().map_or(0, |counters| counters.published);
-            if now_published != published {
+            if now_published > published {
                 published = now_published;
                 deadline = Instant::now() + self.patience;
                 bar.set_position(published);
@@ -265,7 +300,7 @@ impl Demo {
         if self.quiet {
             return ProgressBar::hidden();
         }
-        let template = "{bar:40} {human_pos}/{human_len} messages, {per_sec}, {eta} left";
+        let template = "{bar:40} {human_pos} of {human_len} messages, {eta} left";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         // It draws to standard error, and only to a terminal.
         ProgressBar::new(messages).with_style(style)
@@ -297,7 +332,7 @@ impl Demo {
         // What happened in time has been reported meanwhile.
         while summary.woken_ns.len() < SUBSCRIBERS {
             match self.hear_until(deadline.max(Instant::now() + PROGRESS_INTERVAL))? {
-                Some((_, Report::Gone { at_ns, died: true })) => {
+                Some((_, Report::Gone { at_ns })) => {
                     summary.woken_ns.push(at_ns.saturating_sub(killed_at_ns));
                 }
                 Some((role, report)) => return Err(Failure::new(format_args!("{role}: unexpected {report:?}"))),

@@ -1,6 +1,7 @@
 //! What the demo sends: the same content every time, in a form that differs from message to message.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::failure::Failure;
@@ -88,17 +89,24 @@ fn key(index: u64) -> u64 {
     key ^ (key >> 31)
 }
 
-/// A synthetic lidar scan of a round room: arrays of x, y and z as `f32`, cut or repeated to the size asked for.
-pub(crate) fn point_cloud(size_bytes: u64) -> Vec<u8> {
+/// Writes a synthetic lidar scan of a round room: arrays of x, y and z as `f32`, cut or repeated to the size asked for.
+pub(crate) fn write_point_cloud(size_bytes: u64, to: &mut impl Write) -> io::Result<()> {
     const RINGS: u64 = 64;
     let angle = |point: u64| (point / RINGS) as f32 * (std::f32::consts::TAU * RINGS as f32 / POINTS as f32);
     let x = (0..POINTS).map(|point| 10.0 * angle(point).cos());
     let y = (0..POINTS).map(|point| 10.0 * angle(point).sin());
     let z = (0..POINTS).map(|point| (point % RINGS) as f32 * 0.05);
-    let floats = x.chain(y).chain(z).cycle();
-    let mut bytes: Vec<u8> = floats.take(size_bytes.div_ceil(4) as usize).flat_map(f32::to_ne_bytes).collect();
-    bytes.truncate(size_bytes as usize);
-    bytes
+    let mut left = size_bytes;
+    for float in x.chain(y).chain(z).cycle() {
+        if left == 0 {
+            break;
+        }
+        let bytes = f32::to_ne_bytes(float);
+        let len = left.min(bytes.len() as u64);
+        to.write_all(&bytes[..len as usize])?;
+        left -= len;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -144,7 +152,12 @@ mod tests {
 
     #[test]
     fn the_point_cloud_has_the_size_asked_for() {
-        for size in [0, 3, 4, 4_000_001, 12_000_000, 12_000_005] {
+        let point_cloud = |size| {
+            let mut bytes = Vec::new();
+            write_point_cloud(size, &mut bytes).unwrap();
+            bytes
+        };
+        for size in [0, 3, 4, 4_000_001, 12_000_000] {
             assert_eq!(point_cloud(size).len() as u64, size);
         }
         let repeated = point_cloud(12_000_008);

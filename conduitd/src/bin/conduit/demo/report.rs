@@ -111,7 +111,7 @@ impl Summary {
             self.unlinked_ns.map_or_else(|| "never".into(), |ns| format!("{} after the kill", duration_ns(ns)));
         let rows = [
             ("messages", format!("{} of {}", self.messages, data_size(self.message_bytes))),
-            ("rate", format!("{:.0} MB/s, {:.0} messages/s", self.megabytes_per_second, self.messages_per_second)),
+            ("rate", format!("{:.1} MB/s, {:.0} messages/s", self.megabytes_per_second, self.messages_per_second)),
             (
                 "latency",
                 format!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use conduit::shm::process::now_ns;
-use conduit::{OpenError, RecvError, ShmRegion, Start, Subscriber};
+use conduit::{Gone, OpenError, RecvError, ShmRegion, Start, Subscriber};
 use hdrhistogram::Histogram;
 
 use super::child::{self, Report, Tally};
@@ -40,9 +40,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let patience = patience(payload.message_len() as u64);
         let mut subscriber = open(patience)?;
         Report::Received(receive(&mut subscriber, &payload, 0, args.messages)?).send()?;
-        see_it_die(subscriber)?;
+        Report::Gone { at_ns: wait_for_end(&mut subscriber, Gone::Died)? }.send()?;
+        drop(subscriber);
+
         let mut subscriber = open(patience)?;
-        Report::Received(receive(&mut subscriber, &payload, args.messages, args.again)?).send()
+        Report::Received(receive(&mut subscriber, &payload, args.messages, args.again)?).send()?;
+        // The publisher looks whether its subscribers are done: they stay until it closes the topic.
+        wait_for_end(&mut subscriber, Gone::Closed)?;
+        Ok(())
     })
 }
 
@@ -85,9 +90,10 @@ fn receive(subscriber: &mut Subscriber<[u8]>, payload: &Payload, first: u64, mes
     Ok(tally)
 }
 
-fn see_it_die(mut subscriber: Subscriber<[u8]>) -> Result<(), Failure> {
+/// Sleeps until the publisher is gone, and gives the time when that was known.
+fn wait_for_end(subscriber: &mut Subscriber<[u8]>, expected: Gone) -> Result<u64, Failure> {
     match subscriber.recv() {
-        Err(RecvError::PublisherGone { how, .. }) => Report::gone(now_ns(), how).send(),
+        Err(RecvError::PublisherGone { how, .. }) if how == expected => Ok(now_ns()),
         Err(error) => Err(error.into()),
         Ok(sample) => Err(Failure::new(format_args!("received message {} too many", sample.sequence()))),
     }

@@ -1,0 +1,592 @@
+//! The ring, by one thread, against a description of what it has to do: which message, which loss, which error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::reader::{Reader, Received, Start, unpin};
+use super::writer::{AllSlotsHeld, Writer};
+use super::{BUSY, Line, Memory, WRITING};
+use crate::error::Gone;
+use crate::shm::atomics::Native;
+use crate::shm::layout::{CLOSED, Consumers, ORPHANED, Producer, RECORDS, Record, SlotHeader};
+
+const WORDS: usize = 3;
+const SUBSCRIBERS: usize = 3;
+
+/// A ring in ordinary memory.
+struct Heap {
+    producer: Producer<Native>,
+    consumers: Consumers<Native>,
+    records: Vec<Record<Native>>,
+    slots: Vec<(SlotHeader<Native>, [AtomicU64; WORDS])>,
+    alive: Vec<AtomicBool>,
+    sleeps: AtomicU32,
+}
+
+fn zero() -> AtomicU64 {
+    AtomicU64::new(0)
+}
+
+impl Heap {
+    fn new(slots: u64) -> Arc<Self> {
+        let record = || Record {
+            pid: AtomicU32::new(0),
+            uid: AtomicU32::new(0),
+            program: [zero(), zero()],
+            received: zero(),
+            lost: zero(),
+            cursor: zero(),
+            held: AtomicU32::new(0),
+        };
+        let header = || SlotHeader { state: zero(), position: zero(), sequence: zero(), stamp_ns: zero(), len: zero() };
+        Arc::new(Self {
+            producer: Producer { head: zero(), published: zero() },
+            consumers: Consumers { waiting: zero(), wake: AtomicU32::new(0) },
+            records: (0..RECORDS).map(|_| record()).collect(),
+            slots: (0..slots).map(|_| (header(), [zero(), zero(), zero()])).collect(),
+            alive: (0..RECORDS).map(|_| AtomicBool::new(false)).collect(),
+            sleeps: AtomicU32::new(0),
+        })
+    }
+
+    fn place(&self, position: u64) -> &(SlotHeader<Native>, [AtomicU64; WORDS]) {
+        &self.slots[(position % self.slots()) as usize]
+    }
+
+    fn words(&self, position: u64) -> [u64; WORDS] {
+        self.place(position).1.each_ref().map(|word| word.load(Relaxed))
+    }
+
+    fn fill(&self, position: u64, words: [u64; WORDS]) {
+        for (to, from) in self.place(position).1.iter().zip(words) {
+            to.store(from, Relaxed);
+        }
+    }
+}
+
+impl Memory for Heap {
+    type Atomics = Native;
+
+    fn slots(&self) -> u64 {
+        self.slots.len() as u64
+    }
+    fn producer(&self) -> &Producer<Native> {
+        &self.producer
+    }
+    fn consumers(&self) -> &Consumers<Native> {
+        &self.consumers
+    }
+    fn record(&self, index: usize) -> &Record<Native> {
+        &self.records[index]
+    }
+    fn slot(&self, position: u64) -> &SlotHeader<Native> {
+        &self.place(position).0
+    }
+    fn capacity(&self) -> usize {
+        8 * WORDS
+    }
+    fn copy_payload(&self, position: u64, len: usize, into: &mut Vec<Line>) {
+        assert!(len <= self.capacity());
+        let mut line = Line([0; 8]);
+        line.0[..WORDS].copy_from_slice(&self.words(position));
+        *into = vec![line];
+    }
+    fn wake_all(&self) {}
+    fn sleep(&self, seen: u32, _timeout: Duration) {
+        assert_eq!(seen, self.consumers.wake.load(Relaxed));
+        self.sleeps.fetch_add(1, Relaxed);
+    }
+    fn if_dead(&self, record: usize, action: impl FnOnce()) {
+        if !self.alive[record].load(Relaxed) {
+            action();
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Message {
+    position: u64,
+    sequence: u64,
+    len: usize,
+}
+
+impl Message {
+    fn words(self) -> [u64; WORDS] {
+        [self.sequence, !self.sequence, self.sequence << 32 | self.len as u64]
+    }
+
+    fn stamp_ns(self) -> u64 {
+        1000 + self.sequence
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    message: Option<Message>,
+    holders: u64,
+    leaked: bool,
+}
+
+/// What the writer and the slots must do.
+#[derive(Debug)]
+struct Expected {
+    places: Vec<Place>,
+    next: u64,
+    published: u64,
+    skips: u64,
+    /// Bits of the subscribers that live.
+    alive: u64,
+}
+
+impl Expected {
+    fn place(&mut self, position: u64) -> &mut Place {
+        let slots = self.places.len() as u64;
+        &mut self.places[(position % slots) as usize]
+    }
+
+    /// The dead among `records` hold nothing any more.
+    fn bury(&mut self, records: u64) {
+        for place in &mut self.places {
+            place.holders &= self.alive | !records;
+        }
+    }
+
+    fn first_free(&mut self) -> Option<u64> {
+        for position in self.next..self.next + self.places.len() as u64 {
+            let holders = self.place(position).holders;
+            if holders == 0 {
+                return Some(position);
+            }
+            self.skips += 1;
+            if self.skips.is_multiple_of(64) {
+                self.bury(holders);
+            }
+        }
+        None
+    }
+
+    fn claim(&mut self) -> Result<u64, AllSlotsHeld> {
+        let position = self.first_free().or_else(|| {
+            self.bury(u64::MAX);
+            self.first_free()
+        });
+        let position = position.ok_or(AllSlotsHeld)?;
+        *self.place(position) = Place::default();
+        Ok(position)
+    }
+}
+
+struct Subscriber {
+    reader: Reader<Arc<Heap>>,
+    record: Option<usize>,
+    cursor: u64,
+    expected: u64,
+    base: u64,
+    held: Vec<Message>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish { len: usize },
+    Abandon,
+    Leak,
+    Receive { who: usize, hold: bool },
+    Copy { who: usize },
+    Sleep { who: usize },
+    Release { who: usize, which: usize },
+    Join { start: Start, record: bool },
+    Leave { who: usize },
+    Die { who: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..8usize;
+    let start = prop_oneof![Just(Start::Next), Just(Start::Latest), Just(Start::Oldest)];
+    prop_oneof![
+        12 => (0..=8 * WORDS).prop_map(|len| Step::Publish { len }),
+        1 => Just(Step::Abandon),
+        1 => Just(Step::Leak),
+        8 => (who.clone(), any::<bool>()).prop_map(|(who, hold)| Step::Receive { who, hold }),
+        3 => who.clone().prop_map(|who| Step::Copy { who }),
+        2 => who.clone().prop_map(|who| Step::Sleep { who }),
+        5 => (who.clone(), 0..4usize).prop_map(|(who, which)| Step::Release { who, which }),
+        3 => (start, prop::bool::weighted(0.8)).prop_map(|(start, record)| Step::Join { start, record }),
+        1 => who.clone().prop_map(|who| Step::Leave { who }),
+        1 => who.prop_map(|who| Step::Die { who }),
+    ]
+}
+
+struct World {
+    ring: Arc<Heap>,
+    writer: Writer<Arc<Heap>>,
+    expected: Expected,
+    subscribers: Vec<Subscriber>,
+    closed: bool,
+}
+
+impl World {
+    fn new(slots: u64) -> Self {
+        let ring = Heap::new(slots);
+        Self {
+            writer: Writer::new(Arc::clone(&ring)),
+            expected: Expected {
+                places: vec![Place::default(); slots as usize],
+                next: 0,
+                published: 0,
+                skips: 0,
+                alive: 0,
+            },
+            subscribers: Vec::new(),
+            closed: false,
+            ring,
+        }
+    }
+
+    fn run(&mut self, step: &Step) {
+        let who = |who: usize| (!self.subscribers.is_empty()).then(|| who % self.subscribers.len());
+        match *step {
+            Step::Publish { len } => {
+                if let Some(position) = self.claim() {
+                    let message = Message { position, sequence: self.expected.published, len };
+                    self.ring.fill(position, message.words());
+                    self.writer.publish(position, len, message.stamp_ns());
+                    self.expected.place(position).message = Some(message);
+                    self.expected.next = position + 1;
+                    self.expected.published += 1;
+                }
+            }
+            Step::Abandon => {
+                if let Some(position) = self.claim() {
+                    self.ring.fill(position, [666; WORDS]);
+                    self.writer.abandon(position);
+                }
+            }
+            Step::Leak => {
+                if let Some(position) = self.claim() {
+                    self.ring.fill(position, [667; WORDS]);
+                    self.expected.place(position).leaked = true;
+                }
+            }
+            Step::Receive { who: index, hold } => {
+                if let Some(index) = who(index)
+                    && let Some(message) = self.receive(index, self.subscribers[index].record.is_some()).ok().flatten()
+                    && !hold
+                    && self.subscribers[index].record.is_some()
+                {
+                    let last = self.subscribers[index].held.len() - 1;
+                    assert_eq!(self.subscribers[index].held[last], message);
+                    self.release(index, last);
+                }
+            }
+            Step::Copy { who: index } => {
+                if let Some(index) = who(index) {
+                    let _ = self.receive(index, false);
+                }
+            }
+            Step::Sleep { who: index } => {
+                if let Some(index) = who(index) {
+                    let subscriber = &self.subscribers[index];
+                    let news = self.expected.next > subscriber.cursor;
+                    let slept = self.ring.sleeps.load(Relaxed);
+                    assert_eq!(subscriber.reader.sleep(Duration::ZERO), news);
+                    assert_eq!(self.ring.sleeps.load(Relaxed) - slept, u32::from(!news && !self.closed));
+                    assert_eq!(self.ring.consumers.waiting.load(Relaxed), 0);
+                }
+            }
+            Step::Release { who: index, which } => {
+                if let Some(index) = who(index)
+                    && which < self.subscribers[index].held.len()
+                {
+                    self.release(index, which);
+                }
+            }
+            Step::Join { start, record } => self.join(start, record),
+            Step::Leave { who: index } => {
+                if let Some(index) = who(index) {
+                    while !self.subscribers[index].held.is_empty() {
+                        self.release(index, 0);
+                    }
+                    self.forget(index);
+                }
+            }
+            Step::Die { who: index } => {
+                if let Some(index) = who(index) {
+                    self.forget(index);
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn claim(&mut self) -> Option<u64> {
+        let claimed = self.writer.claim();
+        assert_eq!(claimed, self.expected.claim());
+        claimed.ok()
+    }
+
+    fn join(&mut self, start: Start, record: bool) {
+        let record = record.then(|| (0..SUBSCRIBERS).find(|record| self.expected.alive & 1 << record == 0));
+        if record == Some(None) {
+            return;
+        }
+        let record = record.flatten();
+        if let Some(record) = record {
+            self.expected.bury(1 << record);
+            self.expected.alive |= 1 << record;
+            self.ring.alive[record].store(true, Relaxed);
+            // What the one before may have left.
+            self.ring.consumers.waiting.fetch_or(1 << record, Relaxed);
+        }
+        let reader = Reader::new(Arc::clone(&self.ring), record, start);
+        assert_eq!(self.ring.consumers.waiting.load(Relaxed), 0);
+        let next = self.expected.next;
+        let mut kept: Vec<Message> = (next.saturating_sub(self.ring.slots())..next)
+            .filter_map(|position| self.expected.place(position).message.filter(|found| found.position == position))
+            .collect();
+        let first = match start {
+            Start::Next => None,
+            Start::Latest => kept.pop(),
+            Start::Oldest => kept.first().copied(),
+        };
+        let (cursor, expected) =
+            first.map_or((next, self.expected.published), |message| (message.position, message.sequence));
+        self.subscribers.push(Subscriber { reader, record, cursor, expected, base: expected, held: Vec::new() });
+    }
+
+    fn forget(&mut self, index: usize) {
+        if let Some(record) = self.subscribers.remove(index).record {
+            self.expected.alive &= !(1 << record);
+            self.ring.alive[record].store(false, Relaxed);
+        }
+    }
+
+    fn release(&mut self, index: usize, which: usize) {
+        let subscriber = &mut self.subscribers[index];
+        let message = subscriber.held.remove(which);
+        let record = subscriber.record.expect("who holds has a record");
+        unpin(&self.ring, message.position, record);
+        self.expected.place(message.position).holders &= !(1 << record);
+    }
+
+    fn receive(&mut self, index: usize, pinned: bool) -> Result<Option<Message>, Gone> {
+        let slots = self.ring.slots();
+        let subscriber = &mut self.subscribers[index];
+        let expected = loop {
+            let cursor = subscriber.cursor;
+            if let Some(message) = self.expected.place(cursor).message.filter(|found| found.position == cursor) {
+                break Some(message);
+            }
+            if self.expected.next <= cursor {
+                break None;
+            }
+            subscriber.cursor = (cursor + 1).max(self.expected.next.saturating_sub(slots));
+        };
+        let mut lines = Vec::new();
+        let received = subscriber.reader.receive_or_end(
+            |reader| if pinned { reader.receive_pinned() } else { reader.receive_copy(&mut lines) },
+            |_| false,
+        );
+        let Some(message) = expected else {
+            let end = if self.closed { Err(Gone::Closed) } else { Ok(None) };
+            assert_eq!(received, end);
+            return end.map(|_| None);
+        };
+        let lost = message.sequence - subscriber.expected;
+        subscriber.cursor = message.position + 1;
+        subscriber.expected = message.sequence + 1;
+        let Message { position, sequence, len } = message;
+        assert_eq!(received, Ok(Some(Received { position, sequence, stamp_ns: message.stamp_ns(), len, lost })));
+        if pinned {
+            subscriber.held.push(message);
+            self.expected.place(position).holders |= 1 << subscriber.record.expect("who pins has a record");
+        } else {
+            assert_eq!(lines[0].0[..WORDS], message.words());
+        }
+        Ok(Some(message))
+    }
+
+    /// What is true after every step.
+    fn check(&self) {
+        for subscriber in &self.subscribers {
+            let Subscriber { reader, held, base, expected, .. } = subscriber;
+            for message in held {
+                assert_eq!(self.ring.words(message.position), message.words(), "a held sample has changed");
+            }
+            assert_eq!(reader.received() + reader.lost(), expected - base);
+            if let Some(record) = subscriber.record {
+                let record = self.ring.record(record);
+                assert_eq!(record.received.load(Relaxed), reader.received());
+                assert_eq!(record.lost.load(Relaxed), reader.lost());
+            }
+        }
+        for (place, (header, _)) in self.expected.places.iter().zip(&self.ring.slots) {
+            let writing = if place.leaked { WRITING } else { 0 };
+            assert_eq!(header.state.load(Relaxed), place.holders | writing);
+        }
+        assert_eq!(self.ring.producer.head.load(Relaxed), self.expected.next);
+        assert_eq!(self.ring.producer.published.load(Relaxed), self.expected.published);
+    }
+
+    /// Closes the topic and receives what is left.
+    fn finish(mut self) {
+        self.writer.close();
+        self.closed = true;
+        for index in 0..self.subscribers.len() {
+            while self.receive(index, false).is_ok() {}
+            let Subscriber { reader, base, .. } = &self.subscribers[index];
+            assert_eq!(reader.received() + reader.lost(), self.expected.published - base);
+            assert!(!reader.sleep(Duration::ZERO));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_steps_do_what_the_reference_does(
+        slots in prop_oneof![Just(2u64), Just(4), Just(8)],
+        steps in prop::collection::vec(step(), 0..200),
+    ) {
+        let mut world = World::new(slots);
+        for step in &steps {
+            world.run(step);
+        }
+        world.finish();
+    }
+
+    /// Whatever a peer writes, nobody panics, reads beyond the slot or loops for ever.
+    #[test]
+    fn any_words_are_survived(
+        counters in prop::array::uniform4(word()),
+        wake: u32,
+        headers in prop::collection::vec(prop::array::uniform4(word()), 4),
+        start in prop_oneof![Just(Start::Next), Just(Start::Latest), Just(Start::Oldest)],
+        cursor_moves in 0..6usize,
+    ) {
+        let ring = Heap::new(4);
+        let write = || {
+            let [head, published, waiting, _] = counters;
+            ring.producer.head.store(head, Relaxed);
+            ring.producer.published.store(published, Relaxed);
+            ring.consumers.waiting.store(waiting, Relaxed);
+            ring.consumers.wake.store(wake, Relaxed);
+            for ((slot, _), [state, position, sequence, len]) in ring.slots.iter().zip(&headers) {
+                slot.state.store(*state, Relaxed);
+                slot.position.store(*position, Relaxed);
+                slot.sequence.store(*sequence, Relaxed);
+                slot.len.store(*len, Relaxed);
+            }
+        };
+        let mut early = Reader::new(Arc::clone(&ring), Some(1), Start::Next);
+        let mut writer = Writer::new(Arc::clone(&ring));
+        write();
+        let mut late = Reader::new(Arc::clone(&ring), Some(2), start);
+        let mut lines = Vec::new();
+        for _ in 0..cursor_moves {
+            for reader in [&mut early, &mut late] {
+                let _ = reader.receive_or_end(Reader::receive_pinned, |_| false);
+                let received = reader.receive_or_end(|reader| reader.receive_copy(&mut lines), |_| false);
+                match received {
+                    Ok(Some(message)) => prop_assert!(message.len <= ring.capacity()),
+                    // Nor does it find for ever that there is news.
+                    Ok(None) => prop_assert!(!reader.sleep(Duration::ZERO)),
+                    Err(_) => (),
+                }
+            }
+            write();
+            if let Ok(position) = writer.claim() {
+                writer.publish(position, 8, 0);
+            }
+        }
+    }
+}
+
+/// Words that are nearly right, or at an end of the range, more often than not.
+fn word() -> impl Strategy<Value = u64> {
+    prop_oneof![0..8u64, Just(u64::MAX), Just(u64::MAX - 1), BUSY - 6..BUSY + 6, any::<u64>()]
+}
+
+fn publish(writer: &mut Writer<Arc<Heap>>) -> u64 {
+    let position = writer.claim().unwrap();
+    writer.publish(position, 8, 0);
+    position
+}
+
+#[test]
+fn a_dead_holder_is_found_while_other_slots_are_free() {
+    let ring = Heap::new(4);
+    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut dead = Reader::new(Arc::clone(&ring), Some(5), Start::Next);
+    assert_eq!(publish(&mut writer), 0);
+    dead.receive_pinned().unwrap();
+    // Three messages in a round, and one skip.
+    for _ in 0..3 * 64 {
+        assert_ne!(publish(&mut writer) % 4, 0);
+    }
+    for _ in 0..4 {
+        publish(&mut writer);
+    }
+    assert_eq!(ring.slot(0).state.load(Relaxed), 0);
+    assert_ne!(ring.slot(0).position.load(Relaxed), 1);
+}
+
+#[test]
+fn bits_that_stand_for_nobody_hold_nothing() {
+    let ring = Heap::new(2);
+    let mut writer = Writer::new(Arc::clone(&ring));
+    for (slot, _) in &ring.slots {
+        slot.state.store(0b111 << RECORDS, Relaxed);
+    }
+    assert_eq!(writer.claim(), Ok(0));
+}
+
+#[test]
+fn a_lying_position_does_not_free_a_held_sample() {
+    let ring = Heap::new(2);
+    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
+    ring.alive[0].store(true, Relaxed);
+    publish(&mut writer);
+    publish(&mut writer);
+    reader.receive_pinned().unwrap();
+    reader.receive_pinned().unwrap();
+    // As if position 2 could be read, in the slot that is held for position 0.
+    ring.slot(0).position.store(3, Relaxed);
+    assert_eq!(reader.receive_pinned(), None);
+    assert_eq!(ring.slot(0).state.load(Relaxed), 1);
+    assert_eq!(writer.claim(), Err(AllSlotsHeld));
+}
+
+#[test]
+fn a_length_beyond_the_slot_is_cut() {
+    let ring = Heap::new(2);
+    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
+    publish(&mut writer);
+    ring.slot(0).len.store(u64::MAX, Relaxed);
+    assert_eq!(reader.receive_pinned().unwrap().len, ring.capacity());
+}
+
+#[test]
+fn a_dead_publisher_is_an_end_like_any_other() {
+    let ring = Heap::new(2);
+    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
+    publish(&mut writer);
+    // Known to the reader alone.
+    assert!(reader.receive_or_end(Reader::receive_pinned, |_| true).unwrap().is_some());
+    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| true), Err(Gone::Died));
+    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| false), Ok(None));
+    // Marked by a reaper, and after that nobody sleeps.
+    ring.consumers.wake.fetch_or(ORPHANED, Relaxed);
+    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| false), Err(Gone::Died));
+    reader.sleep(Duration::ZERO);
+    assert_eq!(ring.sleeps.load(Relaxed), 0);
+    // Both: whoever closes in time has closed.
+    ring.consumers.wake.fetch_or(CLOSED, Relaxed);
+    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| false), Err(Gone::Closed));
+}
