@@ -90,12 +90,8 @@ impl<M: Memory> Writer<M> {
         slot.len.store(len as u64, Relaxed);
         fault::point(Step::PublishWritten);
         // W5: a plain store, since WRITING excludes every other bit.
-<<<<<<< HEAD
-        slot.state.store(0, Release);
-        fault::point(Step::PublishFreed);
-=======
         slot.state.store(0, Relaxed);
->>>>>>> origin/main
+        fault::point(Step::PublishFreed);
         // W6
         slot.position.store(position + 1, Release);
         fault::point(Step::PublishReadable);

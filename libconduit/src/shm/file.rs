@@ -145,14 +145,8 @@ impl<'a> NewFile<'a> {
             Errno::ENOSPC | Errno::EFBIG | Errno::ENOMEM => no_space(directory, spec.size),
             errno => io_error("reserve the memory of")(errno.into()),
         })?;
-<<<<<<< HEAD
         fault::point(Step::CreateReserved);
-        if let Some(mode) = spec.mode {
-            fchmod(&file, Mode::from_bits_truncate(mode)).map_err(|errno| io_error("set the mode of")(errno.into()))?;
-        }
-=======
         set_mode(&file, spec.mode).map_err(io_error("set the mode of"))?;
->>>>>>> origin/main
         if let Some(group) = spec.group {
             fchown(&file, None, Some(Gid::from_raw(group)))
                 .map_err(|errno| io_error("set the group of")(errno.into()))?;
