@@ -127,7 +127,7 @@ impl Hub {
     pub(crate) fn list(self: &Rc<Self>) -> Vec<Topic> {
         self.catch_up();
         let registry = self.registry.borrow();
-        registry.topics().filter_map(|(_, file, owner)| self.describe_file(file, owner)).collect()
+        registry.topics().filter_map(|(topic, file, owner)| self.describe_file(topic, file, owner)).collect()
     }
 
     /// `Describe`.
@@ -136,13 +136,16 @@ impl Hub {
         let registry = self.registry.borrow();
         let known = registry.topics().find(|(name, ..)| *name == topic);
         known
-            .and_then(|(_, file, owner)| self.describe_file(file, owner))
+            .and_then(|(topic, file, owner)| self.describe_file(topic, file, owner))
             .ok_or_else(|| RegistryError::TopicNotFound { topic: topic.to_string() })
     }
 
-    fn describe_file(&self, file: FileId, owner: Option<&Process>) -> Option<Topic> {
+    fn describe_file(&self, name: &TopicName, file: FileId, owner: Option<&Process>) -> Option<Topic> {
         let region = Arc::clone(self.regions.borrow().get(&file)?);
         let mut topic = region.describe();
+        // The region may have been opened under another name of the same file (a hard link).
+        topic.name = name.to_string();
+        topic.path = self.directory.path_of(name).display().to_string();
         if let Some(owner) = owner {
             topic.publisher = Some(owner.clone());
         }
