@@ -342,7 +342,7 @@ impl Others {
         Subscriber::<[u8]>::builder().domain(&domain).open("scan").unwrap_err();
         self.publisher.order("send 4 100");
         let samples: Vec<_> = (0..4).map(|_| all[0].recv().unwrap()).collect();
-        assert!(samples.iter().map(|sample| sample.lost()).eq([0; 4]));
+        assert!(samples.iter().map(conduit::Sample::lost).eq([0; 4]));
         assert!(self.publisher.ask("send 1 100").contains("all 4 slots are held"));
         drop(samples);
         self.publisher.order("send 1 100");
