@@ -264,6 +264,11 @@ impl Peer {
         self.answers.recv_timeout(DEADLINE).expect("the peer answers")
     }
 
+    /// What it has said and nobody has heard.
+    pub fn answers_so_far(&self) -> Vec<String> {
+        self.answers.try_iter().collect()
+    }
+
     pub fn expect(&self, answer: &str) {
         assert_eq!(self.answer(), answer);
     }
@@ -310,20 +315,18 @@ impl Drop for Peer {
 }
 
 /// What a message of the tests contains, given its number: so that a byte of another message is noticed.
-pub fn pattern(number: u64, len: usize) -> impl Iterator<Item = u8> {
-    (0..len).map(move |at| {
-        let word = (number ^ (at as u64 / 8)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        word.to_le_bytes()[at % 8]
-    })
+fn pattern(number: u64, word: usize) -> [u8; 8] {
+    (number ^ word as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()
 }
 
 pub fn is_pattern(number: u64, message: &[u8]) -> bool {
-    message.iter().copied().eq(pattern(number, message.len()))
+    let mut words = message.chunks(8).enumerate();
+    words.all(|(at, word)| *word == pattern(number, at)[..word.len()])
 }
 
 pub fn fill_pattern(number: u64, message: &mut [u8]) {
-    for (to, from) in message.iter_mut().zip(pattern(number, usize::MAX)) {
-        *to = from;
+    for (at, word) in message.chunks_mut(8).enumerate() {
+        word.copy_from_slice(&pattern(number, at)[..word.len()]);
     }
 }
 

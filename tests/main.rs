@@ -13,5 +13,6 @@ mod publisher_dies;
 mod races;
 mod regions;
 mod registry;
+mod storm;
 mod subscriber_dies;
 mod users;
