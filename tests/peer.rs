@@ -233,7 +233,8 @@ impl State {
             let (mut wrong, mut first, mut next) = (0, None, 0);
             let mut held: VecDeque<Sample<[u8]>> = VecDeque::new();
             let how = loop {
-                match subscriber.recv_timeout(Duration::from_millis(50)) {
+                // Longer than anybody may take to notice an end: a sleeper must do so by himself.
+                match subscriber.recv_timeout(Duration::from_secs(3)) {
                     Ok(sample) => {
                         let number = sample.sequence();
                         first.get_or_insert(number - sample.lost());

@@ -34,6 +34,7 @@ struct Storm {
     /// When a publisher ended, by its file.
     ends: BTreeMap<u64, End>,
     daemon_killed_ns: Vec<u64>,
+    daemon_back: Instant,
     sessions: usize,
     slowest: Duration,
 }
@@ -71,13 +72,13 @@ fn storm() {
     while Instant::now() < end {
         storm.do_something();
         storm.let_run_again(false);
-        storm.publish_again(false);
+        storm.start_again(false);
         storm.hear_out();
         std::thread::sleep(Duration::from_millis(storm.random.below(40)));
         deeds += 1;
     }
     storm.let_run_again(true);
-    storm.publish_again(true);
+    storm.start_again(true);
     let (sessions, slowest) = storm.end();
     println!("{deeds} deeds, {sessions} sessions, slowest notice of an end {} ms", slowest.as_millis());
     assert!(sessions as u64 > seconds, "a storm in which nobody saw an end");
@@ -91,7 +92,8 @@ impl Storm {
         let subscribers = all.map(|topic| Reader::start(&world, topic)).collect();
         let (random, ends) = (Random(seed), BTreeMap::new());
         let daemon_killed_ns = Vec::new();
-        Self { world, random, publishers, subscribers, ends, daemon_killed_ns, sessions: 0, slowest: Duration::ZERO }
+        let (daemon_back, slowest) = (Instant::now(), Duration::ZERO);
+        Self { world, random, publishers, subscribers, ends, daemon_killed_ns, daemon_back, sessions: 0, slowest }
     }
 
     fn do_something(&mut self) {
@@ -112,8 +114,9 @@ impl Storm {
             _ if self.world.has_daemon() => {
                 self.daemon_killed_ns.push(now_ns());
                 self.world.kill_daemon();
+                self.daemon_back = self.random.rest();
             }
-            _ => self.world.start_daemon(),
+            _ => {}
         }
     }
 
@@ -141,13 +144,14 @@ impl Storm {
         self.let_rest(topic);
     }
 
-    /// The next publisher comes at once, or late enough for everybody to notice by himself that there is none.
     fn let_rest(&mut self, topic: usize) {
-        let rest = if self.random.below(3) == 0 { self.random.below(4000) } else { 0 };
-        self.publishers[topic] = Err(Instant::now() + Duration::from_millis(rest));
+        self.publishers[topic] = Err(self.random.rest());
     }
 
-    fn publish_again(&mut self, all: bool) {
+    fn start_again(&mut self, all: bool) {
+        if !self.world.has_daemon() && (all || self.daemon_back <= Instant::now()) {
+            self.world.start_daemon();
+        }
         for (topic, publisher) in self.publishers.iter_mut().enumerate() {
             if matches!(publisher, Err(when) if all || *when <= Instant::now()) {
                 *publisher = Ok(Publisher::start(&self.world, topic));
@@ -234,9 +238,6 @@ impl Storm {
                 self.check_session(which, &answer);
             }
         }
-        if !self.world.has_daemon() {
-            self.world.start_daemon();
-        }
         wait_until("everything to be removed", || self.world.leftovers().is_empty());
         assert_eq!(self.world.list(), []);
         (self.sessions, self.slowest)
@@ -259,6 +260,14 @@ impl Storm {
         publisher.order(&format!("send {SLOTS} 100"));
         let samples: Vec<_> = (0..SLOTS).map(|_| all[0].recv().expect("a slot has leaked")).collect();
         assert!(samples.iter().map(conduit::Sample::lost).eq([0; SLOTS]));
+    }
+}
+
+impl Random {
+    /// When something that is dead comes back: at once, or late enough for everybody to notice by himself.
+    fn rest(&mut self) -> Instant {
+        let rest_ms = if self.below(3) == 0 { self.below(4000) } else { 0 };
+        Instant::now() + Duration::from_millis(rest_ms)
     }
 }
 
