@@ -266,7 +266,7 @@ impl Storm {
 impl Random {
     /// When something that is dead comes back: at once, or late enough for everybody to notice by himself.
     fn rest(&mut self) -> Instant {
-        let rest_ms = if self.below(3) == 0 { self.below(4000) } else { 0 };
+        let rest_ms = if self.below(3) == 0 { 2000 + self.below(2500) } else { 0 };
         Instant::now() + Duration::from_millis(rest_ms)
     }
 }
