@@ -103,6 +103,7 @@ impl State {
                 self.region = None;
                 Ok("ok".into())
             }
+            "fork" => self.fork(),
             "abort" => std::process::abort(),
             "exit" => std::process::exit(0),
             other => Err(format!("what is {other}?").into()),
@@ -149,6 +150,28 @@ impl State {
             std::thread::sleep(Duration::from_micros(500));
         }
         Ok(publisher.published().to_string())
+    }
+
+    /// Leaves a child behind that has inherited all it can and lives on for a while.
+    fn fork(&mut self) -> Outcome {
+        // SAFETY: the child only reads memory, sleeps and ends without running anything of its parent's.
+        #[allow(unsafe_code)]
+        match unsafe { nix::unistd::fork() }? {
+            nix::unistd::ForkResult::Parent { .. } => Ok("ok".into()),
+            nix::unistd::ForkResult::Child => {
+                let publisher = self.publisher.as_mut().map(|publisher| publisher.send(b"from the child"));
+                let is_refused = matches!(publisher, Some(Err(conduit::LoanError::Forked)) | None);
+                // A child's drop must not end what is its parent's.
+                self.publisher = None;
+                self.subscriber = None;
+                std::thread::sleep(Duration::from_secs(if is_refused { 5 } else { 0 }));
+                // SAFETY: ends the process, as `fork(2)` allows.
+                #[allow(unsafe_code)]
+                unsafe {
+                    nix::libc::_exit(0)
+                }
+            }
+        }
     }
 
     fn subscribe(&mut self, topic: &str, start: Option<&str>) -> Outcome {

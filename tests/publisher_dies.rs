@@ -195,3 +195,26 @@ fn a_stopped_publisher_is_not_dead() {
     publisher.order("send 1 10");
     subscriber.expect("sample 0 0 whole");
 }
+
+#[test]
+fn a_forked_child_inherits_nothing_of_a_publisher() {
+    for daemon in [true, false] {
+        let mut world = World::new();
+        if daemon {
+            world.start_daemon();
+        }
+        let mut publisher = world.peer();
+        publisher.order("publish scan 16 1000");
+        let sleepers = sleepers(&world, "scan");
+        // It gets its own copy of the handle, drops it, and lives on, with the lease's socket open.
+        publisher.order("fork");
+        publisher.order("send 0 0");
+        assert!(world.exists("scan"));
+        publisher.kill();
+        for sleeper in &sleepers {
+            sleeper.expect("gone died");
+        }
+        let mut successor = world.peer();
+        successor.order("publish scan 16 1000");
+    }
+}
