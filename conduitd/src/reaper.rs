@@ -9,11 +9,14 @@ use conduit::protocol::Death;
 use conduit::shm::dir::{ReapLock, Removal, ShmDir};
 use conduit::shm::process::{Exit, exit_of};
 
-use crate::owner::{EXIT_PATIENCE, has_exited};
+use crate::owner::has_exited;
 
 /// How long a lock may outlive its owner before the owner's pidfd decides: a `ps` of another user, or a child that has
 /// not yet called exec, can keep it for some milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+/// How long the kernel may take to know how a process ended: its parent must have waited for it.
+const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+const EXIT_INTERVAL: Duration = Duration::from_millis(2);
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
@@ -94,14 +97,24 @@ fn prove_death(case: &Case) -> Option<Option<conduit::inspect::ReapGuard>> {
     }
 }
 
-/// Adds to a certificate how the process ended, where the kernel tells.
-pub(crate) fn certify(death: &mut Death, pidfd: Option<&OwnedFd>) {
-    match pidfd.and_then(|pidfd| exit_of(pidfd, EXIT_PATIENCE)) {
-        Some(Exit::Code(code)) => death.exit_code = Some(code),
-        Some(Exit::Signal { signal, core_dumped }) => {
-            death.signal = Some(signal);
-            death.core_dumped = Some(core_dumped);
+/// Adds to a certificate how the process ended, where the kernel tells: once its parent has waited for it.
+pub(crate) async fn certify(mut death: Death, pidfd: Option<&OwnedFd>) -> Death {
+    // A process that lives has only hung up.
+    let Some(pidfd) = pidfd.filter(|pidfd| has_exited(pidfd)) else { return death };
+    let deadline = Instant::now() + EXIT_PATIENCE;
+    loop {
+        match exit_of(pidfd) {
+            Some(Exit::Code(code)) => death.exit_code = Some(code),
+            Some(Exit::Signal { signal, core_dumped }) => {
+                death.signal = Some(signal);
+                death.core_dumped = Some(core_dumped);
+            }
+            None if Instant::now() < deadline => {
+                tokio::time::sleep(EXIT_INTERVAL).await;
+                continue;
+            }
+            None => {}
         }
-        None => {}
+        return death;
     }
 }
