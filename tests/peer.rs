@@ -24,7 +24,8 @@ fn peer() {
             let _ = sender.send(line);
         }
     });
-    let mut state = State { commands, publisher: None, subscriber: None, held: VecDeque::new(), region: None };
+    let mut state =
+        State { commands, publisher: None, subscriber: None, held: VecDeque::new(), region: None, claims: Vec::new() };
     while let Ok(line) = state.commands.recv() {
         let words: Vec<&str> = line.split(' ').collect();
         match state.execute(&words) {
@@ -48,6 +49,7 @@ struct State {
     subscriber: Option<Subscriber<[u8]>>,
     held: VecDeque<Sample<[u8]>>,
     region: Option<ShmRegion>,
+    claims: Vec<std::os::unix::net::UnixStream>,
 }
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -104,6 +106,7 @@ impl State {
                 Ok("ok".into())
             }
             "fork" => self.fork(),
+            "claim" => self.claim(words[1], number(2)?, number(3)?, number(4)?),
             "abort" => std::process::abort(),
             "exit" => std::process::exit(0),
             other => Err(format!("what is {other}?").into()),
@@ -150,6 +153,20 @@ impl State {
             std::thread::sleep(Duration::from_micros(500));
         }
         Ok(publisher.published().to_string())
+    }
+
+    /// Announces files that are somebody else's, each on a connection of its own.
+    fn claim(&mut self, topic: &str, dev: u64, first: u64, count: u64) -> Outcome {
+        let socket = std::env::var("CONDUIT_SOCKET")?;
+        for inode in first..first + count {
+            let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
+            let parameters = serde_json::json!({"topic": topic, "dev": dev, "inode": inode});
+            let call = serde_json::json!({"method": "io.conduit.Registry.Register", "parameters": parameters});
+            stream.write_all(format!("{call}\0").as_bytes())?;
+            std::io::Read::read(&mut stream, &mut [0; 256])?;
+            self.claims.push(stream);
+        }
+        Ok("ok".into())
     }
 
     /// Leaves a child behind that has inherited all it can and lives on for a while.

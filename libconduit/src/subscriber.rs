@@ -216,7 +216,8 @@ fn region_len(layout: Layout) -> NonZeroUsize {
 fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mapping, usize)>> {
     let _no_fork = fork::Guard::new();
     let locked = reopen(file, OFlag::O_RDWR)?;
-    for record in 0..RECORDS {
+    // Twice: the publisher may hold the lock of a dead subscriber's record for a moment.
+    for record in (0..RECORDS).chain(0..RECORDS) {
         if LockByte::record(record).try_write(&locked)? {
             return Ok(Some((Mapping::new(&locked, region_len(layout), true)?, record)));
         }
