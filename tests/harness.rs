@@ -1,7 +1,7 @@
 //! A private world for a test, and the processes in it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -96,6 +96,15 @@ impl World {
         self.daemon = Some(Daemon::start(self));
     }
 
+    /// A daemon that kills itself at a step; it may not live to listen.
+    pub fn daemon_that_dies(&self, fault: &str) -> Daemon {
+        Daemon::spawn(self, Some(fault))
+    }
+
+    pub fn has_daemon(&self) -> bool {
+        self.daemon.is_some()
+    }
+
     pub fn daemon(&mut self) -> &mut Daemon {
         self.daemon.as_mut().unwrap()
     }
@@ -161,12 +170,16 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(world: &World) -> Self {
-        let log = std::fs::File::options().append(true).create(true).open(world.path().join("daemon.log")).unwrap();
-        let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
-        let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
-        let daemon = Self { child };
+        let daemon = Self::spawn(world, None);
         wait_until("the daemon to listen", || Client::connect(&world.domain()).is_ok_and(|mut it| it.list().is_ok()));
         daemon
+    }
+
+    fn spawn(world: &World, fault: Option<&str>) -> Self {
+        let log = std::fs::File::options().append(true).create(true).open(world.path().join("daemon.log")).unwrap();
+        let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
+        command.envs(fault.map(|fault| ("CONDUIT_FAULT", fault)));
+        Self { child: command.stdin(Stdio::null()).stderr(log).spawn().unwrap() }
     }
 
     pub fn pid(&self) -> u32 {
@@ -184,6 +197,12 @@ impl Daemon {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until it has killed itself.
+    pub fn wait_until_killed(mut self) {
+        let status = wait_for("the daemon to kill itself", || self.child.try_wait().unwrap());
+        assert_eq!(status.signal(), Some(9));
     }
 
     /// Waits for its end after a signal; returns its exit code.
@@ -245,6 +264,11 @@ impl Peer {
         self.answers.recv_timeout(DEADLINE).expect("the peer answers")
     }
 
+    /// What it has said and nobody has heard.
+    pub fn answers_so_far(&self) -> Vec<String> {
+        self.answers.try_iter().collect()
+    }
+
     pub fn expect(&self, answer: &str) {
         assert_eq!(self.answer(), answer);
     }
@@ -268,6 +292,19 @@ impl Peer {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+
+    /// Asks for something that kills it at a step (see `conduit::fault`); returns when the process is reaped.
+    pub fn die_at(mut self, fault: &str, command: &str) {
+        self.order(&format!("die-at {fault}"));
+        self.tell(command);
+        match self.answers.recv_timeout(DEADLINE) {
+            Ok(answer) => panic!("{command} did not reach {fault} and answered: {answer}"),
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("{command} did not reach {fault} and hangs"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {}
+        }
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "{status}");
+    }
 }
 
 impl Drop for Peer {
@@ -278,19 +315,38 @@ impl Drop for Peer {
 }
 
 /// What a message of the tests contains, given its number: so that a byte of another message is noticed.
-pub fn pattern(number: u64, len: usize) -> impl Iterator<Item = u8> {
-    (0..len).map(move |at| {
-        let word = (number ^ (at as u64 / 8)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        word.to_le_bytes()[at % 8]
-    })
+fn pattern(number: u64, word: usize) -> [u8; 8] {
+    (number ^ word as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()
 }
 
 pub fn is_pattern(number: u64, message: &[u8]) -> bool {
-    message.iter().copied().eq(pattern(number, message.len()))
+    let mut words = message.chunks(8).enumerate();
+    words.all(|(at, word)| *word == pattern(number, at)[..word.len()])
 }
 
 pub fn fill_pattern(number: u64, message: &mut [u8]) {
-    for (to, from) in message.iter_mut().zip(pattern(number, usize::MAX)) {
-        *to = from;
+    for (at, word) in message.chunks_mut(8).enumerate() {
+        word.copy_from_slice(&pattern(number, at)[..word.len()]);
+    }
+}
+
+/// SplitMix64: the same seed, the same numbers.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        word ^ (word >> 31)
+    }
+
+    /// Below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    pub fn pick<T: Copy>(&mut self, among: &[T]) -> T {
+        among[self.below(among.len() as u64) as usize]
     }
 }

@@ -3,9 +3,14 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, Write};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use conduit::{CreateError, OpenError, Publisher, RecvError, Sample, ShmRegion, Start, Subscriber};
+use conduit::inspect::Region;
+use conduit::shm::dir::ShmDir;
+use conduit::shm::process::now_ns;
+use conduit::{
+    CreateError, Domain, Gone, OpenError, Publisher, RecvError, Sample, ShmRegion, Start, Subscriber, TopicName,
+};
 
 use crate::harness::{fill_pattern, is_pattern};
 
@@ -69,6 +74,8 @@ impl State {
                 std::mem::forget(loan);
                 Ok("ok".into())
             }
+            "endure-sending" => self.endure_sending(number(1)? as usize),
+            "endure-receiving" => self.endure_receiving(words[1]),
             "unpublish" => {
                 self.publisher = None;
                 Ok("ok".into())
@@ -84,6 +91,7 @@ impl State {
                 Ok(whole.to_string())
             }
             "drain" => self.drain(),
+            "sessions" => self.sessions(words[1], number(2)? as usize),
             "counts" => {
                 let subscriber = self.subscriber.as_ref().ok_or("no subscriber")?;
                 Ok(format!("{} {}", subscriber.received(), subscriber.lost()))
@@ -107,6 +115,15 @@ impl State {
             }
             "fork" => self.fork(),
             "claim" => self.claim(words[1], number(2)?, number(3)?, number(4)?),
+            "unlink-region" => {
+                ShmRegion::unlink(words[1])?;
+                Ok("ok".into())
+            }
+            "die-at" => {
+                conduit::fault::arm(words[1]);
+                Ok("ok".into())
+            }
+            "published" => Ok(self.publisher.as_ref().ok_or("no publisher")?.published().to_string()),
             "abort" => std::process::abort(),
             "exit" => std::process::exit(0),
             other => Err(format!("what is {other}?").into()),
@@ -145,12 +162,13 @@ impl State {
         let publisher = self.publisher.as_mut().ok_or("no publisher")?;
         answer("streaming");
         while self.commands.try_recv().is_err() {
+            let started = Instant::now();
             let number = publisher.published();
             let mut loan = publisher.loan_slice(len)?;
             fill_pattern(number, &mut loan);
             loan.publish();
-            // About 2,000 messages a second: the others need the processors too.
-            std::thread::sleep(Duration::from_micros(500));
+            // Up to 2,000 messages a second: the others need the processors too.
+            std::thread::sleep((10 * started.elapsed()).max(Duration::from_micros(500)));
         }
         Ok(publisher.published().to_string())
     }
@@ -188,6 +206,104 @@ impl State {
                     nix::libc::_exit(0)
                 }
             }
+        }
+    }
+
+    /// Sends until it is told anything, whatever comes of it. Answers how often it went well and how often not, and how
+    /// long the longest call took.
+    fn endure_sending(&mut self, len: usize) -> Outcome {
+        let publisher = self.publisher.as_mut().ok_or("no publisher")?;
+        let (mut sent, mut refused, mut longest) = (0, 0, Duration::ZERO);
+        answer("enduring");
+        while self.commands.try_recv().is_err() {
+            let started = Instant::now();
+            match publisher.loan_slice(len) {
+                Ok(mut loan) => {
+                    loan.fill(0xAB);
+                    loan.publish();
+                    sent += 1;
+                }
+                Err(_) => refused += 1,
+            }
+            longest = longest.max(started.elapsed());
+            std::thread::yield_now();
+        }
+        Ok(format!("{sent} sent {refused} refused {} ms", longest.as_millis()))
+    }
+
+    /// Opens the topic and receives, again and again, until it is told anything.
+    fn endure_receiving(&mut self, topic: &str) -> Outcome {
+        let (mut opened, mut received, mut bytes) = (0, 0, 0);
+        answer("enduring");
+        while self.commands.try_recv().is_err() {
+            let start = [Start::Next, Start::Latest, Start::Oldest][opened % 3];
+            let Ok(mut subscriber) = Subscriber::<[u8]>::builder().start(start).open(topic) else { continue };
+            opened += 1;
+            for _ in 0..20 {
+                let Ok(sample) = subscriber.recv_timeout(Duration::from_millis(1)) else { continue };
+                received += 1;
+                bytes += sample.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+            }
+        }
+        Ok(format!("{opened} opened {received} received {bytes}"))
+    }
+
+    /// Subscribes whenever there is a publisher, until it is told anything. Says at the end of each publisher which file
+    /// it was, how it ended and when, the first number that counted, how many messages were received, lost and wrong, and
+    /// how many were published.
+    fn sessions(&mut self, topic: &str, len: usize) -> Outcome {
+        let domain = Domain::from_env();
+        let directory = ShmDir::open(&domain)?;
+        let name: TopicName = topic.parse()?;
+        answer("waiting");
+        loop {
+            if self.commands.try_recv().is_ok() {
+                return Ok("done".into());
+            }
+            let before = Region::open(&directory, &name);
+            let opened = Subscriber::<[u8]>::open(topic);
+            let region = Region::open(&directory, &name);
+            let (Ok(before), Ok(mut subscriber), Ok(region)) = (before, opened, region) else {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            };
+            if before.id() != region.id() {
+                continue;
+            }
+            let (mut wrong, mut first, mut next) = (0, None, 0);
+            let mut held: VecDeque<Sample<[u8]>> = VecDeque::new();
+            let how = loop {
+                match subscriber.recv_timeout(Duration::from_millis(50)) {
+                    Ok(sample) => {
+                        let number = sample.sequence();
+                        first.get_or_insert(number - sample.lost());
+                        let is_right = number >= next && sample.len() == len && is_pattern(number, &sample);
+                        wrong += u64::from(!is_right);
+                        next = number + 1;
+                        // Up to three are kept for a while and must not change.
+                        held.push_back(sample);
+                        while held.len() as u64 > number % 4 {
+                            let sample = held.pop_front().unwrap();
+                            wrong += u64::from(!is_pattern(sample.sequence(), &sample));
+                        }
+                    }
+                    Err(RecvError::TimedOut { .. }) => {
+                        held.clear();
+                        if self.commands.try_recv().is_ok() {
+                            return Ok("done".into());
+                        }
+                    }
+                    Err(RecvError::PublisherGone { how: Gone::Died, .. }) => break "died",
+                    Err(RecvError::PublisherGone { how: Gone::Closed, .. }) => break "closed",
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            let (received, lost) = (subscriber.received(), subscriber.lost());
+            // A publisher that is killed between W6 and W7 has not counted its last message.
+            let published = region.counters().ok_or("no counters")?.published.max(next);
+            let first = first.unwrap_or(published - lost);
+            let (file, now) = (region.id().ino, now_ns());
+            answer(&format!("session {file} {how} {now} {first} {received} {lost} {wrong} {published}"));
         }
     }
 

@@ -121,7 +121,7 @@ impl Hub {
     }
 
     fn take_in(self: &Rc<Self>, topic: &TopicName) {
-        let region = match Region::open(&self.directory, topic) {
+        let region = match Region::open_even_damaged(&self.directory, topic) {
             Ok(region) => region,
             Err(OpenError::NotFound { .. }) => return,
             Err(error @ OpenError::Io { .. }) => {
@@ -135,6 +135,9 @@ impl Hub {
                 return;
             }
         };
+        if let Err(reason) = region.is_intact() {
+            tracing::warn!("topic \"{topic}\" can not be read: {reason}; it is removed when its owner dies");
+        }
         let owner = region.claimed_owner();
         let claimed =
             owner.pid.map(|pid| Process { pid, uid: region.uid(), program: owner.program.unwrap_or_default() });

@@ -50,8 +50,22 @@ pub struct Counters {
 }
 
 impl Region {
-    /// Opens the region of a topic for looking. Fails for files that Conduit did not make.
+    /// Opens the region of a topic for looking. Fails for files that Conduit did not make, and for topics whose header is
+    /// damaged.
     pub fn open(directory: &ShmDir, topic: &TopicName) -> Result<Self, OpenError> {
+        match Self::open_checked(directory, topic)? {
+            (region, None) => Ok(region),
+            (region, Some(reason)) => Err(OpenError::Layout { path: region.path, reason }),
+        }
+    }
+
+    /// Opens the region of a topic even if its header is damaged: for telling whether its owner lives, and for cleaning
+    /// up if not. Fails for files that Conduit did not make.
+    pub fn open_even_damaged(directory: &ShmDir, topic: &TopicName) -> Result<Self, OpenError> {
+        Ok(Self::open_checked(directory, topic)?.0)
+    }
+
+    fn open_checked(directory: &ShmDir, topic: &TopicName) -> Result<(Self, Option<LayoutError>), OpenError> {
         let path = directory.path_of(topic);
         let file = match directory.open_file(&topic.file_name(), OFlag::O_RDONLY) {
             Ok(file) => file,
@@ -71,16 +85,18 @@ impl Region {
         if !is_regular(&stat) {
             return Err(OpenError::Kind { path, expected: "a region" });
         }
-        let layout = match read_mark(&file) {
-            None => return Err(OpenError::Kind { path, expected: "a region that Conduit made" }),
-            Some(Mark::Topic) => match Layout::check(&read_control(&file), stat.st_size.max(0) as u64) {
-                Ok(layout) => Some(layout),
-                Err(reason) => return Err(OpenError::Layout { path, reason }),
-            },
-            Some(_) => None,
+        let Some(mark) = read_mark(&file) else {
+            return Err(OpenError::Kind { path, expected: "a region that Conduit made" });
         };
-        let mark = read_mark(&file).unwrap_or(Mark::Topic);
-        Ok(Self { topic: topic.clone(), path, id: FileId::of(&stat), uid: stat.st_uid, file, mark, layout })
+        let (layout, damage) = match mark {
+            Mark::Topic => match Layout::check(&read_control(&file), stat.st_size.max(0) as u64) {
+                Ok(layout) => (Some(layout), None),
+                Err(damage) => (None, Some(damage)),
+            },
+            Mark::Raw { .. } | Mark::Kept => (None, None),
+        };
+        let id = FileId::of(&stat);
+        Ok((Self { topic: topic.clone(), path, id, uid: stat.st_uid, file, mark, layout }, damage))
     }
 
     /// The topic or raw region.
@@ -100,7 +116,7 @@ impl Region {
 
     /// Whether it is a raw region.
     pub fn is_raw(&self) -> bool {
-        self.layout.is_none()
+        self.mark != Mark::Topic
     }
 
     /// Whether it is a raw region that its creator let go cleanly.
@@ -126,7 +142,7 @@ impl Region {
         }
     }
 
-    /// The counters of a topic; `None` for a raw region or if the file was cut short.
+    /// The counters of a topic; `None` for a raw region, or if the header was damaged or the file is cut short.
     pub fn counters(&self) -> Option<Counters> {
         let layout = self.layout.as_ref()?;
         let control = read_control(&self.file);
@@ -220,7 +236,9 @@ impl Region {
 
     /// Whether the header is still the one that was read on opening.
     pub fn is_intact(&self) -> Result<(), LayoutError> {
-        let Some(_) = self.layout else { return Ok(()) };
+        if self.is_raw() {
+            return Ok(());
+        }
         let size = fstat(&self.file).map_or(0, |stat| stat.st_size.max(0) as u64);
         Layout::check(&read_control(&self.file), size).map(drop)
     }

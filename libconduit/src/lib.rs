@@ -39,6 +39,10 @@
 
 mod domain;
 mod error;
+#[cfg(feature = "fault-injection")]
+pub mod fault;
+#[cfg(not(feature = "fault-injection"))]
+mod fault;
 pub mod inspect;
 mod message;
 pub mod protocol;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::error::{CreateError, LoanError, SendError};
+use crate::fault::{self, Step};
 use crate::inspect;
 use crate::message::{Kind, Message};
 use crate::registry::{Client, Lease};
@@ -176,6 +177,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
         };
         let file = NewFile::make(&directory, &spec, &ask_reaper)?;
         let lease = Lease::register(&domain, &topic, file.id());
+        fault::point(Step::CreateRegistered);
         let file = file.link(&ask_reaper)?;
         let id = file.id;
         let ring = MappedRing::new(file.mapping, geometry, file.file);
@@ -324,7 +326,9 @@ impl<T: ?Sized> Drop for Publisher<T> {
         if let Err(error) = self.directory.remove(&self.topic, self.id) {
             tracing::warn!("can not remove {}: {error}", self.path().display());
         }
+        fault::point(Step::CloseRemoved);
         self.lease.release();
+        fault::point(Step::CloseReleased);
     }
 }
 

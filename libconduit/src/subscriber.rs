@@ -14,6 +14,7 @@ use nix::sys::stat::fstat;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{OpenError, RecvError};
+use crate::fault::{self, Step};
 use crate::message::Message;
 use crate::registry::Lease;
 use crate::ring::Line;
@@ -146,6 +147,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         }
         let reader = Reader::new(Arc::new(ring), record, self.start);
         let lease = Lease::attach(&domain, &topic, id, record);
+        fault::point(Step::RecordAttached);
         Ok(Subscriber {
             reader,
             record,
@@ -219,7 +221,10 @@ fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mappi
     // Twice: the publisher may hold the lock of a dead subscriber's record for a moment.
     for record in (0..RECORDS).chain(0..RECORDS) {
         if LockByte::record(record).try_write(&locked)? {
-            return Ok(Some((Mapping::new(&locked, region_len(layout), true)?, record)));
+            fault::point(Step::RecordLocked);
+            let mapping = Mapping::new(&locked, region_len(layout), true)?;
+            fault::point(Step::RecordMapped);
+            return Ok(Some((mapping, record)));
         }
     }
     Ok(None)
@@ -355,6 +360,7 @@ fn receive<T: ?Sized + Message>(
 impl<T: ?Sized> Drop for Subscriber<T> {
     fn drop(&mut self) {
         self.lease.release();
+        fault::point(Step::RecordReleased);
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) mod reader;
 #[cfg(test)]
 mod reference;
 pub(crate) mod slot;
+#[cfg(test)]
+mod stress;
 pub(crate) mod writer;
 
 use std::time::Duration;

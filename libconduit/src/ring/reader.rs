@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::writer::clear_record_bits;
 use super::{BUSY, Line, Memory, WRITING};
 use crate::error::Gone;
+use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
 use crate::shm::layout::{CLOSED, ORPHANED};
 
@@ -50,6 +51,7 @@ impl<M: Memory> Reader<M> {
     pub(crate) fn new(memory: M, record: Option<usize>, start: Start) -> Self {
         if let Some(record) = record {
             clear_record_bits(&memory, record);
+            fault::point(Step::RecordCleared);
         }
         // Head first: `published` is then at least as new, and the count starts with what comes after it.
         let head = head(&memory, Acquire);
@@ -208,6 +210,7 @@ impl<M: Memory> Reader<M> {
         if bit != 0 {
             // S2: in every round, since whoever woke us has cleared it.
             consumers.waiting.fetch_or(bit, AcqRel);
+            fault::point(Step::SleepAnnounced);
         }
         let news = self.has_news();
         if !news && seen & (CLOSED | ORPHANED) == 0 {
@@ -243,12 +246,14 @@ fn pin<M: Memory>(memory: &M, position: u64, record: usize) -> Option<Received> 
             Err(now) => state = now,
         }
     }
+    fault::point(Step::PinSet);
     // R3
     if slot.position.load(Relaxed) != position + 1 {
         // Relaxed: nothing was read.
         slot.state.fetch_and(!bit, Relaxed);
         return None;
     }
+    fault::point(Step::PinChecked);
     memory.record(record).held.fetch_add(1, Relaxed);
     Some(read_header(memory, position))
 }
@@ -256,8 +261,10 @@ fn pin<M: Memory>(memory: &M, position: u64, record: usize) -> Option<Received> 
 /// Gives a pinned slot back.
 #[inline]
 pub(super) fn unpin<M: Memory>(memory: &M, position: u64, record: usize) {
+    fault::point(Step::UnpinBegun);
     // R5
     memory.slot(position).state.fetch_and(!(1 << record), Release);
+    fault::point(Step::UnpinCleared);
     memory.record(record).held.fetch_sub(1, Relaxed);
 }
 

@@ -15,6 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use super::reader::{Received, unpin};
 use super::writer::{AllSlotsHeld, Writer};
 use super::{Line, Memory};
+use crate::fault::{self, Step};
 use crate::shm::atomics::Native;
 use crate::shm::layout::{
     CONSUMERS_AT, Consumers, Geometry, PRODUCER_AT, Producer, RECORDS, RECORDS_AT, Record, SLOT_HEADER_BYTES,
@@ -58,6 +59,7 @@ impl MappedRing {
         record.held.store(0, Relaxed);
         record.uid.store(uid, Relaxed);
         record.pid.store(pid, Relaxed);
+        fault::point(Step::RecordSigned);
         self.record = Some(index);
         self
     }
@@ -95,6 +97,7 @@ impl Drop for MappedRing {
             && !self.is_foreign()
         {
             self.record(index).pid.store(0, Relaxed);
+            fault::point(Step::RecordUnsigned);
         }
     }
 }
@@ -161,7 +164,9 @@ impl Memory for MappedRing {
         // Asking first is three times cheaper than trying. On any error the holder counts as alive. A read lock is enough to
         // keep the record from being claimed meanwhile, and other readers can not prevent it.
         if !lock.is_write_locked(&self.file).unwrap_or(true) && lock.try_read(&self.file).unwrap_or(false) {
+            fault::point(Step::ReclaimLocked);
             action();
+            fault::point(Step::ReclaimCleared);
             lock.unlock(&self.file);
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::{BUSY, Memory, READERS, WRITING};
+use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
 use crate::shm::layout::{CLOSED, ONE_WAKE};
 
@@ -62,10 +63,12 @@ impl<M: Memory> Writer<M> {
                 self.skip(state, &mut may_look);
                 continue;
             }
+            fault::point(Step::ClaimTaken);
             // W2
             slot.position.store(BUSY | (position + 1), Relaxed);
             // W3
             M::Atomics::fence(Release);
+            fault::point(Step::ClaimMarked);
             return Some(position);
         }
         None
@@ -88,23 +91,31 @@ impl<M: Memory> Writer<M> {
         slot.sequence.store(self.sequence, Relaxed);
         slot.stamp_ns.store(stamp_ns, Relaxed);
         slot.len.store(len as u64, Relaxed);
+        fault::point(Step::PublishWritten);
         // W5: a plain store, since WRITING excludes every other bit.
         slot.state.store(0, Relaxed);
+        fault::point(Step::PublishFreed);
         // W6
         slot.position.store(position + 1, Release);
+        fault::point(Step::PublishReadable);
         self.next = position + 1;
         self.sequence += 1;
         let producer = self.memory.producer();
         // W7
         producer.published.store(self.sequence, Relaxed);
+        fault::point(Step::PublishCounted);
         // W8
         producer.head.store(self.next, Release);
+        fault::point(Step::PublishMoved);
         let consumers = self.memory.consumers();
         // W9: always a swap, see S2.
         if consumers.waiting.swap(0, AcqRel) != 0 {
+            fault::point(Step::PublishTaken);
             // W10
             consumers.wake.fetch_add(ONE_WAKE, Relaxed);
+            fault::point(Step::PublishChanged);
             self.memory.wake_all();
+            fault::point(Step::PublishWoken);
         }
     }
 
@@ -117,9 +128,12 @@ impl<M: Memory> Writer<M> {
 
     /// Says that nothing will follow, and wakes all sleepers.
     pub(crate) fn close(&mut self) {
+        fault::point(Step::CloseBegun);
         // E1
         self.memory.consumers().wake.fetch_or(CLOSED, Release);
+        fault::point(Step::CloseMarked);
         self.memory.wake_all();
+        fault::point(Step::CloseWoken);
     }
 
     /// Clears the bits of those holders in `state` that are dead, and bits that stand for nobody.

@@ -16,6 +16,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::file::read_mark;
 use super::lock::OWNER;
+use crate::fault::{self, Step};
 use crate::topic::FILE_PREFIX;
 use crate::{Domain, TopicName};
 
@@ -173,7 +174,7 @@ impl ShmDir {
             let count = REMOVALS.fetch_add(1, Ordering::Relaxed);
             let private = format!(".{name}{REMOVAL_SEPARATOR}{}-{}-{count}", id.ino, std::process::id());
             match self.rename(&name, &private) {
-                Ok(()) => {}
+                Ok(()) => fault::point(Step::RemoveRenamed),
                 // Gone, or an unlikely leftover of an earlier process with our pid: look again.
                 Err(Errno::ENOENT | Errno::EEXIST) => continue,
                 Err(errno) => return Err(errno.into()),
@@ -183,8 +184,12 @@ impl ShmDir {
                 continue;
             };
             if FileId::of(&stat) == id {
+                fault::point(Step::RemoveChecked);
                 return match self.unlink(&private) {
-                    Ok(()) | Err(Errno::ENOENT) => Ok(Removal::Removed),
+                    Ok(()) | Err(Errno::ENOENT) => {
+                        fault::point(Step::RemoveUnlinked);
+                        Ok(Removal::Removed)
+                    }
                     Err(errno) => Err(errno.into()),
                 };
             }
@@ -218,6 +223,7 @@ impl ShmDir {
             return Ok(());
         }
         if try_reap_lock(&file, lock)? {
+            fault::point(Step::RemoveFinishing);
             self.unlink(private)?;
         } else if age_of_change(&stat) >= ABANDONED_AFTER {
             self.rename(private, &topic.file_name())?;

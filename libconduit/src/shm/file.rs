@@ -21,6 +21,7 @@ use super::map::Mapping;
 use super::{fork, futex, process};
 use crate::TopicName;
 use crate::error::{CreateError, Owner};
+use crate::fault::{self, Step};
 
 /// How long creation waits for a dying owner or a reaper at work before it says that the name is taken.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
@@ -139,10 +140,12 @@ impl<'a> NewFile<'a> {
         let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let file = openat(directory, ".", flags, Mode::from_bits_truncate(0o666))
             .map_err(|errno| io_error("create")(errno.into()))?;
+        fault::point(Step::CreateMade);
         reserve(&file, spec.size).map_err(|errno| match errno {
             Errno::ENOSPC | Errno::EFBIG | Errno::ENOMEM => no_space(directory, spec.size),
             errno => io_error("reserve the memory of")(errno.into()),
         })?;
+        fault::point(Step::CreateReserved);
         set_mode(&file, spec.mode).map_err(io_error("set the mode of"))?;
         if let Some(group) = spec.group {
             fchown(&file, None, Some(Gid::from_raw(group)))
@@ -154,10 +157,13 @@ impl<'a> NewFile<'a> {
             0,
         )
         .map_err(io_error("write"))?;
+        fault::point(Step::CreateWritten);
         spec.mark.write(&file).map_err(io_error("mark"))?;
+        fault::point(Step::CreateMarked);
 
         let id = FileId::of(&fstat(&file).map_err(|errno| io_error("examine")(errno.into()))?);
         let mapping = map_locked(&file, len).map_err(io_error("map"))?;
+        fault::point(Step::CreateLocked);
         if !OWNER.is_write_locked(&file).map_err(io_error("probe the lock of"))? {
             return Err(CreateError::LocksDoNotLast { path: directory.path().into() });
         }
@@ -172,7 +178,10 @@ impl<'a> NewFile<'a> {
     pub(crate) fn link(self, ask_reaper: &dyn Fn()) -> Result<OwnedFile, CreateError> {
         loop {
             match self.try_link() {
-                Ok(()) => return Ok(self.owned),
+                Ok(()) => {
+                    fault::point(Step::CreateLinked);
+                    return Ok(self.owned);
+                }
                 Err(Errno::EEXIST) => make_way(self.directory, self.spec, ask_reaper)?,
                 Err(errno) => {
                     return Err(CreateError::io("name", self.directory.path_of(self.spec.topic))(errno.into()));
@@ -242,6 +251,7 @@ fn clear_the_way(directory: &ShmDir, topic: &TopicName) -> Result<Option<CreateE
     }
     let lock_error = |error| CreateError::io("probe the lock of", path())(error);
     if may_write && OWNER.try_write(&file).map_err(lock_error)? {
+        fault::point(Step::TakeoverLocked);
         // Only now: its creator may have let the region go on purpose since the first look.
         if read_mark(&file) == Some(Mark::Kept) {
             return Err(CreateError::Kept { topic: topic.clone() });
@@ -253,7 +263,10 @@ fn clear_the_way(directory: &ShmDir, topic: &TopicName) -> Result<Option<CreateE
             tracing::debug!("can not wake the subscribers of topic \"{topic}\": {error}");
         }
         return match directory.remove(topic, FileId::of(&stat)) {
-            Ok(_) => Ok(None),
+            Ok(_) => {
+                fault::point(Step::TakeoverRemoved);
+                Ok(None)
+            }
             // The directory is sticky and the dead owner was another user.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Ok(Some(CreateError::NotRemovable { topic: topic.clone(), uid: stat.st_uid }))
@@ -321,6 +334,7 @@ pub(crate) fn mark_orphaned(file: impl AsFd) -> io::Result<()> {
         let mapping = Mapping::new(&file, page, false)?;
         futex::wake_all(&mapping.shared::<Consumers<Native>>(CONSUMERS_AT).wake);
     }
+    fault::point(Step::OrphanMarked);
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use super::dir::{FileId, ReapLock, ShmDir};
 use super::file::{FileSpec, Mark, NewFile, PATIENCE, owner_of, read_mark, reopen, tidy};
 use super::map::Mapping;
 use crate::error::{CreateError, OpenError, UnlinkError, WaitError};
+use crate::fault::{self, Step};
 use crate::inspect::Region;
 use crate::registry::{Client, Lease};
 use crate::{Domain, TopicName, TopicNameError};
@@ -118,6 +119,7 @@ impl RegionBuilder {
         };
         let file = NewFile::make(&directory, &spec, &ask_reaper)?;
         let lease = Lease::register(&domain, &topic, file.id());
+        fault::point(Step::CreateRegistered);
         let owned = file.link(&ask_reaper)?;
         let created = Created { file: owned.file, lease, pid: getpid().as_raw() };
         Ok(ShmRegion { mapping: owned.mapping, topic, created: Some(created) })
@@ -214,6 +216,8 @@ impl RegionBuilder {
         let path = domain.shm_dir().join(topic.file_name());
         let failure = |source| UnlinkError::Io { path: path.clone(), source };
         let directory = ShmDir::open(&domain).map_err(failure)?;
+        // Of an `unlink` that was killed half-way, for one.
+        tidy(&directory, &topic);
         let not_found = || UnlinkError::NotFound { topic: topic.clone(), path: domain.shm_dir().into() };
         let file = match directory.open_file(&topic.file_name(), OFlag::O_RDONLY) {
             Ok(file) => file,
@@ -229,6 +233,7 @@ impl RegionBuilder {
                 return Err(UnlinkError::Live { topic, owner: owner_of(&file, &mark) });
             }
         }
+        fault::point(Step::UnlinkBegun);
         match directory.remove(&topic, id).map_err(failure)? {
             super::dir::Removal::Removed => Ok(()),
             _ => Err(not_found()),
@@ -334,10 +339,12 @@ impl Drop for ShmRegion {
         if let Some(created) = &mut self.created
             && created.pid == getpid().as_raw()
         {
+            fault::point(Step::KeepBegun);
             // If the mark cannot be changed the region counts as an orphan, which is what its creator must be told.
             if let Err(error) = Mark::Kept.write(&created.file) {
                 tracing::warn!("region \"{}\" will be removed: it can not be marked as kept: {error}", self.topic);
             }
+            fault::point(Step::KeepMarked);
             created.lease.release();
         }
     }

@@ -1,0 +1,177 @@
+//! The ring in real memory under threads, as fast as they can: for ThreadSanitizer (see `.ci/deep`), and shortly in the
+//! ordinary suite. All threads share one mapping, since a sanitizer is blind across two.
+//!
+//! `CONDUIT_STRESS_MESSAGES` is how many messages are sent.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::Memory;
+use super::reader::{Reader, Received, Start};
+use super::slot::{Claimed, Held, MappedRing};
+use super::writer::Writer;
+use crate::error::Gone;
+use crate::shm::file::reopen;
+use crate::shm::layout::{Geometry, RECORDS};
+use crate::shm::lock::LockByte;
+use crate::shm::map::Mapping;
+
+const SLOTS: u32 = 8;
+const WORDS: usize = 24;
+
+/// A ring whose records all belong to somebody who lives.
+struct Bench {
+    ring: Arc<MappedRing>,
+    _locked: OwnedFd,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let geometry = Geometry::new(SLOTS, 64 + 8 * WORDS as u64).unwrap();
+        let file = tempfile::tempfile_in("/dev/shm").unwrap();
+        file.set_len(geometry.region_bytes()).unwrap();
+        let file = OwnedFd::from(file);
+        let locked = reopen(&file, OFlag::O_RDWR).unwrap();
+        for record in 0..RECORDS {
+            assert!(LockByte::record(record).try_write(&locked).unwrap());
+        }
+        let len = NonZeroUsize::new(geometry.region_bytes() as usize).unwrap();
+        let mapping = Mapping::new(&file, len, true).unwrap();
+        Self { ring: Arc::new(MappedRing::new(mapping, geometry, file)), _locked: locked }
+    }
+
+    fn reader(&self, record: Option<usize>) -> Reader<Arc<MappedRing>> {
+        Reader::new(Arc::clone(&self.ring), record, Start::Next)
+    }
+
+    fn publish(&self, messages: u64, fill: impl Fn(u64, &mut [u64])) {
+        let mut writer = Writer::new(Arc::clone(&self.ring));
+        for number in 0..messages {
+            let mut claimed = Claimed::new(&mut writer, 8 * WORDS).unwrap();
+            fill(number, <[u64]>::mut_from_bytes(&mut claimed).unwrap());
+            claimed.publish(number);
+            if number.is_multiple_of(64) {
+                // Let the readers fall asleep now and then.
+                std::thread::yield_now();
+            }
+        }
+        writer.close();
+    }
+}
+
+fn messages() -> u64 {
+    std::env::var("CONDUIT_STRESS_MESSAGES").map_or(50_000, |messages| messages.parse().unwrap())
+}
+
+fn word(number: u64, at: usize) -> u64 {
+    (number ^ at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+fn check(message: &Received, bytes: &[u8]) {
+    let words = <[u64]>::ref_from_bytes(bytes).unwrap();
+    assert_eq!((words.len(), message.stamp_ns), (WORDS, message.sequence));
+    for (at, found) in words.iter().enumerate() {
+        assert_eq!(*found, word(message.sequence, at), "word {at} of message {}", message.sequence);
+    }
+}
+
+/// Receives until the topic is closed. Not one message is unaccounted for.
+fn read_all<T>(
+    mut reader: Reader<Arc<MappedRing>>,
+    messages: u64,
+    receive: impl Fn(&mut Reader<Arc<MappedRing>>) -> Option<T>,
+    mut use_it: impl FnMut(T),
+) {
+    loop {
+        match reader.receive_or_end(&receive, |_| false) {
+            Ok(Some(received)) => use_it(received),
+            Ok(None) => {
+                reader.sleep(Duration::from_secs(1));
+            }
+            Err(how) => {
+                assert_eq!(how, Gone::Closed);
+                break;
+            }
+        }
+    }
+    assert_eq!(reader.received() + reader.lost(), messages);
+}
+
+fn read_pinned(reader: Reader<Arc<MappedRing>>, record: usize, hold: usize, messages: u64) {
+    let receive = |reader: &mut Reader<Arc<MappedRing>>| {
+        let message = reader.receive_pinned()?;
+        let held = Held::<[u8]>::pinned(reader.memory(), record, &message).unwrap();
+        Some((message, held))
+    };
+    let mut kept = VecDeque::new();
+    read_all(reader, messages, receive, |(message, held)| {
+        check(&message, &held);
+        kept.push_back((message, held));
+        if kept.len() > hold {
+            let (message, held) = kept.pop_front().unwrap();
+            check(&message, &held);
+        }
+    });
+}
+
+fn read_copies(reader: Reader<Arc<MappedRing>>, messages: u64) {
+    let receive = |reader: &mut Reader<Arc<MappedRing>>| {
+        let mut lines = Vec::new();
+        let message = reader.receive_copy(&mut lines)?;
+        Some((message, lines))
+    };
+    read_all(reader, messages, receive, |(message, lines)| {
+        check(&message, &lines.as_slice().as_bytes()[..message.len]);
+    });
+}
+
+#[test]
+fn readers_that_pin() {
+    let (bench, messages) = (Bench::new(), messages());
+    std::thread::scope(|scope| {
+        for (record, hold) in [(0, 0), (1, 1), (59, 2)] {
+            // Attached before the first message.
+            let reader = bench.reader(Some(record));
+            scope.spawn(move || read_pinned(reader, record, hold, messages));
+        }
+        scope.spawn(|| bench.publish(messages, fill));
+    });
+    assert!((0..u64::from(SLOTS)).all(|slot| bench.ring.slot(slot).state.load(Relaxed) == 0));
+}
+
+fn fill(number: u64, words: &mut [u64]) {
+    for (at, into) in words.iter_mut().enumerate() {
+        *into = word(number, at);
+    }
+}
+
+/// A message may be overwritten while it is copied, and then the copy is thrown away. To the language that is a race
+/// between the publisher's plain writes and the reader's atomic loads; here the publisher writes atomically as well, so that
+/// a sanitizer sees everything else.
+#[test]
+fn readers_that_copy() {
+    let (bench, messages) = (Bench::new(), messages());
+    let fill = |number: u64, words: &mut [u64]| {
+        for (at, into) in words.iter_mut().enumerate() {
+            // SAFETY: aligned and valid, and only accessed atomically while the slot can not be pinned.
+            unsafe { AtomicU64::from_ptr(into) }.store(word(number, at), Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let reader = bench.reader(None);
+            scope.spawn(move || read_copies(reader, messages));
+        }
+        let reader = bench.reader(Some(7));
+        scope.spawn(move || read_pinned(reader, 7, 1, messages));
+        scope.spawn(|| bench.publish(messages, fill));
+    });
+}

@@ -1,0 +1,380 @@
+//! A process is killed at each step of the protocol (`conduit::fault`): the others go on, nothing leaks, and the name can
+//! be used again at once.
+
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use conduit::fault::Step::{self, *};
+use conduit::{Publisher, Subscriber};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Peer, World, wait_until};
+
+/// Kills a process at the step, in a way of its own, and sees what becomes of the others.
+type Scenario = fn(&mut Place, Step);
+
+/// A world, and who cleans up in it: the next user of the name, or the daemon before anybody uses it.
+struct Place {
+    world: World,
+    daemon_cleans_up: bool,
+}
+
+impl Deref for Place {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Place {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+}
+
+const CREATE: &[Step] =
+    &[CreateMade, CreateReserved, CreateWritten, CreateMarked, CreateLocked, CreateRegistered, CreateLinked];
+const REMOVE: &[Step] = &[RemoveRenamed, RemoveChecked, RemoveUnlinked];
+
+/// Which steps each scenario is tried at.
+const TABLE: &[(Scenario, &[&[Step]])] = &[
+    (creating, &[CREATE]),
+    (taking_over, &[CREATE, &[TakeoverLocked, OrphanMarked], REMOVE, &[TakeoverRemoved]]),
+    (finishing_a_removal, &[&[RemoveFinishing]]),
+    (
+        publishing,
+        &[
+            &[ClaimTaken, ClaimMarked, PublishWritten, PublishFreed, PublishReadable, PublishCounted, PublishMoved],
+            &[PublishTaken, PublishChanged, PublishWoken],
+        ],
+    ),
+    (closing, &[&[CloseBegun, CloseMarked, CloseWoken], REMOVE, &[CloseRemoved, CloseReleased]]),
+    (reclaiming, &[&[ReclaimLocked, ReclaimCleared]]),
+    (attaching, &[&[RecordLocked, RecordMapped, RecordSigned, RecordCleared, RecordAttached]]),
+    (receiving, &[&[PinSet, PinChecked, UnpinBegun, UnpinCleared]]),
+    (falling_asleep, &[&[SleepAnnounced]]),
+    (leaving, &[&[RecordReleased, RecordUnsigned]]),
+    (creating_a_raw_region, &[CREATE]),
+    (keeping_a_raw_region, &[&[KeepBegun, KeepMarked]]),
+    (unlinking_a_raw_region, &[&[UnlinkBegun], REMOVE]),
+];
+
+/// The same for the daemon.
+const TABLE_OF_DAEMON: &[(Scenario, &[&[Step]])] =
+    &[(reaping, &[&[OrphanMarked], REMOVE]), (adopting, &[&[RemoveFinishing]])];
+
+#[test]
+fn every_step_is_in_the_table() {
+    let tried: Vec<Step> = TABLE.iter().flat_map(|(_, steps)| steps.iter()).copied().flatten().copied().collect();
+    for step in Step::ALL {
+        assert!(tried.contains(step), "nobody is killed at {step:?}");
+    }
+}
+
+#[test]
+fn with_daemon() {
+    try_all(TABLE, || Place { world: World::with_daemon(), daemon_cleans_up: false });
+}
+
+#[test]
+fn with_daemon_that_cleans_up_first() {
+    try_all(TABLE, || Place { world: World::with_daemon(), daemon_cleans_up: true });
+}
+
+#[test]
+fn without_daemon() {
+    try_all(TABLE, || Place { world: World::new(), daemon_cleans_up: false });
+}
+
+#[test]
+fn the_daemon_itself() {
+    try_all(TABLE_OF_DAEMON, || Place { world: World::new(), daemon_cleans_up: false });
+}
+
+/// Tries everything, some at a time: most of each is waiting.
+fn try_all(table: &[(Scenario, &[&[Step]])], place: fn() -> Place) {
+    let cases = table.iter().flat_map(|&(scenario, steps)| {
+        steps.iter().copied().flatten().map(move |&step| (scenario, step)) //
+    });
+    let queue = Mutex::new(cases);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some((scenario, step)) = queue.lock().unwrap().next() else { break };
+                    if catch_unwind(AssertUnwindSafe(|| scenario(&mut place(), step))).is_err() {
+                        failures.lock().unwrap().push(step);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "it went wrong at {failures:?}; the reasons are above");
+}
+
+fn fault(step: Step) -> String {
+    format!("{step:?}")
+}
+
+fn creating(world: &mut Place, step: Step) {
+    world.peer().die_at(&fault(step), "publish scan 4 100");
+    topic_can_be_used_again(world);
+}
+
+fn taking_over(world: &mut Place, step: Step) {
+    let (publisher, sleeper) = publisher_and_sleeper(world);
+    // Or the daemon would be faster.
+    let daemon_sleeps = world.has_daemon() && !matches!(step, CreateRegistered | CreateLinked);
+    let daemon = |world: &mut World, signal| {
+        if daemon_sleeps {
+            world.daemon().signal(signal);
+        }
+    };
+    let victim = world.peer();
+    daemon(world, Signal::SIGSTOP);
+    publisher.kill();
+    victim.die_at(&fault(step), "publish scan 4 100");
+    daemon(world, Signal::SIGCONT);
+    topic_can_be_used_again(world);
+    assert_eq!(total(&sleeper.answer(), "died"), 10);
+}
+
+fn finishing_a_removal(world: &mut Place, step: Step) {
+    let victim = world.peer();
+    leave_a_private_name(world);
+    victim.die_at(&fault(step), "publish scan 4 100");
+    topic_can_be_used_again(world);
+}
+
+/// Of a publisher that was killed while it removed its name.
+fn leave_a_private_name(world: &World) {
+    let mut publisher = world.peer();
+    publisher.order("publish scan 4 100");
+    publisher.die_at("RemoveRenamed", "unpublish");
+    assert_eq!(world.leftovers().len(), 1);
+}
+
+fn publishing(world: &mut Place, step: Step) {
+    let (publisher, sleeper) = publisher_and_sleeper(world);
+    let mut late = world.peer();
+    late.order("subscribe scan oldest");
+    world.wait_until_asleep("scan", 1);
+    publisher.die_at(&fault(step), "send 1 100");
+    // From W6 on the message is there, and must be seen by all; before, by nobody.
+    let published = if step >= PublishReadable { 11 } else { 10 };
+    assert_eq!(total(&sleeper.answer(), "died"), published);
+    // This one starts with the oldest of four, unless the killed publisher was about to overwrite that.
+    assert_eq!(total(&late.ask("drain"), "died"), published - 6);
+    topic_can_be_used_again(world);
+}
+
+fn closing(world: &mut Place, step: Step) {
+    let (publisher, sleeper) = publisher_and_sleeper(world);
+    publisher.die_at(&fault(step), "unpublish");
+    let how = if step == CloseBegun { "died" } else { "closed the topic" };
+    assert_eq!(total(&sleeper.answer(), how), 10);
+    topic_can_be_used_again(world);
+}
+
+fn reclaiming(world: &mut Place, step: Step) {
+    let mut publisher = world.peer();
+    publisher.order("publish scan 4 100");
+    let mut survivor = world.peer();
+    survivor.order("subscribe scan");
+    let mut holder = world.peer();
+    holder.order("subscribe scan");
+    publisher.order("send 4 100");
+    holder.order("hold 4");
+    holder.kill();
+    publisher.die_at(&fault(step), "send 1 100");
+    assert_eq!(total(&survivor.ask("drain"), "died"), 4);
+    topic_can_be_used_again(world);
+}
+
+fn attaching(world: &mut Place, step: Step) {
+    let others = Others::new(world);
+    world.peer().die_at(&fault(step), "subscribe scan");
+    others.go_on(world, 0);
+}
+
+fn receiving(world: &mut Place, step: Step) {
+    let mut others = Others::new(world);
+    let mut victim = world.peer();
+    victim.order("subscribe scan");
+    others.publisher.order("send 1 100");
+    victim.die_at(&fault(step), "recv");
+    others.go_on(world, 1);
+}
+
+fn falling_asleep(world: &mut Place, step: Step) {
+    let others = Others::new(world);
+    let mut victim = world.peer();
+    victim.order("subscribe scan");
+    victim.die_at(&fault(step), "recv");
+    others.go_on(world, 0);
+}
+
+fn leaving(world: &mut Place, step: Step) {
+    let mut others = Others::new(world);
+    let mut victim = world.peer();
+    victim.order("subscribe scan");
+    others.publisher.order("send 3 100");
+    assert_eq!(victim.ask("recv"), "sample 0 0 whole");
+    victim.die_at(&fault(step), "unsubscribe");
+    others.go_on(world, 3);
+}
+
+fn creating_a_raw_region(world: &mut Place, step: Step) {
+    world.peer().die_at(&fault(step), "create-region scan 4096");
+    raw_region_can_be_used_again(world);
+}
+
+fn keeping_a_raw_region(world: &mut Place, step: Step) {
+    let mut creator = world.peer();
+    creator.order("create-region scan 4096");
+    creator.die_at(&fault(step), "drop-region");
+    if step == KeepMarked {
+        // From then on it is there to stay.
+        let mut other = world.peer();
+        let answer = other.ask("create-region scan 64");
+        assert!(answer.contains("unlink"), "{answer}");
+        other.order("unlink-region scan");
+    }
+    raw_region_can_be_used_again(world);
+}
+
+fn unlinking_a_raw_region(world: &mut Place, step: Step) {
+    let mut creator = world.peer();
+    creator.order("create-region scan 4096");
+    creator.order("drop-region");
+    world.peer().die_at(&fault(step), "unlink-region scan");
+    // Whoever removes it again finishes what the killed remover began; the answer depends on how far that one came.
+    let answer = world.peer().ask("unlink-region scan");
+    assert!(answer == "ok" || answer.contains("does not exist"), "{answer}");
+    assert_eq!(world.leftovers(), []);
+    raw_region_can_be_used_again(world);
+}
+
+fn reaping(world: &mut Place, step: Step) {
+    let daemon = world.daemon_that_dies(&fault(step));
+    wait_until("the daemon to listen", || conduit::registry::Client::connect(&world.domain()).is_ok());
+    let (publisher, sleeper) = publisher_and_sleeper(world);
+    publisher.kill();
+    daemon.wait_until_killed();
+    assert_eq!(total(&sleeper.answer(), "died"), 10);
+    topic_can_be_used_again(world);
+    // And its successor cleans up what it left.
+    let daemon = world.daemon_that_dies(&fault(step));
+    wait_until("the daemon to listen", || conduit::registry::Client::connect(&world.domain()).is_ok());
+    let (publisher, sleeper) = publisher_and_sleeper(world);
+    publisher.kill();
+    daemon.wait_until_killed();
+    world.start_daemon();
+    assert_eq!(total(&sleeper.answer(), "died"), 10);
+    wait_until("the removal to be finished", || world.leftovers().is_empty());
+    assert_eq!(world.list(), []);
+}
+
+fn adopting(world: &mut Place, step: Step) {
+    leave_a_private_name(world);
+    world.daemon_that_dies(&fault(step)).wait_until_killed();
+    assert_eq!(world.leftovers().len(), 1);
+    world.start_daemon();
+    wait_until("the removal to be finished", || world.leftovers().is_empty());
+    topic_can_be_used_again(world);
+}
+
+/// A publisher of ten messages, and a subscriber that has seen those it could and sleeps.
+fn publisher_and_sleeper(world: &World) -> (Peer, Peer) {
+    let mut publisher = world.peer();
+    publisher.order("publish scan 4 100");
+    let mut sleeper = world.peer();
+    sleeper.order("subscribe scan");
+    publisher.order("send 10 100");
+    sleeper.tell("drain");
+    world.wait_until_asleep("scan", 1);
+    (publisher, sleeper)
+}
+
+/// Received and lost, of an answer to `drain`.
+fn total(answer: &str, how: &str) -> u64 {
+    let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(answer.ends_with(&format!(" 0 torn, publisher {how}")), "{answer}");
+    numbers[0] + numbers[1]
+}
+
+/// A new publisher creates the topic at once and a new subscriber receives from it; then nothing is left.
+fn topic_can_be_used_again(world: &mut Place) {
+    let_the_daemon_clean_up(world);
+    let started = Instant::now();
+    let others = Others::new(world);
+    // The default patience for a dying owner, and the start of two processes.
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    others.go_on(world, 0);
+}
+
+/// Who lives on when a subscriber dies.
+struct Others {
+    publisher: Peer,
+    survivor: Peer,
+}
+
+impl Others {
+    fn new(world: &World) -> Self {
+        let mut publisher = world.peer();
+        publisher.order("publish scan 4 100");
+        let mut survivor = world.peer();
+        survivor.order("subscribe scan");
+        Self { publisher, survivor }
+    }
+
+    /// They do; all slots and records can be used; and when the topic is dropped nothing is left.
+    fn go_on(mut self, world: &mut World, published: u64) {
+        let domain = world.domain();
+        self.publisher.order("send 10 100");
+        let mut all: Vec<_> =
+            (1..60).map(|_| Subscriber::<[u8]>::builder().domain(&domain).open("scan").unwrap()).collect();
+        Subscriber::<[u8]>::builder().domain(&domain).open("scan").unwrap_err();
+        self.publisher.order("send 4 100");
+        let samples: Vec<_> = (0..4).map(|_| all[0].recv().unwrap()).collect();
+        assert!(samples.iter().map(conduit::Sample::lost).eq([0; 4]));
+        assert!(self.publisher.ask("send 1 100").contains("all 4 slots are held"));
+        drop(samples);
+        self.publisher.order("send 1 100");
+        drop(all);
+        self.publisher.order("unpublish");
+        assert_eq!(total(&self.survivor.ask("drain"), "closed the topic"), published + 15);
+        nothing_is_left(world);
+    }
+}
+
+fn let_the_daemon_clean_up(world: &mut Place) {
+    if world.daemon_cleans_up {
+        wait_until("the daemon to clean up", || world.leftovers().is_empty() && world.list().is_empty());
+    }
+}
+
+fn raw_region_can_be_used_again(world: &mut Place) {
+    let_the_daemon_clean_up(world);
+    let mut creator = world.peer();
+    creator.order("create-region scan 64");
+    creator.order("drop-region");
+    creator.order("unlink-region scan");
+    nothing_is_left(world);
+    // Nor is the name spoilt for a topic.
+    drop(Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap());
+    nothing_is_left(world);
+}
+
+fn nothing_is_left(world: &mut World) {
+    assert_eq!(world.leftovers(), []);
+    if world.has_daemon() {
+        assert!(world.daemon().is_running());
+        assert_eq!(world.list(), []);
+    }
+}

@@ -1,0 +1,362 @@
+//! What a process with write access to a region can not do, whatever it writes there: crash the daemon, make it delete
+//! another topic, or make the publisher hang. (It can corrupt the data of that topic, and its subscribers with it; and by
+//! cutting the file short it can kill whoever has it mapped.)
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use conduit::protocol::State;
+use conduit::shm::lock::{LockByte, OWNER};
+use conduit::{CreateError, LoanError, OpenError, Publisher, Start, Subscriber};
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Peer, Random, World, wait_until};
+
+/// Slots of the region under attack, and bytes of each.
+const SLOTS: u64 = 4;
+const SLOT_BYTES: u64 = 1024 + 64;
+const REGION_BYTES: u64 = 4096 + SLOTS * SLOT_BYTES;
+
+/// The control page's parts (see `libconduit/src/shm/layout.rs`).
+const PRODUCER_AT: u64 = 64;
+const CONSUMERS_AT: u64 = 128;
+const TYPE_NAME_AT: u64 = 192;
+const RECORDS_AT: u64 = 256;
+
+/// A world with a topic that is attacked and another one that must not notice.
+struct Attack {
+    world: World,
+    victim: Peer,
+    /// The attacked region, as the attacker has it.
+    file: File,
+    bystanders: [Peer; 2],
+}
+
+impl Attack {
+    fn new() -> Self {
+        let world = World::with_daemon();
+        let mut victim = world.peer();
+        victim.order(&format!("publish victim {SLOTS} {}", SLOT_BYTES - 64));
+        let file = File::options().read(true).write(true).open(world.path_of("victim")).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), REGION_BYTES);
+        let mut publisher = world.peer();
+        publisher.order("publish other 16 1000");
+        let mut subscriber = world.peer();
+        subscriber.order("subscribe other");
+        subscriber.tell("drain");
+        wait_until("both to be listed", || world.list().len() == 2);
+        Self { world, victim, file, bystanders: [publisher, subscriber] }
+    }
+
+    /// The daemon answers, and the other topic is as it was.
+    fn look_around(&mut self) {
+        let listed = self.world.list();
+        let other = listed.iter().find(|topic| topic.name == "other").expect("the other topic is listed");
+        assert_eq!((other.state, other.publisher.as_ref().unwrap().pid), (State::Live, self.bystanders[0].pid()));
+        assert_eq!(other.subscribers.len(), 1);
+        for topic in ["victim", "other"] {
+            let _ = self.world.client().describe(&topic.parse().unwrap());
+        }
+        // A watcher is told what is there, and this one leaves.
+        self.world.client().watch().unwrap().next().unwrap().unwrap();
+        self.bystanders[0].order("send 1 1000");
+    }
+
+    /// The attacked topic's publisher dies: it is reaped, its name can be used, and all else goes on.
+    fn ends_well(mut self) {
+        let started = Instant::now();
+        self.victim.signal(Signal::SIGKILL);
+        self.world.wait_until_gone("victim");
+        // Half a second is what the daemon lets pass between two looks at a lock, a quarter what it lets a lock outlive
+        // its process.
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        wait_until("the list to forget it", || self.world.list().len() == 1);
+        let mut successor = self.world.peer();
+        successor.order("publish victim 4 100");
+        successor.order("send 3 100");
+        successor.order("unpublish");
+        assert!(self.world.daemon().is_running());
+        self.look_around();
+        let [mut publisher, subscriber] = self.bystanders;
+        publisher.order("send 10 1000");
+        let published: u64 = publisher.ask("published").parse().unwrap();
+        publisher.order("unpublish");
+        let answer = subscriber.answer();
+        let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
+        assert_eq!((numbers[0] + numbers[1], numbers[2]), (published, 0), "{answer}");
+        assert_eq!(self.world.leftovers(), []);
+    }
+}
+
+/// Values that have hurt somebody somewhere.
+fn evil(random: &mut Random) -> u64 {
+    let any = random.next();
+    random.pick(&[0, 1, 2, 3, 4, 5, 1 << 31, 1 << 32, 1 << 60, 1 << 63, (1 << 63) | 1, u64::MAX, u64::MAX - 1, any])
+}
+
+/// Where a word of the protocol lies: head, published, waiting, wake; a record's; a slot's.
+fn evil_place(random: &mut Random) -> u64 {
+    match random.below(3) {
+        0 => random.pick(&[PRODUCER_AT, PRODUCER_AT + 8, CONSUMERS_AT, CONSUMERS_AT + 8]),
+        1 => RECORDS_AT + random.below(60) * 64 + random.below(8) * 8,
+        _ => 4096 + random.below(SLOTS) * SLOT_BYTES + random.below(5) * 8,
+    }
+}
+
+#[test]
+fn scribbling_over_everything_that_changes() {
+    let seed = 17;
+    let mut random = Random(seed);
+    let mut attack = Attack::new();
+    attack.victim.tell("endure-sending 1000");
+    attack.victim.expect("enduring");
+    let mut readers: Vec<_> = (0..2).map(|_| attack.world.peer()).collect();
+    for reader in &mut readers {
+        reader.tell("endure-receiving victim");
+        reader.expect("enduring");
+    }
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let mut rounds = 0;
+    while Instant::now() < deadline {
+        for _ in 0..50 {
+            let (at, word) = (evil_place(&mut random), evil(&mut random));
+            attack.file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+        }
+        if rounds % 16 == 0 {
+            // All but what does not change (that is for another test): headers of slots and all.
+            for (from, to) in [(PRODUCER_AT, TYPE_NAME_AT), (RECORDS_AT, REGION_BYTES)] {
+                let noise: Vec<u8> = (from..to).map(|_| random.next() as u8).collect();
+                attack.file.write_all_at(&noise, from).unwrap();
+            }
+            attack.look_around();
+        }
+        rounds += 1;
+    }
+    assert!(rounds > 10, "{rounds}");
+    for reader in &mut readers {
+        // Still alive: no lie made it panic.
+        let answer = reader.ask("stop");
+        let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
+        assert!(numbers[0] > 0 && numbers[1] > 0, "{answer}");
+    }
+    let answer = attack.victim.ask("stop");
+    let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(numbers[0] > 0, "{answer}");
+    assert!(numbers[2] < 1000, "a publisher has hung: {answer}");
+    attack.ends_well();
+}
+
+/// Every combination of extreme words, one reader after the other: where it starts, what it takes, what it counts.
+#[test]
+fn readers_of_impossible_numbers() {
+    const EXTREMES: [u64; 7] = [0, 1, 5, 1 << 63, (1 << 63) | 6, u64::MAX - 1, u64::MAX];
+    let world = World::new();
+    let domain = world.domain();
+    let mut publisher = Publisher::<[u8]>::builder().domain(&domain).slots(2).slot_size(128).create("victim").unwrap();
+    let file = File::options().write(true).open(publisher.path()).unwrap();
+    let write = |at: u64, word: u64| file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+    let slots = || [4096, 4096 + 128];
+    for head in EXTREMES {
+        for word in EXTREMES {
+            for start in [Start::Next, Start::Latest, Start::Oldest] {
+                write(PRODUCER_AT, head);
+                write(PRODUCER_AT + 8, word);
+                for at in slots() {
+                    for (field, word) in [0, word, !word, word, word].into_iter().enumerate() {
+                        write(at + 8 * field as u64, word);
+                    }
+                }
+                let mut subscriber = Subscriber::<[u8]>::builder().domain(&domain).start(start).open("victim").unwrap();
+                // The last of these at the end of all numbers.
+                for number in [head, head.wrapping_add(1), word, u64::MAX, 0] {
+                    for at in slots() {
+                        write(at + 8, number);
+                    }
+                    let sample = subscriber.try_recv().unwrap();
+                    assert!(sample.is_none_or(|sample| sample.len() <= 64));
+                    let _ = subscriber.recv_timeout(Duration::ZERO);
+                }
+            }
+        }
+    }
+    publisher.send(b"still there").unwrap();
+}
+
+#[test]
+fn closing_while_everything_is_scribbled_over() {
+    let mut random = Random(18);
+    for _ in 0..20 {
+        let mut attack = Publisher::<[u8]>::builder();
+        let world = World::new();
+        attack = attack.domain(&world.domain()).slots(SLOTS).capacity(1000);
+        let mut publisher = attack.create("victim").unwrap();
+        let file = File::options().write(true).open(publisher.path()).unwrap();
+        let noise: Vec<u8> = (0..REGION_BYTES).map(|_| random.next() as u8).collect();
+        file.write_all_at(&noise, 0).unwrap();
+        let _ = publisher.send(b"anything");
+        let _ = publisher.subscribers();
+        drop(publisher);
+        assert_eq!(world.leftovers(), []);
+    }
+}
+
+#[test]
+fn destroying_the_identity() {
+    for damage in [[0; 64], [0xFF; 64]] {
+        let mut attack = Attack::new();
+        attack.file.write_all_at(&damage, 0).unwrap();
+        attack.look_around();
+        attack.victim.order("send 3 1000");
+        attack.ends_well();
+    }
+}
+
+#[test]
+fn destroying_the_identity_before_the_daemon_comes() {
+    let mut attack = Attack::new();
+    attack.file.write_all_at(&[0; 64], 0).unwrap();
+    attack.world.kill_daemon();
+    attack.world.start_daemon();
+    attack.bystanders[0].order("send 1 1000");
+    attack.ends_well();
+}
+
+#[test]
+fn calling_a_topic_something_else() {
+    for mark in ["kept", "raw 1 init", "nonsense", ""] {
+        let mut attack = Attack::new();
+        rustix::fs::fsetxattr(&attack.file, "user.conduit", mark.as_bytes(), rustix::fs::XattrFlags::empty()).unwrap();
+        attack.look_around();
+        attack.victim.order("send 3 1000");
+        attack.ends_well();
+    }
+}
+
+/// Whoever has the region mapped may die of SIGBUS, here the publisher when it sends: the daemon does not map what it
+/// looks at. Memory that is cut off can not be given back to those who use it.
+#[test]
+fn cutting_growing_and_punching_the_file() {
+    type Damage = fn(&File);
+    let damages: [Damage; 6] = [
+        |file| file.set_len(0).unwrap(),
+        |file| file.set_len(100).unwrap(),
+        |file| file.set_len(4096).unwrap(),
+        |file| file.set_len(REGION_BYTES + 4096).unwrap(),
+        |file| file.set_len(1 << 40).unwrap(),
+        |file| {
+            let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            fallocate(file, hole, 0, REGION_BYTES as i64).unwrap();
+        },
+    ];
+    for damage in damages {
+        let mut attack = Attack::new();
+        damage(&attack.file);
+        attack.look_around();
+        attack.victim.tell("send 1 1000");
+        attack.look_around();
+        attack.ends_well();
+    }
+}
+
+#[test]
+fn holding_every_slot() {
+    let mut attack = Attack::new();
+    for state in [1, (1 << 60) - 1, 1 << 59] {
+        for slot in 0..SLOTS {
+            attack.file.write_all_at(&u64::to_ne_bytes(state), 4096 + slot * SLOT_BYTES).unwrap();
+        }
+        // Nobody has these records: the publisher frees what they seem to hold.
+        attack.victim.order("send 10 1000");
+    }
+    let mut holder = attack.world.peer();
+    holder.order("subscribe victim");
+    for slot in 0..SLOTS {
+        attack.file.write_all_at(&u64::to_ne_bytes(1), 4096 + slot * SLOT_BYTES).unwrap();
+    }
+    // This one somebody has: the publisher is told.
+    let answer = attack.victim.ask("send 1 1000");
+    assert!(answer.contains("all 4 slots are held"), "{answer}");
+    holder.kill();
+    attack.victim.order("send 10 1000");
+    attack.ends_well();
+}
+
+#[test]
+fn taking_every_lock_there_is() {
+    for exclusive in [false, true] {
+        let mut attack = Attack::new();
+        for record in 0..60 {
+            let lock = LockByte::record(record);
+            let taken = if exclusive { lock.try_write(&attack.file) } else { lock.try_read(&attack.file) };
+            assert!(taken.unwrap());
+        }
+        for slot in 0..SLOTS {
+            attack.file.write_all_at(&u64::to_ne_bytes((1 << 60) - 1), 4096 + slot * SLOT_BYTES).unwrap();
+        }
+        let answer = attack.victim.ask("send 1 1000");
+        assert!(answer.contains("all 4 slots are held"), "{answer}");
+        let error = Subscriber::<[u8]>::builder().domain(&attack.world.domain()).open("victim").unwrap_err();
+        assert!(matches!(error, OpenError::TooManySubscribers { .. }), "{error}");
+        attack.look_around();
+        // The owner's byte is taken the moment the owner is gone; the daemon may or may not have been faster.
+        let file = attack.file.try_clone().unwrap();
+        let grab = std::thread::spawn(move || {
+            let taken = || if exclusive { OWNER.try_write(&file) } else { OWNER.try_read(&file) };
+            wait_until("the owner to die", || taken().unwrap());
+        });
+        attack.ends_well();
+        grab.join().unwrap();
+    }
+}
+
+#[test]
+fn giving_a_region_other_names() {
+    let attack = Attack::new();
+    let (victim, other) = (attack.world.path_of("victim"), attack.world.path_of("other"));
+    let names = [".conduit_other~1-2-3", ".conduit_other~9", "conduit_second", ".conduit_victim~1-1-1"];
+    // By way of another name: the daemon looks at private names that files are renamed to, as removers do it.
+    let give = |from: &Path, name: &str| {
+        let detour = attack.world.path().join("detour");
+        std::fs::hard_link(from, &detour).unwrap();
+        std::fs::rename(detour, attack.world.path().join(name)).unwrap();
+    };
+    for name in names {
+        give(&victim, name);
+    }
+    give(&other, ".conduit_other~4-5-6");
+    give(&other, ".conduit_victim~4-5-6");
+    std::os::unix::fs::symlink(&other, attack.world.path().join("conduit_third")).unwrap();
+    let Attack { world, victim: publisher, mut bystanders, .. } = attack;
+    let (id, dead_id) = (world.region("other").id(), world.region("victim").id());
+    publisher.kill();
+    // The daemon removes the dead region's names, and finishes what it takes for a killed remover's work.
+    let dead = names.map(|name| world.path().join(name));
+    wait_until("the dead region's names to go", || {
+        // (The other's, put back in its place by then, may have the name of the topic.)
+        let victim = world.shm().id_of(&"victim".parse().unwrap()).unwrap();
+        victim != Some(dead_id) && !world.exists("second") && !dead.iter().any(|path| path.exists())
+    });
+    assert_eq!(world.region("other").id(), id);
+    bystanders[0].order("send 3 1000");
+    assert!(world.list().iter().any(|topic| topic.name == "other" && topic.state == State::Live));
+}
+
+#[test]
+fn making_a_creator_wait() {
+    let world = World::new();
+    let mut dead = world.peer();
+    dead.order("publish victim 4 1000");
+    let file = File::options().read(true).write(true).open(world.path_of("victim")).unwrap();
+    dead.kill();
+    assert!(OWNER.try_write(&file).unwrap());
+    let started = Instant::now();
+    let error = Publisher::<[u8]>::builder().domain(&world.domain()).create("victim").unwrap_err();
+    assert!(matches!(error, CreateError::AlreadyPublished { .. }), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+    OWNER.unlock(&file);
+    let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("victim").unwrap();
+    assert!(!matches!(publisher.send(b"x"), Err(LoanError::AllSlotsHeld { .. })));
+}

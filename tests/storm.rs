@@ -1,0 +1,281 @@
+//! Everything at once: publishers and subscribers of many sizes, killed, stopped and restarted at random, and the daemon too.
+//!
+//! `CONDUIT_STORM_SECONDS` is how long it lasts (10), `CONDUIT_STORM_SEED` what it does.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use conduit::Subscriber;
+use conduit::shm::process::now_ns;
+use nix::sys::signal::Signal;
+
+use crate::harness::{Peer, Random, World, wait_until};
+
+/// Topics and the length of their messages. The publisher of the last is never killed.
+const TOPICS: [(&str, usize); 5] =
+    [("tiny", 8), ("small", 1000), ("medium", 64 << 10), ("large", 1 << 20), ("steady", 100)];
+const STEADY: usize = TOPICS.len() - 1;
+const SLOTS: usize = 16;
+const SUBSCRIBERS: usize = 2;
+
+/// How long a death may go unnoticed. Without the daemon a sleeper looks once a second; the rest is for twenty processes on
+/// two processors, or one.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+/// How long taking over a name may take.
+const CREATED_WITHIN: Duration = Duration::from_secs(1);
+
+struct Storm {
+    world: World,
+    random: Random,
+    publishers: Vec<Publisher>,
+    subscribers: Vec<Reader>,
+    /// When a publisher ended, by its file.
+    ends: BTreeMap<u64, End>,
+    sessions: usize,
+    slowest: Duration,
+}
+
+struct Publisher {
+    peer: Peer,
+    topic: usize,
+    file: u64,
+    stopped_until: Option<Instant>,
+}
+
+struct Reader {
+    peer: Peer,
+    topic: usize,
+    stopped_until: Option<Instant>,
+    /// When it was let run again.
+    continued_ns: Vec<u64>,
+}
+
+struct End {
+    at_ns: u64,
+    /// Its own word, if it lived to give it.
+    published: Option<u64>,
+}
+
+#[test]
+fn storm() {
+    let variable = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().expect(name));
+    let seconds = variable("CONDUIT_STORM_SECONDS").unwrap_or(10);
+    let seed = variable("CONDUIT_STORM_SEED").unwrap_or_else(now_ns);
+    println!("CONDUIT_STORM_SEED={seed} CONDUIT_STORM_SECONDS={seconds}");
+    let mut storm = Storm::begin(seed);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut deeds = 0;
+    while Instant::now() < end {
+        storm.do_something();
+        storm.let_run_again(false);
+        storm.hear_out();
+        std::thread::sleep(Duration::from_millis(storm.random.below(40)));
+        deeds += 1;
+    }
+    storm.let_run_again(true);
+    let (sessions, slowest) = storm.end();
+    println!("{deeds} deeds, {sessions} sessions, slowest notice of an end {} ms", slowest.as_millis());
+    assert!(sessions as u64 > seconds, "a storm in which nobody saw an end");
+}
+
+impl Storm {
+    fn begin(seed: u64) -> Self {
+        let world = World::with_daemon();
+        let publishers = (0..TOPICS.len()).map(|topic| Publisher::start(&world, topic)).collect();
+        let all = (0..TOPICS.len()).flat_map(|topic| [topic; SUBSCRIBERS]);
+        let subscribers = all.map(|topic| Reader::start(&world, topic)).collect();
+        let (random, ends) = (Random(seed), BTreeMap::new());
+        Self { world, random, publishers, subscribers, ends, sessions: 0, slowest: Duration::ZERO }
+    }
+
+    fn do_something(&mut self) {
+        let publisher = self.random.below(STEADY as u64) as usize;
+        let subscriber = self.random.below(self.subscribers.len() as u64) as usize;
+        let pause = Duration::from_millis(self.random.below(300));
+        match self.random.below(12) {
+            0 | 1 => self.kill_publisher(publisher, None),
+            2 => self.kill_publisher(publisher, Some("unpublish")),
+            3 => self.close_publisher(publisher),
+            4..=6 => self.kill_subscriber(subscriber),
+            7 | 8 => self.publishers[self.random.below(TOPICS.len() as u64) as usize].stop(pause),
+            9 | 10 => self.subscribers[subscriber].stop(pause),
+            _ if self.world.has_daemon() => self.world.kill_daemon(),
+            _ => self.world.start_daemon(),
+        }
+    }
+
+    /// Kills it where it is, or in the middle of something else.
+    fn kill_publisher(&mut self, which: usize, in_the_middle_of: Option<&str>) {
+        let publisher = &mut self.publishers[which];
+        assert!(publisher.peer.answers_so_far().is_empty(), "it has ended by itself");
+        if let Some(deed) = in_the_middle_of {
+            publisher.peer.tell("stop");
+            publisher.peer.tell(deed);
+        }
+        let (at_ns, topic) = (now_ns(), publisher.topic);
+        publisher.peer.signal(Signal::SIGKILL);
+        self.ends.insert(publisher.file, End { at_ns, published: None });
+        let successor = Publisher::start(&self.world, topic);
+        std::mem::replace(&mut self.publishers[which], successor).peer.kill();
+    }
+
+    fn close_publisher(&mut self, which: usize) {
+        let publisher = &mut self.publishers[which];
+        publisher.let_run_again();
+        let published = publisher.peer.ask("stop").parse().expect("a number of messages");
+        let at_ns = now_ns();
+        publisher.peer.order("unpublish");
+        self.ends.insert(publisher.file, End { at_ns, published: Some(published) });
+        let topic = publisher.topic;
+        self.publishers[which] = Publisher::start(&self.world, topic);
+    }
+
+    fn kill_subscriber(&mut self, which: usize) {
+        // What it has said up to now counts.
+        self.hear_out_one(which);
+        let topic = self.subscribers[which].topic;
+        self.subscribers[which] = Reader::start(&self.world, topic);
+    }
+
+    fn let_run_again(&mut self, all: bool) {
+        let now = Instant::now();
+        let is_over = |until: Option<Instant>| until.is_some_and(|until| all || until <= now);
+        for publisher in &mut self.publishers {
+            if is_over(publisher.stopped_until) {
+                publisher.let_run_again();
+            }
+        }
+        for subscriber in &mut self.subscribers {
+            if is_over(subscriber.stopped_until) {
+                subscriber.let_run_again();
+            }
+        }
+    }
+
+    fn hear_out(&mut self) {
+        for which in 0..self.subscribers.len() {
+            self.hear_out_one(which);
+        }
+    }
+
+    fn hear_out_one(&mut self, which: usize) {
+        for line in self.subscribers[which].peer.answers_so_far() {
+            self.check_session(which, &line);
+        }
+    }
+
+    fn check_session(&mut self, which: usize, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(words[0], "session", "{line}");
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        let (file, seen_ns, first, received, lost, wrong, published) =
+            (number(1), number(3), number(4), number(5), number(6), number(7), number(8));
+        assert_eq!(wrong, 0, "{line}");
+        assert_eq!(first + received + lost, published, "{line}");
+        let end = self.ends.get(&file).unwrap_or_else(|| panic!("the publisher lives: {line}"));
+        if let Some(own_word) = end.published {
+            assert_eq!((published, words[2]), (own_word, "closed"), "{line}");
+        }
+        let continued = self.subscribers[which].continued_ns.iter().rev().find(|&&at_ns| at_ns <= seen_ns);
+        let could_see_ns = end.at_ns.max(continued.copied().unwrap_or(0));
+        let took = Duration::from_nanos(seen_ns.saturating_sub(could_see_ns));
+        assert!(took < NOTICED_WITHIN, "it took {took:?} to notice: {line}");
+        self.slowest = self.slowest.max(took);
+        // A region that is just being removed can still be opened, and ends at once.
+        self.sessions += usize::from(received + lost > 0);
+    }
+
+    fn end(mut self) -> (usize, Duration) {
+        self.steady_topic_is_as_new();
+        let all: Vec<usize> = (0..TOPICS.len()).collect();
+        for which in all {
+            let publisher = &mut self.publishers[which];
+            let published = publisher.peer.ask(if which == STEADY { "published" } else { "stop" });
+            let at_ns = now_ns();
+            publisher.peer.order("unpublish");
+            let published = Some(published.parse().expect("a number of messages"));
+            self.ends.insert(publisher.file, End { at_ns, published });
+        }
+        // Those who were attached see the end; then there is nothing left to see.
+        for which in 0..self.subscribers.len() {
+            self.subscribers[which].peer.tell("stop");
+            loop {
+                let answer = self.subscribers[which].peer.answer();
+                if answer == "done" {
+                    break;
+                }
+                self.check_session(which, &answer);
+            }
+        }
+        if !self.world.has_daemon() {
+            self.world.start_daemon();
+        }
+        wait_until("everything to be removed", || self.world.leftovers().is_empty());
+        assert_eq!(self.world.list(), []);
+        (self.sessions, self.slowest)
+    }
+
+    /// Of the topic whose publisher has seen it all: every record and every slot can be used.
+    fn steady_topic_is_as_new(&mut self) {
+        let domain = self.world.domain();
+        let publisher = &mut self.publishers[STEADY].peer;
+        let published: u64 = publisher.ask("stop").parse().expect("a number of messages");
+        assert!(published > 0);
+        let attached = || self.world.region("steady").counters().unwrap().subscribers.len();
+        wait_until("its subscribers to attach", || attached() == SUBSCRIBERS);
+        let open = || Subscriber::<[u8]>::builder().domain(&domain).open("steady");
+        let mut all: Vec<_> = (SUBSCRIBERS..60).map(|_| open().expect("a record has leaked")).collect();
+        open().unwrap_err();
+        // The subscribers let go of what they hold as soon as nothing comes any more.
+        let held = || self.world.region("steady").counters().unwrap().subscribers.iter().any(|(_, it)| it.held > 0);
+        wait_until("the slots to be let go", || !held());
+        publisher.order(&format!("send {SLOTS} 100"));
+        let samples: Vec<_> = (0..SLOTS).map(|_| all[0].recv().expect("a slot has leaked")).collect();
+        assert!(samples.iter().map(conduit::Sample::lost).eq([0; SLOTS]));
+    }
+}
+
+impl Publisher {
+    fn start(world: &World, topic: usize) -> Self {
+        let mut peer = world.peer();
+        let (name, len) = TOPICS[topic];
+        let started = Instant::now();
+        peer.order(&format!("publish {name} {SLOTS} {len}"));
+        assert!(started.elapsed() < CREATED_WITHIN, "{:?}", started.elapsed());
+        let file = world.region(name).id().ino;
+        peer.tell(&format!("stream {len}"));
+        peer.expect("streaming");
+        Self { peer, topic, file, stopped_until: None }
+    }
+
+    fn stop(&mut self, pause: Duration) {
+        self.peer.signal(Signal::SIGSTOP);
+        self.stopped_until = Some(Instant::now() + pause);
+    }
+
+    fn let_run_again(&mut self) {
+        self.peer.signal(Signal::SIGCONT);
+        self.stopped_until = None;
+    }
+}
+
+impl Reader {
+    fn start(world: &World, topic: usize) -> Self {
+        let mut peer = world.peer();
+        let (name, len) = TOPICS[topic];
+        peer.tell(&format!("sessions {name} {len}"));
+        peer.expect("waiting");
+        Self { peer, topic, stopped_until: None, continued_ns: Vec::new() }
+    }
+
+    fn stop(&mut self, pause: Duration) {
+        self.peer.signal(Signal::SIGSTOP);
+        self.stopped_until = Some(Instant::now() + pause);
+    }
+
+    fn let_run_again(&mut self) {
+        self.peer.signal(Signal::SIGCONT);
+        self.stopped_until = None;
+        self.continued_ns.push(now_ns());
+    }
+}
