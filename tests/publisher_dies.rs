@@ -218,3 +218,22 @@ fn a_forked_child_inherits_nothing_of_a_publisher() {
         successor.order("publish scan 16 1000");
     }
 }
+
+#[test]
+fn who_opens_a_topic_again_never_gets_the_old_one() {
+    use conduit::{OpenError, Subscriber};
+    let world = World::new();
+    for (mark, is_expected) in [
+        (2_u32, (|error| matches!(error, OpenError::Orphaned { .. })) as fn(&OpenError) -> bool),
+        (1, |error| matches!(error, OpenError::NotFound { .. })),
+    ] {
+        let mut publisher = world.peer();
+        publisher.order("publish scan 16 100");
+        // As a reaper or the publisher leaves it just before the name is removed.
+        let file = std::fs::File::options().write(true).open(world.path_of("scan")).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &mark.to_ne_bytes(), 136).unwrap();
+        let error = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap_err();
+        assert!(is_expected(&error), "{error}");
+        publisher.kill();
+    }
+}

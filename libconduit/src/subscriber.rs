@@ -146,6 +146,12 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             ring = ring.with_record(record, std::process::id(), nix::unistd::getuid().as_raw(), own_name());
         }
         let reader = Reader::new(Arc::new(ring), record, self.start);
+        // Its name is about to be removed: who opens a topic again shall not get the old one.
+        match reader.has_ended() {
+            Some(Gone::Died) => return Err(OpenError::Orphaned { topic }),
+            Some(Gone::Closed) => return Err(OpenError::NotFound { topic, path: directory.path().into() }),
+            None => {}
+        }
         let lease = Lease::attach(&domain, &topic, id, record);
         fault::point(Step::RecordAttached);
         Ok(Subscriber {
