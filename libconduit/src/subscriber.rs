@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::error::{OpenError, RecvError};
+use crate::error::{Gone, OpenError, RecvError};
 use crate::fault::{self, Step};
 use crate::message::Message;
 use crate::registry::Lease;
