@@ -257,7 +257,7 @@ fn the_examples_run_as_two_processes_each() {
     assert!(example("point_cloud", "read").contains("verified 1000000 points"));
     assert_eq!(std::fs::metadata(world.path_of("lidar")).unwrap().len(), 13_000_000);
     example("point_cloud", "unlink");
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
 
     let mut publisher = world.command(examples.join("imu_publisher")).stdout(Stdio::null()).spawn().unwrap();
     wait_until("the topic", || world.exists("imu"));

@@ -94,7 +94,7 @@ fn samples_outlive_their_subscriber_and_their_topic_and_travel() {
     }
     drop(publisher);
     std::thread::spawn(move || assert_eq!(sample[..], [7; 1000])).join().unwrap();
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn killed_while_all_subscribers_sleep_with_daemon() {
     let mut expected = sleepers.each_ref().map(Peer::pid);
     expected.sort_unstable();
     assert_eq!(subscribers, expected);
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn killed_while_idle() {
     publisher.kill();
     world.wait_until_gone("scan");
     wait_until("the list to be empty", || world.list().is_empty());
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn closing_is_told_apart_from_dying() {
         assert_eq!(events.next().unwrap().unwrap().kind, kind);
     }
     drop(publisher);
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
 }
 
 #[test]
