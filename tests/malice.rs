@@ -87,7 +87,7 @@ impl Attack {
         let answer = subscriber.answer();
         let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
         assert_eq!((numbers[0] + numbers[1], numbers[2]), (published, 0), "{answer}");
-        assert_eq!(self.world.leftovers(), []);
+        self.world.wait_until_empty();
     }
 }
 
