@@ -239,3 +239,69 @@ fn every_verb_has_an_example_and_the_daemon_its_help() {
     assert!(help.contains("--shm-dir") && help.contains("Exit codes"), "{help}");
     fail(world.command(env!("CARGO_BIN_EXE_conduitd")).arg("--nonsense"), 2);
 }
+
+#[test]
+fn the_examples_run_as_two_processes_each() {
+    let examples = std::path::Path::new(env!("CARGO_BIN_EXE_conduit")).with_file_name("examples");
+    if !examples.join("counter").exists() {
+        eprintln!("SKIPPED: the examples are built by `cargo test --workspace`");
+        return;
+    }
+    let world = World::new();
+    let example = |name: &str, argument: &str| run(world.command(examples.join(name)).arg(argument));
+    example("counter", "write");
+    assert_eq!(example("counter", "read").trim(), "42");
+    assert_eq!(std::fs::metadata(world.path_of("counter")).unwrap().len(), 4096);
+    example("counter", "unlink");
+    example("point_cloud", "write");
+    assert!(example("point_cloud", "read").contains("verified 1000000 points"));
+    assert_eq!(std::fs::metadata(world.path_of("lidar")).unwrap().len(), 13_000_000);
+    example("point_cloud", "unlink");
+    world.wait_until_empty();
+
+    let mut publisher = world.command(examples.join("imu_publisher")).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("the topic", || world.exists("imu"));
+    let mut subscriber = world.command(examples.join("imu_subscriber"));
+    let subscriber = subscriber.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("a message to be received", || {
+        let counters = world.region("imu").counters().unwrap();
+        counters.subscribers.iter().any(|(_, subscriber)| subscriber.received > 0)
+    });
+    publisher.kill().unwrap();
+    publisher.wait().unwrap();
+    let output = subscriber.wait_with_output().unwrap();
+    assert!(text(&output.stderr).contains("the publisher of topic \"imu\" died"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn without_daemon_a_program_is_warned_once() {
+    let world = World::new();
+    let output = world.conduit(&["pub", "x", "--text", "x"]).output().unwrap();
+    assert!(output.status.success());
+    let warnings = text(&output.stderr).lines().filter(|line| line.contains("no registry at")).count();
+    assert_eq!(warnings, 1, "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_users_own_daemon_is_found_by_the_rules() {
+    use std::os::unix::process::CommandExt;
+    let world = World::new();
+    let as_user = |program: &str, arguments: &[&str]| {
+        let mut command = world.command(program);
+        command.args(arguments).env_remove("CONDUIT_SOCKET").env("XDG_RUNTIME_DIR", world.path());
+        if nix::unistd::geteuid().is_root() {
+            command.uid(crate::harness::NOBODY).gid(crate::harness::NOBODY);
+        }
+        command
+    };
+    let mut daemon = as_user(env!("CARGO_BIN_EXE_conduitd"), &[]).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the socket", || world.path().join("conduit/registry.sock").exists());
+    wait_until("an answer", || {
+        let output = as_user(env!("CARGO_BIN_EXE_conduit"), &["list", "--json"]).output().unwrap();
+        text(&output.stdout).trim() == "[]" && output.stderr.is_empty()
+    });
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    let error = fail(as_user(env!("CARGO_BIN_EXE_conduitd"), &[]).env_remove("XDG_RUNTIME_DIR"), 2);
+    assert!(error.contains("give --socket or set XDG_RUNTIME_DIR"), "{error}");
+}

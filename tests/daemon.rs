@@ -204,3 +204,49 @@ fn two_daemons_of_one_directory_do_each_other_no_harm() {
     other.kill().unwrap();
     other.wait().unwrap();
 }
+
+#[test]
+fn a_second_hard_link_changes_nothing_for_the_topic() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let link = world.path_of("link");
+    std::fs::hard_link(world.path_of("scan"), &link).unwrap();
+    assert_eq!(world.list().iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>(), ["link", "scan"]);
+    std::fs::remove_file(&link).unwrap();
+    assert_eq!(world.list().iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>(), ["scan"]);
+    std::fs::hard_link(world.path_of("scan"), &link).unwrap();
+    publisher.kill();
+    world.wait_until_gone("scan");
+    world.wait_until_gone("link");
+}
+
+#[test]
+fn the_owner_of_a_topic_whose_file_was_removed_is_still_seen_to_die() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe scan");
+    subscriber.tell("recv");
+    world.wait_until_asleep("scan", 1);
+    let mut events = world.client().watch().unwrap();
+    let mut next = || events.next().unwrap().unwrap().kind;
+    assert_eq!(next(), EventKind::Present);
+    std::fs::remove_file(world.path_of("scan")).unwrap();
+    assert_eq!(next(), EventKind::Unlinked);
+    publisher.kill();
+    subscriber.expect("gone died");
+    assert_eq!(next(), EventKind::Died);
+}
+
+#[test]
+fn a_stopped_daemon_keeps_nobody_waiting_for_ever() {
+    let mut world = World::with_daemon();
+    world.daemon().signal(Signal::SIGSTOP);
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    publisher.order("send 1 10");
+    world.daemon().signal(Signal::SIGCONT);
+    wait_until("the topic to be listed", || world.list().len() == 1);
+}

@@ -153,6 +153,11 @@ impl World {
         wait_until(&format!("topic {topic} to be removed"), || !self.exists(topic));
     }
 
+    /// Waits until nothing is left of any region, not even the private name of a removal that is just being done.
+    pub fn wait_until_empty(&self) {
+        wait_until("the directory to be empty", || self.leftovers().is_empty());
+    }
+
     /// Waits until `count` subscribers of the topic sleep.
     pub fn wait_until_asleep(&self, topic: &str, count: usize) {
         let region = self.region(topic);

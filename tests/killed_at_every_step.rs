@@ -256,7 +256,7 @@ fn unlinking_a_raw_region(world: &mut Place, step: Step) {
     // Whoever removes it again finishes what the killed remover began; the answer depends on how far that one came.
     let answer = world.peer().ask("unlink-region scan");
     assert!(answer == "ok" || answer.contains("does not exist"), "{answer}");
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
     raw_region_can_be_used_again(world);
 }
 
@@ -372,7 +372,7 @@ fn raw_region_can_be_used_again(world: &mut Place) {
 }
 
 fn nothing_is_left(world: &mut World) {
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
     if world.has_daemon() {
         assert!(world.daemon().is_running());
         assert_eq!(world.list(), []);

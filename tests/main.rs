@@ -8,6 +8,7 @@ mod daemon;
 mod harness;
 mod killed_at_every_step;
 mod malice;
+mod messages;
 mod peer;
 mod publisher_dies;
 mod races;

@@ -29,7 +29,8 @@ fn peer() {
             let _ = sender.send(line);
         }
     });
-    let mut state = State { commands, publisher: None, subscriber: None, held: VecDeque::new(), region: None };
+    let mut state =
+        State { commands, publisher: None, subscriber: None, held: VecDeque::new(), region: None, claims: Vec::new() };
     while let Ok(line) = state.commands.recv() {
         let words: Vec<&str> = line.split(' ').collect();
         match state.execute(&words) {
@@ -53,6 +54,7 @@ struct State {
     subscriber: Option<Subscriber<[u8]>>,
     held: VecDeque<Sample<[u8]>>,
     region: Option<ShmRegion>,
+    claims: Vec<std::os::unix::net::UnixStream>,
 }
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -111,6 +113,8 @@ impl State {
                 self.region = None;
                 Ok("ok".into())
             }
+            "fork" => self.fork(),
+            "claim" => self.claim(words[1], number(2)?, number(3)?, number(4)?),
             "unlink-region" => {
                 ShmRegion::unlink(words[1])?;
                 Ok("ok".into())
@@ -167,6 +171,42 @@ impl State {
             std::thread::sleep((10 * started.elapsed()).max(Duration::from_micros(500)));
         }
         Ok(publisher.published().to_string())
+    }
+
+    /// Announces files that are somebody else's, each on a connection of its own.
+    fn claim(&mut self, topic: &str, dev: u64, first: u64, count: u64) -> Outcome {
+        let socket = std::env::var("CONDUIT_SOCKET")?;
+        for inode in first..first + count {
+            let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
+            let parameters = serde_json::json!({"topic": topic, "dev": dev, "inode": inode});
+            let call = serde_json::json!({"method": "io.conduit.Registry.Register", "parameters": parameters});
+            stream.write_all(format!("{call}\0").as_bytes())?;
+            std::io::Read::read(&mut stream, &mut [0; 256])?;
+            self.claims.push(stream);
+        }
+        Ok("ok".into())
+    }
+
+    /// Leaves a child behind that has inherited all it can and lives on for a while.
+    fn fork(&mut self) -> Outcome {
+        // SAFETY: the child only reads memory, sleeps and ends without running anything of its parent's.
+        #[allow(unsafe_code)]
+        match unsafe { nix::unistd::fork() }? {
+            nix::unistd::ForkResult::Parent { .. } => Ok("ok".into()),
+            nix::unistd::ForkResult::Child => {
+                let publisher = self.publisher.as_mut().map(|publisher| publisher.send(b"from the child"));
+                let is_refused = matches!(publisher, Some(Err(conduit::LoanError::Forked)) | None);
+                // A child's drop must not end what is its parent's.
+                self.publisher = None;
+                self.subscriber = None;
+                std::thread::sleep(Duration::from_secs(if is_refused { 5 } else { 0 }));
+                // SAFETY: ends the process, as `fork(2)` allows.
+                #[allow(unsafe_code)]
+                unsafe {
+                    nix::libc::_exit(0)
+                }
+            }
+        }
     }
 
     /// Sends until it is told anything, whatever comes of it. Answers how often it went well and how often not, and how

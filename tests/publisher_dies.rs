@@ -42,7 +42,7 @@ fn killed_while_all_subscribers_sleep_with_daemon() {
     let mut expected = sleepers.each_ref().map(Peer::pid);
     expected.sort_unstable();
     assert_eq!(subscribers, expected);
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn killed_while_idle() {
     publisher.kill();
     world.wait_until_gone("scan");
     wait_until("the list to be empty", || world.list().is_empty());
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn closing_is_told_apart_from_dying() {
         assert_eq!(events.next().unwrap().unwrap().kind, kind);
     }
     drop(publisher);
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
 }
 
 #[test]
@@ -194,4 +194,46 @@ fn a_stopped_publisher_is_not_dead() {
     publisher.signal(nix::sys::signal::Signal::SIGCONT);
     publisher.order("send 1 10");
     subscriber.expect("sample 0 0 whole");
+}
+
+#[test]
+fn a_forked_child_inherits_nothing_of_a_publisher() {
+    for daemon in [true, false] {
+        let mut world = World::new();
+        if daemon {
+            world.start_daemon();
+        }
+        let mut publisher = world.peer();
+        publisher.order("publish scan 16 1000");
+        let sleepers = sleepers(&world, "scan");
+        // It gets its own copy of the handle, drops it, and lives on, with the lease's socket open.
+        publisher.order("fork");
+        publisher.order("send 0 0");
+        assert!(world.exists("scan"));
+        publisher.kill();
+        for sleeper in &sleepers {
+            sleeper.expect("gone died");
+        }
+        let mut successor = world.peer();
+        successor.order("publish scan 16 1000");
+    }
+}
+
+#[test]
+fn who_opens_a_topic_again_never_gets_the_old_one() {
+    use conduit::{OpenError, Subscriber};
+    let world = World::new();
+    for (mark, is_expected) in [
+        (2_u32, (|error| matches!(error, OpenError::Orphaned { .. })) as fn(&OpenError) -> bool),
+        (1, |error| matches!(error, OpenError::NotFound { .. })),
+    ] {
+        let mut publisher = world.peer();
+        publisher.order("publish scan 16 100");
+        // As a reaper or the publisher leaves it just before the name is removed.
+        let file = std::fs::File::options().write(true).open(world.path_of("scan")).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &mark.to_ne_bytes(), 136).unwrap();
+        let error = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap_err();
+        assert!(is_expected(&error), "{error}");
+        publisher.kill();
+    }
 }

@@ -24,7 +24,7 @@ fn race(world: &World) {
         first.order("unpublish");
         second.order("unpublish");
     }
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
 }
 
 #[test]

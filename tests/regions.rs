@@ -24,7 +24,7 @@ fn the_size_is_exact_the_bytes_zero_and_the_start_on_a_page() {
         assert_eq!(builder(&world).open("lidar").unwrap().size(), size);
         builder(&world).unlink("lidar").unwrap();
     }
-    assert_eq!(world.leftovers(), []);
+    world.wait_until_empty();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -187,6 +187,53 @@ fn a_false_owner_that_hangs_up_does_not_kill_the_topic() {
 }
 
 #[test]
+fn calls_that_wait_in_one_clients_buffer_do_not_keep_others_waiting() {
+    let world = World::with_daemon();
+    let mut flood = Raw::connect(&world);
+    let call = b"{\"method\":\"io.conduit.Registry.List\"}\0";
+    flood.0.set_nonblocking(true).unwrap();
+    // Nobody reads the replies.
+    while flood.0.write(call).is_ok() {}
+    assert_eq!(world.list(), []);
+}
+
+#[test]
+fn attaching_to_what_is_not_there_is_refused() {
+    let world = World::with_daemon();
+    let mut raw = Raw::connect(&world);
+    let reply = raw.call("io.conduit.Registry.Attach", &json!({"topic": "x", "dev": 1, "inode": 1}));
+    assert_eq!(reply["error"], "io.conduit.Registry.TopicNotFound");
+}
+
+#[test]
+fn one_user_can_not_take_all_connections() {
+    let mut world = World::new();
+    let script = format!("ulimit -n 200; exec '{}'", env!("CARGO_BIN_EXE_conduitd"));
+    let mut daemon = world.command("bash").args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the daemon to listen", || UnixStream::connect(world.socket()).is_ok());
+    // 200 descriptors make 50 connections, of which one user has a quarter.
+    let mut crowd: Vec<Raw> = (0..100).map(|_| Raw::connect(&world)).collect();
+    let mut refused = 0;
+    for raw in &mut crowd {
+        raw.0.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let mut reply = [0; 64];
+        let len = raw.0.read(&mut reply).unwrap_or(0);
+        refused += usize::from(reply[..len].starts_with(b"{\"parameters\":{\"limit\":13"));
+    }
+    assert!(refused >= 87, "{refused}");
+    // A topic that comes meanwhile goes without a lease, and is not forgotten.
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    drop(crowd);
+    wait_until("the topic to be listed", || world.client().list().is_ok_and(|topics| topics.len() == 1));
+    publisher.kill();
+    world.wait_until_gone("scan");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    world.start_daemon();
+}
+
+#[test]
 fn the_python_client_can_list_describe_and_watch() {
     let has_client = Command::new("python3").args(["-c", "import varlink"]).output();
     if !has_client.is_ok_and(|output| output.status.success()) {
@@ -216,7 +263,7 @@ fn the_python_client_can_list_describe_and_watch() {
     assert!(String::from_utf8(output.stdout).unwrap().contains("method Watch() -> (event: Event)"));
 
     let mut watch = varlink(&["call", "-m", &format!("{address}/io.conduit.Registry.Watch"), "{}"]);
-    let mut watch = watch.env("PYTHONUNBUFFERED", "1").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut watch = watch.env("PYTHONUNBUFFERED", "1").stdout(Stdio::piped()).spawn().unwrap();
     let mut output = watch.stdout.take().unwrap();
     let mut seen = String::new();
     let mut read_until = |text: &str| {

@@ -105,6 +105,49 @@ fn without_daemon_another_users_orphan_is_explained() {
 }
 
 #[test]
+fn nobody_can_register_another_users_file_and_have_it_reaped() {
+    if !is_root("another user's claim") {
+        return;
+    }
+    let world = World::with_daemon();
+    let mut stranger = world.peer_of(NOBODY);
+    let probe = world.path().join("probe");
+    let next = std::os::unix::fs::MetadataExt::ino(&std::fs::File::create(&probe).unwrap().metadata().unwrap());
+    let dev = world
+        .shm()
+        .id_of(&"x".parse().unwrap())
+        .unwrap()
+        .map_or_else(|| std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(world.path()).unwrap()), |id| id.dev);
+    // Inode numbers of a tmpfs are easy to guess.
+    stranger.order(&format!("claim scan {dev} {} 60", next + 1));
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    assert_eq!(world.list()[0].publisher.as_ref().unwrap().pid, publisher.pid());
+    let mut events = world.client().watch().unwrap();
+    events.next().unwrap().unwrap();
+    stranger.kill();
+    // The end of the claims is followed by the publisher's own, and by nothing else.
+    publisher.order("send 1 10");
+    publisher.order("unpublish");
+    assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Closed);
+}
+
+#[test]
+fn a_hostile_reader_can_not_keep_a_dead_subscribers_slots() {
+    let world = World::new();
+    let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("scan").unwrap();
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe scan");
+    publisher.send(b"a").unwrap();
+    publisher.send(b"b").unwrap();
+    subscriber.order("hold 2");
+    subscriber.kill();
+    let file = std::fs::File::open(world.path_of("scan")).unwrap();
+    assert!(conduit::shm::lock::LockByte::record(0).try_read(&file).unwrap());
+    publisher.send(b"c").unwrap();
+}
+
+#[test]
 fn a_hostile_reader_can_not_keep_an_orphan_alive() {
     let world = World::with_daemon();
     let mut publisher = world.peer();

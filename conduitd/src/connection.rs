@@ -79,12 +79,18 @@ impl Connection<'_> {
                 }
             };
             let (oneway, more) = (call.oneway, call.more);
+            if oneway && !changes_something(&call.method) {
+                tokio::task::yield_now().await;
+                continue;
+            }
             match self.answer(call) {
                 Ok(Answer::Watch) if more && !oneway => return self.stream_events().await,
                 Ok(Answer::Watch) => self.send_unless(oneway, RegistryError::ExpectedMore {}.into()).await?,
                 Ok(Answer::Reply(reply)) => self.send_unless(oneway, reply).await?,
                 Err(error) => self.send_unless(oneway, error.into()).await?,
             }
+            // Calls that wait in the buffer must not keep other clients waiting.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -141,16 +147,23 @@ impl Connection<'_> {
         Ok(Answer::Reply(reply))
     }
 
+    /// Only who holds a lease is watched; a descriptor for everybody who asks something would be too many.
+    fn peer_with_pidfd(&self) -> Peer {
+        self.peer.clone().with_pidfd(&self.writer)
+    }
+
     fn registry_call(&mut self, method: &str, parameters: Value) -> Result<Reply, RegistryError> {
         Ok(match method {
             "Register" => {
                 let Register { topic, dev, inode } = parse(parameters)?;
-                self.hub.register(self.id, &self.peer, topic_name(&topic)?, FileId { dev, ino: inode })?;
+                let peer = self.peer_with_pidfd();
+                self.hub.register(self.id, &peer, topic_name(&topic)?, FileId { dev, ino: inode })?;
                 Reply::last(&json!({}))
             }
             "Attach" => {
                 let Attach { topic, dev, inode, record } = parse(parameters)?;
-                self.hub.attach(self.id, &self.peer, topic_name(&topic)?, FileId { dev, ino: inode }, record)?;
+                let peer = self.peer_with_pidfd();
+                self.hub.attach(self.id, &peer, topic_name(&topic)?, FileId { dev, ino: inode }, record)?;
                 Reply::last(&json!({}))
             }
             "Release" => {
@@ -173,6 +186,11 @@ impl Connection<'_> {
             _ => return Err(RegistryError::MethodNotFound { method: method.into() }),
         })
     }
+}
+
+/// Whether a call is worth carrying out if nobody wants the reply.
+fn changes_something(method: &str) -> bool {
+    matches!(method.strip_prefix(INTERFACE), Some(".Register" | ".Attach" | ".Release" | ".Reap"))
 }
 
 #[derive(Deserialize)]

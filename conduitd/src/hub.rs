@@ -1,8 +1,8 @@
 //! The daemon's state, shared by its connections: the registry, what it needs to carry changes out, and the answers to
 //! questions. Everything here runs on one thread and never waits; what may stall is given to blocking threads.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::owner::{Peer, Watcher};
 use crate::reaper::{Case, Verdict, certify, reap};
-use crate::registry::{Change, ConnectionId, Owner, Registry};
+use crate::registry::{Change, ConnectionId, Key, Owner, Registry};
 use crate::restore::DirectoryWatch;
 
 /// How often the locks of topics without a lease are looked at.
@@ -30,12 +30,16 @@ pub(crate) struct Hub {
     pub(crate) watch: DirectoryWatch,
     pub(crate) lock: ReapLock,
     pub(crate) registry: RefCell<Registry>,
-    pub(crate) regions: RefCell<HashMap<FileId, Arc<Region>>>,
+    pub(crate) regions: RefCell<HashMap<Key, Arc<Region>>>,
+    /// Names that could not be looked at, for want of descriptors perhaps: to be tried again.
+    pub(crate) unseen: RefCell<BTreeSet<TopicName>>,
+    /// A scan for removals that were left half-way is due.
+    pub(crate) removals_due: Cell<bool>,
     processes: Watcher,
     pidfds: RefCell<HashMap<ConnectionId, Arc<OwnedFd>>>,
     watchers: RefCell<HashMap<ConnectionId, mpsc::Sender<Event>>>,
     /// Something is watched by its lock alone.
-    locks: Notify,
+    pub(crate) locks: Notify,
 }
 
 /// A watcher's events: what is there first, then what happens.
@@ -52,6 +56,8 @@ impl Hub {
             lock,
             registry: RefCell::default(),
             regions: RefCell::default(),
+            unseen: RefCell::default(),
+            removals_due: Cell::default(),
             processes,
             pidfds: RefCell::default(),
             watchers: RefCell::default(),
@@ -108,10 +114,14 @@ impl Hub {
     /// `Release`: what the connection holds ends cleanly.
     pub(crate) fn release(self: &Rc<Self>, connection: ConnectionId) {
         self.catch_up();
+        let key = self.registry.borrow().lease_of(connection);
         let changes = self.registry.borrow_mut().release(connection);
         self.forget_process(connection);
         self.carry_out(changes);
         self.look_at_locks();
+        if let Some(key) = key {
+            self.forget_unless_known(&key);
+        }
     }
 
     /// The connection or its process has ended.
@@ -140,12 +150,13 @@ impl Hub {
             .ok_or_else(|| RegistryError::TopicNotFound { topic: topic.to_string() })
     }
 
-    fn describe_file(&self, name: &TopicName, file: FileId, owner: Option<&Process>) -> Option<Topic> {
-        let region = Arc::clone(self.regions.borrow().get(&file)?);
+    fn region(&self, topic: &TopicName, file: FileId) -> Option<Arc<Region>> {
+        self.regions.borrow().get(&(topic.clone(), file)).cloned()
+    }
+
+    fn describe_file(&self, topic: &TopicName, file: FileId, owner: Option<&Process>) -> Option<Topic> {
+        let region = self.region(topic, file)?;
         let mut topic = region.describe();
-        // The region may have been opened under another name of the same file (a hard link).
-        topic.name = name.to_string();
-        topic.path = self.directory.path_of(name).display().to_string();
         if let Some(owner) = owner {
             topic.publisher = Some(owner.clone());
         }
@@ -186,7 +197,7 @@ impl Hub {
     pub(crate) fn reap_if_dead(self: &Rc<Self>, topic: &TopicName) -> bool {
         self.catch_up();
         let Some(file) = self.registry.borrow().file_of(topic) else { return false };
-        let region = self.regions.borrow().get(&file).cloned();
+        let region = self.region(topic, file);
         let is_dead = region.is_some_and(|region| !region.is_kept() && !region.owner_lives().unwrap_or(true));
         if is_dead {
             let changes = self.registry.borrow_mut().lock_is_free(topic, file);
@@ -215,7 +226,7 @@ impl Hub {
                 }
             }
         }
-        if !self.registry.borrow().watched_by_lock().is_empty() {
+        if !self.registry.borrow().watched_by_lock().is_empty() || !self.unseen.borrow().is_empty() {
             self.locks.notify_one();
         }
     }
@@ -233,14 +244,13 @@ impl Hub {
     }
 
     fn start_reaper(self: &Rc<Self>, topic: TopicName, file: FileId, owner: Owner) {
-        let Some(region) = self.regions.borrow().get(&file).cloned() else {
+        let Some(region) = self.region(&topic, file) else {
             self.registry.borrow_mut().reaped(&topic, file);
             return;
         };
         let pidfd = owner.connection.and_then(|connection| self.pidfds.borrow().get(&connection).cloned());
-        let proof = owner.proven.and(pidfd.clone());
-        let case =
-            Case { topic: topic.clone(), region, directory: Arc::clone(&self.directory), lock: self.lock, proof };
+        let proof = pidfd.clone().filter(|_| owner.is_proven);
+        let case = Case { region, directory: Arc::clone(&self.directory), lock: self.lock, proof };
         let hub = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let Ok(verdict) = tokio::task::spawn_blocking(move || reap(&case)).await else { return };
@@ -256,61 +266,39 @@ impl Hub {
         pidfd: Option<Arc<OwnedFd>>,
         verdict: Verdict,
     ) {
-        let mut death = match verdict {
-            Verdict::Alive => {
-                self.registry.borrow_mut().survived(file);
-                if self.registry.borrow().file_of(topic) != Some(file) {
-                    self.forget_region(file);
-                }
-                self.locks.notify_one();
-                return;
-            }
+        match verdict {
+            Verdict::Alive | Verdict::Kept => self.registry.borrow_mut().survived(topic, file),
+            Verdict::Closed | Verdict::Dead(_) => self.registry.borrow_mut().reaped(topic, file),
+        }
+        self.forget_unless_known(&(topic.clone(), file));
+        let death = match verdict {
+            Verdict::Alive => return self.locks.notify_one(),
             Verdict::Kept => {
-                self.registry.borrow_mut().survived(file);
                 let changes = self.registry.borrow_mut().kept(topic, file);
-                self.carry_out(changes);
-                return;
+                return self.carry_out(changes);
             }
-            Verdict::Closed => {
-                self.registry.borrow_mut().reaped(topic, file);
-                self.forget_region(file);
-                self.publish(event(EventKind::Closed, topic, owner.process));
-                return;
-            }
+            Verdict::Closed => return self.publish(event(EventKind::Closed, topic, owner.process)),
             Verdict::Dead(death) => death,
         };
-        self.registry.borrow_mut().reaped(topic, file);
-        self.forget_region(file);
-        let certified = tokio::task::spawn_blocking(move || {
-            certify(&mut death, pidfd.as_deref());
-            death
-        });
-        self.publish(Event {
-            death: Some(certified.await.unwrap_or_default()),
-            ..event(EventKind::Died, topic, owner.process)
-        });
+        let death = Some(certify(death, pidfd.as_deref()).await);
+        self.publish(Event { death, ..event(EventKind::Died, topic, owner.process) });
     }
 
     fn report_subscriber(self: &Rc<Self>, topic: TopicName, process: Process, connection: ConnectionId) {
         let pidfd = self.pidfds.borrow().get(&connection).cloned();
         let hub = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let mut death = Death::default();
-            let certified = tokio::task::spawn_blocking(move || {
-                certify(&mut death, pidfd.as_deref());
-                death
-            });
-            let death = Some(certified.await.unwrap_or_default());
+            let death = Some(certify(Death::default(), pidfd.as_deref()).await);
             hub.publish(Event { death, ..event(EventKind::SubscriberDied, &topic, Some(process)) });
         });
     }
 
-    /// Lets go of a region, unless another name stands for it. Its last reference frees its memory, which can take long.
-    pub(crate) fn forget_region(&self, file: FileId) {
-        if self.registry.borrow().topics().any(|(_, other, _)| other == file) {
+    /// Lets go of a region about which nothing more can happen. Its last reference frees its memory, which can take long.
+    pub(crate) fn forget_unless_known(&self, key: &Key) {
+        if self.registry.borrow().knows(key) {
             return;
         }
-        if let Some(region) = self.regions.borrow_mut().remove(&file) {
+        if let Some(region) = self.regions.borrow_mut().remove(key) {
             tokio::task::spawn_blocking(move || drop(region));
         }
     }
@@ -319,7 +307,8 @@ impl Hub {
     pub(crate) async fn watch_locks(self: Rc<Self>) {
         loop {
             self.locks.notified().await;
-            while !self.registry.borrow().watched_by_lock().is_empty() {
+            while !self.registry.borrow().watched_by_lock().is_empty() || !self.unseen.borrow().is_empty() {
+                self.look_again();
                 self.look_at_locks();
                 tokio::time::sleep(LOCK_INTERVAL).await;
             }
@@ -329,7 +318,7 @@ impl Hub {
     fn look_at_locks(self: &Rc<Self>) {
         let watched = self.registry.borrow().watched_by_lock();
         for (topic, file) in watched {
-            let Some(region) = self.regions.borrow().get(&file).cloned() else { continue };
+            let Some(region) = self.region(&topic, file) else { continue };
             let changes = if region.is_kept() {
                 self.registry.borrow_mut().kept(&topic, file)
             } else if !region.owner_lives().unwrap_or(true) {

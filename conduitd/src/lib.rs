@@ -38,7 +38,6 @@ pub struct Options {
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(options: &Options) -> Result<(), StartError> {
     let server = Server::start(options)?;
-    let socket = server.socket().to_owned();
     let failed = |doing| {
         let path = options.shm_dir.clone();
         move |source| StartError::Io { doing, path, source }
@@ -48,7 +47,7 @@ pub fn run(options: &Options) -> Result<(), StartError> {
         .block_on(async {
             let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             let ready = || {
-                tracing::info!(socket = %socket.display(), shm_dir = %options.shm_dir.display(), "ready");
+                tracing::info!(socket = %options.socket.display(), shm_dir = %options.shm_dir.display(), "ready");
                 systemd::ready();
             };
             let stop = poll_fn(|context| {
@@ -62,7 +61,6 @@ pub fn run(options: &Options) -> Result<(), StartError> {
     tracing::info!("stopped");
     // A reaper that is stuck in the kernel must not keep the daemon from ending.
     runtime.shutdown_background();
-    let _ = std::fs::remove_file(socket);
     Ok(())
 }
 
@@ -75,14 +73,12 @@ fn runtime() -> io::Result<Runtime> {
 pub struct Embedded {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    socket: PathBuf,
 }
 
 impl Embedded {
     /// Starts a registry; when this returns it accepts connections.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         let server = Server::start(options)?;
-        let socket = server.socket().to_owned();
         let failed = |source| StartError::Io { doing: "serve", path: options.socket.clone(), source };
         let runtime = runtime().map_err(failed)?;
         let (stop, stopped) = oneshot::channel();
@@ -96,7 +92,7 @@ impl Embedded {
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("registry".into()).spawn(serve).map_err(failed)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), socket })
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -106,6 +102,5 @@ impl Drop for Embedded {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        let _ = std::fs::remove_file(&self.socket);
     }
 }

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use conduit::protocol::Process;
 use conduit::shm::process::command_name;
@@ -40,10 +39,14 @@ impl Peer {
     pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
         let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
         let pid = u32::try_from(credentials.pid()).unwrap_or(0);
-        // Kernels before 6.5 have no SO_PEERPIDFD; a process that is gone already has none either.
-        let pidfd = getsockopt(&socket, sockopt::PeerPidfd).ok().map(Arc::new);
         let program = command_name(pid).unwrap_or_default();
-        Ok(Self { process: Process { pid, uid: credentials.uid(), program }, pidfd })
+        Ok(Self { process: Process { pid, uid: credentials.uid(), program }, pidfd: None })
+    }
+
+    /// Takes hold of the process itself. Kernels before 6.5 do not give it, nor one that is gone already.
+    pub(crate) fn with_pidfd(self, socket: impl AsRef<tokio::net::UnixStream>) -> Self {
+        let pidfd = getsockopt(socket.as_ref(), sockopt::PeerPidfd).ok().map(Arc::new);
+        Self { pidfd, ..self }
     }
 }
 
@@ -139,9 +142,6 @@ impl Drop for Watcher {
         }
     }
 }
-
-/// How long the kernel may take to know how a process ended: its parent must have waited for it.
-pub(crate) const EXIT_PATIENCE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -4,25 +4,25 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conduit::TopicName;
 use conduit::inspect::{Region, age_ns};
 use conduit::protocol::Death;
 use conduit::shm::dir::{ReapLock, Removal, ShmDir};
 use conduit::shm::process::{Exit, exit_of};
 
-use crate::owner::{EXIT_PATIENCE, has_exited};
+use crate::owner::has_exited;
 
 /// How long a lock may outlive its owner before the owner's pidfd decides: a `ps` of another user, or a child that has
 /// not yet called exec, can keep it for some milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+/// How long the kernel may take to know how a process ended: its parent must have waited for it.
+const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+const EXIT_INTERVAL: Duration = Duration::from_millis(2);
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 /// A file whose owner may be dead.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// The name to clear. The region was opened under another one if the file has several (hard links).
-    pub(crate) topic: TopicName,
     pub(crate) region: Arc<Region>,
     pub(crate) directory: Arc<ShmDir>,
     pub(crate) lock: ReapLock,
@@ -46,7 +46,7 @@ pub(crate) enum Verdict {
 /// Finds out whether the owner is dead and cleans up.
 pub(crate) fn reap(case: &Case) -> Verdict {
     let Some(_guard) = prove_death(case) else { return Verdict::Alive };
-    let (topic, region) = (&case.topic, &case.region);
+    let region = &case.region;
     if region.is_kept() {
         return Verdict::Kept;
     }
@@ -54,14 +54,14 @@ pub(crate) fn reap(case: &Case) -> Verdict {
     let is_closed = counters.as_ref().is_some_and(|counters| counters.closed);
     if !is_closed && let Err(error) = region.mark_orphaned() {
         // Its sleepers look for themselves once a second.
-        tracing::warn!("can not wake the subscribers of topic \"{topic}\": {error}");
+        tracing::warn!("can not wake the subscribers of topic \"{}\": {error}", region.topic());
     }
-    match case.directory.remove(topic, region.id()) {
+    match case.directory.remove(region.topic(), region.id()) {
         Ok(Removal::Removed | Removal::NotOurs) => {}
         Ok(Removal::Stranded(name)) => {
-            tracing::error!("a live region was renamed to {name} while topic \"{topic}\" was reaped");
+            tracing::error!("a live region was renamed to {name} while topic \"{}\" was reaped", region.topic());
         }
-        Err(error) => tracing::error!("can not remove the orphan of topic \"{topic}\": {error}"),
+        Err(error) => tracing::error!("can not remove the orphan of topic \"{}\": {error}", region.topic()),
     }
     if is_closed {
         return Verdict::Closed;
@@ -86,7 +86,7 @@ fn prove_death(case: &Case) -> Option<Option<conduit::inspect::ReapGuard>> {
             Ok(Some(guard)) => return Some(Some(guard)),
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!("can not lock topic \"{}\": {error}", case.topic);
+                tracing::debug!("can not lock topic \"{}\": {error}", case.region.topic());
             }
         }
         if Instant::now() >= deadline {
@@ -97,14 +97,24 @@ fn prove_death(case: &Case) -> Option<Option<conduit::inspect::ReapGuard>> {
     }
 }
 
-/// Adds to a certificate how the process ended, where the kernel tells.
-pub(crate) fn certify(death: &mut Death, pidfd: Option<&OwnedFd>) {
-    match pidfd.and_then(|pidfd| exit_of(pidfd, EXIT_PATIENCE)) {
-        Some(Exit::Code(code)) => death.exit_code = Some(code),
-        Some(Exit::Signal { signal, core_dumped }) => {
-            death.signal = Some(signal);
-            death.core_dumped = Some(core_dumped);
+/// Adds to a certificate how the process ended, where the kernel tells: once its parent has waited for it.
+pub(crate) async fn certify(mut death: Death, pidfd: Option<&OwnedFd>) -> Death {
+    // A process that lives has only hung up.
+    let Some(pidfd) = pidfd.filter(|pidfd| has_exited(pidfd)) else { return death };
+    let deadline = Instant::now() + EXIT_PATIENCE;
+    loop {
+        match exit_of(pidfd) {
+            Some(Exit::Code(code)) => death.exit_code = Some(code),
+            Some(Exit::Signal { signal, core_dumped }) => {
+                death.signal = Some(signal);
+                death.core_dumped = Some(core_dumped);
+            }
+            None if Instant::now() < deadline => {
+                tokio::time::sleep(EXIT_INTERVAL).await;
+                continue;
+            }
+            None => {}
         }
-        None => {}
+        return death;
     }
 }

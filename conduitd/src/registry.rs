@@ -17,6 +17,9 @@ use conduit::TopicName;
 use conduit::protocol::{EventKind, Process, RegistryError};
 use conduit::shm::dir::FileId;
 
+/// A file under a name: a file can have several (hard links), a name can pass to another file.
+pub(crate) type Key = (TopicName, FileId);
+
 /// A connection, numbered in the order of their coming.
 pub(crate) type ConnectionId = u64;
 
@@ -35,18 +38,18 @@ pub(crate) enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) process: Option<Process>,
-    /// The connection that announced the file before it had a name: then the death of its process is proof.
-    pub(crate) proven: Option<ConnectionId>,
-    /// The connection that held the lease at all.
+    /// The connection that held the lease.
     pub(crate) connection: Option<ConnectionId>,
+    /// It announced the file before the file had a name: then the death of its process is proof.
+    pub(crate) is_proven: bool,
 }
 
 /// Who answers for a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// A connection. `proven`: it announced the file before the name appeared.
-    Leased { connection: ConnectionId, proven: bool },
-    /// Nobody we know: its lock is looked at now and then.
+    /// A connection that announced the file before its name appeared.
+    Leased { connection: ConnectionId },
+    /// Its lock alone, which is looked at now and then. A registration that comes late changes nothing of that.
     Locked,
     /// Nobody, on purpose.
     Kept,
@@ -55,6 +58,8 @@ enum Standing {
 #[derive(Clone, Debug)]
 struct Topic {
     file: FileId,
+    /// Owner of the file: nobody else's lease counts for it.
+    uid: u32,
     standing: Standing,
     owner: Option<Process>,
 }
@@ -77,6 +82,8 @@ enum Role {
 #[derive(Clone, Debug)]
 pub(crate) struct Appearance {
     pub(crate) file: FileId,
+    /// Owner of the file.
+    pub(crate) uid: u32,
     pub(crate) is_kept: bool,
     /// Whom the file names as its owner.
     pub(crate) claimed: Option<Process>,
@@ -98,12 +105,16 @@ pub(crate) enum Fate {
 pub(crate) struct Registry {
     topics: BTreeMap<TopicName, Topic>,
     leases: BTreeMap<ConnectionId, Lease>,
-    /// Files that a reaper is at work on, whether they still have a name or not.
-    dying: BTreeSet<FileId>,
+    /// Living regions whose name was taken away: their owner's death still has to be told.
+    nameless: BTreeMap<Key, Topic>,
+    /// What a reaper is at work on, whether it still has its name or not.
+    dying: BTreeSet<Key>,
 }
 
 impl Registry {
     /// A process announces a file that it is about to name.
+    ///
+    /// Several may announce the same file: whose announcement counts is settled when the file appears, by its owner.
     pub(crate) fn register(
         &mut self,
         connection: ConnectionId,
@@ -111,16 +122,20 @@ impl Registry {
         topic: TopicName,
         file: FileId,
     ) -> Result<(), RegistryError> {
-        if self.take_lease(connection, &process, &topic, file, Role::Owner)? {
+        if self.has_lease(connection, &topic, file, Role::Owner)? {
             return Ok(());
         }
-        if let Some(entry) = self.topics.get_mut(&topic).filter(|entry| entry.file == file)
-            && entry.standing == Standing::Locked
-        {
-            // It had its name before anybody announced it: whoever says so now may be lying.
-            entry.standing = Standing::Leased { connection, proven: false };
-            entry.owner = Some(process);
+        if let Some(entry) = self.topics.get_mut(&topic).filter(|entry| entry.file == file) {
+            if let (Standing::Leased { .. }, Some(owner)) = (entry.standing, &entry.owner) {
+                let Process { pid, program, .. } = owner.clone();
+                return Err(RegistryError::AlreadyRegistered { topic: topic.to_string(), pid, program });
+            }
+            if entry.uid != process.uid {
+                return Err(RegistryError::NotOwner { topic: topic.to_string(), uid: entry.uid });
+            }
+            entry.owner = Some(process.clone());
         }
+        self.leases.insert(connection, Lease { topic, file, role: Role::Owner, process });
         Ok(())
     }
 
@@ -133,34 +148,30 @@ impl Registry {
         file: FileId,
         record: Option<u32>,
     ) -> Result<Vec<Change>, RegistryError> {
-        if self.take_lease(connection, &process, &topic, file, Role::Subscriber { record })? {
+        let role = Role::Subscriber { record };
+        if self.has_lease(connection, &topic, file, role)? {
             return Ok(Vec::new());
         }
+        if self.file_of(&topic) != Some(file) {
+            return Err(RegistryError::TopicNotFound { topic: topic.to_string() });
+        }
+        self.leases.insert(connection, Lease { topic: topic.clone(), file, role, process: process.clone() });
         Ok(vec![Change::Event { kind: EventKind::Subscribed, topic, process: Some(process) }])
     }
 
-    /// Returns whether the connection has this very lease already: requests may be repeated.
-    fn take_lease(
-        &mut self,
+    /// Whether the connection has this very lease already: requests may be repeated. Another one is an error.
+    fn has_lease(
+        &self,
         connection: ConnectionId,
-        process: &Process,
         topic: &TopicName,
         file: FileId,
         role: Role,
     ) -> Result<bool, RegistryError> {
-        if let Some(lease) = self.leases.get(&connection) {
-            let is_same = lease.file == file && lease.role == role && lease.topic == *topic;
-            return if is_same { Ok(true) } else { Err(RegistryError::LeaseInUse { topic: lease.topic.to_string() }) };
+        match self.leases.get(&connection) {
+            None => Ok(false),
+            Some(lease) if lease.file == file && lease.role == role && lease.topic == *topic => Ok(true),
+            Some(lease) => Err(RegistryError::LeaseInUse { topic: lease.topic.to_string() }),
         }
-        if role == Role::Owner
-            && let Some(other) = self.leases.values().find(|other| other.file == file && other.role == Role::Owner)
-        {
-            let Process { pid, program, .. } = other.process.clone();
-            return Err(RegistryError::AlreadyRegistered { topic: other.topic.to_string(), pid, program });
-        }
-        let lease = Lease { topic: topic.clone(), file, role, process: process.clone() };
-        self.leases.insert(connection, lease);
-        Ok(false)
     }
 
     /// A lease ends cleanly. The owner of a topic has removed its name before; a raw region stays.
@@ -171,14 +182,16 @@ impl Registry {
             Role::Subscriber { .. } => {
                 vec![Change::Event { kind: EventKind::Unsubscribed, topic, process: Some(process) }]
             }
-            Role::Owner => match self.topics.get_mut(&topic).filter(|entry| entry.file == file) {
-                // Whether it is kept is the file's word, not the client's: a look at the lock will tell.
-                Some(entry) => {
+            Role::Owner => {
+                self.nameless.remove(&(topic.clone(), file));
+                if let Some(entry) = self.topics.get_mut(&topic).filter(|entry| entry.file == file)
+                    && entry.standing == (Standing::Leased { connection })
+                {
+                    // Whether it is kept is the file's word, not the client's: a look at the lock will tell.
                     entry.standing = Standing::Locked;
-                    Vec::new()
                 }
-                None => Vec::new(),
-            },
+                Vec::new()
+            }
         }
     }
 
@@ -188,46 +201,62 @@ impl Registry {
         let Lease { topic, file, role, process } = lease;
         match role {
             Role::Subscriber { .. } => vec![Change::SubscriberDied { topic, process, connection }],
-            Role::Owner => self.suspect(&topic, file, Some(connection)).into_iter().collect(),
+            Role::Owner => self.owner_ended(connection, &(topic, file), process.uid).into_iter().collect(),
+        }
+    }
+
+    fn owner_ended(&mut self, connection: ConnectionId, key: &Key, uid: u32) -> Option<Change> {
+        let entry = self.entry(key)?;
+        match entry.standing {
+            Standing::Leased { connection: owner } if owner == connection => self.suspect(key),
+            // It came late and proves nothing, but is a reason to look.
+            Standing::Locked if entry.uid == uid => self.suspect(key),
+            _ => None,
         }
     }
 
     /// The owner lock of a topic without a lease was found free.
     pub(crate) fn lock_is_free(&mut self, topic: &TopicName, file: FileId) -> Vec<Change> {
-        self.suspect(topic, file, None).into_iter().collect()
+        self.suspect(&(topic.clone(), file)).into_iter().collect()
     }
 
-    fn suspect(&mut self, topic: &TopicName, file: FileId, connection: Option<ConnectionId>) -> Option<Change> {
-        let entry = self.topics.get_mut(topic).filter(|entry| entry.file == file)?;
-        let proven = match entry.standing {
+    fn entry(&mut self, key: &Key) -> Option<&mut Topic> {
+        let (topic, file) = key;
+        match self.topics.get_mut(topic) {
+            Some(entry) if entry.file == *file => Some(entry),
+            _ => self.nameless.get_mut(key),
+        }
+    }
+
+    fn suspect(&mut self, key: &Key) -> Option<Change> {
+        let entry = self.entry(key)?;
+        let connection = match entry.standing {
             Standing::Kept => return None,
-            Standing::Leased { connection, proven } => proven.then_some(connection),
+            Standing::Leased { connection } => Some(connection),
             Standing::Locked => None,
         };
         // From now on no lease answers for it, whatever the reaper finds.
         entry.standing = Standing::Locked;
-        if !self.dying.insert(file) {
-            return None;
-        }
-        let owner = Owner { process: entry.owner.clone(), proven, connection };
-        Some(Change::Reap { topic: topic.clone(), file, owner })
+        let owner = Owner { process: entry.owner.clone(), connection, is_proven: connection.is_some() };
+        let (topic, file) = key.clone();
+        self.dying.insert(key.clone()).then_some(Change::Reap { topic, file, owner })
     }
 
     /// A name has appeared, or stands for another file than before.
     pub(crate) fn appeared(&mut self, topic: &TopicName, appearance: Appearance) -> Vec<Change> {
-        let Appearance { file, is_kept, claimed } = appearance;
-        let (standing, owner) = match self.owner_lease(topic, file) {
+        let Appearance { file, uid, is_kept, claimed } = appearance;
+        let (standing, owner) = match self.owner_lease(topic, file, uid) {
             _ if is_kept => (Standing::Kept, None),
-            Some((connection, lease)) => (Standing::Leased { connection, proven: true }, Some(lease.process.clone())),
+            Some((connection, lease)) => (Standing::Leased { connection }, Some(lease.process.clone())),
             None => (Standing::Locked, claimed),
         };
-        self.topics.insert(topic.clone(), Topic { file, standing, owner: owner.clone() });
+        self.topics.insert(topic.clone(), Topic { file, uid, standing, owner: owner.clone() });
         vec![Change::Event { kind: EventKind::Published, topic: topic.clone(), process: owner }]
     }
 
-    /// A file can have several names (hard links): a lease is for the one that was announced.
-    fn owner_lease(&self, topic: &TopicName, file: FileId) -> Option<(ConnectionId, &Lease)> {
-        let mut owners = self.leases.iter().filter(|(_, lease)| lease.role == Role::Owner);
+    /// The first announcement of the file by a process of its owner.
+    fn owner_lease(&self, topic: &TopicName, file: FileId, uid: u32) -> Option<(ConnectionId, &Lease)> {
+        let mut owners = self.leases.iter().filter(|(_, lease)| lease.role == Role::Owner && lease.process.uid == uid);
         owners
             .find(|(_, lease)| lease.file == file && lease.topic == *topic)
             .map(|(&connection, lease)| (connection, lease))
@@ -235,27 +264,26 @@ impl Registry {
 
     /// The name that stood for `file` is gone.
     pub(crate) fn vanished(&mut self, topic: &TopicName, file: FileId, fate: Fate) -> Vec<Change> {
-        let Some(entry) = self.topics.get(topic).filter(|entry| entry.file == file) else { return Vec::new() };
-        if self.dying.contains(&file) {
+        if self.file_of(topic) != Some(file) {
+            return Vec::new();
+        }
+        let key = (topic.clone(), file);
+        if self.dying.contains(&key) {
             // The reaper reports it.
             self.topics.remove(topic);
             return Vec::new();
         }
+        if fate == Fate::Dead {
+            let reap = self.suspect(&key);
+            self.topics.remove(topic);
+            return reap.into_iter().collect();
+        }
+        let Some(entry) = self.topics.remove(topic) else { return Vec::new() };
         let process = entry.owner.clone();
-        let kind = match fate {
-            Fate::Closed => EventKind::Closed,
-            Fate::Alive => EventKind::Unlinked,
-            Fate::Dead => {
-                let connection = self.owner_lease(topic, file).map(|(connection, _)| connection);
-                if let Some(connection) = connection {
-                    self.leases.remove(&connection);
-                }
-                let reap = self.suspect(topic, file, connection);
-                self.topics.remove(topic);
-                return reap.into_iter().collect();
-            }
-        };
-        self.topics.remove(topic);
+        let kind = if fate == Fate::Alive { EventKind::Unlinked } else { EventKind::Closed };
+        if fate == Fate::Alive && matches!(entry.standing, Standing::Leased { .. }) {
+            self.nameless.insert(key, entry);
+        }
         vec![Change::Event { kind, topic: topic.clone(), process }]
     }
 
@@ -272,13 +300,18 @@ impl Registry {
     }
 
     /// A reaper found the owner alive after all: from now on its lock decides.
-    pub(crate) fn survived(&mut self, file: FileId) {
-        self.dying.remove(&file);
+    pub(crate) fn survived(&mut self, topic: &TopicName, file: FileId) {
+        let key = (topic.clone(), file);
+        self.dying.remove(&key);
+        // Without name and lease there is nothing left to watch.
+        self.nameless.remove(&key);
     }
 
     /// A reaper is done with a file.
     pub(crate) fn reaped(&mut self, topic: &TopicName, file: FileId) {
-        self.dying.remove(&file);
+        let key = (topic.clone(), file);
+        self.dying.remove(&key);
+        self.nameless.remove(&key);
         if self.topics.get(topic).is_some_and(|entry| entry.file == file) {
             self.topics.remove(topic);
         }
@@ -289,9 +322,14 @@ impl Registry {
         self.topics.get(topic).map(|entry| entry.file)
     }
 
-    /// Whether a reaper is at work on the file.
-    pub(crate) fn is_dying(&self, file: FileId) -> bool {
-        self.dying.contains(&file)
+    /// Whether anything more can happen to the file under this name.
+    pub(crate) fn knows(&self, key: &Key) -> bool {
+        self.file_of(&key.0) == Some(key.1) || self.nameless.contains_key(key) || self.dying.contains(key)
+    }
+
+    /// What the connection's lease is for.
+    pub(crate) fn lease_of(&self, connection: ConnectionId) -> Option<Key> {
+        self.leases.get(&connection).map(|lease| (lease.topic.clone(), lease.file))
     }
 
     /// All topics, sorted by name, with their owners.
@@ -300,12 +338,10 @@ impl Registry {
     }
 
     /// Topics that only their lock answers for.
-    pub(crate) fn watched_by_lock(&self) -> Vec<(TopicName, FileId)> {
-        let locked = self
-            .topics
-            .iter()
-            .filter(|(_, entry)| entry.standing == Standing::Locked && !self.dying.contains(&entry.file));
-        locked.map(|(topic, entry)| (topic.clone(), entry.file)).collect()
+    pub(crate) fn watched_by_lock(&self) -> Vec<Key> {
+        let locked = self.topics.iter().filter(|(_, entry)| entry.standing == Standing::Locked);
+        let keys = locked.map(|(topic, entry)| (topic.clone(), entry.file));
+        keys.filter(|key| !self.dying.contains(key)).collect()
     }
 
     /// Subscribers of a file that hold a lease, with their records.
@@ -336,7 +372,7 @@ mod tests {
     }
 
     fn plain(ino: u64) -> Appearance {
-        Appearance { file: file(ino), is_kept: false, claimed: Some(process(99)) }
+        Appearance { file: file(ino), uid: 1000, is_kept: false, claimed: Some(process(99)) }
     }
 
     fn published() -> Registry {
@@ -351,7 +387,7 @@ mod tests {
     #[test]
     fn the_death_of_an_announced_owner_is_proof() {
         let mut registry = published();
-        let owner = Owner { process: Some(process(10)), proven: Some(1), connection: Some(1) };
+        let owner = Owner { process: Some(process(10)), connection: Some(1), is_proven: true };
         assert_eq!(registry.ended(1), [Change::Reap { topic: topic("a"), file: file(5), owner }]);
         assert_eq!(registry.ended(1), [], "only once");
         assert_eq!(registry.lock_is_free(&topic("a"), file(5)), [], "a reaper is at work already");
@@ -365,11 +401,52 @@ mod tests {
         registry.appeared(&topic("a"), plain(5));
         assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))]);
         registry.register(1, process(10), topic("a"), file(5)).unwrap();
-        assert_eq!(registry.watched_by_lock(), []);
+        assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))], "its lock decides all the same");
         let changes = registry.ended(1);
-        assert!(matches!(&changes[..], [Change::Reap { owner: Owner { proven: None, connection: Some(1), .. }, .. }]));
-        registry.survived(file(5));
+        assert!(matches!(&changes[..], [Change::Reap { owner: Owner { is_proven: false, .. }, .. }]));
+        registry.survived(&topic("a"), file(5));
         assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))]);
+    }
+
+    #[test]
+    fn what_another_user_says_of_a_file_does_not_count() {
+        let stranger = Process { uid: 65534, ..process(66) };
+        let mut registry = Registry::default();
+        // First come, but not the file's owner.
+        registry.register(6, stranger.clone(), topic("a"), file(5)).unwrap();
+        registry.register(1, process(10), topic("a"), file(5)).unwrap();
+        registry.appeared(&topic("a"), plain(5));
+        assert_eq!(registry.topics().next().unwrap().2, Some(&process(10)));
+        assert_eq!(registry.ended(6), [], "its end means nothing");
+        assert!(matches!(&registry.ended(1)[..], [Change::Reap { owner: Owner { is_proven: true, .. }, .. }]));
+
+        let mut registry = Registry::default();
+        registry.appeared(&topic("a"), plain(5));
+        let error = registry.register(6, stranger, topic("a"), file(5)).unwrap_err();
+        assert_eq!(error, RegistryError::NotOwner { topic: "a".into(), uid: 1000 });
+    }
+
+    #[test]
+    fn two_names_of_one_file_are_two_topics() {
+        let mut registry = published();
+        registry.appeared(&topic("link"), plain(5));
+        assert_eq!(registry.watched_by_lock(), [(topic("link"), file(5))]);
+        registry.vanished(&topic("link"), file(5), Fate::Alive);
+        assert_eq!(registry.file_of(&topic("a")), Some(file(5)));
+        assert!(registry.knows(&(topic("a"), file(5))) && !registry.knows(&(topic("link"), file(5))));
+        assert!(matches!(&registry.ended(1)[..], [Change::Reap { .. }]));
+    }
+
+    #[test]
+    fn an_owner_whose_name_was_taken_away_is_still_seen_to_die() {
+        let mut registry = published();
+        registry.vanished(&topic("a"), file(5), Fate::Alive);
+        registry.appeared(&topic("a"), plain(6));
+        assert!(registry.knows(&(topic("a"), file(5))));
+        let changes = registry.ended(1);
+        assert!(matches!(&changes[..], [Change::Reap { owner: Owner { is_proven: true, .. }, .. }]), "{changes:?}");
+        registry.reaped(&topic("a"), file(5));
+        assert!(!registry.knows(&(topic("a"), file(5))) && registry.knows(&(topic("a"), file(6))));
     }
 
     #[test]
@@ -386,7 +463,7 @@ mod tests {
     fn a_name_that_passes_to_another_file_leaves_the_old_owner_to_its_reaper() {
         let mut registry = published();
         let changes = registry.vanished(&topic("a"), file(5), Fate::Dead);
-        assert!(matches!(&changes[..], [Change::Reap { owner: Owner { proven: Some(1), .. }, .. }]));
+        assert!(matches!(&changes[..], [Change::Reap { owner: Owner { is_proven: true, .. }, .. }]));
         registry.appeared(&topic("a"), plain(6));
         registry.reaped(&topic("a"), file(5));
         assert_eq!(registry.file_of(&topic("a")), Some(file(6)), "the successor stays");
@@ -437,7 +514,7 @@ mod tests {
         Appear(u64, u64),
         Vanish(u64, u64, u8),
         LockFree(u64, u64),
-        Survive(u64),
+        Survive(u64, u64),
         Reaped(u64, u64),
     }
 
@@ -453,7 +530,7 @@ mod tests {
                 named.clone().prop_map(|(n, i)| Input::Appear(n, i)),
                 (named.clone(), 0..3u8).prop_map(|((n, i), fate)| Input::Vanish(n, i, fate)),
                 named.clone().prop_map(|(n, i)| Input::LockFree(n, i)),
-                named.clone().prop_map(|(_, i)| Input::Survive(i)),
+                named.clone().prop_map(|(n, i)| Input::Survive(n, i)),
                 named.prop_map(|(n, i)| Input::Reaped(n, i)),
             ],
             0..60,
@@ -498,32 +575,36 @@ mod tests {
                         registry.vanished(&name(n), file(i), fate)
                     }
                     Input::LockFree(n, i) => registry.lock_is_free(&name(n), file(i)),
-                    Input::Survive(i) => {
-                        if at_work.remove(&file(i)) {
-                            registry.survived(file(i));
+                    Input::Survive(n, i) => {
+                        if at_work.remove(&(name(n), file(i))) {
+                            registry.survived(&name(n), file(i));
                         }
                         Vec::new()
                     }
                     Input::Reaped(n, i) => {
-                        if at_work.remove(&file(i)) {
+                        if at_work.remove(&(name(n), file(i))) {
                             registry.reaped(&name(n), file(i));
                         }
                         Vec::new()
                     }
                 };
                 for change in changes {
-                    if let Change::Reap { file, .. } = change {
-                        prop_assert!(at_work.insert(file), "two reapers on one file");
+                    if let Change::Reap { topic, file, .. } = change {
+                        prop_assert!(at_work.insert((topic, file)), "two reapers on one file");
                     }
                 }
                 for &connection in registry.leases.keys() {
                     prop_assert!(open.contains(&connection));
                 }
-                for entry in registry.topics.values() {
-                    if let Standing::Leased { connection, .. } = entry.standing {
+                for (topic, entry) in &registry.topics {
+                    if let Standing::Leased { connection } = entry.standing {
                         let lease = registry.leases.get(&connection);
-                        prop_assert!(lease.is_some_and(|lease| lease.file == entry.file));
+                        prop_assert!(lease.is_some_and(|lease| lease.file == entry.file && lease.topic == *topic));
                     }
+                }
+                for key in registry.nameless.keys() {
+                    let has_lease = registry.leases.values().any(|lease| (&lease.topic, lease.file) == (&key.0, key.1));
+                    prop_assert!(has_lease || registry.dying.contains(key), "a region that nothing will free");
                 }
             }
         }

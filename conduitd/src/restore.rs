@@ -60,12 +60,12 @@ impl AsFd for DirectoryWatch {
 impl Hub {
     /// Takes in everything that the directory holds: at the start, and when changes were missed.
     pub(crate) fn scan(self: &Rc<Self>) -> io::Result<()> {
-        self.directory.finish_removals(None, self.lock)?;
+        self.finish_removals_later();
         let mut topics: Vec<TopicName> = self.registry.borrow().topics().map(|(topic, ..)| topic.clone()).collect();
         for entry in self.directory.entries()? {
             match entry {
                 Entry::Region(topic) => topics.push(topic),
-                Entry::Removal { topic, .. } => self.finish_removal_later(topic),
+                Entry::Removal { .. } => {}
                 Entry::Foreign(name) => tracing::debug!("{name} is no region's name"),
             }
         }
@@ -88,8 +88,8 @@ impl Hub {
         for event in events {
             match event.name.as_deref().and_then(|name| name.to_str()).and_then(Entry::parse) {
                 Some(Entry::Region(topic)) => self.look_at(&topic),
-                Some(Entry::Removal { topic, .. }) if event.mask.contains(AddWatchFlags::IN_MOVED_TO) => {
-                    self.finish_removal_later(topic);
+                Some(Entry::Removal { .. }) if event.mask.contains(AddWatchFlags::IN_MOVED_TO) => {
+                    self.finish_removals_later();
                 }
                 _ => {}
             }
@@ -103,6 +103,7 @@ impl Hub {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!("can not look at topic \"{topic}\": {error}");
+                self.unseen.borrow_mut().insert(topic.clone());
                 return;
             }
         };
@@ -110,12 +111,9 @@ impl Hub {
             return;
         }
         if let Some(known) = known {
-            let changes = self.registry.borrow_mut().vanished(topic, known, self.fate_of(known));
+            let changes = self.registry.borrow_mut().vanished(topic, known, self.fate_of(topic, known));
             self.carry_out(changes);
-            // A reaper still needs it.
-            if !self.registry.borrow().is_dying(known) {
-                self.forget_region(known);
-            }
+            self.forget_unless_known(&(topic.clone(), known));
         }
         if found.is_some() {
             self.take_in(topic);
@@ -126,6 +124,12 @@ impl Hub {
         let region = match Region::open_even_damaged(&self.directory, topic) {
             Ok(region) => region,
             Err(OpenError::NotFound { .. }) => return,
+            Err(error @ OpenError::Io { .. }) => {
+                tracing::warn!("{error}; it is tried again");
+                self.unseen.borrow_mut().insert(topic.clone());
+                self.locks.notify_one();
+                return;
+            }
             Err(error) => {
                 tracing::warn!("{error}; it is left alone");
                 return;
@@ -137,14 +141,15 @@ impl Hub {
         let owner = region.claimed_owner();
         let claimed =
             owner.pid.map(|pid| Process { pid, uid: region.uid(), program: owner.program.unwrap_or_default() });
-        let appearance = Appearance { file: region.id(), is_kept: region.is_kept(), claimed };
-        self.regions.borrow_mut().insert(region.id(), Arc::new(region));
+        let appearance = Appearance { file: region.id(), uid: region.uid(), is_kept: region.is_kept(), claimed };
+        let key = (topic.clone(), region.id());
+        self.regions.borrow_mut().insert(key, Arc::new(region));
         let changes = self.registry.borrow_mut().appeared(topic, appearance);
         self.carry_out(changes);
     }
 
-    fn fate_of(&self, file: FileId) -> Fate {
-        let Some(region) = self.regions.borrow().get(&file).cloned() else { return Fate::Dead };
+    fn fate_of(&self, topic: &TopicName, file: FileId) -> Fate {
+        let Some(region) = self.regions.borrow().get(&(topic.clone(), file)).cloned() else { return Fate::Dead };
         let counters = region.counters();
         if region.is_kept() || counters.as_ref().is_some_and(|counters| counters.closed) {
             Fate::Closed
@@ -155,14 +160,27 @@ impl Hub {
         }
     }
 
-    /// A removal takes microseconds, unless its remover is killed in the middle.
-    fn finish_removal_later(self: &Rc<Self>, topic: TopicName) {
+    /// Looks once more at names that could not be looked at.
+    pub(crate) fn look_again(self: &Rc<Self>) {
+        for topic in self.unseen.take() {
+            self.look_at(&topic);
+        }
+    }
+
+    /// Finishes removals whose removers were killed in the middle. One scan serves all that begin until it is done.
+    fn finish_removals_later(self: &Rc<Self>) {
+        if self.removals_due.replace(true) {
+            return;
+        }
         let hub = Rc::clone(self);
         tokio::task::spawn_local(async move {
             tokio::time::sleep(REMOVAL_PATIENCE).await;
-            let directory = Arc::clone(&hub.directory);
-            let lock = hub.lock;
-            let _ = tokio::task::spawn_blocking(move || directory.finish_removals(Some(&topic), lock)).await;
+            hub.removals_due.set(false);
+            let (directory, lock) = (Arc::clone(&hub.directory), hub.lock);
+            let finished = tokio::task::spawn_blocking(move || directory.finish_removals(None, lock)).await;
+            if let Ok(Err(error)) = finished {
+                tracing::warn!("can not read {}: {error}", hub.directory.path().display());
+            }
         });
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use conduit::Domain;
 use conduit::protocol::RegistryError;
 use conduit::shm::dir::{ReapLock, ShmDir};
+use conduit::shm::process::refuse_descriptors;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -81,10 +83,12 @@ impl Server {
         let domain = Domain::new(shm_dir).without_registry();
         let directory = ShmDir::open(&domain).map_err(io_error("open", shm_dir))?;
         let watch = DirectoryWatch::new(&directory).map_err(io_error("watch", shm_dir))?;
-        // Before the directory's guard: the socket may lie in the same directory.
+        raise_descriptor_limit();
         let listener = listen(&options.socket)?;
-        let guard = guard_directory(shm_dir).map_err(io_error("lock", shm_dir))?;
-        let lock = if guard.is_some() && may_remove_everything() { ReapLock::Read } else { ReapLock::Write };
+        refuse_descriptors(&listener);
+        let guard = guard_directory(&directory, &options.socket).map_err(io_error("lock", shm_dir))?;
+        let lock = reap_lock(guard.as_ref());
+        directory.finish_removals(None, lock).map_err(io_error("read", shm_dir))?;
         let socket = options.socket.clone();
         Ok(Self { listener, socket, directory: Arc::new(directory), watch, lock, _guard: guard })
     }
@@ -104,13 +108,11 @@ impl Server {
                 tokio::task::spawn_local(accept(Rc::clone(&hub), listener));
                 ready();
                 stop.await;
+                // While it still listens: afterwards the name may be another daemon's.
+                let _ = fs::remove_file(&self.socket);
                 Ok(())
             })
             .await
-    }
-
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
     }
 }
 
@@ -124,8 +126,9 @@ async fn see(hub: Rc<Hub>, mut sights: UnboundedReceiver<Sight>) {
 }
 
 /// How many connections each user has.
-#[derive(Default)]
 struct Connections {
+    limit: usize,
+    limit_per_uid: usize,
     total: usize,
     by_uid: HashMap<u32, usize>,
 }
@@ -133,10 +136,10 @@ struct Connections {
 impl Connections {
     fn admit(&mut self, uid: u32) -> Result<(), RegistryError> {
         let of_uid = self.by_uid.entry(uid).or_default();
-        let (what, limit) = if self.total >= MAX_CONNECTIONS {
-            ("connections", MAX_CONNECTIONS)
-        } else if *of_uid >= MAX_CONNECTIONS_PER_UID {
-            ("connections of one user", MAX_CONNECTIONS_PER_UID)
+        let (what, limit) = if self.total >= self.limit {
+            ("connections", self.limit)
+        } else if *of_uid >= self.limit_per_uid {
+            ("connections of one user", self.limit_per_uid)
         } else {
             *of_uid += 1;
             self.total += 1;
@@ -157,7 +160,9 @@ impl Connections {
 }
 
 async fn accept(hub: Rc<Hub>, listener: UnixListener) {
-    let connections = Rc::new(RefCell::new(Connections::default()));
+    let (limit, limit_per_uid) = connection_limits();
+    let connections = Connections { limit, limit_per_uid, total: 0, by_uid: HashMap::new() };
+    let connections = Rc::new(RefCell::new(connections));
     for id in 1.. {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -173,6 +178,7 @@ async fn accept(hub: Rc<Hub>, listener: UnixListener) {
 }
 
 async fn welcome(hub: Rc<Hub>, connections: Rc<RefCell<Connections>>, id: ConnectionId, stream: UnixStream) {
+    refuse_descriptors(&stream);
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
         Err(error) => {
@@ -191,13 +197,58 @@ async fn welcome(hub: Rc<Hub>, connections: Rc<RefCell<Connections>>, id: Connec
     connections.borrow_mut().leave(uid);
 }
 
-/// Makes this the one daemon of the directory that reaps with read locks, if no other is.
-fn guard_directory(shm_dir: &Path) -> io::Result<Option<Flock<fs::File>>> {
-    match Flock::lock(fs::File::open(shm_dir)?, FlockArg::LockExclusiveNonblock) {
+/// Makes this the one daemon of the directory that reaps with read locks; `None` if another is.
+///
+/// The lock is on a file that nobody else can open, beside the socket. A lock on the directory itself could be taken by anybody who
+/// may read it.
+fn guard_directory(directory: &ShmDir, socket: &Path) -> io::Result<Option<Flock<fs::File>>> {
+    let metadata = fs::metadata(directory.path())?;
+    let name = format!(".conduitd-{}-{}.lock", metadata.dev(), metadata.ino());
+    let file = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(parent_of(socket).join(name))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(guard) => Ok(Some(guard)),
         Err((_, nix::errno::Errno::EAGAIN)) => Ok(None),
         Err((_, errno)) => Err(errno.into()),
     }
+}
+
+/// Which lock proves to this daemon that an owner is dead.
+fn reap_lock(guard: Option<&Flock<fs::File>>) -> ReapLock {
+    match (may_remove_everything(), guard) {
+        (true, Some(_)) => ReapLock::Read,
+        (true, None) => {
+            tracing::warn!("another daemon looks after this directory with the same rights");
+            ReapLock::Write
+        }
+        (false, _) => ReapLock::Write,
+    }
+}
+
+/// As many descriptors as this process may have: every client and every region takes some.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!("can not raise the limit of open files from {soft}: {errno}");
+    }
+}
+
+/// How many connections the limit of descriptors allows: a connection with a lease takes two, a region one.
+fn connection_limits() -> (usize, usize) {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let total = usize::try_from(descriptors / 4).unwrap_or(usize::MAX).min(MAX_CONNECTIONS);
+    (total, total.div_ceil(4).min(MAX_CONNECTIONS_PER_UID))
+}
+
+fn parent_of(socket: &Path) -> &Path {
+    socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether this process may remove other users' files from a sticky directory: CAP_FOWNER.
@@ -215,7 +266,7 @@ fn serves_everybody() -> bool {
 
 /// Listens on a socket of that name, in place of one that nobody listens on.
 fn listen(socket: &Path) -> Result<StdListener, StartError> {
-    let parent = socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = parent_of(socket);
     let mode = if serves_everybody() { 0o755 } else { 0o700 };
     fs::DirBuilder::new().recursive(true).mode(mode).create(parent).map_err(io_error("create", parent))?;
     let _turn = take_turn(parent).map_err(io_error("lock", parent))?;

@@ -37,6 +37,7 @@
 //! Every region lives in a [`Domain`]: a shared-memory directory and the socket of its registry, taken from
 //! `CONDUIT_SHM_DIR` and `CONDUIT_SOCKET` unless a builder says otherwise.
 
+mod create;
 mod domain;
 mod error;
 #[cfg(feature = "fault-injection")]

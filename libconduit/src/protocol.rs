@@ -317,6 +317,15 @@ pub enum RegistryError {
         /// Its command name.
         program: String,
     },
+    /// The file belongs to another user than the caller.
+    #[serde(rename = "io.conduit.Registry.NotOwner")]
+    #[error("topic \"{topic}\" belongs to uid {uid}; only that user's processes can register it")]
+    NotOwner {
+        /// The topic.
+        topic: String,
+        /// The file's owner.
+        uid: u32,
+    },
     /// The connection holds a lease already.
     #[serde(rename = "io.conduit.Registry.LeaseInUse")]
     #[error("this connection holds the lease of topic \"{topic}\"; open another one")]
@@ -446,7 +455,7 @@ mod tests {
         for method in ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch"] {
             assert!(DESCRIPTION.contains(&format!("method {method}(")), "{method}");
         }
-        for error in ["InvalidTopic", "TopicNotFound", "AlreadyRegistered", "LeaseInUse", "LimitExceeded"] {
+        for error in ["InvalidTopic", "TopicNotFound", "AlreadyRegistered", "NotOwner", "LeaseInUse", "LimitExceeded"] {
             assert!(DESCRIPTION.contains(&format!("error {error} (")), "{error}");
         }
     }

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use crate::create::{CreateOptions, Created};
 use crate::error::{CreateError, LoanError, SendError};
 use crate::fault::{self, Step};
 use crate::inspect;
 use crate::message::{Kind, Message};
-use crate::registry::{Client, Lease};
+use crate::registry::Lease;
 use crate::ring::Memory;
 use crate::ring::slot::{ClaimError, Claimed, MappedRing};
 use crate::ring::writer::Writer;
 use crate::shm::dir::{FileId, ShmDir};
-use crate::shm::file::{FileSpec, Mark, NewFile, PATIENCE, tidy};
+use crate::shm::file::Mark;
 use crate::shm::layout::{
     DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Geometry, GeometryError, Layout, SLOT_ALIGN, SLOT_HEADER_BYTES,
 };
@@ -57,12 +58,9 @@ pub struct Publisher<T: ?Sized> {
 /// How a topic is to be made.
 #[derive(Debug)]
 pub struct PublisherBuilder<T: ?Sized> {
-    domain: Option<Domain>,
+    options: CreateOptions,
     slots: u64,
     slot_bytes: Option<u64>,
-    mode: Option<u32>,
-    group: Option<u32>,
-    patience: Duration,
     time_stamps: bool,
     _sends: PhantomData<fn(&T)>,
 }
@@ -70,12 +68,9 @@ pub struct PublisherBuilder<T: ?Sized> {
 impl<T: ?Sized> PublisherBuilder<T> {
     fn new() -> Self {
         Self {
-            domain: None,
+            options: CreateOptions::default(),
             slots: DEFAULT_SLOTS.into(),
             slot_bytes: None,
-            mode: None,
-            group: None,
-            patience: PATIENCE,
             time_stamps: true,
             _sends: PhantomData,
         }
@@ -83,7 +78,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
 
     /// Uses another domain than the environment's.
     pub fn domain(mut self, domain: &Domain) -> Self {
-        self.domain = Some(domain.clone());
+        self.options.domain = Some(domain.clone());
         self
     }
 
@@ -113,19 +108,19 @@ impl<T: ?Sized> PublisherBuilder<T> {
     ///
     /// Who may only read it can subscribe all the same: it gets validated copies instead of zero-copy samples.
     pub fn mode(mut self, mode: u32) -> Self {
-        self.mode = Some(mode);
+        self.options.mode = Some(mode);
         self
     }
 
     /// Numeric id of the group of the region's file.
     pub fn group(mut self, gid: u32) -> Self {
-        self.group = Some(gid);
+        self.options.group = Some(gid);
         self
     }
 
     /// How long `create` waits for a dying owner of the name before it fails; 250 ms by default.
     pub fn takeover_timeout(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.options.patience = patience;
         self
     }
 
@@ -158,27 +153,10 @@ impl<T: ?Sized> PublisherBuilder<T> {
             program: own_name(),
         };
 
-        let domain = self.domain.unwrap_or_default();
-        let directory = ShmDir::open(&domain).map_err(CreateError::io("open", domain.shm_dir().into()))?;
-        tidy(&directory, &topic);
-        let ask_reaper = || {
-            // Without a registry that may do it, the error says so.
-            let _ = Client::connect(&domain).and_then(|mut client| client.reap(&topic));
-        };
         let control_page = layout.control_page();
-        let spec = FileSpec {
-            topic: &topic,
-            size: geometry.region_bytes(),
-            mode: self.mode,
-            group: self.group,
-            mark: Mark::Topic,
-            content: control_page.as_bytes(),
-            patience: self.patience,
-        };
-        let file = NewFile::make(&directory, &spec, &ask_reaper)?;
-        let lease = Lease::register(&domain, &topic, file.id());
-        fault::point(Step::CreateRegistered);
-        let file = file.link(&ask_reaper)?;
+        let size = geometry.region_bytes();
+        let Created { file, directory, lease } =
+            self.options.create(&topic, size, Mark::Topic, control_page.as_bytes())?;
         let id = file.id;
         let ring = MappedRing::new(file.mapping, geometry, file.file);
         Ok(Publisher {

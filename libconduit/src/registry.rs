@@ -2,9 +2,13 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,12 +60,8 @@ impl Client {
     pub fn connect(domain: &Domain) -> Result<Self, RegistryCallError> {
         let mut failure = io::Error::from(io::ErrorKind::NotFound);
         for socket in domain.sockets() {
-            match UnixStream::connect(socket) {
-                Ok(stream) => {
-                    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
-                    stream.set_write_timeout(Some(CALL_TIMEOUT))?;
-                    return Ok(Self { stream: BufReader::new(stream) });
-                }
+            match connect(socket) {
+                Ok(stream) => return Ok(Self { stream: BufReader::new(stream) }),
                 Err(error) => failure = error,
             }
         }
@@ -124,6 +124,17 @@ impl Client {
     }
 }
 
+/// Connects within the time of a call: a registry that is stopped, with all its places taken, would not let us in for ever.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let stream = UnixStream::from(socket(AddressFamily::Unix, SockType::Stream, flags, None)?);
+    // See socket(7): it holds for connect as well.
+    stream.set_write_timeout(Some(CALL_TIMEOUT))?;
+    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
+    nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream)
+}
+
 /// What a publisher or subscriber holds at the registry: a connection, or nothing if there is no registry.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -145,7 +156,7 @@ impl Lease {
 
     fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Self {
         let client = if domain.sockets().is_empty() { None } else { Self::try_take(domain, method, parameters) };
-        Self { client, generation: fork::generation() }
+        Self { client, generation: fork::watched_generation() }
     }
 
     fn try_take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Option<Client> {

@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::error::{OpenError, RecvError};
+use crate::error::{Gone, OpenError, RecvError};
 use crate::fault::{self, Step};
 use crate::message::Message;
 use crate::registry::Lease;
@@ -146,6 +146,12 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             ring = ring.with_record(record, std::process::id(), nix::unistd::getuid().as_raw(), own_name());
         }
         let reader = Reader::new(Arc::new(ring), record, self.start);
+        // Its name is about to be removed: who opens a topic again shall not get the old one.
+        match reader.has_ended() {
+            Some(Gone::Died) => return Err(OpenError::Orphaned { topic }),
+            Some(Gone::Closed) => return Err(OpenError::NotFound { topic, path: directory.path().into() }),
+            None => {}
+        }
         let lease = Lease::attach(&domain, &topic, id, record);
         fault::point(Step::RecordAttached);
         Ok(Subscriber {
@@ -218,7 +224,8 @@ fn region_len(layout: Layout) -> NonZeroUsize {
 fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mapping, usize)>> {
     let _no_fork = fork::Guard::new();
     let locked = reopen(file, OFlag::O_RDWR)?;
-    for record in 0..RECORDS {
+    // Twice: the publisher may hold the lock of a dead subscriber's record for a moment.
+    for record in (0..RECORDS).chain(0..RECORDS) {
         if LockByte::record(record).try_write(&locked)? {
             fault::point(Step::RecordLocked);
             let mapping = Mapping::new(&locked, region_len(layout), true)?;

@@ -174,7 +174,8 @@ impl<M: Memory> Reader<M> {
         Err(how)
     }
 
-    fn has_ended(&self) -> Option<Gone> {
+    /// How the topic ended, if it did; messages may be left.
+    pub(crate) fn has_ended(&self) -> Option<Gone> {
         // E2
         let flags = self.memory.consumers().wake.load(Acquire);
         if flags & CLOSED != 0 {

@@ -43,7 +43,7 @@ impl MappedRing {
     /// If the mapping does not have the size that the geometry says.
     pub(crate) fn new(mapping: Mapping, geometry: Geometry, file: OwnedFd) -> Self {
         assert_eq!(mapping.len() as u64, geometry.region_bytes());
-        Self { mapping, geometry, file, generation: fork::generation(), record: None }
+        Self { mapping, geometry, file, generation: fork::watched_generation(), record: None }
     }
 
     /// Signs the record whose lock this mapping keeps; it is given back when the mapping goes.
@@ -161,8 +161,9 @@ impl Memory for MappedRing {
 
     fn if_dead(&self, record: usize, action: impl FnOnce()) {
         let lock = LockByte::record(record);
-        // Asking first is three times cheaper than trying. On any error the holder counts as alive.
-        if !lock.is_locked(&self.file).unwrap_or(true) && lock.try_write(&self.file).unwrap_or(false) {
+        // Asking first is three times cheaper than trying. On any error the holder counts as alive. A read lock is enough to
+        // keep the record from being claimed meanwhile, and other readers can not prevent it.
+        if !lock.is_write_locked(&self.file).unwrap_or(true) && lock.try_read(&self.file).unwrap_or(false) {
             fault::point(Step::ReclaimLocked);
             action();
             fault::point(Step::ReclaimCleared);
@@ -256,6 +257,10 @@ impl<T> Claimed<'_, [T]> {
 impl<T: ?Sized> Claimed<'_, T> {
     #[inline]
     pub(crate) fn publish(mut self, stamp_ns: u64) {
+        if self.writer.memory().is_foreign() {
+            // Forked with a loan in its hands: it is the parent's to publish.
+            return;
+        }
         self.published = true;
         self.writer.publish(self.position, self.len, stamp_ns);
     }

@@ -52,6 +52,7 @@ impl<M: Memory> Writer<M> {
 
     #[inline]
     fn claim_in_one_pass(&mut self) -> Option<u64> {
+        let mut may_look = true;
         for position in self.next..self.next + self.memory.slots() {
             let slot = self.memory.slot(position);
             // W1
@@ -59,7 +60,7 @@ impl<M: Memory> Writer<M> {
                 // A loan of our own that was leaked may be used again: nobody else writes.
                 && state & WRITING == 0
             {
-                self.skip(state);
+                self.skip(state, &mut may_look);
                 continue;
             }
             fault::point(Step::ClaimTaken);
@@ -74,9 +75,11 @@ impl<M: Memory> Writer<M> {
     }
 
     #[cold]
-    fn skip(&mut self, state: u64) {
+    fn skip(&mut self, state: u64, may_look: &mut bool) {
         self.skips = self.skips.wrapping_add(1);
-        if self.skips.is_multiple_of(SKIPS_PER_LOOK) {
+        // Once in a pass: each look goes over all slots.
+        if *may_look && self.skips.is_multiple_of(SKIPS_PER_LOOK) {
+            *may_look = false;
             self.reclaim(state);
         }
     }

@@ -252,6 +252,10 @@ fn clear_the_way(directory: &ShmDir, topic: &TopicName) -> Result<Option<CreateE
     let lock_error = |error| CreateError::io("probe the lock of", path())(error);
     if may_write && OWNER.try_write(&file).map_err(lock_error)? {
         fault::point(Step::TakeoverLocked);
+        // Only now: its creator may have let the region go on purpose since the first look.
+        if read_mark(&file) == Some(Mark::Kept) {
+            return Err(CreateError::Kept { topic: topic.clone() });
+        }
         if mark == Mark::Topic
             && let Err(error) = mark_orphaned(&file)
         {
@@ -376,6 +380,16 @@ fn check_room(directory: &ShmDir, need: u64) -> Result<(), CreateError> {
     }
 }
 
+/// What the kernel gives up before it kills: caches of files, but no shared memory.
+fn reclaimable_bytes(group: &std::path::Path) -> u64 {
+    let stat = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let value = |line: &str| match line.split_once(' ')? {
+        ("active_file" | "inactive_file" | "slab_reclaimable", value) => value.parse::<u64>().ok(),
+        _ => None,
+    };
+    stat.lines().filter_map(value).sum()
+}
+
 /// What the limits of this process's memory cgroups leave; `None` without limits (or without cgroup v2).
 fn cgroup_room() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -386,7 +400,8 @@ fn cgroup_room() -> Option<u64> {
         .ancestors()
         .take_while(|group| group.starts_with(root))
         .filter_map(|group| {
-            Some(number(group.join("memory.max"))?.saturating_sub(number(group.join("memory.current"))?))
+            let used = number(group.join("memory.current"))?.saturating_sub(reclaimable_bytes(group));
+            Some(number(group.join("memory.max"))?.saturating_sub(used))
         })
         .min()
 }

@@ -67,6 +67,12 @@ pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// The same, for a handle that is being made: from now on forks are counted.
+pub(crate) fn watched_generation() -> u32 {
+    install_handlers();
+    generation()
+}
+
 #[cfg(test)]
 mod tests {
     use nix::sys::wait::{WaitStatus, waitpid};
@@ -76,8 +82,7 @@ mod tests {
 
     #[test]
     fn a_child_is_of_the_next_generation() {
-        drop(Guard::new());
-        let parents = generation();
+        let parents = watched_generation();
         // SAFETY: the child only reads an atomic and exits.
         match unsafe { fork() }.unwrap() {
             // SAFETY: `_exit` is async-signal-safe.

@@ -1,7 +1,7 @@
 //! Open file description locks on bytes past the end of a region: who is alive.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -58,17 +58,7 @@ impl LockByte {
     ///
     /// Asks as a reader, so that read locks, which any reader may take, do not count.
     pub fn is_write_locked(self, file: impl AsFd) -> io::Result<bool> {
-        self.conflicts(file, libc::F_RDLCK)
-    }
-
-    /// Whether another description holds any lock on the byte.
-    pub fn is_locked(self, file: impl AsFd) -> io::Result<bool> {
-        self.conflicts(file, libc::F_WRLCK)
-    }
-
-    fn conflicts(self, file: impl AsFd, kind: libc::c_int) -> io::Result<bool> {
-        let mut request = self.request(kind);
-        debug_assert!(file.as_fd().as_raw_fd() >= 0);
+        let mut request = self.request(libc::F_RDLCK);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut request))?;
         Ok(request.l_type != libc::F_UNLCK as libc::c_short)
     }
@@ -87,11 +77,10 @@ mod tests {
         let (reader, prober) = (open(), open());
         assert!(OWNER.try_read(&reader).unwrap());
         assert!(!OWNER.is_write_locked(&prober).unwrap());
-        assert!(OWNER.is_locked(&prober).unwrap());
         assert!(!OWNER.try_write(&prober).unwrap());
         OWNER.unlock(&reader);
         assert!(OWNER.try_write(&prober).unwrap());
         assert!(OWNER.is_write_locked(&reader).unwrap());
-        assert!(!LockByte::record(0).is_locked(&reader).unwrap());
+        assert!(!LockByte::record(0).is_write_locked(&reader).unwrap());
     }
 }

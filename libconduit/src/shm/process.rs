@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::{Duration, Instant};
 
 use nix::libc;
 
@@ -62,25 +61,25 @@ struct PidfdInfo {
 
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 
-/// How the process behind a pidfd ended, if the kernel tells.
+/// How the process behind a pidfd ended, if the kernel tells: from Linux 6.15 on, once its parent has waited for it.
+pub fn exit_of(pidfd: impl AsFd) -> Option<Exit> {
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the kernel writes at most the size of the structure, which is part of the request's number.
+    unsafe { ioctl::pidfd_get_info(pidfd.as_fd().as_raw_fd(), &raw mut info) }.ok()?;
+    (info.mask & PIDFD_INFO_EXIT != 0).then(|| decode(info.exit_code))
+}
+
+/// Has the kernel refuse descriptors that a peer sends over a socket: closing one can take long, and even hang.
 ///
-/// It does from Linux 6.15 on, once the parent has reaped the process; this waits for that for up to `patience`.
-pub fn exit_of(pidfd: impl AsFd, patience: Duration) -> Option<Exit> {
-    let deadline = Instant::now() + patience;
-    loop {
-        let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
-        // SAFETY: the kernel writes at most the size of the structure, which is part of the request's number.
-        unsafe { ioctl::pidfd_get_info(pidfd.as_fd().as_raw_fd(), &raw mut info) }
-            .or_else(|errno| if errno == nix::errno::Errno::ESRCH { Ok(0) } else { Err(errno) })
-            .ok()?;
-        if info.mask & PIDFD_INFO_EXIT != 0 {
-            return Some(decode(info.exit_code));
-        }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+/// Kernels before 6.16 cannot; there the descriptors are closed unseen when the message is read.
+pub fn refuse_descriptors(socket: impl AsFd) {
+    // From the kernel's include/uapi/asm-generic/socket.h; libc does not have it yet.
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let off: libc::c_int = 0;
+    let len = size_of_val(&off) as libc::socklen_t;
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads `len` bytes of `off`, which outlives the call.
+    unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const off).cast(), len) };
 }
 
 fn decode(status: i32) -> Exit {
@@ -107,9 +106,9 @@ mod tests {
         let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
-        assert_eq!(exit_of(&pidfd, Duration::ZERO), None, "it has not been reaped yet");
+        assert_eq!(exit_of(&pidfd), None, "it has not been reaped yet");
         child.wait().unwrap();
-        exit_of(&pidfd, Duration::from_millis(100))
+        exit_of(&pidfd)
     }
 
     #[test]

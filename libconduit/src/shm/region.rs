@@ -14,12 +14,13 @@ use nix::sys::stat::fstat;
 use nix::unistd::getpid;
 
 use super::dir::{FileId, ReapLock, ShmDir};
-use super::file::{FileSpec, Mark, NewFile, PATIENCE, owner_of, read_mark, reopen, tidy};
+use super::file::{Mark, owner_of, read_mark, reopen, tidy};
 use super::map::Mapping;
+use crate::create::{CreateOptions, Created};
 use crate::error::{CreateError, OpenError, UnlinkError, WaitError};
 use crate::fault::{self, Step};
 use crate::inspect::Region;
-use crate::registry::{Client, Lease};
+use crate::registry::Lease;
 use crate::{Domain, TopicName, TopicNameError};
 
 /// How often a wait looks at its flag, which nobody can sleep on.
@@ -50,11 +51,11 @@ const BLIND_INTERVAL: Duration = Duration::from_millis(10);
 pub struct ShmRegion {
     mapping: Mapping,
     topic: TopicName,
-    created: Option<Created>,
+    held: Option<Held>,
 }
 
 /// What only the creator of a region has.
-struct Created {
+struct Held {
     file: std::os::fd::OwnedFd,
     lease: Lease,
     pid: i32,
@@ -63,35 +64,32 @@ struct Created {
 /// How a raw region is to be made or opened.
 #[derive(Clone, Debug)]
 pub struct RegionBuilder {
-    domain: Option<Domain>,
-    mode: Option<u32>,
-    group: Option<u32>,
-    patience: Duration,
+    options: CreateOptions,
 }
 
 impl RegionBuilder {
     /// Uses another domain than the environment's.
     pub fn domain(mut self, domain: &Domain) -> Self {
-        self.domain = Some(domain.clone());
+        self.options.domain = Some(domain.clone());
         self
     }
 
     /// Permission bits of the file. By default what the process's umask leaves of 0o666.
     /// The owner may always read and write.
     pub fn mode(mut self, mode: u32) -> Self {
-        self.mode = Some(mode);
+        self.options.mode = Some(mode);
         self
     }
 
     /// Numeric id of the group of the file.
     pub fn group(mut self, gid: u32) -> Self {
-        self.group = Some(gid);
+        self.options.group = Some(gid);
         self
     }
 
     /// How long `create` waits for a dying creator of the name before it fails; 250 ms by default.
     pub fn takeover_timeout(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.options.patience = patience;
         self
     }
 
@@ -101,28 +99,9 @@ impl RegionBuilder {
         N: TryInto<TopicName, Error: Into<TopicNameError>>,
     {
         let topic = name.try_into().map_err(Into::into)?;
-        let domain = self.domain.unwrap_or_default();
-        let directory = ShmDir::open(&domain).map_err(CreateError::io("open", domain.shm_dir().into()))?;
-        tidy(&directory, &topic);
-        let ask_reaper = || {
-            // Without a registry that may do it, the error says so.
-            let _ = Client::connect(&domain).and_then(|mut client| client.reap(&topic));
-        };
-        let spec = FileSpec {
-            topic: &topic,
-            size: size_bytes as u64,
-            mode: self.mode,
-            group: self.group,
-            mark: Mark::raw(),
-            content: &[],
-            patience: self.patience,
-        };
-        let file = NewFile::make(&directory, &spec, &ask_reaper)?;
-        let lease = Lease::register(&domain, &topic, file.id());
-        fault::point(Step::CreateRegistered);
-        let owned = file.link(&ask_reaper)?;
-        let created = Created { file: owned.file, lease, pid: getpid().as_raw() };
-        Ok(ShmRegion { mapping: owned.mapping, topic, created: Some(created) })
+        let Created { file: owned, lease, .. } = self.options.create(&topic, size_bytes as u64, Mark::raw(), &[])?;
+        let held = Held { file: owned.file, lease, pid: getpid().as_raw() };
+        Ok(ShmRegion { mapping: owned.mapping, topic, held: Some(held) })
     }
 
     /// Opens a region for reading and writing.
@@ -131,7 +110,7 @@ impl RegionBuilder {
         N: TryInto<TopicName, Error: Into<TopicNameError>>,
     {
         let topic = name.try_into().map_err(Into::into)?;
-        let directory = open_directory(self.domain)?;
+        let directory = open_directory(self.options.domain)?;
         let region = Region::open(&directory, &topic)?;
         let path = directory.path_of(&topic);
         if !region.is_raw() {
@@ -147,7 +126,7 @@ impl RegionBuilder {
             return Err(OpenError::Kind { path, expected: "a region with contents" });
         };
         let mapping = Mapping::new(&file, len, true).map_err(OpenError::io("map", path))?;
-        Ok(ShmRegion { mapping, topic, created: None })
+        Ok(ShmRegion { mapping, topic, held: None })
     }
 
     /// Whether a region or topic of the name exists.
@@ -156,7 +135,7 @@ impl RegionBuilder {
         N: TryInto<TopicName, Error: Into<TopicNameError>>,
     {
         let topic = name.try_into().map_err(Into::into)?;
-        let directory = open_directory(self.domain)?;
+        let directory = open_directory(self.options.domain)?;
         match directory.id_of(&topic) {
             Ok(id) => Ok(id.is_some()),
             Err(error) => Err(OpenError::io("look for", directory.path_of(&topic))(error)),
@@ -176,7 +155,7 @@ impl RegionBuilder {
         N: TryInto<TopicName, Error: Into<TopicNameError>>,
     {
         let topic = name.try_into().map_err(Into::into)?;
-        let domain = self.domain.unwrap_or_default();
+        let domain = self.options.domain.unwrap_or_default();
         let failure = |source| WaitError::Io { path: domain.shm_dir().into(), source };
         let directory = ShmDir::open(&domain).map_err(failure)?;
         // Watch first, then look: a region that appears in between is seen by one or the other.
@@ -212,7 +191,7 @@ impl RegionBuilder {
         N: TryInto<TopicName, Error: Into<TopicNameError>>,
     {
         let topic: TopicName = name.try_into().map_err(Into::into)?;
-        let domain = self.domain.unwrap_or_default();
+        let domain = self.options.domain.unwrap_or_default();
         let path = domain.shm_dir().join(topic.file_name());
         let failure = |source| UnlinkError::Io { path: path.clone(), source };
         let directory = ShmDir::open(&domain).map_err(failure)?;
@@ -263,7 +242,7 @@ fn wait_for_change(watch: &Inotify, timeout: Duration) {
 impl ShmRegion {
     /// Starts to describe a region, or a look at one, that differs from the default.
     pub fn builder() -> RegionBuilder {
-        RegionBuilder { domain: None, mode: None, group: None, patience: PATIENCE }
+        RegionBuilder { options: CreateOptions::default() }
     }
 
     /// Creates a region of exactly `size_bytes`, zeroed. Fails if the name is taken by a living process or a kept region.
@@ -336,16 +315,16 @@ impl ShmRegion {
 
 impl Drop for ShmRegion {
     fn drop(&mut self) {
-        if let Some(created) = &mut self.created
-            && created.pid == getpid().as_raw()
+        if let Some(held) = &mut self.held
+            && held.pid == getpid().as_raw()
         {
             fault::point(Step::KeepBegun);
             // If the mark cannot be changed the region counts as an orphan, which is what its creator must be told.
-            if let Err(error) = Mark::Kept.write(&created.file) {
+            if let Err(error) = Mark::Kept.write(&held.file) {
                 tracing::warn!("region \"{}\" will be removed: it can not be marked as kept: {error}", self.topic);
             }
             fault::point(Step::KeepMarked);
-            created.lease.release();
+            held.lease.release();
         }
     }
 }
