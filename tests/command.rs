@@ -175,6 +175,30 @@ fn watch_prints_a_line_for_every_event() {
 }
 
 #[test]
+fn deaths_are_remembered() {
+    let world = World::with_daemon();
+    let deaths = |arguments: &[&str]| run(&mut world.conduit(&[&["deaths"], arguments].concat()));
+    assert_eq!(deaths(&[]), "");
+    for topic in ["first", "second"] {
+        let mut publisher = world.peer();
+        publisher.order(&format!("publish {topic} 16 100"));
+        publisher.order("send 3 100");
+        publisher.kill();
+        world.wait_until_gone(topic);
+    }
+    let mut closed = world.peer();
+    closed.order("publish third 16 100");
+    closed.order("unpublish");
+    wait_until("both certificates", || deaths(&["--json"]).lines().count() == 2);
+    let output = deaths(&["--json"]);
+    let certificates: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(certificates.iter().map(|it| it["topic"].as_str().unwrap()).collect::<Vec<_>>(), ["first", "second"]);
+    assert!(certificates.iter().all(|it| it["death"]["last_sequence"] == 2));
+    let lines = deaths(&[]);
+    assert!(lines.lines().all(|line| line.contains(" s ago  ") && line.contains("last message #2")), "{lines}");
+}
+
+#[test]
 fn mistakes_are_explained() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
@@ -231,7 +255,7 @@ fn a_reader_that_leaves_early_is_no_error() {
 #[test]
 fn every_verb_has_an_example_and_the_daemon_its_help() {
     let world = World::new();
-    for verb in ["demo", "list", "info", "pub", "echo", "watch"] {
+    for verb in ["demo", "list", "info", "pub", "echo", "watch", "deaths"] {
         let help = run(&mut world.conduit(&[verb, "--help"]));
         assert!(help.contains(&format!("\n  conduit {verb}")) || help.contains(&format!("| conduit {verb}")), "{help}");
     }

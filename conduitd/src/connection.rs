@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use conduit::TopicName;
 use conduit::protocol::{
-    Attach, Call, DESCRIPTION, END, EventReply, INTERFACE, Reaped, Register, RegistryError, Release, Reply, TopicList,
-    TopicParameter, TopicReply, encode,
+    Attach, Call, DESCRIPTION, DeathList, END, EventReply, INTERFACE, Reaped, Register, RegistryError, Release, Reply,
+    TopicList, TopicParameter, TopicReply, encode,
 };
 use conduit::shm::dir::FileId;
 use serde::Deserialize;
@@ -178,6 +178,10 @@ impl Connection<'_> {
             "Describe" => {
                 let TopicParameter { topic } = parse(parameters)?;
                 Reply::last(&TopicReply { topic: self.hub.describe(&topic_name(&topic)?)? })
+            }
+            "Deaths" => {
+                parse::<NoParameters>(parameters)?;
+                Reply::last(&DeathList { deaths: self.hub.deaths() })
             }
             "Reap" => {
                 let TopicParameter { topic } = parse(parameters)?;

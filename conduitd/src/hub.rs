@@ -14,6 +14,7 @@ use conduit::protocol::{Death, Event, EventKind, Process, RegistryError, Subscri
 use conduit::shm::dir::{FileId, ReapLock, ShmDir};
 use tokio::sync::{Notify, mpsc};
 
+use crate::deaths::Deaths;
 use crate::owner::{Peer, Watcher};
 use crate::reaper::{Case, Verdict, certify, reap};
 use crate::registry::{Change, ConnectionId, Key, Owner, Registry};
@@ -38,6 +39,7 @@ pub(crate) struct Hub {
     processes: Watcher,
     pidfds: RefCell<HashMap<ConnectionId, Arc<OwnedFd>>>,
     watchers: RefCell<HashMap<ConnectionId, mpsc::Sender<Event>>>,
+    deaths: RefCell<Deaths>,
     /// Something is watched by its lock alone.
     pub(crate) locks: Notify,
 }
@@ -61,6 +63,7 @@ impl Hub {
             processes,
             pidfds: RefCell::default(),
             watchers: RefCell::default(),
+            deaths: RefCell::default(),
             locks: Notify::new(),
         })
     }
@@ -231,8 +234,16 @@ impl Hub {
         }
     }
 
+    /// `Deaths`.
+    pub(crate) fn deaths(&self) -> Vec<Event> {
+        self.deaths.borrow().all()
+    }
+
     fn publish(&self, event: Event) {
         log(&event);
+        if event.kind == EventKind::Died {
+            self.deaths.borrow_mut().remember(event.clone());
+        }
         self.watchers.borrow_mut().retain(|connection, watcher| {
             // Its connection ends when the channel does.
             let keeps_up = watcher.try_send(event.clone()).is_ok();

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod deaths;
 mod hub;
 mod owner;
 mod reaper;

@@ -108,6 +108,13 @@ pub struct Reaped {
     pub reaped: bool,
 }
 
+/// Reply of `Deaths`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeathList {
+    /// The last 1,000 events of the kind `Died`, oldest first.
+    pub deaths: Vec<Event>,
+}
+
 /// One of the replies of `Watch`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EventReply {
@@ -452,7 +459,7 @@ mod tests {
 
     #[test]
     fn the_description_names_every_method_and_error() {
-        for method in ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch"] {
+        for method in ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch", "Deaths"] {
             assert!(DESCRIPTION.contains(&format!("method {method}(")), "{method}");
         }
         for error in ["InvalidTopic", "TopicNotFound", "AlreadyRegistered", "NotOwner", "LeaseInUse", "LimitExceeded"] {

@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::protocol::{
-    Attach, Call, END, ErrorReply, Event, EventReply, INTERFACE, Reaped, Register, Release, Reply, Topic, TopicList,
-    TopicParameter, TopicReply, encode,
+    Attach, Call, DeathList, END, ErrorReply, Event, EventReply, INTERFACE, Reaped, Register, Release, Reply, Topic,
+    TopicList, TopicParameter, TopicReply, encode,
 };
 use crate::shm::dir::FileId;
 use crate::shm::fork;
@@ -82,6 +82,11 @@ impl Client {
     /// Has an orphan removed that this user may not remove.
     pub fn reap(&mut self, topic: &TopicName) -> Result<bool, RegistryCallError> {
         Ok(self.call::<Reaped>("Reap", &TopicParameter { topic: topic.to_string() })?.reaped)
+    }
+
+    /// The last 1,000 deaths of owners since the registry was started, oldest first.
+    pub fn deaths(&mut self) -> Result<Vec<Event>, RegistryCallError> {
+        Ok(self.call::<DeathList>("Deaths", &serde_json::json!({}))?.deaths)
     }
 
     /// What is there, as events of kind `Present`, and then what happens, for as long as the registry lives.

@@ -1,5 +1,6 @@
 //! The `conduit` command: a demonstration of the whole, and the tools to look at topics, write them and read them.
 
+mod deaths;
 mod demo;
 mod echo;
 mod failure;
@@ -48,6 +49,7 @@ enum Verb {
     Pub(publish::Args),
     Echo(echo::Args),
     Watch(watch::Args),
+    Deaths(deaths::Args),
     #[command(hide = true)]
     DemoPublisher(demo::publisher::Args),
     #[command(hide = true)]
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Verb::Pub(args) => publish::run(args),
         Verb::Echo(args) => echo::run(args),
         Verb::Watch(args) => watch::run(args),
+        Verb::Deaths(args) => deaths::run(args),
         Verb::DemoPublisher(args) => demo::publisher::run(args),
         Verb::DemoSubscriber(args) => demo::subscriber::run(args),
     };
