@@ -81,7 +81,7 @@ impl State {
                 Ok("ok".into())
             }
             "churn" => churn(words[1], number(2)?),
-            "open-in-a-loop" => open_in_a_loop(words[1], number(2)?),
+            "open-in-a-loop" => open_in_a_loop(words[1], &self.commands),
             "subscribe" => self.subscribe(words[1], words.get(2).copied()),
             "recv" => self.recv(None),
             "try-recv" => self.recv(Some(Duration::ZERO)),
@@ -359,19 +359,24 @@ impl State {
     }
 }
 
-/// Publishes and drops the topic again and again.
+/// Publishes and drops the topic again and again, each time at the latest when somebody has opened it.
 fn churn(topic: &str, count: u64) -> Outcome {
     for number in 0..count {
         let mut publisher = Publisher::<[u8]>::create(topic)?;
         publisher.send(&number.to_le_bytes())?;
+        let patience = Instant::now() + Duration::from_millis(5);
+        while number % 2 == 0 && publisher.subscribers().is_empty() && Instant::now() < patience {
+            std::thread::yield_now();
+        }
     }
     Ok("ok".into())
 }
 
-/// Opens a topic that comes and goes: it is there, or not, and never half there.
-fn open_in_a_loop(topic: &str, opens: u64) -> Outcome {
+/// Opens a topic that comes and goes, until it is told anything: the topic is there, or not, and never half there.
+fn open_in_a_loop(topic: &str, commands: &Receiver<String>) -> Outcome {
+    answer("opening");
     let mut opened = 0;
-    while opened < opens {
+    while commands.try_recv().is_err() {
         match Subscriber::<[u8]>::builder().start(Start::Oldest).open(topic) {
             Ok(mut subscriber) => {
                 opened += 1;
@@ -388,5 +393,5 @@ fn open_in_a_loop(topic: &str, opens: u64) -> Outcome {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok("ok".into())
+    Ok(opened.to_string())
 }
