@@ -18,10 +18,9 @@ const STEADY: usize = TOPICS.len() - 1;
 const SLOTS: usize = 16;
 const SUBSCRIBERS: usize = 2;
 
-/// How long a death may go unnoticed: by the daemon milliseconds, and without it a sleeper looks once a second. The rest is
-/// for twenty processes on two busy processors.
-const NOTICED_BY_DAEMON_WITHIN: Duration = Duration::from_secs(1);
-const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+/// How long a death may go unnoticed: with the daemon milliseconds, and without it a sleeper looks twice a second. The rest
+/// is for twenty processes on two busy processors.
+const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 /// How long taking over a name may take.
 const CREATED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -33,7 +32,6 @@ struct Storm {
     subscribers: Vec<Reader>,
     /// When a publisher ended, by its file.
     ends: BTreeMap<u64, End>,
-    daemon_killed_ns: Vec<u64>,
     daemon_back: Instant,
     sessions: usize,
     slowest: Duration,
@@ -57,7 +55,6 @@ struct End {
     at_ns: u64,
     /// Its own word, if it lived to give it.
     published: Option<u64>,
-    had_daemon: bool,
 }
 
 #[test]
@@ -91,9 +88,8 @@ impl Storm {
         let all = (0..TOPICS.len()).flat_map(|topic| [topic; SUBSCRIBERS]);
         let subscribers = all.map(|topic| Reader::start(&world, topic)).collect();
         let (random, ends) = (Random(seed), BTreeMap::new());
-        let daemon_killed_ns = Vec::new();
         let (daemon_back, slowest) = (Instant::now(), Duration::ZERO);
-        Self { world, random, publishers, subscribers, ends, daemon_killed_ns, daemon_back, sessions: 0, slowest }
+        Self { world, random, publishers, subscribers, ends, daemon_back, sessions: 0, slowest }
     }
 
     fn do_something(&mut self) {
@@ -112,7 +108,6 @@ impl Storm {
             }
             9 | 10 => self.subscribers[subscriber].stop(pause),
             _ if self.world.has_daemon() => {
-                self.daemon_killed_ns.push(now_ns());
                 self.world.kill_daemon();
                 self.daemon_back = self.random.rest();
             }
@@ -128,7 +123,7 @@ impl Storm {
             publisher.peer.tell("stop");
             publisher.peer.tell(deed);
         }
-        let end = End { at_ns: now_ns(), published: None, had_daemon: self.world.has_daemon() };
+        let end = End { at_ns: now_ns(), published: None };
         publisher.peer.signal(Signal::SIGKILL);
         self.ends.insert(publisher.file, end);
         self.let_rest(topic);
@@ -138,7 +133,7 @@ impl Storm {
         let Ok(publisher) = &mut self.publishers[topic] else { return };
         publisher.let_run_again();
         let published = publisher.peer.ask("stop").parse().expect("a number of messages");
-        let end = End { at_ns: now_ns(), published: Some(published), had_daemon: self.world.has_daemon() };
+        let end = End { at_ns: now_ns(), published: Some(published) };
         publisher.peer.order("unpublish");
         self.ends.insert(publisher.file, end);
         self.let_rest(topic);
@@ -208,10 +203,7 @@ impl Storm {
         let continued = self.subscribers[which].continued_ns.iter().rev().find(|&&at_ns| at_ns <= seen_ns);
         let could_see_ns = end.at_ns.max(continued.copied().unwrap_or(0));
         let took = Duration::from_nanos(seen_ns.saturating_sub(could_see_ns));
-        let had_daemon =
-            end.had_daemon && !self.daemon_killed_ns.iter().any(|at_ns| (end.at_ns..seen_ns).contains(at_ns));
-        let limit = if had_daemon { NOTICED_BY_DAEMON_WITHIN } else { NOTICED_WITHIN };
-        assert!(took < limit, "it took {took:?} to notice: {line}");
+        assert!(took < NOTICED_WITHIN, "it took {took:?} to notice: {line}");
         self.slowest = self.slowest.max(took);
         // A region that is just being removed can still be opened, and ends at once.
         self.sessions += usize::from(received + lost > 0);
@@ -223,7 +215,7 @@ impl Storm {
             let publisher = publisher.as_mut().expect("all have been started");
             let published = publisher.peer.ask(if topic == STEADY { "published" } else { "stop" });
             let published = Some(published.parse().expect("a number of messages"));
-            let end = End { at_ns: now_ns(), published, had_daemon: self.world.has_daemon() };
+            let end = End { at_ns: now_ns(), published };
             publisher.peer.order("unpublish");
             self.ends.insert(publisher.file, end);
         }

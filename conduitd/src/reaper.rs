@@ -53,7 +53,7 @@ pub(crate) fn reap(case: &Case) -> Verdict {
     let counters = region.counters();
     let is_closed = counters.as_ref().is_some_and(|counters| counters.closed);
     if !is_closed && let Err(error) = region.mark_orphaned() {
-        // Its sleepers look for themselves once a second.
+        // Its sleepers look for themselves within a second.
         tracing::warn!("can not wake the subscribers of topic \"{}\": {error}", region.topic());
     }
     match case.directory.remove(region.topic(), region.id()) {

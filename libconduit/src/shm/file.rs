@@ -259,7 +259,7 @@ fn clear_the_way(directory: &ShmDir, topic: &TopicName) -> Result<Option<CreateE
         if mark == Mark::Topic
             && let Err(error) = mark_orphaned(&file)
         {
-            // Its sleepers look for themselves once a second.
+            // Its sleepers look for themselves within a second.
             tracing::debug!("can not wake the subscribers of topic \"{topic}\": {error}");
         }
         return match directory.remove(topic, FileId::of(&stat)) {
