@@ -414,11 +414,11 @@ mod tests {
         let mut registry = Registry::default();
         // First come, but not the file's owner.
         registry.register(6, stranger.clone(), topic("a"), file(5)).unwrap();
-        registry.register(1, process(10), topic("a"), file(5)).unwrap();
+        registry.register(7, process(10), topic("a"), file(5)).unwrap();
         registry.appeared(&topic("a"), plain(5));
         assert_eq!(registry.topics().next().unwrap().2, Some(&process(10)));
         assert_eq!(registry.ended(6), [], "its end means nothing");
-        assert!(matches!(&registry.ended(1)[..], [Change::Reap { owner: Owner { is_proven: true, .. }, .. }]));
+        assert!(matches!(&registry.ended(7)[..], [Change::Reap { owner: Owner { is_proven: true, .. }, .. }]));
 
         let mut registry = Registry::default();
         registry.appeared(&topic("a"), plain(5));
