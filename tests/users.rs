@@ -87,6 +87,35 @@ fn a_daemon_with_the_right_to_removes_another_users_orphan() {
 }
 
 #[test]
+fn a_daemon_with_no_right_but_that_one_is_enough() {
+    if !is_root("a daemon of another user") {
+        return;
+    }
+    let world = World::new();
+    let uid = format!("--reuid={NOBODY}");
+    let gid = format!("--regid={NOBODY}");
+    let only = ["--inh-caps=-all,+fowner", "--ambient-caps=-all,+fowner", "--bounding-set=-all,+fowner"];
+    let mut daemon = world.command("setpriv");
+    daemon.args([&uid, &gid, "--clear-groups"]).args(only).arg(env!("CARGO_BIN_EXE_conduitd"));
+    let mut daemon = daemon.stderr(std::process::Stdio::null()).spawn().unwrap();
+    wait_until("the daemon to listen", || {
+        conduit::registry::Client::connect(&world.domain()).is_ok_and(|mut client| client.list().is_ok())
+    });
+    // Readable for the daemon, but neither its own nor writable: it can not even mark it.
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let mut sleeper = world.peer();
+    sleeper.order("subscribe scan");
+    sleeper.tell("recv");
+    world.wait_until_asleep("scan", 1);
+    publisher.kill();
+    sleeper.expect("gone died");
+    world.wait_until_gone("scan");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+#[test]
 fn without_daemon_another_users_orphan_is_explained() {
     if !is_root("another user's orphan") {
         return;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::hub::{Hub, Watching};
+use crate::hub::{Hub, WATCHER_BACKLOG, Watching};
 use crate::owner::Peer;
 use crate::registry::ConnectionId;
 
@@ -113,7 +113,8 @@ impl Connection<'_> {
                 event = events.recv() => match event {
                     Some(event) => self.send(&Reply::continued(&EventReply { event })).await?,
                     None => {
-                        let error = RegistryError::LimitExceeded { what: "unread events".into(), limit: 256 };
+                        let limit = WATCHER_BACKLOG as u64;
+                        let error = RegistryError::LimitExceeded { what: "unread events".into(), limit };
                         return self.send(&error.into()).await;
                     }
                 },

@@ -23,7 +23,7 @@ use crate::restore::DirectoryWatch;
 /// How often the locks of topics without a lease are looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(500);
 /// Events a watcher may be behind before it is disconnected.
-const WATCHER_BACKLOG: usize = 256;
+pub(crate) const WATCHER_BACKLOG: usize = 256;
 
 /// Everything the daemon knows and holds.
 pub(crate) struct Hub {
