@@ -109,9 +109,9 @@ impl Hub {
         }
     }
 
-    fn forget_process(&self, connection: ConnectionId) -> Option<Arc<OwnedFd>> {
+    fn forget_process(&self, connection: ConnectionId) {
         self.processes.forget(connection);
-        self.pidfds.borrow_mut().remove(&connection)
+        self.pidfds.borrow_mut().remove(&connection);
     }
 
     /// `Release`: what the connection holds ends cleanly.
