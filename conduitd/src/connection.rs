@@ -6,39 +6,42 @@ use std::time::Duration;
 
 use conduit::TopicName;
 use conduit::protocol::{
-    Attach, Call, DESCRIPTION, DeathList, END, EventReply, INTERFACE, Reaped, Register, RegistryError, Release, Reply,
-    TopicList, TopicParameter, TopicReply, encode,
+    Attach, Call, DESCRIPTION, DeathList, INTERFACE, Reaped, Register, RegistryError, Release, Reply, TopicList,
+    TopicParameter, TopicReply, Unlink, Watch, encode, encode_reply,
 };
 use conduit::shm::dir::FileId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::hub::{Hub, WATCHER_BACKLOG, Watching};
+use crate::frames::{Decoder, Frame};
+use crate::hub::{Filter, Hub, Watching};
+use crate::limits::{Charge, Place};
 use crate::owner::Peer;
 use crate::registry::ConnectionId;
 
-/// Longest message a client may send, in bytes.
-const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// How long a client may leave a reply unread once its socket buffer is full.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a message may take from its first byte to its last.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SERVICE: &str = "org.varlink.service";
 const SERVICE_DESCRIPTION: &str = include_str!("org.varlink.service.varlink");
 
 /// What a call asks for.
 enum Answer {
-    Reply(Reply),
-    Watch,
+    /// An encoded reply.
+    Reply(Vec<u8>),
+    Watch(Filter),
 }
 
 /// Serves a client until it goes.
-pub(crate) async fn serve(hub: &Rc<Hub>, id: ConnectionId, peer: Peer, stream: UnixStream) {
-    let (reader, writer) = stream.into_split();
-    let mut connection = Connection { hub, id, peer, frames: Frames::new(reader), writer };
+pub(crate) async fn serve(hub: &Rc<Hub>, id: ConnectionId, peer: Peer, place: Place, stream: UnixStream) {
+    let reader = Reader::new(hub.limits.message_bytes, place.charge());
+    let mut connection = Connection { hub, id, peer, reader, client: Client { stream, place } };
     if let Err(error) = connection.run().await {
         tracing::debug!(connection = id, pid = connection.peer.process.pid, "disconnected: {error}");
     }
@@ -47,100 +50,93 @@ pub(crate) async fn serve(hub: &Rc<Hub>, id: ConnectionId, peer: Peer, stream: U
 
 /// Tells a client that it can not be served.
 pub(crate) async fn refuse(mut stream: UnixStream, error: RegistryError) {
-    let _ = tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&encode(&Reply::from(error)))).await;
+    let _ = timeout(WRITE_TIMEOUT, stream.write_all(&encode(&Reply::from(error)))).await;
 }
 
 struct Connection<'a> {
     hub: &'a Rc<Hub>,
     id: ConnectionId,
     peer: Peer,
-    frames: Frames,
-    writer: OwnedWriteHalf,
+    reader: Reader,
+    client: Client,
 }
 
 impl Connection<'_> {
     async fn run(&mut self) -> io::Result<()> {
         loop {
-            let call = match self.frames.next().await? {
-                Frame::Message(message) => serde_json::from_slice::<Call>(&message),
-                Frame::TooLong => {
-                    let limit = MAX_MESSAGE_BYTES as u64;
-                    let error = RegistryError::LimitExceeded { what: "bytes in a message".into(), limit };
-                    return self.send(&Reply::from(error)).await;
-                }
-                Frame::End => return Ok(()),
+            let call = match self.reader.next(&self.client.stream).await? {
+                Incoming::Message(message) => serde_json::from_slice::<Call>(&message),
+                Incoming::Unacceptable(error) => return self.client.refuse(error).await,
+                Incoming::End => return Ok(()),
             };
             let call = match call {
                 Ok(call) => call,
                 Err(error) => {
                     // Whoever does not speak the protocol can not be answered twice.
                     let parameter = format!("the message is no call: {error}");
-                    return self.send(&Reply::from(RegistryError::InvalidParameter { parameter })).await;
+                    return self.client.refuse(RegistryError::InvalidParameter { parameter }).await;
                 }
             };
             let (oneway, more) = (call.oneway, call.more);
-            if oneway && !changes_something(&call.method) {
-                tokio::task::yield_now().await;
-                continue;
+            let answer = self.answer_in_turn(call).await;
+            match answer {
+                Some(Ok(Answer::Watch(filter))) if more && !oneway => return self.stream_events(filter).await,
+                _ if oneway => {}
+                Some(Ok(Answer::Watch(_))) => self.client.refuse(RegistryError::ExpectedMore {}).await?,
+                Some(Ok(Answer::Reply(reply))) => self.client.send(&reply).await?,
+                Some(Err(error)) => self.client.refuse(error).await?,
+                None => {}
             }
-            match self.answer(call) {
-                Ok(Answer::Watch) if more && !oneway => return self.stream_events().await,
-                Ok(Answer::Watch) => self.send_unless(oneway, RegistryError::ExpectedMore {}.into()).await?,
-                Ok(Answer::Reply(reply)) => self.send_unless(oneway, reply).await?,
-                Err(error) => self.send_unless(oneway, error.into()).await?,
-            }
-            // Calls that wait in the buffer must not keep other clients waiting.
-            tokio::task::yield_now().await;
         }
     }
 
-    async fn send_unless(&mut self, oneway: bool, reply: Reply) -> io::Result<()> {
-        if oneway { Ok(()) } else { self.send(&reply).await }
+    /// `None` if nobody wants to know and nothing is to be done.
+    async fn answer_in_turn(&self, call: Call) -> Option<Result<Answer, RegistryError>> {
+        let _turn = self.client.place.turn().await;
+        let answer = if call.oneway && !changes_something(&call.method) { None } else { Some(self.answer(call).await) };
+        // With the turn in hand: others are looked at before this user's next call.
+        tokio::task::yield_now().await;
+        answer
     }
 
-    async fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        let written = tokio::time::timeout(WRITE_TIMEOUT, self.writer.write_all(&encode(reply))).await;
-        written.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not read")))
-    }
-
-    async fn stream_events(&mut self) -> io::Result<()> {
-        let Watching { present, mut events } = self.hub.start_watching(self.id);
-        for event in present {
-            self.send(&Reply::continued(&EventReply { event })).await?;
-        }
+    async fn stream_events(&mut self, filter: Filter) -> io::Result<()> {
+        let Watching { present, mut events } = self.hub.start_watching(self.id, filter);
+        self.client.send(&present).await?;
+        drop(present);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.send(&Reply::continued(&EventReply { event })).await?,
+                    // It may take its time: its queue is bounded, and nobody else waits for it.
+                    Some(event) => self.client.write(&event).await?,
                     None => {
-                        let limit = WATCHER_BACKLOG as u64;
+                        let limit = self.hub.limits.queued_events as u64;
                         let error = RegistryError::LimitExceeded { what: "unread events".into(), limit };
-                        return self.send(&error.into()).await;
+                        return self.client.write(&encode(&Reply::from(error))).await;
                     }
                 },
-                frame = self.frames.next() => match frame? {
-                    Frame::End => return Ok(()),
+                incoming = self.reader.next(&self.client.stream) => match incoming? {
+                    Incoming::End => return Ok(()),
                     // A stream takes the whole connection: further calls wait for an end that only hanging up brings.
-                    Frame::Message(_) | Frame::TooLong => {
+                    Incoming::Message(_) | Incoming::Unacceptable(_) => {
                         let parameter = "this connection watches; open another one".into();
-                        return self.send(&RegistryError::InvalidParameter { parameter }.into()).await;
+                        return self.client.refuse(RegistryError::InvalidParameter { parameter }).await;
                     }
                 },
             }
         }
     }
 
-    fn answer(&mut self, call: Call) -> Result<Answer, RegistryError> {
+    async fn answer(&self, call: Call) -> Result<Answer, RegistryError> {
         let Some((interface, method)) = call.method.rsplit_once('.') else {
             return Err(RegistryError::MethodNotFound { method: call.method });
         };
         let reply = match interface {
             INTERFACE => match method {
                 "Watch" => {
-                    parse::<NoParameters>(call.parameters)?;
-                    return Ok(Answer::Watch);
+                    let Watch { topic, kinds } = parse(call.parameters)?;
+                    return Ok(Answer::Watch(Filter::new(topic.as_deref(), kinds)?));
                 }
-                _ => self.registry_call(method, call.parameters)?,
+                _ => self.registry_call(method, call.parameters).await?,
             },
             SERVICE => service_call(method, call.parameters)?,
             _ => return Err(RegistryError::InterfaceNotFound { interface: interface.into() }),
@@ -150,43 +146,48 @@ impl Connection<'_> {
 
     /// Only who holds a lease is watched; a descriptor for everybody who asks something would be too many.
     fn peer_with_pidfd(&self) -> Peer {
-        self.peer.clone().with_pidfd(&self.writer)
+        self.peer.clone().with_pidfd(&self.client.stream)
     }
 
-    fn registry_call(&mut self, method: &str, parameters: Value) -> Result<Reply, RegistryError> {
+    async fn registry_call(&self, method: &str, parameters: Value) -> Result<Vec<u8>, RegistryError> {
         Ok(match method {
             "Register" => {
                 let Register { topic, dev, inode } = parse(parameters)?;
                 let peer = self.peer_with_pidfd();
                 self.hub.register(self.id, &peer, topic_name(&topic)?, FileId { dev, ino: inode })?;
-                Reply::last(&json!({}))
+                encode_reply(&json!({}))
             }
             "Attach" => {
                 let Attach { topic, dev, inode, record } = parse(parameters)?;
                 let peer = self.peer_with_pidfd();
                 self.hub.attach(self.id, &peer, topic_name(&topic)?, FileId { dev, ino: inode }, record)?;
-                Reply::last(&json!({}))
+                encode_reply(&json!({}))
             }
             "Release" => {
                 let Release {} = parse(parameters)?;
                 self.hub.release(self.id);
-                Reply::last(&json!({}))
+                encode_reply(&json!({}))
             }
             "List" => {
                 parse::<NoParameters>(parameters)?;
-                Reply::last(&TopicList { topics: self.hub.list() })
+                encode_reply(&TopicList { topics: self.hub.list() })
             }
             "Describe" => {
                 let TopicParameter { topic } = parse(parameters)?;
-                Reply::last(&TopicReply { topic: self.hub.describe(&topic_name(&topic)?)? })
+                encode_reply(&TopicReply { topic: self.hub.describe(&topic_name(&topic)?)? })
             }
             "Deaths" => {
                 parse::<NoParameters>(parameters)?;
-                Reply::last(&DeathList { deaths: self.hub.deaths() })
+                encode_reply(&DeathList { deaths: self.hub.deaths() })
+            }
+            "Unlink" => {
+                let Unlink { topic, force } = parse(parameters)?;
+                self.hub.unlink(&self.peer.process, &topic_name(&topic)?, force).await?;
+                encode_reply(&json!({}))
             }
             "Reap" => {
                 let TopicParameter { topic } = parse(parameters)?;
-                Reply::last(&Reaped { reaped: self.hub.reap_if_dead(&topic_name(&topic)?) })
+                encode_reply(&Reaped { reaped: self.hub.reap_if_dead(&topic_name(&topic)?) })
             }
             _ => return Err(RegistryError::MethodNotFound { method: method.into() }),
         })
@@ -195,7 +196,7 @@ impl Connection<'_> {
 
 /// Whether a call is worth carrying out if nobody wants the reply.
 fn changes_something(method: &str) -> bool {
-    matches!(method.strip_prefix(INTERFACE), Some(".Register" | ".Attach" | ".Release" | ".Reap"))
+    matches!(method.strip_prefix(INTERFACE), Some(".Register" | ".Attach" | ".Release" | ".Reap" | ".Unlink"))
 }
 
 #[derive(Deserialize)]
@@ -209,11 +210,11 @@ struct InterfaceParameter {
 }
 
 /// <https://varlink.org/Service>: what every Varlink service answers.
-fn service_call(method: &str, parameters: Value) -> Result<Reply, RegistryError> {
+fn service_call(method: &str, parameters: Value) -> Result<Vec<u8>, RegistryError> {
     match method {
         "GetInfo" => {
             parse::<NoParameters>(parameters)?;
-            Ok(Reply::last(&json!({
+            Ok(encode_reply(&json!({
                 "vendor": "Conduit",
                 "product": "conduitd",
                 "version": env!("CARGO_PKG_VERSION"),
@@ -228,7 +229,7 @@ fn service_call(method: &str, parameters: Value) -> Result<Reply, RegistryError>
                 SERVICE => SERVICE_DESCRIPTION,
                 _ => return Err(RegistryError::InterfaceNotFound { interface }),
             };
-            Ok(Reply::last(&json!({ "description": description })))
+            Ok(encode_reply(&json!({ "description": description })))
         }
         _ => Err(RegistryError::MethodNotFound { method: method.into() }),
     }
@@ -252,89 +253,110 @@ fn topic_name(topic: &str) -> Result<TopicName, RegistryError> {
 }
 
 /// What came next.
-enum Frame {
+enum Incoming {
     Message(Vec<u8>),
-    TooLong,
+    /// Nothing that follows can be understood, or borne.
+    Unacceptable(RegistryError),
     End,
 }
 
-/// Cuts a stream of bytes into messages. Dropping `next` half-way loses nothing.
-struct Frames {
-    reader: OwnedReadHalf,
-    buffer: Vec<u8>,
-    /// Bytes of the buffer that are known to hold no end.
-    searched: usize,
+/// Reads messages. Dropping `next` half-way loses nothing.
+struct Reader {
+    decoder: Decoder,
+    limit: usize,
+    /// What the unfinished message takes.
+    charge: Charge,
+    /// When the unfinished message must be complete.
+    deadline: Option<Instant>,
 }
 
-impl Frames {
-    fn new(reader: OwnedReadHalf) -> Self {
-        Self { reader, buffer: Vec::new(), searched: 0 }
+impl Reader {
+    fn new(limit: usize, charge: Charge) -> Self {
+        Self { decoder: Decoder::new(limit), limit, charge, deadline: None }
     }
 
-    async fn next(&mut self) -> io::Result<Frame> {
+    async fn next(&mut self, stream: &UnixStream) -> io::Result<Incoming> {
         loop {
-            if let Some(at) = self.buffer[self.searched..].iter().position(|&byte| byte == END) {
-                let rest = self.buffer.split_off(self.searched + at + 1);
-                let mut message = std::mem::replace(&mut self.buffer, rest);
-                message.pop();
-                self.searched = 0;
-                return Ok(if message.len() > MAX_MESSAGE_BYTES { Frame::TooLong } else { Frame::Message(message) });
+            match self.decoder.next() {
+                Some(Frame::Message(message)) => {
+                    self.deadline = None;
+                    return Ok(Incoming::Message(message));
+                }
+                Some(Frame::TooLong) => return Ok(exceeded("bytes in a message", self.limit as u64)),
+                None => {}
             }
-            self.searched = self.buffer.len();
-            if self.buffer.len() > MAX_MESSAGE_BYTES {
-                return Ok(Frame::TooLong);
+            let pending = self.decoder.pending();
+            if let Err(error) = self.charge.set(pending) {
+                return Ok(Incoming::Unacceptable(error));
             }
-            self.buffer.reserve(4096);
-            if self.reader.read_buf(&mut self.buffer).await? == 0 {
-                return Ok(Frame::End);
+            if pending == 0 {
+                stream.readable().await?;
+            } else {
+                let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + MESSAGE_TIMEOUT);
+                let Ok(readable) = timeout_at(deadline, stream.readable()).await else {
+                    return Ok(exceeded("seconds from a message's begin to its end", MESSAGE_TIMEOUT.as_secs()));
+                };
+                readable?;
+            }
+            // Not before there is something to read, so that clients who say nothing take no memory.
+            let mut chunk = [0; 4096];
+            match stream.try_read(&mut chunk) {
+                Ok(0) => return Ok(Incoming::End),
+                Ok(len) => self.decoder.push(&chunk[..len]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn exceeded(what: &str, limit: u64) -> Incoming {
+    Incoming::Unacceptable(RegistryError::LimitExceeded { what: what.into(), limit })
+}
 
-    async fn frames(input: &[&[u8]]) -> Vec<Result<Vec<u8>, ()>> {
-        let (mut client, server) = UnixStream::pair().unwrap();
-        let mut frames = Frames::new(server.into_split().0);
-        let send = async {
-            for chunk in input {
-                // The reader hangs up on a message that is too long.
-                let _ = client.write_all(chunk).await;
-                tokio::task::yield_now().await;
-            }
-            drop(client);
-        };
-        let receive = async {
-            let mut got = Vec::new();
-            loop {
-                match frames.next().await.unwrap() {
-                    Frame::Message(message) => got.push(Ok(message)),
-                    Frame::TooLong => {
-                        got.push(Err(()));
-                        break;
-                    }
-                    Frame::End => break,
-                }
-            }
-            drop(frames);
-            got
-        };
-        tokio::join!(send, receive).1
+/// The way back.
+struct Client {
+    stream: UnixStream,
+    place: Place,
+}
+
+impl Client {
+    async fn refuse(&self, error: RegistryError) -> io::Result<()> {
+        self.send(&encode(&Reply::from(error))).await
     }
 
-    #[tokio::test]
-    async fn messages_are_cut_wherever_the_bytes_come_apart() {
-        assert_eq!(frames(&[b"ab\0c", b"d", b"\0\0e"]).await, [Ok(b"ab".to_vec()), Ok(b"cd".to_vec()), Ok(Vec::new())]);
+    /// Sends a reply to somebody who is expected to read it.
+    async fn send(&self, reply: &[u8]) -> io::Result<()> {
+        let sent = self.try_write(reply)?;
+        if sent == reply.len() {
+            return Ok(());
+        }
+        let mut charge = self.place.charge();
+        charge.set(reply.len()).map_err(io::Error::other)?;
+        let written = timeout(WRITE_TIMEOUT, self.write(&reply[sent..])).await;
+        written.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not read")))
     }
 
-    #[tokio::test]
-    async fn a_message_without_end_is_given_up_at_the_limit() {
-        let longest = vec![b'x'; MAX_MESSAGE_BYTES];
-        assert_eq!(frames(&[&longest, b"\0"]).await, [Ok(longest.clone())]);
-        assert_eq!(frames(&[&longest, b"x\0"]).await, [Err(())]);
-        assert_eq!(frames(&[&vec![b'x'; 10 * MAX_MESSAGE_BYTES]]).await, [Err(())]);
+    async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            bytes = &bytes[self.try_write(bytes)?..];
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            self.stream.writable().await?;
+        }
+    }
+
+    /// Writes what goes into the socket's buffer at once.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.stream.try_write(&bytes[sent..]) {
+                Ok(len) => sent += len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
     }
 }

@@ -43,8 +43,7 @@ impl Decoder {
         if let Some(at) = self.buffer[self.searched..].iter().position(|&byte| byte == END) {
             let end = self.searched + at;
             let message = &self.buffer[self.taken..end];
-            let frame =
-                if message.len() > self.limit { Frame::TooLong } else { Frame::Message(message.to_vec()) };
+            let frame = if message.len() > self.limit { Frame::TooLong } else { Frame::Message(message.to_vec()) };
             self.taken = end + 1;
             self.searched = self.taken;
             if self.taken == self.buffer.len() {

@@ -2,7 +2,7 @@
 //! questions. Everything here runs on one thread and never waits; what may stall is given to blocking threads.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,35 +10,43 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conduit::TopicName;
 use conduit::inspect::Region;
-use conduit::protocol::{Death, Event, EventKind, Process, RegistryError, Subscriber, Topic};
-use conduit::shm::dir::{FileId, ReapLock, ShmDir};
+use conduit::protocol::{
+    Death, Event, EventKind, EventReply, Process, RegistryError, Subscriber, Topic, encode_continued,
+};
+use conduit::shm::dir::{FileId, ReapLock, Removal, ShmDir};
+use conduit::shm::process::open_process;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 
 use crate::deaths::Deaths;
+use crate::limits::Limits;
 use crate::owner::{Peer, Watcher};
 use crate::reaper::{Case, Verdict, certify, reap};
-use crate::registry::{Change, ConnectionId, Key, Owner, Registry};
+use crate::registry::{Change, ConnectionId, Key, Listed, Owner, Registry};
 use crate::restore::DirectoryWatch;
 
 /// How often the locks of topics without a lease are looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(500);
-/// Events a watcher may be behind before it is disconnected.
-pub(crate) const WATCHER_BACKLOG: usize = 256;
 
 /// Everything the daemon knows and holds.
 pub(crate) struct Hub {
     pub(crate) directory: Arc<ShmDir>,
     pub(crate) watch: DirectoryWatch,
     pub(crate) lock: ReapLock,
+    pub(crate) limits: Limits,
     pub(crate) registry: RefCell<Registry>,
     pub(crate) regions: RefCell<HashMap<Key, Arc<Region>>>,
     /// Names that could not be looked at, for want of descriptors perhaps: to be tried again.
     pub(crate) unseen: RefCell<BTreeSet<TopicName>>,
     /// A scan for removals that were left half-way is due.
     pub(crate) removals_due: Cell<bool>,
+    connections: Cell<ConnectionId>,
     processes: Watcher,
     pidfds: RefCell<HashMap<ConnectionId, Arc<OwnedFd>>>,
-    watchers: RefCell<HashMap<ConnectionId, mpsc::Sender<Event>>>,
+    /// Processes that regions without a lease name as their owners: watched as if they had a connection. Their ends prove
+    /// nothing and are a reason to look.
+    claimants: RefCell<BTreeMap<Key, ConnectionId>>,
+    watchers: RefCell<HashMap<ConnectionId, Listener>>,
     deaths: RefCell<Deaths>,
     /// Something is watched by its lock alone.
     pub(crate) locks: Notify,
@@ -46,26 +54,62 @@ pub(crate) struct Hub {
 
 /// A watcher's events: what is there first, then what happens.
 pub(crate) struct Watching {
-    pub(crate) present: Vec<Event>,
-    pub(crate) events: mpsc::Receiver<Event>,
+    /// Encoded replies, one after the other.
+    pub(crate) present: Vec<u8>,
+    pub(crate) events: mpsc::Receiver<Rc<[u8]>>,
+}
+
+struct Listener {
+    filter: Filter,
+    events: mpsc::Sender<Rc<[u8]>>,
+}
+
+/// Which events a watcher wants.
+pub(crate) struct Filter {
+    kinds: Option<Vec<EventKind>>,
+}
+
+impl Filter {
+    pub(crate) fn new(_topic: Option<&str>, kinds: Option<Vec<EventKind>>) -> Result<Self, RegistryError> {
+        Ok(Self { kinds })
+    }
+
+    fn admits(&self, kind: EventKind, _topic: &TopicName) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+    }
 }
 
 impl Hub {
-    pub(crate) fn new(directory: Arc<ShmDir>, watch: DirectoryWatch, lock: ReapLock, processes: Watcher) -> Rc<Self> {
+    pub(crate) fn new(
+        directory: Arc<ShmDir>,
+        watch: DirectoryWatch,
+        lock: ReapLock,
+        limits: Limits,
+        processes: Watcher,
+    ) -> Rc<Self> {
         Rc::new(Self {
             directory,
             watch,
             lock,
+            limits,
             registry: RefCell::default(),
             regions: RefCell::default(),
             unseen: RefCell::default(),
             removals_due: Cell::default(),
+            connections: Cell::default(),
             processes,
             pidfds: RefCell::default(),
+            claimants: RefCell::default(),
             watchers: RefCell::default(),
             deaths: RefCell::default(),
             locks: Notify::new(),
         })
+    }
+
+    /// A number for a new connection.
+    pub(crate) fn next_connection(&self) -> ConnectionId {
+        self.connections.set(self.connections.get() + 1);
+        self.connections.get()
     }
 
     /// `Register`: a process is about to name a file.
@@ -100,13 +144,29 @@ impl Hub {
     }
 
     fn watch_process(&self, connection: ConnectionId, peer: &Peer) {
-        let Some(pidfd) = &peer.pidfd else { return };
+        if let Some(pidfd) = &peer.pidfd {
+            self.watch_pidfd(connection, pidfd, &peer.process);
+        }
+    }
+
+    fn watch_pidfd(&self, connection: ConnectionId, pidfd: &Arc<OwnedFd>, process: &Process) {
         if self.pidfds.borrow_mut().insert(connection, Arc::clone(pidfd)).is_none()
             && let Err(error) = self.processes.watch(connection, pidfd)
         {
             // The end of the connection tells as well, if a forked child does not hold it open.
-            tracing::warn!("can not watch process {}: {error}", peer.process);
+            tracing::warn!("can not watch process {process}: {error}");
         }
+    }
+
+    /// Watches the process that a region without a lease names as its owner. It may be another one: in a container, pids
+    /// mean other processes.
+    pub(crate) fn watch_claimant(&self, key: Key, process: &Process) {
+        let Some(pidfd) = open_process(process.pid, process.uid) else { return };
+        let connection = self.next_connection();
+        if let Some(before) = self.claimants.borrow_mut().insert(key, connection) {
+            self.forget_process(before);
+        }
+        self.watch_pidfd(connection, &Arc::new(pidfd), process);
     }
 
     fn forget_process(&self, connection: ConnectionId) {
@@ -127,6 +187,15 @@ impl Hub {
         }
     }
 
+    /// A process that is watched has ended.
+    pub(crate) fn exited(self: &Rc<Self>, connection: ConnectionId) {
+        let claim = self.claimants.borrow().iter().find(|(_, id)| **id == connection).map(|(key, _)| key.clone());
+        match claim {
+            Some(key) => self.look_at_lock(&key),
+            None => self.ended(connection),
+        }
+    }
+
     /// The connection or its process has ended.
     pub(crate) fn ended(self: &Rc<Self>, connection: ConnectionId) {
         self.catch_up();
@@ -139,61 +208,37 @@ impl Hub {
     /// `List`.
     pub(crate) fn list(self: &Rc<Self>) -> Vec<Topic> {
         self.catch_up();
-        let registry = self.registry.borrow();
-        registry.topics().filter_map(|(topic, file, owner)| self.describe_file(topic, file, owner)).collect()
+        self.registry.borrow().topics().filter_map(|topic| self.describe_listed(topic)).collect()
     }
 
     /// `Describe`.
     pub(crate) fn describe(self: &Rc<Self>, topic: &TopicName) -> Result<Topic, RegistryError> {
         self.catch_up();
         let registry = self.registry.borrow();
-        let known = registry.topics().find(|(name, ..)| *name == topic);
-        known
-            .and_then(|(topic, file, owner)| self.describe_file(topic, file, owner))
-            .ok_or_else(|| RegistryError::TopicNotFound { topic: topic.to_string() })
+        let described = registry.topic(topic).and_then(|topic| self.describe_listed(topic));
+        described.ok_or_else(|| not_found(topic))
     }
 
     fn region(&self, topic: &TopicName, file: FileId) -> Option<Arc<Region>> {
         self.regions.borrow().get(&(topic.clone(), file)).cloned()
     }
 
-    fn describe_file(&self, topic: &TopicName, file: FileId, owner: Option<&Process>) -> Option<Topic> {
-        let region = self.region(topic, file)?;
-        let mut topic = region.describe();
-        if let Some(owner) = owner {
+    fn describe_listed(&self, listed: Listed) -> Option<Topic> {
+        let region = self.region(listed.name, listed.file)?;
+        let mut counters = region.counters();
+        let recorded = counters.as_mut().map(|counters| std::mem::take(&mut counters.subscribers)).unwrap_or_default();
+        let mut topic = region.describe_from(counters);
+        if let Some(owner) = listed.owner {
             topic.publisher = Some(owner.clone());
         }
-        topic.subscribers = self.subscribers_of(&region);
+        topic.liveness = Some(listed.liveness);
+        topic.subscribers = name_subscribers(&self.leases_of(listed.file), recorded);
         Some(topic)
     }
 
-    /// Subscribers by their records, named as the kernel names them where they hold a lease; then those that may only read
-    /// the region and so have no record.
-    fn subscribers_of(&self, region: &Region) -> Vec<Subscriber> {
+    fn leases_of(&self, file: FileId) -> Leases {
         let registry = self.registry.borrow();
-        let attached = |index: usize| {
-            let mut leases = registry.subscribers_of(region.id());
-            leases.find_map(|(record, process)| (record == u32::try_from(index).ok()).then_some(process))
-        };
-        let recorded = region.counters().map(|counters| counters.subscribers).unwrap_or_default();
-        let named = recorded.into_iter().map(|(index, subscriber)| match attached(index) {
-            Some(Process { pid, uid, program }) => {
-                Subscriber { pid: *pid, uid: *uid, program: program.clone(), ..subscriber }
-            }
-            None => subscriber,
-        });
-        let readers = registry.subscribers_of(region.id()).filter(|(record, _)| record.is_none());
-        let readers = readers.map(|(_, Process { pid, uid, program })| Subscriber {
-            pid: *pid,
-            uid: *uid,
-            program: program.clone(),
-            received: 0,
-            lost: 0,
-            held: 0,
-            lag: 0,
-            asleep: false,
-        });
-        named.chain(readers).collect()
+        registry.subscribers_of(file).map(|(record, process)| (record, process.clone())).collect()
     }
 
     /// `Reap`: looks at a topic whose owner somebody takes for dead.
@@ -209,27 +254,77 @@ impl Hub {
         is_dead
     }
 
-    /// `Watch`.
-    pub(crate) fn start_watching(self: &Rc<Self>, connection: ConnectionId) -> Watching {
+    /// `Unlink`: a region is to go, whether its owner lives or not.
+    pub(crate) async fn unlink(
+        self: &Rc<Self>,
+        by: &Process,
+        topic: &TopicName,
+        force: bool,
+    ) -> Result<(), RegistryError> {
         self.catch_up();
-        let (sender, events) = mpsc::channel(WATCHER_BACKLOG);
-        self.watchers.borrow_mut().insert(connection, sender);
+        let file = self.registry.borrow().file_of(topic).ok_or_else(|| not_found(topic))?;
+        let region = self.region(topic, file).ok_or_else(|| not_found(topic))?;
+        if by.uid != 0 && by.uid != region.uid() {
+            return Err(RegistryError::NotOwner { topic: topic.to_string(), uid: region.uid() });
+        }
+        let is_kept = region.is_kept();
+        let lives = !is_kept && region.owner_lives().unwrap_or(true);
+        if lives && !force {
+            let owner = self.registry.borrow().topic(topic).and_then(|topic| topic.owner.map(ToString::to_string));
+            let owner = owner.unwrap_or_else(|| "a process that is not known".into());
+            return Err(RegistryError::TopicInUse { topic: topic.to_string(), owner });
+        }
+        if lives || is_kept {
+            let directory = Arc::clone(&self.directory);
+            let removed = spawn_blocking(move || end_and_remove(&directory, &region, lives)).await;
+            removed.map_err(|error| error.to_string()).flatten().map_err(|reason| RegistryError::Failed { reason })?;
+        } else {
+            let changes = self.registry.borrow_mut().lock_is_free(topic, file);
+            for change in changes {
+                if let Change::Reap { topic, file, owner } = change
+                    && let Some(reaper) = self.start_reaper(topic, file, owner)
+                {
+                    let _ = reaper.await;
+                }
+            }
+        }
+        self.publish(event(EventKind::Removed, topic, Some(by.clone())));
+        self.catch_up();
+        Ok(())
+    }
+
+    /// `Watch`. What is there and what happens from now on meet without a gap: nothing else runs in between.
+    pub(crate) fn start_watching(self: &Rc<Self>, connection: ConnectionId, filter: Filter) -> Watching {
+        self.catch_up();
+        let (sender, events) = mpsc::channel(self.limits.queued_events);
+        let mut present = Vec::new();
         let registry = self.registry.borrow();
-        let present = registry.topics().map(|(topic, _, owner)| event(EventKind::Present, topic, owner.cloned()));
-        Watching { present: present.collect(), events }
+        let topics = registry.topics().map(|topic| (EventKind::Present, topic.name, topic.owner));
+        let subscribers = registry.subscribers();
+        let subscribers = subscribers.map(|(topic, process)| (EventKind::SubscriberPresent, topic, Some(process)));
+        for (kind, topic, process) in topics.chain(subscribers) {
+            if filter.admits(kind, topic) {
+                let event = event(kind, topic, process.cloned());
+                present.extend(encode_continued(&EventReply { event }));
+            }
+        }
+        self.watchers.borrow_mut().insert(connection, Listener { filter, events: sender });
+        Watching { present, events }
     }
 
     pub(crate) fn carry_out(self: &Rc<Self>, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Event { kind, topic, process } => self.publish(event(kind, &topic, process)),
-                Change::Reap { topic, file, owner } => self.start_reaper(topic, file, owner),
+                Change::Reap { topic, file, owner } => {
+                    self.start_reaper(topic, file, owner);
+                }
                 Change::SubscriberDied { topic, process, connection } => {
                     self.report_subscriber(topic, process, connection);
                 }
             }
         }
-        if !self.registry.borrow().watched_by_lock().is_empty() || !self.unseen.borrow().is_empty() {
+        if self.registry.borrow().watches_locks() || !self.unseen.borrow().is_empty() {
             self.locks.notify_one();
         }
     }
@@ -244,9 +339,15 @@ impl Hub {
         if event.kind == EventKind::Died {
             self.deaths.borrow_mut().remember(event.clone());
         }
+        let Ok(topic) = event.topic.parse() else { return };
+        let mut encoded: Option<Rc<[u8]>> = None;
         self.watchers.borrow_mut().retain(|connection, watcher| {
+            if !watcher.filter.admits(event.kind, &topic) {
+                return true;
+            }
+            let encoded = encoded.get_or_insert_with(|| encode_continued(&EventReply { event: event.clone() }).into());
             // Its connection ends when the channel does.
-            let keeps_up = watcher.try_send(event.clone()).is_ok();
+            let keeps_up = watcher.events.try_send(Rc::clone(encoded)).is_ok();
             if !keeps_up {
                 tracing::warn!(connection, "a watcher that does not read is disconnected");
             }
@@ -254,19 +355,23 @@ impl Hub {
         });
     }
 
-    fn start_reaper(self: &Rc<Self>, topic: TopicName, file: FileId, owner: Owner) {
+    fn start_reaper(self: &Rc<Self>, topic: TopicName, file: FileId, owner: Owner) -> Option<JoinHandle<()>> {
         let Some(region) = self.region(&topic, file) else {
             self.registry.borrow_mut().reaped(&topic, file);
-            return;
+            return None;
         };
-        let pidfd = owner.connection.and_then(|connection| self.pidfds.borrow().get(&connection).cloned());
+        let claimant = || self.claimants.borrow().get(&(topic.clone(), file)).copied();
+        let connection = owner.connection.or_else(claimant);
+        let pidfd = connection.and_then(|connection| self.pidfds.borrow().get(&connection).cloned());
         let proof = pidfd.clone().filter(|_| owner.is_proven);
+        // Now: who wakes lets go of its lease before the case is closed.
+        let leases = self.leases_of(file);
         let case = Case { region, directory: Arc::clone(&self.directory), lock: self.lock, proof };
         let hub = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let Ok(verdict) = tokio::task::spawn_blocking(move || reap(&case)).await else { return };
-            hub.close_case(&topic, file, owner, pidfd, verdict).await;
-        });
+        Some(spawn_local(async move {
+            let Ok(verdict) = spawn_blocking(move || reap(&case)).await else { return };
+            hub.close_case(&topic, file, owner, pidfd, leases, verdict).await;
+        }))
     }
 
     async fn close_case(
@@ -275,11 +380,12 @@ impl Hub {
         file: FileId,
         owner: Owner,
         pidfd: Option<Arc<OwnedFd>>,
+        leases: Leases,
         verdict: Verdict,
     ) {
         match verdict {
             Verdict::Alive | Verdict::Kept => self.registry.borrow_mut().survived(topic, file),
-            Verdict::Closed | Verdict::Dead(_) => self.registry.borrow_mut().reaped(topic, file),
+            Verdict::Closed | Verdict::Dead { .. } => self.registry.borrow_mut().reaped(topic, file),
         }
         self.forget_unless_known(&(topic.clone(), file));
         let death = match verdict {
@@ -289,7 +395,9 @@ impl Hub {
                 return self.carry_out(changes);
             }
             Verdict::Closed => return self.publish(event(EventKind::Closed, topic, owner.process)),
-            Verdict::Dead(death) => death,
+            Verdict::Dead { death, subscribers } => {
+                Death { subscribers: name_subscribers(&leases, subscribers), ..death }
+            }
         };
         let death = Some(certify(death, pidfd.as_deref()).await);
         self.publish(Event { death, ..event(EventKind::Died, topic, owner.process) });
@@ -298,7 +406,7 @@ impl Hub {
     fn report_subscriber(self: &Rc<Self>, topic: TopicName, process: Process, connection: ConnectionId) {
         let pidfd = self.pidfds.borrow().get(&connection).cloned();
         let hub = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        spawn_local(async move {
             let death = Some(certify(Death::default(), pidfd.as_deref()).await);
             hub.publish(Event { death, ..event(EventKind::SubscriberDied, &topic, Some(process)) });
         });
@@ -309,8 +417,11 @@ impl Hub {
         if self.registry.borrow().knows(key) {
             return;
         }
+        if let Some(claimant) = self.claimants.borrow_mut().remove(key) {
+            self.forget_process(claimant);
+        }
         if let Some(region) = self.regions.borrow_mut().remove(key) {
-            tokio::task::spawn_blocking(move || drop(region));
+            spawn_blocking(move || drop(region));
         }
     }
 
@@ -318,7 +429,7 @@ impl Hub {
     pub(crate) async fn watch_locks(self: Rc<Self>) {
         loop {
             self.locks.notified().await;
-            while !self.registry.borrow().watched_by_lock().is_empty() || !self.unseen.borrow().is_empty() {
+            while self.registry.borrow().watches_locks() || !self.unseen.borrow().is_empty() {
                 self.look_again();
                 self.look_at_locks();
                 tokio::time::sleep(LOCK_INTERVAL).await;
@@ -328,18 +439,75 @@ impl Hub {
 
     fn look_at_locks(self: &Rc<Self>) {
         let watched = self.registry.borrow().watched_by_lock();
-        for (topic, file) in watched {
-            let Some(region) = self.region(&topic, file) else { continue };
-            let changes = if region.is_kept() {
-                self.registry.borrow_mut().kept(&topic, file)
-            } else if !region.owner_lives().unwrap_or(true) {
-                self.registry.borrow_mut().lock_is_free(&topic, file)
-            } else {
-                continue;
-            };
-            self.carry_out(changes);
+        for key in &watched {
+            self.look_at_lock(key);
         }
     }
+
+    fn look_at_lock(self: &Rc<Self>, (topic, file): &Key) {
+        let Some(region) = self.region(topic, *file) else { return };
+        let changes = if region.is_kept() {
+            self.registry.borrow_mut().kept(topic, *file)
+        } else if !region.owner_lives().unwrap_or(true) {
+            self.registry.borrow_mut().lock_is_free(topic, *file)
+        } else {
+            return;
+        };
+        self.carry_out(changes);
+    }
+}
+
+/// Subscribers that hold a lease, with their records.
+type Leases = Vec<(Option<u32>, Process)>;
+
+/// Subscribers by their records, named as the kernel names them where they hold a lease; then those that may only read the
+/// region and so have no record.
+fn name_subscribers(leases: &Leases, recorded: Vec<(usize, Subscriber)>) -> Vec<Subscriber> {
+    let named = recorded.into_iter().map(|(index, subscriber)| {
+        let index = u32::try_from(index).ok();
+        match leases.iter().find(|(record, _)| *record == index) {
+            Some((_, Process { pid, uid, program })) => {
+                Subscriber { pid: *pid, uid: *uid, program: program.clone(), ..subscriber }
+            }
+            None => subscriber,
+        }
+    });
+    let readers = leases.iter().filter(|(record, _)| record.is_none());
+    let readers = readers.map(|(_, Process { pid, uid, program })| Subscriber {
+        pid: *pid,
+        uid: *uid,
+        program: program.clone(),
+        received: 0,
+        lost: 0,
+        held: 0,
+        lag: 0,
+        asleep: false,
+    });
+    named.chain(readers).collect()
+}
+
+/// Takes a region's name away; if its owner lives, it and its subscribers are told before.
+fn end_and_remove(directory: &ShmDir, region: &Region, lives: bool) -> Result<(), String> {
+    let topic = region.topic();
+    if lives
+        && !region.is_raw()
+        && let Err(error) = region.mark_closed()
+        // Nobody can read one whose header is damaged.
+        && region.is_intact().is_ok()
+    {
+        return Err(format!("can not close topic \"{topic}\": {error}"));
+    }
+    match directory.remove(topic, region.id()) {
+        Ok(Removal::Removed | Removal::NotOurs) => Ok(()),
+        Ok(Removal::Stranded(name)) => {
+            Err(format!("a live region was renamed to {name} while \"{topic}\" was removed"))
+        }
+        Err(error) => Err(format!("can not remove {}: {error}", directory.path_of(topic).display())),
+    }
+}
+
+fn not_found(topic: &TopicName) -> RegistryError {
+    RegistryError::TopicNotFound { topic: topic.to_string() }
 }
 
 fn event(kind: EventKind, topic: &TopicName, process: Option<Process>) -> Event {
@@ -351,6 +519,7 @@ fn event(kind: EventKind, topic: &TopicName, process: Option<Process>) -> Event 
 fn log(event: &Event) {
     let process = event.process.as_ref();
     let death = event.death.as_ref();
+    let subscribers = death.map(|death| death.subscribers.as_slice());
     tracing::info!(
         topic = event.topic,
         event = %event.kind,
@@ -359,10 +528,17 @@ fn log(event: &Event) {
         program = process.map(|process| process.program.as_str()),
         signal = death.and_then(|death| death.signal),
         exit_code = death.and_then(|death| death.exit_code),
+        core_dumped = death.and_then(|death| death.core_dumped),
         last_sequence = death.and_then(|death| death.last_sequence),
         last_message_age_ns = death.and_then(|death| death.last_message_age_ns),
-        subscribers = death.map(|death| death.subscribers.len()),
+        subscribers = subscribers.map(|all| names(all.iter())),
+        asleep = subscribers.map(|all| names(all.iter().filter(|one| one.asleep))),
         "{}",
         event.kind
     );
+}
+
+fn names<'a>(subscribers: impl Iterator<Item = &'a Subscriber>) -> String {
+    let names: Vec<String> = subscribers.map(|one| format!("{} ({})", one.program, one.pid)).collect();
+    names.join(", ")
 }

@@ -7,7 +7,9 @@
 
 mod connection;
 mod deaths;
+mod frames;
 mod hub;
+mod limits;
 mod owner;
 mod reaper;
 mod registry;
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 use std::task::Poll;
 use std::thread::JoinHandle;
 
+pub use limits::Limits;
 use server::Server;
 pub use server::StartError;
 use tokio::runtime::{Builder, Runtime};
@@ -34,6 +37,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// The directory whose regions it looks after.
     pub shm_dir: PathBuf,
+    /// What clients may have of it.
+    pub limits: Limits,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT.

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use conduit::Domain;
-use conduitd::{Options, StartError};
+use conduitd::{Limits, Options, StartError};
+use lexopt::ValueExt;
 use tracing_subscriber::EnvFilter;
 
 const HELP: &str = "\
 Keeps track of Conduit's topics and removes what crashed publishers leave behind.
 
-Usage: conduitd [--socket PATH] [--shm-dir PATH]
+Usage: conduitd [--socket PATH] [--shm-dir PATH] [LIMITS]
 
 Options:
       --socket PATH   Where to listen. Default: $CONDUIT_SOCKET, else for root
@@ -20,6 +21,16 @@ Options:
                       $XDG_RUNTIME_DIR/conduit/registry.sock
       --shm-dir PATH  The directory to look after. Default: $CONDUIT_SHM_DIR,
                       else /dev/shm
+
+Limits, which keep one client's excess from being another's loss:
+      --max-connections N          Clients in all. Default: 4096
+      --max-connections-per-uid N  Clients of one user. Default: 1024
+      --max-message-bytes N        Longest message of a client. Default: 65536
+      --max-queued-events N        Events a watcher may leave unread before it
+                                   is disconnected. Default: 256
+Publishers and subscribers take a connection each. With few open files allowed
+(LimitNOFILE=, ulimit -n) fewer connections are; the log says how many.
+
   -h, --help          Print help
   -V, --version       Print version
 
@@ -61,11 +72,16 @@ fn main() -> ExitCode {
 fn parse() -> Result<Option<Options>, lexopt::Error> {
     use lexopt::prelude::*;
     let (mut socket, mut shm_dir) = (None, None);
+    let mut limits = Limits::default();
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("socket") => socket = Some(PathBuf::from(parser.value()?)),
             Long("shm-dir") => shm_dir = Some(PathBuf::from(parser.value()?)),
+            Long("max-connections") => limits.connections = at_least_one(&mut parser)?,
+            Long("max-connections-per-uid") => limits.connections_per_uid = at_least_one(&mut parser)?,
+            Long("max-message-bytes") => limits.message_bytes = at_least_one(&mut parser)?,
+            Long("max-queued-events") => limits.queued_events = at_least_one(&mut parser)?,
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 return Ok(None);
@@ -84,5 +100,13 @@ fn parse() -> Result<Option<Options>, lexopt::Error> {
     };
     let socket = socket.map_or_else(default_socket, Ok)?;
     let shm_dir = shm_dir.unwrap_or_else(|| domain.shm_dir().into());
-    Ok(Some(Options { socket, shm_dir }))
+    Ok(Some(Options { socket, shm_dir, limits }))
+}
+
+fn at_least_one(parser: &mut lexopt::Parser) -> Result<usize, lexopt::Error> {
+    parser.value()?.parse_with(|text| match text.parse::<u32>() {
+        Ok(number @ 1..) => Ok(number as usize),
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Err(error) => Err(error.to_string()),
+    })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conduit::inspect::{Region, age_ns};
-use conduit::protocol::Death;
+use conduit::protocol::{Death, Subscriber};
 use conduit::shm::dir::{ReapLock, Removal, ShmDir};
 use conduit::shm::process::{Exit, exit_of};
 
@@ -40,7 +40,12 @@ pub(crate) enum Verdict {
     /// The owner had closed the topic and did not live to remove its name; that is done now.
     Closed,
     /// The owner is dead. Its sleepers are awake and its name is gone.
-    Dead(Death),
+    Dead {
+        /// The certificate, as far as the region tells.
+        death: Death,
+        /// Who was subscribed, with the numbers of their records.
+        subscribers: Vec<(usize, Subscriber)>,
+    },
 }
 
 /// Finds out whether the owner is dead and cleans up.
@@ -66,14 +71,14 @@ pub(crate) fn reap(case: &Case) -> Verdict {
     if is_closed {
         return Verdict::Closed;
     }
-    Verdict::Dead(Death {
-        last_sequence: counters.as_ref().and_then(|counters| counters.published.checked_sub(1)),
-        last_message_age_ns: counters.as_ref().and_then(|counters| counters.last_stamp_ns).map(age_ns),
-        subscribers: counters
-            .map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect())
-            .unwrap_or_default(),
-        ..Death::default()
-    })
+    Verdict::Dead {
+        death: Death {
+            last_sequence: counters.as_ref().and_then(|counters| counters.published.checked_sub(1)),
+            last_message_age_ns: counters.as_ref().and_then(|counters| counters.last_stamp_ns).map(age_ns),
+            ..Death::default()
+        },
+        subscribers: counters.map(|counters| counters.subscribers).unwrap_or_default(),
+    }
 }
 
 /// Holds what proves the death: the lock, or nothing but the word of the pidfd.

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use conduit::TopicName;
-use conduit::protocol::{EventKind, Process, RegistryError};
+use conduit::protocol::{EventKind, Liveness, Process, RegistryError};
 use conduit::shm::dir::FileId;
 
 /// A file under a name: a file can have several (hard links), a name can pass to another file.
@@ -105,6 +105,10 @@ pub(crate) enum Fate {
 pub(crate) struct Registry {
     topics: BTreeMap<TopicName, Topic>,
     leases: BTreeMap<ConnectionId, Lease>,
+    /// Who has a lease of a file, in the order of their coming.
+    holders: BTreeMap<FileId, BTreeSet<ConnectionId>>,
+    /// Topics that only their lock answers for, and that no reaper is at work on.
+    locked: BTreeSet<TopicName>,
     /// Living regions whose name was taken away: their owner's death still has to be told.
     nameless: BTreeMap<Key, Topic>,
     /// What a reaper is at work on, whether it still has its name or not.
@@ -135,7 +139,7 @@ impl Registry {
             }
             entry.owner = Some(process.clone());
         }
-        self.leases.insert(connection, Lease { topic, file, role: Role::Owner, process });
+        self.grant(connection, Lease { topic, file, role: Role::Owner, process });
         Ok(())
     }
 
@@ -155,7 +159,7 @@ impl Registry {
         if self.file_of(&topic) != Some(file) {
             return Err(RegistryError::TopicNotFound { topic: topic.to_string() });
         }
-        self.leases.insert(connection, Lease { topic: topic.clone(), file, role, process: process.clone() });
+        self.grant(connection, Lease { topic: topic.clone(), file, role, process: process.clone() });
         Ok(vec![Change::Event { kind: EventKind::Subscribed, topic, process: Some(process) }])
     }
 
@@ -174,9 +178,30 @@ impl Registry {
         }
     }
 
+    fn grant(&mut self, connection: ConnectionId, lease: Lease) {
+        self.holders.entry(lease.file).or_default().insert(connection);
+        self.leases.insert(connection, lease);
+    }
+
+    fn revoke(&mut self, connection: ConnectionId) -> Option<Lease> {
+        let lease = self.leases.remove(&connection)?;
+        if let Some(holders) = self.holders.get_mut(&lease.file) {
+            holders.remove(&connection);
+            if holders.is_empty() {
+                self.holders.remove(&lease.file);
+            }
+        }
+        Some(lease)
+    }
+
+    fn leases_of(&self, file: FileId) -> impl Iterator<Item = (ConnectionId, &Lease)> {
+        let holders = self.holders.get(&file).into_iter().flatten();
+        holders.filter_map(|connection| Some((*connection, self.leases.get(connection)?)))
+    }
+
     /// A lease ends cleanly. The owner of a topic has removed its name before; a raw region stays.
     pub(crate) fn release(&mut self, connection: ConnectionId) -> Vec<Change> {
-        let Some(lease) = self.leases.remove(&connection) else { return Vec::new() };
+        let Some(lease) = self.revoke(connection) else { return Vec::new() };
         let Lease { topic, file, role, process } = lease;
         match role {
             Role::Subscriber { .. } => {
@@ -189,6 +214,7 @@ impl Registry {
                 {
                     // Whether it is kept is the file's word, not the client's: a look at the lock will tell.
                     entry.standing = Standing::Locked;
+                    self.settle(&topic);
                 }
                 Vec::new()
             }
@@ -197,7 +223,7 @@ impl Registry {
 
     /// A connection has ended without a word, or its process has.
     pub(crate) fn ended(&mut self, connection: ConnectionId) -> Vec<Change> {
-        let Some(lease) = self.leases.remove(&connection) else { return Vec::new() };
+        let Some(lease) = self.revoke(connection) else { return Vec::new() };
         let Lease { topic, file, role, process } = lease;
         match role {
             Role::Subscriber { .. } => vec![Change::SubscriberDied { topic, process, connection }],
@@ -208,16 +234,18 @@ impl Registry {
     fn owner_ended(&mut self, connection: ConnectionId, key: &Key, uid: u32) -> Option<Change> {
         let entry = self.entry(key)?;
         match entry.standing {
-            Standing::Leased { connection: owner } if owner == connection => self.suspect(key),
+            Standing::Leased { connection: owner } if owner == connection => self.suspect(key, None),
             // It came late and proves nothing, but is a reason to look.
-            Standing::Locked if entry.uid == uid => self.suspect(key),
+            Standing::Locked if entry.uid == uid => self.suspect(key, Some(connection)),
             _ => None,
         }
     }
 
     /// The owner lock of a topic without a lease was found free.
     pub(crate) fn lock_is_free(&mut self, topic: &TopicName, file: FileId) -> Vec<Change> {
-        self.suspect(&(topic.clone(), file)).into_iter().collect()
+        let late = self.topics.get(topic).and_then(|entry| self.owner_lease(topic, file, entry.uid));
+        let late = late.map(|(connection, _)| connection);
+        self.suspect(&(topic.clone(), file), late).into_iter().collect()
     }
 
     fn entry(&mut self, key: &Key) -> Option<&mut Topic> {
@@ -228,18 +256,32 @@ impl Registry {
         }
     }
 
-    fn suspect(&mut self, key: &Key) -> Option<Change> {
+    /// `late`: the connection that registered the file when it had its name already.
+    fn suspect(&mut self, key: &Key, late: Option<ConnectionId>) -> Option<Change> {
         let entry = self.entry(key)?;
-        let connection = match entry.standing {
+        let proof = match entry.standing {
             Standing::Kept => return None,
             Standing::Leased { connection } => Some(connection),
             Standing::Locked => None,
         };
         // From now on no lease answers for it, whatever the reaper finds.
         entry.standing = Standing::Locked;
-        let owner = Owner { process: entry.owner.clone(), connection, is_proven: connection.is_some() };
+        let owner = Owner { process: entry.owner.clone(), connection: proof.or(late), is_proven: proof.is_some() };
         let (topic, file) = key.clone();
-        self.dying.insert(key.clone()).then_some(Change::Reap { topic, file, owner })
+        let is_new = self.dying.insert(key.clone());
+        self.settle(&topic);
+        is_new.then_some(Change::Reap { topic, file, owner })
+    }
+
+    /// Brings the list of topics that only their lock answers for up to date.
+    fn settle(&mut self, topic: &TopicName) {
+        let is_locked =
+            |entry: &Topic| entry.standing == Standing::Locked && !self.dying.contains(&(topic.clone(), entry.file));
+        if self.topics.get(topic).is_some_and(is_locked) {
+            self.locked.insert(topic.clone());
+        } else {
+            self.locked.remove(topic);
+        }
     }
 
     /// A name has appeared, or stands for another file than before.
@@ -251,15 +293,14 @@ impl Registry {
             None => (Standing::Locked, claimed),
         };
         self.topics.insert(topic.clone(), Topic { file, uid, standing, owner: owner.clone() });
+        self.settle(topic);
         vec![Change::Event { kind: EventKind::Published, topic: topic.clone(), process: owner }]
     }
 
     /// The first announcement of the file by a process of its owner.
     fn owner_lease(&self, topic: &TopicName, file: FileId, uid: u32) -> Option<(ConnectionId, &Lease)> {
-        let mut owners = self.leases.iter().filter(|(_, lease)| lease.role == Role::Owner && lease.process.uid == uid);
-        owners
-            .find(|(_, lease)| lease.file == file && lease.topic == *topic)
-            .map(|(&connection, lease)| (connection, lease))
+        let mut leases = self.leases_of(file);
+        leases.find(|(_, lease)| lease.role == Role::Owner && lease.process.uid == uid && lease.topic == *topic)
     }
 
     /// The name that stood for `file` is gone.
@@ -270,15 +311,15 @@ impl Registry {
         let key = (topic.clone(), file);
         if self.dying.contains(&key) {
             // The reaper reports it.
-            self.topics.remove(topic);
+            self.remove_topic(topic);
             return Vec::new();
         }
         if fate == Fate::Dead {
-            let reap = self.suspect(&key);
-            self.topics.remove(topic);
-            return reap.into_iter().collect();
+            let reap = self.lock_is_free(topic, file);
+            self.remove_topic(topic);
+            return reap;
         }
-        let Some(entry) = self.topics.remove(topic) else { return Vec::new() };
+        let Some(entry) = self.remove_topic(topic) else { return Vec::new() };
         let process = entry.owner.clone();
         let kind = if fate == Fate::Alive { EventKind::Unlinked } else { EventKind::Closed };
         if fate == Fate::Alive && matches!(entry.standing, Standing::Leased { .. }) {
@@ -287,12 +328,18 @@ impl Registry {
         vec![Change::Event { kind, topic: topic.clone(), process }]
     }
 
+    fn remove_topic(&mut self, topic: &TopicName) -> Option<Topic> {
+        self.locked.remove(topic);
+        self.topics.remove(topic)
+    }
+
     /// A raw region has been let go by its creator.
     pub(crate) fn kept(&mut self, topic: &TopicName, file: FileId) -> Vec<Change> {
         match self.topics.get_mut(topic).filter(|entry| entry.file == file) {
             Some(entry) if entry.standing != Standing::Kept => {
                 entry.standing = Standing::Kept;
                 let process = entry.owner.take();
+                self.settle(topic);
                 vec![Change::Event { kind: EventKind::Kept, topic: topic.clone(), process }]
             }
             _ => Vec::new(),
@@ -305,6 +352,7 @@ impl Registry {
         self.dying.remove(&key);
         // Without name and lease there is nothing left to watch.
         self.nameless.remove(&key);
+        self.settle(topic);
     }
 
     /// A reaper is done with a file.
@@ -312,8 +360,8 @@ impl Registry {
         let key = (topic.clone(), file);
         self.dying.remove(&key);
         self.nameless.remove(&key);
-        if self.topics.get(topic).is_some_and(|entry| entry.file == file) {
-            self.topics.remove(topic);
+        if self.file_of(topic) == Some(file) {
+            self.remove_topic(topic);
         }
     }
 
@@ -332,24 +380,66 @@ impl Registry {
         self.leases.get(&connection).map(|lease| (lease.topic.clone(), lease.file))
     }
 
-    /// All topics, sorted by name, with their owners.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = (&TopicName, FileId, Option<&Process>)> {
-        self.topics.iter().map(|(topic, entry)| (topic, entry.file, entry.owner.as_ref()))
+    /// All topics, sorted by name.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = Listed<'_>> {
+        self.topics.iter().map(|(topic, entry)| Listed::new(topic, entry))
+    }
+
+    /// One topic.
+    pub(crate) fn topic(&self, topic: &TopicName) -> Option<Listed<'_>> {
+        self.topics.get_key_value(topic).map(|(topic, entry)| Listed::new(topic, entry))
     }
 
     /// Topics that only their lock answers for.
     pub(crate) fn watched_by_lock(&self) -> Vec<Key> {
-        let locked = self.topics.iter().filter(|(_, entry)| entry.standing == Standing::Locked);
-        let keys = locked.map(|(topic, entry)| (topic.clone(), entry.file));
-        keys.filter(|key| !self.dying.contains(key)).collect()
+        self.locked.iter().filter_map(|topic| Some((topic.clone(), self.file_of(topic)?))).collect()
+    }
+
+    /// Whether there are any.
+    pub(crate) fn watches_locks(&self) -> bool {
+        !self.locked.is_empty()
     }
 
     /// Subscribers of a file that hold a lease, with their records.
     pub(crate) fn subscribers_of(&self, file: FileId) -> impl Iterator<Item = (Option<u32>, &Process)> {
-        self.leases.values().filter_map(move |lease| match lease.role {
-            Role::Subscriber { record } if lease.file == file => Some((record, &lease.process)),
-            _ => None,
+        self.leases_of(file).filter_map(move |(_, lease)| match lease.role {
+            Role::Subscriber { record } => Some((record, &lease.process)),
+            Role::Owner => None,
         })
+    }
+
+    /// All subscribers that hold a lease, in the order of their coming.
+    pub(crate) fn subscribers(&self) -> impl Iterator<Item = (&TopicName, &Process)> {
+        let subscribers = self.leases.values().filter(|lease| lease.role != Role::Owner);
+        subscribers.map(|lease| (&lease.topic, &lease.process))
+    }
+
+    /// The connection that announced the topic's file before it had its name.
+    pub(crate) fn announcer_of(&self, topic: &TopicName) -> Option<ConnectionId> {
+        match self.topics.get(topic)?.standing {
+            Standing::Leased { connection } => Some(connection),
+            Standing::Locked | Standing::Kept => None,
+        }
+    }
+}
+
+/// A topic as the registry knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed<'a> {
+    pub(crate) name: &'a TopicName,
+    pub(crate) file: FileId,
+    pub(crate) owner: Option<&'a Process>,
+    pub(crate) liveness: Liveness,
+}
+
+impl<'a> Listed<'a> {
+    fn new(name: &'a TopicName, topic: &'a Topic) -> Self {
+        let liveness = match topic.standing {
+            Standing::Leased { .. } => Liveness::Lease,
+            Standing::Locked => Liveness::Lock,
+            Standing::Kept => Liveness::None,
+        };
+        Self { name, file: topic.file, owner: topic.owner.as_ref(), liveness }
     }
 }
 
@@ -416,7 +506,7 @@ mod tests {
         registry.register(6, stranger.clone(), topic("a"), file(5)).unwrap();
         registry.register(7, process(10), topic("a"), file(5)).unwrap();
         registry.appeared(&topic("a"), plain(5));
-        assert_eq!(registry.topics().next().unwrap().2, Some(&process(10)));
+        assert_eq!(registry.topics().next().unwrap().owner, Some(&process(10)));
         assert_eq!(registry.ended(6), [], "its end means nothing");
         assert!(matches!(&registry.ended(7)[..], [Change::Reap { owner: Owner { is_proven: true, .. }, .. }]));
 
@@ -602,6 +692,15 @@ mod tests {
                         prop_assert!(lease.is_some_and(|lease| lease.file == entry.file && lease.topic == *topic));
                     }
                 }
+                let locked = registry.topics.iter().filter(|(name, entry)| {
+                    entry.standing == Standing::Locked && !registry.dying.contains(&((*name).clone(), entry.file))
+                });
+                prop_assert_eq!(locked.map(|(name, _)| name).collect::<BTreeSet<_>>(), registry.locked.iter().collect());
+                let held = registry.holders.iter().flat_map(|(file, ids)| ids.iter().map(move |id| (*id, *file)));
+                prop_assert_eq!(
+                    held.collect::<BTreeSet<_>>(),
+                    registry.leases.iter().map(|(id, lease)| (*id, lease.file)).collect()
+                );
                 for key in registry.nameless.keys() {
                     let has_lease = registry.leases.values().any(|lease| (&lease.topic, lease.file) == (&key.0, key.1));
                     prop_assert!(has_lease || registry.dying.contains(key), "a region that nothing will free");

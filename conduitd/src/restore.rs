@@ -61,7 +61,7 @@ impl Hub {
     /// Takes in everything that the directory holds: at the start, and when changes were missed.
     pub(crate) fn scan(self: &Rc<Self>) -> io::Result<()> {
         self.finish_removals_later();
-        let mut topics: Vec<TopicName> = self.registry.borrow().topics().map(|(topic, ..)| topic.clone()).collect();
+        let mut topics: Vec<TopicName> = self.registry.borrow().topics().map(|topic| topic.name.clone()).collect();
         for entry in self.directory.entries()? {
             match entry {
                 Entry::Region(topic) => topics.push(topic),
@@ -143,8 +143,14 @@ impl Hub {
             owner.pid.map(|pid| Process { pid, uid: region.uid(), program: owner.program.unwrap_or_default() });
         let appearance = Appearance { file: region.id(), uid: region.uid(), is_kept: region.is_kept(), claimed };
         let key = (topic.clone(), region.id());
-        self.regions.borrow_mut().insert(key, Arc::new(region));
+        self.regions.borrow_mut().insert(key.clone(), Arc::new(region));
+        let claimant = appearance.claimed.clone().filter(|_| !appearance.is_kept);
         let changes = self.registry.borrow_mut().appeared(topic, appearance);
+        if let Some(process) = claimant
+            && self.registry.borrow().announcer_of(topic).is_none()
+        {
+            self.watch_claimant(key.clone(), &process);
+        }
         self.carry_out(changes);
     }
 

@@ -1,7 +1,5 @@
 //! The socket, the loop that accepts clients, and the daemon's life from start to stop.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -12,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conduit::Domain;
-use conduit::protocol::RegistryError;
 use conduit::shm::dir::{ReapLock, ShmDir};
 use conduit::shm::process::refuse_descriptors;
 use nix::fcntl::{Flock, FlockArg};
@@ -22,14 +19,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::hub::Hub;
+use crate::limits::{Accounts, Limits};
 use crate::owner::{Peer, Sight, Watcher};
-use crate::registry::ConnectionId;
 use crate::restore::DirectoryWatch;
 use crate::{Options, connection};
 
-/// Connections in all, and of one user.
-const MAX_CONNECTIONS: usize = 4096;
-const MAX_CONNECTIONS_PER_UID: usize = 1024;
+/// Clients that may wait to be let in: all of them come at once when the daemon is started again.
+const BACKLOG: i32 = 1024;
 /// Binding a socket takes microseconds.
 const TURN_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -74,6 +70,7 @@ pub(crate) struct Server {
     directory: Arc<ShmDir>,
     watch: DirectoryWatch,
     lock: ReapLock,
+    limits: Limits,
     _guard: Option<Flock<fs::File>>,
 }
 
@@ -84,13 +81,14 @@ impl Server {
         let directory = ShmDir::open(&domain).map_err(io_error("open", shm_dir))?;
         let watch = DirectoryWatch::new(&directory).map_err(io_error("watch", shm_dir))?;
         raise_descriptor_limit();
+        let limits = feasible(options.limits);
         let listener = listen(&options.socket)?;
         refuse_descriptors(&listener);
         let guard = guard_directory(&directory, &options.socket).map_err(io_error("lock", shm_dir))?;
         let lock = reap_lock(guard.as_ref());
         directory.finish_removals(None, lock).map_err(io_error("read", shm_dir))?;
         let socket = options.socket.clone();
-        Ok(Self { listener, socket, directory: Arc::new(directory), watch, lock, _guard: guard })
+        Ok(Self { listener, socket, directory: Arc::new(directory), watch, lock, limits, _guard: guard })
     }
 
     /// Serves until `stop` resolves. Nothing that lives is touched at the end: clients go on without a registry.
@@ -98,7 +96,7 @@ impl Server {
         let (watcher, sights) = Watcher::start(&self.watch)?;
         self.listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(self.listener)?;
-        let hub = Hub::new(self.directory, self.watch, self.lock, watcher);
+        let hub = Hub::new(self.directory, self.watch, self.lock, self.limits, watcher);
         let tasks = tokio::task::LocalSet::new();
         tasks
             .run_until(async {
@@ -119,51 +117,15 @@ impl Server {
 async fn see(hub: Rc<Hub>, mut sights: UnboundedReceiver<Sight>) {
     while let Some(sight) = sights.recv().await {
         match sight {
-            Sight::Exited(connection) => hub.ended(connection),
+            Sight::Exited(connection) => hub.exited(connection),
             Sight::DirectoryChanged => hub.catch_up(),
         }
     }
 }
 
-/// How many connections each user has.
-struct Connections {
-    limit: usize,
-    limit_per_uid: usize,
-    total: usize,
-    by_uid: HashMap<u32, usize>,
-}
-
-impl Connections {
-    fn admit(&mut self, uid: u32) -> Result<(), RegistryError> {
-        let of_uid = self.by_uid.entry(uid).or_default();
-        let (what, limit) = if self.total >= self.limit {
-            ("connections", self.limit)
-        } else if *of_uid >= self.limit_per_uid {
-            ("connections of one user", self.limit_per_uid)
-        } else {
-            *of_uid += 1;
-            self.total += 1;
-            return Ok(());
-        };
-        Err(RegistryError::LimitExceeded { what: what.into(), limit: limit as u64 })
-    }
-
-    fn leave(&mut self, uid: u32) {
-        self.total -= 1;
-        if let Some(of_uid) = self.by_uid.get_mut(&uid) {
-            *of_uid -= 1;
-            if *of_uid == 0 {
-                self.by_uid.remove(&uid);
-            }
-        }
-    }
-}
-
 async fn accept(hub: Rc<Hub>, listener: UnixListener) {
-    let (limit, limit_per_uid) = connection_limits();
-    let connections = Connections { limit, limit_per_uid, total: 0, by_uid: HashMap::new() };
-    let connections = Rc::new(RefCell::new(connections));
-    for id in 1.. {
+    let accounts = Accounts::new(hub.limits);
+    loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -173,11 +135,11 @@ async fn accept(hub: Rc<Hub>, listener: UnixListener) {
                 continue;
             }
         };
-        tokio::task::spawn_local(welcome(Rc::clone(&hub), Rc::clone(&connections), id, stream));
+        tokio::task::spawn_local(welcome(Rc::clone(&hub), Rc::clone(&accounts), stream));
     }
 }
 
-async fn welcome(hub: Rc<Hub>, connections: Rc<RefCell<Connections>>, id: ConnectionId, stream: UnixStream) {
+async fn welcome(hub: Rc<Hub>, accounts: Rc<Accounts>, stream: UnixStream) {
     refuse_descriptors(&stream);
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
@@ -187,14 +149,13 @@ async fn welcome(hub: Rc<Hub>, connections: Rc<RefCell<Connections>>, id: Connec
         }
     };
     let uid = peer.process.uid;
-    let admitted = connections.borrow_mut().admit(uid);
-    if let Err(error) = admitted {
-        tracing::warn!(uid, pid = peer.process.pid, "refused: {error}");
-        connection::refuse(stream, error).await;
-        return;
+    match accounts.admit(uid) {
+        Ok(place) => connection::serve(&hub, hub.next_connection(), peer, place, stream).await,
+        Err(error) => {
+            tracing::warn!(uid, pid = peer.process.pid, "refused: {error}");
+            connection::refuse(stream, error).await;
+        }
     }
-    connection::serve(&hub, id, peer, stream).await;
-    connections.borrow_mut().leave(uid);
 }
 
 /// Makes this the one daemon of the directory that reaps with read locks; `None` if another is.
@@ -240,11 +201,19 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// How many connections the limit of descriptors allows: a connection with a lease takes two, a region one.
-fn connection_limits() -> (usize, usize) {
+/// The limits that the descriptors allow.
+fn feasible(asked: Limits) -> Limits {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    let total = usize::try_from(descriptors / 4).unwrap_or(usize::MAX).min(MAX_CONNECTIONS);
-    (total, total.div_ceil(4).min(MAX_CONNECTIONS_PER_UID))
+    let limits = asked.within(usize::try_from(descriptors).unwrap_or(usize::MAX));
+    if limits != asked {
+        tracing::warn!(
+            "{descriptors} open files are too few for {} connections: {} are allowed, {} of one user",
+            asked.connections,
+            limits.connections,
+            limits.connections_per_uid
+        );
+    }
+    limits
 }
 
 fn parent_of(socket: &Path) -> &Path {
@@ -288,6 +257,11 @@ fn listen(socket: &Path) -> Result<StdListener, StartError> {
         },
     }
     let listener = StdListener::bind(socket).map_err(io_error("listen on", socket))?;
+    nix::sys::socket::listen(
+        &listener,
+        nix::sys::socket::Backlog::new(BACKLOG).unwrap_or(nix::sys::socket::Backlog::MAXCONN),
+    )
+    .map_err(|errno| io_error("listen on", socket)(errno.into()))?;
     let mode = if serves_everybody() { 0o666 } else { 0o600 };
     fs::set_permissions(socket, fs::Permissions::from_mode(mode)).map_err(io_error("set the mode of", socket))?;
     Ok(listener)

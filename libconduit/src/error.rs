@@ -245,6 +245,11 @@ pub enum LoanError {
         /// What a slot holds in bytes.
         capacity: usize,
     },
+    /// The topic was ended from outside while this publisher lived.
+    #[error(
+        "the topic was removed from outside (the registry's Unlink); drop this publisher, and create the topic again"
+    )]
+    Removed,
     /// This process was forked from the publisher's.
     #[error("the publisher belongs to the process this one was forked from; create one here")]
     Forked,

@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use crate::error::{OpenError, Owner};
 use crate::protocol::{Process, State, Subscriber, Topic};
 use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
-use crate::shm::file::{Mark, mark_orphaned, owner_of, read_control, read_mark, reopen};
+use crate::shm::file::{Mark, mark_closed, mark_orphaned, owner_of, read_control, read_mark, reopen};
 use crate::shm::layout::{CLOSED, ControlSnapshot, Layout, LayoutError, ORPHANED, SlotSnapshot, program_name};
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::process;
@@ -182,7 +182,11 @@ impl Region {
 
     /// Everything about the region, with the owner as it claims to be.
     pub fn describe(&self) -> Topic {
-        let counters = self.counters();
+        self.describe_from(self.counters())
+    }
+
+    /// The same with counters that have been read already.
+    pub fn describe_from(&self, counters: Option<Counters>) -> Topic {
         let state = if self.is_kept() {
             State::Kept
         } else if counters.as_ref().is_some_and(|counters| counters.closed) {
@@ -210,6 +214,7 @@ impl Region {
             slot_bytes: self.layout.map(|layout| layout.geometry.slot_bytes()),
             message_type: self.layout.map(|layout| layout.message.to_string()),
             publisher,
+            liveness: None,
             published,
             subscribers: counters
                 .map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect())
@@ -232,6 +237,13 @@ impl Region {
             return Ok(());
         }
         mark_orphaned(&self.file)
+    }
+
+    /// Tells the publisher and everybody who sleeps on the topic that it has ended, although the publisher lives.
+    ///
+    /// Where this user may not write the region it must be allowed to change others' files (CAP_FOWNER).
+    pub fn mark_closed(&self) -> io::Result<()> {
+        mark_closed(&self.file)
     }
 
     /// Whether the header is still the one that was read on opening.

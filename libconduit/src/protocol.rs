@@ -87,6 +87,29 @@ pub struct TopicParameter {
     pub topic: String,
 }
 
+/// Parameters of `Unlink`: the caller, who is the region's owner or root, wants the name gone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unlink {
+    /// The topic or raw region.
+    pub topic: String,
+    /// Also if its owner lives.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Parameters of `Watch`: which events are wanted. Without them, all.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// Glob of topic names: `*` stays within a segment, `**` crosses them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// Kinds of events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<EventKind>>,
+}
+
 /// Reply of `List`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TopicList {
@@ -143,6 +166,30 @@ impl fmt::Display for State {
             Self::Closed => "closed",
             Self::Orphaned => "orphaned",
             Self::Kept => "kept",
+        })
+    }
+}
+
+/// What tells the registry that a region's owner is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Liveness {
+    /// The owner's lease, which it took before the region had its name: the end of its connection or process is
+    /// noticed at once.
+    Lease,
+    /// The owner lock, which is looked at twice a second: the region was there before the registry, or its owner never
+    /// registered it.
+    Lock,
+    /// Nothing: a region that is kept has no owner.
+    None,
+}
+
+impl fmt::Display for Liveness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Lease => "lease",
+            Self::Lock => "lock",
+            Self::None => "none",
         })
     }
 }
@@ -207,6 +254,9 @@ pub struct Topic {
     pub message_type: Option<String>,
     /// Its owner, if known.
     pub publisher: Option<Process>,
+    /// What tells the registry that the owner is dead. None if the region itself was asked and not the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<Liveness>,
     /// Messages published.
     pub published: Option<u64>,
     /// Its subscribers.
@@ -219,6 +269,8 @@ pub struct Topic {
 pub enum EventKind {
     /// The topic was there when the watch began.
     Present,
+    /// The process was subscribed when the watch began.
+    SubscriberPresent,
     /// A region appeared under the name.
     Published,
     /// The publisher closed the topic, or a raw region's name was removed.
@@ -229,7 +281,9 @@ pub enum EventKind {
     Died,
     /// Somebody removed the name of a living region.
     Unlinked,
-    /// A process subscribed.
+    /// This process had the registry remove the region. For a living topic it was closed first.
+    Removed,
+    /// A process subscribed, or came back to a registry that was started anew.
     Subscribed,
     /// A subscriber ended cleanly.
     Unsubscribed,
@@ -237,15 +291,34 @@ pub enum EventKind {
     SubscriberDied,
 }
 
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::Present,
+        Self::SubscriberPresent,
+        Self::Published,
+        Self::Closed,
+        Self::Kept,
+        Self::Died,
+        Self::Unlinked,
+        Self::Removed,
+        Self::Subscribed,
+        Self::Unsubscribed,
+        Self::SubscriberDied,
+    ];
+}
+
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Present => "present",
+            Self::SubscriberPresent => "subscriber_present",
             Self::Published => "published",
             Self::Closed => "closed",
             Self::Kept => "kept",
             Self::Died => "died",
             Self::Unlinked => "unlinked",
+            Self::Removed => "removed",
             Self::Subscribed => "subscribed",
             Self::Unsubscribed => "unsubscribed",
             Self::SubscriberDied => "subscriber_died",
@@ -262,7 +335,7 @@ pub struct Event {
     pub topic: String,
     /// When: milliseconds since the epoch.
     pub time_ms: u64,
-    /// By which process, if known: the owner's, or the subscriber's.
+    /// By which process, if known: the owner's, the subscriber's, or the remover's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// How the process died.
@@ -326,12 +399,28 @@ pub enum RegistryError {
     },
     /// The file belongs to another user than the caller.
     #[serde(rename = "io.conduit.Registry.NotOwner")]
-    #[error("topic \"{topic}\" belongs to uid {uid}; only that user's processes can register it")]
+    #[error("topic \"{topic}\" belongs to uid {uid}; only that user's processes can do this")]
     NotOwner {
         /// The topic.
         topic: String,
         /// The file's owner.
         uid: u32,
+    },
+    /// The region's owner lives, and force was not asked for.
+    #[serde(rename = "io.conduit.Registry.TopicInUse")]
+    #[error("topic \"{topic}\" is live: {owner} publishes it; stop that process, or use force")]
+    TopicInUse {
+        /// The topic.
+        topic: String,
+        /// The owner's program and pid, as far as they are known.
+        owner: String,
+    },
+    /// The registry could not do what was asked.
+    #[serde(rename = "io.conduit.Registry.Failed")]
+    #[error("{reason}")]
+    Failed {
+        /// What it could not do, and why.
+        reason: String,
     },
     /// The connection holds a lease already.
     #[serde(rename = "io.conduit.Registry.LeaseInUse")]
@@ -377,22 +466,6 @@ pub enum RegistryError {
 }
 
 impl Reply {
-    /// A reply that is the last to its call.
-    pub fn last(parameters: &impl Serialize) -> Self {
-        Self::with(parameters, false)
-    }
-
-    /// A reply after which more will come.
-    pub fn continued(parameters: &impl Serialize) -> Self {
-        Self::with(parameters, true)
-    }
-
-    fn with(parameters: &impl Serialize, continues: bool) -> Self {
-        // Only maps with keys that are no strings fail to serialise, and there are none here.
-        let parameters = serde_json::to_value(parameters).unwrap_or_default();
-        Self { parameters, continues, error: None }
-    }
-
     /// Splits a reply into its parameters or its error.
     pub fn into_result(self) -> Result<serde_json::Value, ErrorReply> {
         match self.error {
@@ -444,6 +517,24 @@ pub fn encode(message: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
+/// A reply with its end, ready to send.
+pub fn encode_reply(parameters: &impl Serialize) -> Vec<u8> {
+    encode(&Answered { parameters, continues: false })
+}
+
+/// One of several replies with its end, ready to send.
+pub fn encode_continued(parameters: &impl Serialize) -> Vec<u8> {
+    encode(&Answered { parameters, continues: true })
+}
+
+/// A [`Reply`] that is written without a detour.
+#[derive(Serialize)]
+struct Answered<'a, P> {
+    parameters: &'a P,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    continues: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -459,10 +550,20 @@ mod tests {
 
     #[test]
     fn the_description_names_every_method_and_error() {
-        for method in ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch", "Deaths"] {
+        for method in ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch", "Deaths", "Unlink"] {
             assert!(DESCRIPTION.contains(&format!("method {method}(")), "{method}");
         }
-        for error in ["InvalidTopic", "TopicNotFound", "AlreadyRegistered", "NotOwner", "LeaseInUse", "LimitExceeded"] {
+        let errors = [
+            "InvalidTopic",
+            "TopicNotFound",
+            "AlreadyRegistered",
+            "NotOwner",
+            "TopicInUse",
+            "Failed",
+            "LeaseInUse",
+            "LimitExceeded",
+        ];
+        for error in errors {
             assert!(DESCRIPTION.contains(&format!("error {error} (")), "{error}");
         }
     }

@@ -203,6 +203,9 @@ impl<T: ?Sized + Message> Publisher<T> {
         if self.writer.memory().is_foreign() {
             return Err(LoanError::Forked);
         }
+        if self.writer.has_ended() {
+            return Err(LoanError::Removed);
+        }
         let geometry = self.writer.memory().geometry();
         Claimed::new(&mut self.writer, len).map_err(|error| loan_error(&error, geometry, len))
     }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::protocol::{
     Attach, Call, DeathList, END, ErrorReply, Event, EventReply, INTERFACE, Reaped, Register, Release, Reply, Topic,
-    TopicList, TopicParameter, TopicReply, encode,
+    TopicList, TopicParameter, TopicReply, Unlink, Watch, encode,
 };
 use crate::shm::dir::FileId;
 use crate::shm::fork;
@@ -89,9 +89,28 @@ impl Client {
         Ok(self.call::<DeathList>("Deaths", &serde_json::json!({}))?.deaths)
     }
 
-    /// What is there, as events of kind `Present`, and then what happens, for as long as the registry lives.
-    pub fn watch(mut self) -> Result<impl Iterator<Item = Result<Event, RegistryCallError>>, RegistryCallError> {
-        self.send("Watch", &serde_json::json!({}), true)?;
+    /// Removes a region of this user, or of any for root. An orphan is reaped; a region whose owner lives is refused unless
+    /// `force` is set. A live topic is then closed first: its publisher's next call fails with
+    /// [`LoanError::Removed`](crate::LoanError::Removed), and its subscribers get
+    /// [`RecvError::PublisherGone`](crate::RecvError::PublisherGone).
+    pub fn unlink(&mut self, topic: &TopicName, force: bool) -> Result<(), RegistryCallError> {
+        self.call::<serde_json::Value>("Unlink", &Unlink { topic: topic.to_string(), force }).map(drop)
+    }
+
+    /// Everything that is there, and then everything that happens: see [`watch_matching`](Self::watch_matching).
+    pub fn watch(self) -> Result<impl Iterator<Item = Result<Event, RegistryCallError>> + use<>, RegistryCallError> {
+        self.watch_matching(&Watch::default())
+    }
+
+    /// What is there, as events of the kinds `Present` and `SubscriberPresent`, and then what happens, for as long as the
+    /// registry lives: of all that `wanted` admits. There is no gap and no repeat between the two.
+    ///
+    /// Read them: who is too many events behind gets an error, and no more events.
+    pub fn watch_matching(
+        mut self,
+        wanted: &Watch,
+    ) -> Result<impl Iterator<Item = Result<Event, RegistryCallError>> + use<>, RegistryCallError> {
+        self.send("Watch", wanted, true)?;
         self.stream.get_ref().set_read_timeout(None)?;
         let mut over = false;
         Ok(std::iter::from_fn(move || {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use super::{BUSY, Memory, READERS, WRITING};
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
-use crate::shm::layout::{CLOSED, ONE_WAKE};
+use crate::shm::layout::{CLOSED, ONE_WAKE, ORPHANED};
 
 /// How many held slots the writer meets before it asks whether a holder is dead: asking costs a system call.
 const SKIPS_PER_LOOK: u32 = 64;
@@ -124,6 +124,12 @@ impl<M: Memory> Writer<M> {
     pub(crate) fn abandon(&mut self, position: u64) {
         // Relaxed: as W5.
         self.memory.slot(position).state.store(0, Relaxed);
+    }
+
+    /// Whether somebody else has ended the topic. One load from a line that `publish` looks at anyway.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.memory.consumers().wake.load(Relaxed) & (CLOSED | ORPHANED) != 0
     }
 
     /// Says that nothing will follow, and wakes all sleepers.

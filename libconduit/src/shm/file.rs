@@ -15,10 +15,10 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
 use super::atomics::Native;
 use super::dir::{FileId, ReapLock, ShmDir, is_regular};
-use super::layout::{CONSUMERS_AT, CONTROL_BYTES, Consumers, Layout, MAGIC, ORPHANED, program_name};
+use super::layout::{CLOSED, CONSUMERS_AT, CONTROL_BYTES, Consumers, Layout, MAGIC, ORPHANED, program_name};
 use super::lock::OWNER;
 use super::map::Mapping;
-use super::{fork, futex, process};
+use super::{acl, fork, futex, process};
 use crate::TopicName;
 use crate::error::{CreateError, Owner};
 use crate::fault::{self, Step};
@@ -335,6 +335,18 @@ pub(crate) fn mark_orphaned(file: impl AsFd) -> io::Result<()> {
         futex::wake_all(&mapping.shared::<Consumers<Native>>(CONSUMERS_AT).wake);
     }
     fault::point(Step::OrphanMarked);
+    Ok(())
+}
+
+/// Tells everybody that a topic has ended whose publisher lives: see [`mark_orphaned`].
+pub(crate) fn mark_closed(file: impl AsFd) -> io::Result<()> {
+    let page = const { NonZeroUsize::new(CONTROL_BYTES).unwrap() };
+    let writable = match reopen(&file, OFlag::O_RDWR) {
+        Err(Errno::EACCES | Errno::EPERM) => acl::open_for_writing(&file)?,
+        other => other?,
+    };
+    let mapping = Mapping::new(&writable, page, true)?;
+    futex::set_bits_and_wake_all(&mapping.shared::<Consumers<Native>>(CONSUMERS_AT).wake, CLOSED as u16)?;
     Ok(())
 }
 

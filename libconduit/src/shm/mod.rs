@@ -23,6 +23,7 @@
 //! *Probe*: anybody who can open the region can ask whether the owner lives. The question is put as a read lock, because
 //! any reader may hold read locks and only the owner holds a write lock.
 
+pub(crate) mod acl;
 pub(crate) mod atomics;
 pub mod dir;
 pub mod file;

@@ -1,9 +1,10 @@
 //! Who a process is, and how it ended.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::libc;
+use rustix::process::{Pid, PidfdFlags};
 
 /// Command name of a process, as in `/proc/PID/comm`; `None` if it is gone or hidden.
 pub fn command_name(pid: u32) -> Option<String> {
@@ -67,6 +68,36 @@ pub fn exit_of(pidfd: impl AsFd) -> Option<Exit> {
     // SAFETY: the kernel writes at most the size of the structure, which is part of the request's number.
     unsafe { ioctl::pidfd_get_info(pidfd.as_fd().as_raw_fd(), &raw mut info) }.ok()?;
     (info.mask & PIDFD_INFO_EXIT != 0).then(|| decode(info.exit_code))
+}
+
+/// Opens a process of a user by its number; `None` if it is gone, another user's, or hidden.
+pub fn open_process(pid: u32, uid: u32) -> Option<OwnedFd> {
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
+    // The number may have passed to another process before, not since: the descriptor keeps it.
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).ok()?);
+    (owner == uid).then_some(pidfd)
+}
+
+/// Numbers of the groups of the process at the other end of a socket, as they were when it connected: see `SO_PEERGROUPS`
+/// in [`unix(7)`](https://man7.org/linux/man-pages/man7/unix.7.html).
+pub fn peer_groups(socket: impl AsFd) -> std::io::Result<Vec<u32>> {
+    let socket = socket.as_fd().as_raw_fd();
+    let mut groups = vec![0u32; 32];
+    loop {
+        let mut len = size_of_val(&groups[..]) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` bytes to `groups`, and to `len` how many there are.
+        let result = unsafe {
+            libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_PEERGROUPS, groups.as_mut_ptr().cast(), &raw mut len)
+        };
+        let error = std::io::Error::last_os_error();
+        groups.resize(len as usize / size_of::<u32>(), 0);
+        match (result, error.raw_os_error()) {
+            (0, _) => return Ok(groups),
+            // Now it is as long as they are.
+            (_, Some(libc::ERANGE)) => {}
+            _ => return Err(error),
+        }
+    }
 }
 
 /// Has the kernel refuse descriptors that a peer sends over a socket: closing one can take long, and even hang.

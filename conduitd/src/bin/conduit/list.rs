@@ -107,6 +107,7 @@ pub(crate) mod tests {
             slot_bytes: Some(4096),
             message_type: Some("[u8]".into()),
             publisher: Some(Process { pid: 7, uid: 1000, program: "imu_driver".into() }),
+            liveness: None,
             published: Some(42),
             subscribers: Vec::new(),
         }
@@ -121,6 +122,7 @@ pub(crate) mod tests {
             slot_bytes: None,
             message_type: None,
             publisher: None,
+            liveness: None,
             published: None,
             ..topic("map")
         };

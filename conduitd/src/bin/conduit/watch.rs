@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args as ClapArgs;
 use conduit::Domain;
-use conduit::protocol::{Death, Event};
+use conduit::protocol::{Death, Event, EventKind, Watch};
 use conduit::registry::Client;
 use nix::sys::signal::Signal;
 
@@ -17,13 +17,20 @@ use crate::output;
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Example:\n  conduit watch --json | jq 'select(.kind == \"died\")'")]
 pub(crate) struct Args {
+    /// Only topics that match: * stays within a segment of the name, ** crosses segments
+    glob: Option<String>,
+    /// Only events of this kind (may be repeated): present, published, closed, died, subscribed, ...
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    kind: Vec<EventKind>,
     /// Print a JSON object for every event
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let events = Client::connect(&Domain::from_env())?.watch()?;
+    let kinds = (!args.kind.is_empty()).then(|| args.kind.clone());
+    let wanted = Watch { topic: args.glob.clone(), kinds };
+    let events = Client::connect(&Domain::from_env())?.watch_matching(&wanted)?;
     let mut out = io::stdout().lock();
     for event in events {
         let event = event?;
@@ -33,10 +40,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Err(Failure::new("the registry has ended the watch"))
 }
 
+fn kind(text: &str) -> Result<EventKind, String> {
+    let all = EventKind::ALL;
+    let found = all.into_iter().find(|kind| kind.to_string() == text);
+    found.ok_or_else(|| format!("use one of {}", all.map(|kind| kind.to_string()).join(", ")))
+}
+
 /// An event as one line: time (UTC), kind, topic, process, and what is known of a death.
 fn line(event: &Event) -> String {
     let process = event.process.as_ref().map_or_else(|| "-".into(), ToString::to_string);
-    let mut line = format!("{}  {:<15}  {}  {process}", time_of_day(event.time_ms), event.kind, event.topic);
+    let mut line = format!("{}  {:<18}  {}  {process}", time_of_day(event.time_ms), event.kind, event.topic);
     if let Some(death) = &event.death {
         line.push_str(": ");
         line.push_str(&sentence(death));
@@ -59,7 +72,8 @@ pub(crate) fn sentence(death: &Death) -> String {
         parts.push(format!("last message #{sequence}{age}"));
     }
     if !death.subscribers.is_empty() {
-        parts.push(output::count(death.subscribers.len() as u64, "subscriber"));
+        let asleep = death.subscribers.iter().filter(|subscriber| subscriber.asleep).count();
+        parts.push(format!("{} ({asleep} asleep)", output::count(death.subscribers.len() as u64, "subscriber")));
     }
     parts.join(", ")
 }
@@ -78,7 +92,7 @@ fn cause(death: &Death) -> String {
 
 #[cfg(test)]
 mod tests {
-    use conduit::protocol::{EventKind, Process};
+    use conduit::protocol::{Process, Subscriber};
 
     use super::*;
 
@@ -90,7 +104,7 @@ mod tests {
     #[test]
     fn an_event_is_a_line() {
         let line = line(&event(EventKind::Published, None));
-        assert_eq!(line, "12:34:56.789Z  published        imu  imu_driver (7)");
+        assert_eq!(line, "12:34:56.789Z  published           imu  imu_driver (7)");
     }
 
     #[test]
@@ -102,10 +116,22 @@ mod tests {
             ..Death::default()
         };
         let line = line(&event(EventKind::Died, Some(killed)));
-        let end = "died             imu  imu_driver (7): killed by SIGKILL, last message #99 3.20 ms before";
+        let end = "died                imu  imu_driver (7): killed by SIGKILL, last message #99 3.20 ms before";
         assert!(line.ends_with(end), "{line}");
         let dumped = Death { signal: Some(11), core_dumped: Some(true), ..Death::default() };
         assert_eq!(sentence(&dumped), "killed by SIGSEGV (core dumped)");
+        let one = |asleep| Subscriber {
+            pid: 1,
+            uid: 0,
+            program: "viewer".into(),
+            received: 0,
+            lost: 0,
+            held: 0,
+            lag: 0,
+            asleep,
+        };
+        let watched = Death { signal: Some(9), subscribers: vec![one(true), one(false)], ..Death::default() };
+        assert_eq!(sentence(&watched), "killed by SIGKILL, 2 subscribers (1 asleep)");
         assert_eq!(sentence(&Death { signal: Some(40), ..Death::default() }), "killed by signal 40");
         assert_eq!(sentence(&Death { exit_code: Some(1), ..Death::default() }), "exited with code 1");
         assert_eq!(sentence(&Death::default()), "died");

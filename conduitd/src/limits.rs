@@ -1,0 +1,195 @@
+//! What clients may have of the daemon: connections, bytes, turns. Counted by user, so that one user's excess is no other's
+//! loss.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use conduit::protocol::RegistryError;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// What clients may have of a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one user.
+    pub connections_per_uid: usize,
+    /// Longest message that a client may send, in bytes.
+    pub message_bytes: usize,
+    /// Events that a watcher may be behind before it is disconnected.
+    pub queued_events: usize,
+}
+
+impl Default for Limits {
+    /// What suits a robot.
+    fn default() -> Self {
+        Self { connections: 4096, connections_per_uid: 1024, message_bytes: 64 << 10, queued_events: 256 }
+    }
+}
+
+impl Limits {
+    /// These limits as far as the process's limit of descriptors allows: a connection with a lease takes two, a region one or two.
+    pub(crate) fn within(self, descriptors: usize) -> Self {
+        let connections = self.connections.min(descriptors / 4).max(1);
+        let share = self.connections_per_uid as u128 * connections as u128 / self.connections.max(1) as u128;
+        Self { connections, connections_per_uid: (share as usize).clamp(1, connections), ..self }
+    }
+}
+
+/// Bytes that the daemon keeps for one user: messages that are not complete, replies that are not read. One of them may be larger.
+const BYTES_PER_UID: usize = 4 << 20;
+
+/// All users' accounts.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    limits: Limits,
+    total: Cell<usize>,
+    by_uid: RefCell<HashMap<u32, Rc<Account>>>,
+}
+
+#[derive(Debug)]
+struct Account {
+    connections: Cell<usize>,
+    bytes: Cell<usize>,
+    turn: Semaphore,
+}
+
+/// A connection's place among the others. Dropped, it is free again.
+#[derive(Debug)]
+pub(crate) struct Place {
+    accounts: Rc<Accounts>,
+    account: Rc<Account>,
+    uid: u32,
+}
+
+/// Bytes kept for a user. Dropped, they are given back.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    account: Rc<Account>,
+    bytes: usize,
+}
+
+fn exceeded(what: &str, limit: usize) -> RegistryError {
+    RegistryError::LimitExceeded { what: what.into(), limit: limit as u64 }
+}
+
+impl Accounts {
+    pub(crate) fn new(limits: Limits) -> Rc<Self> {
+        Rc::new(Self { limits, total: Cell::default(), by_uid: RefCell::default() })
+    }
+
+    /// Lets a user's next connection in.
+    pub(crate) fn admit(self: &Rc<Self>, uid: u32) -> Result<Place, RegistryError> {
+        let Limits { connections, connections_per_uid, .. } = self.limits;
+        let mut by_uid = self.by_uid.borrow_mut();
+        let of_uid = by_uid.get(&uid).map_or(0, |account| account.connections.get());
+        if self.total.get() >= connections {
+            return Err(exceeded("connections", connections));
+        }
+        if of_uid >= connections_per_uid {
+            return Err(exceeded("connections of one user", connections_per_uid));
+        }
+        let new = || Account { connections: Cell::new(0), bytes: Cell::new(0), turn: Semaphore::new(1) };
+        let account = Rc::clone(by_uid.entry(uid).or_insert_with(|| Rc::new(new())));
+        account.connections.set(of_uid + 1);
+        self.total.set(self.total.get() + 1);
+        Ok(Place { accounts: Rc::clone(self), account, uid })
+    }
+}
+
+impl Place {
+    /// Waits for the user's turn: one call of each user is answered at a time, so that however many calls one user makes,
+    /// another waits for one of them at most.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.account.turn.acquire().await.ok()
+    }
+
+    /// An empty charge on the user's account.
+    pub(crate) fn charge(&self) -> Charge {
+        Charge { account: Rc::clone(&self.account), bytes: 0 }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.accounts.total.set(self.accounts.total.get() - 1);
+        let left = self.account.connections.get() - 1;
+        self.account.connections.set(left);
+        if left == 0 {
+            self.accounts.by_uid.borrow_mut().remove(&self.uid);
+        }
+    }
+}
+
+impl Charge {
+    /// Keeps so many bytes from now on.
+    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), RegistryError> {
+        let others = self.account.bytes.get() - self.bytes;
+        if bytes > self.bytes && others > 0 && others + bytes > BYTES_PER_UID {
+            return Err(exceeded("unfinished or unread bytes of one user", BYTES_PER_UID));
+        }
+        self.account.bytes.set(others + bytes);
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.bytes.set(self.account.bytes.get() - self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts(connections: usize, connections_per_uid: usize) -> Rc<Accounts> {
+        Accounts::new(Limits { connections, connections_per_uid, ..Limits::default() })
+    }
+
+    #[test]
+    fn a_user_and_all_users_together_are_limited() {
+        let accounts = accounts(3, 2);
+        let first = accounts.admit(1).unwrap();
+        let _second = accounts.admit(1).unwrap();
+        assert_eq!(accounts.admit(1).unwrap_err(), exceeded("connections of one user", 2));
+        let _other = accounts.admit(2).unwrap();
+        assert_eq!(accounts.admit(3).unwrap_err(), exceeded("connections", 3));
+        drop(first);
+        let third = accounts.admit(3).unwrap();
+        assert_eq!(accounts.by_uid.borrow().len(), 3);
+        drop(third);
+        assert_eq!(accounts.by_uid.borrow().len(), 2, "nothing is kept of who is gone");
+    }
+
+    #[test]
+    fn bytes_are_limited_by_user_and_given_back() {
+        let accounts = accounts(9, 9);
+        let (place, other) = (accounts.admit(1).unwrap(), accounts.admit(2).unwrap());
+        let mut large = place.charge();
+        large.set(2 * BYTES_PER_UID).expect("a reply may be of any length if it is the only one");
+        let mut more = place.charge();
+        assert!(more.set(1).is_err());
+        other.charge().set(BYTES_PER_UID).expect("another user does not suffer");
+        large.set(BYTES_PER_UID - 1).unwrap();
+        more.set(1).unwrap();
+        assert!(more.set(2).is_err());
+        drop(large);
+        more.set(2).unwrap();
+        drop(more);
+        assert_eq!(place.account.bytes.get(), 0);
+    }
+
+    #[test]
+    fn few_descriptors_scale_the_limits() {
+        let limits = Limits::default();
+        assert_eq!(limits.within(1 << 20), limits);
+        let few = limits.within(1024);
+        assert_eq!((few.connections, few.connections_per_uid), (256, 64));
+        let none = limits.within(0);
+        assert_eq!((none.connections, none.connections_per_uid), (1, 1));
+    }
+}
