@@ -233,6 +233,7 @@ fn the_owner_of_a_topic_whose_file_was_removed_is_still_seen_to_die() {
     let mut events = world.client().watch().unwrap();
     let mut next = || events.next().unwrap().unwrap().kind;
     assert_eq!(next(), EventKind::Present);
+    assert_eq!(next(), EventKind::SubscriberPresent);
     std::fs::remove_file(world.path_of("scan")).unwrap();
     assert_eq!(next(), EventKind::Unlinked);
     publisher.kill();

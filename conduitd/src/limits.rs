@@ -32,8 +32,8 @@ impl Limits {
     /// These limits as far as the process's limit of descriptors allows: a connection with a lease takes two, a region one or two.
     pub(crate) fn within(self, descriptors: usize) -> Self {
         let connections = self.connections.min(descriptors / 4).max(1);
-        let share = self.connections_per_uid as u128 * connections as u128 / self.connections.max(1) as u128;
-        Self { connections, connections_per_uid: (share as usize).clamp(1, connections), ..self }
+        let share = self.connections_per_uid.saturating_mul(connections).div_ceil(self.connections.max(1));
+        Self { connections, connections_per_uid: share.clamp(1, connections), ..self }
     }
 }
 

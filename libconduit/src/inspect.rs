@@ -15,9 +15,12 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::error::{OpenError, Owner};
 use crate::protocol::{Process, State, Subscriber, Topic};
+use crate::ring::window;
 use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
 use crate::shm::file::{Mark, mark_closed, mark_orphaned, owner_of, read_control, read_mark, reopen};
-use crate::shm::layout::{CLOSED, ControlSnapshot, Layout, LayoutError, ORPHANED, SlotSnapshot, program_name};
+use crate::shm::layout::{
+    CLOSED, ControlSnapshot, Layout, LayoutError, ORPHANED, PRODUCER_AT, ProducerSnapshot, SlotSnapshot, program_name,
+};
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::process;
 use crate::topic::TopicName;
@@ -45,6 +48,10 @@ pub struct Counters {
     pub published: u64,
     /// When the last message was published: CLOCK_MONOTONIC in nanoseconds.
     pub last_stamp_ns: Option<u64>,
+    /// Messages per second, over the last one to two seconds.
+    pub rate_hz: Option<f64>,
+    /// Bytes per second, likewise.
+    pub bytes_per_second: Option<f64>,
     /// Living subscribers, each with the number of its record.
     pub subscribers: Vec<(usize, Subscriber)>,
 }
@@ -164,13 +171,29 @@ impl Region {
             };
             (index, subscriber)
         });
+        let last_stamp_ns = head.checked_sub(1).and_then(|last| self.stamp_of(layout, last));
+        let rate = window::rate(&self.steady_producer(control.producer), last_stamp_ns, process::now_ns());
         Some(Counters {
             closed: control.consumers.wake & CLOSED != 0,
             orphaned: control.consumers.wake & ORPHANED != 0,
             published: control.producer.published,
-            last_stamp_ns: head.checked_sub(1).and_then(|last| self.stamp_of(layout, last)),
+            last_stamp_ns,
+            rate_hz: rate.map(|rate| rate.messages),
+            bytes_per_second: rate.map(|rate| rate.bytes),
             subscribers: subscribers.collect(),
         })
+    }
+
+    /// The publisher's line as it is between two messages, if it comes to rest: its numbers belong together.
+    fn steady_producer(&self, mut seen: ProducerSnapshot) -> ProducerSnapshot {
+        for _ in 0..8 {
+            let mut again = ProducerSnapshot::new_zeroed();
+            match pread(&self.file, again.as_mut_bytes(), PRODUCER_AT as i64) {
+                Ok(len) if len == size_of::<ProducerSnapshot>() && again != seen => seen = again,
+                _ => break,
+            }
+        }
+        seen
     }
 
     fn stamp_of(&self, layout: &Layout, position: u64) -> Option<u64> {
@@ -203,7 +226,7 @@ impl Region {
             program: owner.program.unwrap_or_default(),
         });
         let size_bytes = fstat(&self.file).map_or(0, |stat| stat.st_size.max(0) as u64);
-        let published = counters.as_ref().map(|counters| counters.published);
+        let counted = counters.as_ref();
         Topic {
             name: self.topic.to_string(),
             state,
@@ -215,7 +238,10 @@ impl Region {
             message_type: self.layout.map(|layout| layout.message.to_string()),
             publisher,
             liveness: None,
-            published,
+            published: counted.map(|counters| counters.published),
+            rate_hz: counted.and_then(|counters| counters.rate_hz),
+            bytes_per_second: counted.and_then(|counters| counters.bytes_per_second),
+            last_message_age_ns: counted.and_then(|counters| counters.last_stamp_ns).map(age_ns),
             subscribers: counters
                 .map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect())
                 .unwrap_or_default(),

@@ -233,7 +233,7 @@ pub struct Subscriber {
 }
 
 /// A region, as the registry and the region itself know it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Topic {
     /// Name of the topic or raw region.
     pub name: String,
@@ -259,6 +259,16 @@ pub struct Topic {
     pub liveness: Option<Liveness>,
     /// Messages published.
     pub published: Option<u64>,
+    /// Messages per second, over the last one to two seconds; 0 if nothing came for a second and for twice the usual
+    /// interval. None before the second message, and if the publisher's time stamps are off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_hz: Option<f64>,
+    /// Bytes of messages per second, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<f64>,
+    /// Time since the last message was published, in nanoseconds. None if there was none, or its time stamp was off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_message_age_ns: Option<u64>,
     /// Its subscribers.
     pub subscribers: Vec<Subscriber>,
 }

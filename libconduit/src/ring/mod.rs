@@ -55,6 +55,7 @@ mod reference;
 pub(crate) mod slot;
 #[cfg(test)]
 mod stress;
+pub(crate) mod window;
 pub(crate) mod writer;
 
 use std::time::Duration;

@@ -95,7 +95,7 @@ impl Ring {
     #[expect(clippy::arc_with_non_send_sync, reason = "loom runs all its threads on one")]
     fn new() -> Shared {
         Shared::new(Self {
-            producer: Producer { head: zero(), published: zero() },
+            producer: Producer::default(),
             consumers: Consumers { waiting: zero(), wake: AtomicU32::new(0) },
             records: [record(), record()],
             slots: [slot(), slot()],

@@ -43,7 +43,7 @@ impl Heap {
         };
         let header = || SlotHeader { state: zero(), position: zero(), sequence: zero(), stamp_ns: zero(), len: zero() };
         Arc::new(Self {
-            producer: Producer { head: zero(), published: zero() },
+            producer: Producer::default(),
             consumers: Consumers { waiting: zero(), wake: AtomicU32::new(0) },
             records: (0..RECORDS).map(|_| record()).collect(),
             slots: (0..slots).map(|_| (header(), [zero(), zero(), zero()])).collect(),

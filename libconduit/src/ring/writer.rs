@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+use super::window::Window;
 use super::{BUSY, Memory, READERS, WRITING};
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
@@ -16,6 +17,8 @@ pub(crate) struct Writer<M> {
     memory: M,
     next: u64,
     sequence: u64,
+    bytes: u64,
+    window: Window,
     skips: u32,
 }
 
@@ -26,7 +29,7 @@ pub(crate) struct AllSlotsHeld;
 impl<M: Memory> Writer<M> {
     /// A writer for a new ring: all of `memory` is zero.
     pub(crate) fn new(memory: M) -> Self {
-        Self { memory, next: 0, sequence: 0, skips: 0 }
+        Self { memory, next: 0, sequence: 0, bytes: 0, window: Window::default(), skips: 0 }
     }
 
     pub(crate) fn memory(&self) -> &M {
@@ -103,6 +106,9 @@ impl<M: Memory> Writer<M> {
         let producer = self.memory.producer();
         // W7
         producer.published.store(self.sequence, Relaxed);
+        self.bytes += len as u64;
+        producer.bytes.store(self.bytes, Relaxed);
+        self.window.count(producer, self.sequence, self.bytes, stamp_ns);
         fault::point(Step::PublishCounted);
         // W8
         producer.head.store(self.next, Release);

@@ -68,6 +68,33 @@ pub(crate) struct Producer<A: Atomics> {
     pub(crate) head: A::U64,
     /// Messages published so far, which is the next sequence number.
     pub(crate) published: A::U64,
+    /// Bytes of all messages published so far.
+    pub(crate) bytes: A::U64,
+    /// The current window of [`crate::ring::window`]: when its first message was published, and what `published` and
+    /// `bytes` were then, that message included.
+    pub(crate) window_stamp_ns: A::U64,
+    pub(crate) window_published: A::U64,
+    pub(crate) window_bytes: A::U64,
+    /// The window before: its length in microseconds, and what was published in it.
+    pub(crate) previous_us: A::U32,
+    pub(crate) previous_messages: A::U32,
+    pub(crate) previous_bytes: A::U64,
+}
+
+impl<A: Atomics<U32: Default, U64: Default>> Default for Producer<A> {
+    fn default() -> Self {
+        Self {
+            head: A::U64::default(),
+            published: A::U64::default(),
+            bytes: A::U64::default(),
+            window_stamp_ns: A::U64::default(),
+            window_published: A::U64::default(),
+            window_bytes: A::U64::default(),
+            previous_us: A::U32::default(),
+            previous_messages: A::U32::default(),
+            previous_bytes: A::U64::default(),
+        }
+    }
 }
 
 /// Where subscribers sleep.
@@ -124,6 +151,9 @@ const _: () = {
     assert!(size_of::<SlotHeader<Native>>() == SLOT_HEADER_BYTES && SLOT_HEADER_BYTES >= MAX_ALIGN);
     assert!(size_of::<ProducerSnapshot>() == size_of::<Producer<Native>>());
     assert!(offset_of!(Producer<Native>, published) == offset_of!(ProducerSnapshot, published));
+    assert!(offset_of!(Producer<Native>, window_stamp_ns) == offset_of!(ProducerSnapshot, window_stamp_ns));
+    assert!(offset_of!(Producer<Native>, previous_us) == offset_of!(ProducerSnapshot, previous_us));
+    assert!(offset_of!(Producer<Native>, previous_bytes) == offset_of!(ProducerSnapshot, previous_bytes));
     assert!(size_of::<ConsumersSnapshot>() == size_of::<Consumers<Native>>());
     assert!(offset_of!(Consumers<Native>, wake) == offset_of!(ConsumersSnapshot, wake));
     assert!(size_of::<RecordSnapshot>() == size_of::<Record<Native>>());
@@ -162,12 +192,18 @@ pub(crate) struct ControlSnapshot {
     pub(crate) records: [RecordSnapshot; RECORDS],
 }
 
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct ProducerSnapshot {
     pub(crate) head: u64,
     pub(crate) published: u64,
-    reserved: [u64; 6],
+    pub(crate) bytes: u64,
+    pub(crate) window_stamp_ns: u64,
+    pub(crate) window_published: u64,
+    pub(crate) window_bytes: u64,
+    pub(crate) previous_us: u32,
+    pub(crate) previous_messages: u32,
+    pub(crate) previous_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
-use conduit::protocol::{RegistryError, Subscriber, Topic};
+use conduit::protocol::{Liveness, RegistryError, Subscriber, Topic};
 use conduit::registry::{Client, RegistryCallError};
 use conduit::{Domain, OpenError, TopicName};
 
@@ -94,7 +94,7 @@ fn distance(from: &str, to: &str) -> usize {
 }
 
 fn print(out: &mut impl Write, topic: &Topic) -> io::Result<()> {
-    let mut field = |name: &str, value: String| writeln!(out, "{:<13}{value}", format!("{name}:"));
+    let mut field = |name: &str, value: String| writeln!(out, "{:<14}{value}", format!("{name}:"));
     field("Name", topic.name.clone())?;
     field("State", topic.state.to_string())?;
     field("Type", topic.message_type.clone().unwrap_or_else(|| "raw region".into()))?;
@@ -102,10 +102,21 @@ fn print(out: &mut impl Write, topic: &Topic) -> io::Result<()> {
     field("Size", size(topic))?;
     let publisher = topic.publisher.as_ref();
     field("Publisher", publisher.map_or("unknown".into(), |process| format!("{process}, uid {}", process.uid)))?;
+    match topic.liveness {
+        Some(Liveness::Lease) => field("Liveness", "lease: its end is noticed at once".into())?,
+        Some(Liveness::Lock) => field("Liveness", "lock: looked at twice a second".into())?,
+        Some(Liveness::None) | None => {}
+    }
     if topic.raw {
         return Ok(());
     }
     field("Published", output::count(topic.published.unwrap_or(0), "message"))?;
+    if let (Some(rate), Some(bytes)) = (topic.rate_hz, topic.bytes_per_second) {
+        field("Rate", format!("{}, {}/s", output::rate(rate), output::data_size(bytes as u64)))?;
+    }
+    if let Some(age) = topic.last_message_age_ns {
+        field("Last message", format!("{} ago", output::duration_ns(age)))?;
+    }
     field("Subscribers", topic.subscribers.len().to_string())?;
     if topic.subscribers.is_empty() { Ok(()) } else { print_subscribers(out, &topic.subscribers) }
 }
@@ -184,16 +195,20 @@ mod tests {
             asleep: true,
         };
         let mut out = Vec::new();
-        print(&mut out, &Topic { subscribers: vec![subscriber], ..topic("imu") }).unwrap();
+        print(&mut out, &Topic { subscribers: vec![subscriber], liveness: Some(Liveness::Lease), ..topic("imu") })
+            .unwrap();
         let expected = "\
-Name:        imu
-State:       live
-Type:        [u8]
-Path:        /dev/shm/conduit_imu
-Size:        68.0 KiB (69632 bytes), 16 slots of 4.0 KiB
-Publisher:   imu_driver (7), uid 1000
-Published:   42 messages
-Subscribers: 1
+Name:         imu
+State:        live
+Type:         [u8]
+Path:         /dev/shm/conduit_imu
+Size:         68.0 KiB (69632 bytes), 16 slots of 4.0 KiB
+Publisher:    imu_driver (7), uid 1000
+Liveness:     lease: its end is noticed at once
+Published:    42 messages
+Rate:         100 Hz, 4.0 MB/s
+Last message: 3.20 ms ago
+Subscribers:  1
   PROGRAM  PID   UID  RECEIVED  LOST  HELD  LAG  ASLEEP
   viewer    12  1000        40     2     1    0  yes
 ";

@@ -70,6 +70,7 @@ fn print(out: &mut impl Write, topics: &[Topic]) -> io::Result<()> {
         ("TYPE", Align::Left),
         ("SIZE", Align::Right),
         ("PUBLISHED", Align::Right),
+        ("RATE", Align::Right),
         ("SUBSCRIBERS", Align::Right),
         ("PUBLISHER", Align::Left),
     ];
@@ -77,7 +78,7 @@ fn print(out: &mut impl Write, topics: &[Topic]) -> io::Result<()> {
     if rows.is_empty() { Ok(()) } else { output::table(out, columns, &rows) }
 }
 
-fn row(topic: &Topic) -> [String; 7] {
+fn row(topic: &Topic) -> [String; 8] {
     let unless_raw = |text: String| if topic.raw { "-".into() } else { text };
     [
         topic.name.clone(),
@@ -85,6 +86,7 @@ fn row(topic: &Topic) -> [String; 7] {
         topic.message_type.clone().unwrap_or_else(|| "raw".into()),
         output::memory_size(topic.size_bytes),
         topic.published.map_or_else(|| "-".into(), |published| published.to_string()),
+        topic.rate_hz.map_or_else(|| "-".into(), output::rate),
         unless_raw(topic.subscribers.len().to_string()),
         topic.publisher.as_ref().map_or_else(|| "-".into(), ToString::to_string),
     ]
@@ -109,6 +111,9 @@ pub(crate) mod tests {
             publisher: Some(Process { pid: 7, uid: 1000, program: "imu_driver".into() }),
             liveness: None,
             published: Some(42),
+            rate_hz: Some(99.96),
+            bytes_per_second: Some(4e6),
+            last_message_age_ns: Some(3_200_000),
             subscribers: Vec::new(),
         }
     }
@@ -124,14 +129,15 @@ pub(crate) mod tests {
             publisher: None,
             liveness: None,
             published: None,
+            rate_hz: None,
             ..topic("map")
         };
         let mut out = Vec::new();
         print(&mut out, &[topic("imu"), raw]).unwrap();
         let expected = "\
-NAME  STATE  TYPE      SIZE  PUBLISHED  SUBSCRIBERS  PUBLISHER
-imu   live   [u8]  68.0 KiB         42            0  imu_driver (7)
-map   kept   raw   68.0 KiB          -            -  -
+NAME  STATE  TYPE      SIZE  PUBLISHED     RATE  SUBSCRIBERS  PUBLISHER
+imu   live   [u8]  68.0 KiB         42  100 Hz            0  imu_driver (7)
+map   kept   raw   68.0 KiB          -       -            -  -
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

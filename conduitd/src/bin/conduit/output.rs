@@ -71,14 +71,22 @@ pub(crate) fn duration(duration: Duration) -> String {
         ..3600e9 => (ns / 60e9, "min"),
         _ => (ns / 3600e9, "h"),
     };
-    let decimals = if value < 9.995 {
-        2
-    } else if value < 99.95 {
-        1
-    } else {
-        0
+    format!("{} {unit}", three_digits(value))
+}
+
+/// A frequency, with at least three digits.
+pub(crate) fn rate(hz: f64) -> String {
+    format!("{} Hz", three_digits(hz))
+}
+
+fn three_digits(value: f64) -> String {
+    let decimals = match value {
+        0.0 => 0,
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
     };
-    format!("{value:.decimals$} {unit}")
+    format!("{value:.decimals$}")
 }
 
 /// [`duration`] of nanoseconds.
@@ -94,6 +102,12 @@ pub(crate) fn count(count: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_have_three_digits() {
+        let rates = [0.0, 0.5, 9.996, 99.96, 1000.4].map(rate);
+        assert_eq!(rates, ["0 Hz", "0.50 Hz", "10.0 Hz", "100 Hz", "1000 Hz"]);
+    }
 
     #[test]
     fn sizes_are_for_humans() {
