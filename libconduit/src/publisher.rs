@@ -22,7 +22,7 @@ use crate::shm::file::Mark;
 use crate::shm::layout::{
     DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Geometry, GeometryError, Layout, SLOT_ALIGN, SLOT_HEADER_BYTES,
 };
-use crate::shm::process::{now_ns, own_name};
+use crate::shm::process::{coarse_now, now_ns, own_name};
 use crate::{Domain, TopicName, TopicNameError};
 
 /// The one process that writes a topic.
@@ -205,6 +205,10 @@ impl<T: ?Sized + Message> Publisher<T> {
         }
         if self.writer.has_ended() {
             return Err(LoanError::Removed);
+        }
+        // Who has nobody to wake makes no system calls.
+        if self.writer.take_woken() {
+            self.lease.renew_if_lost(coarse_now());
         }
         let geometry = self.writer.memory().geometry();
         Claimed::new(&mut self.writer, len).map_err(|error| loan_error(&error, geometry, len))

@@ -2,12 +2,13 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 
 use serde::Serialize;
@@ -19,10 +20,14 @@ use crate::protocol::{
 };
 use crate::shm::dir::FileId;
 use crate::shm::fork;
+use crate::shm::process::coarse_now;
 use crate::{Domain, TopicName};
 
 /// How long a call may take: the registry answers in microseconds unless it is stopped.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a lease is looked at, and how often a subscriber asks whether its publisher lives if nobody tells it: so that
+/// it knows within a second, even on a busy machine.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest reply that is accepted, in bytes.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 
@@ -159,10 +164,33 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
+/// Connects if that is possible without waiting.
+fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = UnixStream::from(socket(AddressFamily::Unix, SockType::Stream, flags, None)?);
+    stream.set_write_timeout(Some(CALL_TIMEOUT))?;
+    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
+    nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream)
+}
+
+/// Whether the other side is gone: poll(2) tells that unasked.
+fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 /// What a publisher or subscriber holds at the registry: a connection, or nothing if there is no registry.
+///
+/// The registry may be started later, or die. A lease that is not there is taken by the way, where its holder makes system calls
+/// anyway ([`renew_if_lost`](Self::renew_if_lost)); no thread watches it.
 #[derive(Debug)]
 pub(crate) struct Lease {
     client: Option<Client>,
+    sockets: Vec<PathBuf>,
+    /// The call that takes it, wanting no reply: it can be sent without waiting.
+    call: Vec<u8>,
+    last_look: Duration,
     generation: u32,
 }
 
@@ -180,7 +208,15 @@ impl Lease {
 
     fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Self {
         let client = if domain.sockets().is_empty() { None } else { Self::try_take(domain, method, parameters) };
-        Self { client, generation: fork::watched_generation() }
+        let parameters = serde_json::to_value(parameters).unwrap_or_default();
+        let call = Call { method: format!("{INTERFACE}.{method}"), parameters, oneway: true, more: false };
+        Self {
+            client,
+            sockets: domain.sockets().to_vec(),
+            call: encode(&call),
+            last_look: coarse_now(),
+            generation: fork::watched_generation(),
+        }
     }
 
     fn try_take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Option<Client> {
@@ -202,6 +238,28 @@ impl Lease {
                 None
             }
         }
+    }
+
+    /// Takes the lease again if the registry has gone since, or was not there: twice a second at most, and without ever
+    /// waiting for anybody. A registry that refuses it hangs up, or says nothing: then the region's locks speak for its holder.
+    ///
+    /// `now` is the coarse clock's.
+    pub(crate) fn renew_if_lost(&mut self, now: Duration) {
+        if now.saturating_sub(self.last_look) < LOOK_INTERVAL || self.generation != fork::generation() {
+            return;
+        }
+        self.last_look = now;
+        if self.client.as_ref().is_some_and(|client| !has_hung_up(client.stream.get_ref())) {
+            return;
+        }
+        self.client = self.sockets.iter().find_map(|socket| {
+            let stream = connect_at_once(socket).ok()?;
+            let sent = (&stream).write(&self.call).ok()?;
+            // An empty socket takes much more than a call.
+            (sent == self.call.len()).then_some(())?;
+            stream.set_nonblocking(false).ok()?;
+            Some(Client { stream: BufReader::new(stream) })
+        });
     }
 
     /// Ends the lease cleanly. The registry hears of it before whatever happens next.

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{Gone, OpenError, RecvError};
 use crate::fault::{self, Step};
 use crate::message::Message;
-use crate::registry::Lease;
+use crate::registry::{LOOK_INTERVAL, Lease};
 use crate::ring::Line;
 use crate::ring::reader::{Reader, Received, Start};
 use crate::ring::slot::{Held, Invalid, MappedRing};
@@ -26,12 +25,9 @@ use crate::shm::fork;
 use crate::shm::layout::{Layout, RECORDS};
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::map::Mapping;
-use crate::shm::process::{now_ns, own_name};
+use crate::shm::process::{coarse_now, now_ns, own_name};
 use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 
-/// How often a subscriber asks whether the publisher lives, if nobody tells it: so that it knows within a second, even on a
-/// busy machine.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a subscriber sleeps that may only read the region and so cannot ask to be woken.
 const READ_ONLY_STEP: Duration = Duration::from_millis(1);
 
@@ -79,8 +75,7 @@ struct Owner {
 
 impl Owner {
     /// Asks whether the publisher lives, if the last answer is old. Returns whether it is dead.
-    fn look(&mut self, file: &OwnedFd, interval: Duration) -> bool {
-        let now = coarse_now();
+    fn look(&mut self, file: &OwnedFd, now: Duration, interval: Duration) -> bool {
         if now.saturating_sub(self.last_look) >= interval {
             self.last_look = now;
             // On an error the answer is unknown, which is not dead.
@@ -237,12 +232,6 @@ fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mappi
     Ok(None)
 }
 
-/// A clock that is cheap to read and a few milliseconds behind.
-fn coarse_now() -> Duration {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
 impl<T: ?Sized> Subscriber<T> {
     /// Starts to describe a subscriber that differs from the default.
     pub fn builder() -> SubscriberBuilder<T> {
@@ -307,10 +296,17 @@ impl<T: ?Sized + Message> Subscriber<T> {
             return Err(RecvError::Forked);
         }
         let record = self.record;
-        let owner = &mut self.owner;
+        let (owner, lease) = (&mut self.owner, &mut self.lease);
         let received = self
             .reader
-            .receive_or_end(|reader| receive(reader, record), |ring| owner.look(ring.file(), LOOK_INTERVAL))
+            .receive_or_end(
+                |reader| receive(reader, record),
+                |ring| {
+                    let now = coarse_now();
+                    lease.renew_if_lost(now);
+                    owner.look(ring.file(), now, LOOK_INTERVAL)
+                },
+            )
             .map_err(|how| RecvError::PublisherGone { topic: self.topic.clone(), how })?;
         let Some((message, held)) = received else { return Ok(None) };
         match held {
@@ -340,7 +336,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
             if !self.reader.sleep(step) {
                 // Woken without a message: by a reaper that may not write to the region, perhaps.
                 let interval = if self.is_zero_copy() { Duration::ZERO } else { LOOK_INTERVAL };
-                self.owner.look(self.reader.memory().file(), interval);
+                self.owner.look(self.reader.memory().file(), coarse_now(), interval);
             }
         }
     }

@@ -20,6 +20,7 @@ pub(crate) struct Writer<M> {
     bytes: u64,
     window: Window,
     skips: u32,
+    has_woken: bool,
 }
 
 /// Every slot is held by a reader.
@@ -29,7 +30,7 @@ pub(crate) struct AllSlotsHeld;
 impl<M: Memory> Writer<M> {
     /// A writer for a new ring: all of `memory` is zero.
     pub(crate) fn new(memory: M) -> Self {
-        Self { memory, next: 0, sequence: 0, bytes: 0, window: Window::default(), skips: 0 }
+        Self { memory, next: 0, sequence: 0, bytes: 0, window: Window::default(), skips: 0, has_woken: false }
     }
 
     pub(crate) fn memory(&self) -> &M {
@@ -39,6 +40,12 @@ impl<M: Memory> Writer<M> {
     /// Messages published so far.
     pub(crate) fn published(&self) -> u64 {
         self.sequence
+    }
+
+    /// Whether somebody has been woken since the last question.
+    #[inline]
+    pub(crate) fn take_woken(&mut self) -> bool {
+        std::mem::take(&mut self.has_woken)
     }
 
     /// Takes a slot to write into and returns its position: `publish` or `abandon` it.
@@ -121,6 +128,7 @@ impl<M: Memory> Writer<M> {
             consumers.wake.fetch_add(ONE_WAKE, Relaxed);
             fault::point(Step::PublishChanged);
             self.memory.wake_all();
+            self.has_woken = true;
             fault::point(Step::PublishWoken);
         }
     }

@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::libc;
 use rustix::process::{Pid, PidfdFlags};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Command name of a process, as in `/proc/PID/comm`; `None` if it is gone or hidden.
 pub fn command_name(pid: u32) -> Option<String> {
@@ -123,8 +125,14 @@ fn decode(status: i32) -> Exit {
 
 /// Now, on the clock that stamps messages: CLOCK_MONOTONIC in nanoseconds, the same in all processes of the machine.
 pub fn now_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// A clock that is cheap to read and a few milliseconds behind.
+pub(crate) fn coarse_now() -> Duration {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 #[cfg(test)]

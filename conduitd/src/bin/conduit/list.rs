@@ -135,7 +135,7 @@ pub(crate) mod tests {
         let mut out = Vec::new();
         print(&mut out, &[topic("imu"), raw]).unwrap();
         let expected = "\
-NAME  STATE  TYPE      SIZE  PUBLISHED     RATE  SUBSCRIBERS  PUBLISHER
+NAME  STATE  TYPE      SIZE  PUBLISHED    RATE  SUBSCRIBERS  PUBLISHER
 imu   live   [u8]  68.0 KiB         42  100 Hz            0  imu_driver (7)
 map   kept   raw   68.0 KiB          -       -            -  -
 ";
