@@ -303,6 +303,15 @@ impl Registry {
         leases.find(|(_, lease)| lease.role == Role::Owner && lease.process.uid == uid && lease.topic == *topic)
     }
 
+    /// A name has come and gone before anybody could look at it: if it was announced, its short life can be told.
+    pub(crate) fn came_and_went(&mut self, topic: &TopicName) -> Vec<Change> {
+        let mut leases = self.leases.values().rev();
+        let announced = leases.find(|lease| lease.role == Role::Owner && lease.topic == *topic);
+        let Some(process) = announced.map(|lease| lease.process.clone()) else { return Vec::new() };
+        let event = |kind| Change::Event { kind, topic: topic.clone(), process: Some(process.clone()) };
+        vec![event(EventKind::Published), event(EventKind::Closed)]
+    }
+
     /// The name that stood for `file` is gone.
     pub(crate) fn vanished(&mut self, topic: &TopicName, file: FileId, fate: Fate) -> Vec<Change> {
         if self.file_of(topic) != Some(file) {
@@ -373,6 +382,11 @@ impl Registry {
     /// Whether anything more can happen to the file under this name.
     pub(crate) fn knows(&self, key: &Key) -> bool {
         self.file_of(&key.0) == Some(key.1) || self.nameless.contains_key(key) || self.dying.contains(key)
+    }
+
+    /// Whether a reaper is at work on the file.
+    pub(crate) fn is_dying(&self, topic: &TopicName, file: FileId) -> bool {
+        self.dying.contains(&(topic.clone(), file))
     }
 
     /// What the connection's lease is for.
@@ -567,6 +581,16 @@ mod tests {
             let changes = registry.vanished(&topic("a"), file(5), fate);
             assert_eq!(changes, [Change::Event { kind, topic: topic("a"), process: Some(process(10)) }]);
         }
+    }
+
+    #[test]
+    fn a_short_life_is_told_if_it_was_announced() {
+        let mut registry = Registry::default();
+        assert_eq!(registry.came_and_went(&topic("a")), []);
+        registry.register(1, process(10), topic("a"), file(5)).unwrap();
+        let event = |kind| Change::Event { kind, topic: topic("a"), process: Some(process(10)) };
+        assert_eq!(registry.came_and_went(&topic("a")), [EventKind::Published, EventKind::Closed].map(event));
+        assert_eq!(registry.topics().count(), 0);
     }
 
     #[test]
