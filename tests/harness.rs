@@ -261,8 +261,11 @@ pub struct Peer {
 
 impl Peer {
     fn start(world: &World, uid: Option<u32>) -> Self {
-        let program = std::env::current_exe().unwrap();
-        let mut command = world.command(&program);
+        Self::run(world.command(std::env::current_exe().unwrap()), uid)
+    }
+
+    /// Starts this program by a command that may be a wrapper around it.
+    pub fn run(mut command: Command, uid: Option<u32>) -> Self {
         if let Some(uid) = uid {
             command.uid(uid).gid(uid);
         }

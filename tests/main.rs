@@ -4,6 +4,8 @@
 
 mod bad_input;
 mod command;
+mod containers;
+mod crash_only;
 mod daemon;
 mod harness;
 mod killed_at_every_step;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, Write};
 use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
@@ -30,8 +31,16 @@ fn peer() {
             let _ = sender.send(line);
         }
     });
-    let mut state =
-        State { commands, publisher: None, subscriber: None, held: VecDeque::new(), region: None, claims: Vec::new() };
+    let mut state = State {
+        commands,
+        publisher: None,
+        subscriber: None,
+        held: VecDeque::new(),
+        region: None,
+        claims: Vec::new(),
+        fleet: Vec::new(),
+        receivers: Vec::new(),
+    };
     while let Ok(line) = state.commands.recv() {
         let words: Vec<&str> = line.split(' ').collect();
         match state.execute(&words) {
@@ -56,6 +65,8 @@ struct State {
     held: VecDeque<Sample<[u8]>>,
     region: Option<ShmRegion>,
     claims: Vec<std::os::unix::net::UnixStream>,
+    fleet: Vec<Publisher<[u8]>>,
+    receivers: Vec<JoinHandle<String>>,
 }
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -119,6 +130,28 @@ impl State {
             "unlink-region" => {
                 ShmRegion::unlink(words[1])?;
                 Ok("ok".into())
+            }
+            "fleet-publish" => {
+                for number in number(1)?..number(2)? {
+                    self.fleet.push(Publisher::builder().slots(64).capacity(256).create(&format!("fleet/{number}"))?);
+                }
+                Ok("ok".into())
+            }
+            "fleet-stream" => self.fleet_stream(Duration::from_millis(number(1)?)),
+            "fleet-close" => {
+                self.fleet.clear();
+                Ok("ok".into())
+            }
+            "fleet-receive" => {
+                for number in number(1)?..number(2)? {
+                    let subscriber = Subscriber::open(&format!("fleet/{number}"))?;
+                    self.receivers.push(std::thread::spawn(move || tally(subscriber)));
+                }
+                Ok("ok".into())
+            }
+            "fleet-results" => {
+                let results = self.receivers.drain(..).map(|receiver| receiver.join().unwrap());
+                Ok(results.collect::<Vec<_>>().join(" "))
             }
             "unlink-by-registry" => {
                 Client::connect(&Domain::from_env())?.unlink(&words[1].parse()?, true)?;
@@ -313,6 +346,21 @@ impl State {
         }
     }
 
+    /// Sends a message on each topic at every interval until it is told anything. Answers how many on each.
+    fn fleet_stream(&mut self, interval: Duration) -> Outcome {
+        answer("streaming");
+        let mut count = 0u64;
+        while matches!(self.commands.recv_timeout(interval), Err(mpsc::RecvTimeoutError::Timeout)) {
+            for publisher in &mut self.fleet {
+                let mut loan = publisher.loan_slice(200)?;
+                fill_pattern(count, &mut loan);
+                loan.publish();
+            }
+            count += 1;
+        }
+        Ok(count.to_string())
+    }
+
     fn subscribe(&mut self, topic: &str, start: Option<&str>) -> Outcome {
         let start = match start {
             Some("oldest") => Start::Oldest,
@@ -362,6 +410,22 @@ impl State {
             }
         }
     }
+}
+
+/// Receives until the publisher is gone. Says how many messages came, were lost, and were wrong, and how it ended.
+fn tally(mut subscriber: Subscriber<[u8]>) -> String {
+    let (mut next, mut wrong) = (0, 0);
+    let end = loop {
+        match subscriber.recv() {
+            Ok(sample) => {
+                wrong += u64::from(sample.sequence() != next || !is_pattern(next, &sample));
+                next = sample.sequence() + 1;
+            }
+            Err(RecvError::PublisherGone { how, .. }) => break format!("{how:?}"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    format!("{}/{}/{wrong}/{end}", subscriber.received(), subscriber.lost())
 }
 
 /// Publishes and drops the topic again and again, each time at the latest when somebody has opened it.

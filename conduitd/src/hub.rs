@@ -24,7 +24,7 @@ use crate::limits::Limits;
 use crate::owner::{Peer, Watcher};
 use crate::policy::{FileFacts, Policy, Refusal};
 use crate::reaper::{Case, Verdict, certify, reap};
-use crate::registry::{Change, ConnectionId, Key, Listed, Owner, Registry};
+use crate::registry::{Change, ConnectionId, Key, Listed, Owner, Registry, identify};
 use crate::restore::DirectoryWatch;
 
 /// How often the locks of topics without a lease are looked at.
@@ -161,7 +161,15 @@ impl Hub {
         record: Option<u32>,
     ) -> Result<(), RegistryError> {
         self.catch_up();
-        let process = peer.process.clone();
+        let region = self.region(&topic, file);
+        let counters = region.filter(|_| peer.process.pid == 0).and_then(|region| region.counters());
+        let recorded = counters.into_iter().flat_map(|counters| counters.subscribers);
+        let claimed = recorded.filter(|(index, _)| u32::try_from(*index).ok() == record).map(|(_, one)| Process {
+            pid: one.pid,
+            uid: one.uid,
+            program: one.program,
+        });
+        let process = identify(&peer.process, claimed.last().as_ref());
         let changes = self.registry.borrow_mut().attach(connection, process, topic, file, record)?;
         self.watch_process(connection, peer);
         self.carry_out(changes);

@@ -78,6 +78,17 @@ enum Role {
     Subscriber { record: Option<u32> },
 }
 
+/// Who a process is: as the kernel says, or, where the kernel has no number for it because it is in a pid namespace that
+/// this one does not see, as its region says.
+pub(crate) fn identify(process: &Process, claimed: Option<&Process>) -> Process {
+    match claimed {
+        Some(Process { pid, program, .. }) if process.pid == 0 => {
+            Process { pid: *pid, uid: process.uid, program: program.clone() }
+        }
+        _ => process.clone(),
+    }
+}
+
 /// What a look at a new file told.
 #[derive(Clone, Debug)]
 pub(crate) struct Appearance {
@@ -289,7 +300,9 @@ impl Registry {
         let Appearance { file, uid, is_kept, claimed } = appearance;
         let (standing, owner) = match self.owner_lease(topic, file, uid) {
             _ if is_kept => (Standing::Kept, None),
-            Some((connection, lease)) => (Standing::Leased { connection }, Some(lease.process.clone())),
+            Some((connection, lease)) => {
+                (Standing::Leased { connection }, Some(identify(&lease.process, claimed.as_ref())))
+            }
             None => (Standing::Locked, claimed),
         };
         self.topics.insert(topic.clone(), Topic { file, uid, standing, owner: owner.clone() });
@@ -510,6 +523,15 @@ mod tests {
         assert!(matches!(&changes[..], [Change::Reap { owner: Owner { is_proven: false, .. }, .. }]));
         registry.survived(&topic("a"), file(5));
         assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))]);
+    }
+
+    #[test]
+    fn who_has_no_pid_here_goes_by_the_one_it_claims() {
+        let mut registry = Registry::default();
+        let unseen = Process { pid: 0, uid: 1000, program: String::new() };
+        registry.register(1, unseen, topic("a"), file(5)).unwrap();
+        registry.appeared(&topic("a"), plain(5));
+        assert_eq!(registry.topic(&topic("a")).unwrap().owner, Some(&process(99)));
     }
 
     #[test]
