@@ -215,6 +215,15 @@ impl World {
         format!("{:.1} MiB", kib / 1024.0)
     }
 
+    /// Waits until threads that were needed for a while have ended: two stay.
+    fn wait_until_settled(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count() > 2 {
+            assert!(Instant::now() < deadline, "the daemon's threads do not end");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// How often the daemon's threads have been woken.
     fn wake_ups(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
@@ -333,6 +342,7 @@ fn measure() {
     }
     line("memory with all of it (RSS)", format!("{} | | |", world.memory("VmRSS")));
 
+    world.wait_until_settled();
     let wake_ups = world.wake_ups();
     std::thread::sleep(Duration::from_secs(5));
     line("wake-ups in 5 s of idleness", format!("{} | | |", world.wake_ups() - wake_ups));

@@ -1,15 +1,17 @@
 //! One client: its frames, its calls, its replies.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use conduit::TopicName;
 use conduit::protocol::{
-    Attach, Call, DESCRIPTION, DeathList, INTERFACE, Reaped, Register, RegistryError, Release, Reply, TopicList,
-    TopicParameter, TopicReply, Unlink, Watch, encode, encode_reply,
+    Attach, Call, DESCRIPTION, DeathList, INTERFACE, Reaped, Register, RegistryError, Release, Reply, TopicParameter,
+    TopicReply, Unlink, Watch, encode, encode_reply,
 };
 use conduit::shm::dir::FileId;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -35,7 +37,7 @@ const SERVICE_DESCRIPTION: &str = include_str!("org.varlink.service.varlink");
 /// What a call asks for.
 enum Answer {
     /// An encoded reply.
-    Reply(Vec<u8>),
+    Reply(Rc<Vec<u8>>),
     Watch(Filter),
 }
 
@@ -79,9 +81,16 @@ impl Connection<'_> {
                 }
             };
             let (oneway, more) = (call.oneway, call.more);
-            let answer = self.answer_in_turn(call).await;
+            if !oneway && !changes_something(&call.method) && has_hung_up(&self.client.stream) {
+                // Who asks and does not stay to hear the answer gives up what else it has sent: it can be very much.
+                return Ok(());
+            }
+            // Boxed: while a client says nothing its connection needs no room for answers.
+            let answer = Box::pin(self.answer_in_turn(call)).await;
             match answer {
-                Some(Ok(Answer::Watch(filter))) if more && !oneway => return self.stream_events(filter).await,
+                Some(Ok(Answer::Watch(filter))) if more && !oneway => {
+                    return Box::pin(self.stream_events(filter)).await;
+                }
                 _ if oneway => {}
                 Some(Ok(Answer::Watch(_))) => self.client.refuse(RegistryError::ExpectedMore {}).await?,
                 Some(Ok(Answer::Reply(reply))) => self.client.send(&reply).await?,
@@ -137,9 +146,13 @@ impl Connection<'_> {
                     let Watch { topic, kinds } = parse(call.parameters)?;
                     return Ok(Answer::Watch(Filter::new(topic.as_deref(), kinds)?));
                 }
-                _ => self.registry_call(method, call.parameters).await?,
+                "List" => {
+                    parse::<NoParameters>(call.parameters)?;
+                    self.hub.list()
+                }
+                _ => Rc::new(self.registry_call(method, call.parameters).await?),
             },
-            SERVICE => service_call(method, call.parameters)?,
+            SERVICE => Rc::new(service_call(method, call.parameters)?),
             _ => return Err(RegistryError::InterfaceNotFound { interface: interface.into() }),
         };
         Ok(Answer::Reply(reply))
@@ -170,10 +183,6 @@ impl Connection<'_> {
                 self.hub.release(self.id);
                 encode_reply(&json!({}))
             }
-            "List" => {
-                parse::<NoParameters>(parameters)?;
-                encode_reply(&TopicList { topics: self.hub.list() })
-            }
             "Describe" => {
                 let TopicParameter { topic } = parse(parameters)?;
                 encode_reply(&TopicReply { topic: self.hub.describe(&topic_name(&topic)?)? })
@@ -184,7 +193,8 @@ impl Connection<'_> {
             }
             "Unlink" => {
                 let Unlink { topic, force } = parse(parameters)?;
-                self.hub.unlink(&self.peer.process, &topic_name(&topic)?, force).await?;
+                let topic = topic_name(&topic)?;
+                self.hub.unlink(&self.peer.process, &topic, force).await?;
                 encode_reply(&json!({}))
             }
             "Reap" => {
@@ -194,6 +204,12 @@ impl Connection<'_> {
             _ => return Err(RegistryError::MethodNotFound { method: method.into() }),
         })
     }
+}
+
+/// Whether the client is gone, or will read no more: poll(2) tells that unasked.
+fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Whether a call is worth carrying out if nobody wants the reply.

@@ -4,14 +4,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conduit::TopicName;
 use conduit::inspect::Region;
 use conduit::protocol::{
-    Death, Event, EventKind, EventReply, Process, RegistryError, State, Subscriber, Topic, encode_continued,
+    Death, Event, EventKind, EventReply, Process, RegistryError, State, Subscriber, Topic, TopicList, encode_continued,
+    encode_reply,
 };
 use conduit::shm::dir::{FileId, ReapLock, Removal, ShmDir};
 use conduit::shm::process::open_process;
@@ -57,6 +58,9 @@ pub(crate) struct Hub {
     gids: RefCell<HashMap<ConnectionId, Vec<u32>>>,
     /// What is there against the rules, and why.
     refusals: RefCell<HashMap<Key, Refusal>>,
+    /// The reply to `List`, and what a watcher of everything gets first.
+    listed: Shared,
+    present: Shared,
     /// Something is watched by its lock alone.
     pub(crate) locks: Notify,
 }
@@ -64,13 +68,40 @@ pub(crate) struct Hub {
 /// A watcher's events: what is there first, then what happens.
 pub(crate) struct Watching {
     /// Encoded replies, one after the other.
-    pub(crate) present: Vec<u8>,
+    pub(crate) present: Rc<Vec<u8>>,
     pub(crate) events: mpsc::Receiver<Rc<[u8]>>,
 }
 
 struct Listener {
     filter: Filter,
     events: mpsc::Sender<Rc<[u8]>>,
+}
+
+/// A costly answer. As long as it is on its way to somebody and nothing has happened since, others who ask get the same: who
+/// asks all the time costs others little.
+#[derive(Default)]
+struct Shared(RefCell<Option<(Instant, Duration, Weak<Vec<u8>>)>>);
+
+impl Shared {
+    /// For so many times as long as it took to make it, an answer is new: counters in it are no older than that.
+    const WORTH: u32 = 10;
+
+    fn get_or_make(&self, make: impl FnOnce() -> Vec<u8>) -> Rc<Vec<u8>> {
+        let begun = Instant::now();
+        if let Some((made, cost, answer)) = &*self.0.borrow()
+            && begun.duration_since(*made) < *cost * Self::WORTH
+            && let Some(answer) = answer.upgrade()
+        {
+            return answer;
+        }
+        let answer = Rc::new(make());
+        self.0.replace(Some((begun, begun.elapsed(), Rc::downgrade(&answer))));
+        answer
+    }
+
+    fn forget(&self) {
+        self.0.take();
+    }
 }
 
 /// Which events a watcher wants.
@@ -84,6 +115,10 @@ impl Filter {
         let topics = topics.map(TopicGlob::new).transpose();
         let topics = topics.map_err(|error| RegistryError::InvalidParameter { parameter: error.to_string() })?;
         Ok(Self { topics, kinds })
+    }
+
+    fn admits_everything(&self) -> bool {
+        self.kinds.is_none() && self.topics.is_none()
     }
 
     fn admits(&self, kind: EventKind, topic: &TopicName) -> bool {
@@ -119,8 +154,15 @@ impl Hub {
             policy: RefCell::new(policy),
             gids: RefCell::default(),
             refusals: RefCell::default(),
+            listed: Shared::default(),
+            present: Shared::default(),
             locks: Notify::new(),
         })
+    }
+
+    fn forget_shared(&self) {
+        self.listed.forget();
+        self.present.forget();
     }
 
     /// A number for a new connection.
@@ -146,6 +188,7 @@ impl Hub {
             return Err(RegistryError::NotAllowed { topic: topic.to_string(), rule, reason });
         }
         self.gids.borrow_mut().insert(connection, peer.gids.clone());
+        self.forget_shared();
         self.registry.borrow_mut().register(connection, peer.process.clone(), topic, file)?;
         self.watch_process(connection, peer);
         Ok(())
@@ -205,6 +248,7 @@ impl Hub {
     /// Takes new rules, for what is there too.
     pub(crate) fn set_policy(self: &Rc<Self>, policy: Policy) {
         self.catch_up();
+        self.forget_shared();
         self.policy.replace(policy);
         let keys: Vec<Key> = self.regions.borrow().keys().cloned().collect();
         for key in &keys {
@@ -240,6 +284,7 @@ impl Hub {
     pub(crate) fn release(self: &Rc<Self>, connection: ConnectionId) {
         self.catch_up();
         let key = self.registry.borrow().lease_of(connection);
+        self.forget_shared();
         let changes = self.registry.borrow_mut().release(connection);
         self.forget_process(connection);
         self.carry_out(changes);
@@ -262,15 +307,20 @@ impl Hub {
     pub(crate) fn ended(self: &Rc<Self>, connection: ConnectionId) {
         self.catch_up();
         self.watchers.borrow_mut().remove(&connection);
+        self.forget_shared();
         let changes = self.registry.borrow_mut().ended(connection);
         self.carry_out(changes);
         self.forget_process(connection);
     }
 
-    /// `List`.
-    pub(crate) fn list(self: &Rc<Self>) -> Vec<Topic> {
+    /// `List`, encoded.
+    pub(crate) fn list(self: &Rc<Self>) -> Rc<Vec<u8>> {
         self.catch_up();
-        self.registry.borrow().topics().filter_map(|topic| self.describe_listed(topic)).collect()
+        let listed = || {
+            let topics = self.registry.borrow().topics().filter_map(|topic| self.describe_listed(topic)).collect();
+            encode_reply(&TopicList { topics })
+        };
+        self.listed.get_or_make(listed)
     }
 
     /// `Describe`.
@@ -363,17 +413,21 @@ impl Hub {
     pub(crate) fn start_watching(self: &Rc<Self>, connection: ConnectionId, filter: Filter) -> Watching {
         self.catch_up();
         let (sender, events) = mpsc::channel(self.limits.queued_events);
-        let mut present = Vec::new();
-        let registry = self.registry.borrow();
-        let topics = registry.topics().map(|topic| (EventKind::Present, topic.name, topic.owner));
-        let subscribers = registry.subscribers();
-        let subscribers = subscribers.map(|(topic, process)| (EventKind::SubscriberPresent, topic, Some(process)));
-        for (kind, topic, process) in topics.chain(subscribers) {
-            if filter.admits(kind, topic) {
-                let event = event(kind, topic, process.cloned());
-                present.extend(encode_continued(&EventReply { event }));
+        let snapshot = || {
+            let mut present = Vec::new();
+            let registry = self.registry.borrow();
+            let topics = registry.topics().map(|topic| (EventKind::Present, topic.name, topic.owner));
+            let subscribers = registry.subscribers();
+            let subscribers = subscribers.map(|(topic, process)| (EventKind::SubscriberPresent, topic, Some(process)));
+            for (kind, topic, process) in topics.chain(subscribers) {
+                if filter.admits(kind, topic) {
+                    let event = event(kind, topic, process.cloned());
+                    present.extend(encode_continued(&EventReply { event }));
+                }
             }
-        }
+            present
+        };
+        let present = if filter.admits_everything() { self.present.get_or_make(snapshot) } else { Rc::new(snapshot()) };
         self.watchers.borrow_mut().insert(connection, Listener { filter, events: sender });
         Watching { present, events }
     }
@@ -399,6 +453,7 @@ impl Hub {
     }
 
     fn publish(&self, event: Event) {
+        self.forget_shared();
         log(&event);
         if event.kind == EventKind::Died {
             self.deaths.borrow_mut().remember(event.clone());
