@@ -81,12 +81,8 @@ impl Connection<'_> {
                 }
             };
             let (oneway, more) = (call.oneway, call.more);
-            if !oneway && !changes_something(&call.method) && has_hung_up(&self.client.stream) {
-                // Who asks and does not stay to hear the answer gives up what else it has sent: it can be very much.
-                return Ok(());
-            }
             // Boxed: while a client says nothing its connection needs no room for answers.
-            let answer = Box::pin(self.answer_in_turn(call)).await;
+            let answer = Box::pin(self.answer_in_turn(call)).await?;
             match answer {
                 Some(Ok(Answer::Watch(filter))) if more && !oneway => {
                     return Box::pin(self.stream_events(filter)).await;
@@ -101,12 +97,17 @@ impl Connection<'_> {
     }
 
     /// `None` if nobody wants to know and nothing is to be done.
-    async fn answer_in_turn(&self, call: Call) -> Option<Result<Answer, RegistryError>> {
+    async fn answer_in_turn(&self, call: Call) -> io::Result<Option<Result<Answer, RegistryError>>> {
         let _turn = self.client.place.turn().await;
-        let answer = if call.oneway && !changes_something(&call.method) { None } else { Some(self.answer(call).await) };
+        let matters = changes_something(&call.method);
+        if !matters && !call.oneway && has_hung_up(&self.client.stream) {
+            // Who asks and does not stay to hear the answer gives up what else it has sent: it can be very much.
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let answer = if call.oneway && !matters { None } else { Some(self.answer(call).await) };
         // With the turn in hand: others are looked at before this user's next call.
         tokio::task::yield_now().await;
-        answer
+        Ok(answer)
     }
 
     async fn stream_events(&mut self, filter: Filter) -> io::Result<()> {
