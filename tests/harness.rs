@@ -8,13 +8,16 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
-use conduit::protocol::Topic;
+use conduit::protocol::{Event, Topic};
 use conduit::registry::Client;
 use conduit::shm::dir::{Entry, ShmDir};
 use conduit::{Domain, TopicName};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+
+/// Options of `unshare` for pids and mounts of one's own.
+pub const CONTAINER: [&str; 5] = ["--pid", "--fork", "--mount", "--mount-proc", "--kill-child"];
 
 /// Longer than anything here takes, even on a busy machine: a test that waits for so long has failed.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -109,6 +112,18 @@ impl World {
         self.daemon.as_mut().unwrap()
     }
 
+    /// A daemon that may not listen yet.
+    pub fn daemon_that_starts(&self) -> Daemon {
+        Daemon::spawn(self, None)
+    }
+
+    /// A daemon that sees itself as process 1, and nobody outside.
+    pub fn start_daemon_in_container(&mut self) {
+        assert!(self.daemon.is_none(), "one daemon at a time");
+        let command = self.contained_command(env!("CARGO_BIN_EXE_conduitd"));
+        self.daemon = Some(Daemon::wait_until_up(self, Daemon::run(self, command)));
+    }
+
     /// SIGKILL.
     pub fn kill_daemon(&mut self) {
         self.daemon.take().unwrap().kill();
@@ -124,8 +139,23 @@ impl World {
         Peer::start(self, Some(uid))
     }
 
+    /// A program with pids and mounts of its own. It ends with the process that is started here.
+    pub fn contained_command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = self.command("unshare");
+        command.args(CONTAINER).arg("--").arg(program.as_ref());
+        command
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(&self.domain()).unwrap()
+    }
+
+    /// Watches the daemon until it ends.
+    pub fn watch(&self) -> Events {
+        let watch = self.client().watch().unwrap();
+        let (sender, events) = mpsc::channel();
+        std::thread::spawn(move || watch.map_while(Result::ok).try_for_each(|event| sender.send(event)));
+        Events(events)
     }
 
     pub fn list(&self) -> Vec<Topic> {
@@ -175,15 +205,22 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(world: &World) -> Self {
-        let daemon = Self::spawn(world, None);
+        Self::wait_until_up(world, Self::spawn(world, None))
+    }
+
+    fn wait_until_up(world: &World, daemon: Self) -> Self {
         wait_until("the daemon to listen", || Client::connect(&world.domain()).is_ok_and(|mut it| it.list().is_ok()));
         daemon
     }
 
     fn spawn(world: &World, fault: Option<&str>) -> Self {
-        let log = std::fs::File::options().append(true).create(true).open(world.path().join("daemon.log")).unwrap();
         let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
         command.envs(fault.map(|fault| ("CONDUIT_FAULT", fault)));
+        Self::run(world, command)
+    }
+
+    fn run(world: &World, mut command: Command) -> Self {
+        let log = std::fs::File::options().append(true).create(true).open(world.path().join("daemon.log")).unwrap();
         Self { child: command.stdin(Stdio::null()).stderr(log).spawn().unwrap() }
     }
 
@@ -223,6 +260,30 @@ impl Drop for Daemon {
     }
 }
 
+/// What a watcher is told.
+pub struct Events(Receiver<Event>);
+
+impl Events {
+    /// The first event from here on that is wanted.
+    pub fn find(&self, what: &str, mut is_wanted: impl FnMut(&Event) -> bool) -> Event {
+        let deadline = Instant::now() + DEADLINE;
+        let mut others = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.0.recv_timeout(left) {
+                Ok(event) if is_wanted(&event) => return event,
+                Ok(event) => others.push(event),
+                Err(error) => panic!("waited in vain for {what} ({error}), saw {others:?}"),
+            }
+        }
+    }
+
+    /// What has been told and nobody has asked for.
+    pub fn so_far(&self) -> Vec<Event> {
+        self.0.try_iter().collect()
+    }
+}
+
 /// A process of this very test program that does what it is told, line by line (see the module `peer`).
 pub struct Peer {
     child: Child,
@@ -232,11 +293,15 @@ pub struct Peer {
 
 impl Peer {
     fn start(world: &World, uid: Option<u32>) -> Self {
-        let program = std::env::current_exe().unwrap();
-        let mut command = world.command(&program);
+        let mut command = world.command(std::env::current_exe().unwrap());
         if let Some(uid) = uid {
             command.uid(uid).gid(uid);
         }
+        Self::run(command)
+    }
+
+    /// Starts a peer by a command to which only the peer's own arguments are added.
+    pub fn run(mut command: Command) -> Self {
         // The "test" `peer::peer` becomes the peer when this variable is set.
         command.args(["peer::peer", "--exact", "--nocapture", "--test-threads=1"]).env("CONDUIT_TEST_PEER", "1");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -4,9 +4,12 @@
 
 mod bad_input;
 mod command;
+mod containers;
+mod crash_only;
 mod daemon;
 mod harness;
 mod killed_at_every_step;
+mod lease;
 mod malice;
 mod messages;
 mod peer;

@@ -29,8 +29,16 @@ fn peer() {
             let _ = sender.send(line);
         }
     });
-    let mut state =
-        State { commands, publisher: None, subscriber: None, held: VecDeque::new(), region: None, claims: Vec::new() };
+    let mut state = State {
+        commands,
+        publisher: None,
+        subscriber: None,
+        held: VecDeque::new(),
+        region: None,
+        claims: Vec::new(),
+        publishers: Vec::new(),
+        subscribers: Vec::new(),
+    };
     while let Ok(line) = state.commands.recv() {
         let words: Vec<&str> = line.split(' ').collect();
         match state.execute(&words) {
@@ -55,6 +63,8 @@ struct State {
     held: VecDeque<Sample<[u8]>>,
     region: Option<ShmRegion>,
     claims: Vec<std::os::unix::net::UnixStream>,
+    publishers: Vec<Publisher<[u8]>>,
+    subscribers: Vec<Subscriber<[u8]>>,
 }
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -83,7 +93,12 @@ impl State {
             "churn" => churn(words[1], number(2)?),
             "open-in-a-loop" => open_in_a_loop(words[1], &self.commands),
             "subscribe" => self.subscribe(words[1], words.get(2).copied()),
+            "subscribe-any" => {
+                self.subscriber = Some(Subscriber::<[u8]>::builder().any_type().open(words[1])?);
+                Ok("ok".into())
+            }
             "recv" => self.recv(None),
+            "recv-for" => self.recv(Some(Duration::from_millis(number(1)?))),
             "try-recv" => self.recv(Some(Duration::ZERO)),
             "hold" => self.hold(number(1)?),
             "held-are-whole" => {
@@ -123,7 +138,31 @@ impl State {
                 conduit::fault::arm(words[1]);
                 Ok("ok".into())
             }
+            "publish-fleet" => {
+                let (slots, capacity) = (number(1)?, number(2)?);
+                for topic in &words[3..] {
+                    self.publishers.push(Publisher::builder().slots(slots).capacity(capacity).create(*topic)?);
+                }
+                Ok("ok".into())
+            }
+            "stream-fleet" => self.stream_fleet(Duration::from_millis(number(1)?), number(2)? as usize),
+            "unpublish-fleet" => {
+                self.publishers.clear();
+                Ok("ok".into())
+            }
+            "subscribe-fleet" => {
+                for topic in &words[1..] {
+                    self.subscribers.push(Subscriber::open(*topic)?);
+                }
+                Ok("ok".into())
+            }
+            "drain-fleet" => self.drain_fleet(),
+            "rename" => {
+                std::fs::write("/proc/self/comm", words[1])?;
+                Ok("ok".into())
+            }
             "published" => Ok(self.publisher.as_ref().ok_or("no publisher")?.published().to_string()),
+            "pid" => Ok(std::process::id().to_string()),
             "abort" => std::process::abort(),
             "exit" => std::process::exit(0),
             other => Err(format!("what is {other}?").into()),
@@ -308,6 +347,50 @@ impl State {
         }
     }
 
+    /// Sends a message on every topic once per interval, until it is told anything.
+    fn stream_fleet(&mut self, interval: Duration, len: usize) -> Outcome {
+        answer("streaming");
+        while matches!(self.commands.recv_timeout(interval), Err(mpsc::RecvTimeoutError::Timeout)) {
+            for publisher in &mut self.publishers {
+                let number = publisher.published();
+                let seed = seed_of(publisher.topic(), number);
+                let mut loan = publisher.loan_slice(len)?;
+                fill_pattern(seed, &mut loan);
+                loan.publish();
+            }
+        }
+        let published = self.publishers.iter().map(|publisher| format!("{}={}", publisher.topic(), publisher.published()));
+        Ok(published.collect::<Vec<_>>().join(" "))
+    }
+
+    /// Receives on every topic until its publisher is gone, asleep in between. Answers for each the first number that counted,
+    /// how many messages were received, lost and wrong, and how it ended.
+    fn drain_fleet(&mut self) -> Outcome {
+        let drain = |mut subscriber: Subscriber<[u8]>| {
+            let (mut first, mut next, mut wrong) = (None, None, 0);
+            let how = loop {
+                match subscriber.recv() {
+                    Ok(sample) => {
+                        let number = sample.sequence();
+                        first.get_or_insert(number - sample.lost());
+                        let is_next = next.is_none_or(|next| next == number);
+                        wrong += u64::from(!is_next || !is_pattern(seed_of(subscriber.topic(), number), &sample));
+                        next = Some(number + 1);
+                    }
+                    Err(RecvError::PublisherGone { how: Gone::Died, .. }) => break "died".to_owned(),
+                    Err(RecvError::PublisherGone { how: Gone::Closed, .. }) => break "closed".to_owned(),
+                    Err(error) => break error.to_string().replace(' ', "-"),
+                }
+            };
+            let (received, lost, first) = (subscriber.received(), subscriber.lost(), first.unwrap_or(0));
+            format!("{}={first}/{received}/{lost}/{wrong}/{how}", subscriber.topic())
+        };
+        let threads: Vec<_> = self.subscribers.drain(..).map(|one| std::thread::spawn(move || drain(one))).collect();
+        answer("draining");
+        let ends = threads.into_iter().map(|thread| thread.join().map_err(|_| "a subscriber panicked"));
+        Ok(ends.collect::<Result<Vec<_>, _>>()?.join(" "))
+    }
+
     fn subscribe(&mut self, topic: &str, start: Option<&str>) -> Outcome {
         let start = match start {
             Some("oldest") => Start::Oldest,
@@ -357,6 +440,12 @@ impl State {
             }
         }
     }
+}
+
+/// So that no message is like one of another topic.
+fn seed_of(topic: &TopicName, number: u64) -> u64 {
+    let name = topic.as_str().bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(257) + u64::from(byte));
+    number ^ name << 20
 }
 
 /// Publishes and drops the topic again and again, each time at the latest when somebody has opened it.

@@ -1,0 +1,207 @@
+//! Clients, or the daemon, with pids and mounts of their own. Only root may make such; without it, this says so.
+
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use conduit::protocol::{EventKind, Process, State};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{CONTAINER, Peer, World, wait_for, wait_until};
+
+fn may_contain() -> bool {
+    let tried = Command::new("unshare").args(CONTAINER).args(["--", "true"]).output();
+    let reason = match tried {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    eprintln!("SKIPPED: clients in another pid and mount namespace are NOT tested: unshare: {}", reason.trim());
+    false
+}
+
+/// A peer in a container of its own, where it is process 2.
+struct Contained {
+    peer: Peer,
+    /// As it is seen from outside.
+    pid: u32,
+}
+
+impl Contained {
+    fn start(world: &World) -> Self {
+        let mut command = world.contained_command("sh");
+        // A shell that does not become the peer is process 1.
+        command.args(["-c", r#""$0" "$@"; exit $?"#]).arg(std::env::current_exe().unwrap());
+        let mut peer = Peer::run(command);
+        assert_eq!(peer.ask("pid"), "2");
+        let shell = only_child(peer.pid());
+        let pid = only_child(shell);
+        Self { peer, pid }
+    }
+
+    fn kill(&self) {
+        kill(Pid::from_raw(self.pid as i32), Signal::SIGKILL).unwrap();
+    }
+}
+
+fn only_child(pid: u32) -> u32 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.trim().parse().unwrap_or_else(|_| panic!("children of {pid}: {children}"))
+}
+
+/// Whom the daemon takes for the publisher.
+fn publisher(world: &World, topic: &str) -> Option<Process> {
+    world.list().into_iter().find(|it| it.name == topic)?.publisher
+}
+
+fn subscriber_pids(world: &World, topic: &str) -> Vec<u32> {
+    let topic = world.list().into_iter().find(|it| it.name == topic).unwrap();
+    topic.subscribers.iter().map(|subscriber| subscriber.pid).collect()
+}
+
+#[test]
+fn clients_in_containers_meet_and_are_listed_by_the_daemons_pids() {
+    if !may_contain() {
+        return;
+    }
+    let world = World::with_daemon();
+    let (mut first, mut second) = (Contained::start(&world), Contained::start(&world));
+    first.peer.order("publish scan 16 100");
+    second.peer.order("subscribe scan");
+    let owner = publisher(&world, "scan").unwrap();
+    assert_eq!(owner.pid, first.pid);
+    assert!(owner.program.starts_with("e2e-"), "{owner:?}");
+    assert_eq!(subscriber_pids(&world, "scan"), [second.pid]);
+    for number in 0..20 {
+        first.peer.order("send 1 100");
+        assert_eq!(second.peer.ask("recv"), format!("sample {number} 0 whole"));
+    }
+    let answer = second.peer.ask("publish scan 16 100");
+    assert!(answer.contains("is already published by pid"), "{answer}");
+    first.peer.order("send 1 100");
+    assert_eq!(second.peer.ask("recv"), "sample 20 0 whole");
+    first.peer.order("unpublish");
+    assert_eq!(second.peer.ask("recv"), "gone closed the topic");
+}
+
+#[test]
+fn a_publisher_killed_in_a_container_is_reaped_with_a_certificate() {
+    if !may_contain() {
+        return;
+    }
+    let world = World::with_daemon();
+    let (mut first, mut second) = (Contained::start(&world), Contained::start(&world));
+    first.peer.order("publish scan 16 100");
+    second.peer.order("subscribe scan");
+    second.peer.tell("recv");
+    world.wait_until_asleep("scan", 1);
+    let events = world.watch();
+    first.kill();
+    second.peer.expect("gone died");
+    world.wait_until_gone("scan");
+    let died = events.find("its death", |event| event.kind == EventKind::Died);
+    assert_eq!(died.process.unwrap().pid, first.pid);
+    let death = died.death.unwrap();
+    // Kernels before 6.15 do not tell the signal.
+    assert!(matches!(death.signal, Some(9) | None), "{death:?}");
+    assert_eq!(death.subscribers.iter().map(|one| one.pid).collect::<Vec<_>>(), [second.pid]);
+    second.kill();
+    let died = events.find("the subscriber's", |event| event.kind == EventKind::SubscriberDied);
+    assert_eq!(died.process.unwrap().pid, second.pid);
+}
+
+#[test]
+fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
+    if !may_contain() {
+        return;
+    }
+    let mut world = World::with_daemon();
+    let mut publishers = [(); 2].map(|()| Contained::start(&world));
+    let mut subscriber = Contained::start(&world);
+    publishers[0].peer.order("publish first 16 100");
+    publishers[1].peer.order("publish second 16 100");
+    subscriber.peer.order("subscribe first");
+    subscriber.peer.tell("drain");
+    world.wait_until_asleep("first", 1);
+    world.kill_daemon();
+    world.start_daemon();
+    // Until they speak to it, it knows them by what they call themselves: process 2, all of them.
+    assert_eq!(publisher(&world, "second").unwrap().pid, 2);
+    let events = world.watch();
+    wait_until("those who make system calls to come under lease again", || {
+        publishers[0].peer.order("send 1 100");
+        publisher(&world, "first").unwrap().pid == publishers[0].pid
+            && subscriber_pids(&world, "first") == [subscriber.pid]
+    });
+    assert_eq!(publisher(&world, "second").unwrap().pid, 2);
+    // The kernel's process 2, and the other container's, go on living.
+    publishers[1].kill();
+    world.wait_until_gone("second");
+    let died = events.find("the death of the second", |event| event.kind == EventKind::Died);
+    assert_eq!((died.topic.as_str(), died.process.unwrap().pid), ("second", 2));
+    assert_eq!((world.list().len(), world.list()[0].state), (1, State::Live));
+    publishers[0].peer.order("send 1 100");
+    publishers[0].kill();
+    assert!(subscriber.peer.answer().ends_with("0 lost 0 torn, publisher died"));
+    let died = events.find("the death of the first", |event| event.kind == EventKind::Died);
+    assert_eq!((died.topic.as_str(), died.process.unwrap().pid), ("first", publishers[0].pid));
+    assert!(matches!(died.death.unwrap().signal, Some(9) | None));
+    world.wait_until_empty();
+}
+
+#[test]
+fn a_publisher_killed_in_a_container_while_no_daemon_ran_is_reaped_at_the_start() {
+    if !may_contain() {
+        return;
+    }
+    let mut world = World::with_daemon();
+    let mut publishers = [(); 2].map(|()| Contained::start(&world));
+    publishers[0].peer.order("publish first 16 100");
+    publishers[1].peer.order("publish second 16 100");
+    world.kill_daemon();
+    publishers[0].kill();
+    world.start_daemon();
+    world.wait_until_gone("first");
+    publishers[1].peer.order("send 1 100");
+    assert!(world.exists("second"));
+}
+
+#[test]
+fn a_daemon_in_a_container_looks_after_clients_it_can_not_see() {
+    if !may_contain() {
+        return;
+    }
+    let mut world = World::new();
+    world.start_daemon_in_container();
+    let mut first = world.peer();
+    first.order("publish scan 16 100");
+    let mut second = world.peer();
+    second.order("subscribe scan");
+    second.tell("recv");
+    world.wait_until_asleep("scan", 1);
+    let owner = publisher(&world, "scan").unwrap();
+    // The kernel can not name them to a daemon that has no pid for them; the region can.
+    assert_eq!(owner.pid, first.pid(), "{owner:?}");
+    assert!(owner.program.starts_with("e2e-"), "{owner:?}");
+    assert_eq!(subscriber_pids(&world, "scan"), [second.pid()]);
+    let events = world.watch();
+    let pid = first.pid();
+    first.kill();
+    second.expect("gone died");
+    world.wait_until_gone("scan");
+    let died = events.find("its death", |event| event.kind == EventKind::Died);
+    assert_eq!(died.process.unwrap().pid, pid);
+
+    let mut first = world.peer();
+    first.order("publish scan 16 100");
+    let daemon = only_child(world.daemon().pid());
+    world.kill_daemon();
+    wait_until("the daemon to be dead", || {
+        !std::path::Path::new(&format!("/proc/{daemon}")).exists() && UnixStream::connect(world.socket()).is_err()
+    });
+    world.start_daemon_in_container();
+    assert_eq!(publisher(&world, "scan").unwrap().pid, first.pid());
+    first.kill();
+    world.wait_until_gone("scan");
+    wait_for("the list to be empty", || world.list().is_empty().then_some(()));
+}
