@@ -1,9 +1,9 @@
 //! Clients, or the daemon, with pids and mounts of their own. Only root may make such; without it, this says so.
 
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use conduit::protocol::{EventKind, Process, State};
+use conduit::protocol::{EventKind, Liveness, Process, State};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -32,7 +32,9 @@ impl Contained {
         let mut command = world.contained_command("sh");
         // A shell that does not become the peer is process 1.
         command.args(["-c", r#""$0" "$@"; exit $?"#]).arg(std::env::current_exe().unwrap());
-        let mut peer = Peer::run(command);
+        // The shell has something to say about how its child ends.
+        command.stderr(Stdio::null());
+        let mut peer = Peer::run(command, None);
         assert_eq!(peer.ask("pid"), "2");
         let shell = only_child(peer.pid());
         let pid = only_child(shell);
@@ -72,6 +74,7 @@ fn clients_in_containers_meet_and_are_listed_by_the_daemons_pids() {
     assert_eq!(owner.pid, first.pid);
     assert!(owner.program.starts_with("e2e-"), "{owner:?}");
     assert_eq!(subscriber_pids(&world, "scan"), [second.pid]);
+    assert_eq!(world.list()[0].liveness, Some(Liveness::Lease));
     for number in 0..20 {
         first.peer.order("send 1 100");
         assert_eq!(second.peer.ask("recv"), format!("sample {number} 0 whole"));
@@ -127,6 +130,7 @@ fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
     world.start_daemon();
     // Until they speak to it, it knows them by what they call themselves: process 2, all of them.
     assert_eq!(publisher(&world, "second").unwrap().pid, 2);
+    assert!(world.list().iter().all(|topic| topic.liveness == Some(Liveness::Lock)));
     let events = world.watch();
     wait_until("those who make system calls to come under lease again", || {
         publishers[0].peer.order("send 1 100");
@@ -194,14 +198,30 @@ fn a_daemon_in_a_container_looks_after_clients_it_can_not_see() {
 
     let mut first = world.peer();
     first.order("publish scan 16 100");
+    second.order("subscribe scan");
     let daemon = only_child(world.daemon().pid());
     world.kill_daemon();
     wait_until("the daemon to be dead", || {
         !std::path::Path::new(&format!("/proc/{daemon}")).exists() && UnixStream::connect(world.socket()).is_err()
     });
     world.start_daemon_in_container();
+    let events = world.watch();
     assert_eq!(publisher(&world, "scan").unwrap().pid, first.pid());
+    // Nor when they come under lease again.
+    second.tell("drain");
+    events.find("the subscriber to attach", |event| {
+        let is_his = event.process.as_ref().is_some_and(|process| process.pid == second.pid());
+        is_his && matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent)
+    });
+    assert_eq!(subscriber_pids(&world, "scan"), [second.pid()]);
+    // Twice as long as it takes the publisher to look.
+    for _ in 0..100 {
+        first.order("send 1 10");
+        assert_eq!(publisher(&world, "scan").unwrap().pid, first.pid());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     first.kill();
+    assert!(second.answer().ends_with("publisher died"));
     world.wait_until_gone("scan");
     wait_for("the list to be empty", || world.list().is_empty().then_some(()));
 }

@@ -171,7 +171,10 @@ impl Fleet {
             let mut received = BTreeMap::new();
             for ((one, earlier), later) in topic.subscribers.iter().zip(&earlier.subscribers).zip(&later.subscribers) {
                 assert_eq!((one.pid, one.lost), (earlier.1.pid, 0), "{topic:?}");
-                assert!((earlier.1.received..=later.1.received).contains(&one.received), "{one:?} {earlier:?} {later:?}");
+                assert!(
+                    (earlier.1.received..=later.1.received).contains(&one.received),
+                    "{one:?} {earlier:?} {later:?}"
+                );
                 let least = received.entry(one.pid).or_insert(one.received);
                 *least = one.received.min(*least);
             }

@@ -1,6 +1,7 @@
 //! A private world for a test, and the processes in it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -14,6 +15,7 @@ use conduit::shm::dir::{Entry, ShmDir};
 use conduit::{Domain, TopicName};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Options of `unshare` for pids and mounts of one's own.
@@ -45,6 +47,8 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 pub struct World {
     directory: TempDir,
     daemon: Option<Daemon>,
+    /// What the daemon is started with.
+    pub daemon_arguments: Vec<&'static str>,
 }
 
 impl World {
@@ -54,7 +58,7 @@ impl World {
         // Like /dev/shm itself: everybody may create, only owners may remove.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
         std::fs::set_permissions(directory.path(), mode).unwrap();
-        Self { directory, daemon: None }
+        Self { directory, daemon: None, daemon_arguments: Vec::new() }
     }
 
     pub fn with_daemon() -> Self {
@@ -69,6 +73,16 @@ impl World {
 
     pub fn socket(&self) -> PathBuf {
         self.path().join("registry.sock")
+    }
+
+    /// The rules for names, if a test writes any.
+    pub fn config(&self) -> PathBuf {
+        self.path().join("conduitd.toml")
+    }
+
+    /// What the daemon has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default()
     }
 
     pub fn domain(&self) -> Domain {
@@ -102,6 +116,17 @@ impl World {
     /// A daemon that kills itself at a step; it may not live to listen.
     pub fn daemon_that_dies(&self, fault: &str) -> Daemon {
         Daemon::spawn(self, Some(fault))
+    }
+
+    /// A daemon of another user whose only right is to remove others' files. For root.
+    pub fn daemon_with_one_right(&self) -> Child {
+        let only = ["--inh-caps=-all,+fowner", "--ambient-caps=-all,+fowner", "--bounding-set=-all,+fowner"];
+        let mut command = self.command("setpriv");
+        command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".into()]).args(only);
+        command.args([env!("CARGO_BIN_EXE_conduitd"), "--config", "/dev/null"]);
+        let daemon = command.stderr(Stdio::null()).spawn().unwrap();
+        wait_until("the daemon to listen", || Client::connect(&self.domain()).is_ok_and(|mut it| it.list().is_ok()));
+        daemon
     }
 
     pub fn has_daemon(&self) -> bool {
@@ -220,6 +245,10 @@ impl Daemon {
     }
 
     fn run(world: &World, mut command: Command) -> Self {
+        // Whatever rules this machine has do not matter.
+        let config = world.config();
+        command.arg("--config").arg(if config.exists() { &config } else { Path::new("/dev/null") });
+        command.args(&world.daemon_arguments);
         let log = std::fs::File::options().append(true).create(true).open(world.path().join("daemon.log")).unwrap();
         Self { child: command.stdin(Stdio::null()).stderr(log).spawn().unwrap() }
     }
@@ -293,15 +322,14 @@ pub struct Peer {
 
 impl Peer {
     fn start(world: &World, uid: Option<u32>) -> Self {
-        let mut command = world.command(std::env::current_exe().unwrap());
+        Self::run(world.command(std::env::current_exe().unwrap()), uid)
+    }
+
+    /// Starts this program by a command that may be a wrapper around it.
+    pub fn run(mut command: Command, uid: Option<u32>) -> Self {
         if let Some(uid) = uid {
             command.uid(uid).gid(uid);
         }
-        Self::run(command)
-    }
-
-    /// Starts a peer by a command to which only the peer's own arguments are added.
-    pub fn run(mut command: Command) -> Self {
         // The "test" `peer::peer` becomes the peer when this variable is set.
         command.args(["peer::peer", "--exact", "--nocapture", "--test-threads=1"]).env("CONDUIT_TEST_PEER", "1");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -381,6 +409,56 @@ impl Drop for Peer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A connection without the library's help.
+pub struct Raw(pub UnixStream);
+
+impl Raw {
+    pub fn connect(world: &World) -> Self {
+        let stream = UnixStream::connect(world.socket()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self(stream)
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+    }
+
+    pub fn reply(&mut self) -> Value {
+        let mut message = Vec::new();
+        let mut byte = [0];
+        while self.0.read(&mut byte).unwrap() == 1 && byte != [0] {
+            message.push(byte[0]);
+        }
+        serde_json::from_slice(&message).unwrap()
+    }
+
+    /// `None` if the other side has hung up already.
+    pub fn try_call(&mut self, method: &str, parameters: &Value) -> Option<Value> {
+        let call = json!({"method": method, "parameters": parameters}).to_string() + "\0";
+        self.0.write_all(call.as_bytes()).ok().map(|()| self.reply())
+    }
+
+    pub fn call(&mut self, method: &str, parameters: &Value) -> Value {
+        self.send(&[json!({"method": method, "parameters": parameters}).to_string().as_bytes(), b"\0"].concat());
+        self.reply()
+    }
+
+    /// Everything that can be read until the other side hangs up.
+    pub fn replies(&mut self) -> Vec<Value> {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes).unwrap();
+        bytes
+            .split(|byte| *byte == 0)
+            .filter(|it| !it.is_empty())
+            .map(|it| serde_json::from_slice(it).unwrap())
+            .collect()
+    }
+
+    pub fn is_hung_up(&mut self) -> bool {
+        matches!(self.0.read(&mut [0; 16]), Ok(0) | Err(_))
     }
 }
 

@@ -107,6 +107,32 @@ fn a_publisher_registers_again_when_it_wakes_somebody() {
 }
 
 #[test]
+fn the_death_of_an_adopted_publisher_is_told_in_full() {
+    let mut world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    publisher.order("send 3 10");
+    let mut sleeper = world.peer();
+    sleeper.order("subscribe scan");
+    sleeper.tell("recv");
+    world.wait_until_asleep("scan", 1);
+    world.start_daemon();
+    let events = world.watch();
+    publisher.kill();
+    let died = events.find("its death", |event| event.kind == EventKind::Died);
+    let death = died.death.unwrap();
+    // Kernels before 6.15 do not tell how it ended.
+    assert!(death.signal.is_none_or(|signal| signal == 9));
+    assert_eq!(death.last_sequence, Some(2));
+    assert!(death.last_message_age_ns.is_some());
+    let subscribers: Vec<_> = death.subscribers.iter().map(|one| (one.pid, one.asleep)).collect();
+    assert_eq!(subscribers, [(sleeper.pid(), true)]);
+    sleeper.expect("gone died");
+    let log = world.log();
+    assert!(log.contains("asleep=\"e2e") && log.contains("last_sequence=2"), "{log}");
+}
+
+#[test]
 fn a_lease_taken_again_ends_cleanly_even_if_the_daemon_is_dead_again() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
@@ -156,10 +182,7 @@ fn a_stopped_daemon_keeps_nobody_waiting_who_comes_back() {
         let started = Instant::now();
         publisher.send(&7).unwrap();
         assert_eq!(*subscriber.recv().unwrap(), 7);
-        assert!(matches!(
-            subscriber.recv_timeout(Duration::from_millis(1)),
-            Err(RecvError::TimedOut { .. })
-        ));
+        assert!(matches!(subscriber.recv_timeout(Duration::from_millis(1)), Err(RecvError::TimedOut { .. })));
         longest = longest.max(started.elapsed());
         // Until it has been woken and sleeps again.
         world.wait_until_asleep("scan", 1);

@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
+use conduit::registry::Client;
 use conduit::shm::dir::ShmDir;
 use conduit::shm::process::now_ns;
 use conduit::{
@@ -132,6 +133,10 @@ impl State {
             "claim" => self.claim(words[1], number(2)?, number(3)?, number(4)?),
             "unlink-region" => {
                 ShmRegion::unlink(words[1])?;
+                Ok("ok".into())
+            }
+            "unlink-by-registry" => {
+                Client::connect(&Domain::from_env())?.unlink(&words[1].parse()?, true)?;
                 Ok("ok".into())
             }
             "die-at" => {
@@ -359,7 +364,8 @@ impl State {
                 loan.publish();
             }
         }
-        let published = self.publishers.iter().map(|publisher| format!("{}={}", publisher.topic(), publisher.published()));
+        let published =
+            self.publishers.iter().map(|publisher| format!("{}={}", publisher.topic(), publisher.published()));
         Ok(published.collect::<Vec<_>>().join(" "))
     }
 

@@ -7,40 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, World, wait_until};
-
-/// A connection without the library's help.
-struct Raw(UnixStream);
-
-impl Raw {
-    fn connect(world: &World) -> Self {
-        let stream = UnixStream::connect(world.socket()).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        Self(stream)
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).unwrap();
-    }
-
-    fn reply(&mut self) -> Value {
-        let mut message = Vec::new();
-        let mut byte = [0];
-        while self.0.read(&mut byte).unwrap() == 1 && byte != [0] {
-            message.push(byte[0]);
-        }
-        serde_json::from_slice(&message).unwrap()
-    }
-
-    fn call(&mut self, method: &str, parameters: &Value) -> Value {
-        self.send(&[json!({"method": method, "parameters": parameters}).to_string().as_bytes(), b"\0"].concat());
-        self.reply()
-    }
-
-    fn is_hung_up(&mut self) -> bool {
-        matches!(self.0.read(&mut [0; 16]), Ok(0) | Err(_))
-    }
-}
+use crate::harness::{Raw, World, wait_until};
 
 #[test]
 fn it_describes_itself() {

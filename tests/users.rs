@@ -92,15 +92,7 @@ fn a_daemon_with_no_right_but_that_one_is_enough() {
         return;
     }
     let world = World::new();
-    let uid = format!("--reuid={NOBODY}");
-    let gid = format!("--regid={NOBODY}");
-    let only = ["--inh-caps=-all,+fowner", "--ambient-caps=-all,+fowner", "--bounding-set=-all,+fowner"];
-    let mut daemon = world.command("setpriv");
-    daemon.args([&uid, &gid, "--clear-groups"]).args(only).arg(env!("CARGO_BIN_EXE_conduitd"));
-    let mut daemon = daemon.stderr(std::process::Stdio::null()).spawn().unwrap();
-    wait_until("the daemon to listen", || {
-        conduit::registry::Client::connect(&world.domain()).is_ok_and(|mut client| client.list().is_ok())
-    });
+    let mut daemon = world.daemon_with_one_right();
     // Readable for the daemon, but neither its own nor writable: it can not even mark it.
     let mut publisher = world.peer();
     publisher.order("publish scan 16 100");

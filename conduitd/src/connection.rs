@@ -21,6 +21,7 @@ use crate::frames::{Decoder, Frame};
 use crate::hub::{Filter, Hub, Watching};
 use crate::limits::{Charge, Place};
 use crate::owner::Peer;
+use crate::policy::FileFacts;
 use crate::registry::ConnectionId;
 
 /// How long a client may leave a reply unread once its socket buffer is full.
@@ -152,9 +153,10 @@ impl Connection<'_> {
     async fn registry_call(&self, method: &str, parameters: Value) -> Result<Vec<u8>, RegistryError> {
         Ok(match method {
             "Register" => {
-                let Register { topic, dev, inode } = parse(parameters)?;
-                let peer = self.peer_with_pidfd();
-                self.hub.register(self.id, &peer, topic_name(&topic)?, FileId { dev, ino: inode })?;
+                let Register { topic, dev, inode, mode, gid } = parse(parameters)?;
+                let peer = self.peer_with_pidfd().with_groups(&self.client.stream);
+                let announced = FileFacts { mode, gid };
+                self.hub.register(self.id, &peer, topic_name(&topic)?, FileId { dev, ino: inode }, announced)?;
                 encode_reply(&json!({}))
             }
             "Attach" => {

@@ -11,22 +11,26 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use conduit::TopicName;
 use conduit::inspect::Region;
 use conduit::protocol::{
-    Death, Event, EventKind, EventReply, Process, RegistryError, Subscriber, Topic, encode_continued,
+    Death, Event, EventKind, EventReply, Process, RegistryError, State, Subscriber, Topic, encode_continued,
 };
 use conduit::shm::dir::{FileId, ReapLock, Removal, ShmDir};
 use conduit::shm::process::open_process;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
+use tokio::task::{spawn_blocking, spawn_local};
 
 use crate::deaths::Deaths;
+use crate::glob::TopicGlob;
 use crate::limits::Limits;
 use crate::owner::{Peer, Watcher};
+use crate::policy::{FileFacts, Policy, Refusal};
 use crate::reaper::{Case, Verdict, certify, reap};
-use crate::registry::{Change, ConnectionId, Key, Listed, Owner, Registry};
+use crate::registry::{Change, ConnectionId, Key, Listed, Owner, Registry, identify};
 use crate::restore::DirectoryWatch;
 
 /// How often the locks of topics without a lease are looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a caller who waits for a reaper looks.
+const REAPER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Everything the daemon knows and holds.
 pub(crate) struct Hub {
@@ -48,6 +52,11 @@ pub(crate) struct Hub {
     claimants: RefCell<BTreeMap<Key, ConnectionId>>,
     watchers: RefCell<HashMap<ConnectionId, Listener>>,
     deaths: RefCell<Deaths>,
+    policy: RefCell<Policy>,
+    /// The groups of those who have registered something.
+    gids: RefCell<HashMap<ConnectionId, Vec<u32>>>,
+    /// What is there against the rules, and why.
+    refusals: RefCell<HashMap<Key, Refusal>>,
     /// Something is watched by its lock alone.
     pub(crate) locks: Notify,
 }
@@ -66,16 +75,20 @@ struct Listener {
 
 /// Which events a watcher wants.
 pub(crate) struct Filter {
+    topics: Option<TopicGlob>,
     kinds: Option<Vec<EventKind>>,
 }
 
 impl Filter {
-    pub(crate) fn new(_topic: Option<&str>, kinds: Option<Vec<EventKind>>) -> Result<Self, RegistryError> {
-        Ok(Self { kinds })
+    pub(crate) fn new(topics: Option<&str>, kinds: Option<Vec<EventKind>>) -> Result<Self, RegistryError> {
+        let topics = topics.map(TopicGlob::new).transpose();
+        let topics = topics.map_err(|error| RegistryError::InvalidParameter { parameter: error.to_string() })?;
+        Ok(Self { topics, kinds })
     }
 
-    fn admits(&self, kind: EventKind, _topic: &TopicName) -> bool {
+    fn admits(&self, kind: EventKind, topic: &TopicName) -> bool {
         self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+            && self.topics.as_ref().is_none_or(|topics| topics.matches(topic))
     }
 }
 
@@ -85,6 +98,7 @@ impl Hub {
         watch: DirectoryWatch,
         lock: ReapLock,
         limits: Limits,
+        policy: Policy,
         processes: Watcher,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -102,6 +116,9 @@ impl Hub {
             claimants: RefCell::default(),
             watchers: RefCell::default(),
             deaths: RefCell::default(),
+            policy: RefCell::new(policy),
+            gids: RefCell::default(),
+            refusals: RefCell::default(),
             locks: Notify::new(),
         })
     }
@@ -119,8 +136,16 @@ impl Hub {
         peer: &Peer,
         topic: TopicName,
         file: FileId,
+        announced: FileFacts,
     ) -> Result<(), RegistryError> {
         self.catch_up();
+        if let Err(Refusal { rule, reason }) =
+            self.policy.borrow().judge(&topic, peer.process.uid, Some(&peer.gids), announced)
+        {
+            tracing::warn!(topic = %topic, pid = peer.process.pid, uid = peer.process.uid, rule, "refused: {reason}");
+            return Err(RegistryError::NotAllowed { topic: topic.to_string(), rule, reason });
+        }
+        self.gids.borrow_mut().insert(connection, peer.gids.clone());
         self.registry.borrow_mut().register(connection, peer.process.clone(), topic, file)?;
         self.watch_process(connection, peer);
         Ok(())
@@ -136,7 +161,15 @@ impl Hub {
         record: Option<u32>,
     ) -> Result<(), RegistryError> {
         self.catch_up();
-        let process = peer.process.clone();
+        let region = self.region(&topic, file);
+        let counters = region.filter(|_| peer.process.pid == 0).and_then(|region| region.counters());
+        let recorded = counters.into_iter().flat_map(|counters| counters.subscribers);
+        let claimed = recorded.filter(|(index, _)| u32::try_from(*index).ok() == record).map(|(_, one)| Process {
+            pid: one.pid,
+            uid: one.uid,
+            program: one.program,
+        });
+        let process = identify(&peer.process, claimed.last().as_ref());
         let changes = self.registry.borrow_mut().attach(connection, process, topic, file, record)?;
         self.watch_process(connection, peer);
         self.carry_out(changes);
@@ -169,7 +202,36 @@ impl Hub {
         self.watch_pidfd(connection, &Arc::new(pidfd), process);
     }
 
+    /// Takes new rules, for what is there too.
+    pub(crate) fn set_policy(self: &Rc<Self>, policy: Policy) {
+        self.catch_up();
+        self.policy.replace(policy);
+        let keys: Vec<Key> = self.regions.borrow().keys().cloned().collect();
+        for key in &keys {
+            self.judge(key);
+        }
+    }
+
+    /// Compares a region with the rules.
+    pub(crate) fn judge(&self, key: &Key) {
+        let Some(region) = self.regions.borrow().get(key).cloned() else { return };
+        let (gid, mode) = region.access().map_or((None, None), |(gid, mode)| (Some(gid), Some(mode)));
+        let announcer = self.registry.borrow().announcer_of(&key.0);
+        let gids = self.gids.borrow();
+        let gids = announcer.and_then(|connection| gids.get(&connection)).map(Vec::as_slice);
+        match self.policy.borrow().judge(&key.0, region.uid(), gids, FileFacts { gid, mode }) {
+            Ok(()) => {
+                self.refusals.borrow_mut().remove(key);
+            }
+            Err(refusal) => {
+                tracing::warn!(topic = %key.0, uid = region.uid(), rule = refusal.rule, "unauthorised: {}", refusal.reason);
+                self.refusals.borrow_mut().insert(key.clone(), refusal);
+            }
+        }
+    }
+
     fn forget_process(&self, connection: ConnectionId) {
+        self.gids.borrow_mut().remove(&connection);
         self.processes.forget(connection);
         self.pidfds.borrow_mut().remove(&connection);
     }
@@ -232,6 +294,12 @@ impl Hub {
             topic.publisher = Some(owner.clone());
         }
         topic.liveness = Some(listed.liveness);
+        if let Some(refusal) = self.refusals.borrow().get(&(listed.name.clone(), listed.file))
+            && matches!(topic.state, State::Live | State::Kept)
+        {
+            topic.state = State::Unauthorised;
+            topic.refusal = Some(refusal.to_string());
+        }
         topic.subscribers = name_subscribers(&self.leases_of(listed.file), recorded);
         Some(topic)
     }
@@ -280,12 +348,10 @@ impl Hub {
             removed.map_err(|error| error.to_string()).flatten().map_err(|reason| RegistryError::Failed { reason })?;
         } else {
             let changes = self.registry.borrow_mut().lock_is_free(topic, file);
-            for change in changes {
-                if let Change::Reap { topic, file, owner } = change
-                    && let Some(reaper) = self.start_reaper(topic, file, owner)
-                {
-                    let _ = reaper.await;
-                }
+            self.carry_out(changes);
+            // This reaper, or one that was at work already.
+            while self.registry.borrow().is_dying(topic, file) {
+                tokio::time::sleep(REAPER_INTERVAL).await;
             }
         }
         self.publish(event(EventKind::Removed, topic, Some(by.clone())));
@@ -316,9 +382,7 @@ impl Hub {
         for change in changes {
             match change {
                 Change::Event { kind, topic, process } => self.publish(event(kind, &topic, process)),
-                Change::Reap { topic, file, owner } => {
-                    self.start_reaper(topic, file, owner);
-                }
+                Change::Reap { topic, file, owner } => self.start_reaper(topic, file, owner),
                 Change::SubscriberDied { topic, process, connection } => {
                     self.report_subscriber(topic, process, connection);
                 }
@@ -355,10 +419,10 @@ impl Hub {
         });
     }
 
-    fn start_reaper(self: &Rc<Self>, topic: TopicName, file: FileId, owner: Owner) -> Option<JoinHandle<()>> {
+    fn start_reaper(self: &Rc<Self>, topic: TopicName, file: FileId, owner: Owner) {
         let Some(region) = self.region(&topic, file) else {
             self.registry.borrow_mut().reaped(&topic, file);
-            return None;
+            return;
         };
         let claimant = || self.claimants.borrow().get(&(topic.clone(), file)).copied();
         let connection = owner.connection.or_else(claimant);
@@ -368,10 +432,10 @@ impl Hub {
         let leases = self.leases_of(file);
         let case = Case { region, directory: Arc::clone(&self.directory), lock: self.lock, proof };
         let hub = Rc::clone(self);
-        Some(spawn_local(async move {
+        spawn_local(async move {
             let Ok(verdict) = spawn_blocking(move || reap(&case)).await else { return };
             hub.close_case(&topic, file, owner, pidfd, leases, verdict).await;
-        }))
+        });
     }
 
     async fn close_case(
@@ -417,6 +481,7 @@ impl Hub {
         if self.registry.borrow().knows(key) {
             return;
         }
+        self.refusals.borrow_mut().remove(key);
         if let Some(claimant) = self.claimants.borrow_mut().remove(key) {
             self.forget_process(claimant);
         }

@@ -8,9 +8,11 @@
 mod connection;
 mod deaths;
 mod frames;
+mod glob;
 mod hub;
 mod limits;
 mod owner;
+mod policy;
 mod reaper;
 mod registry;
 mod restore;
@@ -24,6 +26,7 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 
 pub use limits::Limits;
+pub use policy::Config;
 use server::Server;
 pub use server::StartError;
 use tokio::runtime::{Builder, Runtime};
@@ -39,9 +42,11 @@ pub struct Options {
     pub shm_dir: PathBuf,
     /// What clients may have of it.
     pub limits: Limits,
+    /// Where the rules for names are.
+    pub config: Config,
 }
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT. On SIGHUP it reads the rules for names again.
 pub fn run(options: &Options) -> Result<(), StartError> {
     let server = Server::start(options)?;
     let failed = |doing| {
@@ -52,6 +57,7 @@ pub fn run(options: &Options) -> Result<(), StartError> {
     runtime
         .block_on(async {
             let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            let hangups = signal(SignalKind::hangup())?;
             let ready = || {
                 tracing::info!(socket = %options.socket.display(), shm_dir = %options.shm_dir.display(), "ready");
                 systemd::ready();
@@ -60,7 +66,7 @@ pub fn run(options: &Options) -> Result<(), StartError> {
                 let stopped = terminate.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready();
                 if stopped { Poll::Ready(()) } else { Poll::Pending }
             });
-            server.run(ready, stop).await
+            server.run(ready, stop, Some(hangups)).await
         })
         .map_err(failed("serve"))?;
     systemd::stopping();
@@ -92,7 +98,7 @@ impl Embedded {
             let stop = async {
                 let _ = stopped.await;
             };
-            if let Err(error) = runtime.block_on(server.run(|| (), stop)) {
+            if let Err(error) = runtime.block_on(server.run(|| (), stop, None)) {
                 tracing::error!("the embedded registry has ended: {error}");
             }
             runtime.shutdown_background();

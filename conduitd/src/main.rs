@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use conduit::Domain;
-use conduitd::{Limits, Options, StartError};
+use conduitd::{Config, Limits, Options, StartError};
 use lexopt::ValueExt;
 use tracing_subscriber::EnvFilter;
 
 const HELP: &str = "\
 Keeps track of Conduit's topics and removes what crashed publishers leave behind.
 
-Usage: conduitd [--socket PATH] [--shm-dir PATH] [LIMITS]
+Usage: conduitd [--socket PATH] [--shm-dir PATH] [--config PATH] [LIMITS]
 
 Options:
       --socket PATH   Where to listen. Default: $CONDUIT_SOCKET, else for root
@@ -21,6 +21,10 @@ Options:
                       $XDG_RUNTIME_DIR/conduit/registry.sock
       --shm-dir PATH  The directory to look after. Default: $CONDUIT_SHM_DIR,
                       else /dev/shm
+      --config PATH   Who may publish which names; see the README. Default:
+                      /etc/conduit/conduitd.toml. Without that file everybody
+                      may publish any free name
+      --check-config  Say whether the file with these rules is right, and end
 
 Limits, which keep one client's excess from being another's loss:
       --max-connections N          Clients in all. Default: 4096
@@ -35,18 +39,20 @@ Publishers and subscribers take a connection each. With few open files allowed
   -V, --version       Print version
 
 RUST_LOG sets what is logged to standard error (default: info).
-SIGTERM and SIGINT end the daemon; topics live on without it.
+SIGTERM and SIGINT end the daemon; topics live on without it. SIGHUP has it read
+the rules again; if they are wrong it says so and keeps the old ones.
 
-Exit codes: 0 stopped by a signal, 1 could not start, 2 wrong usage,
-3 another daemon listens on the socket.
+Exit codes: 0 stopped by a signal, 1 could not start (or --check-config found
+an error), 2 wrong usage, 3 another daemon listens on the socket.
 
 Example: conduitd --socket /tmp/registry.sock --shm-dir /dev/shm
 ";
 
 fn main() -> ExitCode {
     let options = match parse() {
-        Ok(Some(options)) => options,
-        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Task::Run(options)) => options,
+        Ok(Task::Check(config)) => return check(&config),
+        Ok(Task::Nothing) => return ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("conduitd: {error}\nTry 'conduitd --help'.");
             return ExitCode::from(2);
@@ -68,30 +74,56 @@ fn main() -> ExitCode {
     }
 }
 
-/// `None` if the answer has been printed already.
-fn parse() -> Result<Option<Options>, lexopt::Error> {
+fn check(config: &Config) -> ExitCode {
+    match config.check() {
+        Ok(rules) => {
+            println!("ok, {rules} rule{}", if rules == 1 { "" } else { "s" });
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("conduitd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Task {
+    /// The answer has been printed already.
+    Nothing,
+    Check(Config),
+    Run(Options),
+}
+
+fn parse() -> Result<Task, lexopt::Error> {
     use lexopt::prelude::*;
     let (mut socket, mut shm_dir) = (None, None);
     let mut limits = Limits::default();
+    let mut config = Config::IfPresent(Config::DEFAULT_PATH.into());
+    let mut check = false;
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("socket") => socket = Some(PathBuf::from(parser.value()?)),
             Long("shm-dir") => shm_dir = Some(PathBuf::from(parser.value()?)),
+            Long("config") => config = Config::Required(parser.value()?.into()),
+            Long("check-config") => check = true,
             Long("max-connections") => limits.connections = at_least_one(&mut parser)?,
             Long("max-connections-per-uid") => limits.connections_per_uid = at_least_one(&mut parser)?,
             Long("max-message-bytes") => limits.message_bytes = at_least_one(&mut parser)?,
             Long("max-queued-events") => limits.queued_events = at_least_one(&mut parser)?,
             Short('h') | Long("help") => {
                 print!("{HELP}");
-                return Ok(None);
+                return Ok(Task::Nothing);
             }
             Short('V') | Long("version") => {
                 println!("conduitd {}", env!("CARGO_PKG_VERSION"));
-                return Ok(None);
+                return Ok(Task::Nothing);
             }
             other => return Err(other.unexpected()),
         }
+    }
+    if check {
+        return Ok(Task::Check(config));
     }
     let domain = Domain::from_env();
     let default_socket = || {
@@ -100,7 +132,7 @@ fn parse() -> Result<Option<Options>, lexopt::Error> {
     };
     let socket = socket.map_or_else(default_socket, Ok)?;
     let shm_dir = shm_dir.unwrap_or_else(|| domain.shm_dir().into());
-    Ok(Some(Options { socket, shm_dir, limits }))
+    Ok(Task::Run(Options { socket, shm_dir, limits, config }))
 }
 
 fn at_least_one(parser: &mut lexopt::Parser) -> Result<usize, lexopt::Error> {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use conduit::protocol::Process;
-use conduit::shm::process::command_name;
+use conduit::shm::process::{command_name, peer_groups};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
@@ -32,6 +32,8 @@ pub(crate) enum Sight {
 pub(crate) struct Peer {
     pub(crate) process: Process,
     pub(crate) pidfd: Option<Arc<OwnedFd>>,
+    /// All its groups.
+    pub(crate) gids: Vec<u32>,
 }
 
 impl Peer {
@@ -40,13 +42,20 @@ impl Peer {
         let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
         let pid = u32::try_from(credentials.pid()).unwrap_or(0);
         let program = command_name(pid).unwrap_or_default();
-        Ok(Self { process: Process { pid, uid: credentials.uid(), program }, pidfd: None })
+        let gids = vec![credentials.gid()];
+        Ok(Self { process: Process { pid, uid: credentials.uid(), program }, pidfd: None, gids })
     }
 
     /// Takes hold of the process itself. Kernels before 6.5 do not give it, nor one that is gone already.
     pub(crate) fn with_pidfd(self, socket: impl AsRef<tokio::net::UnixStream>) -> Self {
         let pidfd = getsockopt(socket.as_ref(), sockopt::PeerPidfd).ok().map(Arc::new);
         Self { pidfd, ..self }
+    }
+
+    /// Asks for the supplementary groups too, which only a policy wants to know.
+    pub(crate) fn with_groups(mut self, socket: impl AsRef<tokio::net::UnixStream>) -> Self {
+        self.gids.extend(peer_groups(socket.as_ref()).unwrap_or_default());
+        self
     }
 }
 

@@ -78,6 +78,17 @@ enum Role {
     Subscriber { record: Option<u32> },
 }
 
+/// Who a process is: as the kernel says, or, where the kernel has no number for it because it is in a pid namespace that
+/// this one does not see, as its region says.
+pub(crate) fn identify(process: &Process, claimed: Option<&Process>) -> Process {
+    match claimed {
+        Some(Process { pid, program, .. }) if process.pid == 0 => {
+            Process { pid: *pid, uid: process.uid, program: program.clone() }
+        }
+        _ => process.clone(),
+    }
+}
+
 /// What a look at a new file told.
 #[derive(Clone, Debug)]
 pub(crate) struct Appearance {
@@ -137,7 +148,7 @@ impl Registry {
             if entry.uid != process.uid {
                 return Err(RegistryError::NotOwner { topic: topic.to_string(), uid: entry.uid });
             }
-            entry.owner = Some(process.clone());
+            entry.owner = Some(identify(&process, entry.owner.as_ref()));
         }
         self.grant(connection, Lease { topic, file, role: Role::Owner, process });
         Ok(())
@@ -289,7 +300,9 @@ impl Registry {
         let Appearance { file, uid, is_kept, claimed } = appearance;
         let (standing, owner) = match self.owner_lease(topic, file, uid) {
             _ if is_kept => (Standing::Kept, None),
-            Some((connection, lease)) => (Standing::Leased { connection }, Some(lease.process.clone())),
+            Some((connection, lease)) => {
+                (Standing::Leased { connection }, Some(identify(&lease.process, claimed.as_ref())))
+            }
             None => (Standing::Locked, claimed),
         };
         self.topics.insert(topic.clone(), Topic { file, uid, standing, owner: owner.clone() });
@@ -301,6 +314,15 @@ impl Registry {
     fn owner_lease(&self, topic: &TopicName, file: FileId, uid: u32) -> Option<(ConnectionId, &Lease)> {
         let mut leases = self.leases_of(file);
         leases.find(|(_, lease)| lease.role == Role::Owner && lease.process.uid == uid && lease.topic == *topic)
+    }
+
+    /// A name has come and gone before anybody could look at it: if it was announced, its short life can be told.
+    pub(crate) fn came_and_went(&mut self, topic: &TopicName) -> Vec<Change> {
+        let mut leases = self.leases.values().rev();
+        let announced = leases.find(|lease| lease.role == Role::Owner && lease.topic == *topic);
+        let Some(process) = announced.map(|lease| lease.process.clone()) else { return Vec::new() };
+        let event = |kind| Change::Event { kind, topic: topic.clone(), process: Some(process.clone()) };
+        vec![event(EventKind::Published), event(EventKind::Closed)]
     }
 
     /// The name that stood for `file` is gone.
@@ -373,6 +395,11 @@ impl Registry {
     /// Whether anything more can happen to the file under this name.
     pub(crate) fn knows(&self, key: &Key) -> bool {
         self.file_of(&key.0) == Some(key.1) || self.nameless.contains_key(key) || self.dying.contains(key)
+    }
+
+    /// Whether a reaper is at work on the file.
+    pub(crate) fn is_dying(&self, topic: &TopicName, file: FileId) -> bool {
+        self.dying.contains(&(topic.clone(), file))
     }
 
     /// What the connection's lease is for.
@@ -499,6 +526,19 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_pid_here_goes_by_the_one_it_claims() {
+        let mut registry = Registry::default();
+        let unseen = Process { pid: 0, uid: 1000, program: String::new() };
+        registry.register(1, unseen.clone(), topic("a"), file(5)).unwrap();
+        registry.appeared(&topic("a"), plain(5));
+        assert_eq!(registry.topic(&topic("a")).unwrap().owner, Some(&process(99)));
+        // Nor does who registers late.
+        registry.appeared(&topic("b"), plain(6));
+        registry.register(2, unseen, topic("b"), file(6)).unwrap();
+        assert_eq!(registry.topic(&topic("b")).unwrap().owner, Some(&process(99)));
+    }
+
+    #[test]
     fn what_another_user_says_of_a_file_does_not_count() {
         let stranger = Process { uid: 65534, ..process(66) };
         let mut registry = Registry::default();
@@ -567,6 +607,16 @@ mod tests {
             let changes = registry.vanished(&topic("a"), file(5), fate);
             assert_eq!(changes, [Change::Event { kind, topic: topic("a"), process: Some(process(10)) }]);
         }
+    }
+
+    #[test]
+    fn a_short_life_is_told_if_it_was_announced() {
+        let mut registry = Registry::default();
+        assert_eq!(registry.came_and_went(&topic("a")), []);
+        registry.register(1, process(10), topic("a"), file(5)).unwrap();
+        let event = |kind| Change::Event { kind, topic: topic("a"), process: Some(process(10)) };
+        assert_eq!(registry.came_and_went(&topic("a")), [EventKind::Published, EventKind::Closed].map(event));
+        assert_eq!(registry.topics().count(), 0);
     }
 
     #[test]

@@ -87,7 +87,13 @@ impl Hub {
         };
         for event in events {
             match event.name.as_deref().and_then(|name| name.to_str()).and_then(Entry::parse) {
-                Some(Entry::Region(topic)) => self.look_at(&topic),
+                Some(Entry::Region(topic)) => {
+                    let is_there = self.look_at(&topic);
+                    if event.mask.contains(AddWatchFlags::IN_CREATE) && !is_there {
+                        let changes = self.registry.borrow_mut().came_and_went(&topic);
+                        self.carry_out(changes);
+                    }
+                }
                 Some(Entry::Removal { .. }) if event.mask.contains(AddWatchFlags::IN_MOVED_TO) => {
                     self.finish_removals_later();
                 }
@@ -96,43 +102,43 @@ impl Hub {
         }
     }
 
-    /// Compares what a name stands for with what the registry knows of it.
-    fn look_at(self: &Rc<Self>, topic: &TopicName) {
+    /// Compares what a name stands for with what the registry knows of it. Returns whether it was or is there.
+    fn look_at(self: &Rc<Self>, topic: &TopicName) -> bool {
         let known = self.registry.borrow().file_of(topic);
         let found = match self.directory.id_of(topic) {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!("can not look at topic \"{topic}\": {error}");
                 self.unseen.borrow_mut().insert(topic.clone());
-                return;
+                return true;
             }
         };
         if known == found {
-            return;
+            return known.is_some();
         }
         if let Some(known) = known {
             let changes = self.registry.borrow_mut().vanished(topic, known, self.fate_of(topic, known));
             self.carry_out(changes);
             self.forget_unless_known(&(topic.clone(), known));
         }
-        if found.is_some() {
-            self.take_in(topic);
-        }
+        let is_there = found.is_some() && self.take_in(topic);
+        is_there || known.is_some()
     }
 
-    fn take_in(self: &Rc<Self>, topic: &TopicName) {
+    /// Takes in a name. Returns whether it still was there.
+    fn take_in(self: &Rc<Self>, topic: &TopicName) -> bool {
         let region = match Region::open_even_damaged(&self.directory, topic) {
             Ok(region) => region,
-            Err(OpenError::NotFound { .. }) => return,
+            Err(OpenError::NotFound { .. }) => return false,
             Err(error @ OpenError::Io { .. }) => {
                 tracing::warn!("{error}; it is tried again");
                 self.unseen.borrow_mut().insert(topic.clone());
                 self.locks.notify_one();
-                return;
+                return true;
             }
             Err(error) => {
                 tracing::warn!("{error}; it is left alone");
-                return;
+                return true;
             }
         };
         if let Err(reason) = region.is_intact() {
@@ -146,12 +152,14 @@ impl Hub {
         self.regions.borrow_mut().insert(key.clone(), Arc::new(region));
         let claimant = appearance.claimed.clone().filter(|_| !appearance.is_kept);
         let changes = self.registry.borrow_mut().appeared(topic, appearance);
+        self.judge(&key);
         if let Some(process) = claimant
             && self.registry.borrow().announcer_of(topic).is_none()
         {
             self.watch_claimant(key.clone(), &process);
         }
         self.carry_out(changes);
+        true
     }
 
     fn fate_of(&self, topic: &TopicName, file: FileId) -> Fate {

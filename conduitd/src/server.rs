@@ -16,11 +16,14 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::{spawn_blocking, spawn_local};
 
 use crate::hub::Hub;
 use crate::limits::{Accounts, Limits};
 use crate::owner::{Peer, Sight, Watcher};
+use crate::policy::{Config, Policy};
 use crate::restore::DirectoryWatch;
 use crate::{Options, connection};
 
@@ -46,6 +49,9 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
     },
+    /// The file with the rules for names is missing or wrong.
+    #[error("{0}")]
+    Policy(String),
     /// A system call failed.
     #[error("can not {doing} {}: {source}", path.display())]
     Io {
@@ -71,12 +77,16 @@ pub(crate) struct Server {
     watch: DirectoryWatch,
     lock: ReapLock,
     limits: Limits,
+    policy: Policy,
+    config: Config,
     _guard: Option<Flock<fs::File>>,
 }
 
 impl Server {
     pub(crate) fn start(options: &Options) -> Result<Self, StartError> {
         let shm_dir = options.shm_dir.as_path();
+        let config = options.config.clone();
+        let policy = config.load().map_err(|error| StartError::Policy(error.to_string()))?;
         let domain = Domain::new(shm_dir).without_registry();
         let directory = ShmDir::open(&domain).map_err(io_error("open", shm_dir))?;
         let watch = DirectoryWatch::new(&directory).map_err(io_error("watch", shm_dir))?;
@@ -88,22 +98,42 @@ impl Server {
         let lock = reap_lock(guard.as_ref());
         directory.finish_removals(None, lock).map_err(io_error("read", shm_dir))?;
         let socket = options.socket.clone();
-        Ok(Self { listener, socket, directory: Arc::new(directory), watch, lock, limits, _guard: guard })
+        Ok(Self {
+            listener,
+            socket,
+            directory: Arc::new(directory),
+            watch,
+            lock,
+            limits,
+            policy,
+            config,
+            _guard: guard,
+        })
     }
 
     /// Serves until `stop` resolves. Nothing that lives is touched at the end: clients go on without a registry.
-    pub(crate) async fn run(self, ready: impl FnOnce(), stop: impl Future<Output = ()>) -> io::Result<()> {
+    ///
+    /// `hangups`: signals to read the rules for names again.
+    pub(crate) async fn run(
+        self,
+        ready: impl FnOnce(),
+        stop: impl Future<Output = ()>,
+        hangups: Option<Signal>,
+    ) -> io::Result<()> {
         let (watcher, sights) = Watcher::start(&self.watch)?;
         self.listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(self.listener)?;
-        let hub = Hub::new(self.directory, self.watch, self.lock, self.limits, watcher);
+        let hub = Hub::new(self.directory, self.watch, self.lock, self.limits, self.policy, watcher);
         let tasks = tokio::task::LocalSet::new();
         tasks
             .run_until(async {
                 hub.scan()?;
-                tokio::task::spawn_local(Rc::clone(&hub).watch_locks());
-                tokio::task::spawn_local(see(Rc::clone(&hub), sights));
-                tokio::task::spawn_local(accept(Rc::clone(&hub), listener));
+                spawn_local(Rc::clone(&hub).watch_locks());
+                spawn_local(see(Rc::clone(&hub), sights));
+                spawn_local(accept(Rc::clone(&hub), listener));
+                if let Some(hangups) = hangups {
+                    spawn_local(reload(Rc::clone(&hub), self.config, hangups));
+                }
                 ready();
                 stop.await;
                 // While it still listens: afterwards the name may be another daemon's.
@@ -111,6 +141,21 @@ impl Server {
                 Ok(())
             })
             .await
+    }
+}
+
+/// Reads the rules for names again whenever it is asked to. A file that is wrong changes nothing.
+async fn reload(hub: Rc<Hub>, config: Config, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        let from = config.clone();
+        match spawn_blocking(move || from.load()).await {
+            Ok(Ok(policy)) => {
+                tracing::info!(rules = policy.len(), "the rules for names have been read again");
+                hub.set_policy(policy);
+            }
+            Ok(Err(error)) => tracing::error!("{error}; the old rules stay"),
+            Err(error) => tracing::error!("can not read the rules for names again: {error}"),
+        }
     }
 }
 
@@ -135,7 +180,7 @@ async fn accept(hub: Rc<Hub>, listener: UnixListener) {
                 continue;
             }
         };
-        tokio::task::spawn_local(welcome(Rc::clone(&hub), Rc::clone(&accounts), stream));
+        spawn_local(welcome(Rc::clone(&hub), Rc::clone(&accounts), stream));
     }
 }
 

@@ -50,7 +50,7 @@ impl CreateOptions {
         let (mode, group, patience) = (self.mode, self.group, self.patience);
         let spec = FileSpec { topic, size, mode, group, mark, content, patience };
         let file = NewFile::make(&directory, &spec, &ask_reaper)?;
-        let lease = Lease::register(&domain, topic, file.id());
+        let lease = Lease::register(&domain, topic, file.owned())?;
         fault::point(Step::CreateRegistered);
         let file = file.link(&ask_reaper)?;
         Ok(Created { file, directory, lease })

@@ -40,6 +40,16 @@ pub enum CreateError {
     /// The name is not valid.
     #[error(transparent)]
     Name(#[from] TopicNameError),
+    /// The administrator's rules do not let this process publish the topic.
+    #[error("topic \"{topic}\" may not be published, rule {rule} of the registry: {reason}")]
+    NotAllowed {
+        /// The topic.
+        topic: TopicName,
+        /// The rule's name in quotes, or its number.
+        rule: String,
+        /// What it asks for.
+        reason: String,
+    },
     /// The slots asked for are not possible.
     #[error(transparent)]
     Geometry(#[from] GeometryError),

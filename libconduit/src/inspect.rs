@@ -121,6 +121,12 @@ impl Region {
         self.uid
     }
 
+    /// Numeric id of the file's group, and its permission bits, as they are now.
+    pub fn access(&self) -> io::Result<(u32, u32)> {
+        let stat = fstat(&self.file)?;
+        Ok((stat.st_gid, stat.st_mode & 0o777))
+    }
+
     /// Whether it is a raw region.
     pub fn is_raw(&self) -> bool {
         self.mark != Mark::Topic
@@ -230,6 +236,7 @@ impl Region {
         Topic {
             name: self.topic.to_string(),
             state,
+            refusal: None,
             raw: self.is_raw(),
             path: self.path.display().to_string(),
             size_bytes,

@@ -57,6 +57,12 @@ pub struct Register {
     pub dev: u64,
     /// Inode number of the file.
     pub inode: u64,
+    /// Permission bits of the file, for an early and clear refusal; what counts is what it will really have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// Numeric id of the file's group, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
 }
 
 /// Parameters of `Attach`: this process subscribes to a topic.
@@ -157,6 +163,8 @@ pub enum State {
     Orphaned,
     /// A raw region whose creator let it go: it stays.
     Kept,
+    /// Its owner lives, or it is kept, and the registry's policy does not allow it.
+    Unauthorised,
 }
 
 impl fmt::Display for State {
@@ -166,6 +174,7 @@ impl fmt::Display for State {
             Self::Closed => "closed",
             Self::Orphaned => "orphaned",
             Self::Kept => "kept",
+            Self::Unauthorised => "unauthorised",
         })
     }
 }
@@ -239,6 +248,9 @@ pub struct Topic {
     pub name: String,
     /// Whether somebody stands behind it.
     pub state: State,
+    /// Why it is unauthorised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
     /// Whether it is a raw region, which has no slots, no type and no subscribers.
     pub raw: bool,
     /// Where its file is.
@@ -416,6 +428,17 @@ pub enum RegistryError {
         /// The file's owner.
         uid: u32,
     },
+    /// The administrator's rules do not let this process publish the topic.
+    #[serde(rename = "io.conduit.Registry.NotAllowed")]
+    #[error("topic \"{topic}\" may not be published, rule {rule} of the registry: {reason}")]
+    NotAllowed {
+        /// The topic.
+        topic: String,
+        /// The rule's name in quotes, or its number.
+        rule: String,
+        /// What it asks for.
+        reason: String,
+    },
     /// The region's owner lives, and force was not asked for.
     #[serde(rename = "io.conduit.Registry.TopicInUse")]
     #[error("topic \"{topic}\" is live: {owner} publishes it; stop that process, or use force")]
@@ -568,6 +591,7 @@ mod tests {
             "TopicNotFound",
             "AlreadyRegistered",
             "NotOwner",
+            "NotAllowed",
             "TopicInUse",
             "Failed",
             "LeaseInUse",

@@ -14,11 +14,13 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::error::CreateError;
 use crate::protocol::{
-    Attach, Call, DeathList, END, ErrorReply, Event, EventReply, INTERFACE, Reaped, Register, Release, Reply, Topic,
-    TopicList, TopicParameter, TopicReply, Unlink, Watch, encode,
+    Attach, Call, DeathList, END, ErrorReply, Event, EventReply, INTERFACE, Reaped, Register, RegistryError, Release,
+    Reply, Topic, TopicList, TopicParameter, TopicReply, Unlink, Watch, encode,
 };
 use crate::shm::dir::FileId;
+use crate::shm::file::OwnedFile;
 use crate::shm::fork;
 use crate::shm::process::coarse_now;
 use crate::{Domain, TopicName};
@@ -195,49 +197,63 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Registers a region that is about to be named.
-    pub(crate) fn register(domain: &Domain, topic: &TopicName, id: FileId) -> Self {
-        Self::take(domain, "Register", &Register { topic: topic.to_string(), dev: id.dev, inode: id.ino })
+    /// Registers a region that is about to be named. Fails if the administrator's rules are against it; any other refusal
+    /// leaves this process without a lease.
+    pub(crate) fn register(domain: &Domain, topic: &TopicName, file: &OwnedFile) -> Result<Self, CreateError> {
+        let FileId { dev, ino: inode } = file.id;
+        let (mode, gid) = (Some(file.mode), Some(file.gid));
+        Self::take(domain, "Register", &Register { topic: topic.to_string(), dev, inode, mode, gid }).or_else(
+            |(lease, error)| match error {
+                RegistryError::NotAllowed { rule, reason, .. } => {
+                    Err(CreateError::NotAllowed { topic: topic.clone(), rule, reason })
+                }
+                error => Ok(lease.without(&error)),
+            },
+        )
     }
 
     /// Attaches a subscriber.
     pub(crate) fn attach(domain: &Domain, topic: &TopicName, id: FileId, record: Option<usize>) -> Self {
         let record = record.map(|record| record as u32);
-        Self::take(domain, "Attach", &Attach { topic: topic.to_string(), dev: id.dev, inode: id.ino, record })
+        let attach = Attach { topic: topic.to_string(), dev: id.dev, inode: id.ino, record };
+        Self::take(domain, "Attach", &attach).unwrap_or_else(|(lease, error)| lease.without(&error))
     }
 
-    fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Self {
-        let client = if domain.sockets().is_empty() { None } else { Self::try_take(domain, method, parameters) };
-        let parameters = serde_json::to_value(parameters).unwrap_or_default();
-        let call = Call { method: format!("{INTERFACE}.{method}"), parameters, oneway: true, more: false };
-        Self {
-            client,
+    /// The lease, and if the registry refused it, why.
+    fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Result<Self, (Self, RegistryError)> {
+        let json = serde_json::to_value(parameters).unwrap_or_default();
+        let call = Call { method: format!("{INTERFACE}.{method}"), parameters: json, oneway: true, more: false };
+        let mut lease = Self {
+            client: None,
             sockets: domain.sockets().to_vec(),
             call: encode(&call),
             last_look: coarse_now(),
             generation: fork::watched_generation(),
+        };
+        if lease.sockets.is_empty() {
+            return Ok(lease);
         }
-    }
-
-    fn try_take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Option<Client> {
         let taken = Client::connect(domain).and_then(|mut client| {
             client.call::<serde_json::Value>(method, parameters)?;
             Ok(client)
         });
         match taken {
-            Ok(client) => Some(client),
+            Ok(client) => lease.client = Some(client),
             Err(error @ RegistryCallError::Unreachable { .. }) => {
                 static ONCE: Once = Once::new();
                 ONCE.call_once(|| {
                     tracing::warn!("{error}. Topics work without it; crashed publishers are noticed within a second");
                 });
-                None
             }
-            Err(error) => {
-                tracing::warn!("{error}; this process goes on without a lease");
-                None
-            }
+            Err(RegistryCallError::Refused(reply)) if let Some(error) = reply.known() => return Err((lease, error)),
+            Err(error) => lease = lease.without(&error),
         }
+        Ok(lease)
+    }
+
+    fn without(self, error: &dyn std::fmt::Display) -> Self {
+        tracing::warn!("{error}; this process goes on without a lease");
+        self
     }
 
     /// Takes the lease again if the registry has gone since, or was not there: twice a second at most, and without ever
@@ -325,7 +341,10 @@ mod tests {
         for _ in 0..3 {
             let listener = std::os::unix::net::UnixListener::bind(&domain.sockets()[0]).unwrap();
             lease.renew_if_lost(lease.last_look);
-            assert!(lease.client.as_ref().is_none_or(|client| has_hung_up(client.stream.get_ref())), "not at every call");
+            assert!(
+                lease.client.as_ref().is_none_or(|client| has_hung_up(client.stream.get_ref())),
+                "not at every call"
+            );
             lease.renew_if_lost(later(&lease));
             let (stream, _) = listener.accept().unwrap();
             let call = call(&stream);

@@ -109,6 +109,9 @@ pub(crate) struct OwnedFile {
     /// A second description, without locks: for probing, and for taking a dead subscriber's lock.
     pub(crate) file: OwnedFd,
     pub(crate) id: FileId,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    pub(crate) gid: u32,
 }
 
 /// A file that is complete and locked but has no name yet.
@@ -161,17 +164,18 @@ impl<'a> NewFile<'a> {
         spec.mark.write(&file).map_err(io_error("mark"))?;
         fault::point(Step::CreateMarked);
 
-        let id = FileId::of(&fstat(&file).map_err(|errno| io_error("examine")(errno.into()))?);
+        let stat = fstat(&file).map_err(|errno| io_error("examine")(errno.into()))?;
         let mapping = map_locked(&file, len).map_err(io_error("map"))?;
         fault::point(Step::CreateLocked);
         if !OWNER.is_write_locked(&file).map_err(io_error("probe the lock of"))? {
             return Err(CreateError::LocksDoNotLast { path: directory.path().into() });
         }
-        Ok(Self { directory, spec, owned: OwnedFile { mapping, file, id } })
+        let (id, mode, gid) = (FileId::of(&stat), stat.st_mode & 0o777, stat.st_gid);
+        Ok(Self { directory, spec, owned: OwnedFile { mapping, file, id, mode, gid } })
     }
 
-    pub(crate) fn id(&self) -> FileId {
-        self.owned.id
+    pub(crate) fn owned(&self) -> &OwnedFile {
+        &self.owned
     }
 
     /// Gives the file its name, unless a living owner has it.

@@ -102,6 +102,7 @@ pub(crate) mod tests {
         Topic {
             name: name.into(),
             state: State::Live,
+            refusal: None,
             raw: false,
             path: format!("/dev/shm/conduit_{name}"),
             size_bytes: 69_632,

@@ -19,7 +19,7 @@ use conduit::inspect::{Counters, Region};
 use conduit::shm::dir::ShmDir;
 use conduit::shm::process::now_ns;
 use conduit::{Domain, TopicName};
-use conduitd::{Embedded, Limits, Options};
+use conduitd::{Config, Embedded, Limits, Options};
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::statvfs::statvfs;
 use tempfile::TempDir;
@@ -183,8 +183,12 @@ struct Demo {
 impl Demo {
     fn start(args: &Args, stage: Stage, news: Sender<News>, hear: Receiver<News>) -> Result<Self, Failure> {
         let message_bytes = stage.write_payload(args)? + 8;
-        let options =
-            Options { socket: stage.socket(), shm_dir: stage.domain.shm_dir().into(), limits: Limits::default() };
+        let options = Options {
+            socket: stage.socket(),
+            shm_dir: stage.domain.shm_dir().into(),
+            limits: Limits::default(),
+            config: Config::None,
+        };
         let registry = Embedded::start(&options).map_err(Failure::new)?;
         Ok(Self {
             children: Vec::new(),

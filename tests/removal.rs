@@ -1,0 +1,120 @@
+//! Removing regions through the registry, with and without force.
+
+use conduit::protocol::{EventKind, RegistryError};
+use conduit::registry::RegistryCallError;
+use conduit::{Domain, ShmRegion};
+
+use crate::harness::{NOBODY, World, wait_until};
+
+fn unlink(world: &World, topic: &str, force: bool) -> Result<(), RegistryError> {
+    world.client().unlink(&topic.parse().unwrap(), force).map_err(|error| match error {
+        RegistryCallError::Refused(reply) => reply.known().unwrap(),
+        error => panic!("{error}"),
+    })
+}
+
+#[test]
+fn a_live_topic_is_removed_by_force_only_and_everybody_finds_out() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let mut sleeper = world.peer();
+    sleeper.order("subscribe scan");
+    sleeper.tell("recv");
+    world.wait_until_asleep("scan", 1);
+    let error = unlink(&world, "scan", false).unwrap_err();
+    let RegistryError::TopicInUse { owner, .. } = &error else { panic!("{error}") };
+    assert!(owner.contains(&publisher.pid().to_string()), "{error}");
+    assert!(world.exists("scan"));
+
+    let events = world.client().watch().unwrap().skip(2);
+    unlink(&world, "scan", true).unwrap();
+    assert!(!world.exists("scan"));
+    sleeper.expect("gone closed the topic");
+    assert!(publisher.ask("send 1 10").starts_with("error the topic was removed from outside"));
+    // In either order, and the sleeper may leave in between.
+    let mut ends = events.map(|event| event.unwrap()).filter(|event| event.kind != EventKind::Unsubscribed);
+    let mut ends = [ends.next().unwrap(), ends.next().unwrap()];
+    ends.sort_by_key(|event| event.kind == EventKind::Removed);
+    assert_eq!(ends.each_ref().map(|event| event.kind), [EventKind::Closed, EventKind::Removed]);
+    let by = ends.map(|event| event.process.unwrap().pid);
+    assert_eq!(by, [publisher.pid(), std::process::id()]);
+
+    publisher.order("unpublish");
+    publisher.order("publish scan 16 100");
+    publisher.order("send 1 10");
+    assert_eq!(world.list().len(), 1);
+}
+
+#[test]
+fn what_nobody_owns_goes_without_force() {
+    let world = World::with_daemon();
+    drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
+    unlink(&world, "map", false).unwrap();
+    assert!(!world.exists("map"));
+    let missing = unlink(&world, "map", true).unwrap_err();
+    assert_eq!(missing, RegistryError::TopicNotFound { topic: "map".into() });
+    // An orphan whose death the registry has not noticed yet, or just has.
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    publisher.kill();
+    let removed = unlink(&world, "scan", false);
+    assert!(matches!(removed, Ok(()) | Err(RegistryError::TopicNotFound { .. })), "{removed:?}");
+    assert!(!world.exists("scan"));
+}
+
+#[test]
+fn a_live_raw_region_loses_its_name_and_nothing_else() {
+    let world = World::with_daemon();
+    let region = ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap();
+    assert!(matches!(unlink(&world, "map", false), Err(RegistryError::TopicInUse { .. })));
+    unlink(&world, "map", true).unwrap();
+    assert!(!world.exists("map"));
+    assert_eq!(region.size(), 100);
+}
+
+#[test]
+fn another_user_removes_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not root: removal by another user is not tried");
+        return;
+    }
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let mut stranger = world.peer_of(NOBODY);
+    let refused = stranger.ask("unlink-by-registry scan");
+    assert_eq!(refused, "error topic \"scan\" belongs to uid 0; only that user's processes can do this");
+    assert!(world.exists("scan"));
+    let mut theirs = world.peer_of(NOBODY);
+    theirs.order("publish theirs 16 100");
+    stranger.order("unlink-by-registry theirs");
+    assert!(!world.exists("theirs"));
+}
+
+#[test]
+fn a_daemon_that_may_not_write_a_region_can_close_it() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not root: a daemon of another user is not tried");
+        return;
+    }
+    let world = World::new();
+    let mut daemon = world.daemon_with_one_right();
+    // Readable for the daemon, but neither its own nor writable.
+    let domain = Domain::new(world.path()).with_socket(world.socket());
+    let builder = conduit::Publisher::<[u8]>::builder().domain(&domain).mode(0o644);
+    let mut publisher = builder.create("scan").unwrap();
+    let mut sleeper = world.peer();
+    sleeper.order("subscribe scan");
+    sleeper.tell("recv");
+    world.wait_until_asleep("scan", 1);
+    let file = std::fs::File::open(world.path_of("scan")).unwrap();
+    unlink(&world, "scan", true).unwrap();
+    sleeper.expect("gone closed the topic");
+    assert_eq!(publisher.send(b"x"), Err(conduit::LoanError::Removed));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o644, "as it was before");
+    wait_until("the name to go", || !world.exists("scan"));
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
