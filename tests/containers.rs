@@ -29,13 +29,19 @@ struct Contained {
 
 impl Contained {
     fn start(world: &World) -> Self {
+        Self::start_as(world, 2)
+    }
+
+    /// A peer with this pid in its container, if nothing has it there yet.
+    fn start_as(world: &World, inner: u32) -> Self {
         let mut command = world.contained_command("sh");
         // A shell that does not become the peer is process 1.
-        command.args(["-c", r#""$0" "$@"; exit $?"#]).arg(std::env::current_exe().unwrap());
+        let script = format!(r#"echo {} > /proc/sys/kernel/ns_last_pid; "$0" "$@"; exit $?"#, inner - 1);
+        command.args(["-c", &script]).arg(std::env::current_exe().unwrap());
         // The shell has something to say about how its child ends.
         command.stderr(Stdio::null());
         let mut peer = Peer::run(command, None);
-        assert_eq!(peer.ask("pid"), "2");
+        assert_eq!(peer.ask("pid"), inner.to_string());
         let shell = only_child(peer.pid());
         let pid = only_child(shell);
         Self { peer, pid }
@@ -168,6 +174,35 @@ fn a_publisher_killed_in_a_container_while_no_daemon_ran_is_reaped_at_the_start(
     world.wait_until_gone("first");
     publishers[1].peer.order("send 1 100");
     assert!(world.exists("second"));
+}
+
+#[test]
+fn the_end_of_a_namesake_outside_is_not_taken_for_the_publishers() {
+    if !may_contain() {
+        return;
+    }
+    let mut world = World::new();
+    let mut namesake = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut publisher = Contained::start_as(&world, namesake.id());
+    publisher.peer.order("publish scan 16 100");
+    // All it knows of the publisher is that pid.
+    world.start_daemon();
+    let events = world.watch();
+    kill(Pid::from_raw(namesake.id() as i32), Signal::SIGTERM).unwrap();
+    namesake.wait().unwrap();
+    let watches_a_process = |daemon: u32| {
+        let links = std::fs::read_dir(format!("/proc/{daemon}/fd")).unwrap();
+        let mut links = links.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        links.any(|link| link.to_str().unwrap().contains("pidfd"))
+    };
+    let daemon = world.daemon().pid();
+    wait_until("the daemon to see that it was another", || !watches_a_process(daemon));
+    publisher.peer.order("send 1 100");
+    assert_eq!(world.list()[0].state, State::Live);
+    publisher.kill();
+    let died = events.find("its death", |event| event.kind == EventKind::Died);
+    assert_eq!(died.process.unwrap().pid, namesake.id());
+    assert_ne!(died.death.unwrap().signal, Some(15));
 }
 
 #[test]

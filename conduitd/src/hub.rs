@@ -253,7 +253,15 @@ impl Hub {
     pub(crate) fn exited(self: &Rc<Self>, connection: ConnectionId) {
         let claim = self.claimants.borrow().iter().find(|(_, id)| **id == connection).map(|(key, _)| key.clone());
         match claim {
-            Some(key) => self.look_at_lock(&key),
+            Some(key) => {
+                self.look_at_lock(&key);
+                let region = self.region(&key.0, key.1);
+                if region.is_some_and(|region| region.owner_lives().unwrap_or(true)) {
+                    // It was another process of that number, and must not be on the owner's certificate.
+                    self.claimants.borrow_mut().remove(&key);
+                    self.forget_process(connection);
+                }
+            }
             None => self.ended(connection),
         }
     }
