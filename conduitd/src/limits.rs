@@ -29,9 +29,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// These limits as far as the process's limit of descriptors allows: a connection with a lease takes two, a region one or two.
+    /// These limits as far as the process's limit of descriptors allows: a publisher takes three, with its region and its
+    /// process, a subscriber two.
     pub(crate) fn within(self, descriptors: usize) -> Self {
-        let connections = self.connections.min(descriptors / 4).max(1);
+        let connections = self.connections.min(descriptors / 3).max(1);
         let share = self.connections_per_uid.saturating_mul(connections).div_ceil(self.connections.max(1));
         Self { connections, connections_per_uid: share.clamp(1, connections), ..self }
     }
@@ -45,6 +46,7 @@ const BYTES_PER_UID: usize = 4 << 20;
 pub(crate) struct Accounts {
     limits: Limits,
     total: Cell<usize>,
+    refusals: Cell<u64>,
     by_uid: RefCell<HashMap<u32, Rc<Account>>>,
 }
 
@@ -76,7 +78,14 @@ fn exceeded(what: &str, limit: usize) -> RegistryError {
 
 impl Accounts {
     pub(crate) fn new(limits: Limits) -> Rc<Self> {
-        Rc::new(Self { limits, total: Cell::default(), by_uid: RefCell::default() })
+        Rc::new(Self { limits, total: Cell::default(), refusals: Cell::default(), by_uid: RefCell::default() })
+    }
+
+    /// Counts a refusal. Who is refused tries again: the log is told of the first, the second, the fourth, ...
+    pub(crate) fn count_refusal(&self) -> Option<u64> {
+        let count = self.refusals.get() + 1;
+        self.refusals.set(count);
+        Some(count).filter(|count| count.is_power_of_two())
     }
 
     /// Lets a user's next connection in.
@@ -188,7 +197,7 @@ mod tests {
         let limits = Limits::default();
         assert_eq!(limits.within(1 << 20), limits);
         let few = limits.within(1024);
-        assert_eq!((few.connections, few.connections_per_uid), (256, 64));
+        assert_eq!((few.connections, few.connections_per_uid), (341, 86));
         let none = limits.within(0);
         assert_eq!((none.connections, none.connections_per_uid), (1, 1));
     }

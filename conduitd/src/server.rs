@@ -197,7 +197,9 @@ async fn welcome(hub: Rc<Hub>, accounts: Rc<Accounts>, stream: UnixStream) {
     match accounts.admit(uid) {
         Ok(place) => connection::serve(&hub, hub.next_connection(), peer, place, stream).await,
         Err(error) => {
-            tracing::warn!(uid, pid = peer.process.pid, "refused: {error}");
+            if let Some(count) = accounts.count_refusal() {
+                tracing::warn!(uid, pid = peer.process.pid, count, "refused: {error}");
+            }
             connection::refuse(stream, error).await;
         }
     }
