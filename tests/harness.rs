@@ -179,7 +179,7 @@ impl World {
     pub fn watch(&self) -> Events {
         let watch = self.client().watch().unwrap();
         let (sender, events) = mpsc::channel();
-        std::thread::spawn(move || watch.map_while(Result::ok).try_for_each(|event| sender.send(event)));
+        std::thread::spawn(move || watch.map_while(Result::ok).all(|event| sender.send(event).is_ok()));
         Events(events)
     }
 

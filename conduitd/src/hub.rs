@@ -164,12 +164,12 @@ impl Hub {
         let region = self.region(&topic, file);
         let counters = region.filter(|_| peer.process.pid == 0).and_then(|region| region.counters());
         let recorded = counters.into_iter().flat_map(|counters| counters.subscribers);
-        let claimed = recorded.filter(|(index, _)| u32::try_from(*index).ok() == record).map(|(_, one)| Process {
+        let mut claimed = recorded.filter(|(index, _)| u32::try_from(*index).ok() == record).map(|(_, one)| Process {
             pid: one.pid,
             uid: one.uid,
             program: one.program,
         });
-        let process = identify(&peer.process, claimed.last().as_ref());
+        let process = identify(&peer.process, claimed.next_back().as_ref());
         let changes = self.registry.borrow_mut().attach(connection, process, topic, file, record)?;
         self.watch_process(connection, peer);
         self.carry_out(changes);

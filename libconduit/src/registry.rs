@@ -203,11 +203,11 @@ impl Lease {
         let FileId { dev, ino: inode } = file.id;
         let (mode, gid) = (Some(file.mode), Some(file.gid));
         Self::take(domain, "Register", &Register { topic: topic.to_string(), dev, inode, mode, gid }).or_else(
-            |(lease, error)| match error {
-                RegistryError::NotAllowed { rule, reason, .. } => {
+            |refused| match *refused {
+                (_, RegistryError::NotAllowed { rule, reason, .. }) => {
                     Err(CreateError::NotAllowed { topic: topic.clone(), rule, reason })
                 }
-                error => Ok(lease.without(&error)),
+                (lease, error) => Ok(lease.without(&error)),
             },
         )
     }
@@ -216,11 +216,11 @@ impl Lease {
     pub(crate) fn attach(domain: &Domain, topic: &TopicName, id: FileId, record: Option<usize>) -> Self {
         let record = record.map(|record| record as u32);
         let attach = Attach { topic: topic.to_string(), dev: id.dev, inode: id.ino, record };
-        Self::take(domain, "Attach", &attach).unwrap_or_else(|(lease, error)| lease.without(&error))
+        Self::take(domain, "Attach", &attach).unwrap_or_else(|refused| refused.0.without(&refused.1))
     }
 
     /// The lease, and if the registry refused it, why.
-    fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Result<Self, (Self, RegistryError)> {
+    fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Result<Self, Box<(Self, RegistryError)>> {
         let json = serde_json::to_value(parameters).unwrap_or_default();
         let call = Call { method: format!("{INTERFACE}.{method}"), parameters: json, oneway: true, more: false };
         let mut lease = Self {
@@ -245,7 +245,9 @@ impl Lease {
                     tracing::warn!("{error}. Topics work without it; crashed publishers are noticed within a second");
                 });
             }
-            Err(RegistryCallError::Refused(reply)) if let Some(error) = reply.known() => return Err((lease, error)),
+            Err(RegistryCallError::Refused(reply)) if let Some(error) = reply.known() => {
+                return Err(Box::new((lease, error)));
+            }
             Err(error) => lease = lease.without(&error),
         }
         Ok(lease)
