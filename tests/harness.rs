@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
-use conduit::protocol::Topic;
+use conduit::protocol::{Event, Topic};
 use conduit::registry::Client;
 use conduit::shm::dir::{Entry, ShmDir};
 use conduit::{Domain, TopicName};
@@ -17,6 +17,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+/// Options of `unshare` for pids and mounts of one's own.
+pub const CONTAINER: [&str; 5] = ["--pid", "--fork", "--mount", "--mount-proc", "--kill-child"];
 
 /// Longer than anything here takes, even on a busy machine: a test that waits for so long has failed.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -134,6 +137,18 @@ impl World {
         self.daemon.as_mut().unwrap()
     }
 
+    /// A daemon that may not listen yet.
+    pub fn daemon_that_starts(&self) -> Daemon {
+        Daemon::spawn(self, None)
+    }
+
+    /// A daemon that sees itself as process 1, and nobody outside.
+    pub fn start_daemon_in_container(&mut self) {
+        assert!(self.daemon.is_none(), "one daemon at a time");
+        let command = self.contained_command(env!("CARGO_BIN_EXE_conduitd"));
+        self.daemon = Some(Daemon::wait_until_up(self, Daemon::run(self, command)));
+    }
+
     /// SIGKILL.
     pub fn kill_daemon(&mut self) {
         self.daemon.take().unwrap().kill();
@@ -149,8 +164,23 @@ impl World {
         Peer::start(self, Some(uid))
     }
 
+    /// A program with pids and mounts of its own. It ends with the process that is started here.
+    pub fn contained_command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = self.command("unshare");
+        command.args(CONTAINER).arg("--").arg(program.as_ref());
+        command
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(&self.domain()).unwrap()
+    }
+
+    /// Watches the daemon until it ends.
+    pub fn watch(&self) -> Events {
+        let watch = self.client().watch().unwrap();
+        let (sender, events) = mpsc::channel();
+        std::thread::spawn(move || watch.map_while(Result::ok).all(|event| sender.send(event).is_ok()));
+        Events(events)
     }
 
     pub fn list(&self) -> Vec<Topic> {
@@ -200,19 +230,26 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(world: &World) -> Self {
-        let daemon = Self::spawn(world, None);
+        Self::wait_until_up(world, Self::spawn(world, None))
+    }
+
+    fn wait_until_up(world: &World, daemon: Self) -> Self {
         wait_until("the daemon to listen", || Client::connect(&world.domain()).is_ok_and(|mut it| it.list().is_ok()));
         daemon
     }
 
     fn spawn(world: &World, fault: Option<&str>) -> Self {
-        let log = std::fs::File::options().append(true).create(true).open(world.path().join("daemon.log")).unwrap();
         let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
         command.envs(fault.map(|fault| ("CONDUIT_FAULT", fault)));
+        Self::run(world, command)
+    }
+
+    fn run(world: &World, mut command: Command) -> Self {
         // Whatever rules this machine has do not matter.
         let config = world.config();
         command.arg("--config").arg(if config.exists() { &config } else { Path::new("/dev/null") });
         command.args(&world.daemon_arguments);
+        let log = std::fs::File::options().append(true).create(true).open(world.path().join("daemon.log")).unwrap();
         Self { child: command.stdin(Stdio::null()).stderr(log).spawn().unwrap() }
     }
 
@@ -249,6 +286,30 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What a watcher is told.
+pub struct Events(Receiver<Event>);
+
+impl Events {
+    /// The first event from here on that is wanted.
+    pub fn find(&self, what: &str, mut is_wanted: impl FnMut(&Event) -> bool) -> Event {
+        let deadline = Instant::now() + DEADLINE;
+        let mut others = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.0.recv_timeout(left) {
+                Ok(event) if is_wanted(&event) => return event,
+                Ok(event) => others.push(event),
+                Err(error) => panic!("waited in vain for {what} ({error}), saw {others:?}"),
+            }
+        }
+    }
+
+    /// What has been told and nobody has asked for.
+    pub fn so_far(&self) -> Vec<Event> {
+        self.0.try_iter().collect()
     }
 }
 

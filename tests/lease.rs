@@ -1,110 +1,109 @@
-//! Leases that are lost, and taken again without a call or a thread of their holders.
+//! Leases that are lost with the daemon, or that began without one: clients take them again by themselves, and never wait.
 
-use conduit::Subscriber;
-use conduit::protocol::{EventKind, Liveness};
+use std::time::{Duration, Instant};
+
+use conduit::protocol::{Event, EventKind};
+use conduit::{Publisher, RecvError, Subscriber};
 use nix::sys::signal::Signal;
 
-use crate::harness::{World, wait_for, wait_until};
+use crate::harness::{Events, Peer, World, wait_until};
 
-#[test]
-fn a_sleeping_subscriber_comes_back_to_a_new_daemon() {
-    let mut world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+/// A subscriber asleep on "scan".
+fn sleeper(world: &World) -> Peer {
     let mut subscriber = world.peer();
     subscriber.order("subscribe scan");
-    subscriber.tell("recv");
+    subscriber.tell("drain");
     world.wait_until_asleep("scan", 1);
-    world.kill_daemon();
-    world.start_daemon();
-    let mut events = world.client().watch().unwrap();
-    // It may have come before the watcher.
-    let back = wait_for("the subscriber to come back", || {
-        let event = events.next().unwrap().unwrap();
-        matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent).then_some(event)
-    });
-    assert_eq!(back.process.unwrap().pid, subscriber.pid());
-    publisher.order("send 1 10");
-    subscriber.expect("sample 0 0 whole");
-    subscriber.order("unsubscribe");
-    assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Unsubscribed);
+    subscriber
+}
+
+/// Waits until the daemon has a lease of this subscriber: what the region says of him makes no such event.
+fn wait_until_attached(events: &Events, pid: u32) -> Event {
+    events.find("the subscriber to attach", |event| {
+        let is_his = event.process.as_ref().is_some_and(|process| process.pid == pid);
+        is_his && matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent)
+    })
 }
 
 #[test]
-fn a_subscriber_that_polls_comes_to_a_daemon_that_starts_later() {
+fn a_sleeping_subscriber_attaches_again_when_the_daemon_is_restarted() {
+    let mut world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let subscriber = sleeper(&world);
+    for _ in 0..3 {
+        world.kill_daemon();
+        world.start_daemon();
+        wait_until_attached(&world.watch(), subscriber.pid());
+    }
+    // And it is a lease: its end is told.
+    let (events, pid) = (world.watch(), subscriber.pid());
+    wait_until_attached(&events, pid);
+    subscriber.kill();
+    let died = events.find("his death", |event| event.kind == EventKind::SubscriberDied);
+    assert_eq!(died.process.unwrap().pid, pid);
+    // Kernels before 6.15 do not tell the signal.
+    assert!(matches!(died.death.unwrap().signal, Some(9) | None));
+}
+
+#[test]
+fn a_subscriber_that_began_without_a_daemon_attaches_when_there_is_one() {
     let mut world = World::new();
     let mut publisher = world.peer();
     publisher.order("publish scan 16 100");
-    let mut subscriber = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap();
+    let subscriber = sleeper(&world);
     world.start_daemon();
-    let mut events = world.client().watch().unwrap();
-    assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Present);
-    let (sender, seen) = std::sync::mpsc::channel();
-    std::thread::spawn(move || sender.send(events.next().unwrap().unwrap()));
-    let event = wait_for("the subscriber to come", || {
-        assert!(subscriber.try_recv().unwrap().is_none());
-        seen.try_recv().ok()
-    });
-    assert_eq!((event.kind, event.process.unwrap().pid), (EventKind::Subscribed, std::process::id()));
+    let events = world.watch();
+    wait_until_attached(&events, subscriber.pid());
+    publisher.order("unpublish");
+    subscriber.expect("0 received 0 lost 0 torn, publisher closed the topic");
 }
 
 #[test]
-fn a_publisher_with_sleepers_comes_back_and_its_death_is_told_in_full() {
+fn a_subscriber_that_only_polls_attaches_too_and_leaves_cleanly() {
+    let mut world = World::new();
+    let _publisher = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap();
+    let mut subscriber = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap();
+    world.start_daemon();
+    let mut client = world.client();
+    let events = world.watch();
+    events.find("the topic", |event| event.kind == EventKind::Present);
+    wait_until("the subscriber to attach", || {
+        assert!(subscriber.try_recv().unwrap().is_none());
+        // The daemon takes calls in turns: what it was sent before this one it has heard.
+        client.list().unwrap();
+        events.so_far().iter().any(|event| event.kind == EventKind::Subscribed)
+    });
+    drop(subscriber);
+    let end = events.find("its end", |event| event.process.is_some());
+    assert_eq!(end.kind, EventKind::Unsubscribed);
+}
+
+#[test]
+fn a_publisher_registers_again_when_it_wakes_somebody() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order("publish scan 16 100");
-    let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
-    assert_eq!(world.list()[0].liveness, Some(Liveness::Lease));
-    world.kill_daemon();
-    world.start_daemon();
-    assert_eq!(world.list()[0].liveness, Some(Liveness::Lock));
-    let connections = |world: &World| {
-        let peer = format!("/proc/{}/fd", publisher_pid(world));
-        std::fs::read_dir(peer).unwrap().filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).count()
-    };
-    let before = connections(&world);
-    wait_until("the publisher to come back", || {
-        subscriber.tell("recv");
-        world.wait_until_asleep("scan", 1);
-        publisher.order("send 1 10");
-        assert!(subscriber.answer().ends_with("whole"));
-        // The dead connection has made way for a living one.
-        connections(&world) == before && world.log().matches("ready").count() == 2 && has_lease(&world, publisher.pid())
-    });
-    let mut events = world.client().watch().unwrap();
+    let _subscriber = sleeper(&world);
+    // What the region says of him is from then, what the kernel says is from now.
+    publisher.order("rename afterwards");
+    let named = |world: &World| world.list()[0].publisher.clone().unwrap();
+    assert_ne!(named(&world).program, "afterwards");
+    for _ in 0..3 {
+        world.kill_daemon();
+        world.start_daemon();
+        assert_ne!(named(&world).program, "afterwards", "a daemon that was just started knows what the region says");
+        wait_until("the publisher to register", || {
+            publisher.order("send 1 10");
+            named(&world).program == "afterwards"
+        });
+    }
+    let (events, pid) = (world.watch(), publisher.pid());
     publisher.kill();
-    let died = wait_for("the death", || {
-        let event = events.next().unwrap().unwrap();
-        (event.kind == EventKind::Died).then_some(event)
-    });
-    assert!(died.death.unwrap().signal.is_none_or(|signal| signal == 9));
-}
-
-fn publisher_pid(world: &World) -> u32 {
-    world.list()[0].publisher.as_ref().unwrap().pid
-}
-
-/// Whether the process has a connection that lives.
-fn has_lease(world: &World, pid: u32) -> bool {
-    let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .filter_map(|fd| {
-            std::fs::read_link(fd.unwrap().path())
-                .ok()?
-                .to_str()?
-                .strip_prefix("socket:[")?
-                .strip_suffix(']')
-                .map(Into::into)
-        })
-        .collect();
-    let _ = world;
-    // Column 6 of /proc/net/unix is the state: 03 is connected.
-    let table = std::fs::read_to_string("/proc/net/unix").unwrap();
-    table.lines().skip(1).any(|line| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        columns.len() > 6 && columns[5] == "03" && inodes.iter().any(|inode| inode == columns[6])
-    })
+    let died = events.find("its death", |event| event.kind == EventKind::Died);
+    let process = died.process.unwrap();
+    assert_eq!((process.pid, process.program.as_str()), (pid, "afterwards"));
+    assert!(matches!(died.death.unwrap().signal, Some(9) | None));
 }
 
 #[test]
@@ -118,13 +117,9 @@ fn the_death_of_an_adopted_publisher_is_told_in_full() {
     sleeper.tell("recv");
     world.wait_until_asleep("scan", 1);
     world.start_daemon();
-    let mut events = world.client().watch().unwrap();
-    assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Present);
+    let events = world.watch();
     publisher.kill();
-    let died = wait_for("the death", || {
-        let event = events.next().unwrap().unwrap();
-        (event.kind == EventKind::Died).then_some(event)
-    });
+    let died = events.find("its death", |event| event.kind == EventKind::Died);
     let death = died.death.unwrap();
     // Kernels before 6.15 do not tell how it ended.
     assert!(death.signal.is_none_or(|signal| signal == 9));
@@ -138,22 +133,67 @@ fn the_death_of_an_adopted_publisher_is_told_in_full() {
 }
 
 #[test]
-fn a_stopped_daemon_delays_nobody() {
+fn a_lease_taken_again_ends_cleanly_even_if_the_daemon_is_dead_again() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order("publish scan 16 100");
     let mut subscriber = world.peer();
     subscriber.order("subscribe scan");
+    let attach = |world: &World, subscriber: &mut Peer| {
+        let events = world.watch();
+        // Half a second until it looks.
+        for _ in 0..100 {
+            assert_eq!(subscriber.ask("recv-for 10"), "nothing");
+        }
+        wait_until_attached(&events, subscriber.pid());
+    };
     world.kill_daemon();
     world.start_daemon();
-    world.daemon().signal(Signal::SIGSTOP);
-    // For longer than a second: each has looked for its lease meanwhile, and nobody waits for an answer.
-    for number in 0..1500 {
-        subscriber.tell("recv");
+    attach(&world, &mut subscriber);
+    world.kill_daemon();
+    subscriber.order("unsubscribe");
+    subscriber.order("subscribe scan");
+    world.start_daemon();
+    attach(&world, &mut subscriber);
+    world.kill_daemon();
+    publisher.order("unpublish");
+    assert_eq!(subscriber.ask("recv"), "gone closed the topic");
+    subscriber.order("unsubscribe");
+}
+
+#[test]
+fn a_stopped_daemon_keeps_nobody_waiting_who_comes_back() {
+    let mut world = World::new();
+    let mut publisher = Publisher::<u64>::builder().domain(&world.domain()).create("scan").unwrap();
+    let mut subscriber = Subscriber::<u64>::builder().domain(&world.domain()).open("scan").unwrap();
+    let sleeper = {
+        let mut peer = world.peer();
+        peer.order("subscribe-any scan");
+        peer.tell("drain");
         world.wait_until_asleep("scan", 1);
-        publisher.order("send 1 10");
-        subscriber.expect(&format!("sample {number} 0 whole"));
+        peer
+    };
+    // Nobody has looked since: the daemon is there and stopped when they do.
+    world.start_daemon();
+    world.daemon().signal(Signal::SIGSTOP);
+    let end = Instant::now() + Duration::from_millis(1500);
+    let mut longest = Duration::ZERO;
+    while Instant::now() < end {
+        let started = Instant::now();
+        publisher.send(&7).unwrap();
+        assert_eq!(*subscriber.recv().unwrap(), 7);
+        assert!(matches!(subscriber.recv_timeout(Duration::from_millis(1)), Err(RecvError::TimedOut { .. })));
+        longest = longest.max(started.elapsed());
+        // Until it has been woken and sleeps again.
+        world.wait_until_asleep("scan", 1);
     }
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", world.daemon().pid())).unwrap();
+    assert!(state.contains(") T "), "the daemon is still stopped: {state}");
     world.daemon().signal(Signal::SIGCONT);
-    wait_until("the daemon to go on", || world.list()[0].published == Some(1500));
+    // They had said what they had to, and need no further call.
+    let events = world.watch();
+    wait_until_attached(&events, std::process::id());
+    drop(publisher);
+    assert!(sleeper.answer().ends_with("publisher closed the topic"));
 }

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, Write};
 use std::sync::mpsc::{self, Receiver};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
@@ -38,8 +37,8 @@ fn peer() {
         held: VecDeque::new(),
         region: None,
         claims: Vec::new(),
-        fleet: Vec::new(),
-        receivers: Vec::new(),
+        publishers: Vec::new(),
+        subscribers: Vec::new(),
     };
     while let Ok(line) = state.commands.recv() {
         let words: Vec<&str> = line.split(' ').collect();
@@ -65,8 +64,8 @@ struct State {
     held: VecDeque<Sample<[u8]>>,
     region: Option<ShmRegion>,
     claims: Vec<std::os::unix::net::UnixStream>,
-    fleet: Vec<Publisher<[u8]>>,
-    receivers: Vec<JoinHandle<String>>,
+    publishers: Vec<Publisher<[u8]>>,
+    subscribers: Vec<Subscriber<[u8]>>,
 }
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -95,7 +94,12 @@ impl State {
             "churn" => churn(words[1], number(2)?),
             "open-in-a-loop" => open_in_a_loop(words[1], &self.commands),
             "subscribe" => self.subscribe(words[1], words.get(2).copied()),
+            "subscribe-any" => {
+                self.subscriber = Some(Subscriber::<[u8]>::builder().any_type().open(words[1])?);
+                Ok("ok".into())
+            }
             "recv" => self.recv(None),
+            "recv-for" => self.recv(Some(Duration::from_millis(number(1)?))),
             "try-recv" => self.recv(Some(Duration::ZERO)),
             "hold" => self.hold(number(1)?),
             "held-are-whole" => {
@@ -131,28 +135,6 @@ impl State {
                 ShmRegion::unlink(words[1])?;
                 Ok("ok".into())
             }
-            "fleet-publish" => {
-                for number in number(1)?..number(2)? {
-                    self.fleet.push(Publisher::builder().slots(64).capacity(256).create(&format!("fleet/{number}"))?);
-                }
-                Ok("ok".into())
-            }
-            "fleet-stream" => self.fleet_stream(Duration::from_millis(number(1)?)),
-            "fleet-close" => {
-                self.fleet.clear();
-                Ok("ok".into())
-            }
-            "fleet-receive" => {
-                for number in number(1)?..number(2)? {
-                    let subscriber = Subscriber::open(&format!("fleet/{number}"))?;
-                    self.receivers.push(std::thread::spawn(move || tally(subscriber)));
-                }
-                Ok("ok".into())
-            }
-            "fleet-results" => {
-                let results = self.receivers.drain(..).map(|receiver| receiver.join().unwrap());
-                Ok(results.collect::<Vec<_>>().join(" "))
-            }
             "unlink-by-registry" => {
                 Client::connect(&Domain::from_env())?.unlink(&words[1].parse()?, true)?;
                 Ok("ok".into())
@@ -161,7 +143,31 @@ impl State {
                 conduit::fault::arm(words[1]);
                 Ok("ok".into())
             }
+            "publish-fleet" => {
+                let (slots, capacity) = (number(1)?, number(2)?);
+                for topic in &words[3..] {
+                    self.publishers.push(Publisher::builder().slots(slots).capacity(capacity).create(*topic)?);
+                }
+                Ok("ok".into())
+            }
+            "stream-fleet" => self.stream_fleet(Duration::from_millis(number(1)?), number(2)? as usize),
+            "unpublish-fleet" => {
+                self.publishers.clear();
+                Ok("ok".into())
+            }
+            "subscribe-fleet" => {
+                for topic in &words[1..] {
+                    self.subscribers.push(Subscriber::open(*topic)?);
+                }
+                Ok("ok".into())
+            }
+            "drain-fleet" => self.drain_fleet(),
+            "rename" => {
+                std::fs::write("/proc/self/comm", words[1])?;
+                Ok("ok".into())
+            }
             "published" => Ok(self.publisher.as_ref().ok_or("no publisher")?.published().to_string()),
+            "pid" => Ok(std::process::id().to_string()),
             "abort" => std::process::abort(),
             "exit" => std::process::exit(0),
             other => Err(format!("what is {other}?").into()),
@@ -346,19 +352,49 @@ impl State {
         }
     }
 
-    /// Sends a message on each topic at every interval until it is told anything. Answers how many on each.
-    fn fleet_stream(&mut self, interval: Duration) -> Outcome {
+    /// Sends a message on every topic once per interval, until it is told anything.
+    fn stream_fleet(&mut self, interval: Duration, len: usize) -> Outcome {
         answer("streaming");
-        let mut count = 0u64;
         while matches!(self.commands.recv_timeout(interval), Err(mpsc::RecvTimeoutError::Timeout)) {
-            for publisher in &mut self.fleet {
-                let mut loan = publisher.loan_slice(200)?;
-                fill_pattern(count, &mut loan);
+            for publisher in &mut self.publishers {
+                let number = publisher.published();
+                let seed = seed_of(publisher.topic(), number);
+                let mut loan = publisher.loan_slice(len)?;
+                fill_pattern(seed, &mut loan);
                 loan.publish();
             }
-            count += 1;
         }
-        Ok(count.to_string())
+        let published =
+            self.publishers.iter().map(|publisher| format!("{}={}", publisher.topic(), publisher.published()));
+        Ok(published.collect::<Vec<_>>().join(" "))
+    }
+
+    /// Receives on every topic until its publisher is gone, asleep in between. Answers for each the first number that counted,
+    /// how many messages were received, lost and wrong, and how it ended.
+    fn drain_fleet(&mut self) -> Outcome {
+        let drain = |mut subscriber: Subscriber<[u8]>| {
+            let (mut first, mut next, mut wrong) = (None, None, 0);
+            let how = loop {
+                match subscriber.recv() {
+                    Ok(sample) => {
+                        let number = sample.sequence();
+                        first.get_or_insert(number - sample.lost());
+                        let is_next = next.is_none_or(|next| next == number);
+                        wrong += u64::from(!is_next || !is_pattern(seed_of(subscriber.topic(), number), &sample));
+                        next = Some(number + 1);
+                    }
+                    Err(RecvError::PublisherGone { how: Gone::Died, .. }) => break "died".to_owned(),
+                    Err(RecvError::PublisherGone { how: Gone::Closed, .. }) => break "closed".to_owned(),
+                    Err(error) => break error.to_string().replace(' ', "-"),
+                }
+            };
+            let (received, lost, first) = (subscriber.received(), subscriber.lost(), first.unwrap_or(0));
+            format!("{}={first}/{received}/{lost}/{wrong}/{how}", subscriber.topic())
+        };
+        let threads: Vec<_> = self.subscribers.drain(..).map(|one| std::thread::spawn(move || drain(one))).collect();
+        answer("draining");
+        let ends = threads.into_iter().map(|thread| thread.join().map_err(|_| "a subscriber panicked"));
+        Ok(ends.collect::<Result<Vec<_>, _>>()?.join(" "))
     }
 
     fn subscribe(&mut self, topic: &str, start: Option<&str>) -> Outcome {
@@ -412,20 +448,10 @@ impl State {
     }
 }
 
-/// Receives until the publisher is gone. Says how many messages came, were lost, and were wrong, and how it ended.
-fn tally(mut subscriber: Subscriber<[u8]>) -> String {
-    let (mut next, mut wrong) = (0, 0);
-    let end = loop {
-        match subscriber.recv() {
-            Ok(sample) => {
-                wrong += u64::from(sample.sequence() != next || !is_pattern(next, &sample));
-                next = sample.sequence() + 1;
-            }
-            Err(RecvError::PublisherGone { how, .. }) => break format!("{how:?}"),
-            Err(error) => break error.to_string(),
-        }
-    };
-    format!("{}/{}/{wrong}/{end}", subscriber.received(), subscriber.lost())
+/// So that no message is like one of another topic.
+fn seed_of(topic: &TopicName, number: u64) -> u64 {
+    let name = topic.as_str().bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(257) + u64::from(byte));
+    number ^ name << 20
 }
 
 /// Publishes and drops the topic again and again, each time at the latest when somebody has opened it.

@@ -105,7 +105,7 @@ fn a_watcher_that_does_not_read_is_told_why_and_costs_the_others_nothing() {
     let call = json!({"method": "io.conduit.Registry.Watch", "parameters": {"kinds": ["closed"]}, "more": true});
     lazy.send(format!("{call}\0").as_bytes());
     let count = 1500;
-    let counted = std::thread::spawn(move || reader.take(count).filter(|event| event.is_ok()).count());
+    let counted = std::thread::spawn(move || reader.take(count).filter(Result::is_ok).count());
     for _ in 0..count {
         drop(publish(&world, "churn"));
     }

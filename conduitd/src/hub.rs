@@ -207,12 +207,12 @@ impl Hub {
         let region = self.region(&topic, file);
         let counters = region.filter(|_| peer.process.pid == 0).and_then(|region| region.counters());
         let recorded = counters.into_iter().flat_map(|counters| counters.subscribers);
-        let claimed = recorded.filter(|(index, _)| u32::try_from(*index).ok() == record).map(|(_, one)| Process {
+        let mut claimed = recorded.filter(|(index, _)| u32::try_from(*index).ok() == record).map(|(_, one)| Process {
             pid: one.pid,
             uid: one.uid,
             program: one.program,
         });
-        let process = identify(&peer.process, claimed.last().as_ref());
+        let process = identify(&peer.process, claimed.next_back().as_ref());
         let changes = self.registry.borrow_mut().attach(connection, process, topic, file, record)?;
         self.watch_process(connection, peer);
         self.carry_out(changes);
@@ -298,7 +298,15 @@ impl Hub {
     pub(crate) fn exited(self: &Rc<Self>, connection: ConnectionId) {
         let claim = self.claimants.borrow().iter().find(|(_, id)| **id == connection).map(|(key, _)| key.clone());
         match claim {
-            Some(key) => self.look_at_lock(&key),
+            Some(key) => {
+                self.look_at_lock(&key);
+                let region = self.region(&key.0, key.1);
+                if region.is_some_and(|region| region.owner_lives().unwrap_or(true)) {
+                    // It was another process of that number, and must not be on the owner's certificate.
+                    self.claimants.borrow_mut().remove(&key);
+                    self.forget_process(connection);
+                }
+            }
             None => self.ended(connection),
         }
     }

@@ -148,7 +148,7 @@ impl Registry {
             if entry.uid != process.uid {
                 return Err(RegistryError::NotOwner { topic: topic.to_string(), uid: entry.uid });
             }
-            entry.owner = Some(process.clone());
+            entry.owner = Some(identify(&process, entry.owner.as_ref()));
         }
         self.grant(connection, Lease { topic, file, role: Role::Owner, process });
         Ok(())
@@ -529,9 +529,13 @@ mod tests {
     fn who_has_no_pid_here_goes_by_the_one_it_claims() {
         let mut registry = Registry::default();
         let unseen = Process { pid: 0, uid: 1000, program: String::new() };
-        registry.register(1, unseen, topic("a"), file(5)).unwrap();
+        registry.register(1, unseen.clone(), topic("a"), file(5)).unwrap();
         registry.appeared(&topic("a"), plain(5));
         assert_eq!(registry.topic(&topic("a")).unwrap().owner, Some(&process(99)));
+        // Nor does who registers late.
+        registry.appeared(&topic("b"), plain(6));
+        registry.register(2, unseen, topic("b"), file(6)).unwrap();
+        assert_eq!(registry.topic(&topic("b")).unwrap().owner, Some(&process(99)));
     }
 
     #[test]
