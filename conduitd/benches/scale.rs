@@ -29,6 +29,8 @@ const KILLED_ALONE: usize = 200;
 const KILLED_TOGETHER: usize = 500;
 const ALONE: usize = TOPICS - KILLED_ALONE - KILLED_TOGETHER;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two questions: answers are not shared for so long.
+const PAUSE: Duration = Duration::from_millis(100);
 const NOBODY: u32 = 65534;
 const MAX_CONNECTIONS: usize = 6600;
 /// A topic and a subscriber take a connection each; what is left is for others.
@@ -123,7 +125,12 @@ fn hostile(how: &str) {
                 _ => Ok(0),
             };
         }
-        let pause = if how == "slow" { 1000 } else { 1 };
+        // Not so often that it is the processors that everybody waits for.
+        let pause = match how {
+            "slow" => 1000,
+            "floods" => 1,
+            _ => 50,
+        };
         std::thread::sleep(Duration::from_millis(pause));
     }
 }
@@ -276,6 +283,7 @@ fn ask(stream: &mut UnixStream, method: &str, parameters: &str, times: usize) ->
     let mut found = Vec::new();
     let mut bytes = 0;
     for _ in 0..times {
+        std::thread::sleep(PAUSE);
         let started = Instant::now();
         stream.write_all(call.as_bytes()).unwrap();
         bytes = 0;
@@ -351,18 +359,7 @@ fn measure() {
     let (mut list, bytes) = ask(&mut stream, "List", "{}", 50);
     line(&format!("List, {} kB, ms", bytes / 1000), list.told());
     let parameters = format!("{{\"topic\":\"{}\"}}", topic(TOPICS / 2));
-    line("Describe, ms", ask(&mut stream, "Describe", &parameters, 500).0.told());
-    let idle = list.at(50.0);
-    for how in ["half-open", "slow", "never-reads", "watches", "floods"] {
-        let uid = is_root().then_some(NOBODY);
-        let attacker = Role::start(&world, &["hostile".into(), how.into()], uid).wait_until_ready();
-        eprintln!("beside a client that {how} ...");
-        let (mut list, _) = ask(&mut stream, "List", "{}", 50);
-        let ratio = list.at(50.0) / idle;
-        line(&format!("List beside a client that {how}, ms ({ratio:.2} x idle)"), list.told());
-        drop(attacker);
-    }
-    line("memory after that (peak)", format!("{} | | |", world.memory("VmHWM")));
+    line("Describe, ms", ask(&mut stream, "Describe", &parameters, 50).0.told());
 
     let directory = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
     directory.add_watch(world.directory.path(), AddWatchFlags::IN_MOVED_FROM).unwrap();
@@ -395,10 +392,36 @@ fn measure() {
     }
     line("(of which the kills themselves took, ms)", format!("{:.2} | | |", ms(all - killed)));
     line("memory after that (peak)", format!("{} | | |", world.memory("VmHWM")));
+    drop((together, subscribers, stream, world));
+    attack(&mut report);
     println!(
         "| {TOPICS} topics, {SUBSCRIBERS} subscribers each | p50 | p90 | p99 | max |\n|---|---|---|---|---|\n{report}"
     );
-    drop((together, subscribers));
+}
+
+/// What one client has of the daemon while another one, of another user if this is root, means no good.
+fn attack(report: &mut String) {
+    let world = World::start();
+    let _publishers = Role::start(&world, &["publish".into(), "0".into(), TOPICS.to_string()], None).wait_until_ready();
+    let subscribe = || {
+        Role::start(&world, &["subscribe".into(), "0".into(), "0".into(), TOPICS.to_string()], None).wait_until_ready()
+    };
+    let _subscribers: Vec<Role> = (0..SUBSCRIBERS).map(|_| subscribe()).collect();
+    let mut line = |what: &str, figures: String| writeln!(report, "| {what} | {figures} |").unwrap();
+    let mut stream = UnixStream::connect(world.socket()).unwrap();
+    let (mut list, _) = ask(&mut stream, "List", "{}", 50);
+    line("List, nobody else there, ms", list.told());
+    let idle = list.at(50.0);
+    for how in ["half-open", "slow", "never-reads", "watches", "floods"] {
+        let uid = is_root().then_some(NOBODY);
+        let attacker = Role::start(&world, &["hostile".into(), how.into()], uid).wait_until_ready();
+        eprintln!("beside a client that {how} ...");
+        let (mut list, _) = ask(&mut stream, "List", "{}", 50);
+        let ratio = list.at(50.0) / idle;
+        line(&format!("List beside a client that {how}, ms ({ratio:.2} x idle)"), list.told());
+        drop(attacker);
+    }
+    line("memory after all that (peak)", format!("{} | | |", world.memory("VmHWM")));
 }
 
 /// Reports when names go, and which topics' they were.

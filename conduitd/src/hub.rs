@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -61,6 +61,7 @@ pub(crate) struct Hub {
     /// The reply to `List`, and what a watcher of everything gets first.
     listed: Shared,
     present: Shared,
+    will_forget: Cell<bool>,
     /// Something is watched by its lock alone.
     pub(crate) locks: Notify,
 }
@@ -77,26 +78,40 @@ struct Listener {
     events: mpsc::Sender<Rc<[u8]>>,
 }
 
-/// A costly answer. As long as it is on its way to somebody and nothing has happened since, others who ask get the same: who
-/// asks all the time costs others little.
+/// A costly answer. For a while, and as long as nothing happens, all who ask get the same: who asks all the time costs others
+/// little.
 #[derive(Default)]
-struct Shared(RefCell<Option<(Instant, Duration, Weak<Vec<u8>>)>>);
+struct Shared(RefCell<Option<Made>>);
+
+struct Made {
+    at: Instant,
+    cost: Duration,
+    answer: Rc<Vec<u8>>,
+}
 
 impl Shared {
     /// For so many times as long as it took to make it, an answer is new: counters in it are no older than that.
     const WORTH: u32 = 10;
+    /// What is made faster is made anew.
+    const CHEAP: Duration = Duration::from_millis(2);
 
     fn get_or_make(&self, make: impl FnOnce() -> Vec<u8>) -> Rc<Vec<u8>> {
-        let begun = Instant::now();
-        if let Some((made, cost, answer)) = &*self.0.borrow()
-            && begun.duration_since(*made) < *cost * Self::WORTH
-            && let Some(answer) = answer.upgrade()
+        let at = Instant::now();
+        if let Some(made) = &*self.0.borrow()
+            && at.duration_since(made.at) < made.cost * Self::WORTH
         {
-            return answer;
+            return Rc::clone(&made.answer);
         }
         let answer = Rc::new(make());
-        self.0.replace(Some((begun, begun.elapsed(), Rc::downgrade(&answer))));
+        let cost = at.elapsed();
+        self.0.replace((cost >= Self::CHEAP).then(|| Made { at, cost, answer: Rc::clone(&answer) }));
         answer
+    }
+
+    /// How long what is kept will be of use.
+    fn lifetime(&self) -> Option<Duration> {
+        let made = self.0.borrow();
+        made.as_ref().map(|made| (made.cost * Self::WORTH).saturating_sub(made.at.elapsed()))
     }
 
     fn forget(&self) {
@@ -156,8 +171,24 @@ impl Hub {
             refusals: RefCell::default(),
             listed: Shared::default(),
             present: Shared::default(),
+            will_forget: Cell::default(),
             locks: Notify::new(),
         })
+    }
+
+    /// Gives the memory of shared answers back once nobody can use them any more.
+    fn forget_shared_later(self: &Rc<Self>) {
+        let lifetimes = [self.listed.lifetime(), self.present.lifetime()];
+        let Some(longest) = lifetimes.into_iter().flatten().max() else { return };
+        if self.will_forget.replace(true) {
+            return;
+        }
+        let hub = Rc::clone(self);
+        spawn_local(async move {
+            tokio::time::sleep(longest).await;
+            hub.will_forget.set(false);
+            hub.forget_shared();
+        });
     }
 
     fn forget_shared(&self) {
@@ -315,8 +346,10 @@ impl Hub {
     pub(crate) fn ended(self: &Rc<Self>, connection: ConnectionId) {
         self.catch_up();
         self.watchers.borrow_mut().remove(&connection);
-        self.forget_shared();
         let changes = self.registry.borrow_mut().ended(connection);
+        if !changes.is_empty() {
+            self.forget_shared();
+        }
         self.carry_out(changes);
         self.forget_process(connection);
     }
@@ -328,7 +361,9 @@ impl Hub {
             let topics = self.registry.borrow().topics().filter_map(|topic| self.describe_listed(topic)).collect();
             encode_reply(&TopicList { topics })
         };
-        self.listed.get_or_make(listed)
+        let reply = self.listed.get_or_make(listed);
+        self.forget_shared_later();
+        reply
     }
 
     /// `Describe`.
@@ -436,6 +471,7 @@ impl Hub {
             present
         };
         let present = if filter.admits_everything() { self.present.get_or_make(snapshot) } else { Rc::new(snapshot()) };
+        self.forget_shared_later();
         self.watchers.borrow_mut().insert(connection, Listener { filter, events: sender });
         Watching { present, events }
     }
