@@ -84,6 +84,7 @@ fn a_death_is_reported_and_the_others_go_on() {
     victim.order("subscribe scan");
     wait_until("both to be listed", || world.list()[0].subscribers.len() == 2);
     let mut events = world.client().watch().unwrap();
+    assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Present);
     let pid = victim.pid();
     victim.kill();
     let event =

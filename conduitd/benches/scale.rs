@@ -224,6 +224,8 @@ impl World {
 
     /// Waits until threads that were needed for a while have ended: two stay.
     fn wait_until_settled(&self) {
+        // What was left of its start, if anything.
+        std::thread::sleep(Duration::from_secs(2));
         let deadline = Instant::now() + PATIENCE;
         while std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count() > 2 {
             assert!(Instant::now() < deadline, "the daemon's threads do not end");

@@ -72,6 +72,7 @@ impl Connection<'_> {
                 Incoming::Unacceptable(error) => return self.client.refuse(error).await,
                 Incoming::End => return Ok(()),
             };
+            let asked = Instant::now();
             let call = match call {
                 Ok(call) => call,
                 Err(error) => {
@@ -82,10 +83,10 @@ impl Connection<'_> {
             };
             let (oneway, more) = (call.oneway, call.more);
             // Boxed: while a client says nothing its connection needs no room for answers.
-            let answer = Box::pin(self.answer_in_turn(call)).await?;
+            let answer = Box::pin(self.answer_in_turn(call, asked)).await?;
             match answer {
                 Some(Ok(Answer::Watch(filter))) if more && !oneway => {
-                    return Box::pin(self.stream_events(filter)).await;
+                    return Box::pin(self.stream_events(filter, asked)).await;
                 }
                 _ if oneway => {}
                 Some(Ok(Answer::Watch(_))) => self.client.refuse(RegistryError::ExpectedMore {}).await?,
@@ -97,21 +98,21 @@ impl Connection<'_> {
     }
 
     /// `None` if nobody wants to know and nothing is to be done.
-    async fn answer_in_turn(&self, call: Call) -> io::Result<Option<Result<Answer, RegistryError>>> {
+    async fn answer_in_turn(&self, call: Call, asked: Instant) -> io::Result<Option<Result<Answer, RegistryError>>> {
         let _turn = self.client.place.turn().await;
         let matters = changes_something(&call.method);
         if !matters && !call.oneway && has_hung_up(&self.client.stream) {
             // Who asks and does not stay to hear the answer gives up what else it has sent: it can be very much.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let answer = if call.oneway && !matters { None } else { Some(self.answer(call).await) };
+        let answer = if call.oneway && !matters { None } else { Some(self.answer(call, asked).await) };
         // With the turn in hand: others are looked at before this user's next call.
         tokio::task::yield_now().await;
         Ok(answer)
     }
 
-    async fn stream_events(&mut self, filter: Filter) -> io::Result<()> {
-        let Watching { present, mut events } = self.hub.start_watching(self.id, filter);
+    async fn stream_events(&mut self, filter: Filter, asked: Instant) -> io::Result<()> {
+        let Watching { present, mut events } = self.hub.start_watching(self.id, filter, asked.into_std());
         self.client.send(&present).await?;
         drop(present);
         loop {
@@ -137,7 +138,7 @@ impl Connection<'_> {
         }
     }
 
-    async fn answer(&self, call: Call) -> Result<Answer, RegistryError> {
+    async fn answer(&self, call: Call, asked: Instant) -> Result<Answer, RegistryError> {
         let Some((interface, method)) = call.method.rsplit_once('.') else {
             return Err(RegistryError::MethodNotFound { method: call.method });
         };
@@ -149,7 +150,7 @@ impl Connection<'_> {
                 }
                 "List" => {
                     parse::<NoParameters>(call.parameters)?;
-                    self.hub.list()
+                    self.hub.list(asked.into_std())
                 }
                 _ => Rc::new(self.registry_call(method, call.parameters).await?),
             },

@@ -30,6 +30,8 @@ use crate::restore::DirectoryWatch;
 
 /// How often the locks of topics without a lease are looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long an answer is kept for others who have asked already.
+const SHARED_LIFETIME: Duration = Duration::from_millis(100);
 /// How often a caller who waits for a reaper looks.
 const REAPER_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -78,40 +80,24 @@ struct Listener {
     events: mpsc::Sender<Rc<[u8]>>,
 }
 
-/// A costly answer. For a while, and as long as nothing happens, all who ask get the same: who asks all the time costs others
-/// little.
+/// A costly answer. All who asked before it was made get the same: who asks all the time costs others little.
 #[derive(Default)]
-struct Shared(RefCell<Option<Made>>);
-
-struct Made {
-    at: Instant,
-    cost: Duration,
-    answer: Rc<Vec<u8>>,
-}
+struct Shared(RefCell<Option<(Instant, Rc<Vec<u8>>)>>);
 
 impl Shared {
-    /// For so many times as long as it took to make it, an answer is new: counters in it are no older than that.
-    const WORTH: u32 = 10;
     /// What is made faster is made anew.
-    const CHEAP: Duration = Duration::from_millis(2);
+    const CHEAP: Duration = Duration::from_millis(1);
 
-    fn get_or_make(&self, make: impl FnOnce() -> Vec<u8>) -> Rc<Vec<u8>> {
-        let at = Instant::now();
-        if let Some(made) = &*self.0.borrow()
-            && at.duration_since(made.at) < made.cost * Self::WORTH
+    fn get_or_make(&self, asked: Instant, make: impl FnOnce() -> Vec<u8>) -> Rc<Vec<u8>> {
+        if let Some((begun, answer)) = &*self.0.borrow()
+            && asked <= *begun
         {
-            return Rc::clone(&made.answer);
+            return Rc::clone(answer);
         }
+        let begun = Instant::now();
         let answer = Rc::new(make());
-        let cost = at.elapsed();
-        self.0.replace((cost >= Self::CHEAP).then(|| Made { at, cost, answer: Rc::clone(&answer) }));
+        self.0.replace((begun.elapsed() >= Self::CHEAP).then(|| (begun, Rc::clone(&answer))));
         answer
-    }
-
-    /// How long what is kept will be of use.
-    fn lifetime(&self) -> Option<Duration> {
-        let made = self.0.borrow();
-        made.as_ref().map(|made| (made.cost * Self::WORTH).saturating_sub(made.at.elapsed()))
     }
 
     fn forget(&self) {
@@ -176,16 +162,15 @@ impl Hub {
         })
     }
 
-    /// Gives the memory of shared answers back once nobody can use them any more.
+    /// Gives the memory of shared answers back after a while.
     fn forget_shared_later(self: &Rc<Self>) {
-        let lifetimes = [self.listed.lifetime(), self.present.lifetime()];
-        let Some(longest) = lifetimes.into_iter().flatten().max() else { return };
-        if self.will_forget.replace(true) {
+        let is_empty = self.listed.0.borrow().is_none() && self.present.0.borrow().is_none();
+        if is_empty || self.will_forget.replace(true) {
             return;
         }
         let hub = Rc::clone(self);
         spawn_local(async move {
-            tokio::time::sleep(longest).await;
+            tokio::time::sleep(SHARED_LIFETIME).await;
             hub.will_forget.set(false);
             hub.forget_shared();
         });
@@ -354,14 +339,14 @@ impl Hub {
         self.forget_process(connection);
     }
 
-    /// `List`, encoded.
-    pub(crate) fn list(self: &Rc<Self>) -> Rc<Vec<u8>> {
+    /// `List`, encoded, for somebody who asked then.
+    pub(crate) fn list(self: &Rc<Self>, asked: Instant) -> Rc<Vec<u8>> {
         self.catch_up();
         let listed = || {
             let topics = self.registry.borrow().topics().filter_map(|topic| self.describe_listed(topic)).collect();
             encode_reply(&TopicList { topics })
         };
-        let reply = self.listed.get_or_make(listed);
+        let reply = self.listed.get_or_make(asked, listed);
         self.forget_shared_later();
         reply
     }
@@ -453,7 +438,12 @@ impl Hub {
     }
 
     /// `Watch`. What is there and what happens from now on meet without a gap: nothing else runs in between.
-    pub(crate) fn start_watching(self: &Rc<Self>, connection: ConnectionId, filter: Filter) -> Watching {
+    pub(crate) fn start_watching(
+        self: &Rc<Self>,
+        connection: ConnectionId,
+        filter: Filter,
+        asked: Instant,
+    ) -> Watching {
         self.catch_up();
         let (sender, events) = mpsc::channel(self.limits.queued_events);
         let snapshot = || {
@@ -470,7 +460,8 @@ impl Hub {
             }
             present
         };
-        let present = if filter.admits_everything() { self.present.get_or_make(snapshot) } else { Rc::new(snapshot()) };
+        let present =
+            if filter.admits_everything() { self.present.get_or_make(asked, snapshot) } else { Rc::new(snapshot()) };
         self.forget_shared_later();
         self.watchers.borrow_mut().insert(connection, Listener { filter, events: sender });
         Watching { present, events }
