@@ -8,6 +8,7 @@ mod containers;
 mod crash_only;
 mod daemon;
 mod harness;
+mod hostile_client;
 mod killed_at_every_step;
 mod lease;
 mod limits;

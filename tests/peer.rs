@@ -12,6 +12,7 @@ use conduit::shm::process::now_ns;
 use conduit::{
     CreateError, Domain, Gone, OpenError, Publisher, RecvError, Sample, ShmRegion, Start, Subscriber, TopicName,
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::harness::{fill_pattern, is_pattern};
 
@@ -135,6 +136,7 @@ impl State {
                 ShmRegion::unlink(words[1])?;
                 Ok("ok".into())
             }
+            "half-open" => self.half_open(number(1)? as usize),
             "unlink-by-registry" => {
                 Client::connect(&Domain::from_env())?.unlink(&words[1].parse()?, true)?;
                 Ok("ok".into())
@@ -229,6 +231,20 @@ impl State {
             self.claims.push(stream);
         }
         Ok("ok".into())
+    }
+
+    /// Begins messages on many connections and ends none.
+    fn half_open(&mut self, count: usize) -> Outcome {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        let socket = std::env::var("CONDUIT_SOCKET")?;
+        for _ in 0..count.min(hard.saturating_sub(50) as usize) {
+            let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
+            // Who is not let in may be hung up on already.
+            let _ = stream.write_all(b"{\"method\":");
+            self.claims.push(stream);
+        }
+        Ok(self.claims.len().to_string())
     }
 
     /// Leaves a child behind that has inherited all it can and lives on for a while.

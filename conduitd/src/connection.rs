@@ -255,6 +255,27 @@ fn service_call(method: &str, parameters: Value) -> Result<Vec<u8>, RegistryErro
     }
 }
 
+/// Parses the parameters of any method, for the fuzzer.
+#[cfg(fuzzing)]
+pub(crate) fn parse_any(method: &str, parameters: Value) {
+    let topic = match method.rsplit_once('.').map_or(method, |(_, method)| method) {
+        "Register" => parse::<Register>(parameters).map(|it| it.topic),
+        "Attach" => parse::<Attach>(parameters).map(|it| it.topic),
+        "Unlink" => parse::<Unlink>(parameters).map(|it| it.topic),
+        "Watch" => {
+            let _ = parse::<Watch>(parameters).and_then(|it| Filter::new(it.topic.as_deref(), it.kinds));
+            return;
+        }
+        other => {
+            let _ = service_call(other, parameters.clone());
+            parse::<TopicParameter>(parameters).map(|it| it.topic)
+        }
+    };
+    if let Ok(topic) = topic {
+        let _ = topic_name(&topic);
+    }
+}
+
 fn parse<P: DeserializeOwned>(parameters: Value) -> Result<P, RegistryError> {
     let parameters = if parameters.is_null() { json!({}) } else { parameters };
     if !parameters.is_object() {

@@ -8,6 +8,8 @@
 mod connection;
 mod deaths;
 mod frames;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod glob;
 mod hub;
 mod limits;

@@ -11,6 +11,9 @@
 //!   raw region let go cleanly ─────────> Kept                    └───survived──> Locked
 //! ```
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod exercise;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use conduit::TopicName;
@@ -645,117 +648,10 @@ mod tests {
         assert_eq!(registry.kept(&topic("a"), file(5)), []);
     }
 
-    #[derive(Clone, Debug)]
-    enum Input {
-        Register(u64, u64, u64),
-        Attach(u64, u64, u64),
-        Release(u64),
-        End(u64),
-        Appear(u64, u64),
-        Vanish(u64, u64, u8),
-        LockFree(u64, u64),
-        Survive(u64, u64),
-        Reaped(u64, u64),
-    }
-
-    fn inputs() -> impl Strategy<Value = Vec<Input>> {
-        let (connection, name, ino) = (0..4u64, 0..3u64, 0..4u64);
-        let named = (name.clone(), ino.clone());
-        prop::collection::vec(
-            prop_oneof![
-                (connection.clone(), name.clone(), ino.clone()).prop_map(|(c, n, i)| Input::Register(c, n, i)),
-                (connection.clone(), name, ino).prop_map(|(c, n, i)| Input::Attach(c, n, i)),
-                connection.clone().prop_map(Input::Release),
-                connection.prop_map(Input::End),
-                named.clone().prop_map(|(n, i)| Input::Appear(n, i)),
-                (named.clone(), 0..3u8).prop_map(|((n, i), fate)| Input::Vanish(n, i, fate)),
-                named.clone().prop_map(|(n, i)| Input::LockFree(n, i)),
-                named.clone().prop_map(|(n, i)| Input::Survive(n, i)),
-                named.prop_map(|(n, i)| Input::Reaped(n, i)),
-            ],
-            0..60,
-        )
-    }
-
     proptest! {
         #[test]
-        fn no_lease_outlives_its_connection_and_no_topic_is_reaped_twice_at_once(inputs in inputs()) {
-            let mut registry = Registry::default();
-            let mut open = BTreeSet::new();
-            let mut at_work = BTreeSet::new();
-            let name = |n: u64| topic(&format!("t{n}"));
-            for input in inputs {
-                let changes = match input {
-                    Input::Register(c, n, i) => {
-                        if registry.register(c, process(c as u32), name(n), file(i)).is_ok() {
-                            open.insert(c);
-                        }
-                        Vec::new()
-                    }
-                    Input::Attach(c, n, i) => match registry.attach(c, process(c as u32), name(n), file(i), None) {
-                        Ok(changes) => {
-                            open.insert(c);
-                            changes
-                        }
-                        Err(_) => Vec::new(),
-                    },
-                    Input::Release(c) => {
-                        open.remove(&c);
-                        registry.release(c)
-                    }
-                    Input::End(c) => {
-                        open.remove(&c);
-                        registry.ended(c)
-                    }
-                    // As the directory's scan does: a name that is known is not reported again.
-                    Input::Appear(n, i) if registry.file_of(&name(n)).is_none() => registry.appeared(&name(n), plain(i)),
-                    Input::Appear(..) => Vec::new(),
-                    Input::Vanish(n, i, fate) => {
-                        let fate = [Fate::Closed, Fate::Alive, Fate::Dead][fate as usize];
-                        registry.vanished(&name(n), file(i), fate)
-                    }
-                    Input::LockFree(n, i) => registry.lock_is_free(&name(n), file(i)),
-                    Input::Survive(n, i) => {
-                        if at_work.remove(&(name(n), file(i))) {
-                            registry.survived(&name(n), file(i));
-                        }
-                        Vec::new()
-                    }
-                    Input::Reaped(n, i) => {
-                        if at_work.remove(&(name(n), file(i))) {
-                            registry.reaped(&name(n), file(i));
-                        }
-                        Vec::new()
-                    }
-                };
-                for change in changes {
-                    if let Change::Reap { topic, file, .. } = change {
-                        prop_assert!(at_work.insert((topic, file)), "two reapers on one file");
-                    }
-                }
-                for &connection in registry.leases.keys() {
-                    prop_assert!(open.contains(&connection));
-                }
-                for (topic, entry) in &registry.topics {
-                    if let Standing::Leased { connection } = entry.standing {
-                        let lease = registry.leases.get(&connection);
-                        prop_assert!(lease.is_some_and(|lease| lease.file == entry.file && lease.topic == *topic));
-                    }
-                }
-                let locked = registry.topics.iter().filter(|(name, entry)| {
-                    entry.standing == Standing::Locked && !registry.dying.contains(&((*name).clone(), entry.file))
-                });
-                prop_assert_eq!(locked.map(|(name, _)| name).collect::<BTreeSet<_>>(), registry.locked.iter().collect());
-                let held = registry.holders.iter().flat_map(|(file, ids)| ids.iter().map(move |id| (*id, *file)));
-                prop_assert_eq!(
-                    held.collect::<BTreeSet<_>>(),
-                    registry.leases.iter().map(|(id, lease)| (*id, lease.file)).collect()
-                );
-                for key in registry.nameless.keys() {
-                    let has_lease = registry.leases.values().any(|lease| (&lease.topic, lease.file) == (&key.0, key.1));
-                    prop_assert!(has_lease || registry.dying.contains(key), "a region that nothing will free");
-                }
-            }
+        fn no_interleaving_leaves_anything_behind(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            exercise::run(&bytes);
         }
     }
 }

@@ -44,6 +44,8 @@ mod error;
 pub mod fault;
 #[cfg(not(feature = "fault-injection"))]
 mod fault;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod inspect;
 mod message;
 pub mod protocol;

@@ -1,0 +1,264 @@
+//! The registry in a small world of processes, files, names and connections, driven by arbitrary bytes: for the property
+//! tests and the fuzzer.
+//!
+//! The world does what the real one can do, and tells the registry what the rest of the daemon would; after every step the
+//! registry must be consistent with itself and with the world.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use conduit::TopicName;
+use conduit::protocol::Process;
+use conduit::shm::dir::FileId;
+
+use super::{Appearance, Change, ConnectionId, Fate, Key, Registry, Standing};
+
+/// A region's file.
+#[derive(Clone, Copy, Default)]
+struct File {
+    /// Somebody holds its owner lock.
+    lives: bool,
+    closed: bool,
+    kept: bool,
+}
+
+#[derive(Default)]
+struct World {
+    registry: Registry,
+    open: BTreeSet<ConnectionId>,
+    next: ConnectionId,
+    files: BTreeMap<u64, File>,
+    names: BTreeMap<TopicName, u64>,
+    reapers: BTreeSet<Key>,
+}
+
+/// Numbers from the input, as long as it lasts.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn below(&mut self, limit: u8) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first % limit)
+    }
+}
+
+fn file_id(ino: u64) -> FileId {
+    FileId { dev: 1, ino }
+}
+
+/// Files and connections belong to two users.
+fn process(number: u64) -> Process {
+    Process { pid: number as u32 + 100, uid: 1000 + (number % 2) as u32, program: "node".into() }
+}
+
+impl World {
+    fn step(&mut self, input: &mut Input) -> Option<()> {
+        let kind = input.below(13)?;
+        let topic: TopicName = ["a", "b", "c"][usize::from(input.below(3)?)].parse().unwrap_or_else(|_| unreachable!());
+        let ino = u64::from(input.below(4)?);
+        let connection = self.open.iter().copied().nth(usize::from(input.below(4)?));
+        let file = self.files.get(&ino).copied().unwrap_or_default();
+        match (kind, connection) {
+            (0, _) if self.open.len() < 6 => {
+                self.next += 1;
+                self.open.insert(self.next);
+            }
+            (1, Some(connection)) => {
+                let _ = self.registry.register(connection, process(connection), topic, file_id(ino));
+            }
+            (2, Some(connection)) => {
+                let record = input.below(3).map(u32::from).filter(|record| *record < 2);
+                let changes = self.registry.attach(connection, process(connection), topic, file_id(ino), record);
+                self.carry_out(changes.unwrap_or_default());
+            }
+            (3, Some(connection)) => {
+                let changes = self.registry.release(connection);
+                self.carry_out(changes);
+            }
+            (4, Some(connection)) => self.hang_up(connection),
+            (5, _) if !file.lives && !self.names.values().any(|named| *named == ino) => {
+                self.files.insert(ino, File { lives: true, ..File::default() });
+            }
+            (6, _) if file.lives && !self.names.contains_key(&topic) => {
+                self.names.insert(topic.clone(), ino);
+                self.appear(&topic, ino);
+            }
+            (7, _) => self.vanish(&topic),
+            (8, _) => {
+                self.files.entry(ino).or_default().lives = false;
+            }
+            (9, _) if file.lives => {
+                let closed = input.below(2)? == 0;
+                self.files.insert(ino, File { lives: closed, closed, kept: !closed });
+            }
+            (10, _) => self.look_at_lock(&topic),
+            (11, _) => {
+                let index = usize::from(input.below(4)?);
+                if let Some(key) = self.reapers.iter().nth(index).cloned() {
+                    self.finish_reaper(&key);
+                }
+            }
+            (12, _) => self.restart(),
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn hang_up(&mut self, connection: ConnectionId) {
+        self.open.remove(&connection);
+        let changes = self.registry.ended(connection);
+        self.carry_out(changes);
+    }
+
+    fn appear(&mut self, topic: &TopicName, ino: u64) {
+        let is_kept = self.files.get(&ino).is_some_and(|file| file.kept);
+        let uid = process(ino).uid;
+        let appearance = Appearance { file: file_id(ino), uid, is_kept, claimed: Some(process(ino)) };
+        let changes = self.registry.appeared(topic, appearance);
+        self.carry_out(changes);
+    }
+
+    fn vanish(&mut self, topic: &TopicName) {
+        let Some(ino) = self.names.remove(topic) else { return };
+        let file = self.files.get(&ino).copied().unwrap_or_default();
+        let fate = match file {
+            File { closed: true, .. } | File { kept: true, .. } => Fate::Closed,
+            File { lives: true, .. } => Fate::Alive,
+            _ => Fate::Dead,
+        };
+        let changes = self.registry.vanished(topic, file_id(ino), fate);
+        self.carry_out(changes);
+    }
+
+    fn look_at_lock(&mut self, topic: &TopicName) {
+        let Some(&ino) = self.names.get(topic) else { return };
+        let file = self.files.get(&ino).copied().unwrap_or_default();
+        let changes = if file.kept {
+            self.registry.kept(topic, file_id(ino))
+        } else if !file.lives {
+            self.registry.lock_is_free(topic, file_id(ino))
+        } else {
+            Vec::new()
+        };
+        self.carry_out(changes);
+    }
+
+    fn finish_reaper(&mut self, key: &Key) {
+        self.reapers.remove(key);
+        let (topic, id) = key;
+        let file = self.files.get(&id.ino).copied().unwrap_or_default();
+        if file.lives || file.kept {
+            self.registry.survived(topic, *id);
+            if file.kept {
+                let changes = self.registry.kept(topic, *id);
+                self.carry_out(changes);
+            }
+        } else {
+            if self.names.get(topic) == Some(&id.ino) {
+                self.names.remove(topic);
+            }
+            self.registry.reaped(topic, *id);
+        }
+    }
+
+    /// The daemon is killed, with its connections and reapers, and a new one looks at what is there.
+    fn restart(&mut self) {
+        self.registry = Registry::default();
+        self.open.clear();
+        self.reapers.clear();
+        for (topic, ino) in self.names.clone() {
+            self.appear(&topic, ino);
+        }
+    }
+
+    fn carry_out(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            if let Change::Reap { topic, file, .. } = change {
+                assert!(self.reapers.insert((topic, file)), "two reapers on one file");
+            }
+        }
+    }
+
+    fn check(&self) {
+        let registry = &self.registry;
+        registry.check();
+        for connection in registry.leases.keys() {
+            assert!(self.open.contains(connection), "a lease without a connection");
+        }
+        for key in &registry.dying {
+            assert!(self.reapers.contains(key), "nobody reaps {key:?}");
+        }
+        let known: BTreeMap<_, _> = registry.topics().map(|topic| (topic.name.clone(), topic.file.ino)).collect();
+        assert_eq!(known, self.names, "topics are not the names that are there");
+        for (topic, entry) in &registry.topics {
+            let file = self.files.get(&entry.file.ino).copied().unwrap_or_default();
+            let key = (topic.clone(), entry.file);
+            let is_watched = match entry.standing {
+                Standing::Leased { connection } => self.open.contains(&connection),
+                Standing::Locked => registry.watched_by_lock().contains(&key) || registry.dying.contains(&key),
+                Standing::Kept => file.kept || self.reapers.contains(&key),
+            };
+            assert!(is_watched, "the end of {topic} will not be noticed");
+        }
+    }
+
+    /// When everybody is dead and every look and every reaper is done, nothing is left but what is kept.
+    fn end(mut self) {
+        for file in self.files.values_mut() {
+            file.lives = false;
+        }
+        for connection in self.open.clone() {
+            self.hang_up(connection);
+        }
+        for topic in self.names.clone().into_keys() {
+            self.look_at_lock(&topic);
+        }
+        for key in self.reapers.clone() {
+            self.finish_reaper(&key);
+        }
+        self.check();
+        let registry = &self.registry;
+        assert!(registry.leases.is_empty() && registry.holders.is_empty(), "leases of nobody");
+        assert!(registry.nameless.is_empty() && registry.dying.is_empty() && registry.locked.is_empty());
+        for (topic, entry) in &registry.topics {
+            assert!(self.files.get(&entry.file.ino).is_some_and(|file| file.kept), "{topic} has outlived its owner");
+        }
+    }
+}
+
+impl Registry {
+    /// What holds whatever happened.
+    fn check(&self) {
+        for (topic, entry) in &self.topics {
+            if let Standing::Leased { connection } = entry.standing {
+                let lease = self.leases.get(&connection);
+                assert!(
+                    lease.is_some_and(|lease| lease.file == entry.file && lease.topic == *topic),
+                    "leased by nobody"
+                );
+            }
+        }
+        let is_locked = |(topic, entry): &(&TopicName, &super::Topic)| {
+            entry.standing == Standing::Locked && !self.dying.contains(&((*topic).clone(), entry.file))
+        };
+        let locked: BTreeSet<_> = self.topics.iter().filter(is_locked).map(|(topic, _)| topic.clone()).collect();
+        assert_eq!(locked, self.locked, "the list of locked topics");
+        let holders = self.holders.iter().flat_map(|(file, ids)| ids.iter().map(move |id| (*id, *file)));
+        let leases = self.leases.iter().map(|(id, lease)| (*id, lease.file));
+        assert_eq!(holders.collect::<BTreeMap<_, _>>(), leases.collect(), "the holders of files");
+        for key in self.nameless.keys() {
+            let has_lease = self.leases.values().any(|lease| (&lease.topic, lease.file) == (&key.0, key.1));
+            assert!(has_lease || self.dying.contains(key), "a region that nothing will free");
+        }
+    }
+}
+
+/// Does what the bytes say, and checks everything after every step.
+pub(crate) fn run(bytes: &[u8]) {
+    let mut world = World::default();
+    let mut input = Input(bytes);
+    while world.step(&mut input).is_some() {
+        world.check();
+    }
+    world.end();
+}
