@@ -308,6 +308,8 @@ impl Registry {
             }
             None => (Standing::Locked, claimed),
         };
+        // It may have its name back.
+        self.nameless.remove(&(topic.clone(), file));
         self.topics.insert(topic.clone(), Topic { file, uid, standing, owner: owner.clone() });
         self.settle(topic);
         vec![Change::Event { kind: EventKind::Published, topic: topic.clone(), process: owner }]
@@ -580,6 +582,16 @@ mod tests {
         assert!(matches!(&changes[..], [Change::Reap { owner: Owner { is_proven: true, .. }, .. }]), "{changes:?}");
         registry.reaped(&topic("a"), file(5));
         assert!(!registry.knows(&(topic("a"), file(5))) && registry.knows(&(topic("a"), file(6))));
+    }
+
+    #[test]
+    fn a_name_that_is_given_back_is_watched_once() {
+        let mut registry = published();
+        registry.vanished(&topic("a"), file(5), Fate::Alive);
+        registry.appeared(&topic("a"), plain(5));
+        registry.kept(&topic("a"), file(5));
+        registry.ended(1);
+        assert!(registry.nameless.is_empty(), "found by fuzzing: a region that nothing would free");
     }
 
     #[test]
