@@ -245,9 +245,10 @@ impl Lease {
                     tracing::warn!("{error}. Topics work without it; crashed publishers are noticed within a second");
                 });
             }
-            Err(RegistryCallError::Refused(reply)) if let Some(error) = reply.known() => {
-                return Err(Box::new((lease, error)));
-            }
+            Err(RegistryCallError::Refused(reply)) => match reply.known() {
+                Some(error) => return Err(Box::new((lease, error))),
+                None => lease = lease.without(&reply),
+            },
             Err(error) => lease = lease.without(&error),
         }
         Ok(lease)
