@@ -43,7 +43,7 @@ fn a_watcher_gets_the_topics_and_kinds_it_wants() {
     let mut raw = Raw::connect(&world);
     let refused = raw.call("io.conduit.Registry.Watch", &json!({"topic": "a["}));
     assert_eq!(refused["error"], "org.varlink.service.InvalidParameter");
-    assert!(refused["parameters"]["parameter"].as_str().unwrap().contains("at character 2"), "{refused}");
+    assert!(refused["parameters"]["parameter"].as_str().unwrap().contains("at byte 1"), "{refused}");
     let refused = raw.call("io.conduit.Registry.Watch", &json!({"kinds": ["nothing"]}));
     assert!(refused["parameters"]["parameter"].as_str().unwrap().contains("unknown variant"), "{refused}");
 }

@@ -445,8 +445,8 @@ mod tests {
             (rule("mode = 0o440"), "4:8: a region's owner may always read and write: use 0640"),
             (rule("mode = true"), "4:8: expected a mode like \"0640\" or 0o640"),
             (
-                "[[rule]]\n topics = [ 'é', 'a/[b']".into(),
-                "2:18: \"a/[b\" is no pattern of topic names: invalid range pattern, at character 3",
+                "[[rule]]\n topics = [ 'e', 'a/[b']".into(),
+                "2:18: glob \"a/[b\" is wrong at byte 2: `[` has no `]`; write `[a-z]`",
             ),
             ("[[rule]]\ntopics = []".into(), "1:1: rule 1 is for no topics"),
             ("[[rule]]\nname = 'x'".into(), "1:1: missing field `topics`"),
