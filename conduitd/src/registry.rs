@@ -75,9 +75,12 @@ struct Lease {
     process: Process,
 }
 
+/// What a lease is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+pub(crate) enum Role {
+    /// A file.
     Owner,
+    /// A subscription, with the subscriber's record in the region; none if it may only read.
     Subscriber { record: Option<u32> },
 }
 
@@ -108,8 +111,10 @@ pub(crate) struct Appearance {
 pub(crate) enum Fate {
     /// Its owner has closed it, or it was a kept region.
     Closed,
-    /// Its owner lives on without the name.
+    /// Its owner lives on, and it has no name left.
     Alive,
+    /// Its owner lives on, and it has another name.
+    Moved,
     /// Its owner is dead.
     Dead,
 }
@@ -121,9 +126,9 @@ pub(crate) struct Registry {
     leases: BTreeMap<ConnectionId, Lease>,
     /// Who has a lease of a file, in the order of their coming.
     holders: BTreeMap<FileId, BTreeSet<ConnectionId>>,
-    /// Topics that only their lock answers for, and that no reaper is at work on.
-    locked: BTreeSet<TopicName>,
-    /// Living regions whose name was taken away: their owner's death still has to be told.
+    /// What only its lock answers for and no reaper is at work on, whether it still has its name or not.
+    locked: BTreeSet<Key>,
+    /// Living regions whose name was taken away: their owner's end still has to be told.
     nameless: BTreeMap<Key, Topic>,
     /// What a reaper is at work on, whether it still has its name or not.
     dying: BTreeSet<Key>,
@@ -155,6 +160,12 @@ impl Registry {
         }
         self.grant(connection, Lease { topic, file, role: Role::Owner, process });
         Ok(())
+    }
+
+    /// A lease that this registry's predecessor granted goes on, without a word.
+    pub(crate) fn resume(&mut self, connection: ConnectionId, process: Process, key: Key, role: Role) {
+        let (topic, file) = key;
+        self.grant(connection, Lease { topic, file, role, process });
     }
 
     /// A process subscribes.
@@ -222,13 +233,13 @@ impl Registry {
                 vec![Change::Event { kind: EventKind::Unsubscribed, topic, process: Some(process) }]
             }
             Role::Owner => {
-                self.nameless.remove(&(topic.clone(), file));
-                if let Some(entry) = self.topics.get_mut(&topic).filter(|entry| entry.file == file)
+                let key = (topic, file);
+                if let Some(entry) = self.entry(&key)
                     && entry.standing == (Standing::Leased { connection })
                 {
                     // Whether it is kept is the file's word, not the client's: a look at the lock will tell.
                     entry.standing = Standing::Locked;
-                    self.settle(&topic);
+                    self.settle(&key);
                 }
                 Vec::new()
             }
@@ -257,9 +268,10 @@ impl Registry {
 
     /// The owner lock of a topic without a lease was found free.
     pub(crate) fn lock_is_free(&mut self, topic: &TopicName, file: FileId) -> Vec<Change> {
-        let late = self.topics.get(topic).and_then(|entry| self.owner_lease(topic, file, entry.uid));
-        let late = late.map(|(connection, _)| connection);
-        self.suspect(&(topic.clone(), file), late).into_iter().collect()
+        let key = (topic.clone(), file);
+        let uid = self.entry(&key).map(|entry| entry.uid);
+        let late = uid.and_then(|uid| self.owner_lease(topic, file, uid)).map(|(connection, _)| connection);
+        self.suspect(&key, late).into_iter().collect()
     }
 
     fn entry(&mut self, key: &Key) -> Option<&mut Topic> {
@@ -283,18 +295,17 @@ impl Registry {
         let owner = Owner { process: entry.owner.clone(), connection: proof.or(late), is_proven: proof.is_some() };
         let (topic, file) = key.clone();
         let is_new = self.dying.insert(key.clone());
-        self.settle(&topic);
+        self.settle(key);
         is_new.then_some(Change::Reap { topic, file, owner })
     }
 
-    /// Brings the list of topics that only their lock answers for up to date.
-    fn settle(&mut self, topic: &TopicName) {
-        let is_locked =
-            |entry: &Topic| entry.standing == Standing::Locked && !self.dying.contains(&(topic.clone(), entry.file));
-        if self.topics.get(topic).is_some_and(is_locked) {
-            self.locked.insert(topic.clone());
+    /// Brings the list of what only its lock answers for up to date.
+    fn settle(&mut self, key: &Key) {
+        let is_locked = self.entry(key).is_some_and(|entry| entry.standing == Standing::Locked);
+        if is_locked && !self.dying.contains(key) {
+            self.locked.insert(key.clone());
         } else {
-            self.locked.remove(topic);
+            self.locked.remove(key);
         }
     }
 
@@ -308,10 +319,12 @@ impl Registry {
             }
             None => (Standing::Locked, claimed),
         };
+        let key = (topic.clone(), file);
+        self.remove_topic(topic);
         // It may have its name back.
-        self.nameless.remove(&(topic.clone(), file));
+        self.nameless.remove(&key);
         self.topics.insert(topic.clone(), Topic { file, uid, standing, owner: owner.clone() });
-        self.settle(topic);
+        self.settle(&key);
         vec![Change::Event { kind: EventKind::Published, topic: topic.clone(), process: owner }]
     }
 
@@ -348,25 +361,34 @@ impl Registry {
         }
         let Some(entry) = self.remove_topic(topic) else { return Vec::new() };
         let process = entry.owner.clone();
-        let kind = if fate == Fate::Alive { EventKind::Unlinked } else { EventKind::Closed };
-        if fate == Fate::Alive && matches!(entry.standing, Standing::Leased { .. }) {
-            self.nameless.insert(key, entry);
+        let kind = if fate == Fate::Closed { EventKind::Closed } else { EventKind::Unlinked };
+        // Under its other name only the lock answers for it.
+        let is_leased = matches!(entry.standing, Standing::Leased { .. });
+        if fate == Fate::Alive || (fate == Fate::Moved && is_leased) {
+            self.nameless.insert(key.clone(), entry);
+            self.settle(&key);
         }
         vec![Change::Event { kind, topic: topic.clone(), process }]
     }
 
     fn remove_topic(&mut self, topic: &TopicName) -> Option<Topic> {
-        self.locked.remove(topic);
-        self.topics.remove(topic)
+        let entry = self.topics.remove(topic)?;
+        self.locked.remove(&(topic.clone(), entry.file));
+        Some(entry)
     }
 
     /// A raw region has been let go by its creator.
     pub(crate) fn kept(&mut self, topic: &TopicName, file: FileId) -> Vec<Change> {
+        let key = (topic.clone(), file);
+        if self.nameless.remove(&key).is_some() {
+            // Nobody can find it, and nobody's end is to be told.
+            self.locked.remove(&key);
+        }
         match self.topics.get_mut(topic).filter(|entry| entry.file == file) {
             Some(entry) if entry.standing != Standing::Kept => {
                 entry.standing = Standing::Kept;
                 let process = entry.owner.take();
-                self.settle(topic);
+                self.settle(&key);
                 vec![Change::Event { kind: EventKind::Kept, topic: topic.clone(), process }]
             }
             _ => Vec::new(),
@@ -377,9 +399,7 @@ impl Registry {
     pub(crate) fn survived(&mut self, topic: &TopicName, file: FileId) {
         let key = (topic.clone(), file);
         self.dying.remove(&key);
-        // Without name and lease there is nothing left to watch.
-        self.nameless.remove(&key);
-        self.settle(topic);
+        self.settle(&key);
     }
 
     /// A reaper is done with a file.
@@ -417,14 +437,19 @@ impl Registry {
         self.topics.iter().map(|(topic, entry)| Listed::new(topic, entry))
     }
 
+    /// Living regions without a name, sorted by the names they had.
+    pub(crate) fn unlinked(&self) -> impl Iterator<Item = Listed<'_>> {
+        self.nameless.iter().map(|((topic, _), entry)| Listed::new(topic, entry))
+    }
+
     /// One topic.
     pub(crate) fn topic(&self, topic: &TopicName) -> Option<Listed<'_>> {
         self.topics.get_key_value(topic).map(|(topic, entry)| Listed::new(topic, entry))
     }
 
-    /// Topics that only their lock answers for.
+    /// What only its lock answers for.
     pub(crate) fn watched_by_lock(&self) -> Vec<Key> {
-        self.locked.iter().filter_map(|topic| Some((topic.clone(), self.file_of(topic)?))).collect()
+        self.locked.iter().cloned().collect()
     }
 
     /// Whether there are any.
@@ -566,7 +591,7 @@ mod tests {
         let mut registry = published();
         registry.appeared(&topic("link"), plain(5));
         assert_eq!(registry.watched_by_lock(), [(topic("link"), file(5))]);
-        registry.vanished(&topic("link"), file(5), Fate::Alive);
+        registry.vanished(&topic("link"), file(5), Fate::Moved);
         assert_eq!(registry.file_of(&topic("a")), Some(file(5)));
         assert!(registry.knows(&(topic("a"), file(5))) && !registry.knows(&(topic("link"), file(5))));
         assert!(matches!(&registry.ended(1)[..], [Change::Reap { .. }]));
@@ -582,6 +607,19 @@ mod tests {
         assert!(matches!(&changes[..], [Change::Reap { owner: Owner { is_proven: true, .. }, .. }]), "{changes:?}");
         registry.reaped(&topic("a"), file(5));
         assert!(!registry.knows(&(topic("a"), file(5))) && registry.knows(&(topic("a"), file(6))));
+    }
+
+    #[test]
+    fn a_living_region_without_name_and_lease_is_watched_by_its_lock() {
+        let mut registry = Registry::default();
+        registry.appeared(&topic("a"), plain(5));
+        registry.vanished(&topic("a"), file(5), Fate::Alive);
+        assert_eq!(registry.topics().count(), 0);
+        assert_eq!(registry.unlinked().map(|it| (it.name.clone(), it.file)).collect::<Vec<_>>(), [(topic("a"), file(5))]);
+        assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))]);
+        assert!(matches!(&registry.lock_is_free(&topic("a"), file(5))[..], [Change::Reap { .. }]));
+        registry.reaped(&topic("a"), file(5));
+        assert_eq!(registry.unlinked().count(), 0);
     }
 
     #[test]

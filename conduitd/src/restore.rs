@@ -168,7 +168,7 @@ impl Hub {
         if region.is_kept() || counters.as_ref().is_some_and(|counters| counters.closed) {
             Fate::Closed
         } else if counters.is_none_or(|counters| !counters.orphaned) && region.owner_lives().unwrap_or(true) {
-            Fate::Alive
+            if region.is_linked() { Fate::Moved } else { Fate::Alive }
         } else {
             Fate::Dead
         }

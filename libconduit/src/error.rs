@@ -260,6 +260,15 @@ pub enum LoanError {
         "the topic was removed from outside (the registry's Unlink); drop this publisher, and create the topic again"
     )]
     Removed,
+    /// The topic's name was removed from outside. Said once: what follows goes to the subscribers that are there, and nobody else can
+    /// find the topic.
+    ///
+    /// The registry tells it at once; without one it is found by the way, within a second where there are sleepers to wake, else never.
+    #[error(
+        "somebody has removed the topic's name: logind, when its user's last session ended (RemoveIPC=), or rm; nobody \
+         else can find the topic now: drop this publisher, and create the topic again"
+    )]
+    Unlinked,
     /// This process was forked from the publisher's.
     #[error("the publisher belongs to the process this one was forked from; create one here")]
     Forked,

@@ -17,7 +17,7 @@ use crate::error::{OpenError, Owner};
 use crate::protocol::{Process, State, Subscriber, Topic};
 use crate::ring::window;
 use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
-use crate::shm::file::{Mark, mark_closed, mark_orphaned, owner_of, read_control, read_mark, reopen};
+use crate::shm::file::{Mark, mark_closed, mark_orphaned, mark_unlinked, owner_of, read_control, read_mark, reopen};
 use crate::shm::layout::{
     CLOSED, ControlSnapshot, Layout, LayoutError, ORPHANED, PRODUCER_AT, ProducerSnapshot, SlotSnapshot, program_name,
 };
@@ -221,7 +221,7 @@ impl Region {
         } else if counters.as_ref().is_some_and(|counters| counters.closed) {
             State::Closed
         } else if self.owner_lives().unwrap_or(true) && !counters.as_ref().is_some_and(|counters| counters.orphaned) {
-            State::Live
+            if self.is_linked() { State::Live } else { State::Unlinked }
         } else {
             State::Orphaned
         };
@@ -237,6 +237,7 @@ impl Region {
             name: self.topic.to_string(),
             state,
             refusal: None,
+            unlinked: None,
             raw: self.is_raw(),
             path: self.path.display().to_string(),
             size_bytes,
@@ -277,6 +278,13 @@ impl Region {
     /// Where this user may not write the region it must be allowed to change others' files (CAP_FOWNER).
     pub fn mark_closed(&self) -> io::Result<()> {
         mark_closed(&self.file)
+    }
+
+    /// Tells the publisher that its topic has no name any more. Subscribers go on.
+    ///
+    /// Where this user may not write the region it must be allowed to change others' files (CAP_FOWNER).
+    pub fn mark_unlinked(&self) -> io::Result<()> {
+        mark_unlinked(&self.file)
     }
 
     /// Whether the header is still the one that was read on opening.

@@ -130,6 +130,31 @@ pub struct TopicReply {
     pub topic: Topic,
 }
 
+/// Reply of `Status`: who answers here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the registry.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Its user id.
+    pub uid: u32,
+    /// The directory that it looks after, by the path it was given.
+    pub shm_dir: String,
+    /// Device number of that directory.
+    pub dev: u64,
+    /// Inode number of that directory.
+    pub inode: u64,
+    /// Whether a service manager keeps its clients' connections while it is restarted.
+    pub supervised: bool,
+    /// Regions.
+    pub topics: u64,
+    /// Connections.
+    pub clients: u64,
+    /// Regions of dead owners that were removed since it was started.
+    pub reaped: u64,
+}
+
 /// Reply of `Reap`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reaped {
@@ -165,6 +190,8 @@ pub enum State {
     Kept,
     /// Its owner lives, or it is kept, and the registry's policy does not allow it.
     Unauthorised,
+    /// Its owner lives, and somebody has removed its name: who has it open goes on, nobody else can find it.
+    Unlinked,
 }
 
 impl fmt::Display for State {
@@ -175,6 +202,7 @@ impl fmt::Display for State {
             Self::Orphaned => "orphaned",
             Self::Kept => "kept",
             Self::Unauthorised => "unauthorised",
+            Self::Unlinked => "unlinked",
         })
     }
 }
@@ -251,6 +279,9 @@ pub struct Topic {
     /// Why it is unauthorised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
+    /// Who has probably removed its name, and what can be done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlinked: Option<String>,
     /// Whether it is a raw region, which has no slots, no type and no subscribers.
     pub raw: bool,
     /// Where its file is.
@@ -583,7 +614,7 @@ mod tests {
 
     #[test]
     fn the_description_names_every_method_and_error() {
-        for method in ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch", "Deaths", "Unlink"] {
+        for method in ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch", "Deaths", "Unlink", "Status"] {
             assert!(DESCRIPTION.contains(&format!("method {method}(")), "{method}");
         }
         let errors = [

@@ -16,7 +16,7 @@ use crate::message::{Kind, Message};
 use crate::registry::Lease;
 use crate::ring::Memory;
 use crate::ring::slot::{ClaimError, Claimed, MappedRing};
-use crate::ring::writer::Writer;
+use crate::ring::writer::{Intervention, Writer};
 use crate::shm::dir::{FileId, ShmDir};
 use crate::shm::file::Mark;
 use crate::shm::layout::{
@@ -52,6 +52,8 @@ pub struct Publisher<T: ?Sized> {
     id: FileId,
     lease: Lease,
     time_stamps: bool,
+    /// The caller knows that the name is gone.
+    told_unlinked: bool,
     _sends: PhantomData<fn(&T)>,
 }
 
@@ -166,6 +168,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
             id,
             lease,
             time_stamps: self.time_stamps,
+            told_unlinked: false,
             _sends: PhantomData,
         })
     }
@@ -203,15 +206,26 @@ impl<T: ?Sized + Message> Publisher<T> {
         if self.writer.memory().is_foreign() {
             return Err(LoanError::Forked);
         }
-        if self.writer.has_ended() {
-            return Err(LoanError::Removed);
-        }
         // Who has nobody to wake makes no system calls.
-        if self.writer.take_woken() {
-            self.lease.renew_if_lost(coarse_now());
+        if self.writer.take_woken() && self.lease.look(coarse_now()) && !self.has_its_name() {
+            self.writer.note_unlinked();
+        }
+        match self.writer.intervention() {
+            None => {}
+            Some(Intervention::Ended) => return Err(LoanError::Removed),
+            Some(Intervention::Unlinked) if self.told_unlinked => {}
+            Some(Intervention::Unlinked) => {
+                self.told_unlinked = true;
+                return Err(LoanError::Unlinked);
+            }
         }
         let geometry = self.writer.memory().geometry();
         Claimed::new(&mut self.writer, len).map_err(|error| loan_error(&error, geometry, len))
+    }
+
+    /// What can not be looked at is no reason to worry anybody.
+    fn has_its_name(&self) -> bool {
+        !self.directory.id_of(&self.topic).is_ok_and(|found| found != Some(self.id))
     }
 
     fn loan_as<'a, U: ?Sized>(

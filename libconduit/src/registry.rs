@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::error::CreateError;
 use crate::protocol::{
     Attach, Call, DeathList, END, ErrorReply, Event, EventReply, INTERFACE, Reaped, Register, RegistryError, Release,
-    Reply, Topic, TopicList, TopicParameter, TopicReply, Unlink, Watch, encode,
+    Reply, Status, Topic, TopicList, TopicParameter, TopicReply, Unlink, Watch, encode,
 };
 use crate::shm::dir::FileId;
 use crate::shm::file::OwnedFile;
@@ -57,23 +57,35 @@ pub enum RegistryCallError {
 }
 
 /// A connection to the registry.
+///
+/// A question that the registry did not live to answer is asked once more, of the one that has been started meanwhile.
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
+    sockets: Vec<PathBuf>,
 }
 
 impl Client {
     /// Connects to the first registry of the domain that listens.
     pub fn connect(domain: &Domain) -> Result<Self, RegistryCallError> {
+        Self::connect_to(domain.sockets().to_vec())
+    }
+
+    fn connect_to(sockets: Vec<PathBuf>) -> Result<Self, RegistryCallError> {
         let mut failure = io::Error::from(io::ErrorKind::NotFound);
-        for socket in domain.sockets() {
+        for socket in &sockets {
             match connect(socket) {
-                Ok(stream) => return Ok(Self { stream: BufReader::new(stream) }),
+                Ok(stream) => return Ok(Self { stream: BufReader::new(stream), sockets }),
                 Err(error) => failure = error,
             }
         }
-        let sockets: Vec<_> = domain.sockets().iter().map(|socket| socket.display().to_string()).collect();
+        let sockets: Vec<_> = sockets.iter().map(|socket| socket.display().to_string()).collect();
         Err(RegistryCallError::Unreachable { sockets: sockets.join(", "), source: failure })
+    }
+
+    /// Who answers here, and how much it has to do.
+    pub fn status(&mut self) -> Result<Status, RegistryCallError> {
+        self.call("Status", &serde_json::json!({}))
     }
 
     /// All regions, sorted by name.
@@ -130,7 +142,22 @@ impl Client {
         }))
     }
 
+    /// The interface promises that every call may be repeated.
     fn call<R: DeserializeOwned>(&mut self, method: &str, parameters: &impl Serialize) -> Result<R, RegistryCallError> {
+        match self.call_once(method, parameters) {
+            Err(RegistryCallError::Connection(error)) if is_hang_up(&error) => {
+                *self = Self::connect_to(self.sockets.clone())?;
+                self.call_once(method, parameters)
+            }
+            result => result,
+        }
+    }
+
+    fn call_once<R: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        parameters: &impl Serialize,
+    ) -> Result<R, RegistryCallError> {
         self.send(method, parameters, false)?;
         Ok(self.reply()?.0)
     }
@@ -153,6 +180,12 @@ impl Client {
         let parameters = reply.into_result().map_err(RegistryCallError::Refused)?;
         Ok((serde_json::from_value(parameters)?, continues))
     }
+}
+
+/// Whether the other side went away in the middle.
+fn is_hang_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// Connects within the time of a call: a registry that is stopped, with all its places taken, would not let us in for ever.
@@ -185,7 +218,7 @@ fn has_hung_up(stream: &UnixStream) -> bool {
 /// What a publisher or subscriber holds at the registry: a connection, or nothing if there is no registry.
 ///
 /// The registry may be started later, or die. A lease that is not there is taken by the way, where its holder makes system calls
-/// anyway ([`renew_if_lost`](Self::renew_if_lost)); no thread watches it.
+/// anyway ([`look`](Self::look)); no thread watches it.
 #[derive(Debug)]
 pub(crate) struct Lease {
     client: Option<Client>,
@@ -262,12 +295,17 @@ impl Lease {
     /// Takes the lease again if the registry has gone since, or was not there: twice a second at most, and without ever
     /// waiting for anybody. A registry that refuses it hangs up, or says nothing: then the region's locks speak for its holder.
     ///
-    /// `now` is the coarse clock's.
-    pub(crate) fn renew_if_lost(&mut self, now: Duration) {
+    /// `now` is the coarse clock's. Returns whether it was time for a look.
+    pub(crate) fn look(&mut self, now: Duration) -> bool {
         if now.saturating_sub(self.last_look) < LOOK_INTERVAL || self.generation != fork::generation() {
-            return;
+            return false;
         }
         self.last_look = now;
+        self.renew_if_lost();
+        true
+    }
+
+    fn renew_if_lost(&mut self) {
         if self.client.as_ref().is_some_and(|client| !has_hung_up(client.stream.get_ref())) {
             return;
         }
@@ -277,7 +315,7 @@ impl Lease {
             // An empty socket takes much more than a call.
             (sent == self.call.len()).then_some(())?;
             stream.set_nonblocking(false).ok()?;
-            Some(Client { stream: BufReader::new(stream) })
+            Some(Client { stream: BufReader::new(stream), sockets: self.sockets.clone() })
         });
     }
 
@@ -287,7 +325,7 @@ impl Lease {
             && let Some(mut client) = self.client.take()
         {
             // A registry that is gone needs no good-bye.
-            let _ = client.call::<serde_json::Value>("Release", &Release::default());
+            let _ = client.call_once::<serde_json::Value>("Release", &Release::default());
             // Forked children may hold the socket too.
             let _ = client.stream.get_ref().shutdown(Shutdown::Both);
         }
@@ -339,22 +377,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let domain = domain(directory.path());
         let mut lease = attach(&domain);
-        lease.renew_if_lost(later(&lease));
+        lease.look(later(&lease));
         assert!(lease.client.is_none(), "nobody is there");
         for _ in 0..3 {
             let listener = std::os::unix::net::UnixListener::bind(&domain.sockets()[0]).unwrap();
-            lease.renew_if_lost(lease.last_look);
+            lease.look(lease.last_look);
             assert!(
                 lease.client.as_ref().is_none_or(|client| has_hung_up(client.stream.get_ref())),
                 "not at every call"
             );
-            lease.renew_if_lost(later(&lease));
+            lease.look(later(&lease));
             let (stream, _) = listener.accept().unwrap();
             let call = call(&stream);
             assert_eq!((call.method.as_str(), call.oneway), ("io.conduit.Registry.Attach", true));
             assert_eq!(call.parameters, serde_json::json!({"topic": "scan", "dev": 1, "inode": 2, "record": 3}));
             listener.set_nonblocking(true).unwrap();
-            lease.renew_if_lost(later(&lease));
+            lease.look(later(&lease));
             assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "a lease that lives is kept");
             std::fs::remove_file(&domain.sockets()[0]).unwrap();
         }
@@ -373,7 +411,7 @@ mod tests {
         let crowd: Vec<_> = std::iter::from_fn(|| connect_at_once(&domain.sockets()[0]).ok()).take(100).collect();
         assert!(crowd.len() < 100, "it never was full");
         let started = Instant::now();
-        lease.renew_if_lost(later(&lease));
+        lease.look(later(&lease));
         assert!(lease.client.is_none() && started.elapsed() < CALL_TIMEOUT / 2);
     }
 
@@ -384,7 +422,7 @@ mod tests {
         let listener = std::os::unix::net::UnixListener::bind(&listening.sockets()[0]).unwrap();
         listener.set_nonblocking(true).unwrap();
         let mut lease = attach(&listening.without_registry());
-        lease.renew_if_lost(later(&lease));
+        lease.look(later(&lease));
         assert!(lease.client.is_none() && listener.accept().is_err());
     }
 }

@@ -303,7 +303,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
                 |reader| receive(reader, record),
                 |ring| {
                     let now = coarse_now();
-                    lease.renew_if_lost(now);
+                    lease.look(now);
                     owner.look(ring.file(), now, LOOK_INTERVAL)
                 },
             )

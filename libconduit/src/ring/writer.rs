@@ -6,10 +6,19 @@ use super::window::Window;
 use super::{BUSY, Memory, READERS, WRITING};
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
-use crate::shm::layout::{CLOSED, ONE_WAKE, ORPHANED};
+use crate::shm::layout::{CLOSED, ONE_WAKE, ORPHANED, UNLINKED};
 
 /// How many held slots the writer meets before it asks whether a holder is dead: asking costs a system call.
 const SKIPS_PER_LOOK: u32 = 64;
+
+/// What somebody else has done to a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intervention {
+    /// Closed it.
+    Ended,
+    /// Removed its name.
+    Unlinked,
+}
 
 /// The one writer of a ring.
 #[derive(Debug)]
@@ -140,10 +149,21 @@ impl<M: Memory> Writer<M> {
         self.memory.slot(position).state.store(0, Relaxed);
     }
 
-    /// Whether somebody else has ended the topic. One load from a line that `publish` looks at anyway.
+    /// What somebody else has done to the topic. One load from a line that `publish` looks at anyway.
     #[inline]
-    pub(crate) fn has_ended(&self) -> bool {
-        self.memory.consumers().wake.load(Relaxed) & (CLOSED | ORPHANED) != 0
+    pub(crate) fn intervention(&self) -> Option<Intervention> {
+        let flags = self.memory.consumers().wake.load(Relaxed) & (CLOSED | ORPHANED | UNLINKED);
+        match flags {
+            0 => None,
+            UNLINKED => Some(Intervention::Unlinked),
+            _ => Some(Intervention::Ended),
+        }
+    }
+
+    /// Notes that the name is gone, for everybody to see.
+    #[cold]
+    pub(crate) fn note_unlinked(&mut self) {
+        self.memory.consumers().wake.fetch_or(UNLINKED, Relaxed);
     }
 
     /// Says that nothing will follow, and wakes all sleepers.

@@ -15,7 +15,7 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
 use super::atomics::Native;
 use super::dir::{FileId, ReapLock, ShmDir, is_regular};
-use super::layout::{CLOSED, CONSUMERS_AT, CONTROL_BYTES, Consumers, Layout, MAGIC, ORPHANED, program_name};
+use super::layout::{CLOSED, CONSUMERS_AT, CONTROL_BYTES, Consumers, Layout, MAGIC, ORPHANED, UNLINKED, program_name};
 use super::lock::OWNER;
 use super::map::Mapping;
 use super::{acl, fork, futex, process};
@@ -344,13 +344,22 @@ pub(crate) fn mark_orphaned(file: impl AsFd) -> io::Result<()> {
 
 /// Tells everybody that a topic has ended whose publisher lives: see [`mark_orphaned`].
 pub(crate) fn mark_closed(file: impl AsFd) -> io::Result<()> {
+    set_flag(file, CLOSED)
+}
+
+/// Tells the publisher that its topic has no name any more: see [`mark_orphaned`].
+pub(crate) fn mark_unlinked(file: impl AsFd) -> io::Result<()> {
+    set_flag(file, UNLINKED)
+}
+
+fn set_flag(file: impl AsFd, flag: u32) -> io::Result<()> {
     let page = const { NonZeroUsize::new(CONTROL_BYTES).unwrap() };
     let writable = match reopen(&file, OFlag::O_RDWR) {
         Err(Errno::EACCES | Errno::EPERM) => acl::open_for_writing(&file)?,
         other => other?,
     };
     let mapping = Mapping::new(&writable, page, true)?;
-    futex::set_bits_and_wake_all(&mapping.shared::<Consumers<Native>>(CONSUMERS_AT).wake, CLOSED as u16)?;
+    futex::set_bits_and_wake_all(&mapping.shared::<Consumers<Native>>(CONSUMERS_AT).wake, flag as u16)?;
     Ok(())
 }
 

@@ -102,7 +102,7 @@ impl<A: Atomics<U32: Default, U64: Default>> Default for Producer<A> {
 pub(crate) struct Consumers<A: Atomics> {
     /// Bit i: subscriber i sleeps or is about to.
     pub(crate) waiting: A::U64,
-    /// The futex word: [`CLOSED`] and [`ORPHANED`], above them a count of wake-ups.
+    /// The futex word: [`CLOSED`], [`ORPHANED`] and [`UNLINKED`], above them a count of wake-ups.
     pub(crate) wake: A::U32,
 }
 
@@ -110,8 +110,10 @@ pub(crate) struct Consumers<A: Atomics> {
 pub(crate) const CLOSED: u32 = 1;
 /// In the wake word: the publisher died, a reaper says.
 pub(crate) const ORPHANED: u32 = 2;
+/// In the wake word: somebody has removed the name of a topic that goes on.
+pub(crate) const UNLINKED: u32 = 4;
 /// One wake-up. The count overflows off the top of the word and so never reaches the flags.
-pub(crate) const ONE_WAKE: u32 = 4;
+pub(crate) const ONE_WAKE: u32 = 8;
 
 /// What one subscriber says of itself.
 #[repr(C, align(64))]
