@@ -1,22 +1,25 @@
 //! One client: its frames, its calls, its replies.
 
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use conduit::TopicName;
 use conduit::protocol::{
-    Attach, Call, DESCRIPTION, DeathList, INTERFACE, Reaped, Register, RegistryError, Release, Reply, TopicParameter,
-    TopicReply, Unlink, Watch, encode, encode_reply,
+    Attach, Call, DESCRIPTION, DeathList, END, INTERFACE, Reaped, Register, RegistryError, Release, Reply,
+    TopicParameter, TopicReply, Unlink, Watch, encode, encode_reply,
 };
 use conduit::shm::dir::FileId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::frames::{Decoder, Frame};
@@ -25,6 +28,9 @@ use crate::limits::{Charge, Place};
 use crate::owner::Peer;
 use crate::policy::FileFacts;
 use crate::registry::ConnectionId;
+use crate::restore::Resumed;
+use crate::systemd::Supervisor;
+use crate::systemd::store::{Entry, Held};
 
 /// How long a client may leave a reply unread once its socket buffer is full.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,21 +40,36 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 const SERVICE: &str = "org.varlink.service";
 const SERVICE_DESCRIPTION: &str = include_str!("org.varlink.service.varlink");
 
+/// How long a connection without a lease must have been there to be kept over a restart of the daemon: most ask one question and go.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// What a call asks for.
 enum Answer {
     /// An encoded reply.
     Reply(Rc<Vec<u8>>),
+    /// The same; what the connection holds from now on is to be kept first.
+    Holds(Held, Rc<Vec<u8>>),
     Watch(Filter),
 }
 
 /// Serves a client until it goes.
 pub(crate) async fn serve(hub: &Rc<Hub>, id: ConnectionId, peer: Peer, place: Place, stream: UnixStream) {
-    let reader = Reader::new(hub.limits.message_bytes, place.charge());
-    let mut connection = Connection { hub, id, peer, reader, client: Client { stream, place } };
-    if let Err(error) = connection.run().await {
-        tracing::debug!(connection = id, pid = connection.peer.process.pid, "disconnected: {error}");
-    }
-    hub.ended(id);
+    let keeper = Keeper::new(hub, id, None);
+    let mut connection = Connection::new(hub, id, peer, place, stream, keeper);
+    let ended = connection.run().await;
+    connection.end(ended);
+}
+
+/// Serves a client of the daemon before until it goes.
+pub(crate) async fn resume(hub: Rc<Hub>, resumed: Resumed) {
+    let Resumed { id, peer, place, held, stream, events } = resumed;
+    let keeper = Keeper::new(&hub, id, Entry::Client { id, held }.name());
+    let mut connection = Connection::new(&hub, id, peer, place, stream, keeper);
+    let ended = match events {
+        Some(events) => connection.pass_on(events).await,
+        None => connection.run().await,
+    };
+    connection.end(ended);
 }
 
 /// Tells a client that it can not be served.
@@ -64,10 +85,41 @@ struct Connection<'a> {
     client: Client,
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
+    fn new(hub: &'a Rc<Hub>, id: ConnectionId, peer: Peer, place: Place, stream: UnixStream, keeper: Keeper) -> Self {
+        let reader = Reader::new(hub.limits.message_bytes, place.charge());
+        hub.note_counts();
+        Self { hub, id, peer, reader, client: Client { stream, place, keeper } }
+    }
+
+    /// The connection is over. This does not happen when the daemon ends: then the next one goes on with it.
+    fn end(self, how: io::Result<()>) {
+        if let Err(error) = how {
+            tracing::debug!(connection = self.id, pid = self.peer.process.pid, "disconnected: {error}");
+        }
+        // The service manager may have it open still.
+        let _ = shutdown(self.client.stream.as_raw_fd(), Shutdown::Both);
+        self.client.keeper.forget();
+        self.hub.ended(self.id);
+        self.hub.note_counts();
+    }
+
     async fn run(&mut self) -> io::Result<()> {
         loop {
-            let call = match self.reader.next(&self.client.stream).await? {
+            let next = self.reader.next(&self.client.stream);
+            let next = if self.client.keeper.is_settled() {
+                next.await?
+            } else {
+                tokio::pin!(next);
+                match timeout(SETTLED, &mut next).await {
+                    Ok(next) => next?,
+                    Err(_) => {
+                        self.client.keeper.keep(&self.client.stream, Held::Nothing);
+                        next.await?
+                    }
+                }
+            };
+            let call = match next {
                 Incoming::Message(message) => serde_json::from_slice::<Call>(&message),
                 Incoming::Unacceptable(error) => return self.client.refuse(error).await,
                 Incoming::End => return Ok(()),
@@ -84,13 +136,29 @@ impl Connection<'_> {
             let (oneway, more) = (call.oneway, call.more);
             // Boxed: while a client says nothing its connection needs no room for answers.
             let answer = Box::pin(self.answer_in_turn(call, asked)).await?;
+            match &answer {
+                Some(Ok(Answer::Holds(held, _))) => {
+                    self.client.keeper.keep(&self.client.stream, held.clone());
+                    if !oneway {
+                        // What is acknowledged outlives this process.
+                        self.hub.supervisor.barrier().await;
+                    }
+                }
+                Some(Ok(Answer::Watch(filter))) if more && !oneway => {
+                    self.client.keeper.keep(&self.client.stream, filter.held());
+                    self.hub.supervisor.barrier().await;
+                }
+                _ => {}
+            }
+            // As late as can be: a daemon that is started anew answers what this one did not live to.
+            self.reader.finish(&self.client.stream);
             match answer {
                 Some(Ok(Answer::Watch(filter))) if more && !oneway => {
                     return Box::pin(self.stream_events(filter, asked)).await;
                 }
                 _ if oneway => {}
                 Some(Ok(Answer::Watch(_))) => self.client.refuse(RegistryError::ExpectedMore {}).await?,
-                Some(Ok(Answer::Reply(reply))) => self.client.send(&reply).await?,
+                Some(Ok(Answer::Reply(reply) | Answer::Holds(_, reply))) => self.client.send(&reply).await?,
                 Some(Err(error)) => self.client.refuse(error).await?,
                 None => {}
             }
@@ -112,9 +180,13 @@ impl Connection<'_> {
     }
 
     async fn stream_events(&mut self, filter: Filter, asked: Instant) -> io::Result<()> {
-        let Watching { present, mut events } = self.hub.start_watching(self.id, filter, asked.into_std());
+        let Watching { present, events } = self.hub.start_watching(self.id, filter, asked.into_std());
         self.client.send(&present).await?;
         drop(present);
+        self.pass_on(events).await
+    }
+
+    async fn pass_on(&mut self, mut events: mpsc::Receiver<Rc<[u8]>>) -> io::Result<()> {
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -152,6 +224,12 @@ impl Connection<'_> {
                     parse::<NoParameters>(call.parameters)?;
                     self.hub.list(asked.into_std())
                 }
+                "Register" | "Attach" => {
+                    return Ok(Answer::Holds(
+                        self.take_lease(method, call.parameters)?,
+                        Rc::new(encode_reply(&json!({}))),
+                    ));
+                }
                 _ => Rc::new(self.registry_call(method, call.parameters).await?),
             },
             SERVICE => Rc::new(service_call(method, call.parameters)?),
@@ -165,25 +243,30 @@ impl Connection<'_> {
         self.peer.clone().with_pidfd(&self.client.stream)
     }
 
+    fn take_lease(&self, method: &str, parameters: Value) -> Result<Held, RegistryError> {
+        if method == "Register" {
+            let Register { topic, dev, inode, mode, gid } = parse(parameters)?;
+            let peer = self.peer_with_pidfd().with_groups(&self.client.stream);
+            let announced = FileFacts { mode, gid };
+            self.hub.register(self.id, &peer, topic_name(&topic)?, FileId { dev, ino: inode }, announced)
+        } else {
+            let Attach { topic, dev, inode, record } = parse(parameters)?;
+            let peer = self.peer_with_pidfd();
+            self.hub.attach(self.id, &peer, topic_name(&topic)?, FileId { dev, ino: inode }, record)
+        }
+    }
+
     async fn registry_call(&self, method: &str, parameters: Value) -> Result<Vec<u8>, RegistryError> {
         Ok(match method {
-            "Register" => {
-                let Register { topic, dev, inode, mode, gid } = parse(parameters)?;
-                let peer = self.peer_with_pidfd().with_groups(&self.client.stream);
-                let announced = FileFacts { mode, gid };
-                self.hub.register(self.id, &peer, topic_name(&topic)?, FileId { dev, ino: inode }, announced)?;
-                encode_reply(&json!({}))
-            }
-            "Attach" => {
-                let Attach { topic, dev, inode, record } = parse(parameters)?;
-                let peer = self.peer_with_pidfd();
-                self.hub.attach(self.id, &peer, topic_name(&topic)?, FileId { dev, ino: inode }, record)?;
-                encode_reply(&json!({}))
-            }
             "Release" => {
                 let Release {} = parse(parameters)?;
                 self.hub.release(self.id);
+                self.client.keeper.forget();
                 encode_reply(&json!({}))
+            }
+            "Status" => {
+                parse::<NoParameters>(parameters)?;
+                encode_reply(&self.hub.status())
             }
             "Describe" => {
                 let TopicParameter { topic } = parse(parameters)?;
@@ -209,7 +292,7 @@ impl Connection<'_> {
 }
 
 /// Whether the client is gone, or will read no more: poll(2) tells that unasked.
-fn has_hung_up(stream: &UnixStream) -> bool {
+pub(crate) fn has_hung_up(stream: &UnixStream) -> bool {
     let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
@@ -309,11 +392,13 @@ struct Reader {
     charge: Charge,
     /// When the unfinished message must be complete.
     deadline: Option<Instant>,
+    /// Bytes that have been looked at and wait in the socket until they are answered.
+    looked_at: usize,
 }
 
 impl Reader {
     fn new(limit: usize, charge: Charge) -> Self {
-        Self { decoder: Decoder::new(limit), limit, charge, deadline: None }
+        Self { decoder: Decoder::new(limit), limit, charge, deadline: None, looked_at: 0 }
     }
 
     async fn next(&mut self, stream: &UnixStream) -> io::Result<Incoming> {
@@ -341,6 +426,11 @@ impl Reader {
             }
             // Not before there is something to read, so that clients who say nothing take no memory.
             let mut chunk = [0; 4096];
+            if pending == 0
+                && let Some(message) = self.look(stream, &mut chunk)?
+            {
+                return Ok(Incoming::Message(message));
+            }
             match stream.try_read(&mut chunk) {
                 Ok(0) => return Ok(Incoming::End),
                 Ok(len) => self.decoder.push(&chunk[..len]),
@@ -348,6 +438,82 @@ impl Reader {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The next message, if all of it is there. It stays in the socket until [`finish`](Self::finish).
+    fn look(&mut self, stream: &UnixStream, chunk: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let look = || recv(stream.as_raw_fd(), chunk, flags).map_err(io::Error::from);
+        let len = match stream.try_io(Interest::READABLE, look) {
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        let end = chunk[..len].iter().position(|&byte| byte == END).filter(|&end| end <= self.limit);
+        self.looked_at = end.map_or(0, |end| end + 1);
+        Ok(end.map(|end| chunk[..end].to_vec()))
+    }
+
+    /// Takes the message that was looked at out of the socket.
+    fn finish(&mut self, stream: &UnixStream) {
+        let mut chunk = [0; 4096];
+        // Nobody else reads here: what was there is there.
+        let _ = stream.try_read(&mut chunk[..std::mem::take(&mut self.looked_at)]);
+    }
+}
+
+/// Has the service manager keep a connection, under a name that says what it holds.
+struct Keeper {
+    supervisor: Rc<Supervisor>,
+    id: ConnectionId,
+    name: RefCell<Option<String>>,
+    /// What it holds can not be kept, so nothing less must be.
+    is_barred: Cell<bool>,
+}
+
+impl Keeper {
+    /// `name`: what it is kept as already.
+    fn new(hub: &Hub, id: ConnectionId, name: Option<String>) -> Self {
+        let supervisor = Rc::clone(&hub.supervisor);
+        Self { supervisor, id, name: RefCell::new(name), is_barred: Cell::default() }
+    }
+
+    /// Whether there is nothing to be done about it now.
+    fn is_settled(&self) -> bool {
+        !self.supervisor.keeps() || self.is_barred.get() || self.name.borrow().is_some()
+    }
+
+    fn keep(&self, stream: &UnixStream, held: Held) {
+        let name = Entry::Client { id: self.id, held }.name();
+        if *self.name.borrow() == name {
+            return;
+        }
+        self.forget();
+        match &name {
+            Some(name) => self.supervisor.keep(name.clone(), stream),
+            None => self.is_barred.set(true),
+        }
+        self.name.replace(name);
+    }
+
+    fn forget(&self) {
+        self.is_barred.set(false);
+        if let Some(name) = self.name.take() {
+            self.supervisor.forget(name);
+        }
+    }
+
+    /// Runs while the connection must not be handed on, for a message is half out. Who has it end there is no client of the next daemon.
+    async fn without<T>(&self, stream: &UnixStream, work: impl Future<Output = T>) -> T {
+        let name = self.name.borrow().clone();
+        if let Some(name) = &name {
+            self.supervisor.forget(name.clone());
+        }
+        let done = work.await;
+        if let Some(name) = name {
+            self.supervisor.keep(name, stream);
+        }
+        done
     }
 }
 
@@ -359,6 +525,7 @@ fn exceeded(what: &str, limit: u64) -> Incoming {
 struct Client {
     stream: UnixStream,
     place: Place,
+    keeper: Keeper,
 }
 
 impl Client {
@@ -374,18 +541,26 @@ impl Client {
         }
         let mut charge = self.place.charge();
         charge.set(reply.len()).map_err(io::Error::other)?;
-        let written = timeout(WRITE_TIMEOUT, self.write(&reply[sent..])).await;
+        let written = timeout(WRITE_TIMEOUT, self.write_rest(&reply[sent..])).await;
         written.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not read")))
     }
 
-    async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        loop {
-            bytes = &bytes[self.try_write(bytes)?..];
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            self.stream.writable().await?;
+    async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        match self.try_write(bytes)? {
+            sent if sent == bytes.len() => Ok(()),
+            sent => self.write_rest(&bytes[sent..]).await,
         }
+    }
+
+    async fn write_rest(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let rest = async {
+            while !bytes.is_empty() {
+                self.stream.writable().await?;
+                bytes = &bytes[self.try_write(bytes)?..];
+            }
+            Ok(())
+        };
+        self.keeper.without(&self.stream, rest).await
     }
 
     /// Writes what goes into the socket's buffer at once.

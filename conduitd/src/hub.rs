@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use conduit::TopicName;
 use conduit::inspect::Region;
 use conduit::protocol::{
-    Death, Event, EventKind, EventReply, Process, RegistryError, State, Subscriber, Topic, TopicList, encode_continued,
-    encode_reply,
+    Death, Event, EventKind, EventReply, Process, RegistryError, State, Status, Subscriber, Topic, TopicList,
+    encode_continued, encode_reply,
 };
 use conduit::shm::dir::{FileId, ReapLock, Removal, ShmDir};
 use conduit::shm::process::open_process;
@@ -21,17 +22,23 @@ use tokio::task::{spawn_blocking, spawn_local};
 
 use crate::deaths::Deaths;
 use crate::glob::TopicGlob;
-use crate::limits::Limits;
+use crate::limits::{Accounts, Limits};
+use crate::logging::message_id;
 use crate::owner::{Peer, Watcher};
 use crate::policy::{FileFacts, Policy, Refusal};
 use crate::reaper::{Case, Verdict, certify, reap};
-use crate::registry::{Change, ConnectionId, Key, Listed, Owner, Registry, identify};
+use crate::registry::{Change, ConnectionId, Key, Listed, Owner, Registry, Role, identify};
 use crate::restore::DirectoryWatch;
+use crate::systemd::Supervisor;
+use crate::systemd::logind::who_removed;
+use crate::systemd::store::Held;
 
 /// How often the locks of topics without a lease are looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long an answer is kept for others who have asked already.
 const SHARED_LIFETIME: Duration = Duration::from_millis(100);
+/// How often the service manager hears how much there is.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a caller who waits for a reaper looks.
 const REAPER_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -41,6 +48,8 @@ pub(crate) struct Hub {
     pub(crate) watch: DirectoryWatch,
     pub(crate) lock: ReapLock,
     pub(crate) limits: Limits,
+    pub(crate) accounts: Rc<Accounts>,
+    pub(crate) supervisor: Rc<Supervisor>,
     pub(crate) registry: RefCell<Registry>,
     pub(crate) regions: RefCell<HashMap<Key, Arc<Region>>>,
     /// Names that could not be looked at, for want of descriptors perhaps: to be tried again.
@@ -60,6 +69,12 @@ pub(crate) struct Hub {
     gids: RefCell<HashMap<ConnectionId, Vec<u32>>>,
     /// What is there against the rules, and why.
     refusals: RefCell<HashMap<Key, Refusal>>,
+    /// Living regions without a name, and who has probably taken it.
+    unlinked: RefCell<HashMap<Key, String>>,
+    /// Regions of dead owners that were removed.
+    reaped: Cell<u64>,
+    /// The numbers that the service manager shows may have changed.
+    counts: Notify,
     /// The reply to `List`, and what a watcher of everything gets first.
     listed: Shared,
     present: Shared,
@@ -106,6 +121,7 @@ impl Shared {
 }
 
 /// Which events a watcher wants.
+#[derive(Clone)]
 pub(crate) struct Filter {
     topics: Option<TopicGlob>,
     kinds: Option<Vec<EventKind>>,
@@ -116,6 +132,16 @@ impl Filter {
         let topics = topics.map(TopicGlob::new).transpose();
         let topics = topics.map_err(|error| RegistryError::InvalidParameter { parameter: error.to_string() })?;
         Ok(Self { topics, kinds })
+    }
+
+    /// What a watcher wanted of the daemon before.
+    pub(crate) fn resumed(topics: Option<TopicGlob>, kinds: Option<Vec<EventKind>>) -> Self {
+        Self { topics, kinds }
+    }
+
+    /// For the next daemon.
+    pub(crate) fn held(&self) -> Held {
+        Held::Watch { topics: self.topics.clone(), kinds: self.kinds.clone() }
     }
 
     fn admits_everything(&self) -> bool {
@@ -136,8 +162,11 @@ impl Hub {
         limits: Limits,
         policy: Policy,
         processes: Watcher,
+        supervisor: Rc<Supervisor>,
     ) -> Rc<Self> {
         Rc::new(Self {
+            accounts: Accounts::new(limits),
+            supervisor,
             directory,
             watch,
             lock,
@@ -155,6 +184,9 @@ impl Hub {
             policy: RefCell::new(policy),
             gids: RefCell::default(),
             refusals: RefCell::default(),
+            unlinked: RefCell::default(),
+            reaped: Cell::default(),
+            counts: Notify::new(),
             listed: Shared::default(),
             present: Shared::default(),
             will_forget: Cell::default(),
@@ -187,6 +219,54 @@ impl Hub {
         self.connections.get()
     }
 
+    /// Numbers below this one are taken by connections of the daemon before.
+    pub(crate) fn number_from(&self, first: ConnectionId) {
+        self.connections.set(self.connections.get().max(first));
+    }
+
+    /// Has the watching thread say that it is there.
+    pub(crate) fn ask_watcher(&self) {
+        self.processes.ask();
+    }
+
+    /// `Status`.
+    pub(crate) fn status(self: &Rc<Self>) -> Status {
+        self.catch_up();
+        let metadata = std::fs::metadata(self.directory.path()).ok();
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uid: nix::unistd::geteuid().as_raw(),
+            shm_dir: self.directory.path().display().to_string(),
+            dev: metadata.as_ref().map_or(0, MetadataExt::dev),
+            inode: metadata.as_ref().map_or(0, MetadataExt::ino),
+            supervised: self.supervisor.keeps(),
+            topics: self.registry.borrow().topics().count() as u64,
+            clients: self.accounts.connections() as u64,
+            reaped: self.reaped.get(),
+        }
+    }
+
+    /// The number of connections, or of topics, or of the dead, has changed.
+    pub(crate) fn note_counts(&self) {
+        self.counts.notify_one();
+    }
+
+    /// Keeps the service manager's line about this daemon true: at most a second behind.
+    pub(crate) async fn tell_status(self: Rc<Self>) {
+        let mut told = String::new();
+        loop {
+            let Status { topics, clients, reaped, .. } = self.status();
+            let text = format!("{topics} topics, {clients} clients, {reaped} reaped");
+            if text != told {
+                self.supervisor.status(&text);
+                told = text;
+            }
+            tokio::time::sleep(STATUS_INTERVAL).await;
+            self.counts.notified().await;
+        }
+    }
+
     /// `Register`: a process is about to name a file.
     pub(crate) fn register(
         self: &Rc<Self>,
@@ -195,19 +275,23 @@ impl Hub {
         topic: TopicName,
         file: FileId,
         announced: FileFacts,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Held, RegistryError> {
         self.catch_up();
         if let Err(Refusal { rule, reason }) =
             self.policy.borrow().judge(&topic, peer.process.uid, Some(&peer.gids), announced)
         {
-            tracing::warn!(topic = %topic, pid = peer.process.pid, uid = peer.process.uid, rule, "refused: {reason}");
+            let Process { pid, uid, .. } = peer.process;
+            tracing::warn!(
+                conduit.topic = %topic, conduit.pid = pid, conduit.uid = uid, conduit.rule = rule, "refused: {reason}"
+            );
             return Err(RegistryError::NotAllowed { topic: topic.to_string(), rule, reason });
         }
         self.gids.borrow_mut().insert(connection, peer.gids.clone());
         self.forget_shared();
-        self.registry.borrow_mut().register(connection, peer.process.clone(), topic, file)?;
+        let is_late = self.registry.borrow().file_of(&topic) == Some(file);
+        self.registry.borrow_mut().register(connection, peer.process.clone(), topic.clone(), file)?;
         self.watch_process(connection, peer);
-        Ok(())
+        Ok(Held::Lease { topic, file, role: Role::Owner, is_late })
     }
 
     /// `Attach`: a process subscribes.
@@ -218,7 +302,7 @@ impl Hub {
         topic: TopicName,
         file: FileId,
         record: Option<u32>,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Held, RegistryError> {
         self.catch_up();
         let region = self.region(&topic, file);
         let counters = region.filter(|_| peer.process.pid == 0).and_then(|region| region.counters());
@@ -229,10 +313,28 @@ impl Hub {
             program: one.program,
         });
         let process = identify(&peer.process, claimed.next_back().as_ref());
-        let changes = self.registry.borrow_mut().attach(connection, process, topic, file, record)?;
+        let changes = self.registry.borrow_mut().attach(connection, process, topic.clone(), file, record)?;
         self.watch_process(connection, peer);
         self.carry_out(changes);
-        Ok(())
+        Ok(Held::Lease { topic, file, role: Role::Subscriber { record }, is_late: false })
+    }
+
+    /// A lease that the daemon before granted.
+    pub(crate) fn resume(&self, connection: ConnectionId, peer: &Peer, key: Key, role: Role) {
+        if role == Role::Owner {
+            self.gids.borrow_mut().insert(connection, peer.gids.clone());
+        }
+        self.registry.borrow_mut().resume(connection, peer.process.clone(), key, role);
+        self.watch_process(connection, peer);
+    }
+
+    /// The same of one that came when its file had its name already.
+    pub(crate) fn resume_late(&self, connection: ConnectionId, peer: &Peer, topic: TopicName, file: FileId) {
+        self.gids.borrow_mut().insert(connection, peer.gids.clone());
+        let resumed = self.registry.borrow_mut().register(connection, peer.process.clone(), topic, file);
+        if resumed.is_ok() {
+            self.watch_process(connection, peer);
+        }
     }
 
     fn watch_process(&self, connection: ConnectionId, peer: &Peer) {
@@ -284,7 +386,14 @@ impl Hub {
                 self.refusals.borrow_mut().remove(key);
             }
             Err(refusal) => {
-                tracing::warn!(topic = %key.0, uid = region.uid(), rule = refusal.rule, "unauthorised: {}", refusal.reason);
+                tracing::warn!(
+                    message_id = message_id::UNAUTHORISED,
+                    conduit.topic = %key.0,
+                    conduit.uid = region.uid(),
+                    conduit.rule = refusal.rule,
+                    "unauthorised: {}",
+                    refusal.reason
+                );
                 self.refusals.borrow_mut().insert(key.clone(), refusal);
             }
         }
@@ -343,7 +452,11 @@ impl Hub {
     pub(crate) fn list(self: &Rc<Self>, asked: Instant) -> Rc<Vec<u8>> {
         self.catch_up();
         let listed = || {
-            let topics = self.registry.borrow().topics().filter_map(|topic| self.describe_listed(topic)).collect();
+            let registry = self.registry.borrow();
+            let named = registry.topics().filter_map(|topic| self.describe_listed(topic));
+            let unlinked = registry.unlinked().filter_map(|topic| self.describe_listed(topic));
+            let mut topics: Vec<Topic> = named.chain(unlinked.filter(|topic| topic.state == State::Unlinked)).collect();
+            topics.sort_by(|one, other| one.name.cmp(&other.name));
             encode_reply(&TopicList { topics })
         };
         let reply = self.listed.get_or_make(asked, listed);
@@ -355,7 +468,8 @@ impl Hub {
     pub(crate) fn describe(self: &Rc<Self>, topic: &TopicName) -> Result<Topic, RegistryError> {
         self.catch_up();
         let registry = self.registry.borrow();
-        let described = registry.topic(topic).and_then(|topic| self.describe_listed(topic));
+        let unlinked = || registry.unlinked().find(|unlinked| unlinked.name == topic);
+        let described = registry.topic(topic).or_else(unlinked).and_then(|topic| self.describe_listed(topic));
         described.ok_or_else(|| not_found(topic))
     }
 
@@ -378,6 +492,7 @@ impl Hub {
             topic.state = State::Unauthorised;
             topic.refusal = Some(refusal.to_string());
         }
+        topic.unlinked = self.unlinked.borrow().get(&(listed.name.clone(), listed.file)).cloned();
         topic.subscribers = name_subscribers(&self.leases_of(listed.file), recorded);
         Some(topic)
     }
@@ -467,6 +582,13 @@ impl Hub {
         Watching { present, events }
     }
 
+    /// A watcher of the daemon before is told what happens from now on.
+    pub(crate) fn resume_watching(&self, connection: ConnectionId, filter: Filter) -> mpsc::Receiver<Rc<[u8]>> {
+        let (sender, events) = mpsc::channel(self.limits.queued_events);
+        self.watchers.borrow_mut().insert(connection, Listener { filter, events: sender });
+        events
+    }
+
     pub(crate) fn carry_out(self: &Rc<Self>, changes: Vec<Change>) {
         for change in changes {
             match change {
@@ -487,8 +609,9 @@ impl Hub {
         self.deaths.borrow().all()
     }
 
-    fn publish(&self, event: Event) {
+    pub(crate) fn publish(&self, event: Event) {
         self.forget_shared();
+        self.note_counts();
         log(&event);
         if event.kind == EventKind::Died {
             self.deaths.borrow_mut().remember(event.clone());
@@ -542,6 +665,9 @@ impl Hub {
             Verdict::Closed | Verdict::Dead { .. } => self.registry.borrow_mut().reaped(topic, file),
         }
         self.forget_unless_known(&(topic.clone(), file));
+        if matches!(verdict, Verdict::Dead { .. } | Verdict::Closed) {
+            self.reaped.set(self.reaped.get() + 1);
+        }
         let death = match verdict {
             Verdict::Alive => return self.locks.notify_one(),
             Verdict::Kept => {
@@ -572,11 +698,34 @@ impl Hub {
             return;
         }
         self.refusals.borrow_mut().remove(key);
+        self.unlinked.borrow_mut().remove(key);
         if let Some(claimant) = self.claimants.borrow_mut().remove(key) {
             self.forget_process(claimant);
         }
         if let Some(region) = self.regions.borrow_mut().remove(key) {
             spawn_blocking(move || drop(region));
+        }
+    }
+
+    /// The name of a region whose owner lives is gone: the owner is told, and whoever asks.
+    pub(crate) fn tell_unlinked(&self, key: &Key) {
+        let Some(region) = self.region(&key.0, key.1) else { return };
+        let reason = who_removed(region.uid());
+        tracing::warn!(
+            message_id = message_id::UNLINKED,
+            conduit.topic = %key.0,
+            conduit.uid = region.uid(),
+            "topic \"{}\" has no name any more: {reason}",
+            key.0
+        );
+        self.unlinked.borrow_mut().insert(key.clone(), reason);
+        if !region.is_raw() {
+            // It may stall on a busy region.
+            spawn_blocking(move || {
+                if let Err(error) = region.mark_unlinked() {
+                    tracing::warn!("can not tell the publisher of topic \"{}\": {error}", region.topic());
+                }
+            });
         }
     }
 
@@ -665,7 +814,7 @@ fn not_found(topic: &TopicName) -> RegistryError {
     RegistryError::TopicNotFound { topic: topic.to_string() }
 }
 
-fn event(kind: EventKind, topic: &TopicName, process: Option<Process>) -> Event {
+pub(crate) fn event(kind: EventKind, topic: &TopicName, process: Option<Process>) -> Event {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let time_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     Event { kind, topic: topic.to_string(), time_ms, process, death: None }
@@ -675,22 +824,66 @@ fn log(event: &Event) {
     let process = event.process.as_ref();
     let death = event.death.as_ref();
     let subscribers = death.map(|death| death.subscribers.as_slice());
-    tracing::info!(
-        topic = event.topic,
-        event = %event.kind,
-        pid = process.map(|process| process.pid),
-        uid = process.map(|process| process.uid),
-        program = process.map(|process| process.program.as_str()),
-        signal = death.and_then(|death| death.signal),
-        exit_code = death.and_then(|death| death.exit_code),
-        core_dumped = death.and_then(|death| death.core_dumped),
-        last_sequence = death.and_then(|death| death.last_sequence),
-        last_message_age_ns = death.and_then(|death| death.last_message_age_ns),
-        subscribers = subscribers.map(|all| names(all.iter())),
-        asleep = subscribers.map(|all| names(all.iter().filter(|one| one.asleep))),
-        "{}",
-        event.kind
-    );
+    macro_rules! log {
+        ($($message_id:tt)*) => {
+            tracing::info!(
+                $($message_id)*
+                conduit.topic = event.topic,
+                conduit.event = %event.kind,
+                conduit.owner_pid = process.filter(|_| is_of_owner(event.kind)).map(|process| process.pid),
+                conduit.pid = process.map(|process| process.pid),
+                conduit.uid = process.map(|process| process.uid),
+                conduit.program = process.map(|process| process.program.as_str()),
+                conduit.signal = death.and_then(|death| death.signal),
+                conduit.exit_code = death.and_then(|death| death.exit_code),
+                conduit.core_dumped = death.and_then(|death| death.core_dumped),
+                conduit.last_sequence = death.and_then(|death| death.last_sequence),
+                conduit.last_message_age_ns = death.and_then(|death| death.last_message_age_ns),
+                conduit.subscribers = subscribers.map(|all| names(all.iter())),
+                conduit.asleep = subscribers.map(|all| names(all.iter().filter(|one| one.asleep))),
+                "{}",
+                sentence(event)
+            )
+        };
+    }
+    match event.kind {
+        EventKind::Died => log!(message_id = message_id::OWNER_DIED,),
+        EventKind::SubscriberDied => log!(message_id = message_id::SUBSCRIBER_DIED,),
+        _ => log!(),
+    }
+}
+
+/// Whether the process of such events is the topic's owner.
+fn is_of_owner(kind: EventKind) -> bool {
+    use EventKind::{Closed, Died, Kept, Present, Published, Unlinked};
+    matches!(kind, Present | Published | Closed | Kept | Died | Unlinked)
+}
+
+/// What happened, for whoever reads the log without its fields.
+fn sentence(event: &Event) -> String {
+    let who = event.process.as_ref().map_or_else(|| "somebody".into(), ToString::to_string);
+    let topic = format!("topic \"{}\"", event.topic);
+    match event.kind {
+        EventKind::Present => format!("{topic} is there, of {who}"),
+        EventKind::SubscriberPresent => format!("{topic} has the subscriber {who}"),
+        EventKind::Published => format!("{topic} is published by {who}"),
+        EventKind::Closed => format!("{topic} was closed by {who}"),
+        EventKind::Kept => format!("{topic} was let go by {who} and stays"),
+        EventKind::Died => format!("{topic} is gone: its owner {who} died{}", how(event)),
+        EventKind::Unlinked => format!("{topic} of {who} has lost its name"),
+        EventKind::Removed => format!("{topic} was removed by {who}"),
+        EventKind::Subscribed => format!("{topic} is subscribed by {who}"),
+        EventKind::Unsubscribed => format!("{topic} is no longer subscribed by {who}"),
+        EventKind::SubscriberDied => format!("{topic}: its subscriber {who} died{}", how(event)),
+    }
+}
+
+fn how(event: &Event) -> String {
+    match event.death.as_ref().map(|death| (death.signal, death.exit_code)) {
+        Some((Some(signal), _)) => format!(", killed by signal {signal}"),
+        Some((None, Some(code))) => format!(", exit code {code}"),
+        _ => String::new(),
+    }
 }
 
 fn names<'a>(subscribers: impl Iterator<Item = &'a Subscriber>) -> String {

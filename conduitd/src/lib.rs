@@ -11,8 +11,10 @@ mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod glob;
+mod guard;
 mod hub;
 mod limits;
+mod logging;
 mod owner;
 mod policy;
 mod reaper;
@@ -28,9 +30,11 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 
 pub use limits::Limits;
+pub use logging::start_logging;
 pub use policy::Config;
 use server::Server;
 pub use server::StartError;
+use systemd::Supervisor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -38,8 +42,8 @@ use tokio::sync::oneshot;
 /// Where a daemon works.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The socket to listen on.
-    pub socket: PathBuf,
+    /// The socket to listen on. None: the one that the service manager has passed, else where clients of this user look first.
+    pub socket: Option<PathBuf>,
     /// The directory whose regions it looks after.
     pub shm_dir: PathBuf,
     /// What clients may have of it.
@@ -50,28 +54,26 @@ pub struct Options {
 
 /// Runs the daemon until SIGTERM or SIGINT. On SIGHUP it reads the rules for names again.
 pub fn run(options: &Options) -> Result<(), StartError> {
-    let server = Server::start(options)?;
     let failed = |doing| {
         let path = options.shm_dir.clone();
         move |source| StartError::Io { doing, path, source }
     };
+    // First of all: these are its first descriptors.
+    let inherited = systemd::inherited();
+    let supervisor = Supervisor::of_environment().map_err(failed("start the daemon for"))?;
+    let server = Server::start(options, inherited, supervisor)?;
     let runtime = runtime().map_err(failed("start the daemon for"))?;
     runtime
         .block_on(async {
             let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             let hangups = signal(SignalKind::hangup())?;
-            let ready = || {
-                tracing::info!(socket = %options.socket.display(), shm_dir = %options.shm_dir.display(), "ready");
-                systemd::ready();
-            };
             let stop = poll_fn(|context| {
                 let stopped = terminate.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready();
                 if stopped { Poll::Ready(()) } else { Poll::Pending }
             });
-            server.run(ready, stop, Some(hangups)).await
+            server.run(stop, Some(hangups)).await
         })
         .map_err(failed("serve"))?;
-    systemd::stopping();
     tracing::info!("stopped");
     // A reaper that is stuck in the kernel must not keep the daemon from ending.
     runtime.shutdown_background();
@@ -92,15 +94,15 @@ pub struct Embedded {
 impl Embedded {
     /// Starts a registry; when this returns it accepts connections.
     pub fn start(options: &Options) -> Result<Self, StartError> {
-        let server = Server::start(options)?;
-        let failed = |source| StartError::Io { doing: "serve", path: options.socket.clone(), source };
+        let server = Server::start(options, Vec::new(), Supervisor::none())?;
+        let failed = |source| StartError::Io { doing: "serve", path: options.shm_dir.clone(), source };
         let runtime = runtime().map_err(failed)?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             let stop = async {
                 let _ = stopped.await;
             };
-            if let Err(error) = runtime.block_on(server.run(|| (), stop, None)) {
+            if let Err(error) = runtime.block_on(server.run(stop, None)) {
                 tracing::error!("the embedded registry has ended: {error}");
             }
             runtime.shutdown_background();

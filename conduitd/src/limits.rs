@@ -81,6 +81,11 @@ impl Accounts {
         Rc::new(Self { limits, total: Cell::default(), refusals: Cell::default(), by_uid: RefCell::default() })
     }
 
+    /// Connections now.
+    pub(crate) fn connections(&self) -> usize {
+        self.total.get()
+    }
+
     /// Counts a refusal. Who is refused tries again: the log is told of the first, the second, the fourth, ...
     pub(crate) fn count_refusal(&self) -> Option<u64> {
         let count = self.refusals.get() + 1;

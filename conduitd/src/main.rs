@@ -1,14 +1,12 @@
 //! The program `conduitd`.
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use conduit::Domain;
 use conduitd::{Config, Limits, Options, StartError};
 use lexopt::ValueExt;
-use tracing_subscriber::EnvFilter;
 
 const HELP: &str = "\
 Keeps track of Conduit's topics and removes what crashed publishers leave behind.
@@ -16,7 +14,8 @@ Keeps track of Conduit's topics and removes what crashed publishers leave behind
 Usage: conduitd [--socket PATH] [--shm-dir PATH] [--config PATH] [LIMITS]
 
 Options:
-      --socket PATH   Where to listen. Default: $CONDUIT_SOCKET, else for root
+      --socket PATH   Where to listen. Default: the socket that systemd passes,
+                      else $CONDUIT_SOCKET, else for root
                       /run/conduit/registry.sock, for others
                       $XDG_RUNTIME_DIR/conduit/registry.sock
       --shm-dir PATH  The directory to look after. Default: $CONDUIT_SHM_DIR,
@@ -38,12 +37,16 @@ Publishers and subscribers take a connection each. With few open files allowed
   -h, --help          Print help
   -V, --version       Print version
 
-RUST_LOG sets what is logged to standard error (default: info).
+RUST_LOG sets what is logged (default: info): to the journal with fields if
+standard error goes there, else as lines to standard error.
 SIGTERM and SIGINT end the daemon; topics live on without it. SIGHUP has it read
 the rules again; if they are wrong it says so and keeps the old ones.
+Under systemd it tells how it is, feeds the watchdog, and has its clients'
+connections kept while it is restarted.
 
 Exit codes: 0 stopped by a signal, 1 could not start (or --check-config found
-an error), 2 wrong usage, 3 another daemon listens on the socket.
+an error), 2 wrong usage, 3 something else listens on the socket, 4 another
+daemon looks after the directory.
 
 Example: conduitd --socket /tmp/registry.sock --shm-dir /dev/shm
 ";
@@ -58,18 +61,16 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    conduitd::start_logging();
     match conduitd::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("conduitd: {error}");
-            ExitCode::from(if matches!(error, StartError::SocketInUse { .. }) { 3 } else { 1 })
+            ExitCode::from(match error {
+                StartError::SocketInUse { .. } => 3,
+                StartError::DirectoryInUse { .. } => 4,
+                _ => 1,
+            })
         }
     }
 }
@@ -126,11 +127,6 @@ fn parse() -> Result<Task, lexopt::Error> {
         return Ok(Task::Check(config));
     }
     let domain = Domain::from_env();
-    let default_socket = || {
-        let socket = domain.own_socket().map(PathBuf::from);
-        socket.ok_or("no place for the socket: give --socket or set XDG_RUNTIME_DIR")
-    };
-    let socket = socket.map_or_else(default_socket, Ok)?;
     let shm_dir = shm_dir.unwrap_or_else(|| domain.shm_dir().into());
     Ok(Task::Run(Options { socket, shm_dir, limits, config }))
 }

@@ -25,6 +25,8 @@ pub(crate) enum Sight {
     Exited(ConnectionId),
     /// Something in the directory has changed.
     DirectoryChanged,
+    /// The thread was asked whether it is there.
+    Awake,
 }
 
 /// The process at the other end of a socket.
@@ -67,6 +69,7 @@ pub(crate) fn has_exited(pidfd: &OwnedFd) -> bool {
 
 const DIRECTORY: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
+const ASKED: u64 = u64::MAX - 2;
 
 /// The watching thread; it ends when this is dropped.
 #[derive(Debug)]
@@ -79,6 +82,7 @@ pub(crate) struct Watcher {
 struct Shared {
     epoll: Epoll,
     stop: EventFd,
+    asked: EventFd,
     /// Keeps the pidfds open while they are watched.
     pidfds: Mutex<HashMap<ConnectionId, Arc<OwnedFd>>>,
 }
@@ -91,11 +95,19 @@ impl Watcher {
         epoll.add(directory, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, DIRECTORY))?;
         let stop = EventFd::new()?;
         epoll.add(&stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
-        let shared = Arc::new(Shared { epoll, stop, pidfds: Mutex::default() });
+        let asked = EventFd::new()?;
+        // By edge: every question is one, and nobody counts them.
+        epoll.add(&asked, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, ASKED))?;
+        let shared = Arc::new(Shared { epoll, stop, asked, pidfds: Mutex::default() });
         let (sender, receiver) = mpsc::unbounded_channel();
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("watch".into()).spawn(move || of_thread.run(&sender))?;
         Ok((Self { shared, thread: Some(thread) }, receiver))
+    }
+
+    /// Has the thread say that it is there.
+    pub(crate) fn ask(&self) {
+        let _ = self.shared.asked.write(1);
     }
 
     /// Reports the end of a process once.
@@ -133,6 +145,7 @@ impl Shared {
                 let sight = match event.data() {
                     STOP => return,
                     DIRECTORY => Sight::DirectoryChanged,
+                    ASKED => Sight::Awake,
                     connection => Sight::Exited(connection),
                 };
                 if sights.send(sight).is_err() {

@@ -615,7 +615,10 @@ mod tests {
         registry.appeared(&topic("a"), plain(5));
         registry.vanished(&topic("a"), file(5), Fate::Alive);
         assert_eq!(registry.topics().count(), 0);
-        assert_eq!(registry.unlinked().map(|it| (it.name.clone(), it.file)).collect::<Vec<_>>(), [(topic("a"), file(5))]);
+        assert_eq!(
+            registry.unlinked().map(|it| (it.name.clone(), it.file)).collect::<Vec<_>>(),
+            [(topic("a"), file(5))]
+        );
         assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))]);
         assert!(matches!(&registry.lock_is_free(&topic("a"), file(5))[..], [Change::Reap { .. }]));
         registry.reaped(&topic("a"), file(5));

@@ -3,63 +3,192 @@
 //! The daemon keeps no file of its own. It looks at the names, and at the locks behind them; a restarted daemon is as wise
 //! as one that was never gone.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
-use conduit::protocol::Process;
+use conduit::protocol::{Death, Event, EventKind, Process};
 use conduit::shm::dir::{Entry, FileId, ShmDir};
 use conduit::{OpenError, TopicName};
-use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
+use nix::sys::socket::MsgFlags;
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use tokio::net::UnixStream;
 
-use crate::hub::Hub;
-use crate::registry::{Appearance, Fate};
+use crate::hub::{Filter, Hub, event};
+use crate::limits::Place;
+use crate::owner::Peer;
+use crate::reaper::certify;
+use crate::registry::{Appearance, ConnectionId, Fate, Role};
+use crate::systemd::store::{Held, KeptClient};
 
 /// How long a remover may take before its private name counts as left behind.
 const REMOVAL_PATIENCE: Duration = Duration::from_millis(1500);
 
+/// How long the service manager may have to be patient from one sign of life to the next while much is taken in.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_SIGN: Duration = Duration::from_secs(1);
+
+/// A client of the daemon before, taken in.
+pub(crate) struct Resumed {
+    pub(crate) id: ConnectionId,
+    pub(crate) peer: Peer,
+    pub(crate) place: Place,
+    pub(crate) held: Held,
+    pub(crate) stream: UnixStream,
+    /// For a watcher.
+    pub(crate) events: Option<tokio::sync::mpsc::Receiver<Rc<[u8]>>>,
+}
+
 /// The kernel's word on changes of the directory.
-pub(crate) struct DirectoryWatch(Inotify);
+///
+/// Kept by the service manager it goes on collecting while no daemon runs: the next one finds exactly what it has missed.
+pub(crate) struct DirectoryWatch {
+    inotify: OwnedFd,
+    is_resumed: bool,
+}
+
+/// A name has changed.
+struct NameChange {
+    entry: Option<Entry>,
+    how: ReadFlags,
+}
 
 impl DirectoryWatch {
     pub(crate) fn new(directory: &ShmDir) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let changes = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_MOVED_TO;
-        inotify.add_watch(directory.path(), changes)?;
-        Ok(Self(inotify))
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let changes = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
+        inotify::add_watch(&inotify, directory.path(), changes)?;
+        Ok(Self { inotify, is_resumed: false })
     }
 
-    /// All events since the last call; `None` if some were lost.
-    fn take(&self) -> Option<Vec<InotifyEvent>> {
+    /// The watch of the daemon before.
+    pub(crate) fn resume(inotify: OwnedFd) -> Self {
+        Self { inotify, is_resumed: true }
+    }
+
+    /// All changes since the last call; `None` if some were lost.
+    fn take(&self) -> Option<Vec<NameChange>> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         let mut all = Vec::new();
+        let mut overflowed = false;
         loop {
-            match self.0.read_events() {
-                Ok(events) => all.extend(events),
-                Err(Errno::EINTR) => {}
+            match reader.next() {
+                Ok(event) => {
+                    overflowed |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
+                    let name = event.file_name().and_then(|name| name.to_str().ok());
+                    all.push(NameChange { entry: name.and_then(Entry::parse), how: event.events() });
+                }
+                Err(Errno::INTR) => {}
                 Err(_) => break,
             }
         }
-        let overflowed = all.iter().any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
         (!overflowed).then_some(all)
     }
 }
 
 impl AsFd for DirectoryWatch {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
+        self.inotify.as_fd()
     }
 }
 
 impl Hub {
-    /// Takes in everything that the directory holds: at the start, and when changes were missed.
+    /// Begins with what is there: the directory's contents, and the clients of the daemon before.
+    ///
+    /// To those nothing has happened but what really has. Leases of files come before the names that stand for them, so that they count as
+    /// announced before; watchers come after all that they know of, and before the changes that were collected meanwhile.
+    pub(crate) fn adopt(self: &Rc<Self>, clients: Vec<KeptClient>) -> io::Result<Vec<Resumed>> {
+        self.number_from(clients.last().map_or(0, |client| client.id));
+        let mut clients: Vec<Resumed> = clients.into_iter().filter_map(|client| self.take_back(client)).collect();
+        for client in &clients {
+            if let Held::Lease { topic, file, role: Role::Owner, is_late: false } = &client.held {
+                self.resume(client.id, &client.peer, (topic.clone(), *file), Role::Owner);
+            }
+        }
+        let missed = if self.watch.is_resumed { self.watch.take().unwrap_or_default() } else { Vec::new() };
+        let mut changed: BTreeMap<TopicName, ReadFlags> = BTreeMap::new();
+        for NameChange { entry, how } in missed {
+            if let Some(Entry::Region(topic)) = entry {
+                // The first change says whether it was there before.
+                changed.entry(topic).or_insert(how);
+            }
+        }
+        self.scan_but(|topic| changed.contains_key(topic))?;
+        for client in &mut clients {
+            match &client.held {
+                Held::Lease { topic, file, role: role @ Role::Subscriber { .. }, .. } => {
+                    self.resume(client.id, &client.peer, (topic.clone(), *file), *role);
+                }
+                Held::Lease { topic, file, role: Role::Owner, is_late: true } => {
+                    self.resume_late(client.id, &client.peer, topic.clone(), *file);
+                }
+                Held::Watch { topics, kinds } => {
+                    let filter = Filter::resumed(topics.clone(), kinds.clone());
+                    client.events = Some(self.resume_watching(client.id, filter));
+                }
+                Held::Lease { .. } | Held::Nothing => {}
+            }
+        }
+        for (topic, first) in changed {
+            if first.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
+                self.tell_end(&topic, &clients);
+            }
+            self.look_at_new(&topic, first);
+        }
+        Ok(clients)
+    }
+
+    /// A connection of the daemon before; nothing if the limits are narrower by now.
+    fn take_back(&self, KeptClient { id, held, stream }: KeptClient) -> Option<Resumed> {
+        let peer = Peer::of(&stream).ok()?;
+        stream.set_nonblocking(true).ok()?;
+        let stream = UnixStream::from_std(stream).ok()?;
+        let place = match self.accounts.admit(peer.process.uid) {
+            Ok(place) => place,
+            Err(error) => {
+                tracing::warn!(conduit.uid = peer.process.uid, "a client of the daemon before is let go: {error}");
+                return None;
+            }
+        };
+        let peer = match &held {
+            Held::Lease { .. } => peer.with_pidfd(&stream).with_groups(&stream),
+            Held::Watch { .. } | Held::Nothing => peer,
+        };
+        Some(Resumed { id, peer, place, held, stream, events: None })
+    }
+
+    /// A topic that the watchers know of has ended while no daemon ran: whether it was closed, its owner's connection tells.
+    fn tell_end(self: &Rc<Self>, topic: &TopicName, clients: &[Resumed]) {
+        let is_owner =
+            |client: &&Resumed| matches!(&client.held, Held::Lease { topic: of, role: Role::Owner, .. } if of == topic);
+        let owner = clients.iter().find(is_owner);
+        let process = owner.map(|owner| owner.peer.process.clone());
+        // Who closes says good-bye, which still is to be read.
+        match owner.filter(|owner| crate::connection::has_hung_up(&owner.stream) && has_nothing_to_say(&owner.stream)) {
+            None => self.publish(event(EventKind::Closed, topic, process)),
+            Some(owner) => {
+                let (hub, topic, pidfd) = (Rc::clone(self), topic.clone(), owner.peer.pidfd.clone());
+                tokio::task::spawn_local(async move {
+                    let death = Some(certify(Death::default(), pidfd.as_deref()).await);
+                    hub.publish(Event { death, ..event(EventKind::Died, &topic, process) });
+                });
+            }
+        }
+    }
+
+    /// Takes in everything that the directory holds: when changes were missed.
     pub(crate) fn scan(self: &Rc<Self>) -> io::Result<()> {
+        self.scan_but(|_| false)
+    }
+
+    fn scan_but(self: &Rc<Self>, leave_out: impl Fn(&TopicName) -> bool) -> io::Result<()> {
         self.finish_removals_later();
         let mut topics: Vec<TopicName> = self.registry.borrow().topics().map(|topic| topic.name.clone()).collect();
         for entry in self.directory.entries()? {
@@ -71,34 +200,42 @@ impl Hub {
         }
         topics.sort();
         topics.dedup();
-        for topic in topics {
-            self.look_at(&topic);
+        let mut told = Instant::now();
+        for topic in topics.iter().filter(|topic| !leave_out(topic)) {
+            self.look_at(topic);
+            if told.elapsed() > START_SIGN {
+                self.supervisor.needs_longer(START_PATIENCE);
+                told = Instant::now();
+            }
         }
         Ok(())
     }
 
     /// Takes in every change up to now, so that an answer is as new as its question.
     pub(crate) fn catch_up(self: &Rc<Self>) {
-        let Some(events) = self.watch.take() else {
+        let Some(changes) = self.watch.take() else {
             if let Err(error) = self.scan() {
                 tracing::error!("can not read {}: {error}", self.directory.path().display());
             }
             return;
         };
-        for event in events {
-            match event.name.as_deref().and_then(|name| name.to_str()).and_then(Entry::parse) {
-                Some(Entry::Region(topic)) => {
-                    let is_there = self.look_at(&topic);
-                    if event.mask.contains(AddWatchFlags::IN_CREATE) && !is_there {
-                        let changes = self.registry.borrow_mut().came_and_went(&topic);
-                        self.carry_out(changes);
-                    }
-                }
-                Some(Entry::Removal { .. }) if event.mask.contains(AddWatchFlags::IN_MOVED_TO) => {
+        for NameChange { entry, how } in changes {
+            match entry {
+                Some(Entry::Region(topic)) => self.look_at_new(&topic, how),
+                Some(Entry::Removal { .. }) if how.contains(ReadFlags::MOVED_TO) => {
                     self.finish_removals_later();
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Looks at a name that has changed.
+    fn look_at_new(self: &Rc<Self>, topic: &TopicName, how: ReadFlags) {
+        let is_there = self.look_at(topic);
+        if how.contains(ReadFlags::CREATE) && !is_there {
+            let changes = self.registry.borrow_mut().came_and_went(topic);
+            self.carry_out(changes);
         }
     }
 
@@ -117,9 +254,14 @@ impl Hub {
             return known.is_some();
         }
         if let Some(known) = known {
-            let changes = self.registry.borrow_mut().vanished(topic, known, self.fate_of(topic, known));
+            let key = (topic.clone(), known);
+            let fate = self.fate_of(topic, known);
+            let changes = self.registry.borrow_mut().vanished(topic, known, fate);
             self.carry_out(changes);
-            self.forget_unless_known(&(topic.clone(), known));
+            if fate == Fate::Alive {
+                self.tell_unlinked(&key);
+            }
+            self.forget_unless_known(&key);
         }
         let is_there = found.is_some() && self.take_in(topic);
         is_there || known.is_some()
@@ -197,4 +339,9 @@ impl Hub {
             }
         });
     }
+}
+
+/// Whether nothing of what the other side has sent is unread.
+fn has_nothing_to_say(stream: &UnixStream) -> bool {
+    nix::sys::socket::recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Ok(0)
 }

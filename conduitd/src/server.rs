@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -10,7 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conduit::Domain;
-use conduit::shm::dir::{ReapLock, ShmDir};
+use conduit::protocol::Status;
+use conduit::registry::Client;
+use conduit::shm::dir::{FileId, ReapLock, ShmDir};
 use conduit::shm::process::refuse_descriptors;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -20,11 +23,15 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{spawn_blocking, spawn_local};
 
+use crate::guard::{self, Guard, Holder};
 use crate::hub::Hub;
-use crate::limits::{Accounts, Limits};
+use crate::limits::Limits;
+use crate::logging::message_id;
 use crate::owner::{Peer, Sight, Watcher};
 use crate::policy::{Config, Policy};
 use crate::restore::DirectoryWatch;
+use crate::systemd::Supervisor;
+use crate::systemd::store::{Entry, Kept, KeptClient};
 use crate::{Options, connection};
 
 /// Clients that may wait to be let in: all of them come at once when the daemon is started again.
@@ -35,14 +42,39 @@ const TURN_PATIENCE: Duration = Duration::from_millis(200);
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Another daemon has the socket.
-    #[error("another registry listens on {}{}; stop it, or choose another --socket", path.display(), pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    /// Somebody else has the socket.
+    #[error("{who} listens on {} already; stop it, or choose another --socket", path.display())]
     SocketInUse {
         /// The socket.
         path: PathBuf,
-        /// The other daemon's pid, if the kernel tells.
-        pid: Option<u32>,
+        /// A registry, or the program as far as the kernel names it.
+        who: String,
     },
+    /// Another daemon has the directory.
+    #[error("another registry looks after {} already{}; stop it, or choose another --shm-dir", path.display(), who(*pid, socket.as_deref()))]
+    DirectoryInUse {
+        /// The directory.
+        path: PathBuf,
+        /// The other daemon's pid, as it says.
+        pid: Option<u32>,
+        /// The socket it listens on, as it says.
+        socket: Option<String>,
+    },
+    /// The service manager has passed a socket, and the command line names another one.
+    #[error(
+        "systemd passes the socket {}, but --socket is {}; leave --socket out, or change ListenStream= of the socket unit",
+        passed.display(),
+        asked.display()
+    )]
+    OtherSocket {
+        /// The socket that was passed.
+        passed: PathBuf,
+        /// The socket that was asked for.
+        asked: PathBuf,
+    },
+    /// Nothing says where to listen.
+    #[error("no place for the socket: give --socket or set XDG_RUNTIME_DIR")]
+    NoSocket,
     /// Something that is no socket has its name.
     #[error("{} is not a socket; choose another --socket", path.display())]
     NotASocket {
@@ -64,6 +96,14 @@ pub enum StartError {
     },
 }
 
+fn who(pid: Option<u32>, socket: Option<&str>) -> String {
+    match (pid, socket) {
+        (Some(pid), Some(socket)) => format!(" (pid {pid}, at {socket})"),
+        (Some(pid), None) => format!(" (pid {pid})"),
+        _ => String::new(),
+    }
+}
+
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError + use<> {
     let path = path.to_owned();
     move |source| StartError::Io { doing, path, source }
@@ -72,41 +112,78 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Start
 /// A daemon that holds everything it needs and has adopted what it found; clients can connect already.
 pub(crate) struct Server {
     listener: StdListener,
+    /// The listener's name.
     socket: PathBuf,
+    /// It was made here, and goes with the daemon.
+    is_own_socket: bool,
     directory: Arc<ShmDir>,
     watch: DirectoryWatch,
     lock: ReapLock,
     limits: Limits,
     policy: Policy,
     config: Config,
-    _guard: Option<Flock<fs::File>>,
+    clients: Vec<KeptClient>,
+    supervisor: Supervisor,
+    _guard: Guard,
 }
 
 impl Server {
-    pub(crate) fn start(options: &Options) -> Result<Self, StartError> {
+    /// `inherited`: what the service manager has passed, and kept for us.
+    pub(crate) fn start(
+        options: &Options,
+        inherited: Vec<(String, OwnedFd)>,
+        supervisor: Supervisor,
+    ) -> Result<Self, StartError> {
         let shm_dir = options.shm_dir.as_path();
         let config = options.config.clone();
         let policy = config.load().map_err(|error| StartError::Policy(error.to_string()))?;
-        let domain = Domain::new(shm_dir).without_registry();
+        let domain = Domain::new(shm_dir);
         let directory = ShmDir::open(&domain).map_err(io_error("open", shm_dir))?;
-        let watch = DirectoryWatch::new(&directory).map_err(io_error("watch", shm_dir))?;
+        let kept = Kept::sort(inherited, file_id(shm_dir)?, &supervisor);
+        let watch = match kept.directory {
+            Some(inotify) => DirectoryWatch::resume(inotify),
+            None => {
+                let watch = DirectoryWatch::new(&directory).map_err(io_error("watch", shm_dir))?;
+                supervisor.keep(Entry::Directory(file_id(shm_dir)?).to_string(), &watch);
+                watch
+            }
+        };
         raise_descriptor_limit();
         let limits = feasible(options.limits);
-        let listener = listen(&options.socket)?;
+        let is_own_socket = kept.listener.is_none();
+        let (listener, socket) = match kept.listener {
+            Some(listener) => passed(listener, options.socket.as_deref())?,
+            None => {
+                let own_socket = || domain.own_socket().map(PathBuf::from);
+                let socket = options.socket.clone().or_else(own_socket).ok_or(StartError::NoSocket)?;
+                (listen(&socket)?, socket)
+            }
+        };
         refuse_descriptors(&listener);
-        let guard = guard_directory(&directory, &options.socket).map_err(io_error("lock", shm_dir))?;
-        let lock = reap_lock(guard.as_ref());
+        let is_system = may_remove_everything();
+        let guard = match guard::take(shm_dir, &socket, is_system).map_err(io_error("lock", shm_dir))? {
+            Ok(guard) => guard,
+            Err(Holder { pid, socket: of_other }) => {
+                if is_own_socket {
+                    let _ = fs::remove_file(&socket);
+                }
+                return Err(StartError::DirectoryInUse { path: shm_dir.into(), pid, socket: of_other });
+            }
+        };
+        let lock = if is_system { ReapLock::Read } else { ReapLock::Write };
         directory.finish_removals(None, lock).map_err(io_error("read", shm_dir))?;
-        let socket = options.socket.clone();
         Ok(Self {
             listener,
             socket,
+            is_own_socket,
             directory: Arc::new(directory),
             watch,
             lock,
             limits,
             policy,
             config,
+            clients: kept.clients,
+            supervisor,
             _guard: guard,
         })
     }
@@ -114,39 +191,61 @@ impl Server {
     /// Serves until `stop` resolves. Nothing that lives is touched at the end: clients go on without a registry.
     ///
     /// `hangups`: signals to read the rules for names again.
-    pub(crate) async fn run(
-        self,
-        ready: impl FnOnce(),
-        stop: impl Future<Output = ()>,
-        hangups: Option<Signal>,
-    ) -> io::Result<()> {
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>, hangups: Option<Signal>) -> io::Result<()> {
         let (watcher, sights) = Watcher::start(&self.watch)?;
         self.listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(self.listener)?;
-        let hub = Hub::new(self.directory, self.watch, self.lock, self.limits, self.policy, watcher);
+        let supervisor = Rc::new(self.supervisor);
+        let hub =
+            Hub::new(self.directory, self.watch, self.lock, self.limits, self.policy, watcher, Rc::clone(&supervisor));
         let tasks = tokio::task::LocalSet::new();
         tasks
             .run_until(async {
-                hub.scan()?;
+                let clients = hub.adopt(self.clients)?;
+                let resumed = clients.len();
+                for client in clients {
+                    spawn_local(connection::resume(Rc::clone(&hub), client));
+                }
                 spawn_local(Rc::clone(&hub).watch_locks());
                 spawn_local(see(Rc::clone(&hub), sights));
                 spawn_local(accept(Rc::clone(&hub), listener));
+                spawn_local(Rc::clone(&hub).tell_status());
+                if let Some(interval) = supervisor.watchdog_interval() {
+                    spawn_local(turn(Rc::clone(&hub), interval));
+                }
                 if let Some(hangups) = hangups {
                     spawn_local(reload(Rc::clone(&hub), self.config, hangups));
                 }
-                ready();
+                if resumed > 0 {
+                    tracing::info!(message_id = message_id::RESUMED, conduit.clients = resumed, "clients go on");
+                }
+                let (socket, shm_dir) = (self.socket.display(), hub.directory.path().display());
+                tracing::info!(conduit.socket = %socket, conduit.shm_dir = %shm_dir, "ready");
+                supervisor.ready();
                 stop.await;
-                // While it still listens: afterwards the name may be another daemon's.
-                let _ = fs::remove_file(&self.socket);
+                supervisor.stopping();
+                if self.is_own_socket {
+                    // While it still listens: afterwards the name may be another daemon's.
+                    let _ = fs::remove_file(&self.socket);
+                }
                 Ok(())
             })
             .await
     }
 }
 
+/// Feeds the watchdog for as long as this loop turns and the thread that watches processes answers.
+async fn turn(hub: Rc<Hub>, interval: Duration) {
+    loop {
+        hub.ask_watcher();
+        tokio::time::sleep(interval).await;
+    }
+}
+
 /// Reads the rules for names again whenever it is asked to. A file that is wrong changes nothing.
 async fn reload(hub: Rc<Hub>, config: Config, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
+        hub.supervisor.reloading();
         let from = config.clone();
         match spawn_blocking(move || from.load()).await {
             Ok(Ok(policy)) => {
@@ -156,6 +255,7 @@ async fn reload(hub: Rc<Hub>, config: Config, mut hangups: Signal) {
             Ok(Err(error)) => tracing::error!("{error}; the old rules stay"),
             Err(error) => tracing::error!("can not read the rules for names again: {error}"),
         }
+        hub.supervisor.ready();
     }
 }
 
@@ -164,12 +264,12 @@ async fn see(hub: Rc<Hub>, mut sights: UnboundedReceiver<Sight>) {
         match sight {
             Sight::Exited(connection) => hub.exited(connection),
             Sight::DirectoryChanged => hub.catch_up(),
+            Sight::Awake => hub.supervisor.feed_watchdog(),
         }
     }
 }
 
 async fn accept(hub: Rc<Hub>, listener: UnixListener) {
-    let accounts = Accounts::new(hub.limits);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -180,11 +280,11 @@ async fn accept(hub: Rc<Hub>, listener: UnixListener) {
                 continue;
             }
         };
-        spawn_local(welcome(Rc::clone(&hub), Rc::clone(&accounts), stream));
+        spawn_local(welcome(Rc::clone(&hub), stream));
     }
 }
 
-async fn welcome(hub: Rc<Hub>, accounts: Rc<Accounts>, stream: UnixStream) {
+async fn welcome(hub: Rc<Hub>, stream: UnixStream) {
     refuse_descriptors(&stream);
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
@@ -194,47 +294,34 @@ async fn welcome(hub: Rc<Hub>, accounts: Rc<Accounts>, stream: UnixStream) {
         }
     };
     let uid = peer.process.uid;
-    match accounts.admit(uid) {
+    match hub.accounts.admit(uid) {
         Ok(place) => connection::serve(&hub, hub.next_connection(), peer, place, stream).await,
         Err(error) => {
-            if let Some(count) = accounts.count_refusal() {
-                tracing::warn!(uid, pid = peer.process.pid, count, "refused: {error}");
+            if let Some(count) = hub.accounts.count_refusal() {
+                let pid = peer.process.pid;
+                tracing::warn!(conduit.uid = uid, conduit.pid = pid, count, "refused: {error}");
             }
             connection::refuse(stream, error).await;
         }
     }
 }
 
-/// Makes this the one daemon of the directory that reaps with read locks; `None` if another is.
-///
-/// The lock is on a file that nobody else can open, beside the socket. A lock on the directory itself could be taken by anybody who
-/// may read it.
-fn guard_directory(directory: &ShmDir, socket: &Path) -> io::Result<Option<Flock<fs::File>>> {
-    let metadata = fs::metadata(directory.path())?;
-    let name = format!(".conduitd-{}-{}.lock", metadata.dev(), metadata.ino());
-    let file = fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(parent_of(socket).join(name))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(guard) => Ok(Some(guard)),
-        Err((_, nix::errno::Errno::EAGAIN)) => Ok(None),
-        Err((_, errno)) => Err(errno.into()),
-    }
+/// The number of the directory.
+fn file_id(directory: &Path) -> Result<FileId, StartError> {
+    let metadata = fs::metadata(directory).map_err(io_error("examine", directory))?;
+    Ok(FileId { dev: metadata.dev(), ino: metadata.ino() })
 }
 
-/// Which lock proves to this daemon that an owner is dead.
-fn reap_lock(guard: Option<&Flock<fs::File>>) -> ReapLock {
-    match (may_remove_everything(), guard) {
-        (true, Some(_)) => ReapLock::Read,
-        (true, None) => {
-            tracing::warn!("another daemon looks after this directory with the same rights");
-            ReapLock::Write
+/// The socket that the service manager has passed, if it is the one that was asked for.
+fn passed(listener: StdListener, asked: Option<&Path>) -> Result<(StdListener, PathBuf), StartError> {
+    let address = listener.local_addr().map_err(io_error("examine", Path::new("the socket that was passed")))?;
+    let passed = address.as_pathname().unwrap_or(Path::new("(without a path)"));
+    match asked {
+        Some(asked) if asked != passed => Err(StartError::OtherSocket { passed: passed.into(), asked: asked.into() }),
+        _ => {
+            let passed = passed.to_owned();
+            Ok((listener, passed))
         }
-        (false, _) => ReapLock::Write,
     }
 }
 
@@ -293,10 +380,7 @@ fn listen(socket: &Path) -> Result<StdListener, StartError> {
             return Err(StartError::NotASocket { path: socket.into() });
         }
         Ok(_) => match std::os::unix::net::UnixStream::connect(socket) {
-            Ok(other) => {
-                let pid = Peer::of(&other).ok().map(|peer| peer.process.pid);
-                return Err(StartError::SocketInUse { path: socket.into(), pid });
-            }
+            Ok(other) => return Err(StartError::SocketInUse { path: socket.into(), who: who_answers(socket, &other) }),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 fs::remove_file(socket).map_err(io_error("replace", socket))?;
             }
@@ -312,6 +396,18 @@ fn listen(socket: &Path) -> Result<StdListener, StartError> {
     let mode = if serves_everybody() { 0o666 } else { 0o600 };
     fs::set_permissions(socket, fs::Permissions::from_mode(mode)).map_err(io_error("set the mode of", socket))?;
     Ok(listener)
+}
+
+/// Who listens on a socket. Behind one that a service manager has made the kernel names that one; the registry itself knows better.
+fn who_answers(socket: &Path, stream: &std::os::unix::net::UnixStream) -> String {
+    let domain = Domain::from_env().with_socket(socket);
+    match Client::connect(&domain).and_then(|mut client| client.status()) {
+        Ok(Status { version, pid, .. }) => format!("another registry (conduitd {version}, pid {pid})"),
+        Err(_) => match Peer::of(stream) {
+            Ok(peer) => format!("another program, {},", peer.process),
+            Err(_) => "another program".into(),
+        },
+    }
 }
 
 /// Keeps two daemons that start at once from each finding the other's socket stale, between `bind` and `listen`.

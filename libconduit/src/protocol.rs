@@ -614,7 +614,9 @@ mod tests {
 
     #[test]
     fn the_description_names_every_method_and_error() {
-        for method in ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch", "Deaths", "Unlink", "Status"] {
+        for method in
+            ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch", "Deaths", "Unlink", "Status"]
+        {
             assert!(DESCRIPTION.contains(&format!("method {method}(")), "{method}");
         }
         let errors = [

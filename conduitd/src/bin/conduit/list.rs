@@ -103,6 +103,7 @@ pub(crate) mod tests {
             name: name.into(),
             state: State::Live,
             refusal: None,
+            unlinked: None,
             raw: false,
             path: format!("/dev/shm/conduit_{name}"),
             size_bytes: 69_632,

@@ -184,7 +184,7 @@ impl Demo {
     fn start(args: &Args, stage: Stage, news: Sender<News>, hear: Receiver<News>) -> Result<Self, Failure> {
         let message_bytes = stage.write_payload(args)? + 8;
         let options = Options {
-            socket: stage.socket(),
+            socket: Some(stage.socket()),
             shm_dir: stage.domain.shm_dir().into(),
             limits: Limits::default(),
             config: Config::None,

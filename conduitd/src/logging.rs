@@ -1,0 +1,74 @@
+//! The log: fields for the journal where there is one, else lines on standard error.
+//!
+//! Fields that the journal is to have are named `conduit.…` in the code, which become `CONDUIT_…` there; lines go without
+//! the prefix. Messages that systemd's catalogue explains (`journalctl -x`) carry a [`message_id`]; see
+//! `systemd/conduit.catalog`.
+
+use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{FormatFields, debug_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Numbers of messages, for `MESSAGE_ID=` of the journal.
+pub(crate) mod message_id {
+    /// An owner died, and what it left was removed.
+    pub(crate) const OWNER_DIED: &str = "585179dfe22b4b299713e96a23acbe80";
+    /// A subscriber died.
+    pub(crate) const SUBSCRIBER_DIED: &str = "70e965302e9247f5bde30388c5d5f4fc";
+    /// The name of a living topic was removed.
+    pub(crate) const UNLINKED: &str = "46a9a874bcfc4370964c20d8c4747b05";
+    /// Something is published against the rules.
+    pub(crate) const UNAUTHORISED: &str = "ca73b8de6e554be7a31cdfaf416cd668";
+    /// Clients of the daemon before were taken over.
+    pub(crate) const RESUMED: &str = "5cdad31b1f49459185828f6924ef9ab8";
+}
+
+const FIELD_PREFIX: &str = "conduit.";
+
+/// Starts logging, for a program that is the daemon: to the journal if standard error goes there, else to standard error.
+/// `RUST_LOG` says what (default: info).
+pub fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    match journal() {
+        Some(journal) => registry.with(journal).init(),
+        None => {
+            let lines = tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_target(false)
+                .fmt_fields(lines());
+            registry.with(lines).init();
+        }
+    }
+}
+
+/// The journal, if standard error is connected to it: see `$JOURNAL_STREAM` in
+/// [`systemd.exec(5)`](https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html).
+fn journal() -> Option<tracing_journald::Layer> {
+    let stream = std::env::var("JOURNAL_STREAM").ok()?;
+    let stderr = std::fs::metadata("/proc/self/fd/2").ok()?;
+    if stream != format!("{}:{}", stderr.dev(), stderr.ino()) {
+        return None;
+    }
+    // Without a journal that takes fields, lines will do.
+    let layer = tracing_journald::layer().ok()?;
+    let priorities = tracing_journald::PriorityMappings {
+        info: tracing_journald::Priority::Informational,
+        debug: tracing_journald::Priority::Debug,
+        ..tracing_journald::PriorityMappings::new()
+    };
+    Some(layer.with_field_prefix(None).with_syslog_identifier("conduitd".into()).with_priority_mappings(priorities))
+}
+
+/// Fields as `tracing_subscriber` writes them, but for the names.
+fn lines() -> impl for<'writer> FormatFields<'writer> + 'static {
+    debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        "message_id" => Ok(()),
+        name => write!(writer, " {}={value:?}", name.strip_prefix(FIELD_PREFIX).unwrap_or(name)),
+    })
+}
