@@ -27,4 +27,5 @@ mod subscriber_dies;
 mod supervised;
 mod unlinked;
 mod users;
+mod wait;
 mod watching;

@@ -2,6 +2,7 @@
 
 mod deaths;
 mod demo;
+mod duration;
 mod echo;
 mod failure;
 mod hexdump;
@@ -10,6 +11,7 @@ mod list;
 mod output;
 mod publish;
 mod signals;
+mod wait;
 mod watch;
 
 use std::io::IsTerminal;
@@ -48,6 +50,7 @@ enum Verb {
     Info(info::Args),
     Pub(publish::Args),
     Echo(echo::Args),
+    Wait(wait::Args),
     Watch(watch::Args),
     Deaths(deaths::Args),
     #[command(hide = true)]
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Info(args) => info::run(args),
         Verb::Pub(args) => publish::run(args),
         Verb::Echo(args) => echo::run(args),
+        Verb::Wait(args) => wait::run(args),
         Verb::Watch(args) => watch::run(args),
         Verb::Deaths(args) => deaths::run(args),
         Verb::DemoPublisher(args) => demo::publisher::run(args),
