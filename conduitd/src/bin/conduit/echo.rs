@@ -179,15 +179,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_checked() {
-        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
-        assert_eq!(seconds("0"), Ok(Duration::ZERO));
-        for bad in ["-1", "nan", "inf", "1e30", "soon", ""] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn the_exit_code_tells_a_death_from_a_close() {
         let gone = |how| end(&RecvError::PublisherGone { topic: TopicName::new("imu").unwrap(), how });
         assert!(gone(Gone::Closed).is_ok());
