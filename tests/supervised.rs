@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use conduit::protocol::{EventKind, Liveness, State};
 use conduit::{Domain, Publisher};
@@ -64,7 +65,7 @@ fn nobody_notices_that_the_daemon_was_killed() {
         publisher.order("send 1 100");
     }
     // Longer than either needs to look for a lost lease.
-    std::thread::sleep(std::time::Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(600));
     publisher.order("send 1 100");
     assert_eq!(subscriber.ask("counts"), "0 0");
     for sequence in 0..4 {
@@ -145,6 +146,39 @@ fn a_lease_is_kept_before_it_is_acknowledged() {
     // Announced and named: this is what a lease is that came first.
     let _daemon = restart(&world, &manager, daemon);
     assert_eq!(world.list()[0].liveness, Some(Liveness::Lease));
+}
+
+#[test]
+fn a_call_in_the_middle_of_which_the_daemon_dies_is_answered_by_the_next() {
+    let (world, manager, daemon) = started();
+    manager.hold_barriers_back();
+    let mut publisher = world.peer();
+    publisher.tell("publish scan 16 100");
+    wait_until("the barrier", || manager.barriers_held_back() > 0);
+    daemon.kill();
+    manager.answer_barriers();
+    let begun = Instant::now();
+    let _daemon = manager.start(&world);
+    publisher.expect("ok");
+    assert!(begun.elapsed() < Duration::from_secs(4), "it would be a client's time-out");
+    assert_eq!(world.list()[0].liveness, Some(Liveness::Lease));
+}
+
+#[test]
+fn what_can_not_be_kept_whole_is_not_kept_by_halves() {
+    let (world, manager, daemon) = started();
+    let mut long = Raw::connect(&world);
+    let glob = "a".repeat(250);
+    let watch = json!({ "method": "io.conduit.Registry.Watch", "more": true, "parameters": { "topic": glob } });
+    long.send(format!("{watch}\0").as_bytes());
+    let mut idle = Raw::connect(&world);
+    idle.call("io.conduit.Registry.List", &json!({}));
+    manager.wait_until_kept("idle");
+    // A little later it would be the watcher's turn.
+    idle.call("io.conduit.Registry.List", &json!({}));
+    assert_eq!(manager.kept().iter().filter(|name| name.starts_with("client")).count(), 1);
+    let _daemon = restart(&world, &manager, daemon);
+    assert!(long.is_hung_up(), "it is told that it must ask again");
 }
 
 #[test]
