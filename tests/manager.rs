@@ -52,11 +52,15 @@ impl Manager {
         Self { listener, heard, notify_path, environment: Vec::new(), arguments: Vec::new() }
     }
 
+    pub fn listener(&self) -> OwnedFd {
+        self.listener.try_clone().unwrap().into()
+    }
+
     /// Starts the daemon, with everything that was kept.
     pub fn start(&self, world: &World) -> Daemon {
         let kept: Vec<(String, OwnedFd)> = std::mem::take(&mut self.heard.lock().unwrap().store);
         let mut names = vec!["registry".to_owned()];
-        let mut descriptors = vec![OwnedFd::from(self.listener.try_clone().unwrap())];
+        let mut descriptors = vec![self.listener()];
         // As systemd does, last in first out; and they stay in the store.
         for (name, descriptor) in kept.iter().rev() {
             names.push(name.clone());

@@ -293,6 +293,24 @@ fn what_is_not_ours_in_the_store_is_let_go() {
 }
 
 #[test]
+fn the_listener_is_known_by_its_name() {
+    let world = World::new();
+    let manager = Manager::new(&world);
+    let other = UnixListener::bind(world.path().join("another.sock")).unwrap();
+    let names = vec!["another".into(), "registry".into()];
+    let _daemon = manager.spawn(&world, names, vec![other.into(), manager.listener()]);
+    manager.hear("READY=1");
+    assert_eq!(world.list(), []);
+    assert!(world.log().contains("called \"another\""));
+    // Or by its kind, if it is the only one.
+    let world = World::new();
+    let manager = Manager::new(&world);
+    let _daemon = manager.spawn(&world, vec!["mine.socket".into()], vec![manager.listener()]);
+    manager.hear("READY=1");
+    assert_eq!(world.list(), []);
+}
+
+#[test]
 fn variables_that_make_no_sense_do_not_keep_it_from_starting() {
     for variables in [
         [("LISTEN_FDS", "many"), ("WATCHDOG_USEC", "soon"), ("FDSTORE", "-1")],

@@ -28,6 +28,8 @@ use crate::glob::TopicGlob;
 use crate::registry::{ConnectionId, Role};
 use crate::systemd::Supervisor;
 
+/// What the socket unit calls the listener.
+const LISTENER: &str = "registry";
 /// The longest name that systemd accepts for a descriptor, in bytes.
 const LONGEST_NAME: usize = 255;
 
@@ -164,8 +166,10 @@ pub(crate) struct KeptClient {
 
 impl Kept {
     /// Takes what is ours, and lets go of everything else.
-    pub(crate) fn sort(inherited: Vec<(String, OwnedFd)>, directory: FileId, supervisor: &Supervisor) -> Self {
+    pub(crate) fn sort(mut inherited: Vec<(String, OwnedFd)>, directory: FileId, supervisor: &Supervisor) -> Self {
         let mut kept = Self::default();
+        // The first listener is taken, whatever a unit of somebody's own calls it.
+        inherited.sort_by_key(|(name, _)| name != LISTENER);
         for (name, descriptor) in inherited {
             match (Entry::parse(&name), socket_kind(&descriptor)) {
                 (_, Some(SocketKind::Listener)) if kept.listener.is_none() => kept.listener = Some(descriptor.into()),
