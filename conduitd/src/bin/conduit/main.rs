@@ -2,6 +2,7 @@
 
 mod deaths;
 mod demo;
+mod doctor;
 mod echo;
 mod failure;
 mod hexdump;
@@ -29,8 +30,8 @@ Environment:
 
 Exit codes:
   0  success
-  1  error, told on standard error
-  2  wrong usage
+  1  error, told on standard error; `conduit doctor`: warnings
+  2  wrong usage; `conduit doctor`: problems
   3  `conduit echo`: the publisher died";
 
 /// Publish/subscribe through shared memory on one machine.
@@ -50,6 +51,7 @@ enum Verb {
     Echo(echo::Args),
     Watch(watch::Args),
     Deaths(deaths::Args),
+    Doctor(doctor::Args),
     #[command(hide = true)]
     DemoPublisher(demo::publisher::Args),
     #[command(hide = true)]
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Echo(args) => echo::run(args),
         Verb::Watch(args) => watch::run(args),
         Verb::Deaths(args) => deaths::run(args),
+        Verb::Doctor(args) => return doctor::run(args).unwrap_or_else(Failure::exit),
         Verb::DemoPublisher(args) => demo::publisher::run(args),
         Verb::DemoSubscriber(args) => demo::subscriber::run(args),
     };
