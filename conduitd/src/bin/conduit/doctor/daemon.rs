@@ -71,7 +71,8 @@ fn examine(domain: &Domain) -> (Vec<Finding>, Option<Registry>) {
         let daemon = Finding::warning(
             DAEMON,
             format!(
-                "no daemon at {}: topics work, but what the dead leave stays until it is needed, and sleepers wake within a second",
+                "no daemon at {}: topics work without it, but who sleeps on a dead publisher wakes within a second only, and its memory \
+                 stays until its next start",
                 sockets.join(" or ")
             ),
             how_to_start(),

@@ -116,7 +116,7 @@ fn setting(root: &Path) -> Option<(bool, PathBuf)> {
     }
     let files = main.into_iter().chain(drop_ins.into_values());
     // The last word counts. A link to /dev/null hides the file of that name and reads as nothing.
-    files.filter_map(|path| Some((remove_ipc(&fs::read_to_string(&path).ok()?)?, path))).last()
+    files.filter_map(|path| Some((remove_ipc(&fs::read_to_string(&path).ok()?)?, path))).next_back()
 }
 
 /// The last valid `RemoveIPC=` in the section `[Login]` of a file.
@@ -157,7 +157,7 @@ fn sys_uid_max(text: &str) -> Option<u32> {
         let mut words = line.split_whitespace();
         (words.next()? == "SYS_UID_MAX").then(|| words.next()?.parse().ok()).flatten()
     };
-    text.lines().filter_map(value).last()
+    text.lines().filter_map(value).next_back()
 }
 
 #[cfg(test)]

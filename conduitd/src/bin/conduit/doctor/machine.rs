@@ -19,8 +19,8 @@ const CLOCK: &str = "clock";
 const PAGES: &str = "huge-pages";
 
 const FEW_FILES: u64 = 1024;
-/// What a publisher or a subscriber holds open: its region, and its lease.
-const DESCRIPTORS_EACH: u64 = 2;
+/// What a publisher or a subscriber holds open: the directory, its region, and its lease.
+const DESCRIPTORS_EACH: u64 = 3;
 /// Clock sources that are read without a system call.
 const FAST: [&str; 5] = ["tsc", "kvm-clock", "arch_sys_counter", "hyperv", "riscv_clocksource"];
 /// What no clock without a system call takes.
@@ -141,13 +141,13 @@ fn judge_pages(setting: Option<&str>, path: &Path, mount: Option<&Mount>) -> Fin
             Finding::ok(PAGES, format!("for the whole huge pages of large regions (huge=within_size of {at})"))
         }
         (_, "advise") => Finding::ok(PAGES, format!("for what programs ask for by madvise(2) (huge=advise of {at})")),
-        (_, other) => Finding::ok(
-            PAGES,
-            format!(
-                "none (huge={other} of {at}); huge=within_size or, for programs that ask by madvise(2), huge=advise would \
-                     give large regions pages of 2 MiB"
-            ),
-        ),
+        (_, other) => {
+            let message = format!(
+                "none (huge={other} of {at}); huge=within_size would give large regions pages of 2 MiB, huge=advise those \
+                 that ask by madvise(2)"
+            );
+            Finding::ok(PAGES, message)
+        }
     }
 }
 

@@ -179,17 +179,23 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 fn examine(domain: &Domain) -> Vec<Finding> {
     let (mut findings, registry) = daemon::check(domain);
-    let mut run = |ids: &[&'static str], check: Box<dyn FnOnce(&Domain) -> Vec<Finding> + Send>| {
-        let of_thread = domain.clone();
-        findings.extend(guarded(ids, within(PATIENCE, move || check(&of_thread))));
-    };
-    run(&shm::IDS, Box::new(shm::check));
-    run(&[logind::ID], Box::new(logind::check));
-    run(&kernel::FILE_SYSTEM_IDS, Box::new(kernel::check_file_system));
-    run(&kernel::PROCESS_IDS, Box::new(|_| kernel::check_processes()));
-    run(&regions::IDS, Box::new(move |domain| regions::check(domain, registry.as_ref())));
-    run(&machine::IDS, Box::new(machine::check));
+    findings.extend(group(domain, &shm::IDS, shm::check));
+    findings.extend(group(domain, &[logind::ID], logind::check));
+    findings.extend(group(domain, &kernel::FILE_SYSTEM_IDS, kernel::check_file_system));
+    findings.extend(group(domain, &kernel::PROCESS_IDS, |_| kernel::check_processes()));
+    findings.extend(group(domain, &regions::IDS, move |domain| regions::check(domain, registry.as_ref())));
+    findings.extend(group(domain, &machine::IDS, machine::check));
     findings
+}
+
+/// Checks that share their fate if one of them hangs.
+fn group(
+    domain: &Domain,
+    ids: &[&'static str],
+    check: impl FnOnce(&Domain) -> Vec<Finding> + Send + 'static,
+) -> Vec<Finding> {
+    let domain = domain.clone();
+    guarded(ids, within(PATIENCE, move || check(&domain)))
 }
 
 /// Why there is no result.
