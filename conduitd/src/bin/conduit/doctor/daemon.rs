@@ -71,8 +71,8 @@ fn examine(domain: &Domain) -> (Vec<Finding>, Option<Registry>) {
         let daemon = Finding::warning(
             DAEMON,
             format!(
-                "no daemon at {}: topics work without it, but who sleeps on a dead publisher wakes within a second only, and its memory \
-                 stays until its next start",
+                "no daemon at {}: topics work, but subscribers of a dead publisher wake after a second, and its memory stays until \
+                 its next start",
                 sockets.join(" or ")
             ),
             how_to_start(),
@@ -90,6 +90,10 @@ fn examine(domain: &Domain) -> (Vec<Finding>, Option<Registry>) {
 }
 
 fn look(path: &Path) -> Place {
+    // Too long for a socket's address: nobody can listen there.
+    if let Err(errno) = UnixAddr::new(path) {
+        return Place::Failed(errno.into());
+    }
     match fs::metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => {}
         Ok(metadata) => {
@@ -274,7 +278,7 @@ fn check_socket(path: &Path, place: &Place) -> Vec<Finding> {
         Place::Failed(error) => found.push(Finding::problem(
             SOCKET,
             format!("can not connect to {at}: {error}"),
-            "set CONDUIT_SOCKET to another path",
+            "set CONDUIT_SOCKET to a path of at most 107 bytes in a directory that this user may search",
         )),
         Place::Full | Place::Listening(_) => {}
     }
@@ -415,6 +419,16 @@ mod tests {
         let same_path = Status { dev: right.dev + 1, shm_dir: directory.path().display().to_string(), ..right };
         let other = check_directory(directory.path(), &same_path);
         assert!(other.state == State::Problem && other.message.contains("container"), "{other:?}");
+    }
+
+    #[test]
+    fn a_path_at_which_nobody_can_listen_is_a_problem() {
+        let path = format!("/run/{}", "x".repeat(200));
+        let places = [(Path::new(&path), look(Path::new(&path)))];
+        let finding = check_sockets(&places);
+        assert!(finding.state == State::Problem && finding.message.contains("can not connect"), "{finding:?}");
+        assert!(matches!(look(Path::new("/does/not/exist")), Place::Missing));
+        assert!(matches!(look(Path::new("/")), Place::NoSocket("a directory")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicU32;
 
@@ -50,6 +51,11 @@ fn check_locks(directory: &ShmDir) -> Finding {
         Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
             Finding::skipped(LOCKS, format!("{here} is full"))
         }
+        Err(error) if !Path::new("/proc/self/fd").exists() => Finding::problem(
+            LOCKS,
+            format!("/proc is not there ({error}): nothing can be published"),
+            "`mount -t proc proc /proc`",
+        ),
         Err(error) => Finding::problem(
             LOCKS,
             format!("can not try locks in {here} ({error}): nothing can be published"),

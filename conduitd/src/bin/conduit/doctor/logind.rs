@@ -46,14 +46,13 @@ fn judge(root: &Path, directory: &Path, person: &Person, running: impl Fn() -> O
     if !directory.starts_with("/dev/shm") {
         return Finding::ok(ID, format!("logind does not look into {}", directory.display()));
     }
-    if !root.join("run/systemd/users").is_dir() {
-        return Finding::ok(ID, "no logind runs here");
-    }
     if root.join("var/lib/systemd/linger").join(name).exists() {
         return Finding::ok(ID, format!("{name} lingers: its regions outlive its sessions"));
     }
     let (removes, source) = match running() {
         Some(removes) => (removes, "as logind says".into()),
+        // As sd_booted(3) does: a directory of logind's own may come with an image in which it never runs.
+        None if !root.join("run/systemd/system").is_dir() => return Finding::ok(ID, "no logind runs here"),
         None => match setting(root) {
             Some((removes, path)) => (removes, format!("in {}", path.display())),
             None => (true, "logind's default".into()),
@@ -190,7 +189,7 @@ mod tests {
     impl Machine {
         fn new(files: &[(&str, &str)]) -> Self {
             let machine = Self(tempfile::tempdir().unwrap());
-            fs::create_dir_all(machine.0.path().join("run/systemd/users")).unwrap();
+            fs::create_dir_all(machine.0.path().join("run/systemd/system")).unwrap();
             for (path, text) in files {
                 let path = machine.0.path().join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -247,8 +246,9 @@ mod tests {
         let lingering = Machine::new(&[("var/lib/systemd/linger/ana", "")]);
         assert_eq!(lingering.judge(1000, "/dev/shm", None), State::Ok);
         let without = Machine::new(&[]);
-        fs::remove_dir(without.0.path().join("run/systemd/users")).unwrap();
+        fs::remove_dir(without.0.path().join("run/systemd/system")).unwrap();
         assert_eq!(without.judge(1000, "/dev/shm", None), State::Ok);
+        assert_eq!(without.judge(1000, "/dev/shm", Some(true)), State::Warning, "another login manager answers");
     }
 
     #[test]
