@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use conduit::protocol::{EventKind, State};
 
-use crate::harness::{World, wait_until};
+use crate::harness::{NOBODY, World, wait_until};
 
 #[test]
 fn killed_and_restarted_under_load_it_loses_nothing() {
@@ -97,7 +97,8 @@ fn a_second_daemon_on_the_same_socket_names_the_first() {
     let output = world.command(env!("CARGO_BIN_EXE_conduitd")).output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("another registry listens on") && error.contains(&format!("(pid {pid})")), "{error}");
+    let first = format!("another registry (conduitd {}, pid {pid}) listens on", env!("CARGO_PKG_VERSION"));
+    assert!(error.contains(&first), "{error}");
     assert!(world.daemon().is_running());
 }
 
@@ -185,17 +186,39 @@ fn a_killed_removers_leftover_is_finished() {
 }
 
 #[test]
-fn two_daemons_of_one_directory_do_each_other_no_harm() {
-    let world = World::with_daemon();
+fn a_second_daemon_of_the_same_directory_names_the_first() {
+    let mut world = World::with_daemon();
+    let pid = world.daemon().pid();
     let other_socket = world.path().join("other.sock");
     let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
+    let output = command.args(["--socket", other_socket.to_str().unwrap()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let error = String::from_utf8(output.stderr).unwrap();
+    let first = format!("(pid {pid}, at {})", world.socket().display());
+    assert!(error.contains("another registry looks after") && error.contains(&first), "{error}");
+    assert!(!other_socket.exists());
+    // One that was killed is in nobody's way.
+    world.kill_daemon();
+    world.start_daemon();
+}
+
+#[test]
+fn a_users_daemon_beside_the_systems_does_no_harm() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let world = World::with_daemon();
+    let other_socket = world.path().join("other/registry.sock");
+    let user = format!("--reuid={NOBODY}");
+    let mut command = world.command("setpriv");
+    command.args([&user, "--clear-groups", env!("CARGO_BIN_EXE_conduitd"), "--config", "/dev/null"]);
     let mut other = command.args(["--socket", other_socket.to_str().unwrap()]).spawn().unwrap();
     wait_until("the other to listen", || other_socket.exists());
-    for _ in 0..20 {
-        let mut publisher = world.peer();
+    for uid in [0, NOBODY].repeat(10) {
+        let mut publisher = world.peer_of(uid);
         publisher.order("publish scan 16 100");
         publisher.kill();
-        let mut successor = world.peer();
+        let mut successor = world.peer_of(uid);
         successor.order("publish scan 16 100");
         assert!(world.exists("scan"));
         successor.order("send 1 10");
@@ -203,6 +226,18 @@ fn two_daemons_of_one_directory_do_each_other_no_harm() {
     }
     other.kill().unwrap();
     other.wait().unwrap();
+}
+
+#[test]
+fn what_is_no_registry_is_not_called_one() {
+    let world = World::new();
+    let listener = std::os::unix::net::UnixListener::bind(world.socket()).unwrap();
+    let other = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let second = world.command(env!("CARGO_BIN_EXE_conduitd")).output().unwrap();
+    assert_eq!(second.status.code(), Some(3));
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert!(error.contains("another program") && error.contains(&std::process::id().to_string()), "{error}");
+    other.join().unwrap();
 }
 
 #[test]

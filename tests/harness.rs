@@ -228,6 +228,12 @@ pub struct Daemon {
     child: Child,
 }
 
+impl From<Child> for Daemon {
+    fn from(child: Child) -> Self {
+        Self { child }
+    }
+}
+
 impl Daemon {
     pub fn start(world: &World) -> Self {
         Self::wait_until_up(world, Self::spawn(world, None))

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
             ExitCode::from(match error {
                 StartError::SocketInUse { .. } => 3,
                 StartError::DirectoryInUse { .. } => 4,
+                StartError::NoSocket => 2,
                 _ => 1,
             })
         }

@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat, openat2, renameat2};
 use nix::libc::mode_t;
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::file::read_mark;
+use super::file::{read_mark, reopen};
 use super::lock::OWNER;
 use crate::fault::{self, Step};
 use crate::topic::FILE_PREFIX;
@@ -136,7 +136,26 @@ impl ShmDir {
         let how = OpenHow::new()
             .flags(flags)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_BENEATH);
-        openat2(&self.fd, file_name, how)
+        match openat2(&self.fd, file_name, how) {
+            // systemd's RestrictSUIDSGID= takes the call away.
+            Err(Errno::ENOSYS) => self.open_file_in_steps(file_name, access),
+            result => result,
+        }
+    }
+
+    /// The same without openat2: what a name stands for is looked at before it is opened.
+    fn open_file_in_steps(&self, file_name: &str, access: OFlag) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let place = openat(&self.fd, file_name, flags, Mode::empty())?;
+        let stat = fstat(&place)?;
+        if stat.st_dev != fstat(&self.fd)?.st_dev {
+            return Err(Errno::EXDEV);
+        }
+        match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFREG => reopen(&place, access),
+            SFlag::S_IFLNK => Err(Errno::ELOOP),
+            _ => Err(Errno::ENXIO),
+        }
     }
 
     /// The file that a name stands for now.
@@ -277,6 +296,23 @@ mod tests {
         let file = File::create_new(directory.path_of(&topic())).unwrap();
         let metadata = file.metadata().unwrap();
         FileId { dev: metadata.dev(), ino: metadata.ino() }
+    }
+
+    #[test]
+    fn files_are_opened_in_steps_as_in_one() {
+        let (temporary, directory) = directory();
+        let path = |name: &str| temporary.path().join(name);
+        fs::write(path("file"), "x").unwrap();
+        fs::create_dir(path("directory")).unwrap();
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
+        let access = OFlag::O_RDONLY;
+        let id = |file: OwnedFd| FileId::of(&fstat(file).unwrap());
+        assert_eq!(directory.open_file_in_steps("file", access).map(id), directory.open_file("file", access).map(id));
+        assert_eq!(directory.open_file_in_steps("none", access).unwrap_err(), Errno::ENOENT);
+        assert_eq!(directory.open_file_in_steps("link", access).unwrap_err(), Errno::ELOOP);
+        assert_eq!(directory.open_file_in_steps("fifo", access).unwrap_err(), Errno::ENXIO);
+        assert_eq!(directory.open_file_in_steps("directory", access).unwrap_err(), Errno::ENXIO);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The `conduit` command: a demonstration of the whole, and the tools to look at topics, write them and read them.
 
+mod completions;
 mod deaths;
 mod demo;
 mod doctor;
+mod duration;
 mod echo;
 mod failure;
 mod hexdump;
@@ -11,6 +13,7 @@ mod list;
 mod output;
 mod publish;
 mod signals;
+mod wait;
 mod watch;
 
 use std::io::IsTerminal;
@@ -49,9 +52,11 @@ enum Verb {
     Info(info::Args),
     Pub(publish::Args),
     Echo(echo::Args),
+    Wait(wait::Args),
     Watch(watch::Args),
     Deaths(deaths::Args),
     Doctor(doctor::Args),
+    Completions(completions::Args),
     #[command(hide = true)]
     DemoPublisher(demo::publisher::Args),
     #[command(hide = true)]
@@ -67,9 +72,11 @@ fn main() -> ExitCode {
         Verb::Info(args) => info::run(args),
         Verb::Pub(args) => publish::run(args),
         Verb::Echo(args) => echo::run(args),
+        Verb::Wait(args) => wait::run(args),
         Verb::Watch(args) => watch::run(args),
         Verb::Deaths(args) => deaths::run(args),
         Verb::Doctor(args) => return doctor::run(args).unwrap_or_else(Failure::exit),
+        Verb::Completions(args) => completions::run(args),
         Verb::DemoPublisher(args) => demo::publisher::run(args),
         Verb::DemoSubscriber(args) => demo::subscriber::run(args),
     };
@@ -98,6 +105,59 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// What the package installs beside the programs, by its path.
+    fn generated() -> Vec<(String, Vec<u8>)> {
+        let mut files = Vec::new();
+        let mut command = Cli::command();
+        command.build();
+        let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+        for page in verbs.chain([&command]) {
+            // As users type it, and as `man` wants it.
+            let name = page.get_bin_name().unwrap_or("conduit").replace(' ', "-");
+            let mut text = Vec::new();
+            let page = clap_mangen::Man::new(page.clone().version(env!("CARGO_PKG_VERSION")));
+            let source = format!("conduit {}", env!("CARGO_PKG_VERSION"));
+            page.title(&name).date("").source(source).manual("User Commands").render(&mut text).unwrap();
+            files.push((format!("man/{name}.1"), text));
+        }
+        for (shell, path) in [
+            (clap_complete::Shell::Bash, "completions/conduit.bash"),
+            (clap_complete::Shell::Zsh, "completions/_conduit"),
+            (clap_complete::Shell::Fish, "completions/conduit.fish"),
+        ] {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "conduit", &mut text);
+            files.push((path.into(), text));
+        }
+        files
+    }
+
+    #[test]
+    fn manual_pages_and_completions_are_those_of_the_command() {
+        let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (path, text) in generated() {
+            let path = package.join(path);
+            if std::env::var_os("CONDUIT_BLESS").is_some() {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(&path, &text).unwrap();
+            }
+            let found = std::fs::read(&path).unwrap_or_default();
+            assert!(found == text, "{} is stale: run the tests with CONDUIT_BLESS=1", path.display());
+        }
+    }
+
+    #[test]
+    fn the_daemons_page_has_every_option() {
+        let page = include_str!("../../../man/conduitd.8").replace("\\-", "-");
+        let source = include_str!("../../main.rs");
+        let options = source.split("Long(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let options: Vec<_> = options.collect();
+        assert!(options.len() > 8, "{options:?}");
+        for option in options {
+            assert!(page.contains(&format!("--{option}")), "--{option}");
+        }
     }
 
     #[test]

@@ -1,0 +1,87 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_conduit_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_conduit_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_conduit_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_conduit_using_subcommand
+    set -l cmd (__fish_conduit_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c conduit -n "__fish_conduit_needs_command" -s h -l help -d 'Print help'
+complete -c conduit -n "__fish_conduit_needs_command" -s V -l version -d 'Print version'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "demo" -d 'See it work: stream large messages between processes, kill the publisher, start it again'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "list" -d 'List all topics and raw regions'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "info" -d 'Show everything about one topic: who publishes it, who reads it, and what was lost'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "pub" -d 'Publish messages of raw bytes: lines of standard input, files, or a text'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "echo" -d 'Print the messages of a topic, of any type, as a hex dump or as raw bytes'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "wait" -d 'Wait until topics are there, or gone, or have subscribers'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "watch" -d 'Print a line for every topic that appears or goes and every subscriber that comes or leaves'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "deaths" -d 'Print the last 1,000 deaths of publishers and of raw regions\' creators, oldest first'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "doctor" -d 'Check this machine for Conduit: the daemon, the shared memory, the kernel, and what was left behind'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "completions" -d 'Print the completions of a shell'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "demo-publisher" -d 'Publishes for `conduit demo`'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "demo-subscriber" -d 'Subscribes for `conduit demo`'
+complete -c conduit -n "__fish_conduit_using_subcommand demo" -l file -d 'What to stream; by default a synthetic point cloud of 12 MB' -r -F
+complete -c conduit -n "__fish_conduit_using_subcommand demo" -l messages -d 'How many messages to stream' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo" -l size -d 'Size of the synthetic point cloud' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo" -l json -d 'Print the results as a JSON object and nothing else'
+complete -c conduit -n "__fish_conduit_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand list" -l json -d 'Print a JSON array with everything that is known of every topic'
+complete -c conduit -n "__fish_conduit_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand info" -l json -d 'Print a JSON object'
+complete -c conduit -n "__fish_conduit_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -l file -d 'File to publish as one message; several are published in their order' -r -F
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -l text -d 'Text to publish as one message' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -l rate -d 'Messages per second; as fast as they come by default' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -l count -d 'How often to publish the text or the files (once by default), or how many lines to read at most' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -l slots -d 'Number of slots, a power of two' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -l slot-size -d 'Size of a slot, a multiple of 64, of which 64 are its header; by default 4096, or what the text or files need' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -l wait-subscribers -d 'Publish nothing before this many subscribers are there' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l count -d 'End after this many messages' -r
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l from -d 'Where to start' -r -f -a "next\t'With the next message to be published'
+latest\t'With the newest message there is'
+oldest\t'With the oldest message there is'"
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l timeout -d 'Give up if no message comes for this long; also wait that long for the topic to appear' -r
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l raw -d 'Write the messages\' bytes to standard output and nothing else'
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand wait" -l subscribers -d 'Wait until each has at least this many subscribers' -r
+complete -c conduit -n "__fish_conduit_using_subcommand wait" -l timeout -d 'Give up after this time: 5s, 500ms, 2m, or a number of seconds. Without it, never' -r
+complete -c conduit -n "__fish_conduit_using_subcommand wait" -l gone -d 'Wait until none of them is there any more'
+complete -c conduit -n "__fish_conduit_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand watch" -l kind -d 'Only events of this kind (may be repeated): present, published, closed, died, subscribed, ...' -r
+complete -c conduit -n "__fish_conduit_using_subcommand watch" -l json -d 'Print a JSON object for every event'
+complete -c conduit -n "__fish_conduit_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand deaths" -l json -d 'Print a JSON object for every death'
+complete -c conduit -n "__fish_conduit_using_subcommand deaths" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand doctor" -l json -d 'Print a JSON object'
+complete -c conduit -n "__fish_conduit_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l parent -d 'Process id of the demo' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l payload -d 'File with the messages\' content' -r -F
+complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l first -d 'Index of the first message' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l messages -d 'How many messages to publish' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l stay -d 'Whether to stay (1) until killed or to close the topic (0)' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -s h -l help -d 'Print help'
+complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -l parent -d 'Process id of the demo' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -l payload -d 'File with the messages\' content' -r -F
+complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -l messages -d 'How many messages to receive before the publisher dies' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -l again -d 'How many messages to receive after it is back' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -s h -l help -d 'Print help'

@@ -1,0 +1,324 @@
+//! Under a service manager: nobody notices that the daemon was killed and started again.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use conduit::protocol::{EventKind, Liveness, State};
+use conduit::{Domain, Publisher};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::harness::{Daemon, Peer, Raw, World, wait_until};
+use crate::manager::Manager;
+
+/// The sockets of a process, by their inodes.
+fn sockets(pid: u32) -> BTreeSet<PathBuf> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let links = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).collect()
+}
+
+fn started() -> (World, Manager, Daemon) {
+    let world = World::new();
+    let manager = Manager::new(&world);
+    let daemon = manager.start(&world);
+    manager.hear("READY=1");
+    (world, manager, daemon)
+}
+
+/// SIGKILL, and a new one.
+fn restart(world: &World, manager: &Manager, daemon: Daemon) -> Daemon {
+    daemon.kill();
+    let daemon = manager.start(world);
+    manager.hear("READY=1");
+    daemon
+}
+
+fn pair(world: &World) -> (Peer, Peer) {
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe scan");
+    (publisher, subscriber)
+}
+
+#[test]
+fn nobody_notices_that_the_daemon_was_killed() {
+    let (world, manager, mut daemon) = started();
+    let (mut publisher, mut subscriber) = pair(&world);
+    let mut events = world.client().watch().unwrap();
+    let mut next = || events.next().unwrap().unwrap();
+    assert_eq!([next().kind, next().kind], [EventKind::Present, EventKind::SubscriberPresent]);
+    let before = [sockets(publisher.pid()), sockets(subscriber.pid())];
+    assert_eq!(before.each_ref().map(BTreeSet::len), [1, 1]);
+    for _ in 0..3 {
+        daemon = restart(&world, &manager, daemon);
+        let topics = world.list();
+        assert_eq!(topics.len(), 1);
+        assert_eq!((topics[0].state, topics[0].liveness), (State::Live, Some(Liveness::Lease)));
+        assert_eq!(topics[0].publisher.as_ref().unwrap().pid, publisher.pid());
+        assert_eq!(topics[0].subscribers.len(), 1);
+        publisher.order("send 1 100");
+    }
+    // Longer than either needs to look for a lost lease.
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    publisher.order("send 1 100");
+    assert_eq!(subscriber.ask("counts"), "0 0");
+    for sequence in 0..4 {
+        assert_eq!(subscriber.ask("recv"), format!("sample {sequence} 0 whole"));
+    }
+    assert_eq!([sockets(publisher.pid()), sockets(subscriber.pid())], before, "the connections are the same");
+
+    let pid = publisher.pid();
+    publisher.kill();
+    assert_eq!(subscriber.ask("recv"), "gone died");
+    let died = next();
+    assert_eq!((died.kind, died.process.unwrap().pid), (EventKind::Died, pid), "the next event, nothing twice");
+    assert!(died.death.unwrap().signal.is_none_or(|signal| signal == 9));
+    world.wait_until_gone("scan");
+    let pid = subscriber.pid();
+    subscriber.kill();
+    let died = next();
+    assert_eq!((died.kind, died.process.unwrap().pid), (EventKind::SubscriberDied, pid));
+    wait_until("nothing to be kept but the watcher", || manager.kept().iter().all(|name| !name.contains("scan")));
+    drop(daemon);
+}
+
+#[test]
+fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
+    let (world, manager, daemon) = started();
+    let (publisher, mut subscriber) = pair(&world);
+    let mut closing = world.peer();
+    closing.order("publish closing 16 100");
+    let unregistered = Domain::new(world.path()).without_registry();
+    let silent = Publisher::<[u8]>::builder().domain(&unregistered).create("silent").unwrap();
+    let stays = Publisher::<[u8]>::builder().domain(&unregistered).create("stays").unwrap();
+    wait_until("all to be listed", || world.list().len() == 4);
+    let mut events = world.client().watch().unwrap();
+    let present: Vec<_> = (0..5).map(|_| events.next().unwrap().unwrap().kind).collect();
+    assert_eq!(present[4], EventKind::SubscriberPresent);
+
+    daemon.kill();
+    let (killed, closed) = (publisher.pid(), closing.pid());
+    publisher.kill();
+    // It waits for the answer to its good-bye.
+    closing.tell("unpublish");
+    wait_until("it to be closed", || !world.exists("closing"));
+    drop(silent);
+    let new = Publisher::<[u8]>::builder().domain(&unregistered).create("new").unwrap();
+    let _daemon = manager.start(&world);
+    closing.expect("ok");
+
+    let mut told: Vec<_> = (0..4).map(|_| events.next().unwrap().unwrap()).collect();
+    told.sort_by(|one, other| one.topic.cmp(&other.topic));
+    let told: Vec<_> =
+        told.iter().map(|it| (it.topic.as_str(), it.kind, it.process.as_ref().map(|it| it.pid))).collect();
+    let own = Some(std::process::id());
+    let expected = [
+        ("closing", EventKind::Closed, Some(closed)),
+        ("new", EventKind::Published, own),
+        ("scan", EventKind::Died, Some(killed)),
+        ("silent", EventKind::Closed, None),
+    ];
+    assert_eq!(told, expected);
+    subscriber.order("unsubscribe");
+    assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Unsubscribed, "nothing was told besides");
+    drop((stays, new));
+}
+
+#[test]
+fn a_lease_is_kept_before_it_is_acknowledged() {
+    let (world, manager, daemon) = started();
+    manager.hold_barriers_back();
+    let mut publisher = world.peer();
+    publisher.tell("publish scan 16 100");
+    wait_until("the barrier", || manager.barriers_held_back() > 0);
+    let kept = manager.wait_until_kept("owner");
+    assert!(kept.ends_with(" scan"), "{kept}");
+    assert!(publisher.answers_so_far().is_empty() && !world.exists("scan"), "it is not acknowledged");
+    // A service manager that is stuck does not keep anybody from publishing.
+    publisher.expect("ok");
+    manager.answer_barriers();
+    // Announced and named: this is what a lease is that came first.
+    let _daemon = restart(&world, &manager, daemon);
+    assert_eq!(world.list()[0].liveness, Some(Liveness::Lease));
+}
+
+#[test]
+fn leases_that_came_late_stay_late() {
+    let world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let manager = Manager::new(&world);
+    let daemon = manager.start(&world);
+    manager.hear("READY=1");
+    let metadata = std::fs::metadata(world.path_of("scan")).unwrap();
+    let mut late = Raw::connect(&world);
+    use std::os::unix::fs::MetadataExt;
+    let reply = late.call(
+        "io.conduit.Registry.Register",
+        &json!({ "topic": "scan", "dev": metadata.dev(), "inode": metadata.ino() }),
+    );
+    assert_eq!(reply, json!({ "parameters": {} }));
+    manager.wait_until_kept(" late ");
+    let _daemon = restart(&world, &manager, daemon);
+    assert_eq!(world.list()[0].liveness, Some(Liveness::Lock), "its lock decides");
+    // The end of the connection proves nothing.
+    drop(late);
+    wait_until("it to be forgotten", || !manager.kept().iter().any(|name| name.contains(" late ")));
+    assert_eq!(world.list().len(), 1);
+    publisher.order("send 1 10");
+}
+
+#[test]
+fn a_question_outlives_the_daemon_that_was_asked() {
+    let (world, manager, daemon) = started();
+    let mut client = world.client();
+    client.list().unwrap();
+    manager.wait_until_kept("idle");
+    let mut raw = Raw::connect(&world);
+    raw.call("io.conduit.Registry.List", &json!({}));
+    wait_until("both to be kept", || manager.kept().iter().filter(|name| name.contains("idle")).count() == 2);
+    daemon.signal(Signal::SIGSTOP);
+    raw.send(b"{\"method\":\"io.conduit.Registry.List\"}\0");
+    let _daemon = restart(&world, &manager, daemon);
+    assert_eq!(raw.reply()["parameters"]["topics"], json!([]), "by the next, over the same connection");
+    client.list().unwrap();
+    // One question and good-bye is nobody's who must be kept.
+    wait_until("the next two to be kept", || manager.kept().iter().filter(|name| name.contains("idle")).count() == 2);
+    drop((client, raw));
+    wait_until("both to be forgotten", || !manager.kept().iter().any(|name| name.contains("idle")));
+}
+
+#[test]
+fn a_watcher_with_half_a_message_is_not_handed_on() {
+    let (world, manager, daemon) = started();
+    let mut lazy = Raw::connect(&world);
+    lazy.send(b"{\"method\":\"io.conduit.Registry.Watch\",\"more\":true}\0");
+    manager.wait_until_kept("watcher");
+    let mut publisher = world.peer();
+    publisher.tell("churn scan 3000");
+    wait_until("it to be given up", || !manager.kept().iter().any(|name| name.contains("watcher")));
+    let _daemon = restart(&world, &manager, daemon);
+    let mut bytes = Vec::new();
+    lazy.0.read_to_end(&mut bytes).unwrap();
+    let mut messages: Vec<_> = bytes.split(|byte| *byte == 0).collect();
+    // Half a message may be the last, and nothing may follow it.
+    messages.pop();
+    assert!(messages.len() > 100);
+    for message in messages {
+        serde_json::from_slice::<serde_json::Value>(message).unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_is_disconnected_is_so_although_it_was_kept() {
+    let (world, manager, _daemon) = started();
+    let mut client = Raw::connect(&world);
+    client.call("io.conduit.Registry.List", &json!({}));
+    manager.wait_until_kept("idle");
+    client.send(b"nonsense\0");
+    assert_eq!(client.replies().len(), 1, "why, and then the end");
+    wait_until("it to be forgotten", || !manager.kept().iter().any(|name| name.contains("idle")));
+}
+
+#[test]
+fn what_is_not_ours_in_the_store_is_let_go() {
+    let (world, manager, daemon) = started();
+    let (mut publisher, _subscriber) = pair(&world);
+    let (one, other) = UnixStream::pair().unwrap();
+    let directory = manager.wait_until_kept("directory");
+    let elsewhere = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).unwrap();
+    rustix::fs::inotify::add_watch(&elsewhere, "/", rustix::fs::inotify::WatchFlags::CREATE).unwrap();
+    let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    let strangers = [
+        ("client 77 owner 1 2 scan", null()),
+        ("client 78 dreams", OwnedFd::from(one)),
+        ("client 79 watcher zz", null()),
+        ("directory 1 2", elsewhere),
+        ("", null()),
+        ("client 7a idle", OwnedFd::from(UnixListener::bind(world.path().join("another.sock")).unwrap())),
+        ("stored", null()),
+    ];
+    let names = strangers.each_ref().map(|(name, _)| (*name).to_owned());
+    for (name, descriptor) in strangers {
+        manager.put(name, descriptor);
+    }
+    let _daemon = restart(&world, &manager, daemon);
+    publisher.order("send 1 10");
+    let topics = world.list();
+    assert_eq!((topics.len(), topics[0].liveness, topics[0].subscribers.len()), (1, Some(Liveness::Lease), 1));
+    wait_until("the strangers to be gone", || !manager.kept().iter().any(|name| names.contains(name)));
+    assert!(manager.kept().contains(&directory));
+    let log = world.log();
+    assert!(names.iter().all(|name| log.contains(&format!("called {name:?}"))), "{log}");
+    drop(other);
+}
+
+#[test]
+fn variables_that_make_no_sense_do_not_keep_it_from_starting() {
+    for variables in [
+        [("LISTEN_FDS", "many"), ("WATCHDOG_USEC", "soon"), ("FDSTORE", "-1")],
+        [("LISTEN_FDS", "4000000000"), ("WATCHDOG_USEC", "0"), ("FDSTORE", "")],
+        [("LISTEN_FDNAMES", "a:b:c:d"), ("WATCHDOG_USEC", "1"), ("FDSTORE", "1e9")],
+        [("LISTEN_FDS", "-1"), ("WATCHDOG_USEC", "99999999999999999999"), ("FDSTORE", "x")],
+    ] {
+        let world = World::new();
+        let mut manager = Manager::new(&world);
+        manager.environment = variables.map(|(name, value)| (name, value.to_owned())).to_vec();
+        std::fs::remove_file(world.socket()).unwrap();
+        manager.arguments = vec!["--socket".into(), world.socket().display().to_string()];
+        let _daemon = manager.start(&world);
+        manager.hear("READY=1");
+        assert_eq!(world.list(), []);
+        let log = world.log();
+        assert!(log.contains("WATCHDOG_USEC=") && log.contains("is no interval"), "{log}");
+        assert!(log.contains("make no sense"), "{log}");
+    }
+}
+
+#[test]
+fn a_socket_other_than_the_one_that_was_asked_for_is_refused() {
+    let world = World::new();
+    let mut manager = Manager::new(&world);
+    manager.arguments = vec!["--socket".into(), "/run/elsewhere.sock".into()];
+    let mut daemon = manager.start(&world);
+    assert_eq!(daemon.wait(), Some(1));
+    let log = world.log();
+    let expected =
+        format!("systemd passes the socket {}, but --socket is /run/elsewhere.sock", world.socket().display());
+    assert!(log.contains(&expected), "{log}");
+}
+
+#[test]
+fn the_service_manager_hears_how_it_is() {
+    let world = World::new();
+    let mut manager = Manager::new(&world);
+    manager.environment = vec![("WATCHDOG_USEC", "100000".into())];
+    let mut daemon = manager.start(&world);
+    manager.hear("READY=1");
+    assert_eq!(manager.hear("STATUS="), "STATUS=0 topics, 0 clients, 0 reaped");
+    let (publisher, _subscriber) = pair(&world);
+    wait_until("the count", || manager.hear("STATUS=") == "STATUS=1 topics, 2 clients, 0 reaped");
+    publisher.kill();
+    wait_until("the death", || manager.hear("STATUS=").ends_with("1 reaped"));
+    let status = world.client().status().unwrap();
+    assert_eq!((status.pid, status.reaped, status.supervised), (daemon.pid(), 1, true));
+
+    daemon.signal(Signal::SIGHUP);
+    manager.hear("RELOADING=1");
+    let time: u64 = manager.hear("MONOTONIC_USEC=")["MONOTONIC_USEC=".len()..].parse().unwrap();
+    assert!(time > 0);
+    manager.hear("READY=1");
+
+    for _ in 0..5 {
+        manager.hear("WATCHDOG=1");
+    }
+    daemon.signal(Signal::SIGTERM);
+    manager.hear("STOPPING=1");
+    assert_eq!(daemon.wait(), Some(0));
+    assert!(world.socket().exists(), "the socket is the service manager's");
+}

@@ -1,0 +1,101 @@
+//! The name of a living topic is taken away: by logind when its user's last session ends, or by `rm`.
+
+use conduit::protocol::{EventKind, State};
+use conduit::{Domain, LoanError, Publisher, ShmRegion};
+
+use crate::harness::{World, wait_until};
+
+#[test]
+fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe scan");
+    publisher.order("send 1 100");
+    let events = world.watch();
+    events.find("it to be there", |event| event.kind == EventKind::SubscriberPresent);
+    std::fs::remove_file(world.path_of("scan")).unwrap();
+    let unlinked = events.find("its name to go", |event| event.kind == EventKind::Unlinked);
+    assert_eq!(unlinked.process.unwrap().pid, publisher.pid());
+    let topics = world.list();
+    assert_eq!((topics.len(), topics[0].state, topics[0].subscribers.len()), (1, State::Unlinked, 1));
+    let reason = topics[0].unlinked.clone().unwrap();
+    assert!(reason.contains("rm") || reason.contains("logind"), "{reason}");
+    let described = world.client().describe(&"scan".parse().unwrap()).unwrap();
+    assert_eq!((described.state, described.unlinked), (State::Unlinked, Some(reason)));
+    assert!(world.log().contains("topic \"scan\" has no name any more"), "{}", world.log());
+
+    // The flag is set beside the event.
+    wait_until("the publisher to be told", || {
+        let answer = publisher.ask("send 1 100");
+        assert!(
+            answer == "ok" || answer.starts_with("error somebody has removed the topic's name: logind"),
+            "{answer}"
+        );
+        answer != "ok"
+    });
+    publisher.order("send 1 100");
+    let published: u64 = publisher.ask("published").parse().unwrap();
+    for sequence in 0..published {
+        assert_eq!(subscriber.ask("recv"), format!("sample {sequence} 0 whole"));
+    }
+
+    // A successor has the name; both are there.
+    let mut successor = world.peer();
+    successor.order("publish scan 16 100");
+    let states: Vec<_> = world.list().iter().map(|topic| topic.state).collect();
+    assert_eq!(states.len(), 2);
+    assert!(states.contains(&State::Live) && states.contains(&State::Unlinked), "{states:?}");
+    let pid = publisher.pid();
+    publisher.kill();
+    let died = events.find("the end of the first", |event| event.kind == EventKind::Died);
+    assert_eq!(died.process.unwrap().pid, pid);
+    assert_eq!(subscriber.ask("recv"), "gone died");
+    wait_until("one to be left", || world.list().len() == 1);
+    assert_eq!(world.list()[0].state, State::Live);
+}
+
+#[test]
+fn one_without_a_lease_is_seen_too() {
+    let world = World::with_daemon();
+    let silent = Domain::new(world.path()).without_registry();
+    let mut publisher = Publisher::<[u8]>::builder().domain(&silent).create("scan").unwrap();
+    wait_until("it to be listed", || world.list().len() == 1);
+    std::fs::remove_file(world.path_of("scan")).unwrap();
+    wait_until("its name to be missed", || world.list().iter().any(|topic| topic.state == State::Unlinked));
+    wait_until("the publisher to be told", || publisher.send(b"x") == Err(LoanError::Unlinked));
+    publisher.send(b"x").unwrap();
+    drop(publisher);
+    wait_until("it to be forgotten", || world.list().is_empty());
+}
+
+#[test]
+fn without_a_daemon_whoever_wakes_somebody_looks_for_itself() {
+    let world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe scan");
+    std::fs::remove_file(world.path_of("scan")).unwrap();
+    wait_until("the publisher to find out", || {
+        subscriber.tell("recv");
+        let answer = publisher.ask("send 1 100");
+        if answer != "ok" {
+            publisher.order("send 1 100");
+        }
+        assert!(subscriber.answer().ends_with("whole"));
+        answer.starts_with("error somebody has removed the topic's name")
+    });
+}
+
+#[test]
+fn a_raw_region_without_name_is_listed_while_its_creator_lives() {
+    let world = World::with_daemon();
+    let region = ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap();
+    wait_until("it to be listed", || world.list().len() == 1);
+    std::fs::remove_file(world.path_of("map")).unwrap();
+    wait_until("its name to be missed", || world.list().iter().any(|topic| topic.state == State::Unlinked));
+    drop(region);
+    wait_until("it to be forgotten", || world.list().is_empty());
+}

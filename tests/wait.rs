@@ -1,0 +1,114 @@
+//! `conduit wait`, as scripts and units use it.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use conduit::ShmRegion;
+
+use crate::harness::{DEADLINE, World, wait_for};
+
+fn start(world: &World, arguments: &[&str]) -> Child {
+    let mut command: Command = world.conduit(&["wait"]);
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The exit code and what it said.
+fn finish(mut child: Child) -> (Option<i32>, String) {
+    wait_for("conduit wait to end", || child.try_wait().unwrap());
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    (status.code(), [stdout, stderr].map(|text| String::from_utf8(text).unwrap()).concat())
+}
+
+/// Long enough for a look to have found nothing.
+fn is_still_waiting(child: &mut Child) -> bool {
+    std::thread::sleep(Duration::from_millis(300));
+    child.try_wait().unwrap().is_none()
+}
+
+const REACHED: (Option<i32>, String) = (Some(0), String::new());
+
+#[test]
+fn it_ends_when_all_topics_are_there() {
+    for world in [World::new(), World::with_daemon()] {
+        let mut waiting = start(&world, &["scan", "imu", "map"]);
+        let mut publisher = world.peer();
+        publisher.order("publish scan 16 100");
+        drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
+        assert!(is_still_waiting(&mut waiting));
+        let mut other = world.peer();
+        other.order("publish imu 16 100");
+        assert_eq!(finish(waiting), REACHED);
+        assert_eq!(finish(start(&world, &["scan"])), REACHED, "at once");
+    }
+}
+
+#[test]
+fn it_ends_when_the_publisher_is_dead_or_has_closed() {
+    for world in [World::new(), World::with_daemon()] {
+        let mut publishers = [world.peer(), world.peer()];
+        publishers[0].order("publish scan 16 100");
+        publishers[1].order("publish imu 16 100");
+        let mut waiting = start(&world, &["scan", "imu", "--gone"]);
+        let [killed, mut closing] = publishers;
+        killed.kill();
+        assert!(is_still_waiting(&mut waiting));
+        closing.order("unpublish");
+        assert_eq!(finish(waiting), REACHED);
+        assert_eq!(finish(start(&world, &["never/was", "--gone"])), REACHED);
+    }
+}
+
+#[test]
+fn it_counts_living_subscribers() {
+    let world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let mut waiting = start(&world, &["scan", "--subscribers", "2"]);
+    let mut subscribers = [world.peer(), world.peer(), world.peer()];
+    subscribers[0].order("subscribe scan");
+    let [dead, first, second] = &mut subscribers;
+    dead.order("unsubscribe");
+    first.order("subscribe scan");
+    assert!(is_still_waiting(&mut waiting));
+    second.order("subscribe scan");
+    assert_eq!(finish(waiting), REACHED);
+}
+
+#[test]
+fn time_that_is_up_is_told_with_what_is_missing() {
+    let world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let begun = Instant::now();
+    let (code, said) = finish(start(&world, &["scan", "imu", "--timeout", "200ms"]));
+    assert_eq!((code, said.as_str()), (Some(1), "conduit: time is up: there is no topic \"imu\"\n"));
+    assert!((Duration::from_millis(200)..DEADLINE).contains(&begun.elapsed()));
+    let (code, said) = finish(start(&world, &["scan", "--gone", "--timeout", "0"]));
+    assert_eq!((code, said.as_str()), (Some(1), "conduit: time is up: topic \"scan\" is live\n"));
+    let (code, said) = finish(start(&world, &["scan", "--subscribers", "3", "--timeout", "0.01"]));
+    assert_eq!((code, said.as_str()), (Some(1), "conduit: time is up: topic \"scan\" has 0 of 3 subscribers\n"));
+    publisher.kill();
+    let (code, said) = finish(start(&world, &["scan", "--timeout", "0"]));
+    assert_eq!((code, said.as_str()), (Some(1), "conduit: time is up: topic \"scan\" is orphaned\n"));
+}
+
+#[test]
+fn what_can_not_be_waited_for_is_an_error() {
+    let world = World::new();
+    std::fs::write(world.path_of("foreign"), "no region").unwrap();
+    let missing = world.path().join("missing");
+    for (arguments, shm_dir, expected) in [
+        (&["a//b"][..], world.path(), "topic"),
+        (&["foreign"], world.path(), "is not a region that Conduit made"),
+        (&["scan"], &missing, "can not watch"),
+        (&[], world.path(), "required"),
+        (&["scan", "--timeout", "soon"], world.path(), "something like"),
+        (&["scan", "--gone", "--subscribers", "1"], world.path(), "cannot be used with"),
+    ] {
+        let mut command = world.conduit(&["wait"]);
+        let output = command.args(arguments).env("CONDUIT_SHM_DIR", shm_dir).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+}
