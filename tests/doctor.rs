@@ -224,6 +224,20 @@ fn what_the_dead_and_others_left_is_named_with_its_remedy() {
 }
 
 #[test]
+fn what_the_daemon_is_about_to_remove_is_no_finding() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish half 16 100");
+    publisher.die_at("RemoveRenamed", "unpublish");
+    let mut checkups = 0;
+    while !world.leftovers().is_empty() {
+        assert_eq!(doctor(&world).state("stale-removals"), "ok");
+        checkups += 1;
+    }
+    assert!(checkups > 0, "the daemon gives a remover time");
+}
+
+#[test]
 fn a_topic_whose_name_was_removed_is_told_by_the_daemon() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
