@@ -46,6 +46,16 @@ in_journal() {
     wait_until "$* in the journal" eval "journalctl --no-pager --output=cat $* | grep -q ."
 }
 
+# For whoever runs one test alone.
+install_once() {
+    dpkg-query -W conduit >/dev/null 2>&1 || dpkg --install "$share/conduit.deb" >/dev/null 2>&1 || fail 'dpkg --install'
+}
+
+# The pid of a topic's publisher.
+publisher_of() {
+    conduit info "$1" --json 2>/dev/null | sed -n 's/^ *"pid": \([0-9]*\),$/\1/p' | head -n 1
+}
+
 # A user of our own, with a home.
 make_user() {
     id "$1" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$1"

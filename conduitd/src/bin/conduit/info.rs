@@ -96,8 +96,9 @@ fn distance(from: &str, to: &str) -> usize {
 fn print(out: &mut impl Write, topic: &Topic) -> io::Result<()> {
     let mut field = |name: &str, value: String| writeln!(out, "{:<14}{value}", format!("{name}:"));
     field("Name", topic.name.clone())?;
-    let refusal = topic.refusal.as_ref().map_or_else(String::new, |refusal| format!(", {refusal}"));
-    field("State", format!("{}{refusal}", topic.state))?;
+    let reason = topic.refusal.as_ref().or(topic.unlinked.as_ref());
+    let reason = reason.map_or_else(String::new, |reason| format!(", {reason}"));
+    field("State", format!("{}{reason}", topic.state))?;
     field("Type", topic.message_type.clone().unwrap_or_else(|| "raw region".into()))?;
     field("Path", topic.path.clone())?;
     field("Size", size(topic))?;
