@@ -7,6 +7,7 @@ mod command;
 mod containers;
 mod crash_only;
 mod daemon;
+mod doctor;
 mod harness;
 mod hostile_client;
 mod killed_at_every_step;

@@ -31,6 +31,9 @@ _conduit() {
             conduit,demo-subscriber)
                 cmd="conduit__subcmd__demo__subcmd__subscriber"
                 ;;
+            conduit,doctor)
+                cmd="conduit__subcmd__doctor"
+                ;;
             conduit,echo)
                 cmd="conduit__subcmd__echo"
                 ;;
@@ -56,7 +59,7 @@ _conduit() {
 
     case "${cmd}" in
         conduit)
-            opts="-h -V --help --version demo list info pub echo wait watch deaths completions demo-publisher demo-subscriber"
+            opts="-h -V --help --version demo list info pub echo wait watch deaths doctor completions demo-publisher demo-subscriber"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -180,6 +183,20 @@ _conduit() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conduit__subcmd__doctor)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

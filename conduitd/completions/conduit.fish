@@ -34,6 +34,7 @@ complete -c conduit -n "__fish_conduit_needs_command" -f -a "echo" -d 'Print the
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "wait" -d 'Wait until topics are there, or gone, or have subscribers'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "watch" -d 'Print a line for every topic that appears or goes and every subscriber that comes or leaves'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "deaths" -d 'Print the last 1,000 deaths of publishers and of raw regions\' creators, oldest first'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "doctor" -d 'Check this machine for Conduit: the daemon, the shared memory, the kernel, and what was left behind'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "completions" -d 'Print the completions of a shell'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "demo-publisher" -d 'Publishes for `conduit demo`'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "demo-subscriber" -d 'Subscribes for `conduit demo`'
@@ -70,6 +71,8 @@ complete -c conduit -n "__fish_conduit_using_subcommand watch" -l json -d 'Print
 complete -c conduit -n "__fish_conduit_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand deaths" -l json -d 'Print a JSON object for every death'
 complete -c conduit -n "__fish_conduit_using_subcommand deaths" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand doctor" -l json -d 'Print a JSON object'
+complete -c conduit -n "__fish_conduit_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l parent -d 'Process id of the demo' -r
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l payload -d 'File with the messages\' content' -r -F

@@ -140,9 +140,7 @@ impl<'a> NewFile<'a> {
         make_way(directory, spec, ask_reaper)?;
         check_room(directory, spec.size)?;
 
-        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        let file = openat(directory, ".", flags, Mode::from_bits_truncate(0o666))
-            .map_err(|errno| io_error("create")(errno.into()))?;
+        let file = unnamed(directory).map_err(|errno| io_error("create")(errno.into()))?;
         fault::point(Step::CreateMade);
         reserve(&file, spec.size).map_err(|errno| match errno {
             Errno::ENOSPC | Errno::EFBIG | Errno::ENOMEM => no_space(directory, spec.size),
@@ -195,16 +193,38 @@ impl<'a> NewFile<'a> {
     }
 
     fn try_link(&self) -> nix::Result<()> {
-        let name = self.spec.topic.file_name();
-        match linkat(&self.owned.file, "", self.directory, name.as_str(), AtFlags::AT_EMPTY_PATH) {
-            // Kernels before 6.10 want a privilege for this form.
-            Err(Errno::ENOENT | Errno::EPERM | Errno::EINVAL) => {
-                let path = format!("/proc/self/fd/{}", self.owned.file.as_raw_fd());
-                linkat(AT_FDCWD, path.as_str(), self.directory, name.as_str(), AtFlags::AT_SYMLINK_FOLLOW)
-            }
-            result => result,
-        }
+        link_unnamed(&self.owned.file, self.directory, &self.spec.topic.file_name())
     }
+}
+
+/// Gives a file without a name one, if that is free.
+pub fn link_unnamed(file: impl AsFd, directory: &ShmDir, name: &str) -> nix::Result<()> {
+    match linkat(&file, "", directory, name, AtFlags::AT_EMPTY_PATH) {
+        // Kernels before 6.10 want a privilege for this form.
+        Err(Errno::ENOENT | Errno::EPERM | Errno::EINVAL) => {
+            let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+            linkat(AT_FDCWD, path.as_str(), directory, name, AtFlags::AT_SYMLINK_FOLLOW)
+        }
+        result => result,
+    }
+}
+
+/// Whether the lock of a file in this directory outlives its descriptor in a mapping, as every owner's does. On overlayfs, for
+/// one, it does not.
+///
+/// The file is one page long and has no name.
+pub fn locks_last(directory: &ShmDir) -> io::Result<bool> {
+    let page = const { NonZeroUsize::new(CONTROL_BYTES).unwrap() };
+    let file = unnamed(directory)?;
+    reserve(&file, CONTROL_BYTES as u64)?;
+    let _mapping = map_locked(&file, page)?;
+    OWNER.is_write_locked(&file)
+}
+
+/// Makes a file that has no name yet.
+pub fn unnamed(directory: &ShmDir) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    openat(directory, ".", flags, Mode::from_bits_truncate(0o666))
 }
 
 /// Waits until nobody alive has the name, and removes what a dead owner left there.

@@ -3,6 +3,7 @@
 mod completions;
 mod deaths;
 mod demo;
+mod doctor;
 mod duration;
 mod echo;
 mod failure;
@@ -32,8 +33,8 @@ Environment:
 
 Exit codes:
   0  success
-  1  error, told on standard error
-  2  wrong usage
+  1  error, told on standard error; `conduit doctor`: warnings
+  2  wrong usage; `conduit doctor`: problems
   3  `conduit echo`: the publisher died";
 
 /// Publish/subscribe through shared memory on one machine.
@@ -54,6 +55,7 @@ enum Verb {
     Wait(wait::Args),
     Watch(watch::Args),
     Deaths(deaths::Args),
+    Doctor(doctor::Args),
     Completions(completions::Args),
     #[command(hide = true)]
     DemoPublisher(demo::publisher::Args),
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Wait(args) => wait::run(args),
         Verb::Watch(args) => watch::run(args),
         Verb::Deaths(args) => deaths::run(args),
+        Verb::Doctor(args) => return doctor::run(args).unwrap_or_else(Failure::exit),
         Verb::Completions(args) => completions::run(args),
         Verb::DemoPublisher(args) => demo::publisher::run(args),
         Verb::DemoSubscriber(args) => demo::subscriber::run(args),

@@ -1,0 +1,390 @@
+//! `conduit doctor`: whether this machine is fit for Conduit, and what to do if not.
+
+mod daemon;
+mod kernel;
+mod logind;
+mod machine;
+mod regions;
+mod shm;
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use conduit::Domain;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::output;
+
+const HELP: &str = "\
+Checks:
+  daemon            it answers in time and is of this command's version
+  daemon-directory  it looks after the directory that programs use here
+  socket            this user may connect, and nobody else can take its place
+  shm-directory     a tmpfs, with the right mode
+  shm-size          what it can hold
+  shm-space         what is free
+  shm-inodes        how many files are free
+  shm-sharing       whether a container shares it with the machine
+  remove-ipc        whether logind removes this user's regions at logout
+  ofd-locks         locks that live as long as a mapping
+  unnamed-files     files that appear complete or not at all
+  pidfd             deaths of processes that were there first
+  peer-pidfd        deaths of clients
+  pidfd-info        how a process ended
+  futex-waitv       waiting for several words at once
+  regions           all can be read
+  orphans           regions whose owner is dead
+  foreign-files     files in the place of regions
+  unlinked-regions  regions whose owner lives, without a name
+  stale-removals    what killed removers left
+  open-files        limit of open files
+  locked-memory     limit of locked memory
+  clock             what a time stamp costs
+  huge-pages        what pages regions have
+
+States: ok, warning (something works less well), problem (something does not work), skipped (can not be told).
+--json prints {\"checks\": [{\"id\", \"state\", \"message\", \"remedy\"}, ...], \"worst\"}: each check once, in this order;
+\"remedy\" is null unless the state is warning or problem; \"worst\" is ok, warning or problem.
+
+Exit codes:
+  0  all is well
+  1  warnings, or the result can not be written
+  2  problems, or wrong usage
+
+Example:
+  conduit doctor --json | jq -r '.checks[] | select(.state == \"problem\") | .id'";
+
+/// Longer than any check takes whose file system and daemon answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Check this machine for Conduit: the daemon, the shared memory, the kernel, and what was left behind.
+///
+/// Asks the daemon if there is one. Changes nothing.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How well a check went; the later the worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Skipped,
+    Ok,
+    Warning,
+    Problem,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Skipped => "skipped",
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+
+    /// Select Graphic Rendition, ECMA-48.
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Skipped => "\x1b[2m",
+            Self::Ok => "\x1b[32m",
+            Self::Warning => "\x1b[33m",
+            Self::Problem => "\x1b[1;31m",
+        }
+    }
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    id: &'static str,
+    state: State,
+    message: String,
+    remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(id: &'static str, message: impl Into<String>) -> Self {
+        Self { id, state: State::Ok, message: message.into(), remedy: None }
+    }
+
+    fn skipped(id: &'static str, message: impl Into<String>) -> Self {
+        Self { id, state: State::Skipped, message: message.into(), remedy: None }
+    }
+
+    fn warning(id: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { id, state: State::Warning, message: message.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn problem(id: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { id, state: State::Problem, message: message.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// One finding of several about the same thing, the worst first; `fine` if there are none.
+    fn of_all(id: &'static str, mut all: Vec<Finding>, fine: impl FnOnce() -> Finding) -> Self {
+        // Stable: what was found first is said first.
+        all.sort_by_key(|finding| std::cmp::Reverse(finding.state));
+        let Some(worst) = all.first().map(|finding| finding.state) else { return fine() };
+        let messages: Vec<_> = all.iter().map(|finding| finding.message.as_str()).collect();
+        let mut remedies: Vec<_> = all.iter().filter_map(|finding| finding.remedy.as_deref()).collect();
+        remedies.dedup();
+        let remedy = (!remedies.is_empty()).then(|| remedies.join("; "));
+        Self { id, state: worst, message: messages.join("; "), remedy }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    checks: Vec<Finding>,
+    worst: State,
+}
+
+impl Report {
+    fn new(checks: Vec<Finding>) -> Self {
+        let worst = checks.iter().map(|finding| finding.state).max().unwrap_or(State::Ok).max(State::Ok);
+        Self { checks, worst }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self.worst {
+            State::Skipped | State::Ok => 0,
+            State::Warning => 1,
+            State::Problem => 2,
+        })
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let report = Report::new(examine(&Domain::from_env()));
+    let mut out = io::stdout().lock();
+    let written = if args.json {
+        output::json(&mut out, &report)
+    } else {
+        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        print(&mut out, &report, colour)
+    };
+    written.and_then(|()| out.flush()).map_err(Failure::Output)?;
+    Ok(report.exit_code())
+}
+
+fn examine(domain: &Domain) -> Vec<Finding> {
+    let (mut findings, registry) = daemon::check(domain);
+    findings.extend(group(domain, &shm::IDS, shm::check));
+    findings.extend(group(domain, &[logind::ID], logind::check));
+    findings.extend(group(domain, &kernel::FILE_SYSTEM_IDS, kernel::check_file_system));
+    findings.extend(group(domain, &kernel::PROCESS_IDS, |_| kernel::check_processes()));
+    findings.extend(group(domain, &regions::IDS, move |domain| regions::check(domain, registry.as_ref())));
+    findings.extend(group(domain, &machine::IDS, machine::check));
+    findings
+}
+
+/// Checks that share their fate if one of them hangs.
+fn group(
+    domain: &Domain,
+    ids: &[&'static str],
+    check: impl FnOnce(&Domain) -> Vec<Finding> + Send + 'static,
+) -> Vec<Finding> {
+    let domain = domain.clone();
+    guarded(ids, within(PATIENCE, move || check(&domain)))
+}
+
+/// Why there is no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoResult {
+    Late,
+    Panicked,
+}
+
+/// Runs something that may hang for ever, on a file system that does not answer for one. Then its thread stays behind.
+fn within<T: Send + 'static>(patience: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, NoResult> {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("check".into()).spawn(move || sender.send(work()));
+    if thread.is_err() {
+        return Err(NoResult::Panicked);
+    }
+    receiver.recv_timeout(patience).map_err(|error| match error {
+        RecvTimeoutError::Timeout => NoResult::Late,
+        RecvTimeoutError::Disconnected => NoResult::Panicked,
+    })
+}
+
+/// The findings of a group of checks, also if it did not end.
+fn guarded(ids: &[&'static str], result: Result<Vec<Finding>, NoResult>) -> Vec<Finding> {
+    let instead = |id, reason| match reason {
+        NoResult::Late if id == ids[0] => Finding::problem(
+            id,
+            format!("the check has not ended within {} s", PATIENCE.as_secs()),
+            "see in `dmesg` whether a file system or the machine hangs",
+        ),
+        NoResult::Late => Finding::skipped(id, format!("no answer to {}", ids[0])),
+        NoResult::Panicked => Finding::skipped(id, "the check itself has failed; please report it"),
+    };
+    result.unwrap_or_else(|reason| ids.iter().map(|id| instead(*id, reason)).collect())
+}
+
+fn print(out: &mut impl Write, report: &Report, colour: bool) -> io::Result<()> {
+    let width = report.checks.iter().map(|finding| finding.id.len()).max().unwrap_or(0);
+    for Finding { id, state, message, remedy } in &report.checks {
+        let (on, off) = if colour { (state.colour(), "\x1b[0m") } else { ("", "") };
+        writeln!(out, "{on}{:<7}{off}  {id:<width$}  {}", state.name(), printable(message))?;
+        if let Some(remedy) = remedy {
+            writeln!(out, "{:<7}  {:<width$}  remedy: {}", "", "", printable(remedy))?;
+        }
+    }
+    let count = |state| report.checks.iter().filter(|finding| finding.state == state).count() as u64;
+    let mut summary = format!("{} ok", count(State::Ok));
+    for state in [State::Warning, State::Problem] {
+        let _ = write!(summary, ", {}", output::count(count(state), state.name()));
+    }
+    if count(State::Skipped) > 0 {
+        let _ = write!(summary, ", {} skipped", count(State::Skipped));
+    }
+    writeln!(out, "\n{summary}")
+}
+
+/// What others chose (names of files and programs) must not write control sequences to a terminal.
+fn printable(text: &str) -> String {
+    text.chars().fold(String::new(), |mut printable, char| {
+        if char.is_control() {
+            printable.extend(char.escape_default());
+        } else {
+            printable.push(char);
+        }
+        printable
+    })
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &std::path::Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,:=@%".contains(char);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.into_owned()
+    } else if text.chars().any(char::is_control) {
+        let escaped = text.chars().fold(String::new(), |mut escaped, char| {
+            match char {
+                '\'' | '\\' => escaped.extend(['\\', char]),
+                char if char.is_control() => {
+                    let mut bytes = [0; 4];
+                    for byte in char.encode_utf8(&mut bytes).bytes() {
+                        let _ = write!(escaped, "\\x{byte:02x}");
+                    }
+                }
+                char => escaped.push(char),
+            }
+            escaped
+        });
+        format!("$'{escaped}'")
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// Whether a user is the system's, whose programs nobody who logs in controls.
+fn is_system_user(uid: u32) -> bool {
+    uid <= logind::last_system_uid()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_check_is_done_once_and_documented_in_its_place() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let domain = Domain::new(directory.path()).with_socket(directory.path().join("none"));
+        let ids: Vec<_> = examine(&domain).iter().map(|finding| finding.id).collect();
+        let documented = HELP.lines().skip(1).take_while(|line| !line.is_empty());
+        let documented: Vec<_> = documented.filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(ids, documented);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_a_finding_not_a_failure() {
+        let domain = Domain::new("/does/not/exist").with_socket("/does/not/exist/either");
+        let report = Report::new(examine(&domain));
+        assert_eq!(report.worst, State::Problem);
+        let directory = report.checks.iter().find(|finding| finding.id == "shm-directory").unwrap();
+        assert_eq!(directory.state, State::Problem, "{directory:?}");
+        for finding in &report.checks {
+            assert_eq!(finding.remedy.is_some(), finding.state >= State::Warning, "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn what_hangs_or_fails_is_told_and_the_rest_goes_on() {
+        let (_keep, never) = mpsc::channel::<()>();
+        let late = within(Duration::from_millis(5), move || {
+            let _ = never.recv();
+            Vec::new()
+        });
+        let findings = guarded(&["one", "two"], late);
+        assert_eq!([findings[0].state, findings[1].state], [State::Problem, State::Skipped]);
+        let failed = guarded(&["one"], Err(NoResult::Panicked));
+        assert_eq!(failed[0].state, State::Skipped);
+        assert_eq!(within(PATIENCE, || 7), Ok(7));
+    }
+
+    #[test]
+    fn a_report_is_a_table_with_remedies_and_a_sum() {
+        let checks = vec![
+            Finding::ok("daemon", "conduitd 0.1.0, pid 812"),
+            Finding::warning("orphans", "1 orphan: \x1b[31mx", "rm x"),
+            Finding::skipped("clock", "unknown"),
+        ];
+        let report = Report::new(checks);
+        let mut out = Vec::new();
+        print(&mut out, &report, false).unwrap();
+        let expected = "\
+ok       daemon   conduitd 0.1.0, pid 812
+warning  orphans  1 orphan: \\u{1b}[31mx
+                  remedy: rm x
+skipped  clock    unknown
+
+1 ok, 1 warning, 0 problems, 1 skipped
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        print(&mut out, &report, true).unwrap();
+        assert!(String::from_utf8(out).unwrap().contains("\x1b[33mwarning\x1b[0m  orphans"));
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["worst"], "warning");
+        assert_eq!(json["checks"][2]["remedy"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn the_worst_of_several_comes_first() {
+        let several = vec![
+            Finding::warning("socket", "a", "do a"),
+            Finding::problem("socket", "b", "do b"),
+            Finding::problem("socket", "c", "do b"),
+        ];
+        let one = Finding::of_all("socket", several, || unreachable!());
+        assert_eq!(one, Finding::problem("socket", "b; c; a", "do b; do a"));
+    }
+
+    #[test]
+    fn paths_survive_the_shell() {
+        for (path, expected) in [
+            ("/dev/shm/conduit_a.b", "/dev/shm/conduit_a.b"),
+            ("/dev/shm/conduit_a b;c", "'/dev/shm/conduit_a b;c'"),
+            ("a'b", r"'a'\''b'"),
+            ("a'\nb\\", r"$'a\'\x0ab\\'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), expected);
+        }
+    }
+}

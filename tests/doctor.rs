@@ -1,0 +1,302 @@
+//! `conduit doctor`: what it finds, what it advises, and that it comes to an end.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::harness::{World, wait_until};
+
+/// Much less than a person's patience, and more than the command's own with a daemon that says nothing.
+const BOUND: Duration = Duration::from_secs(20);
+
+struct Checkup {
+    code: i32,
+    report: Value,
+}
+
+impl Checkup {
+    fn of(command: &mut Command) -> Self {
+        let start = Instant::now();
+        let output = command.output().unwrap();
+        assert!(start.elapsed() < BOUND, "{:?}", start.elapsed());
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        let report = serde_json::from_slice(&output.stdout).unwrap();
+        Self { code: output.status.code().unwrap(), report }
+    }
+
+    fn worst(&self) -> (i32, &str) {
+        (self.code, self.report["worst"].as_str().unwrap())
+    }
+
+    fn check(&self, id: &str) -> &Value {
+        let mut checks = self.report["checks"].as_array().unwrap().iter().filter(|check| check["id"] == id);
+        let check = checks.next().unwrap_or_else(|| panic!("no {id}: {}", self.report));
+        assert!(checks.next().is_none(), "{id} twice: {}", self.report);
+        check
+    }
+
+    fn state(&self, id: &str) -> &str {
+        self.check(id)["state"].as_str().unwrap()
+    }
+
+    fn message(&self, id: &str) -> &str {
+        self.check(id)["message"].as_str().unwrap()
+    }
+
+    fn remedy(&self, id: &str) -> &str {
+        self.check(id)["remedy"].as_str().unwrap_or_else(|| panic!("no remedy: {}", self.check(id)))
+    }
+
+    /// The checks that no test here disturbs and no machine fails that runs the other tests.
+    fn assert_healthy_but(&self, ids: &[&str]) {
+        for check in self.report["checks"].as_array().unwrap() {
+            let is_expected = ids.contains(&check["id"].as_str().unwrap());
+            assert_eq!(check["state"] == "problem", is_expected, "{check}");
+        }
+    }
+}
+
+fn doctor(world: &World) -> Checkup {
+    Checkup::of(&mut world.conduit(&["doctor", "--json"]))
+}
+
+#[test]
+fn a_healthy_world_has_no_problems() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish imu 16 100");
+    let checkup = doctor(&world);
+    checkup.assert_healthy_but(&[]);
+    for id in
+        ["daemon", "daemon-directory", "shm-directory", "ofd-locks", "orphans", "foreign-files", "unlinked-regions"]
+    {
+        assert_eq!(checkup.state(id), "ok", "{}", checkup.check(id));
+    }
+    assert!(checkup.message("daemon").starts_with(concat!("conduitd ", env!("CARGO_PKG_VERSION"), ", pid ")));
+    assert!(checkup.message("regions").starts_with("1 live, 0 kept"), "{}", checkup.message("regions"));
+    // The tests' directories are open to everybody, which nobody should do with a socket's.
+    assert_eq!(checkup.state("socket"), "warning");
+    assert!(checkup.remedy("socket").contains("chmod go-w"));
+    assert_eq!(checkup.worst(), (1, "warning"));
+    assert_eq!(world.list().len(), 1, "it has left the registry alone");
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_worst() {
+    let mut world = World::with_daemon();
+    std::fs::set_permissions(world.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let checkup = doctor(&world);
+    let worst = checkup.report["checks"].as_array().unwrap().iter().any(|check| check["state"] == "warning");
+    // What this machine lacks besides is not known here.
+    assert_eq!(checkup.worst(), if worst { (1, "warning") } else { (0, "ok") });
+    assert_eq!(checkup.state("socket"), "ok");
+    world.kill_daemon();
+    let checkup = doctor(&world);
+    assert_eq!(checkup.worst(), (1, "warning"));
+    std::fs::set_permissions(world.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let checkup = doctor(&world);
+    assert_eq!(checkup.worst(), (2, "problem"));
+    checkup.assert_healthy_but(&["shm-directory", "socket"]);
+    assert!(checkup.remedy("shm-directory").contains("chmod 1777"));
+}
+
+#[test]
+fn without_daemon_it_warns_and_looks_itself() {
+    let mut world = World::with_daemon();
+    let checkup = doctor(&World::new());
+    checkup.assert_healthy_but(&[]);
+    assert_eq!([checkup.state("daemon"), checkup.state("socket")], ["warning", "skipped"]);
+    assert_eq!(checkup.remedy("daemon"), "`conduitd &`");
+    world.kill_daemon();
+    let checkup = doctor(&world);
+    assert_eq!([checkup.state("daemon"), checkup.state("socket")], ["warning", "warning"]);
+    assert!(checkup.message("socket").contains("nobody listens at"));
+    assert_eq!(checkup.code, 1);
+}
+
+#[test]
+fn a_stopped_daemon_is_a_problem_and_delays_nobody_for_long() {
+    let mut world = World::with_daemon();
+    world.daemon().signal(Signal::SIGSTOP);
+    let checkup = doctor(&world);
+    checkup.assert_healthy_but(&["daemon"]);
+    assert_eq!(checkup.code, 2);
+    assert_eq!(checkup.remedy("daemon"), format!("`kill -CONT {}`", world.daemon().pid()));
+    assert_eq!([checkup.state("daemon-directory"), checkup.state("unlinked-regions")], ["skipped", "skipped"]);
+    world.daemon().signal(Signal::SIGCONT);
+    wait_until("the daemon to answer", || doctor(&world).state("daemon") == "ok");
+}
+
+#[test]
+fn who_listens_and_is_no_daemon_is_a_problem() {
+    let world = World::new();
+    let silent = UnixListener::bind(world.socket()).unwrap();
+    let checkup = doctor(&world);
+    checkup.assert_healthy_but(&["daemon"]);
+    assert!(checkup.message("daemon").contains("has not answered"), "{}", checkup.message("daemon"));
+    drop(silent);
+    std::fs::remove_file(world.socket()).unwrap();
+    std::fs::write(world.socket(), "").unwrap();
+    let checkup = doctor(&world);
+    checkup.assert_healthy_but(&["socket"]);
+    assert!(checkup.message("socket").contains("no socket"), "{}", checkup.message("socket"));
+    assert_eq!(checkup.state("daemon"), "warning");
+}
+
+#[test]
+fn a_socket_that_this_user_may_not_use_is_a_problem() {
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let world = World::with_daemon();
+    std::fs::set_permissions(world.socket(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut command = world.conduit(&["doctor", "--json"]);
+    let checkup = Checkup::of(command.uid(crate::harness::NOBODY).gid(crate::harness::NOBODY));
+    checkup.assert_healthy_but(&["socket"]);
+    assert!(checkup.message("socket").contains("may not connect"), "{}", checkup.message("socket"));
+    assert_eq!(checkup.state("daemon"), "warning");
+}
+
+#[test]
+fn the_daemon_of_another_directory_is_a_problem() {
+    let world = World::with_daemon();
+    let other = World::new();
+    let mut command = world.conduit(&["doctor", "--json"]);
+    let checkup = Checkup::of(command.env("CONDUIT_SHM_DIR", other.path()));
+    checkup.assert_healthy_but(&["daemon-directory"]);
+    assert!(checkup.message("daemon-directory").contains(other.path().to_str().unwrap()));
+    assert_eq!(checkup.state("unlinked-regions"), "skipped", "that daemon knows nothing of this directory");
+}
+
+#[test]
+fn what_the_dead_and_others_left_is_named_with_its_remedy() {
+    let mut world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish front/scan 16 100");
+    publisher.kill();
+    let mut removed = world.peer();
+    removed.order("publish half 16 100");
+    removed.die_at("RemoveRenamed", "unpublish");
+    let mut keeper = world.peer();
+    keeper.order("create-region kept 4096");
+    keeper.order("drop-region");
+    std::fs::write(world.path().join("conduit_mine"), "hands off").unwrap();
+    std::fs::write(world.path().join("conduit_a b\u{7}"), "").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", world.path_of("link")).unwrap();
+
+    wait_until("the private name to be old", || doctor(&world).state("stale-removals") == "warning");
+    let checkup = doctor(&world);
+    assert_eq!(checkup.code, 1);
+    checkup.assert_healthy_but(&[]);
+    let orphan = world.path_of("front/scan");
+    assert!(checkup.message("orphans").contains(orphan.to_str().unwrap()), "{}", checkup.message("orphans"));
+    let remedy = checkup.remedy("orphans");
+    assert!(remedy.contains(&format!("`rm {}`", orphan.display())) && remedy.contains("conduitd &"), "{remedy}");
+    assert!(checkup.message("stale-removals").contains(".conduit_half~"));
+    assert!(checkup.message("regions").starts_with("0 live, 1 kept"), "{}", checkup.message("regions"));
+    let remedy = checkup.remedy("foreign-files");
+    let mine = world.path().join("conduit_mine");
+    let link = world.path_of("link");
+    assert!(remedy.contains(mine.to_str().unwrap()) && remedy.contains(link.to_str().unwrap()), "{remedy}");
+    assert!(remedy.contains(&format!(r"$'{}/conduit_a b\x07'", world.path().display())), "{remedy}");
+    assert!(checkup.message("foreign-files").starts_with("3 files"));
+    // For people, without what would ring their terminal's bell.
+    let output = world.conduit(&["doctor"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("conduit_a b\\u{7}") && !text.contains(['\u{7}', '\u{1b}']), "{text}");
+    assert!(
+        text.lines().any(|line| line.trim_start().starts_with("remedy: ") && line.contains("conduit_mine")),
+        "{text}"
+    );
+    assert!(text.lines().last().unwrap().contains(" 0 problems"), "{text}");
+
+    // It only looks; a daemon cleans up, and what it leaves alone is still told.
+    assert!(orphan.exists());
+    world.start_daemon();
+    let checkup = doctor(&world);
+    assert_eq!([checkup.state("orphans"), checkup.state("stale-removals")], ["ok", "ok"], "{}", checkup.report);
+    assert_eq!(checkup.state("foreign-files"), "warning");
+}
+
+#[test]
+fn what_the_daemon_is_about_to_remove_is_no_finding() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish half 16 100");
+    publisher.die_at("RemoveRenamed", "unpublish");
+    let mut checkups = 0;
+    while !world.leftovers().is_empty() {
+        assert_eq!(doctor(&world).state("stale-removals"), "ok");
+        checkups += 1;
+    }
+    assert!(checkups > 0, "the daemon gives a remover time");
+}
+
+#[test]
+fn a_topic_whose_name_was_removed_is_told_by_the_daemon() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish imu 16 100");
+    wait_until("the daemon to know", || world.list().len() == 1);
+    std::fs::remove_file(world.path_of("imu")).unwrap();
+    let checkup = doctor(&world);
+    checkup.assert_healthy_but(&["unlinked-regions"]);
+    assert!(checkup.message("unlinked-regions").contains("imu"), "{}", checkup.report);
+    assert!(checkup.remedy("unlinked-regions").contains("start the publisher again"));
+}
+
+#[test]
+fn a_damaged_topic_is_told() {
+    let world = World::new();
+    let mut publisher = world.peer();
+    publisher.order("publish imu 16 100");
+    std::fs::File::options().write(true).open(world.path_of("imu")).unwrap().set_len(4096).unwrap();
+    let checkup = doctor(&world);
+    checkup.assert_healthy_but(&["regions"]);
+    assert!(checkup.message("regions").contains("\"imu\""), "{}", checkup.message("regions"));
+}
+
+#[test]
+fn a_directory_that_is_no_tmpfs_is_a_problem_unless_that_is_wanted() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap_or_else(|_| tempfile::tempdir().unwrap());
+    let kind = nix::sys::statfs::statfs(directory.path()).unwrap().filesystem_type();
+    if kind == nix::sys::statfs::TMPFS_MAGIC {
+        eprintln!("SKIPPED: everything here is a tmpfs");
+        return;
+    }
+    let world = World::new();
+    let mut command = world.conduit(&["doctor", "--json"]);
+    let checkup = Checkup::of(command.env("CONDUIT_SHM_DIR", directory.path()));
+    assert_eq!((checkup.code, checkup.state("shm-directory")), (2, "problem"), "{}", checkup.report);
+    assert!(checkup.remedy("shm-directory").contains("CONDUIT_ANY_FILE_SYSTEM=1"));
+    let checkup = Checkup::of(command.env("CONDUIT_ANY_FILE_SYSTEM", "1"));
+    assert_eq!(checkup.state("shm-directory"), "warning");
+}
+
+#[test]
+fn json_has_every_check_with_all_its_fields() {
+    let world = World::new();
+    let checkup = doctor(&world);
+    let report = checkup.report.as_object().unwrap();
+    assert_eq!(report.keys().collect::<Vec<_>>(), ["checks", "worst"]);
+    let help = world.conduit(&["doctor", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for check in report["checks"].as_array().unwrap() {
+        let mut keys: Vec<_> = check.as_object().unwrap().keys().collect();
+        keys.sort();
+        assert_eq!(keys, ["id", "message", "remedy", "state"]);
+        let state = check["state"].as_str().unwrap();
+        assert!(["ok", "warning", "problem", "skipped"].contains(&state), "{check}");
+        assert_eq!(check["remedy"].is_string(), ["warning", "problem"].contains(&state), "{check}");
+        assert!(!check["message"].as_str().unwrap().is_empty(), "{check}");
+        let id = check["id"].as_str().unwrap();
+        assert!(help.lines().any(|line| line.starts_with(&format!("  {id} "))), "{id} is not documented");
+    }
+    let usage = world.conduit(&["doctor", "--frobnicate"]).output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+}
