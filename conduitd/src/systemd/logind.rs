@@ -12,11 +12,12 @@ const LAST_SYSTEM_UID: u32 = 999;
 
 /// Who has probably removed the name of a living topic of this user, and what can be done about it.
 pub(crate) fn who_removed(uid: u32) -> String {
-    explain(Path::new(USERS), uid)
+    // Images carry the directory without anybody who fills it.
+    explain(Path::new(USERS), uid, sd_notify::booted().unwrap_or(false))
 }
 
-fn explain(users: &Path, uid: u32) -> String {
-    let is_managed = users.is_dir() && uid > LAST_SYSTEM_UID;
+fn explain(users: &Path, uid: u32, is_booted: bool) -> String {
+    let is_managed = is_booted && users.is_dir() && uid > LAST_SYSTEM_UID;
     let state = std::fs::read_to_string(users.join(uid.to_string())).unwrap_or_default();
     let state = state.lines().find_map(|line| line.strip_prefix("STATE="));
     let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
@@ -37,7 +38,7 @@ mod tests {
     #[test]
     fn a_user_without_session_has_been_tidied_away() {
         let users = tempfile::tempdir().unwrap();
-        let logged_out = |uid: u32| explain(users.path(), uid).contains("logind");
+        let logged_out = |uid: u32| explain(users.path(), uid, true).contains("logind");
         assert!(logged_out(4321), "logind does not know the user any more");
         for (state, expected) in [("closing", true), ("active", false), ("online", false), ("lingering", false)] {
             let text = format!("# This is private data.\nNAME=ana\nSTATE={state}\nSTOPPING=no\n");
@@ -45,6 +46,8 @@ mod tests {
             assert_eq!(logged_out(4321), expected, "{state}");
         }
         assert!(!logged_out(33), "a system user");
-        assert!(!explain(Path::new("/nonexistent"), 4321).contains("logind"), "no login manager here");
+        std::fs::remove_file(users.path().join("4321")).unwrap();
+        assert!(!explain(users.path(), 4321, false).contains("logind"), "systemd does not run here");
+        assert!(!explain(Path::new("/nonexistent"), 4321, true).contains("logind"), "no login manager here");
     }
 }
