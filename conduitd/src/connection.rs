@@ -128,7 +128,9 @@ impl<'a> Connection<'a> {
             let call = match call {
                 Ok(call) => call,
                 Err(error) => {
-                    // Whoever does not speak the protocol can not be answered twice.
+                    // Whoever does not speak the protocol can not be answered twice. What is left unread would reset the connection
+                    // before the answer is.
+                    self.reader.finish(&self.client.stream);
                     let parameter = format!("the message is no call: {error}");
                     return self.client.refuse(RegistryError::InvalidParameter { parameter }).await;
                 }
@@ -202,6 +204,7 @@ impl<'a> Connection<'a> {
                     Incoming::End => return Ok(()),
                     // A stream takes the whole connection: further calls wait for an end that only hanging up brings.
                     Incoming::Message(_) | Incoming::Unacceptable(_) => {
+                        self.reader.finish(&self.client.stream);
                         let parameter = "this connection watches; open another one".into();
                         return self.client.refuse(RegistryError::InvalidParameter { parameter }).await;
                     }

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use conduit::inspect::Region;
 use conduit::protocol::{Death, Event, EventKind, Process};
@@ -30,9 +30,10 @@ use crate::systemd::store::{Held, KeptClient};
 /// How long a remover may take before its private name counts as left behind.
 const REMOVAL_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// How long the service manager may have to be patient from one sign of life to the next while much is taken in.
-const START_PATIENCE: Duration = Duration::from_secs(30);
-const START_SIGN: Duration = Duration::from_secs(1);
+/// After how many names the service manager is asked for more patience, and for how much: each takes microseconds if its region is
+/// not busy, and nobody knows how many there are.
+const MANY_NAMES: usize = 1000;
+const MORE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client of the daemon before, taken in.
 pub(crate) struct Resumed {
@@ -200,13 +201,11 @@ impl Hub {
         }
         topics.sort();
         topics.dedup();
-        let mut told = Instant::now();
-        for topic in topics.iter().filter(|topic| !leave_out(topic)) {
-            self.look_at(topic);
-            if told.elapsed() > START_SIGN {
-                self.supervisor.needs_longer(START_PATIENCE);
-                told = Instant::now();
+        for (number, topic) in topics.iter().filter(|topic| !leave_out(topic)).enumerate() {
+            if number > 0 && number.is_multiple_of(MANY_NAMES) {
+                self.supervisor.needs_longer(MORE_PATIENCE);
             }
+            self.look_at(topic);
         }
         Ok(())
     }
