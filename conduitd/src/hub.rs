@@ -24,7 +24,7 @@ use crate::deaths::Deaths;
 use crate::glob::TopicGlob;
 use crate::limits::{Accounts, Limits};
 use crate::logging::message_id;
-use crate::owner::{Peer, Watcher};
+use crate::owner::{Peer, Watcher, has_exited};
 use crate::policy::{FileFacts, Policy, Refusal};
 use crate::reaper::{Case, Verdict, certify, reap};
 use crate::registry::{Change, ConnectionId, Key, Listed, Owner, Registry, Role, identify};
@@ -528,6 +528,15 @@ impl Hub {
         if by.uid != 0 && by.uid != region.uid() {
             return Err(RegistryError::NotOwner { topic: topic.to_string(), uid: region.uid() });
         }
+        self.notice_exit(topic);
+        while self.registry.borrow().is_dying(topic, file) {
+            // The lock of a dead owner may be held for some milliseconds more: its reaper knows better.
+            tokio::time::sleep(REAPER_INTERVAL).await;
+        }
+        if self.registry.borrow().file_of(topic) != Some(file) {
+            self.publish(event(EventKind::Removed, topic, Some(by.clone())));
+            return Ok(());
+        }
         let is_kept = region.is_kept();
         let lives = !is_kept && region.owner_lives().unwrap_or(true);
         if lives && !force {
@@ -550,6 +559,15 @@ impl Hub {
         self.publish(event(EventKind::Removed, topic, Some(by.clone())));
         self.catch_up();
         Ok(())
+    }
+
+    /// Takes note of the end of a topic's owner, if that is to be heard of later in this turn of the loop.
+    fn notice_exit(self: &Rc<Self>, topic: &TopicName) {
+        let Some(owner) = self.registry.borrow().announcer_of(topic) else { return };
+        let pidfd = self.pidfds.borrow().get(&owner).cloned();
+        if pidfd.is_some_and(|pidfd| has_exited(&pidfd)) {
+            self.ended(owner);
+        }
     }
 
     /// `Watch`. What is there and what happens from now on meet without a gap: nothing else runs in between.
