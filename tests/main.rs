@@ -26,6 +26,7 @@ mod removal;
 mod storm;
 mod subscriber_dies;
 mod supervised;
+mod tidying;
 mod unlinked;
 mod users;
 mod wait;

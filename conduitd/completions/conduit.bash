@@ -37,6 +37,9 @@ _conduit() {
             conduit,echo)
                 cmd="conduit__subcmd__echo"
                 ;;
+            conduit,gc)
+                cmd="conduit__subcmd__gc"
+                ;;
             conduit,info)
                 cmd="conduit__subcmd__info"
                 ;;
@@ -45,6 +48,9 @@ _conduit() {
                 ;;
             conduit,pub)
                 cmd="conduit__subcmd__pub"
+                ;;
+            conduit,rm)
+                cmd="conduit__subcmd__rm"
                 ;;
             conduit,wait)
                 cmd="conduit__subcmd__wait"
@@ -59,7 +65,7 @@ _conduit() {
 
     case "${cmd}" in
         conduit)
-            opts="-h -V --help --version demo list info pub echo wait watch deaths doctor completions demo-publisher demo-subscriber"
+            opts="-h -V --help --version demo list info pub echo wait watch deaths rm gc doctor completions demo-publisher demo-subscriber"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -230,6 +236,20 @@ _conduit() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        conduit__subcmd__gc)
+            opts="-h --dry-run --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         conduit__subcmd__info)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -293,6 +313,20 @@ _conduit() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conduit__subcmd__rm)
+            opts="-h --force --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
-use conduit::protocol::{Liveness, RegistryError, Subscriber, Topic};
+use conduit::protocol::{ErrorReply, Liveness, RegistryError, Subscriber, Topic};
 use conduit::registry::{Client, RegistryCallError};
 use conduit::{Domain, OpenError, TopicName};
 
@@ -37,13 +37,7 @@ fn describe(domain: &Domain, name: &TopicName) -> Result<Topic, Failure> {
     let asked = Client::connect(domain).and_then(|mut registry| registry.describe(name));
     match asked {
         Ok(topic) => Ok(topic),
-        Err(RegistryCallError::Refused(reply)) => {
-            if !matches!(reply.known(), Some(RegistryError::TopicNotFound { .. })) {
-                return Err(Failure::new(reply));
-            }
-            let known = Client::connect(domain).and_then(|mut registry| registry.list());
-            Err(not_found(&reply, name, &known.unwrap_or_default()))
-        }
+        Err(RegistryCallError::Refused(reply)) => Err(refused(domain, name, &reply)),
         Err(error) => {
             say_without_registry(domain, &error);
             read_region(domain, name)
@@ -59,7 +53,16 @@ fn read_region(domain: &Domain, name: &TopicName) -> Result<Topic, Failure> {
     }
 }
 
-fn not_found(error: &impl std::fmt::Display, name: &TopicName, known: &[Topic]) -> Failure {
+/// Why the registry refused; for a topic that is not there, with the one that was probably meant.
+pub(crate) fn refused(domain: &Domain, name: &TopicName, reply: &ErrorReply) -> Failure {
+    if !matches!(reply.known(), Some(RegistryError::TopicNotFound { .. })) {
+        return Failure::new(reply);
+    }
+    let known = Client::connect(domain).and_then(|mut registry| registry.list());
+    not_found(reply, name, &known.unwrap_or_default())
+}
+
+pub(crate) fn not_found(error: &impl std::fmt::Display, name: &TopicName, known: &[Topic]) -> Failure {
     match nearest(name.as_str(), known.iter().map(|topic| topic.name.as_str())) {
         Some(nearest) => Failure::new(format_args!("{error}; did you mean \"{nearest}\"?")),
         None => Failure::new(error),

@@ -7,11 +7,13 @@ mod doctor;
 mod duration;
 mod echo;
 mod failure;
+mod gc;
 mod hexdump;
 mod info;
 mod list;
 mod output;
 mod publish;
+mod rm;
 mod signals;
 mod wait;
 mod watch;
@@ -55,6 +57,8 @@ enum Verb {
     Wait(wait::Args),
     Watch(watch::Args),
     Deaths(deaths::Args),
+    Rm(rm::Args),
+    Gc(gc::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
     #[command(hide = true)]
@@ -75,6 +79,8 @@ fn main() -> ExitCode {
         Verb::Wait(args) => wait::run(args),
         Verb::Watch(args) => watch::run(args),
         Verb::Deaths(args) => deaths::run(args),
+        Verb::Rm(args) => rm::run(args),
+        Verb::Gc(args) => gc::run(args),
         Verb::Doctor(args) => return doctor::run(args).unwrap_or_else(Failure::exit),
         Verb::Completions(args) => completions::run(args),
         Verb::DemoPublisher(args) => demo::publisher::run(args),

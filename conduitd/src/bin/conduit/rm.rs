@@ -1,0 +1,101 @@
+//! `conduit rm`: takes regions away, by the registry, or where this user may without one.
+
+use clap::Args as ClapArgs;
+use conduit::inspect::Region;
+use conduit::registry::{Client, RegistryCallError};
+use conduit::shm::dir::{ReapLock, Removal, ShmDir};
+use conduit::{Domain, OpenError, TopicName};
+
+use crate::failure::Failure;
+use crate::info::{not_found, refused};
+use crate::list::{open_directory, read_directory};
+
+/// Remove topics or raw regions of this user; root removes anybody's.
+///
+/// What has a living owner is removed with --force only. A topic is then closed first: its subscribers are told, and its
+/// publisher's next message fails.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  conduit rm map
+  conduit rm --force camera/front")]
+pub(crate) struct Args {
+    /// Names of topics or raw regions
+    #[arg(required = true)]
+    topics: Vec<String>,
+    /// Also if the owner lives
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let topics: Result<Vec<TopicName>, _> = args.topics.iter().map(|topic| topic.parse()).collect();
+    let domain = Domain::from_env();
+    let mut failed = None;
+    for topic in &topics? {
+        // One that can not be removed keeps none of the others.
+        if let Err(failure) = remove(&domain, topic, args.force)
+            && let Some(before) = failed.replace(failure)
+        {
+            before.exit();
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn remove(domain: &Domain, topic: &TopicName, force: bool) -> Result<(), Failure> {
+    match Client::connect(domain) {
+        Ok(mut registry) => registry.unlink(topic, force).map_err(|error| match error {
+            RegistryCallError::Refused(reply) => refused(domain, topic, &reply),
+            error => error.into(),
+        }),
+        Err(RegistryCallError::Unreachable { .. }) => {
+            eprintln!("conduit: no registry, looking into {} instead", domain.shm_dir().display());
+            remove_alone(domain, topic, force)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn remove_alone(domain: &Domain, topic: &TopicName, force: bool) -> Result<(), Failure> {
+    let directory = open_directory(domain)?;
+    let region = match Region::open_even_damaged(&directory, topic) {
+        Ok(region) => region,
+        Err(error @ OpenError::NotFound { .. }) => return Err(not_found(&error, topic, &read_directory(domain)?)),
+        Err(error) => return Err(error.into()),
+    };
+    let may_not = |error: std::io::Error| {
+        Failure::new(format_args!("can not remove {}: {error}", directory.path_of(topic).display()))
+    };
+    if region.is_kept() {
+        return take_name(&directory, &region).map_err(may_not);
+    }
+    // Held until the name is gone: nobody can take the orphan over meanwhile.
+    match region.try_reap_lock(ReapLock::Write).map_err(may_not)? {
+        Some(_guard) => {
+            region.mark_orphaned().map_err(may_not)?;
+            take_name(&directory, &region).map_err(may_not)
+        }
+        None if force => {
+            if !region.is_raw() {
+                region.mark_closed().map_err(may_not)?;
+            }
+            take_name(&directory, &region).map_err(may_not)
+        }
+        None => {
+            let owner = region.claimed_owner();
+            let owner =
+                owner.program.zip(owner.pid).map_or("a process".into(), |(name, pid)| format!("{name} ({pid})"));
+            let reason = "publishes it; stop that process, or use --force";
+            Err(Failure::new(format_args!("topic \"{topic}\" is live: {owner} {reason}")))
+        }
+    }
+}
+
+/// Takes the name of a region away if it still is that region's.
+pub(crate) fn take_name(directory: &ShmDir, region: &Region) -> std::io::Result<()> {
+    match directory.remove(region.topic(), region.id())? {
+        Removal::Removed | Removal::NotOurs => Ok(()),
+        Removal::Stranded(name) => Err(std::io::Error::other(format!("a live region was renamed to {name} meanwhile"))),
+    }
+}

@@ -1,0 +1,103 @@
+//! `conduit rm` and `conduit gc`, with and without a daemon.
+
+use std::process::{Command, Output};
+
+use conduit::ShmRegion;
+use serde_json::Value;
+
+use crate::harness::{World, wait_until};
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
+    (status.code(), stdout, stderr)
+}
+
+fn worlds() -> [World; 2] {
+    [World::new(), World::with_daemon()]
+}
+
+#[test]
+fn what_nobody_owns_is_removed_and_what_lives_is_not() {
+    for world in worlds() {
+        drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
+        let mut publisher = world.peer();
+        publisher.order("publish scan 16 100");
+        let (code, _, said) = run(&mut world.conduit(&["rm", "scna", "map", "scan"]));
+        assert_eq!(code, Some(1));
+        assert!(said.contains("there is no topic \"scna\"") && said.contains("did you mean \"scan\"?"), "{said}");
+        let live =
+            format!("topic \"scan\" is live: {} ({}) publishes it; stop that process, or use", "", publisher.pid());
+        assert!(said.contains(&live[live.find("publishes").unwrap()..]) && said.contains("force"), "{said}");
+        assert!(!world.exists("map") && world.exists("scan"), "one failure keeps none of the others");
+        publisher.order("send 1 10");
+        publisher.kill();
+        let (code, _, said) = run(&mut world.conduit(&["rm", "scan"]));
+        assert!(code == Some(0) || said.contains("there is no topic"), "{said}");
+        assert!(!world.exists("scan"));
+    }
+}
+
+#[test]
+fn by_force_a_living_topic_ends_for_everybody() {
+    for world in worlds() {
+        let mut publisher = world.peer();
+        publisher.order("publish scan 16 100");
+        let mut subscriber = world.peer();
+        subscriber.order("subscribe scan");
+        subscriber.tell("recv");
+        world.wait_until_asleep("scan", 1);
+        let region = ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap();
+        let (code, _, said) = run(&mut world.conduit(&["rm", "--force", "scan", "map"]));
+        assert_eq!(code, Some(0), "{said}");
+        assert!(!world.exists("scan") && !world.exists("map"));
+        subscriber.expect("gone closed the topic");
+        assert!(publisher.ask("send 1 10").starts_with("error the topic was removed from outside"));
+        drop(region);
+    }
+}
+
+#[test]
+fn what_the_dead_have_left_is_shown_and_then_removed() {
+    let world = World::new();
+    let mut lives = world.peer();
+    lives.order("publish lives 16 100");
+    drop(ShmRegion::builder().domain(&world.domain()).create("kept", 100).unwrap());
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    let owner = format!("({})", publisher.pid());
+    publisher.kill();
+    let mut remover = world.peer();
+    remover.order("publish half/way 16 100");
+    remover.die_at("RemoveRenamed", "unpublish");
+    std::fs::write(world.path_of("foreign"), "not ours").unwrap();
+
+    let (code, shown, _) = run(&mut world.conduit(&["gc", "--dry-run"]));
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!((code, lines.len()), (Some(0), 2), "{shown}");
+    assert!(lines.iter().all(|line| line.starts_with("would remove")), "{shown}");
+    assert!(lines[0].contains(".conduit_half.way") && lines[0].contains("its remover was killed"), "{shown}");
+    assert!(lines[1].contains("conduit_scan") && lines[1].contains(&owner) && lines[1].contains("its lock is free"));
+    assert!(world.exists("scan"), "nothing is done");
+
+    let (code, printed, said) = run(&mut world.conduit(&["gc", "--json"]));
+    assert_eq!(code, Some(0), "{said}");
+    let removed: Value = serde_json::from_str(&printed).unwrap();
+    let names: Vec<_> = removed.as_array().unwrap().iter().map(|it| (&it["name"], &it["removed"])).collect();
+    assert_eq!(names, [(&Value::from("half/way"), &Value::from(true)), (&Value::from("scan"), &Value::from(true))]);
+    assert_eq!(removed[1]["size_bytes"], 16 * 4096 + 4096);
+    assert!(world.exists("lives") && world.exists("kept") && world.path_of("foreign").exists());
+    lives.order("send 1 10");
+    assert_eq!(run(&mut world.conduit(&["gc"])), (Some(0), "nothing to remove\n".into(), String::new()));
+}
+
+#[test]
+fn beside_a_daemon_there_is_nothing_to_do() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    publisher.kill();
+    let (code, _, said) = run(&mut world.conduit(&["gc"]));
+    assert_eq!(code, Some(0), "{said}");
+    wait_until("it to be gone", || !world.exists("scan"));
+}
