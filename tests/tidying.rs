@@ -25,10 +25,10 @@ fn what_nobody_owns_is_removed_and_what_lives_is_not() {
         publisher.order("publish scan 16 100");
         let (code, _, said) = run(&mut world.conduit(&["rm", "scna", "map", "scan"]));
         assert_eq!(code, Some(1));
-        assert!(said.contains("there is no topic \"scna\"") && said.contains("did you mean \"scan\"?"), "{said}");
-        let live =
-            format!("topic \"scan\" is live: {} ({}) publishes it; stop that process, or use", "", publisher.pid());
-        assert!(said.contains(&live[live.find("publishes").unwrap()..]) && said.contains("force"), "{said}");
+        assert!(said.contains("\"scna\"") && said.contains("did you mean \"scan\"?"), "{said}");
+        let live = format!("({}) publishes it; stop that process, or use", publisher.pid());
+        assert!(said.contains("topic \"scan\" is live: ") && said.contains(&live) && said.contains("force"), "{said}");
+        assert!(said.matches("no registry").count() <= 1, "{said}");
         assert!(!world.exists("map") && world.exists("scan"), "one failure keeps none of the others");
         publisher.order("send 1 10");
         publisher.kill();
@@ -85,7 +85,7 @@ fn what_the_dead_have_left_is_shown_and_then_removed() {
     let removed: Value = serde_json::from_str(&printed).unwrap();
     let names: Vec<_> = removed.as_array().unwrap().iter().map(|it| (&it["name"], &it["removed"])).collect();
     assert_eq!(names, [(&Value::from("half/way"), &Value::from(true)), (&Value::from("scan"), &Value::from(true))]);
-    assert_eq!(removed[1]["size_bytes"], 16 * 4096 + 4096);
+    assert_eq!(removed[1]["size_bytes"], 16 * 192 + 4096);
     assert!(world.exists("lives") && world.exists("kept") && world.path_of("foreign").exists());
     lives.order("send 1 10");
     assert_eq!(run(&mut world.conduit(&["gc"])), (Some(0), "nothing to remove\n".into(), String::new()));

@@ -8,7 +8,7 @@ use conduit::{Domain, OpenError, TopicName};
 
 use crate::failure::Failure;
 use crate::info::{not_found, refused};
-use crate::list::{open_directory, read_directory};
+use crate::list::{open_directory, read_directory, say_without_registry};
 
 /// Remove topics or raw regions of this user; root removes anybody's.
 ///
@@ -30,31 +30,32 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let topics: Result<Vec<TopicName>, _> = args.topics.iter().map(|topic| topic.parse()).collect();
+    let topics = topics?;
     let domain = Domain::from_env();
+    let mut registry = match Client::connect(&domain) {
+        Ok(registry) => Some(registry),
+        Err(error) => {
+            say_without_registry(&domain, &error);
+            None
+        }
+    };
     let mut failed = None;
-    for topic in &topics? {
+    for topic in &topics {
+        let removed = match &mut registry {
+            Some(registry) => registry.unlink(topic, args.force).map_err(|error| match error {
+                RegistryCallError::Refused(reply) => refused(&domain, topic, &reply),
+                error => error.into(),
+            }),
+            None => remove_alone(&domain, topic, args.force),
+        };
         // One that can not be removed keeps none of the others.
-        if let Err(failure) = remove(&domain, topic, args.force)
+        if let Err(failure) = removed
             && let Some(before) = failed.replace(failure)
         {
             before.exit();
         }
     }
     failed.map_or(Ok(()), Err)
-}
-
-fn remove(domain: &Domain, topic: &TopicName, force: bool) -> Result<(), Failure> {
-    match Client::connect(domain) {
-        Ok(mut registry) => registry.unlink(topic, force).map_err(|error| match error {
-            RegistryCallError::Refused(reply) => refused(domain, topic, &reply),
-            error => error.into(),
-        }),
-        Err(RegistryCallError::Unreachable { .. }) => {
-            eprintln!("conduit: no registry, looking into {} instead", domain.shm_dir().display());
-            remove_alone(domain, topic, force)
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn remove_alone(domain: &Domain, topic: &TopicName, force: bool) -> Result<(), Failure> {
