@@ -186,6 +186,18 @@ fn a_killed_removers_leftover_is_finished() {
 }
 
 #[test]
+fn a_client_of_the_daemon_before_asks_the_next() {
+    let mut world = World::with_daemon();
+    let mut client = world.client();
+    assert_eq!(client.list().unwrap(), []);
+    world.kill_daemon();
+    world.start_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    assert_eq!(client.list().unwrap().len(), 1);
+}
+
+#[test]
 fn a_second_daemon_of_the_same_directory_names_the_first() {
     let mut world = World::with_daemon();
     let pid = world.daemon().pid();

@@ -20,6 +20,7 @@ mod peer;
 mod policy;
 mod publisher_dies;
 mod races;
+mod rates;
 mod regions;
 mod registry;
 mod removal;

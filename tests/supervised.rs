@@ -112,11 +112,12 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
     closing.tell("unpublish");
     wait_until("it to be closed", || !world.exists("closing"));
     drop(silent);
+    let again = Publisher::<[u8]>::builder().domain(&unregistered).create("silent").unwrap();
     let new = Publisher::<[u8]>::builder().domain(&unregistered).create("new").unwrap();
     let _daemon = manager.start(&world);
     closing.expect("ok");
 
-    let mut told: Vec<_> = (0..4).map(|_| events.next().unwrap().unwrap()).collect();
+    let mut told: Vec<_> = (0..5).map(|_| events.next().unwrap().unwrap()).collect();
     told.sort_by(|one, other| one.topic.cmp(&other.topic));
     let told: Vec<_> =
         told.iter().map(|it| (it.topic.as_str(), it.kind, it.process.as_ref().map(|it| it.pid))).collect();
@@ -126,11 +127,12 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
         ("new", EventKind::Published, own),
         ("scan", EventKind::Died, Some(killed)),
         ("silent", EventKind::Closed, None),
+        ("silent", EventKind::Published, own),
     ];
     assert_eq!(told, expected);
     subscriber.order("unsubscribe");
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Unsubscribed, "nothing was told besides");
-    drop((stays, new));
+    drop((stays, new, again));
 }
 
 #[test]

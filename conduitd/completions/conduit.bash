@@ -16,6 +16,9 @@ _conduit() {
             ",$1")
                 cmd="conduit"
                 ;;
+            conduit,bw)
+                cmd="conduit__subcmd__bw"
+                ;;
             conduit,completions)
                 cmd="conduit__subcmd__completions"
                 ;;
@@ -39,6 +42,9 @@ _conduit() {
                 ;;
             conduit,gc)
                 cmd="conduit__subcmd__gc"
+                ;;
+            conduit,hz)
+                cmd="conduit__subcmd__hz"
                 ;;
             conduit,info)
                 cmd="conduit__subcmd__info"
@@ -65,12 +71,34 @@ _conduit() {
 
     case "${cmd}" in
         conduit)
-            opts="-h -V --help --version demo list info pub echo wait watch deaths rm gc doctor completions demo-publisher demo-subscriber"
+            opts="-h -V --help --version demo list info hz bw pub echo wait watch deaths rm gc doctor completions demo-publisher demo-subscriber"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conduit__subcmd__bw)
+            opts="-h --window --count --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --window)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -243,6 +271,28 @@ _conduit() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conduit__subcmd__hz)
+            opts="-h --window --count --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --window)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

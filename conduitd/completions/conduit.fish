@@ -29,6 +29,8 @@ complete -c conduit -n "__fish_conduit_needs_command" -s V -l version -d 'Print 
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "demo" -d 'See it work: stream large messages between processes, kill the publisher, start it again'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "list" -d 'List all topics and raw regions'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "info" -d 'Show everything about one topic: who publishes it, who reads it, and what was lost'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "hz" -d 'Show how often topics are published'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "bw" -d 'Show how many bytes topics publish'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "pub" -d 'Publish messages of raw bytes: lines of standard input, files, or a text'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "echo" -d 'Print the messages of a topic, of any type, as a hex dump or as raw bytes'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "wait" -d 'Wait until topics are there, or gone, or have subscribers'
@@ -49,6 +51,14 @@ complete -c conduit -n "__fish_conduit_using_subcommand list" -l json -d 'Print 
 complete -c conduit -n "__fish_conduit_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand info" -l json -d 'Print a JSON object'
 complete -c conduit -n "__fish_conduit_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand hz" -l window -d 'How many messages of each topic count, the last ones' -r
+complete -c conduit -n "__fish_conduit_using_subcommand hz" -l count -d 'End after this many reports with news, one a second' -r
+complete -c conduit -n "__fish_conduit_using_subcommand hz" -l json -d 'Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and length_bytes (each with mean, min, max, std_dev; interval_s may be null)'
+complete -c conduit -n "__fish_conduit_using_subcommand hz" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand bw" -l window -d 'How many messages of each topic count, the last ones' -r
+complete -c conduit -n "__fish_conduit_using_subcommand bw" -l count -d 'End after this many reports with news, one a second' -r
+complete -c conduit -n "__fish_conduit_using_subcommand bw" -l json -d 'Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and length_bytes (each with mean, min, max, std_dev; interval_s may be null)'
+complete -c conduit -n "__fish_conduit_using_subcommand bw" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l file -d 'File to publish as one message; several are published in their order' -r -F
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l text -d 'Text to publish as one message' -r
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l rate -d 'Messages per second; as fast as they come by default' -r

@@ -56,6 +56,17 @@ pub struct Counters {
     pub subscribers: Vec<(usize, Subscriber)>,
 }
 
+/// What a slot says of its message: everything but the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageHeader {
+    /// Sequence number.
+    pub sequence: u64,
+    /// When it was published: CLOCK_MONOTONIC in nanoseconds; none if the publisher's time stamps are off.
+    pub stamp_ns: Option<u64>,
+    /// Length in bytes.
+    pub len_bytes: u64,
+}
+
 impl Region {
     /// Opens the region of a topic for looking. Fails for files that Conduit did not make, and for topics whose header is
     /// damaged.
@@ -188,6 +199,34 @@ impl Region {
             bytes_per_second: rate.map(|rate| rate.bytes),
             subscribers: subscribers.collect(),
         })
+    }
+
+    /// The headers of the messages that are kept from a position on, oldest first, and the position to go on with. Begin with position
+    /// 0 for all that is kept, or with `u64::MAX` for none. `None` for a raw region, or if the header was damaged or the file is cut short.
+    ///
+    /// Costs the publisher nothing, whatever the size of the messages. Those that are overwritten before they are looked at are left out.
+    pub fn messages_since(&self, position: u64) -> Option<(Vec<MessageHeader>, u64)> {
+        let layout = self.layout.as_ref()?;
+        let mut producer = ProducerSnapshot::new_zeroed();
+        let len = pread(&self.file, producer.as_mut_bytes(), PRODUCER_AT as i64).ok()?;
+        let head = (len == size_of::<ProducerSnapshot>()).then_some(producer.head)?;
+        let oldest = head.saturating_sub(layout.geometry.slots().into());
+        let messages = (position.max(oldest)..head).filter_map(|position| self.header_of(layout, position));
+        Some((messages.collect(), head))
+    }
+
+    fn header_of(&self, layout: &Layout, position: u64) -> Option<MessageHeader> {
+        let at = layout.geometry.slot_at(position) as i64;
+        let read = || {
+            let mut slot = SlotSnapshot::new_zeroed();
+            let len = pread(&self.file, slot.as_mut_bytes(), at).ok()?;
+            // It is h + 1 for as long as the header is that of position h.
+            (len == size_of::<SlotSnapshot>() && slot.position == position + 1).then_some(slot)
+        };
+        let slot = read()?;
+        read()?;
+        let stamp_ns = Some(slot.stamp_ns).filter(|&stamp| stamp != 0);
+        Some(MessageHeader { sequence: slot.sequence, stamp_ns, len_bytes: slot.len })
     }
 
     /// The publisher's line as it is between two messages, if it comes to rest: its numbers belong together.

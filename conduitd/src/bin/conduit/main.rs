@@ -9,11 +9,13 @@ mod echo;
 mod failure;
 mod gc;
 mod hexdump;
+mod hz;
 mod info;
 mod list;
 mod output;
 mod publish;
 mod rm;
+mod sampler;
 mod signals;
 mod wait;
 mod watch;
@@ -52,6 +54,8 @@ enum Verb {
     Demo(demo::Args),
     List(list::Args),
     Info(info::Args),
+    Hz(hz::HzArgs),
+    Bw(hz::BwArgs),
     Pub(publish::Args),
     Echo(echo::Args),
     Wait(wait::Args),
@@ -74,6 +78,8 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(args),
         Verb::List(args) => list::run(args),
         Verb::Info(args) => info::run(args),
+        Verb::Hz(args) => hz::run_hz(args),
+        Verb::Bw(args) => hz::run_bw(args),
         Verb::Pub(args) => publish::run(args),
         Verb::Echo(args) => echo::run(args),
         Verb::Wait(args) => wait::run(args),

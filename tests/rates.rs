@@ -1,0 +1,120 @@
+//! `conduit hz` and `conduit bw`: what they say is what was published, and nobody notices them.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{Daemon, World};
+
+fn run(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+/// Publishes 500 bytes two hundred times a second, if the machine lets it, until it is dropped.
+fn traffic(world: &World, topic: &str) -> Daemon {
+    let text = "x".repeat(500);
+    let arguments = ["pub", topic, "--text", &text, "--rate", "200", "--count", "1000000"];
+    let publisher = world.conduit(&arguments).spawn().unwrap().into();
+    run(&mut world.conduit(&["wait", topic]));
+    publisher
+}
+
+#[test]
+fn rates_and_sizes_are_right_and_the_format_is_that_of_ros2() {
+    let world = World::new();
+    let _publisher = traffic(&world, "scan");
+    let region = world.region("scan");
+    // The truth: a busy machine keeps the publisher from its pace, too.
+    let published = || (region.counters().unwrap().published, Instant::now());
+    let begun = published();
+    let said = run(&mut world.conduit(&["hz", "scan", "--count", "3"]));
+    let ended = published();
+    let truth = (ended.0 - begun.0) as f64 / (ended.1 - begun.1).as_secs_f64();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 6, "{said}");
+    let rate: f64 = lines[4].strip_prefix("average rate: ").unwrap().parse().unwrap();
+    assert!((rate / truth - 1.0).abs() < 0.02, "{truth}: {said}");
+    let spread = lines[5];
+    assert!(spread.starts_with("\tmin: ") && spread.contains("s max: ") && spread.contains("s std dev: "), "{said}");
+    let window: u64 = spread.split_whitespace().last().unwrap().parse().unwrap();
+    assert!(window <= ended.0 - begun.0 && window > 100, "{said}");
+
+    let said = run(&mut world.conduit(&["bw", "scan", "--count", "1", "--window", "50"]));
+    assert!(said.contains("kB/s from 50 messages\n\tMessage size mean: 500 B min: 500 B max: 500 B"), "{said}");
+    // Nobody subscribed for it.
+    assert_eq!(region.counters().unwrap().subscribers.len(), 0);
+}
+
+#[test]
+fn several_topics_are_a_table_and_json_is_an_object_per_line() {
+    let world = World::new();
+    let _publishers = [traffic(&world, "a/b"), traffic(&world, "c")];
+    let said = run(&mut world.conduit(&["hz", "a/b", "c", "none", "--count", "1"]));
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["TOPIC", "RATE_HZ", "MIN_S", "MAX_S", "STD_DEV_S", "WINDOW"], "{said}");
+    assert_eq!([lines[1][0], lines[2][0]], ["a/b", "c"]);
+    assert_eq!(lines[3], ["none", "-", "-", "-", "-", "0"]);
+
+    let said = run(&mut world.conduit(&["hz", "a/b", "c", "--count", "1", "--json"]));
+    let reports: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(reports.len(), 2);
+    for (report, topic) in reports.iter().zip(["a/b", "c"]) {
+        assert_eq!(report["topic"], topic);
+        let number = |pointer: &str| report.pointer(pointer).unwrap().as_f64().unwrap();
+        assert!((number("/bytes_per_second") / number("/rate_hz") - 500.0).abs() < 1e-6, "{report}");
+        assert_eq!([number("/length_bytes/min"), number("/length_bytes/max")], [500.0; 2]);
+        let mean = number("/interval_s/mean");
+        assert!((number("/interval_s/min")..=number("/interval_s/max")).contains(&mean), "{report}");
+        assert!(number("/window") > 50.0, "{report}");
+    }
+}
+
+#[test]
+fn a_publisher_that_comes_back_is_counted_anew() {
+    let world = World::with_daemon();
+    let first = traffic(&world, "scan");
+    let child = world.conduit(&["hz", "scan", "--count", "4", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    drop(first);
+    world.wait_until_gone("scan");
+    // Longer than between two of its messages: a gap in the mean would show.
+    std::thread::sleep(Duration::from_millis(700));
+    let _second = traffic(&world, "scan");
+    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let longest = |line: &str| serde_json::from_str::<Value>(line).unwrap()["interval_s"]["max"].as_f64().unwrap();
+    assert_eq!(said.lines().count(), 4, "{said}");
+    assert!(said.lines().all(|line| longest(line) < 0.6), "{said}");
+}
+
+#[test]
+fn who_waits_is_told_and_what_has_no_messages_has_no_rate() {
+    let world = World::new();
+    let mut waiting = world.conduit(&["hz", "none"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(waiting.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    drop(Daemon::from(waiting));
+    assert_eq!(line, "conduit: no publisher, waiting for one\n");
+
+    drop(conduit::ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
+    for (topic, expected) in [("map", "a topic"), ("a//b", "topic")] {
+        let output = world.conduit(&["hz", topic]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
+    }
+    // Slots that nobody could have looked at in time are no reason for a wrong number.
+    let mut publisher = world.peer();
+    publisher.order("publish fast 2 100");
+    publisher.tell("stream 100");
+    publisher.expect("streaming");
+    let region = world.region("fast");
+    let (before, begun) = (region.counters().unwrap().published, Instant::now());
+    let said = run(&mut world.conduit(&["hz", "fast", "--count", "2", "--json"]));
+    let truth = (region.counters().unwrap().published - before) as f64 / begun.elapsed().as_secs_f64();
+    let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let rate = report["rate_hz"].as_f64().unwrap();
+    assert!((rate / truth - 1.0).abs() < 0.2, "{truth}: {said}");
+}
