@@ -50,8 +50,8 @@ fn pair(world: &World) -> (Peer, Peer) {
 fn nobody_notices_that_the_daemon_was_killed() {
     let (world, manager, mut daemon) = started();
     let (mut publisher, mut subscriber) = pair(&world);
-    let mut events = world.client().watch().unwrap();
-    let mut next = || events.next().unwrap().unwrap();
+    let events = world.watch();
+    let next = || events.find("the next event", |_| true);
     assert_eq!([next().kind, next().kind], [EventKind::Present, EventKind::SubscriberPresent]);
     let before = [sockets(publisher.pid()), sockets(subscriber.pid())];
     assert_eq!(before.each_ref().map(BTreeSet::len), [1, 1]);
@@ -101,8 +101,8 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
     let silent = Publisher::<[u8]>::builder().domain(&unregistered).create("silent").unwrap();
     let stays = Publisher::<[u8]>::builder().domain(&unregistered).create("stays").unwrap();
     wait_until("all to be listed", || world.list().len() == 4);
-    let mut events = world.client().watch().unwrap();
-    let present: Vec<_> = (0..5).map(|_| events.next().unwrap().unwrap().kind).collect();
+    let events = world.watch();
+    let present: Vec<_> = (0..5).map(|_| events.find("the next event", |_| true).kind).collect();
     assert_eq!(present[4], EventKind::SubscriberPresent);
 
     daemon.kill();
@@ -117,7 +117,7 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
     let _daemon = manager.start(&world);
     closing.expect("ok");
 
-    let mut told: Vec<_> = (0..5).map(|_| events.next().unwrap().unwrap()).collect();
+    let mut told: Vec<_> = (0..5).map(|_| events.find("the next event", |_| true)).collect();
     told.sort_by(|one, other| one.topic.cmp(&other.topic));
     let told: Vec<_> =
         told.iter().map(|it| (it.topic.as_str(), it.kind, it.process.as_ref().map(|it| it.pid))).collect();
@@ -131,7 +131,7 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
     ];
     assert_eq!(told, expected);
     subscriber.order("unsubscribe");
-    assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Unsubscribed, "nothing was told besides");
+    assert_eq!(events.find("the next event", |_| true).kind, EventKind::Unsubscribed, "nothing was told besides");
     drop((stays, new, again));
 }
 
