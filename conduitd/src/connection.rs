@@ -47,10 +47,11 @@ const SETTLED: Duration = Duration::from_secs(1);
 enum Answer {
     /// An encoded reply.
     Reply(Rc<Vec<u8>>),
-    /// The same; what the connection holds from now on is to be kept first.
-    Holds(Held, Rc<Vec<u8>>),
     Watch(Filter),
 }
+
+/// An answer, and what the connection holds from now on if it holds something else than before.
+type Answered = (Answer, Option<Held>);
 
 /// Serves a client until it goes.
 pub(crate) async fn serve(hub: &Rc<Hub>, id: ConnectionId, peer: Peer, place: Place, stream: UnixStream) {
@@ -106,20 +107,11 @@ impl<'a> Connection<'a> {
 
     async fn run(&mut self) -> io::Result<()> {
         loop {
-            let next = self.reader.next(&self.client.stream);
-            let next = if self.client.keeper.is_settled() {
-                next.await?
-            } else {
-                tokio::pin!(next);
-                match timeout(SETTLED, &mut next).await {
-                    Ok(next) => next?,
-                    Err(_) => {
-                        self.client.keeper.keep(&self.client.stream, Held::Nothing);
-                        next.await?
-                    }
-                }
-            };
-            let call = match next {
+            if !self.client.keeper.is_settled() {
+                // Boxed: while a client says nothing its connection needs no room for this. What has come is read afterwards.
+                Box::pin(self.settle()).await;
+            }
+            let call = match self.reader.next(&self.client.stream).await? {
                 Incoming::Message(message) => serde_json::from_slice::<Call>(&message),
                 Incoming::Unacceptable(error) => return self.client.refuse(error).await,
                 Incoming::End => return Ok(()),
@@ -137,21 +129,7 @@ impl<'a> Connection<'a> {
             };
             let (oneway, more) = (call.oneway, call.more);
             // Boxed: while a client says nothing its connection needs no room for answers.
-            let answer = Box::pin(self.answer_in_turn(call, asked)).await?;
-            match &answer {
-                Some(Ok(Answer::Holds(held, _))) => {
-                    self.client.keeper.keep(&self.client.stream, held.clone());
-                    if !oneway {
-                        // What is acknowledged outlives this process.
-                        self.hub.supervisor.barrier().await;
-                    }
-                }
-                Some(Ok(Answer::Watch(filter))) if more && !oneway => {
-                    self.client.keeper.keep(&self.client.stream, filter.held());
-                    self.hub.supervisor.barrier().await;
-                }
-                _ => {}
-            }
+            let answer = Box::pin(self.answer_and_keep(call, asked)).await?;
             // As late as can be: a daemon that is started anew answers what this one did not live to.
             self.reader.finish(&self.client.stream);
             match answer {
@@ -160,15 +138,45 @@ impl<'a> Connection<'a> {
                 }
                 _ if oneway => {}
                 Some(Ok(Answer::Watch(_))) => self.client.refuse(RegistryError::ExpectedMore {}).await?,
-                Some(Ok(Answer::Reply(reply) | Answer::Holds(_, reply))) => self.client.send(&reply).await?,
+                Some(Ok(Answer::Reply(reply))) => self.client.send(&reply).await?,
                 Some(Err(error)) => self.client.refuse(error).await?,
                 None => {}
             }
         }
     }
 
+    /// What the connection holds from now on is kept first: what is acknowledged outlives this process.
+    async fn answer_and_keep(&self, call: Call, asked: Instant) -> io::Result<Option<Result<Answer, RegistryError>>> {
+        let (oneway, more) = (call.oneway, call.more);
+        let (answer, held) = match self.answer_in_turn(call, asked).await? {
+            Some(Ok(answered)) => answered,
+            Some(Err(error)) => return Ok(Some(Err(error))),
+            None => return Ok(None),
+        };
+        let held = match &answer {
+            Answer::Watch(filter) if more && !oneway => Some(filter.held()),
+            _ => held,
+        };
+        if let Some(held) = held {
+            self.client.keeper.keep(&self.client.stream, held);
+            if !oneway {
+                self.hub.supervisor.barrier().await;
+            }
+        }
+        Ok(Some(Ok(answer)))
+    }
+
+    /// Waits for the next call, or until the connection has been there for so long that it is kept.
+    async fn settle(&self) {
+        // Tokio takes a socket for readable until a look finds nothing.
+        let has_more = self.reader.has_next() || !matches!(peek(&self.client.stream, &mut [0]), Ok(None));
+        if !has_more && timeout(SETTLED, self.client.stream.readable()).await.is_err() {
+            self.client.keeper.keep(&self.client.stream, Held::Nothing);
+        }
+    }
+
     /// `None` if nobody wants to know and nothing is to be done.
-    async fn answer_in_turn(&self, call: Call, asked: Instant) -> io::Result<Option<Result<Answer, RegistryError>>> {
+    async fn answer_in_turn(&self, call: Call, asked: Instant) -> io::Result<Option<Result<Answered, RegistryError>>> {
         let _turn = self.client.place.turn().await;
         let matters = changes_something(&call.method);
         if !matters && !call.oneway && has_hung_up(&self.client.stream) {
@@ -213,7 +221,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn answer(&self, call: Call, asked: Instant) -> Result<Answer, RegistryError> {
+    async fn answer(&self, call: Call, asked: Instant) -> Result<Answered, RegistryError> {
         let Some((interface, method)) = call.method.rsplit_once('.') else {
             return Err(RegistryError::MethodNotFound { method: call.method });
         };
@@ -221,24 +229,22 @@ impl<'a> Connection<'a> {
             INTERFACE => match method {
                 "Watch" => {
                     let Watch { topic, kinds } = parse(call.parameters)?;
-                    return Ok(Answer::Watch(Filter::new(topic.as_deref(), kinds)?));
+                    return Ok((Answer::Watch(Filter::new(topic.as_deref(), kinds)?), None));
                 }
                 "List" => {
                     parse::<NoParameters>(call.parameters)?;
                     self.hub.list(asked.into_std())
                 }
                 "Register" | "Attach" => {
-                    return Ok(Answer::Holds(
-                        self.take_lease(method, call.parameters)?,
-                        Rc::new(encode_reply(&json!({}))),
-                    ));
+                    let held = self.take_lease(method, call.parameters)?;
+                    return Ok((Answer::Reply(Rc::new(encode_reply(&json!({})))), Some(held)));
                 }
                 _ => Rc::new(self.registry_call(method, call.parameters).await?),
             },
             SERVICE => Rc::new(service_call(method, call.parameters)?),
             _ => return Err(RegistryError::InterfaceNotFound { interface: interface.into() }),
         };
-        Ok(Answer::Reply(reply))
+        Ok((Answer::Reply(reply), None))
     }
 
     /// Only who holds a lease is watched; a descriptor for everybody who asks something would be too many.
@@ -298,6 +304,17 @@ impl<'a> Connection<'a> {
 pub(crate) fn has_hung_up(stream: &UnixStream) -> bool {
     let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Looks at what can be read; `None` if nothing has come.
+fn peek(stream: &UnixStream, chunk: &mut [u8]) -> io::Result<Option<usize>> {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    let look = || recv(stream.as_raw_fd(), chunk, flags).map_err(io::Error::from);
+    match stream.try_io(Interest::READABLE, look) {
+        Ok(len) => Ok(Some(len)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a call is worth carrying out if nobody wants the reply.
@@ -404,6 +421,11 @@ impl Reader {
         Self { decoder: Decoder::new(limit), limit, charge, deadline: None, looked_at: 0 }
     }
 
+    /// Whether some of the next message has been read already.
+    fn has_next(&self) -> bool {
+        self.decoder.has_bytes()
+    }
+
     async fn next(&mut self, stream: &UnixStream) -> io::Result<Incoming> {
         loop {
             match self.decoder.next() {
@@ -445,13 +467,7 @@ impl Reader {
 
     /// The next message, if all of it is there. It stays in the socket until [`finish`](Self::finish).
     fn look(&mut self, stream: &UnixStream, chunk: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let look = || recv(stream.as_raw_fd(), chunk, flags).map_err(io::Error::from);
-        let len = match stream.try_io(Interest::READABLE, look) {
-            Ok(len) => len,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
-        };
+        let len = peek(stream, chunk)?.unwrap_or(0);
         let end = chunk[..len].iter().position(|&byte| byte == END).filter(|&end| end <= self.limit);
         self.looked_at = end.map_or(0, |end| end + 1);
         Ok(end.map(|end| chunk[..end].to_vec()))
@@ -542,6 +558,11 @@ impl Client {
         if sent == reply.len() {
             return Ok(());
         }
+        // Boxed, for it is rare.
+        Box::pin(self.send_rest(reply, sent)).await
+    }
+
+    async fn send_rest(&self, reply: &[u8], sent: usize) -> io::Result<()> {
         let mut charge = self.place.charge();
         charge.set(reply.len()).map_err(io::Error::other)?;
         let written = timeout(WRITE_TIMEOUT, self.write_rest(&reply[sent..])).await;
@@ -551,7 +572,7 @@ impl Client {
     async fn write(&self, bytes: &[u8]) -> io::Result<()> {
         match self.try_write(bytes)? {
             sent if sent == bytes.len() => Ok(()),
-            sent => self.write_rest(&bytes[sent..]).await,
+            sent => Box::pin(self.write_rest(&bytes[sent..])).await,
         }
     }
 

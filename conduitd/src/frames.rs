@@ -58,6 +58,11 @@ impl Decoder {
         })
     }
 
+    /// Whether there is anything that has not been given out.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.taken < self.buffer.len()
+    }
+
     /// Bytes of a message whose end has not come.
     pub(crate) fn pending(&self) -> usize {
         self.buffer.len() - self.taken
