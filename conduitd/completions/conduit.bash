@@ -71,7 +71,7 @@ _conduit() {
 
     case "${cmd}" in
         conduit)
-            opts="-h -V --help --version demo list info hz bw pub echo wait watch deaths rm gc doctor completions demo-publisher demo-subscriber"
+            opts="-h -V --no-color --help --version demo list info hz bw pub echo wait watch deaths rm gc doctor completions demo-publisher demo-subscriber"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -85,7 +85,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__bw)
-            opts="-h --window --count --json --help"
+            opts="-h --window --count --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -107,7 +107,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__completions)
-            opts="-h --help bash elvish fish powershell zsh"
+            opts="-h --no-color --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -121,7 +121,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__deaths)
-            opts="-h --json --help"
+            opts="-h --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -135,7 +135,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__demo)
-            opts="-h --file --messages --size --json --help"
+            opts="-h --file --messages --size --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -161,7 +161,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__demo__subcmd__publisher)
-            opts="-h --parent --payload --first --messages --stay --help"
+            opts="-h --parent --payload --first --messages --stay --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -195,7 +195,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__demo__subcmd__subscriber)
-            opts="-h --parent --payload --messages --again --help"
+            opts="-h --parent --payload --messages --again --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -225,7 +225,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__doctor)
-            opts="-h --json --help"
+            opts="-h --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -239,7 +239,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__echo)
-            opts="-h --count --raw --from --timeout --help"
+            opts="-h --count --raw --from --timeout --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -265,7 +265,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__gc)
-            opts="-h --dry-run --json --help"
+            opts="-h --dry-run --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -279,7 +279,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__hz)
-            opts="-h --window --count --json --help"
+            opts="-h --window --count --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -301,7 +301,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__info)
-            opts="-h --json --help"
+            opts="-h --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -315,7 +315,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__list)
-            opts="-h --json --help"
+            opts="-h --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -329,7 +329,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__pub)
-            opts="-h --file --text --rate --count --slots --slot-size --wait-subscribers --help"
+            opts="-h --file --text --rate --count --slots --slot-size --wait-subscribers --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -371,7 +371,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__rm)
-            opts="-h --force --help"
+            opts="-h --force --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -385,7 +385,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__wait)
-            opts="-h --gone --subscribers --timeout --help"
+            opts="-h --gone --subscribers --timeout --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -407,7 +407,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__watch)
-            opts="-h --kind --json --help"
+            opts="-h --kind --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conduit_global_optspecs
-    string join \n h/help V/version
+    string join \n no-color h/help V/version
 end
 
 function __fish_conduit_needs_command
@@ -24,6 +24,7 @@ function __fish_conduit_using_subcommand
     contains -- $cmd[1] $argv
 end
 
+complete -c conduit -n "__fish_conduit_needs_command" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_needs_command" -s h -l help -d 'Print help'
 complete -c conduit -n "__fish_conduit_needs_command" -s V -l version -d 'Print version'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "demo" -d 'See it work: stream large messages between processes, kill the publisher, start it again'
@@ -46,18 +47,23 @@ complete -c conduit -n "__fish_conduit_using_subcommand demo" -l file -d 'What t
 complete -c conduit -n "__fish_conduit_using_subcommand demo" -l messages -d 'How many messages to stream' -r
 complete -c conduit -n "__fish_conduit_using_subcommand demo" -l size -d 'Size of the synthetic point cloud' -r
 complete -c conduit -n "__fish_conduit_using_subcommand demo" -l json -d 'Print the results as a JSON object and nothing else'
+complete -c conduit -n "__fish_conduit_using_subcommand demo" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand list" -l json -d 'Print a JSON array with everything that is known of every topic'
+complete -c conduit -n "__fish_conduit_using_subcommand list" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand info" -l json -d 'Print a JSON object'
+complete -c conduit -n "__fish_conduit_using_subcommand info" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand hz" -l window -d 'How many messages of each topic count, the last ones' -r
 complete -c conduit -n "__fish_conduit_using_subcommand hz" -l count -d 'End after this many reports with news, one a second' -r
 complete -c conduit -n "__fish_conduit_using_subcommand hz" -l json -d 'Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and length_bytes (each with mean, min, max, std_dev; interval_s may be null)'
+complete -c conduit -n "__fish_conduit_using_subcommand hz" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand hz" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand bw" -l window -d 'How many messages of each topic count, the last ones' -r
 complete -c conduit -n "__fish_conduit_using_subcommand bw" -l count -d 'End after this many reports with news, one a second' -r
 complete -c conduit -n "__fish_conduit_using_subcommand bw" -l json -d 'Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and length_bytes (each with mean, min, max, std_dev; interval_s may be null)'
+complete -c conduit -n "__fish_conduit_using_subcommand bw" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand bw" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l file -d 'File to publish as one message; several are published in their order' -r -F
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l text -d 'Text to publish as one message' -r
@@ -66,6 +72,7 @@ complete -c conduit -n "__fish_conduit_using_subcommand pub" -l count -d 'How of
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l slots -d 'Number of slots, a power of two' -r
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l slot-size -d 'Size of a slot, a multiple of 64, of which 64 are its header; by default 4096, or what the text or files need' -r
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l wait-subscribers -d 'Publish nothing before this many subscribers are there' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -l count -d 'End after this many messages' -r
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -l from -d 'Where to start' -r -f -a "next\t'With the next message to be published'
@@ -73,32 +80,42 @@ latest\t'With the newest message there is'
 oldest\t'With the oldest message there is'"
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -l timeout -d 'Give up if no message comes for this long; also wait that long for the topic to appear' -r
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -l raw -d 'Write the messages\' bytes to standard output and nothing else'
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand wait" -l subscribers -d 'Wait until each has at least this many subscribers' -r
 complete -c conduit -n "__fish_conduit_using_subcommand wait" -l timeout -d 'Give up after this time: 5s, 500ms, 2m, or a number of seconds. Without it, never' -r
 complete -c conduit -n "__fish_conduit_using_subcommand wait" -l gone -d 'Wait until none of them is there any more'
+complete -c conduit -n "__fish_conduit_using_subcommand wait" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand watch" -l kind -d 'Only events of this kind (may be repeated): present, published, closed, died, subscribed, ...' -r
 complete -c conduit -n "__fish_conduit_using_subcommand watch" -l json -d 'Print a JSON object for every event'
+complete -c conduit -n "__fish_conduit_using_subcommand watch" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand deaths" -l json -d 'Print a JSON object for every death'
+complete -c conduit -n "__fish_conduit_using_subcommand deaths" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand deaths" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand rm" -l force -d 'Also if the owner lives'
+complete -c conduit -n "__fish_conduit_using_subcommand rm" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand rm" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand gc" -l dry-run -d 'Say what would be removed, and why it may; remove nothing'
 complete -c conduit -n "__fish_conduit_using_subcommand gc" -l json -d 'Print a JSON array: name, path, size_bytes, reason, removed, error'
+complete -c conduit -n "__fish_conduit_using_subcommand gc" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand doctor" -l json -d 'Print a JSON object'
+complete -c conduit -n "__fish_conduit_using_subcommand doctor" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand completions" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l parent -d 'Process id of the demo' -r
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l payload -d 'File with the messages\' content' -r -F
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l first -d 'Index of the first message' -r
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l messages -d 'How many messages to publish' -r
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l stay -d 'Whether to stay (1) until killed or to close the topic (0)' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -s h -l help -d 'Print help'
 complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -l parent -d 'Process id of the demo' -r
 complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -l payload -d 'File with the messages\' content' -r -F
 complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -l messages -d 'How many messages to receive before the publisher dies' -r
 complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -l again -d 'How many messages to receive after it is back' -r
+complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand demo-subscriber" -s h -l help -d 'Print help'

@@ -1,6 +1,6 @@
 //! `conduit deaths`: which publishers died of late, and how.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args as ClapArgs;
@@ -9,6 +9,7 @@ use conduit::protocol::Event;
 use conduit::registry::Client;
 
 use crate::failure::Failure;
+use crate::output;
 use crate::watch::sentence;
 
 /// Print the last 1,000 deaths of publishers and of raw regions' creators, oldest first.
@@ -25,7 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let deaths = Client::connect(&Domain::from_env())?.deaths()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut out = io::stdout().lock();
+    let mut out = output::stdout();
     for event in deaths {
         let line = if args.json { serde_json::to_string(&event).map_err(Failure::new)? } else { line(&event, now) };
         writeln!(out, "{line}").map_err(Failure::Output)?;

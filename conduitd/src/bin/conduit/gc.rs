@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             }
         }
     }
-    let mut out = io::stdout().lock();
+    let mut out = output::stdout();
     let written =
         if args.json { output::json(&mut out, &leftovers) } else { print(&mut out, &leftovers, args.dry_run) };
     written.and_then(|()| out.flush()).map_err(Failure::Output)?;

@@ -88,7 +88,7 @@ fn run(args: &Args, quantity: Quantity) -> Result<(), Failure> {
         let news = samplers.iter_mut().filter_map(|sampler| sampler.take_news().then_some(())).count() > 0;
         let summaries: Vec<_> = samplers.iter().map(|sampler| (sampler.topic(), sampler.summary())).collect();
         if news && summaries.iter().any(|(_, summary)| summary.is_some()) {
-            let mut out = io::stdout().lock();
+            let mut out = output::stdout();
             report(&mut out, args.json, quantity, &summaries).and_then(|()| out.flush()).map_err(Failure::Output)?;
             reports += 1;
             waiting = false;

@@ -28,7 +28,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let name = TopicName::new(&args.topic)?;
     let topic = describe(&Domain::from_env(), &name)?;
-    let mut out = io::stdout().lock();
+    let mut out = output::stdout();
     let written = if args.json { output::json(&mut out, &topic) } else { print(&mut out, &topic) };
     written.and_then(|()| out.flush()).map_err(Failure::Output)
 }
@@ -217,6 +217,6 @@ Subscribers:  1
   PROGRAM  PID   UID  RECEIVED  LOST  HELD  LAG  ASLEEP
   viewer    12  1000        40     2     1    0  yes
 ";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(output::plain(&out), expected);
     }
 }

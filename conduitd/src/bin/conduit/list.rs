@@ -24,7 +24,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let topics = all_topics(&Domain::from_env())?;
-    let mut out = io::stdout().lock();
+    let mut out = output::stdout();
     let written = if args.json { output::json(&mut out, &topics) } else { print(&mut out, &topics) };
     written.and_then(|()| out.flush()).map_err(Failure::Output)
 }
@@ -141,6 +141,6 @@ NAME  STATE  TYPE      SIZE  PUBLISHED    RATE  SUBSCRIBERS  PUBLISHER
 imu   live   [u8]  68.0 KiB         42  100 Hz            0  imu_driver (7)
 map   kept   raw   68.0 KiB          -       -            -  -
 ";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(output::plain(&out), expected);
     }
 }

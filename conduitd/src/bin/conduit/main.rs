@@ -20,7 +20,6 @@ mod signals;
 mod wait;
 mod watch;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +32,7 @@ const EXIT_CODES: &str = "\
 Environment:
   CONDUIT_SHM_DIR  directory of the regions (default: /dev/shm)
   CONDUIT_SOCKET   socket of the registry (default: the user's, then the system's)
+  NO_COLOR         no colours, if it is not empty
   RUST_LOG         what the library logs to standard error (default: warn)
 
 Exit codes:
@@ -45,6 +45,9 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "conduit", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 struct Cli {
+    /// Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway
+    #[arg(long, global = true)]
+    no_color: bool,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -72,7 +75,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let verb = Cli::parse().verb;
+    let Cli { no_color, verb } = Cli::parse();
+    if no_color {
+        anstream::ColorChoice::Never.write_global();
+    }
     log_to_stderr();
     let done = match &verb {
         Verb::Demo(args) => demo::run(args),
@@ -97,11 +103,10 @@ fn main() -> ExitCode {
 
 fn log_to_stderr() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(colour)
+        .with_ansi(output::is_coloured(&std::io::stderr()))
         .with_target(false)
         .without_time()
         .compact()

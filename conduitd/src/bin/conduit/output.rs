@@ -3,7 +3,36 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use anstream::AutoStream;
+use anstream::stream::RawStream;
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
+
+/// Titles of columns and of fields.
+pub(crate) const TITLE: Style = Style::new().bold();
+/// What is as it should be, or comes.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// What somebody should look at, or leaves.
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
+/// What is wrong, or died.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+/// What matters less.
+pub(crate) const FAINT: Style = Style::new().dimmed();
+
+/// Standard output for text with styles: they are left out where there is no terminal, and where the user wants none.
+pub(crate) fn stdout() -> AutoStream<io::StdoutLock<'static>> {
+    anstream::stdout().lock()
+}
+
+/// Whether what is written there may have colours.
+pub(crate) fn is_coloured(stream: &impl RawStream) -> bool {
+    AutoStream::choice(stream) != anstream::ColorChoice::Never
+}
+
+/// A text in a style.
+pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
 
 /// How a column is aligned.
 #[derive(Clone, Copy, Debug)]
@@ -12,25 +41,32 @@ pub(crate) enum Align {
     Right,
 }
 
-/// Writes rows as columns that are as wide as their widest cell.
+/// Writes rows as columns that are as wide as their widest cell. Cells may have styles.
 pub(crate) fn table<const N: usize>(
     out: &mut impl Write,
     columns: [(&str, Align); N],
     rows: &[[String; N]],
 ) -> io::Result<()> {
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([columns[column].0.len()]).max().unwrap_or(0)
-    });
-    let mut line = |cells: [&str; N]| {
-        let cells = cells.iter().zip(columns).zip(widths).map(|((cell, (_, align)), width)| match align {
-            Align::Left => format!("{cell:<width$}"),
-            Align::Right => format!("{cell:>width$}"),
-        });
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    line(columns.map(|(title, _)| title))?;
-    rows.iter().try_for_each(|row| line(row.each_ref().map(String::as_str)))
+    let titles = columns.map(|(title, _)| if title.is_empty() { String::new() } else { styled(TITLE, title) });
+    let widths: [usize; N] =
+        std::array::from_fn(|column| rows.iter().chain([&titles]).map(|row| width(&row[column])).max().unwrap_or(0));
+    for row in [&titles].into_iter().chain(rows) {
+        let mut line = String::new();
+        for ((cell, (_, align)), column) in row.iter().zip(columns).zip(widths) {
+            let space = " ".repeat(column - width(cell));
+            match align {
+                Align::Left => line.extend([cell, &space, "  "]),
+                Align::Right => line.extend([&space, cell, "  "]),
+            }
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// How many columns of a terminal a text takes, whatever its style.
+fn width(text: &str) -> usize {
+    anstream::adapter::strip_str(text).map(|part| part.chars().count()).sum()
 }
 
 /// Writes a value as indented JSON.
@@ -99,6 +135,12 @@ pub(crate) fn count(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// What somebody sees who has no colours.
+#[cfg(test)]
+pub(crate) fn plain(text: &[u8]) -> String {
+    anstream::adapter::strip_str(std::str::from_utf8(text).unwrap()).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,13 +187,14 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_lines_not_padded() {
         let mut out = Vec::new();
-        let rows = [["imu".into(), "7".into(), "x".into()], ["camera/front".into(), "12345".into(), String::new()]];
+        let rows =
+            [["imu".into(), "7".into(), styled(GOOD, "x")], ["camera/front".into(), "12345".into(), String::new()]];
         table(&mut out, [("NAME", Align::Left), ("N", Align::Right), ("TYPE", Align::Left)], &rows).unwrap();
         let expected = "\
 NAME              N  TYPE
 imu               7  x
 camera/front  12345
 ";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(plain(&out), expected);
     }
 }

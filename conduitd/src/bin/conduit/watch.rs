@@ -1,6 +1,6 @@
 //! `conduit watch`: what happens, as it happens.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use clap::Args as ClapArgs;
 use conduit::Domain;
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let kinds = (!args.kind.is_empty()).then(|| args.kind.clone());
     let wanted = Watch { topic: args.glob.clone(), kinds };
     let events = Client::connect(&Domain::from_env())?.watch_matching(&wanted)?;
-    let mut out = io::stdout().lock();
+    let mut out = output::stdout();
     for event in events {
         let event = event?;
         let line = if args.json { serde_json::to_string(&event).map_err(Failure::new)? } else { line(&event) };

@@ -8,11 +8,12 @@ mod regions;
 mod shm;
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use anstyle::Style;
 use clap::Args as ClapArgs;
 use conduit::Domain;
 use serde::Serialize;
@@ -93,13 +94,12 @@ impl State {
         }
     }
 
-    /// Select Graphic Rendition, ECMA-48.
-    fn colour(self) -> &'static str {
+    fn style(self) -> Style {
         match self {
-            Self::Skipped => "\x1b[2m",
-            Self::Ok => "\x1b[32m",
-            Self::Warning => "\x1b[33m",
-            Self::Problem => "\x1b[1;31m",
+            Self::Skipped => output::FAINT,
+            Self::Ok => output::GOOD,
+            Self::Warning => output::WARNING,
+            Self::Problem => output::BAD,
         }
     }
 }
@@ -166,13 +166,8 @@ impl Report {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let report = Report::new(examine(&Domain::from_env()));
-    let mut out = io::stdout().lock();
-    let written = if args.json {
-        output::json(&mut out, &report)
-    } else {
-        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        print(&mut out, &report, colour)
-    };
+    let mut out = output::stdout();
+    let written = if args.json { output::json(&mut out, &report) } else { print(&mut out, &report) };
     written.and_then(|()| out.flush()).map_err(Failure::Output)?;
     Ok(report.exit_code())
 }
@@ -232,11 +227,11 @@ fn guarded(ids: &[&'static str], result: Result<Vec<Finding>, NoResult>) -> Vec<
     result.unwrap_or_else(|reason| ids.iter().map(|id| instead(*id, reason)).collect())
 }
 
-fn print(out: &mut impl Write, report: &Report, colour: bool) -> io::Result<()> {
+fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let width = report.checks.iter().map(|finding| finding.id.len()).max().unwrap_or(0);
     for Finding { id, state, message, remedy } in &report.checks {
-        let (on, off) = if colour { (state.colour(), "\x1b[0m") } else { ("", "") };
-        writeln!(out, "{on}{:<7}{off}  {id:<width$}  {}", state.name(), printable(message))?;
+        let style = state.style();
+        writeln!(out, "{style}{:<7}{style:#}  {id:<width$}  {}", state.name(), printable(message))?;
         if let Some(remedy) = remedy {
             writeln!(out, "{:<7}  {:<width$}  remedy: {}", "", "", printable(remedy))?;
         }
@@ -347,7 +342,7 @@ mod tests {
         ];
         let report = Report::new(checks);
         let mut out = Vec::new();
-        print(&mut out, &report, false).unwrap();
+        print(&mut out, &report).unwrap();
         let expected = "\
 ok       daemon   conduitd 0.1.0, pid 812
 warning  orphans  1 orphan: \\u{1b}[31mx
@@ -356,9 +351,7 @@ skipped  clock    unknown
 
 1 ok, 1 warning, 0 problems, 1 skipped
 ";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
-        let mut out = Vec::new();
-        print(&mut out, &report, true).unwrap();
+        assert_eq!(output::plain(&out), expected);
         assert!(String::from_utf8(out).unwrap().contains("\x1b[33mwarning\x1b[0m  orphans"));
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["worst"], "warning");
