@@ -39,6 +39,7 @@ impl CreateOptions {
         size: u64,
         mark: Mark,
         content: &[u8],
+        shape: Option<&[u8]>,
     ) -> Result<Created, CreateError> {
         let domain = self.domain.unwrap_or_default();
         let directory = ShmDir::open(&domain).map_err(CreateError::io("open", domain.shm_dir().into()))?;
@@ -48,7 +49,7 @@ impl CreateOptions {
             let _ = Client::connect(&domain).and_then(|mut client| client.reap(topic));
         };
         let (mode, group, patience) = (self.mode, self.group, self.patience);
-        let spec = FileSpec { topic, size, mode, group, mark, content, patience };
+        let spec = FileSpec { topic, size, mode, group, mark, content, shape, patience };
         let file = NewFile::make(&directory, &spec, &ask_reaper)?;
         let lease = Lease::register(&domain, topic, file.owned())?;
         fault::point(Step::CreateRegistered);

@@ -24,6 +24,7 @@ use crate::shm::layout::{
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::process;
 use crate::topic::TopicName;
+use crate::{Message, Shape, TypeInfo};
 
 /// A region, open for looking.
 #[derive(Debug)]
@@ -164,6 +165,18 @@ impl Region {
             Some(layout) => Owner { pid: Some(layout.pid), program: Some(program_name(&layout.program)) },
             None => owner_of(&self.file, &self.mark),
         }
+    }
+
+    /// What the bytes of its messages mean, as the publisher says; of an element, if they are slices. `None` for a raw region,
+    /// and if the publisher did not say.
+    pub fn shape(&self) -> Option<Shape> {
+        let message = self.layout.as_ref()?.message;
+        if message == <[u8]>::TYPE { Some(<[u8]>::shape()) } else { Shape::of_file(&self.file, message.size) }
+    }
+
+    /// The type of its messages; `None` for a raw region, or if the header was damaged.
+    pub fn message_type(&self) -> Option<TypeInfo> {
+        Some(self.layout.as_ref()?.message)
     }
 
     /// The counters of a topic; `None` for a raw region, or if the header was damaged or the file is cut short.

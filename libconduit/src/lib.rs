@@ -52,6 +52,7 @@ pub mod protocol;
 mod publisher;
 pub mod registry;
 mod ring;
+pub mod shape;
 pub mod shm;
 mod subscriber;
 mod topic;
@@ -62,6 +63,7 @@ pub use error::{CreateError, Gone, LoanError, OpenError, Owner, RecvError, SendE
 pub use message::{Kind, Message, TypeInfo};
 pub use publisher::{Loan, Publisher, PublisherBuilder};
 pub use ring::reader::Start;
+pub use shape::Shape;
 pub use shm::layout::{GeometryError, LayoutError};
 pub use shm::region::{RegionBuilder, ShmRegion};
 pub use subscriber::{Sample, Subscriber, SubscriberBuilder};

@@ -4,6 +4,8 @@ use std::fmt;
 
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
+use crate::shape::{Element, Shape};
+
 /// A type that can be sent: its bytes mean the same in every process, and a region can name it.
 ///
 /// Derive it together with the zerocopy traits; they reject padding and pointers at compile time. `#[zerocopy(crate = ...)]` makes
@@ -29,6 +31,11 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 pub trait Message: TryFromBytes + IntoBytes + KnownLayout + Immutable {
     /// What a region says of this type; publisher and subscriber must agree on all of it.
     const TYPE: TypeInfo;
+
+    /// What its bytes mean, for tools that show messages of types they do not know; for a slice, that of an element.
+    fn shape() -> Shape {
+        Shape::bytes(Self::TYPE.size)
+    }
 }
 
 /// Whether a message is one value or any number of them.
@@ -155,20 +162,34 @@ impl fmt::Debug for TypeName {
 }
 
 macro_rules! primitive_messages {
-    ($($primitive:ident)*) => {$(
+    ($($primitive:ident $element:ident,)*) => {$(
         impl Message for $primitive {
             const TYPE: TypeInfo = TypeInfo::value::<Self>(stringify!($primitive));
+
+            fn shape() -> Shape {
+                Shape::one(Element::$element)
+            }
         }
     )*};
 }
-primitive_messages!(bool u8 u16 u32 u64 i8 i16 i32 i64 f32 f64);
+primitive_messages!(
+    bool Bool, u8 U8, u16 U16, u32 U32, u64 U64, i8 I8, i16 I16, i32 I32, i64 I64, f32 F32, f64 F64,
+);
 
 impl<T: Message, const N: usize> Message for [T; N] {
     const TYPE: TypeInfo = TypeInfo::array_of::<Self>(T::TYPE);
+
+    fn shape() -> Shape {
+        T::shape().array(N)
+    }
 }
 
 impl<T: Message> Message for [T] {
     const TYPE: TypeInfo = TypeInfo::slice_of(T::TYPE);
+
+    fn shape() -> Shape {
+        T::shape()
+    }
 }
 
 #[cfg(test)]

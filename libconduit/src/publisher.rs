@@ -156,9 +156,11 @@ impl<T: ?Sized> PublisherBuilder<T> {
         };
 
         let control_page = layout.control_page();
+        // Bytes are bytes.
+        let shape = (T::TYPE != <[u8]>::TYPE).then(|| T::shape().to_text()).flatten();
         let size = geometry.region_bytes();
         let Created { file, directory, lease } =
-            self.options.create(&topic, size, Mark::Topic, control_page.as_bytes())?;
+            self.options.create(&topic, size, Mark::Topic, control_page.as_bytes(), shape.as_deref())?;
         let id = file.id;
         let ring = MappedRing::new(file.mapping, geometry, file.file);
         Ok(Publisher {

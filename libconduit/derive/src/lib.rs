@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use proc_macro::TokenStream;
-use quote::quote;
-use syn::{DeriveInput, LitStr, parse_macro_input};
+use quote::{format_ident, quote};
+use syn::ext::IdentExt;
+use syn::{Data, DataStruct, DeriveInput, Ident, LitStr, Member, parse_macro_input};
 
 /// Longest type name a region can hold, in bytes.
 const MAX_NAME: usize = 64;
@@ -11,7 +12,8 @@ const MAX_NAME: usize = 64;
 /// Implements `conduit::Message` for a type of fixed size.
 ///
 /// The type name is the struct's identifier unless `#[message(name = "robot/Imu")]` gives another; it has
-/// at most 64 bytes. The zerocopy traits are derived beside it, they prove that the bytes may be shared.
+/// at most 64 bytes. Names, types and places of the fields are kept beside the region, so that `conduit echo` can show them.
+/// The zerocopy traits are derived beside it, they prove that the bytes may be shared.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(syn::Error::into_compile_error).into()
@@ -36,9 +38,52 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
         return Err(syn::Error::new_spanned(&name, "a type name has 1 to 64 bytes and no NUL"));
     }
     let ident = &input.ident;
+    let shape = shape(input);
     Ok(quote! {
         impl ::conduit::Message for #ident {
             const TYPE: ::conduit::TypeInfo = ::conduit::TypeInfo::value::<Self>(#name);
+
+            #shape
+        }
+    })
+}
+
+/// `Message::shape` for what has one. An enumeration without a fixed representation is bytes.
+fn shape(input: &DeriveInput) -> Option<proc_macro2::TokenStream> {
+    let shape = match &input.data {
+        Data::Struct(DataStruct { fields, .. }) => {
+            let fields = fields.iter().zip(fields.members()).map(|(field, member)| {
+                let name = match &member {
+                    Member::Named(ident) => ident.unraw().to_string(),
+                    Member::Unnamed(index) => index.index.to_string(),
+                };
+                let field_type = &field.ty;
+                // What is no message is shown as bytes: the inherent function, if there is one, hides the trait's.
+                quote! { (#name, ::core::mem::offset_of!(Self, #member), Of::<#field_type>::shape()) }
+            });
+            quote! {
+                #[allow(unused_imports)]
+                use ::conduit::shape::{Of, Unknown as _};
+                let fields: ::std::vec::Vec<(&'static str, usize, ::conduit::Shape)> = ::std::vec![#(#fields),*];
+                ::conduit::Shape::structure(::core::mem::size_of::<Self>(), fields)
+            }
+        }
+        Data::Enum(_) => {
+            let primitive =
+                input.attrs.iter().filter(|attribute| attribute.path().is_ident("repr")).find_map(|attribute| {
+                    let representation = attribute.parse_args::<Ident>().ok()?.to_string();
+                    ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"]
+                        .contains(&&*representation)
+                        .then_some(representation)
+                })?;
+            let primitive = format_ident!("{primitive}");
+            quote! { <#primitive as ::conduit::Message>::shape() }
+        }
+        Data::Union(_) => return None,
+    };
+    Some(quote! {
+        fn shape() -> ::conduit::Shape {
+            #shape
         }
     })
 }

@@ -22,6 +22,7 @@ use super::{acl, fork, futex, process};
 use crate::TopicName;
 use crate::error::{CreateError, Owner};
 use crate::fault::{self, Step};
+use crate::shape;
 
 /// How long creation waits for a dying owner or a reaper at work before it says that the name is taken.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
@@ -99,6 +100,8 @@ pub(crate) struct FileSpec<'a> {
     pub(crate) mark: Mark,
     /// What the file starts with.
     pub(crate) content: &'a [u8],
+    /// What its messages' bytes mean.
+    pub(crate) shape: Option<&'a [u8]>,
     pub(crate) patience: Duration,
 }
 
@@ -160,6 +163,10 @@ impl<'a> NewFile<'a> {
         .map_err(io_error("write"))?;
         fault::point(Step::CreateWritten);
         spec.mark.write(&file).map_err(io_error("mark"))?;
+        if let Some(text) = spec.shape {
+            // For tools alone: where there is no room for it, they show bytes.
+            let _ = fsetxattr(&file, shape::XATTR, text, XattrFlags::empty());
+        }
         fault::point(Step::CreateMarked);
 
         let stat = fstat(&file).map_err(|errno| io_error("examine")(errno.into()))?;

@@ -99,7 +99,8 @@ impl RegionBuilder {
         N: TryInto<TopicName, Error: Into<TopicNameError>>,
     {
         let topic = name.try_into().map_err(Into::into)?;
-        let Created { file: owned, lease, .. } = self.options.create(&topic, size_bytes as u64, Mark::raw(), &[])?;
+        let Created { file: owned, lease, .. } =
+            self.options.create(&topic, size_bytes as u64, Mark::raw(), &[], None)?;
         let held = Held { file: owned.file, lease, pid: getpid().as_raw() };
         Ok(ShmRegion { mapping: owned.mapping, topic, held: Some(held) })
     }
