@@ -33,7 +33,7 @@ complete -c conduit -n "__fish_conduit_needs_command" -f -a "info" -d 'Show ever
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "hz" -d 'Show how often topics are published'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "bw" -d 'Show how many bytes topics publish'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "pub" -d 'Publish messages of raw bytes: lines of standard input, files, or a text'
-complete -c conduit -n "__fish_conduit_needs_command" -f -a "echo" -d 'Print the messages of a topic, of any type, as a hex dump or as raw bytes'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "echo" -d 'Print the messages of a topic, of any type'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "wait" -d 'Wait until topics are there, or gone, or have subscribers'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "watch" -d 'Print a line for every topic that appears or goes and every subscriber that comes or leaves'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "deaths" -d 'Print the last 1,000 deaths of publishers and of raw regions\' creators, oldest first'
@@ -74,12 +74,22 @@ complete -c conduit -n "__fish_conduit_using_subcommand pub" -l slot-size -d 'Si
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l wait-subscribers -d 'Publish nothing before this many subscribers are there' -r
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c conduit -n "__fish_conduit_using_subcommand echo" -l count -d 'End after this many messages' -r
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -s n -l count -d 'End after this many messages' -r
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l field -d 'Print this part of the messages only: pose.position, gyro[2], [0].x' -r
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -s l -l truncate-length -d 'Elements of an array that are printed; the other formats than YAML have all' -r
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -l from -d 'Where to start' -r -f -a "next\t'With the next message to be published'
 latest\t'With the newest message there is'
 oldest\t'With the oldest message there is'"
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -l timeout -d 'Give up if no message comes for this long; also wait that long for the topic to appear' -r
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -s 1 -l once -d 'End after one message'
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -l raw -d 'Write the messages\' bytes to standard output and nothing else'
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l hex -d 'Print all bytes as a dump, whatever they mean'
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l json -d 'Print a JSON object per message: topic, sequence, lost (messages missed before it), stamp_ns (CLOCK_MONOTONIC) and age_ns (null without time stamps), len_bytes, type, and one of value (fields are known; numbers that are none are null), text (bytes that are UTF-8) and hex'
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l csv -d 'Print a line of comma-separated values per message (per element if messages are lists), after one with the names: sequence, stamp_ns, and the values, or data'
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -s f -l full-length -d 'Print all elements of arrays'
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l no-lost-messages -d 'Do not say when messages were lost'
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l follow -d 'Wait for the publisher, and for its return after it died or closed the topic; so it is on a terminal, once it was there'
+complete -c conduit -n "__fish_conduit_using_subcommand echo" -l no-follow -d 'End with the publisher, also on a terminal'
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand wait" -l subscribers -d 'Wait until each has at least this many subscribers' -r

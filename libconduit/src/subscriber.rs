@@ -59,6 +59,8 @@ const READ_ONLY_STEP: Duration = Duration::from_millis(1);
 pub struct Subscriber<T: ?Sized> {
     reader: Reader<Arc<MappedRing>>,
     record: Option<usize>,
+    /// The record that samples are pinned with; without one they are copies.
+    pins: Option<usize>,
     topic: TopicName,
     message: TypeInfo,
     lease: Lease,
@@ -91,6 +93,7 @@ pub struct SubscriberBuilder<T: ?Sized> {
     domain: Option<Domain>,
     start: Start,
     any_type: bool,
+    copies: bool,
     _receives: PhantomData<fn() -> Box<T>>,
 }
 
@@ -104,6 +107,13 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// Where to start; by default with the next message to be published.
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Receives validated copies instead of zero-copy samples: for tools that may be stopped at any moment, and then must not
+    /// keep a slot from the publisher. A message that is overwritten while it is copied is lost, and counted.
+    pub fn copy_samples(mut self) -> Self {
+        self.copies = true;
         self
     }
 
@@ -153,6 +163,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         Ok(Subscriber {
             reader,
             record,
+            pins: record.filter(|_| !self.copies),
             topic,
             message: layout.message,
             lease,
@@ -235,7 +246,7 @@ fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mappi
 impl<T: ?Sized> Subscriber<T> {
     /// Starts to describe a subscriber that differs from the default.
     pub fn builder() -> SubscriberBuilder<T> {
-        SubscriberBuilder { domain: None, start: Start::Next, any_type: false, _receives: PhantomData }
+        SubscriberBuilder { domain: None, start: Start::Next, any_type: false, copies: false, _receives: PhantomData }
     }
 
     /// The topic's name.
@@ -258,9 +269,10 @@ impl<T: ?Sized> Subscriber<T> {
         self.reader.received()
     }
 
-    /// Whether samples are read in place. If not, this user may only read the region, and samples are validated copies.
+    /// Whether samples are read in place. If not, they are validated copies: this user may only read the region, or wanted
+    /// them.
     pub fn is_zero_copy(&self) -> bool {
-        self.record.is_some()
+        self.pins.is_some()
     }
 }
 
@@ -295,12 +307,12 @@ impl<T: ?Sized + Message> Subscriber<T> {
         if self.reader.memory().is_foreign() {
             return Err(RecvError::Forked);
         }
-        let record = self.record;
+        let pins = self.pins;
         let (owner, lease) = (&mut self.owner, &mut self.lease);
         let received = self
             .reader
             .receive_or_end(
-                |reader| receive(reader, record),
+                |reader| receive(reader, pins),
                 |ring| {
                     let now = coarse_now();
                     lease.look(now);
@@ -320,7 +332,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Option<Sample<T>>, RecvError> {
-        let longest = if self.is_zero_copy() { LOOK_INTERVAL } else { READ_ONLY_STEP };
+        let longest = if self.record.is_some() { LOOK_INTERVAL } else { READ_ONLY_STEP };
         loop {
             if let Some(sample) = self.try_recv()? {
                 return Ok(Some(sample));
@@ -335,7 +347,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
             }
             if !self.reader.sleep(step) {
                 // Woken without a message: by a reaper that may not write to the region, perhaps.
-                let interval = if self.is_zero_copy() { Duration::ZERO } else { LOOK_INTERVAL };
+                let interval = if self.record.is_some() { Duration::ZERO } else { LOOK_INTERVAL };
                 self.owner.look(self.reader.memory().file(), coarse_now(), interval);
             }
         }
@@ -346,9 +358,9 @@ impl<T: ?Sized + Message> Subscriber<T> {
 #[inline]
 fn receive<T: ?Sized + Message>(
     reader: &mut Reader<Arc<MappedRing>>,
-    record: Option<usize>,
+    pins: Option<usize>,
 ) -> Option<(Received, Result<Held<T>, Invalid>)> {
-    if let Some(record) = record {
+    if let Some(record) = pins {
         let message = reader.receive_pinned()?;
         let held = Held::pinned(reader.memory(), record, &message);
         Some((message, held))

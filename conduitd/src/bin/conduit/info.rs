@@ -70,7 +70,7 @@ pub(crate) fn not_found(error: &impl std::fmt::Display, name: &TopicName, known:
 }
 
 /// The name that was probably meant: few letters differ, or the one is a part of the other.
-fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let close_enough = 1 + wanted.chars().count() / 4;
     let part = |name: &str| wanted.len() >= 3 && name.contains(wanted) || name.len() >= 3 && wanted.contains(name);
     names

@@ -1,0 +1,432 @@
+//! How messages are printed: for the eye, for a pipe, or for a spreadsheet.
+
+use std::io::{self, Write};
+
+use anstyle::Style;
+use conduit::{Kind, Sample, Shape, TypeInfo};
+use serde::Serialize;
+
+use super::value::{Path, View, columns};
+use crate::{hexdump, output};
+
+/// What is written of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Fields as YAML, text as text, other bytes as a dump.
+    Text,
+    Hex,
+    Raw,
+    Json,
+    Csv,
+}
+
+/// A message with what is to be said of it.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    pub(super) topic: &'a str,
+    pub(super) sequence: u64,
+    /// Messages missed before it; none if the user does not want to know.
+    pub(super) lost: u64,
+    pub(super) stamp_ns: Option<u64>,
+    pub(super) age: Option<std::time::Duration>,
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn new(topic: &'a str, sample: &'a Sample<[u8]>) -> Self {
+        Self {
+            topic,
+            sequence: sample.sequence(),
+            lost: sample.lost(),
+            stamp_ns: sample.stamp_ns(),
+            age: sample.age(),
+            bytes: sample,
+        }
+    }
+}
+
+/// Prints the messages of one publisher.
+#[derive(Debug)]
+pub(super) struct Printer {
+    format: Format,
+    message_type: TypeInfo,
+    /// Of a message, or of an element if messages are slices; none if nobody knows.
+    shape: Option<Shape>,
+    field: Option<Path>,
+    /// Elements of an array that are printed for the eye.
+    longest: usize,
+    /// Of a table: names of the columns until they are written, and whether an element is a row.
+    columns: Vec<String>,
+    rows_are_elements: bool,
+    coloured: bool,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    topic: &'a str,
+    sequence: u64,
+    lost: u64,
+    stamp_ns: Option<u64>,
+    age_ns: Option<u64>,
+    len_bytes: usize,
+    #[serde(rename = "type")]
+    message_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<View<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hex: Option<String>,
+}
+
+impl Printer {
+    pub(super) fn new(
+        format: Format,
+        message_type: TypeInfo,
+        shape: Option<Shape>,
+        field: Option<Path>,
+        longest: usize,
+    ) -> Result<Self, String> {
+        let is_slice = message_type.kind() == Kind::Slice;
+        // Bytes are shown as such.
+        let shape = shape.filter(|_| !is_bytes(message_type));
+        let mut selected = shape.clone();
+        if let Some(field) = &field {
+            let Some(shape) = &shape else {
+                return Err(format!("the publisher does not say which fields messages of type {message_type} have"));
+            };
+            selected = Some(field.resolve(shape, is_slice)?);
+        }
+        let rows_are_elements = is_slice && field.as_ref().is_none_or(Path::is_whole);
+        let mut names: Vec<String> = ["sequence", "stamp_ns"].map(String::from).into();
+        if format == Format::Csv {
+            match &selected {
+                Some(selected) => {
+                    names.extend(rows_are_elements.then(|| "index".into()));
+                    names.extend(columns(selected, &field.as_ref().map_or_else(String::new, ToString::to_string))?);
+                }
+                None => names.push("data".into()),
+            }
+        }
+        Ok(Self { format, message_type, shape, field, longest, columns: names, rows_are_elements, coloured: false })
+    }
+
+    pub(super) fn coloured(self, coloured: bool) -> Self {
+        Self { coloured, ..self }
+    }
+
+    /// Writes a message. Says on standard error what was lost where the format has no place for it.
+    pub(super) fn print(&mut self, out: &mut impl Write, message: &Message<'_>) -> io::Result<()> {
+        if self.format == Format::Csv && !self.columns.is_empty() {
+            row(out, std::mem::take(&mut self.columns))?;
+        }
+        let view = self.shape.as_ref().and_then(|shape| match self.message_type.kind() {
+            Kind::Value => View::value(shape, message.bytes),
+            Kind::Slice => Some(View::Slice(shape, message.bytes)),
+        });
+        let view = match (&self.field, view) {
+            (Some(field), view) => match view.and_then(|view| view.select(field)) {
+                Some(view) => Some(view),
+                None => {
+                    eprintln!("conduit: message #{} is too short for {field}", message.sequence);
+                    return Ok(());
+                }
+            },
+            (None, view) => view,
+        };
+        let bytes = view.map_or(message.bytes, View::bytes);
+        let has_header = matches!(self.format, Format::Text | Format::Hex) && self.field.is_none();
+        if message.lost > 0 && !has_header && self.format != Format::Json {
+            let lost = output::count(message.lost, "message");
+            eprintln!("conduit: {lost} lost before #{} of \"{}\"", message.sequence, message.topic);
+        }
+        if has_header {
+            self.header(out, message)?;
+        }
+        match (self.format, view) {
+            (Format::Raw, _) => out.write_all(bytes),
+            (Format::Hex, _) => hexdump::write(out, bytes),
+            (Format::Json, view) => self.json(out, message, view),
+            (Format::Csv, view) => self.csv(out, message, view),
+            (Format::Text, Some(view)) => {
+                yaml(out, view, self.longest)?;
+                if self.field.is_none() { writeln!(out, "---") } else { Ok(()) }
+            }
+            (Format::Text, None) => match readable(bytes) {
+                Some(text) => writeln!(out, "{text}"),
+                None => hexdump::write(out, bytes),
+            },
+        }
+    }
+
+    fn json(&self, out: &mut impl Write, message: &Message<'_>, view: Option<View<'_>>) -> io::Result<()> {
+        let text = if view.is_none() { std::str::from_utf8(message.bytes).ok() } else { None };
+        let hex = (view.is_none() && text.is_none()).then(|| hex(message.bytes));
+        let line = Line {
+            topic: message.topic,
+            sequence: message.sequence,
+            lost: message.lost,
+            stamp_ns: message.stamp_ns,
+            age_ns: message.age.map(|age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)),
+            len_bytes: message.bytes.len(),
+            message_type: self.message_type.to_string(),
+            value: view,
+            text,
+            hex,
+        };
+        serde_json::to_writer(&mut *out, &line)?;
+        writeln!(out)
+    }
+
+    fn csv(&self, out: &mut impl Write, message: &Message<'_>, view: Option<View<'_>>) -> io::Result<()> {
+        let start = [message.sequence.to_string(), message.stamp_ns.map_or_else(String::new, |ns| ns.to_string())];
+        match (view, view.filter(|_| self.rows_are_elements).and_then(View::elements)) {
+            (_, Some(elements)) => {
+                for (index, element) in elements.enumerate() {
+                    let mut cells = [start.as_slice(), &[index.to_string()]].concat();
+                    element.cells(&mut cells);
+                    row(out, cells)?;
+                }
+                Ok(())
+            }
+            (Some(view), None) => {
+                let mut cells = start.to_vec();
+                view.cells(&mut cells);
+                row(out, cells)
+            }
+            (None, None) => {
+                let data = std::str::from_utf8(message.bytes).map_or_else(|_| hex(message.bytes), str::to_owned);
+                row(out, start.into_iter().chain([data]))
+            }
+        }
+    }
+
+    /// A comment of YAML.
+    fn header(&self, out: &mut impl Write, message: &Message<'_>) -> io::Result<()> {
+        let style = |style| if self.coloured { style } else { Style::new() };
+        let lost = match message.lost {
+            0 => String::new(),
+            lost => {
+                let lost = format_args!(", {} lost before it", output::count(lost, "message")).to_string();
+                output::styled(style(output::WARNING), lost)
+            }
+        };
+        let age = message.age.map_or("unknown".into(), output::duration);
+        let len = output::count(message.bytes.len() as u64, "byte");
+        let start = output::styled(style(output::FAINT), format_args!("#{}: {len}, age {age}", message.sequence));
+        writeln!(out, "{start}{lost}")
+    }
+}
+
+fn row(out: &mut impl Write, cells: impl IntoIterator<Item = String>) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(cells.into_iter().map(String::into_bytes))?;
+    writer.flush()
+}
+
+/// Whether messages are bytes and nothing else is known of them.
+fn is_bytes(message_type: TypeInfo) -> bool {
+    message_type.name() == "u8" && message_type.kind() == Kind::Slice && message_type.size() == 1
+}
+
+fn hex(bytes: &[u8]) -> String {
+    super::value::Scalar::Bytes(bytes).to_string()
+}
+
+/// The text, if it is one that a terminal shows as it is.
+fn readable(bytes: &[u8]) -> Option<&str> {
+    let is_shown = |char: char| !char.is_control() || char == '\n' || char == '\t';
+    std::str::from_utf8(bytes).ok().filter(|text| text.chars().all(is_shown))
+}
+
+/// A value as a document of YAML: structures over several lines, arrays on one.
+fn yaml(out: &mut impl Write, view: View<'_>, longest: usize) -> io::Result<()> {
+    match view {
+        View::Slice(shape, _)
+            if shape.count.is_some() || matches!(shape.element, conduit::shape::Element::Struct { .. }) =>
+        {
+            lines(out, view, 0, longest)
+        }
+        view => block(out, view, 0, longest),
+    }
+}
+
+fn block(out: &mut impl Write, view: View<'_>, depth: usize, longest: usize) -> io::Result<()> {
+    let Some(fields) = view.fields() else {
+        flow(out, view, longest)?;
+        return writeln!(out);
+    };
+    for (name, value) in fields {
+        write!(out, "{:depth$}{name}:", "")?;
+        let of_structures =
+            value.elements().and_then(|mut elements| elements.next()).is_some_and(|it| it.fields().is_some());
+        if value.fields().is_some() {
+            writeln!(out)?;
+            block(out, value, depth + 2, longest)?;
+        } else if of_structures {
+            writeln!(out)?;
+            lines(out, value, depth, longest)?;
+        } else {
+            write!(out, " ")?;
+            flow(out, value, longest)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}
+
+/// A list with an element per line.
+fn lines(out: &mut impl Write, view: View<'_>, depth: usize, longest: usize) -> io::Result<()> {
+    let Some(elements) = view.elements() else { return Ok(()) };
+    let count = elements.len();
+    if count == 0 {
+        return writeln!(out, "{:depth$}[]", "");
+    }
+    for element in elements.take(longest) {
+        write!(out, "{:depth$}- ", "")?;
+        flow(out, element, longest)?;
+        writeln!(out)?;
+    }
+    if count > longest { writeln!(out, "{:depth$}# and {} more", "", count - longest) } else { Ok(()) }
+}
+
+fn flow(out: &mut impl Write, view: View<'_>, longest: usize) -> io::Result<()> {
+    if let Some(fields) = view.fields() {
+        write!(out, "{{")?;
+        for (index, (name, value)) in fields.enumerate() {
+            write!(out, "{}{name}: ", if index > 0 { ", " } else { "" })?;
+            flow(out, value, longest)?;
+        }
+        return write!(out, "}}");
+    }
+    let Some(elements) = view.elements() else {
+        return match view.scalar() {
+            Some(super::value::Scalar::Bytes(bytes)) => write!(out, "'{}'", hex(bytes)),
+            // The words of YAML for what is no number.
+            Some(scalar) => write!(out, "{}", scalar.to_string().replace("NaN", ".nan").replace("inf", ".inf")),
+            None => Ok(()),
+        };
+    };
+    let count = elements.len();
+    write!(out, "[")?;
+    for (index, element) in elements.take(longest).enumerate() {
+        write!(out, "{}", if index > 0 { ", " } else { "" })?;
+        flow(out, element, longest)?;
+    }
+    if count > longest {
+        write!(out, ", '... and {} more'", count - longest)?;
+    }
+    write!(out, "]")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use conduit::Message as _;
+    use conduit::shape::Element;
+
+    use super::super::value::tests::pose;
+    use super::*;
+
+    fn message(bytes: &[u8]) -> Message<'_> {
+        let age = Some(Duration::from_micros(52));
+        Message { topic: "pose", sequence: 7, lost: 3, stamp_ns: Some(5), age, bytes }
+    }
+
+    fn print(
+        format: Format,
+        message_type: TypeInfo,
+        shape: Option<Shape>,
+        field: Option<&str>,
+        bytes: &[u8],
+    ) -> String {
+        let field = field.map(|field| field.parse().unwrap());
+        let mut printer = Printer::new(format, message_type, shape, field, 3).unwrap();
+        let mut out = Vec::new();
+        printer.print(&mut out, &message(bytes)).unwrap();
+        output::plain(&out)
+    }
+
+    fn pose_type() -> TypeInfo {
+        TypeInfo::value::<[u8; 32]>("robot/Pose")
+    }
+
+    #[test]
+    fn fields_are_yaml() {
+        let (shape, bytes) = pose();
+        let expected = "\
+#7: 32 bytes, age 52.0 us, 3 messages lost before it
+at:
+  x: 0.1
+  y: 2.0
+corners:
+- {x: 3.5, y: -4.0}
+- {x: 1e-7, y: .nan}
+id: -7
+ok: true
+key: 'dead000001'
+---
+";
+        assert_eq!(print(Format::Text, pose_type(), Some(shape.clone()), None, &bytes), expected);
+        assert_eq!(print(Format::Text, pose_type(), Some(shape.clone()), Some("at"), &bytes), "x: 0.1\ny: 2.0\n");
+        assert_eq!(print(Format::Text, pose_type(), Some(shape), Some("id"), &bytes), "-7\n");
+    }
+
+    #[test]
+    fn long_arrays_are_cut_for_the_eye() {
+        let bytes: Vec<u8> = [1u16, 2, 3, 4, 5].iter().flat_map(|number| number.to_ne_bytes()).collect();
+        let shape = Some(Shape::one(Element::U16));
+        let expected = "#7: 10 bytes, age 52.0 us, 3 messages lost before it\n[1, 2, 3, '... and 2 more']\n---\n";
+        assert_eq!(print(Format::Text, <[u16]>::TYPE, shape.clone(), None, &bytes), expected);
+        let json = print(Format::Json, <[u16]>::TYPE, shape, None, &bytes);
+        assert!(json.contains(r#""type":"[u16]","value":[1,2,3,4,5]}"#), "{json}");
+        let points = Shape::structure(2, [("x", 0, Shape::one(Element::U8)), ("y", 1, Shape::one(Element::U8))]);
+        let said =
+            print(Format::Text, TypeInfo::slice_of(TypeInfo::value::<[u8; 2]>("P")), Some(points), None, &[1; 10]);
+        assert!(said.ends_with("- {x: 1, y: 1}\n- {x: 1, y: 1}\n# and 2 more\n---\n"), "{said}");
+    }
+
+    #[test]
+    fn bytes_are_text_or_a_dump() {
+        let text = |bytes: &[u8]| print(Format::Text, <[u8]>::TYPE, Some(<[u8]>::shape()), None, bytes);
+        assert!(text(b"hello\tworld").ends_with("before it\nhello\tworld\n"));
+        assert!(text(b"\x1b[31m").contains("|.[31m|"), "no control sequences");
+        assert!(text(&[0xff]).contains("00000000  ff"));
+        assert!(print(Format::Hex, <[u8]>::TYPE, None, None, b"hello").contains("|hello|"));
+        let unknown = print(Format::Text, pose_type(), None, None, &[0; 32]);
+        assert!(unknown.contains("00000020"), "{unknown}");
+    }
+
+    #[test]
+    fn json_is_as_documented() {
+        let line = print(Format::Json, <[u8]>::TYPE, None, None, b"hi");
+        let expected = r#"{"topic":"pose","sequence":7,"lost":3,"stamp_ns":5,"age_ns":52000,"len_bytes":2,"type":"[u8]","text":"hi"}"#;
+        assert_eq!(line, format!("{expected}\n"));
+        assert!(print(Format::Json, <[u8]>::TYPE, None, None, &[0xff, 1]).contains(r#""hex":"ff01""#));
+        let (shape, bytes) = pose();
+        assert!(print(Format::Json, pose_type(), Some(shape), Some("at.x"), &bytes).contains(r#""value":0.1}"#));
+    }
+
+    #[test]
+    fn csv_has_a_row_per_message_or_per_element() {
+        let (shape, bytes) = pose();
+        let said = print(Format::Csv, pose_type(), Some(shape.clone()), Some("corners[1]"), &bytes);
+        assert_eq!(said, "sequence,stamp_ns,corners[1].x,corners[1].y\n7,5,1e-7,NaN\n");
+        let said = print(Format::Csv, pose_type(), Some(shape), None, &bytes);
+        assert!(said.ends_with("\n7,5,0.1,2.0,3.5,-4.0,1e-7,NaN,-7,true,dead000001\n"), "{said}");
+        let said = print(Format::Csv, <[u8]>::TYPE, None, None, b"a \"b\", c");
+        assert_eq!(said, "sequence,stamp_ns,data\n7,5,\"a \"\"b\"\", c\"\n");
+        let points = Shape::structure(2, [("x", 0, Shape::one(Element::U8)), ("y", 1, Shape::one(Element::I8))]);
+        let slices = TypeInfo::slice_of(TypeInfo::value::<[u8; 2]>("Point"));
+        let said = print(Format::Csv, slices, Some(points), None, &[1, 2, 3, 0xff]);
+        assert_eq!(said, "sequence,stamp_ns,index,x,y\n7,5,0,1,2\n7,5,1,3,-1\n");
+    }
+
+    #[test]
+    fn who_has_no_fields_says_so() {
+        let field = Some("x".parse().unwrap());
+        let error = Printer::new(Format::Text, pose_type(), None, field, 3).unwrap_err();
+        assert_eq!(error, "the publisher does not say which fields messages of type robot/Pose have");
+    }
+}

@@ -1,0 +1,395 @@
+//! A message as its shape describes it: values, arrays and structures that are read where they lie.
+
+use std::fmt;
+
+use conduit::shape::{Element, Field, Shape};
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+
+use crate::info::nearest;
+
+/// Most columns of a table: more is no table any more.
+const MAX_COLUMNS: u64 = 100_000;
+
+/// Some bytes and what they mean.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum View<'a> {
+    One(&'a Element, &'a [u8]),
+    /// As many elements as there is room for.
+    Array(&'a Element, &'a [u8]),
+    /// The elements of a message that is a slice.
+    Slice(&'a Shape, &'a [u8]),
+}
+
+impl<'a> View<'a> {
+    /// A message of one value; `None` if its length is not that of the shape.
+    pub(super) fn value(shape: &'a Shape, bytes: &'a [u8]) -> Option<Self> {
+        (bytes.len() as u64 == shape.size()).then(|| Self::of(shape, bytes))
+    }
+
+    fn of(shape: &'a Shape, bytes: &'a [u8]) -> Self {
+        let element = &shape.element;
+        if shape.count.is_some() { Self::Array(element, bytes) } else { Self::One(element, bytes) }
+    }
+
+    pub(super) fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::One(_, bytes) | Self::Array(_, bytes) | Self::Slice(_, bytes) => bytes,
+        }
+    }
+
+    /// The elements of an array or slice; none of a value.
+    pub(super) fn elements(self) -> Option<impl ExactSizeIterator<Item = Self>> {
+        let (size, bytes) = match self {
+            Self::One(..) => return None,
+            Self::Array(element, bytes) => (element.size(), bytes),
+            Self::Slice(shape, bytes) => (shape.size(), bytes),
+        };
+        // Elements without bytes are not worth a line each.
+        let size = usize::try_from(size).ok().filter(|&size| size > 0).unwrap_or(bytes.len().max(1));
+        Some(bytes.chunks_exact(size).map(move |bytes| match self {
+            Self::Slice(shape, _) => Self::of(shape, bytes),
+            Self::One(element, _) | Self::Array(element, _) => Self::One(element, bytes),
+        }))
+    }
+
+    /// The fields of a structure.
+    pub(super) fn fields(self) -> Option<impl Iterator<Item = (&'a str, Self)>> {
+        let Self::One(Element::Struct { fields, .. }, bytes) = self else { return None };
+        Some(fields.iter().map(move |field| (field.name.as_str(), Self::of(&field.shape, field_bytes(field, bytes)))))
+    }
+
+    /// The one value; `None` for arrays and structures.
+    pub(super) fn scalar(self) -> Option<Scalar<'a>> {
+        match self {
+            Self::One(element, bytes) => Scalar::read(element, bytes),
+            Self::Array(..) | Self::Slice(..) => None,
+        }
+    }
+
+    /// What a path leads to; `None` if an array is too short for it.
+    pub(super) fn select(self, path: &Path) -> Option<Self> {
+        path.0.iter().try_fold(self, |view, step| match step {
+            Step::Index(index) => view.elements()?.nth(*index),
+            Step::Field(name) => view.fields()?.find(|(field, _)| field == name).map(|(_, view)| view),
+        })
+    }
+
+    /// All values in their order, as the cells of a row.
+    pub(super) fn cells(self, cells: &mut Vec<String>) {
+        if let Some(fields) = self.fields() {
+            fields.for_each(|(_, field)| field.cells(cells));
+        } else if let Some(elements) = self.elements() {
+            elements.for_each(|element| element.cells(cells));
+        } else if let Some(scalar) = self.scalar() {
+            cells.push(scalar.to_string());
+        }
+    }
+}
+
+/// A shape that was checked has its fields inside.
+fn field_bytes<'a>(field: &Field, bytes: &'a [u8]) -> &'a [u8] {
+    let end = field.offset.saturating_add(field.shape.size()).min(bytes.len() as u64);
+    &bytes[field.offset.min(end) as usize..end as usize]
+}
+
+/// One value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Scalar<'a> {
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    F32(f32),
+    F64(f64),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Scalar<'a> {
+    fn read(element: &Element, bytes: &'a [u8]) -> Option<Self> {
+        fn array<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+            bytes.try_into().ok()
+        }
+        Some(match element {
+            // Whoever wrote it may have written anything.
+            Element::Bool => match bytes {
+                [0] => Self::Bool(false),
+                [1] => Self::Bool(true),
+                _ => Self::Unsigned((*bytes.first()?).into()),
+            },
+            Element::U8 => Self::Unsigned(u8::from_ne_bytes(array(bytes)?).into()),
+            Element::U16 => Self::Unsigned(u16::from_ne_bytes(array(bytes)?).into()),
+            Element::U32 => Self::Unsigned(u32::from_ne_bytes(array(bytes)?).into()),
+            Element::U64 => Self::Unsigned(u64::from_ne_bytes(array(bytes)?)),
+            Element::I8 => Self::Signed(i8::from_ne_bytes(array(bytes)?).into()),
+            Element::I16 => Self::Signed(i16::from_ne_bytes(array(bytes)?).into()),
+            Element::I32 => Self::Signed(i32::from_ne_bytes(array(bytes)?).into()),
+            Element::I64 => Self::Signed(i64::from_ne_bytes(array(bytes)?)),
+            Element::F32 => Self::F32(f32::from_ne_bytes(array(bytes)?)),
+            Element::F64 => Self::F64(f64::from_ne_bytes(array(bytes)?)),
+            Element::Bytes { .. } => Self::Bytes(bytes),
+            Element::Struct { .. } => return None,
+        })
+    }
+}
+
+/// As few digits as tell the number from all others of its type; bytes in hexadecimal.
+impl fmt::Display for Scalar<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Unsigned(value) => write!(f, "{value}"),
+            Self::Signed(value) => write!(f, "{value}"),
+            Self::F32(value) => write!(f, "{value:?}"),
+            Self::F64(value) => write!(f, "{value:?}"),
+            Self::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+        }
+    }
+}
+
+impl Serialize for Scalar<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match *self {
+            Self::Bool(value) => serializer.serialize_bool(value),
+            Self::Unsigned(value) => serializer.serialize_u64(value),
+            Self::Signed(value) => serializer.serialize_i64(value),
+            Self::F32(value) => serializer.serialize_f32(value),
+            Self::F64(value) => serializer.serialize_f64(value),
+            Self::Bytes(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+impl Serialize for View<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(fields) = self.fields() {
+            let mut map = serializer.serialize_map(None)?;
+            for (name, value) in fields {
+                map.serialize_entry(name, &value)?;
+            }
+            map.end()
+        } else if let Some(elements) = self.elements() {
+            let mut list = serializer.serialize_seq(Some(elements.len()))?;
+            for element in elements {
+                list.serialize_element(&element)?;
+            }
+            list.end()
+        } else {
+            self.scalar().serialize(serializer)
+        }
+    }
+}
+
+/// The way to a value inside a message: `pose.position[2]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Path(Vec<Step>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Field(String),
+    Index(usize),
+}
+
+impl std::str::FromStr for Path {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || "a field is something like pose.position, gyro[2] or [0].x".to_owned();
+        let mut steps = Vec::new();
+        for (at, part) in text.split('.').enumerate() {
+            let (name, indices) = part.split_at(part.find('[').unwrap_or(part.len()));
+            match name {
+                "" if at == 0 && !indices.is_empty() => {}
+                "" => return Err(bad()),
+                name => steps.push(Step::Field(name.into())),
+            }
+            for index in indices.split_inclusive(']') {
+                let index = index.strip_prefix('[').and_then(|index| index.strip_suffix(']'));
+                steps.push(Step::Index(index.and_then(|index| index.parse().ok()).ok_or_else(bad)?));
+            }
+        }
+        Ok(Self(steps))
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Field(name) => write!(f, "{}{name}", if at > 0 { "." } else { "" })?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Path {
+    /// The shape of what the path leads to in messages of a shape, or of slices of it.
+    pub(super) fn resolve(&self, shape: &Shape, is_slice: bool) -> Result<Shape, String> {
+        let mut is_slice = is_slice;
+        let mut found = shape.clone();
+        for step in &self.0 {
+            found = match (step, &found) {
+                (Step::Index(_), _) if is_slice => found,
+                (Step::Field(name), _) if is_slice => return Err(format!("a message is a list; write [0].{name}")),
+                (Step::Index(index), Shape { element, count: Some(count) }) if (*index as u64) < *count => {
+                    Shape::one(element.clone())
+                }
+                (Step::Index(index), Shape { count: Some(count), .. }) => {
+                    return Err(format!("there is no [{index}], the array has {count} elements"));
+                }
+                (Step::Field(name), Shape { element: Element::Struct { fields, .. }, count: None }) => {
+                    match fields.iter().find(|field| field.name == *name) {
+                        Some(field) => field.shape.clone(),
+                        None => return Err(no_field(name, fields)),
+                    }
+                }
+                (Step::Field(name), Shape { element: Element::Struct { .. }, count: Some(_) }) => {
+                    return Err(format!("there is no {name} of an array; write [0].{name}"));
+                }
+                (Step::Field(name), other) => return Err(format!("there is no {name} in a value of type {other}")),
+                (Step::Index(index), other) => return Err(format!("there is no [{index}] in {other}")),
+            };
+            is_slice = false;
+        }
+        Ok(found)
+    }
+
+    /// Whether what it leads to is a list of elements that is as long as the message.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn no_field(name: &str, fields: &[Field]) -> String {
+    let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+    match nearest(name, names.iter().copied()) {
+        Some(nearest) => format!("there is no field \"{name}\"; did you mean \"{nearest}\"?"),
+        None => format!("there is no field \"{name}\", but {}", names.join(", ")),
+    }
+}
+
+/// The names of the cells that [`View::cells`] gives.
+pub(super) fn columns(shape: &Shape, prefix: &str) -> Result<Vec<String>, String> {
+    let count = cell_count(shape);
+    if count > MAX_COLUMNS {
+        return Err(format!("a table of {count} columns is none; choose some with --field"));
+    }
+    let mut names = Vec::new();
+    name_cells(shape, prefix.into(), &mut names);
+    Ok(names)
+}
+
+fn cell_count(shape: &Shape) -> u64 {
+    let one = match &shape.element {
+        Element::Struct { fields, .. } => {
+            fields.iter().fold(0u64, |sum, field| sum.saturating_add(cell_count(&field.shape)))
+        }
+        _ => 1,
+    };
+    one.saturating_mul(shape.count.unwrap_or(1))
+}
+
+fn name_cells(shape: &Shape, prefix: String, names: &mut Vec<String>) {
+    match (&shape.count, &shape.element) {
+        (Some(count), element) => {
+            let element = Shape::one(element.clone());
+            (0..*count).for_each(|index| name_cells(&element, format!("{prefix}[{index}]"), names));
+        }
+        (None, Element::Struct { fields, .. }) => {
+            let dot = if prefix.is_empty() { "" } else { "." };
+            fields.iter().for_each(|field| name_cells(&field.shape, format!("{prefix}{dot}{}", field.name), names));
+        }
+        (None, _) => names.push(if prefix.is_empty() { "value".into() } else { prefix }),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn pose() -> (Shape, Vec<u8>) {
+        let point = || Shape::structure(8, [("x", 0, Shape::one(Element::F32)), ("y", 4, Shape::one(Element::F32))]);
+        let shape = Shape::structure(
+            32,
+            [
+                ("at", 0, point()),
+                ("corners", 8, point().array(2)),
+                ("id", 24, Shape::one(Element::I16)),
+                ("ok", 26, Shape::one(Element::Bool)),
+                ("key", 27, Shape::bytes(5)),
+            ],
+        );
+        let mut bytes = Vec::new();
+        for number in [0.1f32, 2.0, 3.5, -4.0, 1e-7, f32::NAN] {
+            bytes.extend(number.to_ne_bytes());
+        }
+        bytes.extend((-7i16).to_ne_bytes());
+        bytes.extend([1, 0xde, 0xad, 0, 0, 1]);
+        (shape, bytes)
+    }
+
+    #[test]
+    fn json_has_the_fields_in_their_order() {
+        let (shape, bytes) = pose();
+        let json = serde_json::to_string(&View::value(&shape, &bytes).unwrap()).unwrap();
+        let expected = r#"{"at":{"x":0.1,"y":2.0},"corners":[{"x":3.5,"y":-4.0},{"x":1e-7,"y":null}],"id":-7,"ok":true,"key":"dead000001"}"#;
+        assert_eq!(json, expected);
+        let slice = serde_json::to_string(&View::Slice(&Shape::one(Element::U8).array(2), &[1, 2, 3, 4, 5])).unwrap();
+        assert_eq!(slice, "[[1,2],[3,4]]");
+        assert!(View::value(&shape, &bytes[1..]).is_none());
+    }
+
+    #[test]
+    fn a_path_leads_to_a_value() {
+        let (shape, bytes) = pose();
+        let view = View::value(&shape, &bytes).unwrap();
+        for (path, expected) in
+            [("at.y", "2.0"), ("corners[1].x", "1e-7"), ("id", "-7"), ("corners[0]", r#"{"x":3.5,"y":-4.0}"#)]
+        {
+            let parsed: Path = path.parse().unwrap();
+            assert_eq!(parsed.to_string(), path);
+            let found = parsed.resolve(&shape, false).unwrap();
+            let view = view.select(&parsed).unwrap();
+            assert_eq!(found.size(), view.bytes().len() as u64);
+            assert_eq!(serde_json::to_string(&view).unwrap(), expected);
+        }
+        let first: Path = "[1].x".parse().unwrap();
+        let points = View::Slice(&shape, &bytes);
+        assert!(first.resolve(&shape, true).is_err(), "a pose has no x");
+        assert!(points.select(&"[1]".parse().unwrap()).is_none(), "there is one only");
+        for bad in ["", ".x", "x..y", "x[", "x[1", "x[a]", "x[1]y"] {
+            assert!(bad.parse::<Path>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_path_says_what_would_be_right() {
+        let (shape, _) = pose();
+        for (path, is_slice, complaint) in [
+            ("corner[0]", false, "there is no field \"corner\"; did you mean \"corners\"?"),
+            ("velocity", false, "there is no field \"velocity\", but at, corners, id, ok, key"),
+            ("corners.x", false, "write [0].x"),
+            ("corners[2]", false, "the array has 2 elements"),
+            ("id.x", false, "there is no x in a value of type i16"),
+            ("at[0]", false, "there is no [0] in"),
+            ("at", true, "a message is a list; write [0].at"),
+        ] {
+            let error = path.parse::<Path>().unwrap().resolve(&shape, is_slice).unwrap_err();
+            assert!(error.contains(complaint), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_row_has_as_many_cells_as_there_are_columns() {
+        let (shape, bytes) = pose();
+        let names = columns(&shape, "").unwrap();
+        let mut cells = Vec::new();
+        View::value(&shape, &bytes).unwrap().cells(&mut cells);
+        let expected =
+            ["at.x", "at.y", "corners[0].x", "corners[0].y", "corners[1].x", "corners[1].y", "id", "ok", "key"];
+        assert_eq!(names, expected);
+        assert_eq!(cells, ["0.1", "2.0", "3.5", "-4.0", "1e-7", "NaN", "-7", "true", "dead000001"]);
+        assert_eq!(columns(&Shape::one(Element::U8), "").unwrap(), ["value"]);
+        assert!(columns(&Shape::one(Element::U8).array(1_000_000), "").unwrap_err().contains("--field"));
+    }
+}
