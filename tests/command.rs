@@ -119,7 +119,7 @@ fn an_orphan_is_shown_as_one() {
 #[test]
 fn what_is_published_is_echoed_byte_by_byte() {
     let world = World::with_daemon();
-    let mut publisher = world.conduit(&["pub", "lines", "--wait-subscribers", "1"]);
+    let mut publisher = world.conduit(&["pub", "lines", "--wait-matching-subscribers", "1"]);
     let mut publisher = publisher.stdin(Stdio::piped()).spawn().unwrap();
     let mut input = publisher.stdin.take().unwrap();
     wait_until("the topic", || world.exists("lines"));
@@ -140,7 +140,8 @@ fn a_hex_dump_is_the_one_people_know() {
     let file = world.path().join("message");
     let bytes: Vec<u8> = (0..=255).chain([0; 100]).collect();
     std::fs::write(&file, &bytes).unwrap();
-    let mut publisher = world.conduit(&["pub", "dump", "--file", file.to_str().unwrap(), "--wait-subscribers", "1"]);
+    let mut publisher =
+        world.conduit(&["pub", "dump", "--file", file.to_str().unwrap(), "--wait-matching-subscribers", "1"]);
     let publisher = publisher.spawn().unwrap();
     wait_until("the topic", || world.exists("dump"));
     let output = run(&mut world.conduit(&["echo", "dump", "--count", "1"]));
@@ -236,7 +237,7 @@ fn mistakes_are_explained() {
 #[test]
 fn a_line_longer_than_a_slot_is_refused_and_the_ones_before_stay() {
     let world = World::new();
-    let mut publisher = world.conduit(&["pub", "lines", "--slot-size", "128", "--wait-subscribers", "1"]);
+    let mut publisher = world.conduit(&["pub", "lines", "--slot-size", "128", "--wait-matching-subscribers", "1"]);
     let mut publisher = publisher.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut input = publisher.stdin.take().unwrap();
     wait_until("the topic", || world.exists("lines"));

@@ -2,6 +2,7 @@
 //! socket of its own, so that they run in parallel and leave nothing behind.
 #![allow(missing_docs, unreachable_pub, reason = "nobody uses this crate")]
 
+mod asking;
 mod bad_input;
 mod command;
 mod containers;

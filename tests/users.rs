@@ -189,7 +189,8 @@ fn a_hostile_reader_can_not_keep_an_orphan_alive() {
 #[test]
 fn the_owner_may_always_write_whatever_the_mode_or_the_umask() {
     let world = World::new();
-    let script = format!("umask 0777; exec '{}' pub scan --text x --wait-subscribers 1", env!("CARGO_BIN_EXE_conduit"));
+    let script =
+        format!("umask 0777; exec '{}' pub scan --text x --wait-matching-subscribers 1", env!("CARGO_BIN_EXE_conduit"));
     let mut publisher = world.command("sh").args(["-c", &script]).spawn().unwrap();
     wait_until("the topic", || world.exists("scan"));
     let mode =

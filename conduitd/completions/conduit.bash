@@ -25,6 +25,9 @@ _conduit() {
             conduit,deaths)
                 cmd="conduit__subcmd__deaths"
                 ;;
+            conduit,delay)
+                cmd="conduit__subcmd__delay"
+                ;;
             conduit,demo)
                 cmd="conduit__subcmd__demo"
                 ;;
@@ -39,6 +42,9 @@ _conduit() {
                 ;;
             conduit,echo)
                 cmd="conduit__subcmd__echo"
+                ;;
+            conduit,find)
+                cmd="conduit__subcmd__find"
                 ;;
             conduit,gc)
                 cmd="conduit__subcmd__gc"
@@ -58,6 +64,9 @@ _conduit() {
             conduit,rm)
                 cmd="conduit__subcmd__rm"
                 ;;
+            conduit,type)
+                cmd="conduit__subcmd__type"
+                ;;
             conduit,wait)
                 cmd="conduit__subcmd__wait"
                 ;;
@@ -71,7 +80,7 @@ _conduit() {
 
     case "${cmd}" in
         conduit)
-            opts="-h -V --no-color --help --version demo list info hz bw pub echo wait watch deaths rm gc doctor completions demo-publisher demo-subscriber"
+            opts="-h -V --no-color --help --version demo list info hz bw delay type find pub echo wait watch deaths rm gc doctor completions demo-publisher demo-subscriber"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -85,7 +94,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__bw)
-            opts="-h --window --count --json --no-color --help"
+            opts="-w -n -h --window --count --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -95,7 +104,15 @@ _conduit() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -127,6 +144,36 @@ _conduit() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conduit__subcmd__delay)
+            opts="-w -n -h --window --count --json --no-color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --window)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -280,6 +327,20 @@ _conduit() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        conduit__subcmd__find)
+            opts="-h --no-color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         conduit__subcmd__gc)
             opts="-h --dry-run --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -295,7 +356,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__hz)
-            opts="-h --window --count --json --no-color --help"
+            opts="-w -n -h --window --count --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -305,7 +366,15 @@ _conduit() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -317,7 +386,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__info)
-            opts="-h --json --no-color --help"
+            opts="-v -h --verbose --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -331,7 +400,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__list)
-            opts="-h --json --no-color --help"
+            opts="-v -t -c -h --verbose --show-types --count --json --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -345,7 +414,7 @@ _conduit() {
             return 0
             ;;
         conduit__subcmd__pub)
-            opts="-h --file --text --rate --count --slots --slot-size --wait-subscribers --no-color --help"
+            opts="-r -n -1 -w -h --file --text --rate --count --once --slots --slot-size --wait-matching-subscribers --keep --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -363,7 +432,15 @@ _conduit() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -375,7 +452,11 @@ _conduit() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --wait-subscribers)
+                --wait-matching-subscribers)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -388,6 +469,20 @@ _conduit() {
             ;;
         conduit__subcmd__rm)
             opts="-h --force --no-color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conduit__subcmd__type)
+            opts="-h --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -28,15 +28,18 @@ complete -c conduit -n "__fish_conduit_needs_command" -l no-color -d 'Print with
 complete -c conduit -n "__fish_conduit_needs_command" -s h -l help -d 'Print help'
 complete -c conduit -n "__fish_conduit_needs_command" -s V -l version -d 'Print version'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "demo" -d 'See it work: stream large messages between processes, kill the publisher, start it again'
-complete -c conduit -n "__fish_conduit_needs_command" -f -a "list" -d 'List all topics and raw regions'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "list" -d 'List topics and raw regions'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "info" -d 'Show everything about one topic: who publishes it, who reads it, and what was lost'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "hz" -d 'Show how often topics are published'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "bw" -d 'Show how many bytes topics publish'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "delay" -d 'Show how long messages take from their publication to a subscriber that sleeps'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "type" -d 'Print the type of a topic\'s messages'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "find" -d 'Print the names of the topics whose messages are of a type'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "pub" -d 'Publish messages of raw bytes: lines of standard input, files, or a text'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "echo" -d 'Print the messages of a topic, of any type'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "wait" -d 'Wait until topics are there, or gone, or have subscribers'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "watch" -d 'Print a line for every topic that appears or goes and every subscriber that comes or leaves'
-complete -c conduit -n "__fish_conduit_needs_command" -f -a "deaths" -d 'Print the last 1,000 deaths of publishers and of raw regions\' creators, oldest first'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "deaths" -d 'Print how publishers died'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "rm" -d 'Remove topics or raw regions of this user; root removes anybody\'s'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "gc" -d 'Remove the regions of dead owners, and what killed removers left'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "doctor" -d 'Check this machine for Conduit: the daemon, the shared memory, the kernel, and what was left behind'
@@ -49,29 +52,44 @@ complete -c conduit -n "__fish_conduit_using_subcommand demo" -l size -d 'Size o
 complete -c conduit -n "__fish_conduit_using_subcommand demo" -l json -d 'Print the results as a JSON object and nothing else'
 complete -c conduit -n "__fish_conduit_using_subcommand demo" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c conduit -n "__fish_conduit_using_subcommand list" -l json -d 'Print a JSON array with everything that is known of every topic'
+complete -c conduit -n "__fish_conduit_using_subcommand list" -s v -l verbose -d 'Show more columns: bandwidth, age of the last message, messages lost by all subscribers, liveness, path'
+complete -c conduit -n "__fish_conduit_using_subcommand list" -s t -l show-types -d 'Print names and types only'
+complete -c conduit -n "__fish_conduit_using_subcommand list" -s c -l count -d 'Print only how many there are'
+complete -c conduit -n "__fish_conduit_using_subcommand list" -l json -d 'Print a JSON array with everything that is known of every topic, as `conduit info --json` describes it'
 complete -c conduit -n "__fish_conduit_using_subcommand list" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c conduit -n "__fish_conduit_using_subcommand info" -l json -d 'Print a JSON object'
+complete -c conduit -n "__fish_conduit_using_subcommand info" -s v -l verbose -d 'Show also the fields of the messages, who may read and write the file, and whom the last death found subscribed'
+complete -c conduit -n "__fish_conduit_using_subcommand info" -l json -d 'Print a JSON object: what the registry\'s `Describe` gives (name, state, raw, path, size_bytes, slots, slot_bytes, type, publisher, liveness, published, rate_hz, bytes_per_second, last_message_age_ns, subscribers), and last_death and shape if there are any'
 complete -c conduit -n "__fish_conduit_using_subcommand info" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c conduit -n "__fish_conduit_using_subcommand hz" -l window -d 'How many messages of each topic count, the last ones' -r
-complete -c conduit -n "__fish_conduit_using_subcommand hz" -l count -d 'End after this many reports with news, one a second' -r
+complete -c conduit -n "__fish_conduit_using_subcommand hz" -s w -l window -d 'How many messages of each topic count, the last ones' -r
+complete -c conduit -n "__fish_conduit_using_subcommand hz" -s n -l count -d 'End after this many reports with news, one a second' -r
 complete -c conduit -n "__fish_conduit_using_subcommand hz" -l json -d 'Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and length_bytes (each with mean, min, max, std_dev; interval_s may be null)'
 complete -c conduit -n "__fish_conduit_using_subcommand hz" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand hz" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c conduit -n "__fish_conduit_using_subcommand bw" -l window -d 'How many messages of each topic count, the last ones' -r
-complete -c conduit -n "__fish_conduit_using_subcommand bw" -l count -d 'End after this many reports with news, one a second' -r
+complete -c conduit -n "__fish_conduit_using_subcommand bw" -s w -l window -d 'How many messages of each topic count, the last ones' -r
+complete -c conduit -n "__fish_conduit_using_subcommand bw" -s n -l count -d 'End after this many reports with news, one a second' -r
 complete -c conduit -n "__fish_conduit_using_subcommand bw" -l json -d 'Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and length_bytes (each with mean, min, max, std_dev; interval_s may be null)'
 complete -c conduit -n "__fish_conduit_using_subcommand bw" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand bw" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand delay" -s w -l window -d 'How many messages of each topic count, the last ones' -r
+complete -c conduit -n "__fish_conduit_using_subcommand delay" -s n -l count -d 'End after this many reports with news, one a second' -r
+complete -c conduit -n "__fish_conduit_using_subcommand delay" -l json -d 'Print a JSON object per line: topic, window, and delay_s (mean, min, max, std_dev)'
+complete -c conduit -n "__fish_conduit_using_subcommand delay" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
+complete -c conduit -n "__fish_conduit_using_subcommand delay" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand type" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
+complete -c conduit -n "__fish_conduit_using_subcommand type" -s h -l help -d 'Print help'
+complete -c conduit -n "__fish_conduit_using_subcommand find" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
+complete -c conduit -n "__fish_conduit_using_subcommand find" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l file -d 'File to publish as one message; several are published in their order' -r -F
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l text -d 'Text to publish as one message' -r
-complete -c conduit -n "__fish_conduit_using_subcommand pub" -l rate -d 'Messages per second; as fast as they come by default' -r
-complete -c conduit -n "__fish_conduit_using_subcommand pub" -l count -d 'How often to publish the text or the files (once by default), or how many lines to read at most' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -s r -l rate -d 'Messages per second; as fast as they come by default' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -s n -l count -d 'How often to publish the text or the files (once by default), or how many lines to read at most' -r
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l slots -d 'Number of slots, a power of two' -r
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l slot-size -d 'Size of a slot, a multiple of 64, of which 64 are its header; by default 4096, or what the text or files need' -r
-complete -c conduit -n "__fish_conduit_using_subcommand pub" -l wait-subscribers -d 'Publish nothing before this many subscribers are there' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -s w -l wait-matching-subscribers -d 'Publish nothing before this many subscribers are there' -r
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -s 1 -l once -d 'Publish the text, the files, or one line, and end'
+complete -c conduit -n "__fish_conduit_using_subcommand pub" -l keep -d 'Stay after the last message, until Ctrl-C, for those who subscribe later'
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand echo" -s n -l count -d 'End after this many messages' -r
@@ -98,10 +116,10 @@ complete -c conduit -n "__fish_conduit_using_subcommand wait" -l gone -d 'Wait u
 complete -c conduit -n "__fish_conduit_using_subcommand wait" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand watch" -l kind -d 'Only events of this kind (may be repeated): present, published, closed, died, subscribed, ...' -r
-complete -c conduit -n "__fish_conduit_using_subcommand watch" -l json -d 'Print a JSON object for every event'
+complete -c conduit -n "__fish_conduit_using_subcommand watch" -l json -d 'Print a JSON object for every event: kind, topic, time_ms (since the epoch), process (pid, uid, program) and death if they are known'
 complete -c conduit -n "__fish_conduit_using_subcommand watch" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c conduit -n "__fish_conduit_using_subcommand deaths" -l json -d 'Print a JSON object for every death'
+complete -c conduit -n "__fish_conduit_using_subcommand deaths" -l json -d 'Print a JSON object for every death: kind (died), topic, time_ms (since the epoch), process (pid, uid, program), death (exit_code or signal, core_dumped, last_sequence, last_message_age_ns, subscribers)'
 complete -c conduit -n "__fish_conduit_using_subcommand deaths" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand deaths" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand rm" -l force -d 'Also if the owner lives'

@@ -49,10 +49,10 @@ struct Args {
     #[arg(required = true)]
     topics: Vec<String>,
     /// How many messages of each topic count, the last ones
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = value_parser!(u32).range(2..))]
+    #[arg(short, long, value_name = "N", default_value_t = 10_000, value_parser = value_parser!(u32).range(2..))]
     window: u32,
     /// End after this many reports with news, one a second
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and length_bytes (each with mean,
     /// min, max, std_dev; interval_s may be null)

@@ -1,39 +1,78 @@
 //! `conduit info`: everything about one topic.
 
 use std::io::{self, Write};
+use std::time::SystemTime;
 
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
-use conduit::protocol::{ErrorReply, Liveness, RegistryError, Subscriber, Topic};
+use conduit::protocol::{ErrorReply, Event, Liveness, RegistryError, Subscriber, Topic};
 use conduit::registry::{Client, RegistryCallError};
-use conduit::{Domain, OpenError, TopicName};
+use conduit::shm::dir::ShmDir;
+use conduit::{Domain, OpenError, Shape, TopicName};
+use serde::Serialize;
 
+use crate::deaths::{ago, obituary};
 use crate::failure::Failure;
-use crate::list::{open_directory, read_directory, say_without_registry};
+use crate::list::{open_directory, read_directory, say_without_registry, style_of, type_of};
 use crate::output::{self, Align};
 
 /// Show everything about one topic: who publishes it, who reads it, and what was lost.
 ///
 /// Asks the registry, or reads the region itself if there is none.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Example:\n  conduit info imu --json | jq '[.subscribers[].lost] | add'")]
+#[command(after_help = "\
+Examples:
+  conduit info imu
+  conduit info imu -v
+  conduit info imu --json | jq '[.subscribers[].lost] | add'")]
 pub(crate) struct Args {
     /// Name of the topic or raw region
     topic: String,
-    /// Print a JSON object
+    /// Show also the fields of the messages, who may read and write the file, and whom the last death found subscribed
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print a JSON object: what the registry's `Describe` gives (name, state, raw, path, size_bytes, slots, slot_bytes, type, publisher,
+    /// liveness, published, rate_hz, bytes_per_second, last_message_age_ns, subscribers), and last_death and shape if there are any
     #[arg(long)]
     json: bool,
 }
 
+/// All that is known of a topic.
+#[derive(Serialize)]
+struct Info {
+    #[serde(flatten)]
+    topic: Topic,
+    /// What its messages' bytes mean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shape: Option<Shape>,
+    /// The last death of one of its owners that the registry remembers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_death: Option<Event>,
+}
+
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let name = TopicName::new(&args.topic)?;
-    let topic = describe(&Domain::from_env(), &name)?;
+    let domain = Domain::from_env();
+    let topic = describe(&domain, &name)?;
+    let region = ShmDir::open(&domain).ok().and_then(|directory| Region::open(&directory, &name).ok());
+    let shape = region.as_ref().and_then(Region::shape).filter(|_| type_of(&topic) != "[u8]");
+    let info = Info { topic, shape, last_death: last_death(&domain, &name) };
     let mut out = output::stdout();
-    let written = if args.json { output::json(&mut out, &topic) } else { print(&mut out, &topic) };
+    let written = if args.json {
+        output::json(&mut out, &info)
+    } else {
+        print(&mut out, &info, region.as_ref().filter(|_| args.verbose))
+    };
     written.and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
-fn describe(domain: &Domain, name: &TopicName) -> Result<Topic, Failure> {
+/// How the last owner of the topic that died did so, if the registry remembers one.
+pub(crate) fn last_death(domain: &Domain, name: &TopicName) -> Option<Event> {
+    let deaths = Client::connect(domain).and_then(|mut registry| registry.deaths()).ok()?;
+    deaths.into_iter().rfind(|event| event.topic == name.as_str())
+}
+
+pub(crate) fn describe(domain: &Domain, name: &TopicName) -> Result<Topic, Failure> {
     let asked = Client::connect(domain).and_then(|mut registry| registry.describe(name));
     match asked {
         Ok(topic) => Ok(topic),
@@ -59,13 +98,24 @@ pub(crate) fn refused(domain: &Domain, name: &TopicName, reply: &ErrorReply) -> 
         return Failure::new(reply);
     }
     let known = Client::connect(domain).and_then(|mut registry| registry.list());
-    not_found(reply, name, &known.unwrap_or_default())
+    not_found_any_more(reply, domain, name, &known.unwrap_or_default())
 }
 
 pub(crate) fn not_found(error: &impl std::fmt::Display, name: &TopicName, known: &[Topic]) -> Failure {
     match nearest(name.as_str(), known.iter().map(|topic| topic.name.as_str())) {
         Some(nearest) => Failure::new(format_args!("{error}; did you mean \"{nearest}\"?")),
         None => Failure::new(error),
+    }
+}
+
+/// The same, with the death of its last publisher if that is why.
+fn not_found_any_more(error: &impl std::fmt::Display, domain: &Domain, name: &TopicName, known: &[Topic]) -> Failure {
+    match last_death(domain, name) {
+        Some(event) => {
+            let ago = ago(&event, SystemTime::now());
+            Failure::new(format_args!("{error}; {ago} ago its publisher {}", obituary(&event)))
+        }
+        None => not_found(error, name, known),
     }
 }
 
@@ -96,14 +146,24 @@ fn distance(from: &str, to: &str) -> usize {
     row[to.len()]
 }
 
-fn print(out: &mut impl Write, topic: &Topic) -> io::Result<()> {
-    let mut field = |name: &str, value: String| writeln!(out, "{:<14}{value}", format!("{name}:"));
+fn print(out: &mut impl Write, info: &Info, region: Option<&Region>) -> io::Result<()> {
+    let Info { topic, shape, last_death } = info;
+    let mut field = |name: &str, value: String| {
+        let name = format!("{name}:");
+        writeln!(out, "{}{value}", output::styled(output::TITLE, format_args!("{name:<14}")))
+    };
     field("Name", topic.name.clone())?;
     let reason = topic.refusal.as_ref().or(topic.unlinked.as_ref());
     let reason = reason.map_or_else(String::new, |reason| format!(", {reason}"));
-    field("State", format!("{}{reason}", topic.state))?;
+    field("State", format!("{}{reason}", output::styled(style_of(topic.state), topic.state)))?;
     field("Type", topic.message_type.clone().unwrap_or_else(|| "raw region".into()))?;
+    if let (Some(_), Some(shape)) = (region, shape) {
+        field("Fields", shape.to_string())?;
+    }
     field("Path", topic.path.clone())?;
+    if let Some((region, (gid, mode))) = region.and_then(|region| Some((region, region.access().ok()?))) {
+        field("Access", format!("mode {mode:04o}, uid {}, gid {gid}, inode {}", region.uid(), region.id().ino))?;
+    }
     field("Size", size(topic))?;
     let publisher = topic.publisher.as_ref();
     field("Publisher", publisher.map_or("unknown".into(), |process| format!("{process}, uid {}", process.uid)))?;
@@ -111,6 +171,9 @@ fn print(out: &mut impl Write, topic: &Topic) -> io::Result<()> {
         Some(Liveness::Lease) => field("Liveness", "lease: its end is noticed at once".into())?,
         Some(Liveness::Lock) => field("Liveness", "lock: looked at twice a second".into())?,
         Some(Liveness::None) | None => {}
+    }
+    if let Some(event) = last_death {
+        field("Last death", format!("{} ago, {}", ago(event, SystemTime::now()), obituary(event)))?;
     }
     if topic.raw {
         return Ok(());
@@ -123,7 +186,17 @@ fn print(out: &mut impl Write, topic: &Topic) -> io::Result<()> {
         field("Last message", format!("{} ago", output::duration_ns(age)))?;
     }
     field("Subscribers", topic.subscribers.len().to_string())?;
-    if topic.subscribers.is_empty() { Ok(()) } else { print_subscribers(out, &topic.subscribers) }
+    if !topic.subscribers.is_empty() {
+        print_subscribers(out, &topic.subscribers)?;
+    }
+    let bereaved = last_death.as_ref().and_then(|event| event.death.as_ref()).filter(|_| region.is_some());
+    match bereaved.map(|death| &death.subscribers) {
+        Some(subscribers) if !subscribers.is_empty() => {
+            writeln!(out, "{}", output::styled(output::TITLE, "Subscribed when the last publisher died:"))?;
+            print_subscribers(out, subscribers)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn size(topic: &Topic) -> String {
@@ -151,7 +224,7 @@ fn print_subscribers(out: &mut impl Write, subscribers: &[Subscriber]) -> io::Re
             one.pid.to_string(),
             one.uid.to_string(),
             one.received.to_string(),
-            one.lost.to_string(),
+            if one.lost > 0 { output::styled(output::WARNING, one.lost) } else { "0".into() },
             one.held.to_string(),
             one.lag.to_string(),
             if one.asleep { "yes" } else { "no" }.into(),
@@ -200,8 +273,8 @@ mod tests {
             asleep: true,
         };
         let mut out = Vec::new();
-        print(&mut out, &Topic { subscribers: vec![subscriber], liveness: Some(Liveness::Lease), ..topic("imu") })
-            .unwrap();
+        let topic = Topic { subscribers: vec![subscriber], liveness: Some(Liveness::Lease), ..topic("imu") };
+        print(&mut out, &Info { topic, shape: None, last_death: None }, None).unwrap();
         let expected = "\
 Name:         imu
 State:        live

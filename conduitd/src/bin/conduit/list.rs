@@ -2,34 +2,69 @@
 
 use std::io::{self, Write};
 
+use anstyle::Style;
 use clap::Args as ClapArgs;
-use conduit::protocol::Topic;
+use conduit::protocol::{State, Topic};
 use conduit::registry::{Client, RegistryCallError};
 use conduit::shm::dir::ShmDir;
 use conduit::{Domain, inspect};
+use conduitd::glob::TopicGlob;
 
 use crate::failure::Failure;
 use crate::output::{self, Align};
 
-/// List all topics and raw regions.
+/// List topics and raw regions.
 ///
 /// Asks the registry, or reads the shared-memory directory if there is none.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Example:\n  conduit list --json | jq -r '.[] | select(.state == \"live\") | .name'")]
+#[command(after_help = "\
+Examples:
+  conduit list
+  conduit list 'camera/**' -v
+  conduit list -c
+  conduit list --json | jq -r '.[] | select(.state == \"live\") | .name'")]
 pub(crate) struct Args {
-    /// Print a JSON array with everything that is known of every topic
+    /// Only those that match: * stays within a segment of the name, ** crosses segments
+    #[arg(value_parser = glob)]
+    glob: Option<TopicGlob>,
+    /// Show more columns: bandwidth, age of the last message, messages lost by all subscribers, liveness, path
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print names and types only
+    #[arg(short = 't', long, conflicts_with_all = ["verbose", "json"])]
+    show_types: bool,
+    /// Print only how many there are
+    #[arg(short, long, conflicts_with_all = ["verbose", "show_types", "json"])]
+    count: bool,
+    /// Print a JSON array with everything that is known of every topic, as `conduit info --json` describes it
     #[arg(long)]
     json: bool,
 }
 
+/// Reads a pattern of topic names.
+pub(crate) fn glob(text: &str) -> Result<TopicGlob, String> {
+    TopicGlob::new(text).map_err(|error| error.to_string())
+}
+
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let topics = all_topics(&Domain::from_env())?;
+    let mut topics = all_topics(&Domain::from_env())?;
+    if let Some(glob) = &args.glob {
+        topics.retain(|topic| topic.name.parse().is_ok_and(|name| glob.matches(&name)));
+    }
     let mut out = output::stdout();
-    let written = if args.json { output::json(&mut out, &topics) } else { print(&mut out, &topics) };
+    let written = match args {
+        Args { json: true, .. } => output::json(&mut out, &topics),
+        Args { count: true, .. } => writeln!(out, "{}", topics.len()),
+        Args { show_types: true, .. } => {
+            topics.iter().try_for_each(|topic| writeln!(out, "{} [{}]", topic.name, type_of(topic)))
+        }
+        Args { verbose: true, .. } => print_all(&mut out, &topics),
+        _ => print(&mut out, &topics),
+    };
     written.and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
-fn all_topics(domain: &Domain) -> Result<Vec<Topic>, Failure> {
+pub(crate) fn all_topics(domain: &Domain) -> Result<Vec<Topic>, Failure> {
     match Client::connect(domain).and_then(|mut registry| registry.list()) {
         Ok(topics) => Ok(topics),
         Err(error) => {
@@ -63,27 +98,72 @@ pub(crate) fn open_directory(domain: &Domain) -> Result<ShmDir, Failure> {
     ShmDir::open(domain).map_err(Failure::io("open", domain.shm_dir()))
 }
 
+/// The type of a topic's messages, or that it has none.
+pub(crate) fn type_of(topic: &Topic) -> &str {
+    topic.message_type.as_deref().unwrap_or("raw")
+}
+
+const COLUMNS: [(&str, Align); 8] = [
+    ("NAME", Align::Left),
+    ("STATE", Align::Left),
+    ("TYPE", Align::Left),
+    ("SIZE", Align::Right),
+    ("PUBLISHED", Align::Right),
+    ("RATE", Align::Right),
+    ("SUBSCRIBERS", Align::Right),
+    ("PUBLISHER", Align::Left),
+];
+
 fn print(out: &mut impl Write, topics: &[Topic]) -> io::Result<()> {
-    let columns = [
-        ("NAME", Align::Left),
-        ("STATE", Align::Left),
-        ("TYPE", Align::Left),
-        ("SIZE", Align::Right),
-        ("PUBLISHED", Align::Right),
-        ("RATE", Align::Right),
-        ("SUBSCRIBERS", Align::Right),
-        ("PUBLISHER", Align::Left),
-    ];
     let rows: Vec<_> = topics.iter().map(row).collect();
+    if rows.is_empty() { Ok(()) } else { output::table(out, COLUMNS, &rows) }
+}
+
+fn print_all(out: &mut impl Write, topics: &[Topic]) -> io::Result<()> {
+    let more = [
+        ("BANDWIDTH", Align::Right),
+        ("LAST MESSAGE", Align::Right),
+        ("LOST", Align::Right),
+        ("LIVENESS", Align::Left),
+        ("PATH", Align::Left),
+    ];
+    let [a, b, c, d, e, f, g, h] = COLUMNS;
+    let [i, j, k, l, m] = more;
+    let rows: Vec<_> = topics
+        .iter()
+        .map(|topic| {
+            let [a, b, c, d, e, f, g, h] = row(topic);
+            let lost = topic.subscribers.iter().fold(0u64, |sum, subscriber| sum.saturating_add(subscriber.lost));
+            let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+            let bandwidth = topic.bytes_per_second.map(|bytes| output::data_size(bytes as u64) + "/s");
+            let age = topic.last_message_age_ns.map(|age| output::duration_ns(age) + " ago");
+            let lost = (!topic.raw).then(|| lost.to_string());
+            let liveness = topic.liveness.map(|liveness| liveness.to_string());
+            let [i, j, k, l] = [bandwidth, age, lost, liveness].map(or_none);
+            [a, b, c, d, e, f, g, h, i, j, k, l, topic.path.clone()]
+        })
+        .collect();
+    let columns = [a, b, c, d, e, f, g, h, i, j, k, l, m];
     if rows.is_empty() { Ok(()) } else { output::table(out, columns, &rows) }
+}
+
+/// How a state looks.
+pub(crate) fn style_of(state: State) -> Style {
+    match state {
+        State::Live => output::GOOD,
+        State::Kept => Style::new(),
+        State::Closed => output::FAINT,
+        State::Unauthorised | State::Unlinked => output::WARNING,
+        State::Orphaned => output::BAD,
+    }
 }
 
 fn row(topic: &Topic) -> [String; 8] {
     let unless_raw = |text: String| if topic.raw { "-".into() } else { text };
     [
         topic.name.clone(),
-        topic.state.to_string(),
-        topic.message_type.clone().unwrap_or_else(|| "raw".into()),
+        output::styled(style_of(topic.state), topic.state),
+        type_of(topic).into(),
         output::memory_size(topic.size_bytes),
         topic.published.map_or_else(|| "-".into(), |published| published.to_string()),
         topic.rate_hz.map_or_else(|| "-".into(), output::rate),
@@ -94,7 +174,7 @@ fn row(topic: &Topic) -> [String; 8] {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use conduit::protocol::{Process, State};
+    use conduit::protocol::Process;
 
     use super::*;
 
@@ -142,5 +222,13 @@ imu   live   [u8]  68.0 KiB         42  100 Hz            0  imu_driver (7)
 map   kept   raw   68.0 KiB          -       -            -  -
 ";
         assert_eq!(output::plain(&out), expected);
+        let mut out = Vec::new();
+        print_all(&mut out, &[topic("imu")]).unwrap();
+        let said = output::plain(&out);
+        let line = said.lines().nth(1).unwrap();
+        assert!(
+            line.ends_with("imu_driver (7)   4.0 MB/s   3.20 ms ago     0  -         /dev/shm/conduit_imu"),
+            "{line}"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 mod completions;
 mod deaths;
+mod delay;
 mod demo;
 mod doctor;
 mod duration;
@@ -17,6 +18,7 @@ mod publish;
 mod rm;
 mod sampler;
 mod signals;
+mod types;
 mod wait;
 mod watch;
 
@@ -59,6 +61,9 @@ enum Verb {
     Info(info::Args),
     Hz(hz::HzArgs),
     Bw(hz::BwArgs),
+    Delay(delay::Args),
+    Type(types::TypeArgs),
+    Find(types::FindArgs),
     Pub(publish::Args),
     Echo(echo::Args),
     Wait(wait::Args),
@@ -86,6 +91,9 @@ fn main() -> ExitCode {
         Verb::Info(args) => info::run(args),
         Verb::Hz(args) => hz::run_hz(args),
         Verb::Bw(args) => hz::run_bw(args),
+        Verb::Delay(args) => delay::run(args),
+        Verb::Type(args) => types::run_type(args),
+        Verb::Find(args) => types::run_find(args),
         Verb::Pub(args) => publish::run(args),
         Verb::Echo(args) => echo::run(args),
         Verb::Wait(args) => wait::run(args),

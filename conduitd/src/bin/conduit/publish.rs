@@ -22,14 +22,15 @@ const DEFAULT_CAPACITY: usize = 4096 - 64;
 
 /// Publish messages of raw bytes: lines of standard input, files, or a text.
 ///
-/// Each line, without its line feed, or each file is one message. The topic is closed at the end of the input;
-/// subscribers can still read what is kept.
+/// Each line, without its line feed, or each file is one message. The topic is closed at the end of the input, unless --keep is
+/// given; subscribers that are there can still read what is kept, those that come later can not.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  seq 1000 | conduit pub numbers --wait-subscribers 1
+  seq 1000 | conduit pub numbers --wait-matching-subscribers 1
   conduit pub scan --file room.pcd --rate 10 --count 600
-  conduit pub chatter --text 'hello' --rate 1 --count 10")]
+  conduit pub chatter --text 'hello' --rate 1 --count 10
+  conduit pub map --file map.pgm --once --keep        (then: conduit echo map --from latest)")]
 pub(crate) struct Args {
     /// Name of the topic to create
     topic: String,
@@ -40,11 +41,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STR")]
     text: Option<String>,
     /// Messages per second; as fast as they come by default
-    #[arg(long, value_name = "HZ", value_parser = rate)]
+    #[arg(short, long, value_name = "HZ", value_parser = rate)]
     rate: Option<f64>,
     /// How often to publish the text or the files (once by default), or how many lines to read at most
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Publish the text, the files, or one line, and end
+    #[arg(short = '1', long, conflicts_with = "count")]
+    once: bool,
     /// Number of slots, a power of two
     #[arg(long, value_name = "N", default_value_t = 16)]
     slots: u64,
@@ -52,8 +56,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES")]
     slot_size: Option<u64>,
     /// Publish nothing before this many subscribers are there
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    wait_subscribers: usize,
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(..=60), alias = "wait-subscribers")]
+    wait_matching_subscribers: u16,
+    /// Stay after the last message, until Ctrl-C, for those who subscribe later
+    #[arg(long)]
+    keep: bool,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -67,16 +74,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let topic = TopicName::new(&args.topic)?;
     let messages = given_messages(args)?;
     let output = Output::create(args, topic, messages.as_deref())?;
-    output.wait_for_subscribers(args.wait_subscribers)?;
+    output.wait_for_subscribers(args.wait_matching_subscribers.into())?;
+    let count = if args.once { Some(1) } else { args.count };
     let mut pace = Pace::new(args.rate);
     match messages {
         Some(messages) => {
-            for message in (0..args.count.unwrap_or(1)).flat_map(|_| &messages) {
+            for message in (0..count.unwrap_or(1)).flat_map(|_| &messages) {
                 pace.wait();
                 output.send(message)?;
             }
         }
-        None => publish_lines(args.count.unwrap_or(u64::MAX), &output, &mut pace)?,
+        None => publish_lines(count.unwrap_or(u64::MAX), &output, &mut pace)?,
+    }
+    if args.keep {
+        // Which closes the topic.
+        signals::wait_for_the_end();
     }
     Ok(())
 }

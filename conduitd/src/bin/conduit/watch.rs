@@ -1,11 +1,14 @@
 //! `conduit watch`: what happens, as it happens.
 
+use std::fmt::Write as _;
 use std::io::Write;
+use std::time::Duration;
 
+use anstyle::Style;
 use clap::Args as ClapArgs;
 use conduit::Domain;
 use conduit::protocol::{Death, Event, EventKind, Watch};
-use conduit::registry::Client;
+use conduit::registry::{Client, RegistryCallError};
 use nix::sys::signal::Signal;
 
 use crate::failure::Failure;
@@ -13,31 +16,71 @@ use crate::output;
 
 /// Print a line for every topic that appears or goes and every subscriber that comes or leaves.
 ///
-/// Begins with what is there. Needs the registry.
+/// Begins with what is there. Needs the registry; when that goes, it waits for the next one and begins anew with what is there.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Example:\n  conduit watch --json | jq 'select(.kind == \"died\")'")]
+#[command(after_help = "\
+Examples:
+  conduit watch
+  conduit watch 'camera/**' --kind published --kind died
+  conduit watch --json | jq 'select(.kind == \"died\")'")]
 pub(crate) struct Args {
     /// Only topics that match: * stays within a segment of the name, ** crosses segments
     glob: Option<String>,
     /// Only events of this kind (may be repeated): present, published, closed, died, subscribed, ...
     #[arg(long, value_name = "KIND", value_parser = kind)]
     kind: Vec<EventKind>,
-    /// Print a JSON object for every event
+    /// Print a JSON object for every event: kind, topic, time_ms (since the epoch), process (pid, uid, program) and death if they are known
     #[arg(long)]
     json: bool,
 }
 
+/// How often to look whether there is a registry again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let kinds = (!args.kind.is_empty()).then(|| args.kind.clone());
     let wanted = Watch { topic: args.glob.clone(), kinds };
-    let events = Client::connect(&Domain::from_env())?.watch_matching(&wanted)?;
-    let mut out = output::stdout();
-    for event in events {
-        let event = event?;
-        let line = if args.json { serde_json::to_string(&event).map_err(Failure::new)? } else { line(&event) };
-        writeln!(out, "{line}").and_then(|()| out.flush()).map_err(Failure::Output)?;
+    let domain = Domain::from_env();
+    let mut registry = Client::connect(&domain)?;
+    loop {
+        let ended = follow(args, registry, &wanted);
+        let Err(Ended::Registry(error)) = ended else {
+            return match ended {
+                Err(Ended::Here(failure)) => Err(failure),
+                _ => Ok(()),
+            };
+        };
+        eprintln!("conduit: {error}; waiting for a registry");
+        registry = loop {
+            match Client::connect(&domain) {
+                Ok(registry) => break registry,
+                Err(_) => std::thread::sleep(RETRY_INTERVAL),
+            }
+        };
+        eprintln!("conduit: there is a registry again");
     }
-    Err(Failure::new("the registry has ended the watch"))
+}
+
+/// Why no more events come.
+enum Ended {
+    /// The registry went away.
+    Registry(RegistryCallError),
+    Here(Failure),
+}
+
+fn follow(args: &Args, registry: Client, wanted: &Watch) -> Result<(), Ended> {
+    let classify = |error| match error {
+        error @ RegistryCallError::Connection(_) => Ended::Registry(error),
+        error => Ended::Here(error.into()),
+    };
+    let mut out = output::stdout();
+    for event in registry.watch_matching(wanted).map_err(classify)? {
+        let event = event.map_err(classify)?;
+        let line = if args.json { serde_json::to_string(&event) } else { Ok(line(&event)) };
+        let line = line.map_err(|error| Ended::Here(Failure::new(error)))?;
+        writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Ended::Here(Failure::Output(error)))?;
+    }
+    Err(Ended::Here(Failure::new("the registry has ended the watch")))
 }
 
 fn kind(text: &str) -> Result<EventKind, String> {
@@ -48,45 +91,67 @@ fn kind(text: &str) -> Result<EventKind, String> {
 
 /// An event as one line: time (UTC), kind, topic, process, and what is known of a death.
 fn line(event: &Event) -> String {
+    let time = output::styled(output::FAINT, time_of_day(event.time_ms));
+    let kind = output::styled(style_of(event.kind), format_args!("{:<18}", event.kind));
     let process = event.process.as_ref().map_or_else(|| "-".into(), ToString::to_string);
-    let mut line = format!("{}  {:<18}  {}  {process}", time_of_day(event.time_ms), event.kind, event.topic);
-    if let Some(death) = &event.death {
-        line.push_str(": ");
-        line.push_str(&sentence(death));
-    }
-    line
+    let death = event.death.as_ref().map_or_else(String::new, |death| format!(" {}", sentence(death)));
+    format!("{time}  {kind}  {}  {process}{death}", event.topic)
 }
 
-fn time_of_day(time_ms: u64) -> String {
+/// How a kind of event looks.
+pub(crate) fn style_of(kind: EventKind) -> Style {
+    match kind {
+        EventKind::Present | EventKind::SubscriberPresent => output::FAINT,
+        EventKind::Published | EventKind::Subscribed => output::GOOD,
+        EventKind::Closed | EventKind::Kept | EventKind::Unsubscribed => Style::new(),
+        EventKind::Unlinked | EventKind::Removed => output::WARNING,
+        EventKind::Died | EventKind::SubscriberDied => output::BAD,
+    }
+}
+
+/// The time of the day in UTC.
+pub(crate) fn time_of_day(time_ms: u64) -> String {
     let seconds = time_ms / 1000;
     let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
     format!("{hours:02}:{minutes:02}:{:02}.{:03}Z", seconds % 60, time_ms % 1000)
 }
 
-/// A death certificate in words.
+/// A death certificate in words, to follow the name of who died.
 pub(crate) fn sentence(death: &Death) -> String {
-    let mut parts = vec![cause(death)];
+    let mut sentence = cause(death);
     if let Some(sequence) = death.last_sequence {
-        let age = death.last_message_age_ns.map(output::duration_ns);
-        let age = age.map_or_else(String::new, |age| format!(" {age} before"));
-        parts.push(format!("last message #{sequence}{age}"));
+        let age = death.last_message_age_ns.map_or_else(String::new, |age| format!("{} ", output::duration_ns(age)));
+        let _ = write!(sentence, ", {age}after message #{sequence}");
     }
-    if !death.subscribers.is_empty() {
+    let count = death.subscribers.len() as u64;
+    if count > 0 {
         let asleep = death.subscribers.iter().filter(|subscriber| subscriber.asleep).count();
-        parts.push(format!("{} ({asleep} asleep)", output::count(death.subscribers.len() as u64, "subscriber")));
+        let _ = write!(sentence, "; it had {}, {asleep} of them asleep", output::count(count, "subscriber"));
     }
-    parts.join(", ")
+    sentence
 }
 
 fn cause(death: &Death) -> String {
-    let dumped = if death.core_dumped == Some(true) { " (core dumped)" } else { "" };
+    let dumped = if death.core_dumped == Some(true) { " and dumped core" } else { "" };
     match (death.signal, death.exit_code) {
-        (Some(signal), _) => match Signal::try_from(signal) {
-            Ok(signal) => format!("killed by {signal}{dumped}"),
-            Err(_) => format!("killed by signal {signal}{dumped}"),
-        },
-        (None, Some(code)) => format!("exited with code {code}"),
+        (Some(number), _) => {
+            let signal = Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |it| it.to_string());
+            format!("was killed by {signal}{}{dumped}", meaning(number))
+        }
+        (None, Some(code)) => format!("exited with code {code} without closing the topic"),
         (None, None) => "died".into(),
+    }
+}
+
+/// What mostly is behind a signal; see signal(7).
+fn meaning(signal: i32) -> &'static str {
+    match Signal::try_from(signal) {
+        Ok(Signal::SIGSEGV | Signal::SIGBUS) => " (invalid memory access)",
+        Ok(Signal::SIGABRT) => " (it aborted: a panic or failed assertion)",
+        Ok(Signal::SIGFPE) => " (arithmetic error)",
+        Ok(Signal::SIGILL) => " (illegal instruction)",
+        Ok(Signal::SIGSYS) => " (forbidden system call)",
+        _ => "",
     }
 }
 
@@ -104,7 +169,7 @@ mod tests {
     #[test]
     fn an_event_is_a_line() {
         let line = line(&event(EventKind::Published, None));
-        assert_eq!(line, "12:34:56.789Z  published           imu  imu_driver (7)");
+        assert_eq!(output::plain(line.as_bytes()), "12:34:56.789Z  published           imu  imu_driver (7)");
     }
 
     #[test]
@@ -116,10 +181,10 @@ mod tests {
             ..Death::default()
         };
         let line = line(&event(EventKind::Died, Some(killed)));
-        let end = "died                imu  imu_driver (7): killed by SIGKILL, last message #99 3.20 ms before";
-        assert!(line.ends_with(end), "{line}");
+        let end = "died                imu  imu_driver (7) was killed by SIGKILL, 3.20 ms after message #99";
+        assert!(output::plain(line.as_bytes()).ends_with(end), "{line}");
         let dumped = Death { signal: Some(11), core_dumped: Some(true), ..Death::default() };
-        assert_eq!(sentence(&dumped), "killed by SIGSEGV (core dumped)");
+        assert_eq!(sentence(&dumped), "was killed by SIGSEGV (invalid memory access) and dumped core");
         let one = |asleep| Subscriber {
             pid: 1,
             uid: 0,
@@ -131,9 +196,12 @@ mod tests {
             asleep,
         };
         let watched = Death { signal: Some(9), subscribers: vec![one(true), one(false)], ..Death::default() };
-        assert_eq!(sentence(&watched), "killed by SIGKILL, 2 subscribers (1 asleep)");
-        assert_eq!(sentence(&Death { signal: Some(40), ..Death::default() }), "killed by signal 40");
-        assert_eq!(sentence(&Death { exit_code: Some(1), ..Death::default() }), "exited with code 1");
+        assert_eq!(sentence(&watched), "was killed by SIGKILL; it had 2 subscribers, 1 of them asleep");
+        assert_eq!(sentence(&Death { signal: Some(40), ..Death::default() }), "was killed by signal 40");
+        assert_eq!(
+            sentence(&Death { exit_code: Some(1), ..Death::default() }),
+            "exited with code 1 without closing the topic"
+        );
         assert_eq!(sentence(&Death::default()), "died");
     }
 }

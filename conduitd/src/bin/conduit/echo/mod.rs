@@ -14,7 +14,7 @@ use conduit::inspect::Region;
 use conduit::{Domain, Gone, OpenError, RecvError, Sample, ShmRegion, Start, Subscriber, TopicName};
 
 use crate::failure::Failure;
-use crate::info::not_found;
+use crate::info::{nearest, not_found};
 use crate::list::{open_directory, read_directory};
 use crate::{duration, output, signals};
 use print::{Format, Message, Printer};
@@ -217,8 +217,10 @@ impl Echo<'_> {
             // After the end of a publisher this has been said.
             if !said && self.args.follow && start != Start::Oldest {
                 said = true;
-                let Failure::Error { message, .. } = self.not_there(&error) else { continue };
-                eprintln!("conduit: {message}; waiting for it");
+                let known = read_directory(&self.domain).unwrap_or_default();
+                let nearest = nearest(self.topic.as_str(), known.iter().map(|topic| topic.name.as_str()));
+                let hint = nearest.map_or_else(String::new, |name| format!(" (did you mean \"{name}\"?)"));
+                eprintln!("conduit: there is no topic \"{}\" yet{hint}; waiting for it", self.topic);
             }
             if matches!(error, OpenError::Orphaned { .. }) {
                 std::thread::sleep(REOPEN_INTERVAL.min(left()));

@@ -1,0 +1,315 @@
+//! What one asks of a running machine: `list`, `info`, `type`, `find`, `delay`, and messages in every format.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use conduit::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use conduit::{Message, Publisher};
+use serde_json::{Value, json};
+
+use crate::harness::{Daemon, World, wait_for, wait_until};
+
+#[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[message(name = "robot/Imu")]
+#[zerocopy(crate = "conduit::zerocopy")]
+#[repr(C)]
+struct Imu {
+    stamp: u64,
+    gyro: [f32; 2],
+}
+
+#[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[message(name = "lidar/Point")]
+#[zerocopy(crate = "conduit::zerocopy")]
+#[repr(C)]
+struct Point {
+    x: i16,
+    y: i16,
+}
+
+fn run(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{status}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+/// What it says on standard error, and its exit code.
+fn fail(command: &mut Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+fn imu(world: &World) -> Publisher<Imu> {
+    let mut publisher = Publisher::<Imu>::builder().domain(&world.domain()).create("imu").unwrap();
+    for stamp in 0..3 {
+        publisher.send(&Imu { stamp, gyro: [0.5, -1.25] }).unwrap();
+    }
+    publisher
+}
+
+/// The lines that a process writes, as they come.
+struct Lines<R>(BufReader<R>);
+
+impl<R: Read> Lines<R> {
+    fn next(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
+fn start(mut command: Command) -> (Child, Lines<impl Read>, Lines<impl Read>) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    (child, Lines(BufReader::new(out)), Lines(BufReader::new(err)))
+}
+
+#[test]
+fn fields_are_shown_in_every_format() {
+    let world = World::new();
+    let _publisher = imu(&world);
+    let echo =
+        |arguments: &[&str]| run(&mut world.conduit(&[&["echo", "imu", "--from", "oldest"], arguments].concat()));
+    let yaml = echo(&["-n", "2"]);
+    let documents: Vec<&str> = yaml.split("---\n").collect();
+    assert!(
+        documents[0].starts_with("#0: 16 bytes, age ") && documents[0].ends_with("stamp: 0\ngyro: [0.5, -1.25]\n"),
+        "{yaml}"
+    );
+    assert!(documents[1].ends_with("stamp: 1\ngyro: [0.5, -1.25]\n") && documents.len() == 3, "{yaml}");
+    assert_eq!(echo(&["--field", "gyro[1]", "--count", "2"]), "-1.25\n-1.25\n");
+    let csv = echo(&["--csv", "--count", "2"]);
+    let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows[0], ["sequence", "stamp_ns", "stamp", "gyro[0]", "gyro[1]"]);
+    assert_eq!((rows[2][0], &rows[2][2..]), ("1", ["1", "0.5", "-1.25"].as_slice()), "{csv}");
+    let line: Value = serde_json::from_str(&echo(&["--json", "--once"])).unwrap();
+    assert_eq!(line["value"], json!({"stamp": 0, "gyro": [0.5, -1.25]}));
+    assert_eq!([&line["type"], &line["topic"]], ["robot/Imu", "imu"]);
+    assert!(echo(&["--hex", "--once"]).contains("00000010"));
+    let raw =
+        world.conduit(&["echo", "imu", "--from", "oldest", "--raw", "--once", "--field", "gyro[1]"]).output().unwrap();
+    assert_eq!(raw.stdout, (-1.25f32).to_ne_bytes());
+    let (code, error) = fail(&mut world.conduit(&["echo", "imu", "--field", "gyros"]));
+    assert_eq!(code, Some(1));
+    assert!(error.contains("topic \"imu\": there is no field \"gyros\"; did you mean \"gyro\"?"), "{error}");
+
+    let mut points = Publisher::<[Point]>::builder().domain(&world.domain()).create("points").unwrap();
+    points.send(&[Point { x: 1, y: -1 }, Point { x: 2, y: -2 }]).unwrap();
+    let csv = run(&mut world.conduit(&["echo", "points", "--from", "latest", "--csv", "--once"]));
+    let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows[2][2..], ["1", "2", "-2"], "{csv}");
+    let field = run(&mut world.conduit(&["echo", "points", "--from", "latest", "--once", "--field", "[1].y"]));
+    assert_eq!(field, "-2\n");
+}
+
+#[test]
+fn text_is_shown_as_text_and_losses_are_told() {
+    let world = World::with_daemon();
+    let mut publisher = Publisher::<[u8]>::builder().slots(2).domain(&world.domain()).create("chatter").unwrap();
+    publisher.send(b"hello").unwrap();
+    let said = run(&mut world.conduit(&["echo", "chatter", "--from", "latest", "--once"]));
+    assert!(said.starts_with("#0: 5 bytes") && said.ends_with("\nhello\n"), "{said}");
+    // Nobody reads what it writes, so that it falls behind by much.
+    for (arguments, is_told) in [(&["--raw"][..], true), (&["--raw", "--no-lost-messages"], false)] {
+        let (mut echo, _out, mut err) = start(world.conduit(&[&["echo", "chatter"], arguments].concat()));
+        world.wait_until_asleep("chatter", 1);
+        let message = vec![b'x'; 4000];
+        let region = world.region("chatter");
+        let has_lost = || region.counters().unwrap().subscribers.iter().any(|(_, one)| one.lost > 0);
+        wait_until("a loss", || {
+            publisher.send(&message).unwrap();
+            publisher.send(&message).unwrap();
+            publisher.send(&message).unwrap();
+            has_lost()
+        });
+        if is_told {
+            assert!(err.next().contains(" lost before #"), "it was told");
+        }
+        echo.kill().unwrap();
+        let mut rest = String::new();
+        err.0.read_to_string(&mut rest).unwrap();
+        assert!(is_told || rest.is_empty(), "{rest}");
+        echo.wait().unwrap();
+        wait_until("its record to be free", || region.counters().unwrap().subscribers.is_empty());
+    }
+}
+
+#[test]
+fn echo_follows_a_publisher_that_comes_back() {
+    let world = World::with_daemon();
+    let (mut echo, mut out, mut err) = start(world.conduit(&["echo", "scan", "--follow", "--csv", "--count", "3"]));
+    assert_eq!(err.next(), "conduit: there is no topic \"scan\" yet; waiting for it");
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    world.wait_until_asleep("scan", 1);
+    publisher.order("send 1 100");
+    assert_eq!(out.next(), "sequence,stamp_ns,data");
+    assert!(out.next().starts_with("0,"));
+    publisher.kill();
+    assert!(err.next().contains("died"), "it says so");
+    let mut publisher = world.peer();
+    publisher.order("publish scan 16 100");
+    publisher.order("send 2 100");
+    assert!(err.next().contains("\"scan\" is published again: "), "it says so");
+    wait_for("the end after three messages", || echo.try_wait().unwrap());
+}
+
+#[test]
+fn list_has_the_options_of_ros2() {
+    let world = World::with_daemon();
+    let _imu = imu(&world);
+    let _front = Publisher::<[u8]>::builder().domain(&world.domain()).create("camera/front").unwrap();
+    let list = |arguments: &[&str]| run(&mut world.conduit(&[&["list"], arguments].concat()));
+    assert_eq!(list(&["-t"]), "camera/front [[u8]]\nimu [robot/Imu]\n");
+    assert_eq!(list(&["--count"]), "2\n");
+    assert_eq!(list(&["-c", "camera/**"]), "1\n");
+    let table = list(&["camera/*"]);
+    assert!(table.contains("camera/front  live") && !table.contains("imu"), "{table}");
+    let table = list(&["-v"]);
+    assert!(table.lines().next().unwrap().ends_with("BANDWIDTH  LAST MESSAGE  LOST  LIVENESS  PATH"), "{table}");
+    assert!(table.contains(world.path_of("imu").to_str().unwrap()), "{table}");
+    assert_eq!(run(&mut world.conduit(&["type", "imu"])), "robot/Imu\n");
+    assert_eq!(run(&mut world.conduit(&["find", "robot/Imu"])), "imu\n");
+    assert_eq!(fail(&mut world.conduit(&["find", "robot/Odometry"])).0, Some(1));
+    let (code, error) = fail(&mut world.conduit(&["type", "imuu"]));
+    assert!(code == Some(1) && error.contains("did you mean \"imu\"?"), "{error}");
+    let (code, error) = fail(&mut world.conduit(&["list", "a//b"]));
+    assert!(code == Some(2) && error.contains("a segment is empty"), "{error}");
+}
+
+#[test]
+fn info_knows_the_last_death() {
+    let world = World::with_daemon();
+    let mut publisher = world.peer();
+    publisher.order("publish imu 16 100");
+    let mut subscriber = world.peer();
+    subscriber.order("subscribe imu");
+    publisher.order("send 5 100");
+    let pid = publisher.pid();
+    publisher.kill();
+    world.wait_until_gone("imu");
+    // Not there, and why.
+    let (code, error) = fail(&mut world.conduit(&["info", "imu"]));
+    let expected = format!("({pid}) was killed by SIGKILL, ");
+    assert!(code == Some(1) && error.contains("ago its publisher ") && error.contains(&expected), "{error}");
+    let _publisher = imu(&world);
+    let page = run(&mut world.conduit(&["info", "imu"]));
+    assert!(
+        page.contains("Last death:   ") && page.contains(&expected) && page.contains("; it had 1 subscriber"),
+        "{page}"
+    );
+    assert!(!page.contains("Fields:"), "{page}");
+    let page = run(&mut world.conduit(&["info", "imu", "-v"]));
+    assert!(page.contains("Fields:       {stamp u64, gyro f32[2]}\n"), "{page}");
+    assert!(
+        page.contains("Access:       mode 0") && page.contains("Subscribed when the last publisher died:\n"),
+        "{page}"
+    );
+    assert!(page.contains(&subscriber.pid().to_string()), "{page}");
+    let info: Value = serde_json::from_str(&run(&mut world.conduit(&["info", "imu", "--json"]))).unwrap();
+    assert_eq!(info["last_death"]["death"]["signal"], 9);
+    assert_eq!(info["shape"]["type"]["struct"]["fields"][1]["name"], "gyro");
+    let deaths = run(&mut world.conduit(&["deaths", "i*"]));
+    assert!(deaths.contains(&expected) && deaths.contains("after message #4"), "{deaths}");
+    assert_eq!(run(&mut world.conduit(&["deaths", "camera/*"])), "");
+}
+
+#[test]
+fn delay_is_the_age_of_a_message_when_it_arrives() {
+    let world = World::with_daemon();
+    let arguments = ["pub", "scan", "--text", "x", "--rate", "200", "--count", "1000000"];
+    let _publisher: Daemon = world.conduit(&arguments).spawn().unwrap().into();
+    run(&mut world.conduit(&["wait", "scan"]));
+    let said = run(&mut world.conduit(&["delay", "scan", "--count", "1"]));
+    let lines: Vec<&str> = said.lines().collect();
+    let mean: f64 = lines[0].strip_prefix("average delay: ").unwrap().parse().unwrap();
+    assert!(mean > 0.0 && mean < 1.0, "{said}");
+    assert!(
+        lines[1].starts_with("\tmin: ") && lines[1].contains("s std dev: ") && lines[1].contains("s window: "),
+        "{said}"
+    );
+    let json = run(&mut world.conduit(&["delay", "scan", "none", "--count", "1", "--json", "-w", "10"]));
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["topic"], &report["window"]), (&json!("scan"), &json!(10)));
+    assert!(report["delay_s"]["min"].as_f64() <= report["delay_s"]["max"].as_f64(), "{json}");
+    // Its subscribers are gone with it.
+    let region = world.region("scan");
+    wait_until("no subscriber", || region.counters().unwrap().subscribers.is_empty());
+
+    let mut silent = Publisher::<[u8]>::builder().time_stamps(false).domain(&world.domain()).create("silent").unwrap();
+    let (mut delay, _, mut err) = start(world.conduit(&["delay", "silent"]));
+    world.wait_until_asleep("silent", 1);
+    silent.send(b"x").unwrap();
+    assert!(err.next().contains("time stamps off"), "it says why");
+    assert_eq!(delay.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn pub_stays_if_it_is_told_to_and_closes_on_a_signal() {
+    let world = World::with_daemon();
+    let (mut publisher, _, _) = start(world.conduit(&["pub", "map", "--text", "free", "--once", "--keep"]));
+    run(&mut world.conduit(&["wait", "map"]));
+    let said = run(&mut world.conduit(&["echo", "map", "--from", "oldest", "--once", "--timeout", "10s"]));
+    assert!(said.ends_with("\nfree\n"), "{said}");
+    assert!(publisher.try_wait().unwrap().is_none());
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(publisher.id() as i32), nix::sys::signal::SIGINT).unwrap();
+    let status = wait_for("its end", || publisher.try_wait().unwrap());
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2));
+    world.wait_until_empty();
+    assert_eq!(run(&mut world.conduit(&["deaths"])), "", "it closed the topic");
+}
+
+#[test]
+fn watch_goes_on_with_the_next_registry() {
+    let mut world = World::with_daemon();
+    let (mut watch, mut out, mut err) = start(world.conduit(&["watch", "--no-color"]));
+    let mut publisher = world.peer();
+    publisher.order("publish early 16 100");
+    assert!(out.next().contains("  early  "));
+    world.kill_daemon();
+    assert!(err.next().contains("waiting for a registry"));
+    world.start_daemon();
+    assert_eq!(err.next(), "conduit: there is a registry again");
+    assert!(out.next().contains("present             early  "));
+    publisher.kill();
+    assert!(out.next().contains(" was killed by SIGKILL"));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let world = World::new();
+    let _imu = imu(&world);
+    // A terminal of its own, by util-linux.
+    let terminal = |environment: &[(&str, &str)], arguments: &str| {
+        let mut command = world.command("script");
+        let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_conduit"));
+        command
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR");
+        run(command.envs(environment.iter().copied()).stdin(Stdio::null()))
+    };
+    assert!(terminal(&[], "list").contains("\x1b[32mlive\x1b[0m"));
+    assert!(!terminal(&[("NO_COLOR", "1")], "list").contains('\x1b'));
+    assert!(!terminal(&[], "list --no-color").contains('\x1b'));
+    assert!(!terminal(&[], "--no-color list").contains('\x1b'));
+    assert!(!run(&mut world.conduit(&["list"])).contains('\x1b'));
+}
+
+#[test]
+fn a_thousand_topics_are_listed() {
+    let world = World::with_daemon();
+    let domain = world.domain();
+    let topics: Vec<Publisher<[u8]>> = (0..1000)
+        .map(|number| Publisher::<[u8]>::builder().slots(2).domain(&domain).create(&format!("t/{number}")).unwrap())
+        .collect();
+    let started = Instant::now();
+    let said = run(&mut world.conduit(&["list"]));
+    // No measurement: only that nothing is quadratic.
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(said.lines().count(), 1001);
+    drop(topics);
+}
