@@ -22,6 +22,7 @@ mod policy;
 mod publisher_dies;
 mod races;
 mod rates;
+mod readme;
 mod regions;
 mod registry;
 mod removal;

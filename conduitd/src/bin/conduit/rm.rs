@@ -2,6 +2,7 @@
 
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
+use conduit::protocol::RegistryError;
 use conduit::registry::{Client, RegistryCallError};
 use conduit::shm::dir::{ReapLock, Removal, ShmDir};
 use conduit::{Domain, OpenError, TopicName};
@@ -43,7 +44,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     for topic in &topics {
         let removed = match &mut registry {
             Some(registry) => registry.unlink(topic, args.force).map_err(|error| match error {
-                RegistryCallError::Refused(reply) => refused(&domain, topic, &reply),
+                RegistryCallError::Refused(reply) => match reply.known() {
+                    Some(RegistryError::TopicInUse { owner, .. }) => is_live(topic, &owner),
+                    _ => refused(&domain, topic, &reply),
+                },
                 error => error.into(),
             }),
             None => remove_alone(&domain, topic, args.force),
@@ -87,10 +91,14 @@ fn remove_alone(domain: &Domain, topic: &TopicName, force: bool) -> Result<(), F
             let owner = region.claimed_owner();
             let owner =
                 owner.program.zip(owner.pid).map_or("a process".into(), |(name, pid)| format!("{name} ({pid})"));
-            let reason = "publishes it; stop that process, or use --force";
-            Err(Failure::new(format_args!("topic \"{topic}\" is live: {owner} {reason}")))
+            Err(is_live(topic, &owner))
         }
     }
+}
+
+fn is_live(topic: &TopicName, owner: &str) -> Failure {
+    let reason = "publishes it; stop that process, or use --force";
+    Failure::new(format_args!("topic \"{topic}\" is live: {owner} {reason}"))
 }
 
 /// Takes the name of a region away if it still is that region's.

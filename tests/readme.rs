@@ -1,0 +1,177 @@
+//! README's examples of the command are run as they stand there, in one shell, and what they print is what README shows.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::harness::{DEADLINE, World};
+
+const README: &str = include_str!("../README.md");
+
+/// A command, and the lines that README shows below it.
+struct Example<'a> {
+    command: &'a str,
+    output: Vec<&'a str>,
+}
+
+/// The examples of a chapter: lines of its blocks of code from one with a prompt on.
+fn examples<'a>(chapter: &str) -> Vec<Example<'a>> {
+    let text = README.split("\n## ").find(|text| text.starts_with(chapter)).expect("the chapter");
+    let mut examples: Vec<Example> = Vec::new();
+    let mut is_output = false;
+    for line in text.lines() {
+        match line.strip_prefix("    ") {
+            Some(line) => match line.strip_prefix("$ ") {
+                Some(command) => {
+                    is_output = true;
+                    examples.push(Example { command, output: Vec::new() });
+                }
+                None if is_output => examples.last_mut().unwrap().output.push(line),
+                None => {}
+            },
+            None => is_output = false,
+        }
+    }
+    examples
+}
+
+/// What differs from run to run is taken out: numbers, units, and the space that they need.
+fn essence(line: &str) -> String {
+    let mut essence = String::new();
+    for word in line.split_whitespace() {
+        let is_number = |word: &str| word.starts_with(|first: char| first.is_ascii_digit());
+        let unit = ["ns", "us", "ms", "s", "min", "B", "kB", "MB", "kB/s", "MB/s", "B/s", "|"];
+        if is_number(&essence.split(' ').next_back().unwrap_or_default().replace('N', "0")) && unit.contains(&word) {
+            continue;
+        }
+        let mut was_digit = false;
+        essence.push(' ');
+        for char in word.chars() {
+            let is_digit = char.is_ascii_digit() || was_digit && char == '.';
+            if !is_digit {
+                essence.push(char);
+            } else if !was_digit {
+                essence.push('N');
+            }
+            was_digit = is_digit;
+        }
+    }
+    // Whether somebody sleeps just now is chance, too.
+    essence.trim().replace(" yes", " no")
+}
+
+/// Whether lines are as README has them: `...` stands for any number of lines, and at the end of a line for the rest of it.
+fn matches(shown: &[&str], said: &[String]) -> bool {
+    match (shown.split_first(), said.split_first()) {
+        (None, None) => true,
+        (Some((&"...", rest)), _) => (0..=said.len()).any(|skipped| matches(rest, &said[skipped..])),
+        (Some((shown, rest)), Some((line, others))) => {
+            let is_same = match shown.strip_suffix("...") {
+                Some(start) => essence(line).starts_with(&essence(start)),
+                None => essence(line) == essence(shown),
+            };
+            is_same && matches(rest, others)
+        }
+        _ => false,
+    }
+}
+
+/// A shell whose commands come one by one.
+struct Shell {
+    child: Child,
+    lines: Receiver<String>,
+    replacements: Vec<(String, &'static str)>,
+}
+
+impl Shell {
+    fn new(world: &World) -> Self {
+        let mut command = world.command("bash");
+        let programs = std::path::Path::new(env!("CARGO_BIN_EXE_conduit")).parent().unwrap();
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        command.args(["--norc", "--noprofile"]).env("PATH", path).process_group(0).current_dir(world.path());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || output.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
+        let socket = world.socket().display().to_string();
+        let replacements =
+            vec![(socket, "/run/conduit/registry.sock"), (world.path().display().to_string(), "/dev/shm")];
+        let mut shell = Self { child, lines, replacements };
+        shell.type_in("exec 2>&1");
+        shell
+    }
+
+    fn type_in(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Runs an example until it has printed what README shows.
+    fn run(&mut self, example: &Example) {
+        self.type_in(example.command);
+        // What is still to come comes from the background.
+        self.type_in("echo @done");
+        let deadline = Instant::now() + DEADLINE;
+        let mut said = Vec::new();
+        let mut is_done = false;
+        while !is_done || !matches(&example.output, &said) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line == "@done" => is_done = true,
+                // What it says of its jobs, an interactive one says otherwise.
+                Ok(line) if line.starts_with("bash: line ") => {}
+                Ok(line) => {
+                    said.push(self.replacements.iter().fold(line, |line, (from, to)| line.replace(from, to)));
+                }
+                Err(_) => {
+                    let (shown, said) = (example.output.join("\n"), said.join("\n"));
+                    panic!("$ {}\nREADME shows:\n{shown}\nit prints:\n{said}", example.command);
+                }
+            }
+        }
+        if std::env::var_os("CONDUIT_SHOW").is_some() {
+            println!("    $ {}", example.command);
+            said.iter().for_each(|line| println!("    {line}"));
+        }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_examples_of_the_command_print_what_readme_shows() {
+    let world = World::with_daemon();
+    let mut shell = Shell::new(&world);
+    let examples = examples("The command");
+    let verbs = [
+        "list", "info", "echo", "hz", "bw", "delay", "pub", "wait", "watch", "deaths", "type", "find", "rm", "gc",
+        "doctor",
+    ];
+    for verb in verbs {
+        let verb = format!("conduit {verb}");
+        assert!(examples.iter().any(|example| example.command.contains(&verb)), "README has no example of `{verb}`");
+    }
+    for example in &examples {
+        shell.run(example);
+    }
+}
+
+#[test]
+fn what_differs_from_run_to_run_does_not_matter_and_the_rest_does() {
+    assert_eq!(essence("Last message: 231 us ago"), essence("Last message: 1.02 ms ago"));
+    assert_eq!(essence("a  12  b"), essence("a 3 b"));
+    assert_ne!(essence("12 Hz"), essence("- Hz"));
+    assert_ne!(essence("live"), essence("dead"));
+    let said = ["one".to_owned(), "two 2".into(), "three".into()];
+    assert!(matches(&["...", "two 7", "..."], &said) && matches(&["one", "two...", "three"], &said));
+    assert!(!matches(&["one"], &said) && !matches(&["...", "four"], &said));
+}
