@@ -14,7 +14,7 @@ const MAX_BYTES: usize = 1000;
 /// Matching takes at most the product of both lengths, whoever wrote the pattern: the crate `glob` compares segments only,
 /// where it never goes back by more than one `*`. Over a whole name it would try all combinations of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TopicGlob {
+pub struct TopicGlob {
     text: Box<str>,
     segments: Vec<Segment>,
 }
@@ -28,7 +28,7 @@ enum Segment {
 /// Why a text is no pattern of topic names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("glob {glob:?} is wrong at byte {at}: {reason}")]
-pub(crate) struct GlobError {
+pub struct GlobError {
     glob: String,
     /// In bytes from 0.
     pub(crate) at: usize,
@@ -37,7 +37,7 @@ pub(crate) struct GlobError {
 
 impl TopicGlob {
     /// Checks a pattern, of at most 1,000 bytes.
-    pub(crate) fn new(text: &str) -> Result<Self, GlobError> {
+    pub fn new(text: &str) -> Result<Self, GlobError> {
         let error = |at, reason: &str| {
             // It may be as long as a message.
             let glob = text.chars().take(TopicName::MAX_LEN).collect();
@@ -68,7 +68,7 @@ impl TopicGlob {
     }
 
     /// Whether a topic's name has this pattern.
-    pub(crate) fn matches(&self, topic: &TopicName) -> bool {
+    pub fn matches(&self, topic: &TopicName) -> bool {
         let names: Vec<&str> = topic.as_str().split('/').collect();
         let (mut at, mut name) = (0, 0);
         // Only the last `**` need ever take more: what it takes, one before it could not put to better use.

@@ -10,7 +10,8 @@ mod deaths;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod glob;
+#[doc(hidden)]
+pub mod glob;
 mod guard;
 mod hub;
 mod limits;

@@ -17,6 +17,7 @@ mod publish;
 mod rm;
 mod sampler;
 mod signals;
+mod top;
 mod wait;
 mod watch;
 
@@ -59,6 +60,7 @@ enum Verb {
     Info(info::Args),
     Hz(hz::HzArgs),
     Bw(hz::BwArgs),
+    Top(top::Args),
     Pub(publish::Args),
     Echo(echo::Args),
     Wait(wait::Args),
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Verb::Info(args) => info::run(args),
         Verb::Hz(args) => hz::run_hz(args),
         Verb::Bw(args) => hz::run_bw(args),
+        Verb::Top(args) => top::run(args),
         Verb::Pub(args) => publish::run(args),
         Verb::Echo(args) => echo::run(args),
         Verb::Wait(args) => wait::run(args),

@@ -57,7 +57,8 @@ fn line(event: &Event) -> String {
     line
 }
 
-fn time_of_day(time_ms: u64) -> String {
+/// The time of the day in UTC.
+pub(crate) fn time_of_day(time_ms: u64) -> String {
     let seconds = time_ms / 1000;
     let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
     format!("{hours:02}:{minutes:02}:{:02}.{:03}Z", seconds % 60, time_ms % 1000)
