@@ -28,6 +28,7 @@ mod storm;
 mod subscriber_dies;
 mod supervised;
 mod tidying;
+mod top;
 mod unlinked;
 mod users;
 mod wait;
