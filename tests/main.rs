@@ -30,6 +30,7 @@ mod storm;
 mod subscriber_dies;
 mod supervised;
 mod tidying;
+mod top;
 mod unlinked;
 mod users;
 mod wait;

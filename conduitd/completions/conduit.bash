@@ -64,6 +64,9 @@ _conduit() {
             conduit,rm)
                 cmd="conduit__subcmd__rm"
                 ;;
+            conduit,top)
+                cmd="conduit__subcmd__top"
+                ;;
             conduit,type)
                 cmd="conduit__subcmd__type"
                 ;;
@@ -80,7 +83,7 @@ _conduit() {
 
     case "${cmd}" in
         conduit)
-            opts="-h -V --no-color --help --version demo list info hz bw delay type find pub echo wait watch deaths rm gc doctor completions demo-publisher demo-subscriber"
+            opts="-h -V --no-color --help --version demo list info hz bw delay type find top pub echo wait watch deaths rm gc doctor completions demo-publisher demo-subscriber"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -474,6 +477,32 @@ _conduit() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conduit__subcmd__top)
+            opts="-d -h --interval --sort --reverse --once --json --no-color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sort)
+                    COMPREPLY=($(compgen -W "name state rate bandwidth subscribers loss lost lag behind interval publisher" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

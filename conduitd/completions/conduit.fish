@@ -35,6 +35,7 @@ complete -c conduit -n "__fish_conduit_needs_command" -f -a "bw" -d 'Show how ma
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "delay" -d 'Show how long messages take from their publication to a subscriber that sleeps'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "type" -d 'Print the type of a topic\'s messages'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "find" -d 'Print the names of the topics whose messages are of a type'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "top" -d 'Watch all topics: rates, bandwidth, what subscribers lose and how far they are behind, and events as they happen'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "pub" -d 'Publish messages of raw bytes: lines of standard input, files, or a text'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "echo" -d 'Print the messages of a topic, of any type'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "wait" -d 'Wait until topics are there, or gone, or have subscribers'
@@ -81,6 +82,23 @@ complete -c conduit -n "__fish_conduit_using_subcommand type" -l no-color -d 'Pr
 complete -c conduit -n "__fish_conduit_using_subcommand type" -s h -l help -d 'Print help'
 complete -c conduit -n "__fish_conduit_using_subcommand find" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand find" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand top" -s d -l interval -d 'Time between two looks, in seconds or with a unit, at least 0.1' -r
+complete -c conduit -n "__fish_conduit_using_subcommand top" -l sort -d 'Sort by this column: numbers begin with the greatest' -r -f -a "name\t'Name of the topic'
+state\t'State: live, closed, orphaned, kept, unauthorised, unlinked'
+rate\t'Messages per second'
+bandwidth\t'Bytes per second'
+subscribers\t'Number of subscribers'
+loss\t'Messages that subscribers lose per second'
+lost\t'Messages that subscribers have lost'
+lag\t'Messages that the last subscriber is behind'
+behind\t'Time that the last subscriber is behind (99th percentile)'
+interval\t'Interval between messages (99th percentile)'
+publisher\t'Program that publishes'"
+complete -c conduit -n "__fish_conduit_using_subcommand top" -l reverse -d 'Sort the other way round'
+complete -c conduit -n "__fish_conduit_using_subcommand top" -l once -d 'Print one measurement, over one interval, as a table and end'
+complete -c conduit -n "__fish_conduit_using_subcommand top" -l json -d 'Print it as a JSON object: time_ms, interval_s, registry (pid, version; null if there is none), totals (topics, live, orphaned, subscribers, rate_hz, bytes_per_second, lost_per_second) and topics, in their order'
+complete -c conduit -n "__fish_conduit_using_subcommand top" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
+complete -c conduit -n "__fish_conduit_using_subcommand top" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l file -d 'File to publish as one message; several are published in their order' -r -F
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -l text -d 'Text to publish as one message' -r
 complete -c conduit -n "__fish_conduit_using_subcommand pub" -s r -l rate -d 'Messages per second; as fast as they come by default' -r

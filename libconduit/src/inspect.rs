@@ -47,6 +47,8 @@ pub struct Counters {
     pub orphaned: bool,
     /// Messages published.
     pub published: u64,
+    /// Position of the next message: what the subscribers' lag is counted from.
+    pub head: u64,
     /// When the last message was published: CLOCK_MONOTONIC in nanoseconds.
     pub last_stamp_ns: Option<u64>,
     /// Messages per second, over the last one to two seconds.
@@ -207,6 +209,7 @@ impl Region {
             closed: control.consumers.wake & CLOSED != 0,
             orphaned: control.consumers.wake & ORPHANED != 0,
             published: control.producer.published,
+            head,
             last_stamp_ns,
             rate_hz: rate.map(|rate| rate.messages),
             bytes_per_second: rate.map(|rate| rate.bytes),
@@ -226,6 +229,13 @@ impl Region {
         let oldest = head.saturating_sub(layout.geometry.slots().into());
         let messages = (position.max(oldest)..head).filter_map(|position| self.header_of(layout, position));
         Some((messages.collect(), head))
+    }
+
+    /// The header of the oldest message that is kept from a position on, if it lies within the next few positions: at those
+    /// that the publisher skipped there is none.
+    pub fn message_from(&self, position: u64) -> Option<MessageHeader> {
+        let layout = self.layout.as_ref()?;
+        (position..position.saturating_add(8)).find_map(|position| self.header_of(layout, position))
     }
 
     fn header_of(&self, layout: &Layout, position: u64) -> Option<MessageHeader> {

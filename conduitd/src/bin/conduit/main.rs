@@ -18,6 +18,7 @@ mod publish;
 mod rm;
 mod sampler;
 mod signals;
+mod top;
 mod types;
 mod wait;
 mod watch;
@@ -64,6 +65,7 @@ enum Verb {
     Delay(delay::Args),
     Type(types::TypeArgs),
     Find(types::FindArgs),
+    Top(top::Args),
     Pub(publish::Args),
     Echo(echo::Args),
     Wait(wait::Args),
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         Verb::Delay(args) => delay::run(args),
         Verb::Type(args) => types::run_type(args),
         Verb::Find(args) => types::run_find(args),
+        Verb::Top(args) => top::run(args),
         Verb::Pub(args) => publish::run(args),
         Verb::Echo(args) => echo::run(args),
         Verb::Wait(args) => wait::run(args),

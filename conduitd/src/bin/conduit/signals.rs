@@ -25,6 +25,44 @@ pub(crate) fn before_ending(put_away: impl FnOnce() + Send + 'static) -> io::Res
     Ok(())
 }
 
+/// Like [`before_ending`] for what must also be put away while the process is stopped: `put_away` runs before it ends and
+/// before it stops on SIGTSTP, `come_back` when it goes on, also after a stop that nobody could foresee (SIGSTOP).
+pub(crate) fn before_ending_or_stopping(
+    mut put_away: impl FnMut() + Send + 'static,
+    mut come_back: impl FnMut() + Send + 'static,
+) -> io::Result<()> {
+    let ignored = ignored_signals();
+    let all = ENDING.into_iter().chain([Signal::SIGTSTP, Signal::SIGCONT]);
+    let signals: SigSet = all.filter(|&signal| ignored & bit(signal) == 0).collect();
+    signals.thread_block()?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            if signal == Signal::SIGCONT {
+                come_back();
+                continue;
+            }
+            put_away();
+            let only = SigSet::from(signal);
+            let _ = only.thread_unblock();
+            let _ = raise(signal);
+            // Only a stop comes to an end.
+            let _ = only.thread_block();
+            come_back();
+        }
+    })?;
+    Ok(())
+}
+
+/// Sends a signal to the processes in the foreground, as the terminal does unless it is in raw mode.
+pub(crate) fn as_if_typed(signal: Signal) {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(0), signal);
+}
+
+/// Whether the process was started to ignore a signal.
+pub(crate) fn is_ignored(signal: Signal) -> bool {
+    ignored_signals() & bit(signal) != 0
+}
+
 fn bit(signal: Signal) -> u64 {
     1 << (signal as i32 - 1)
 }

@@ -1,0 +1,83 @@
+//! Percentiles of what was measured lately.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::{CreationError, Histogram};
+use serde::Serialize;
+
+/// What is older than twice this does not count.
+const HALF: Duration = Duration::from_secs(30);
+
+/// How durations are distributed, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Percentiles {
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+    pub(crate) max: u64,
+}
+
+/// Durations of the last half to whole minute, with two digits.
+pub(crate) struct Recent {
+    before: Histogram<u64>,
+    now: Histogram<u64>,
+    begun: Instant,
+}
+
+impl Recent {
+    pub(crate) fn new(begun: Instant) -> Result<Self, CreationError> {
+        Ok(Self { before: Histogram::new(2)?, now: Histogram::new(2)?, begun })
+    }
+
+    pub(crate) fn record(&mut self, ns: u64, at: Instant) {
+        self.forget(at);
+        // It grows as far as a duration goes.
+        let _ = self.now.record(ns);
+    }
+
+    /// None if nothing was measured lately.
+    pub(crate) fn percentiles(&mut self, at: Instant) -> Option<Percentiles> {
+        self.forget(at);
+        let mut all = self.before.clone();
+        // Both resize themselves.
+        all.add(&self.now).ok()?;
+        let percentile = |quantile| all.value_at_quantile(quantile);
+        (!all.is_empty()).then(|| Percentiles { p50: percentile(0.5), p99: percentile(0.99), max: all.max() })
+    }
+
+    fn forget(&mut self, at: Instant) {
+        let age = at.saturating_duration_since(self.begun);
+        if age < HALF {
+            return;
+        }
+        std::mem::swap(&mut self.before, &mut self.now);
+        self.now.reset();
+        if age >= 2 * HALF {
+            self.before.reset();
+        }
+        self.begun = at;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_measurements_are_forgotten() {
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let mut recent = Recent::new(begun).unwrap();
+        assert_eq!(recent.percentiles(begun), None);
+        for ns in 1..=100 {
+            recent.record(ns, begun);
+        }
+        assert_eq!(recent.percentiles(after(1)), Some(Percentiles { p50: 50, p99: 99, max: 100 }));
+        recent.record(7, after(31));
+        assert_eq!(recent.percentiles(after(32)).unwrap().max, 100);
+        assert_eq!(recent.percentiles(after(62)), Some(Percentiles { p50: 7, p99: 7, max: 7 }));
+        assert_eq!(recent.percentiles(after(200)), None);
+        recent.record(3_600_000_000_000, after(200));
+        let hour = recent.percentiles(after(200)).unwrap().p50;
+        assert!((3_560_000_000_000..3_640_000_000_000).contains(&hour), "{hour}");
+    }
+}

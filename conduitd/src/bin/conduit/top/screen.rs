@@ -1,0 +1,163 @@
+//! The terminal, taken and given back: at the end, on signals, on panics, and for as long as the process is stopped.
+
+use std::io::{self, IsTerminal, Stdout, stdin, stdout};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::{Hide, Show};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::layout::Rect;
+use ratatui::{Frame, Terminal};
+
+use crate::failure::Failure;
+use crate::signals;
+
+/// Who has the terminal. Locked by whoever writes to it, so that nothing is drawn once it is given back.
+static STAGE: Mutex<Stage> = Mutex::new(Stage::GivenBack);
+/// The terminal may show something else than what was drawn last.
+static IS_STALE: AtomicBool = AtomicBool::new(false);
+static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Taken,
+    /// Given back to come back.
+    Suspended,
+    GivenBack,
+}
+
+fn stage() -> MutexGuard<'static, Stage> {
+    STAGE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take() -> io::Result<()> {
+    enable_raw_mode()?;
+    execute!(stdout(), EnterAlternateScreen, Hide)
+}
+
+fn give_back() {
+    // There may be no terminal any more: then nothing needs to be put right.
+    let _ = execute!(stdout(), LeaveAlternateScreen, Show);
+    let _ = disable_raw_mode();
+}
+
+/// The terminal in the hands of this process until it is dropped.
+pub(crate) struct Screen {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+}
+
+impl Screen {
+    /// Takes the terminal. `redraw` is called when it is to be drawn without anything new.
+    ///
+    /// To be called before other threads are started, for the signals' sake.
+    pub(crate) fn new(redraw: impl Fn() + Send + 'static) -> Result<Self, Failure> {
+        if !(stdin().is_terminal() && stdout().is_terminal()) {
+            return Err(Failure::new(
+                "top needs a terminal as standard input and output; use `conduit top --once`, with `--json` for scripts",
+            ));
+        }
+        let failed = |error| Failure::new(format_args!("can not use the terminal: {error}"));
+        let terminal = Terminal::new(CrosstermBackend::new(stdout())).map_err(failed)?;
+        give_back_on_panic();
+        signals::before_ending_or_stopping(suspend, move || {
+            resume();
+            redraw();
+        })
+        .map_err(|error| Failure::new(format_args!("can not wait for signals: {error}")))?;
+        let mut stage = stage();
+        *stage = Stage::Taken;
+        take().map_err(|error| {
+            give_back();
+            failed(error)
+        })?;
+        Ok(Self { terminal })
+    }
+
+    /// The whole screen.
+    pub(crate) fn area(&self) -> io::Result<Rect> {
+        Ok(self.terminal.size()?.into())
+    }
+
+    /// Draws, if the terminal is there to be drawn on.
+    pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Result<(), Failure> {
+        let stage = stage();
+        if HAS_PANICKED.load(Relaxed) {
+            return Err(Failure::new("top has failed"));
+        }
+        if *stage != Stage::Taken {
+            return Ok(());
+        }
+        let area = self.area().map_err(Failure::Output)?;
+        if IS_STALE.swap(false, Relaxed) {
+            // Not `clear`: it asks the terminal where the cursor is, and the answer is another thread's input.
+            self.terminal.resize(area).map_err(Failure::Output)?;
+        }
+        self.terminal.draw(draw).map(drop).map_err(Failure::Output)
+    }
+
+    /// The next drawing begins with nothing.
+    pub(crate) fn forget() {
+        IS_STALE.store(true, Relaxed);
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let mut stage = stage();
+        if *stage == Stage::Taken {
+            give_back();
+        }
+        *stage = Stage::GivenBack;
+    }
+}
+
+fn suspend() {
+    let mut stage = stage();
+    if *stage == Stage::Taken {
+        give_back();
+        *stage = Stage::Suspended;
+    }
+}
+
+fn resume() {
+    let mut stage = stage();
+    match *stage {
+        Stage::Suspended => {
+            if take().is_ok() {
+                *stage = Stage::Taken;
+            }
+        }
+        // It was stopped by force: the shell has set the terminal its own way.
+        Stage::Taken => {
+            let _ = disable_raw_mode();
+            let _ = enable_raw_mode();
+            let _ = execute!(stdout(), Hide);
+        }
+        Stage::GivenBack => {}
+    }
+    Screen::forget();
+}
+
+/// Otherwise nobody could read what the panic says.
+fn give_back_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        HAS_PANICKED.store(true, Relaxed);
+        // Whoever panics while drawing has it locked.
+        let mut stage = match STAGE.try_lock() {
+            Ok(stage) => Some(stage),
+            Err(TryLockError::Poisoned(stage)) => Some(stage.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if stage.as_deref() != Some(&Stage::GivenBack) {
+            give_back();
+        }
+        if let Some(stage) = &mut stage {
+            **stage = Stage::GivenBack;
+        }
+        drop(stage);
+        tell(panic);
+    }));
+}
