@@ -63,6 +63,8 @@ pub use message::{Kind, Message, TypeInfo};
 pub use publisher::{Loan, Publisher, PublisherBuilder};
 pub use ring::reader::Start;
 pub use shm::layout::{GeometryError, LayoutError};
+#[doc(hidden)]
+pub use shm::limits;
 pub use shm::region::{RegionBuilder, ShmRegion};
 pub use subscriber::{Sample, Subscriber, SubscriberBuilder};
 pub use topic::{TopicName, TopicNameError};

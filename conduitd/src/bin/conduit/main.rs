@@ -1,5 +1,6 @@
 //! The `conduit` command: a demonstration of the whole, and the tools to look at topics, write them and read them.
 
+mod child;
 mod completions;
 mod deaths;
 mod demo;
@@ -17,6 +18,7 @@ mod publish;
 mod rm;
 mod sampler;
 mod signals;
+mod stage;
 mod wait;
 mod watch;
 
