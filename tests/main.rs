@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody uses this crate")]
 
 mod bad_input;
+mod bench;
 mod command;
 mod containers;
 mod crash_only;
