@@ -413,7 +413,7 @@ fn progress_bar(args: &Args) -> ProgressBar {
     if args.json {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {eta} left, {msg}");
+    let style = ProgressStyle::with_template("{bar:40} {msg}");
     // It draws to standard error, and only to a terminal.
     ProgressBar::new(args.time.as_millis() as u64)
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
