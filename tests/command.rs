@@ -266,7 +266,7 @@ fn a_reader_that_leaves_early_is_no_error() {
 #[test]
 fn every_verb_has_an_example_and_the_daemon_its_help() {
     let world = World::new();
-    for verb in ["demo", "list", "info", "pub", "echo", "watch", "deaths", "doctor"] {
+    for verb in ["demo", "list", "info", "pub", "echo", "watch", "deaths", "doctor", "bench"] {
         let help = run(&mut world.conduit(&[verb, "--help"]));
         assert!(help.contains(&format!("\n  conduit {verb}")) || help.contains(&format!("| conduit {verb}")), "{help}");
     }

@@ -4,6 +4,7 @@
 
 mod asking;
 mod bad_input;
+mod bench;
 mod command;
 mod containers;
 mod crash_only;

@@ -16,6 +16,12 @@ _conduit() {
             ",$1")
                 cmd="conduit"
                 ;;
+            conduit,bench)
+                cmd="conduit__subcmd__bench"
+                ;;
+            conduit,bench-second)
+                cmd="conduit__subcmd__bench__subcmd__second"
+                ;;
             conduit,bw)
                 cmd="conduit__subcmd__bw"
                 ;;
@@ -83,12 +89,60 @@ _conduit() {
 
     case "${cmd}" in
         conduit)
-            opts="-h -V --no-color --help --version demo list info hz bw delay type find top pub echo wait watch deaths rm gc doctor completions demo-publisher demo-subscriber"
+            opts="-h -V --no-color --help --version demo list info hz bw delay type find top pub echo wait watch deaths rm gc doctor bench completions bench-second demo-publisher demo-subscriber"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conduit__subcmd__bench)
+            opts="-h --time --cores --json --no-color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --time)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cores)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conduit__subcmd__bench__subcmd__second)
+            opts="-h --parent --directory --core --large --no-color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --parent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --directory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --core)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

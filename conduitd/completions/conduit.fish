@@ -44,7 +44,9 @@ complete -c conduit -n "__fish_conduit_needs_command" -f -a "deaths" -d 'Print h
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "rm" -d 'Remove topics or raw regions of this user; root removes anybody\'s'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "gc" -d 'Remove the regions of dead owners, and what killed removers left'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "doctor" -d 'Check this machine for Conduit: the daemon, the shared memory, the kernel, and what was left behind'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "bench" -d 'Measure latency and throughput on this machine, next to what the machine itself takes'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "completions" -d 'Print the completions of a shell'
+complete -c conduit -n "__fish_conduit_needs_command" -f -a "bench-second" -d 'Answers `conduit bench`'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "demo-publisher" -d 'Publishes for `conduit demo`'
 complete -c conduit -n "__fish_conduit_needs_command" -f -a "demo-subscriber" -d 'Subscribes for `conduit demo`'
 complete -c conduit -n "__fish_conduit_using_subcommand demo" -l file -d 'What to stream; by default a synthetic point cloud of 12 MB' -r -F
@@ -150,8 +152,19 @@ complete -c conduit -n "__fish_conduit_using_subcommand gc" -s h -l help -d 'Pri
 complete -c conduit -n "__fish_conduit_using_subcommand doctor" -l json -d 'Print a JSON object'
 complete -c conduit -n "__fish_conduit_using_subcommand doctor" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand bench" -l time -d 'How long to measure, at least a second: 30, 30s, 1m' -r
+complete -c conduit -n "__fish_conduit_using_subcommand bench" -l cores -d 'On which two cores to run the processes; by default on two physical cores, if there are' -r
+complete -c conduit -n "__fish_conduit_using_subcommand bench" -l json -d 'Print the results as a JSON object and nothing else'
+complete -c conduit -n "__fish_conduit_using_subcommand bench" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
+complete -c conduit -n "__fish_conduit_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conduit -n "__fish_conduit_using_subcommand completions" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
 complete -c conduit -n "__fish_conduit_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conduit -n "__fish_conduit_using_subcommand bench-second" -l parent -d 'Process id of the bench' -r
+complete -c conduit -n "__fish_conduit_using_subcommand bench-second" -l directory -d 'Where the regions are' -r -F
+complete -c conduit -n "__fish_conduit_using_subcommand bench-second" -l core -d 'Where to run' -r
+complete -c conduit -n "__fish_conduit_using_subcommand bench-second" -l large -d 'Whether there are large messages'
+complete -c conduit -n "__fish_conduit_using_subcommand bench-second" -l no-color -d 'Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway'
+complete -c conduit -n "__fish_conduit_using_subcommand bench-second" -s h -l help -d 'Print help'
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l parent -d 'Process id of the demo' -r
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l payload -d 'File with the messages\' content' -r -F
 complete -c conduit -n "__fish_conduit_using_subcommand demo-publisher" -l first -d 'Index of the first message' -r

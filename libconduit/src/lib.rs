@@ -65,6 +65,8 @@ pub use publisher::{Loan, Publisher, PublisherBuilder};
 pub use ring::reader::Start;
 pub use shape::Shape;
 pub use shm::layout::{GeometryError, LayoutError};
+#[doc(hidden)]
+pub use shm::limits;
 pub use shm::region::{RegionBuilder, ShmRegion};
 pub use subscriber::{Sample, Subscriber, SubscriberBuilder};
 pub use topic::{TopicName, TopicNameError};

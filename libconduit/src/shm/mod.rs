@@ -27,6 +27,8 @@ pub(crate) mod acl;
 pub(crate) mod atomics;
 pub mod dir;
 pub mod file;
+#[doc(hidden)]
+pub mod limits;
 pub mod lock;
 pub mod process;
 pub mod region;

@@ -1,5 +1,7 @@
 //! The `conduit` command: a demonstration of the whole, and the tools to look at topics, write them and read them.
 
+mod bench;
+mod child;
 mod completions;
 mod deaths;
 mod delay;
@@ -18,6 +20,7 @@ mod publish;
 mod rm;
 mod sampler;
 mod signals;
+mod stage;
 mod top;
 mod types;
 mod wait;
@@ -74,7 +77,10 @@ enum Verb {
     Rm(rm::Args),
     Gc(gc::Args),
     Doctor(doctor::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    BenchSecond(bench::second::Args),
     #[command(hide = true)]
     DemoPublisher(demo::publisher::Args),
     #[command(hide = true)]
@@ -105,7 +111,9 @@ fn main() -> ExitCode {
         Verb::Rm(args) => rm::run(args),
         Verb::Gc(args) => gc::run(args),
         Verb::Doctor(args) => return doctor::run(args).unwrap_or_else(Failure::exit),
+        Verb::Bench(args) => bench::run(args),
         Verb::Completions(args) => completions::run(args),
+        Verb::BenchSecond(args) => bench::second::run(args),
         Verb::DemoPublisher(args) => demo::publisher::run(args),
         Verb::DemoSubscriber(args) => demo::subscriber::run(args),
     };

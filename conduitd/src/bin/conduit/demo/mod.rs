@@ -8,7 +8,6 @@ pub(crate) mod subscriber;
 
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -21,12 +20,11 @@ use conduit::shm::process::now_ns;
 use conduit::{Domain, TopicName};
 use conduitd::{Config, Embedded, Limits, Options};
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sys::statvfs::statvfs;
-use tempfile::TempDir;
 
+use crate::child::{Child, News};
 use crate::failure::Failure;
-use crate::{output, signals};
-use child::{Child, News, Report, Role};
+use crate::{output, stage};
+use child::{Report, Role};
 use report::{Stream, Summary};
 
 const TOPIC: &str = "demo/scan";
@@ -39,8 +37,6 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the file of a dead publisher may stay, and a subscriber sleep on.
 const DEATH_PATIENCE: Duration = Duration::from_secs(5);
-/// How long an interrupted demo may take to end its children and remove its files.
-const CLEANING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// See it work: stream large messages between processes, kill the publisher, start it again.
 ///
@@ -74,19 +70,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let (news, hear) = mpsc::channel();
-    // Dropped when the children have ended and the files are gone.
-    let (clean, is_clean) = mpsc::channel::<()>();
     let interrupt = news.clone();
     let stage = Stage::new()?;
-    let directory = stage.directory.path().to_owned();
-    signals::before_ending(move || {
-        let _ = interrupt.send(News::Interrupted);
-        if is_clean.recv_timeout(CLEANING_PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            // The demo is stuck, in reading its file perhaps. Its children die with it.
-            let _ = fs::remove_dir_all(directory);
-        }
-    })
-    .map_err(Failure::new)?;
+    // Dropped when the children have ended and the files are gone.
+    let clean = stage.directory.put_away_before_ending(move || drop(interrupt.send(News::Interrupted)))?;
     let summary = Demo::start(args, stage, news, hear).and_then(|demo| demo.run(args));
     drop(clean);
     let summary = summary?;
@@ -106,18 +93,13 @@ fn patience(message_bytes: u64) -> Duration {
 /// The private directory: it holds the regions, the registry's socket and the content of the messages.
 #[derive(Debug)]
 struct Stage {
-    directory: TempDir,
+    directory: stage::Stage,
     domain: Domain,
 }
 
 impl Stage {
     fn new() -> Result<Self, Failure> {
-        let outside = Domain::from_env();
-        let directory = tempfile::Builder::new()
-            .prefix(".conduit-demo-")
-            .permissions(fs::Permissions::from_mode(0o700))
-            .tempdir_in(outside.shm_dir())
-            .map_err(Failure::io("make a directory in", outside.shm_dir()))?;
+        let directory = stage::Stage::new(".conduit-demo-")?;
         let shm_dir = directory.path().join("shm");
         fs::create_dir(&shm_dir).map_err(Failure::io("make", &shm_dir))?;
         let domain = Domain::new(shm_dir).with_socket(directory.path().join("registry.sock"));
@@ -135,7 +117,7 @@ impl Stage {
     /// Puts the content where the children find it, so that all see the same even if the file changes; gives its size.
     fn write_payload(&self, args: &Args) -> Result<u64, Failure> {
         let path = self.payload();
-        let limit_bytes = self.free_bytes()? / (SLOTS + 1);
+        let limit_bytes = stage::free_bytes(self.domain.shm_dir())? / (SLOTS + 1);
         let too_large = |size: &str| {
             let (limit, directory) = (output::data_size(limit_bytes), self.domain.shm_dir().display());
             Failure::new(format_args!("{size} is too large: there is room for {SLOTS} slots of {limit} in {directory}"))
@@ -157,19 +139,13 @@ impl Stage {
         to.flush().map_err(Failure::io("write", &path))?;
         Ok(size)
     }
-
-    fn free_bytes(&self) -> Result<u64, Failure> {
-        let path = self.domain.shm_dir();
-        let stat = statvfs(path).map_err(|errno| Failure::io("examine", path)(errno.into()))?;
-        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
-    }
 }
 
 /// The demo as it runs. The fields are dropped in this order: first the children end, last the directory goes.
 struct Demo {
-    children: Vec<Child>,
-    hear: Receiver<News>,
-    news: Sender<News>,
+    children: Vec<Child<Role>>,
+    hear: Receiver<News<Role, Report>>,
+    news: Sender<News<Role, Report>>,
     _registry: Embedded,
     stage: Stage,
     topic: TopicName,
@@ -181,7 +157,12 @@ struct Demo {
 }
 
 impl Demo {
-    fn start(args: &Args, stage: Stage, news: Sender<News>, hear: Receiver<News>) -> Result<Self, Failure> {
+    fn start(
+        args: &Args,
+        stage: Stage,
+        news: Sender<News<Role, Report>>,
+        hear: Receiver<News<Role, Report>>,
+    ) -> Result<Self, Failure> {
         let message_bytes = stage.write_payload(args)? + 8;
         let options = Options {
             socket: Some(stage.socket()),
@@ -238,7 +219,7 @@ impl Demo {
     }
 
     fn start_child(&mut self, role: Role, args: &[(&str, u64)]) -> Result<u32, Failure> {
-        let child = Child::start(&self.stage, role, args, &self.news)?;
+        let child = child::start(&self.stage, role, args, &self.news)?;
         let pid = child.pid();
         self.children.push(child);
         Ok(pid)

@@ -10,9 +10,10 @@ use conduit::protocol::Subscriber;
 use conduit::shm::dir::ShmDir;
 use conduit::{Domain, Publisher};
 
-use super::child::{self, Report};
+use super::child::Report;
 use super::payload::Payload;
 use super::{SLOTS, SUBSCRIBERS, TOPIC, patience};
+use crate::child::{self, Report as _};
 use crate::failure::Failure;
 
 /// How often to look whether the subscribers are done.
@@ -39,7 +40,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    child::run(args.parent, || {
+    child::run::<Report>(args.parent, || {
         let payload = Payload::read(&args.payload)?;
         let mut publisher =
             Publisher::<[u8]>::builder().slots(SLOTS).capacity(payload.message_len() as u64).create(TOPIC)?;

@@ -9,9 +9,10 @@ use conduit::shm::process::now_ns;
 use conduit::{Gone, OpenError, RecvError, ShmRegion, Start, Subscriber};
 use hdrhistogram::Histogram;
 
-use super::child::{self, Report, Tally};
+use super::child::{Report, Tally};
 use super::payload::Payload;
 use super::{TOPIC, patience};
+use crate::child::{self, Report as _};
 use crate::failure::Failure;
 
 /// How often to try to open a topic that a dead publisher has left.
@@ -35,7 +36,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    child::run(args.parent, || {
+    child::run::<Report>(args.parent, || {
         let payload = Payload::read(&args.payload)?;
         let patience = patience(payload.message_len() as u64);
         let mut subscriber = open(patience)?;

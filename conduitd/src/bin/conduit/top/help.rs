@@ -25,6 +25,6 @@ What this can not know
   seen of that from outside, looked at 5 times a second, of an open topic 50
   times: shorter delays go unseen. Percentiles are of the last 30 to 60 seconds.
   Intervals are of the messages that were still there at a look. Rates are of
-  the last --interval if 10 messages came in it, else of the last 1 to 2 seconds.
+  the last --interval if 10 messages came in it, else of the last 1 to 2 s.
   States orphan, unauth, unlink: dead publisher, against the registry's rules,
   name removed by somebody; the pane of the topic says more.";

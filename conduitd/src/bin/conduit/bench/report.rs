@@ -1,0 +1,362 @@
+//! What the bench has found.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::cores::Placement;
+use super::plot;
+use super::statistics::{Distribution, Tally};
+use crate::output::{self, Align, FAINT, duration_ns, styled};
+
+/// Everything, in the shape of `--json`.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    pub(super) duration_s: f64,
+    pub(super) machine: Machine,
+    pub(super) latency: Vec<Latency>,
+    pub(super) throughput: Vec<Throughput>,
+    pub(super) limits: Vec<Limit>,
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Machine {
+    pub(super) cpu: String,
+    pub(super) kernel: String,
+    pub(super) cores: Vec<usize>,
+    pub(super) placement: Placement,
+    /// The cores in words.
+    #[serde(skip)]
+    pub(super) words: String,
+}
+
+/// One way of a message, next to the limit measured in between.
+#[derive(Debug, Serialize)]
+pub(super) struct Latency {
+    pub(super) work: &'static str,
+    pub(super) message_bytes: u64,
+    pub(super) touched_bytes: u64,
+    #[serde(flatten)]
+    pub(super) percentiles: Percentiles,
+    pub(super) limit: &'static str,
+    pub(super) limit_p50_ns: u64,
+    pub(super) ratio: f64,
+    #[serde(skip)]
+    pub(super) line: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Percentiles {
+    count: u64,
+    p50_ns: u64,
+    p90_ns: u64,
+    p99_ns: u64,
+    p99_9_ns: u64,
+    max_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Throughput {
+    pub(super) work: &'static str,
+    pub(super) message_bytes: u64,
+    pub(super) messages: u64,
+    pub(super) messages_per_second: f64,
+    pub(super) bytes_per_second: f64,
+    pub(super) limit: &'static str,
+    pub(super) limit_messages_per_second: f64,
+    pub(super) ratio: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Limit {
+    pub(super) limit: &'static str,
+    #[serde(flatten)]
+    pub(super) percentiles: Percentiles,
+    #[serde(skip)]
+    pub(super) line: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LeftOut {
+    pub(super) work: &'static str,
+    pub(super) reason: String,
+}
+
+impl Percentiles {
+    fn of(measured: &Distribution) -> Self {
+        let at = |per_mille| measured.at_ns(per_mille);
+        Self {
+            count: measured.count(),
+            p50_ns: at(500),
+            p90_ns: at(900),
+            p99_ns: at(990),
+            p99_9_ns: at(999),
+            max_ns: measured.max_ns(),
+        }
+    }
+
+    /// As the table has them.
+    fn cells(&self) -> [String; 4] {
+        [self.p50_ns, self.p99_ns, self.p99_9_ns, self.max_ns].map(duration_ns)
+    }
+}
+
+impl Latency {
+    pub(super) fn new(
+        work: &'static str,
+        [message_bytes, touched_bytes]: [u64; 2],
+        measured: &Distribution,
+        limit: &'static str,
+        limit_measured: &Distribution,
+    ) -> Self {
+        Self {
+            work,
+            message_bytes,
+            touched_bytes,
+            percentiles: Percentiles::of(measured),
+            limit,
+            limit_p50_ns: limit_measured.at_ns(500),
+            ratio: ratio(measured.median(), limit_measured.median()),
+            line: plot::line(measured.steps()),
+        }
+    }
+}
+
+impl Throughput {
+    pub(super) fn new(
+        work: &'static str,
+        message_bytes: u64,
+        measured: Tally,
+        limit: &'static str,
+        limit_messages_per_second: f64,
+    ) -> Self {
+        let messages_per_second = measured.messages_per_second();
+        Self {
+            work,
+            message_bytes,
+            messages: measured.messages,
+            messages_per_second,
+            bytes_per_second: messages_per_second * message_bytes as f64,
+            limit,
+            limit_messages_per_second,
+            ratio: ratio(limit_messages_per_second, messages_per_second),
+        }
+    }
+}
+
+impl Limit {
+    pub(super) fn new(limit: &'static str, measured: &Distribution) -> Self {
+        Self { limit, percentiles: Percentiles::of(measured), line: plot::line(measured.steps()) }
+    }
+}
+
+/// How many times the limit; the clock's resolution is no reason to divide by nothing.
+fn ratio(measured: f64, limit: f64) -> f64 {
+    measured / limit.max(f64::MIN_POSITIVE)
+}
+
+impl Summary {
+    /// Writes tables and plots.
+    pub(super) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let Machine { cpu, kernel, words, .. } = &self.machine;
+        writeln!(out, "{cpu}, Linux {kernel}")?;
+        writeln!(out, "two processes on {words}, {:.1} s\n", self.duration_s)?;
+        self.print_latency(out)?;
+        if !self.throughput.is_empty() {
+            writeln!(out)?;
+            self.print_throughput(out)?;
+        }
+        writeln!(out)?;
+        self.print_plots(out)?;
+        writeln!(out)?;
+        for LeftOut { work, reason } in &self.left_out {
+            writeln!(out, "not measured: {work}: {reason}")?;
+        }
+        let clock = self.limits.iter().find(|limit| limit.limit == super::CLOCK).map(|limit| limit.percentiles.p50_ns);
+        let clock = clock.map_or_else(String::new, |ns| format!(" ({})", duration_ns(ns)));
+        writeln!(
+            out,
+            "A way is half a round trip; nothing is trimmed; each measurement contains a clock read{clock}."
+        )?;
+        writeln!(out, "Each limit was measured in turns with what is compared with it; a ratio of 1 is the limit.")
+    }
+
+    fn print_latency(&self, out: &mut impl Write) -> io::Result<()> {
+        let right = |title| (title, Align::Right);
+        let columns = [
+            ("ONE WAY", Align::Left),
+            right("P50"),
+            right("P99"),
+            right("P99.9"),
+            right("MAX"),
+            right("LIMIT"),
+            right("RATIO"),
+            ("", Align::Left),
+        ];
+        let ours = self.latency.iter().map(|row| {
+            let [p50, p99, p99_9, max] = row.percentiles.cells();
+            let ratio = format!("{:.2}", row.ratio);
+            [row.work.into(), p50, p99, p99_9, max, duration_ns(row.limit_p50_ns), ratio, row.limit.into()]
+        });
+        let limits = self.limits.iter().map(|row| {
+            let [p50, p99, p99_9, max] = row.percentiles.cells();
+            let name = format!("limit: {}", row.limit);
+            [name, p50, p99, p99_9, max, String::new(), String::new(), String::new()]
+                .map(|cell| if cell.is_empty() { cell } else { styled(FAINT, cell) })
+        });
+        output::table(out, columns, &ours.chain(limits).collect::<Vec<_>>())
+    }
+
+    fn print_throughput(&self, out: &mut impl Write) -> io::Result<()> {
+        let right = |title| (title, Align::Right);
+        let columns = [
+            ("THROUGHPUT", Align::Left),
+            right("MESSAGES"),
+            right("MESSAGES/S"),
+            right("DATA"),
+            right("LIMIT/S"),
+            right("RATIO"),
+            ("", Align::Left),
+        ];
+        let rows = self.throughput.iter().map(|row| {
+            [
+                row.work.into(),
+                row.messages.to_string(),
+                format!("{:.0}", row.messages_per_second),
+                format!("{}/s", output::data_size(row.bytes_per_second as u64)),
+                format!("{:.0}", row.limit_messages_per_second),
+                format!("{:.2}", row.ratio),
+                row.limit.into(),
+            ]
+        });
+        output::table(out, columns, &rows.collect::<Vec<_>>())
+    }
+
+    fn print_plots(&self, out: &mut impl Write) -> io::Result<()> {
+        let ours = self.latency.iter().map(|row| (row.work.to_owned(), &row.line));
+        let limits = self.limits.iter().map(|row| (format!("limit: {}", row.limit), &row.line));
+        let lines: Vec<_> = ours.chain(limits).collect();
+        let indent = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) + 2;
+        for line in plot::axis(indent) {
+            writeln!(out, "{}", styled(FAINT, line))?;
+        }
+        lines.iter().try_for_each(|(name, line)| writeln!(out, "{name:indent$}{line}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> Summary {
+        let distribution = |step: u64| {
+            let mut it = Distribution::new().unwrap();
+            (1..=1000).for_each(|at| it.record(at * step));
+            it
+        };
+        let mut tally = Tally::default();
+        tally.add(400, 1_000_000_000);
+        Summary {
+            duration_s: 10.0,
+            machine: Machine {
+                cpu: "Abacus".into(),
+                kernel: "6.18.0".into(),
+                cores: vec![0, 1],
+                placement: Placement::TwoCores,
+                words: "cores 0 and 1, two physical cores".into(),
+            },
+            latency: vec![Latency::new("64 B polling", [64, 64], &distribution(3), "cache line", &distribution(1))],
+            throughput: vec![Throughput::new("64 B in a row", 64, tally, "cache lines in a row", 1000.0)],
+            limits: vec![Limit::new("clock read", &distribution(1))],
+            left_out: vec![LeftOut { work: "12 MB polling", reason: "no room".into() }],
+        }
+    }
+
+    /// Who reads it must not find it changed: this text is the shape.
+    #[test]
+    fn the_shape_of_json() {
+        let mut json = Vec::new();
+        output::json(&mut json, &summary()).unwrap();
+        let expected = r#"{
+  "duration_s": 10.0,
+  "machine": {
+    "cpu": "Abacus",
+    "kernel": "6.18.0",
+    "cores": [
+      0,
+      1
+    ],
+    "placement": "two_cores"
+  },
+  "latency": [
+    {
+      "work": "64 B polling",
+      "message_bytes": 64,
+      "touched_bytes": 64,
+      "count": 1000,
+      "p50_ns": 1500,
+      "p90_ns": 2701,
+      "p99_ns": 2971,
+      "p99_9_ns": 2997,
+      "max_ns": 3000,
+      "limit": "cache line",
+      "limit_p50_ns": 500,
+      "ratio": 3.0
+    }
+  ],
+  "throughput": [
+    {
+      "work": "64 B in a row",
+      "message_bytes": 64,
+      "messages": 400,
+      "messages_per_second": 400.0,
+      "bytes_per_second": 25600.0,
+      "limit": "cache lines in a row",
+      "limit_messages_per_second": 1000.0,
+      "ratio": 2.5
+    }
+  ],
+  "limits": [
+    {
+      "limit": "clock read",
+      "count": 1000,
+      "p50_ns": 500,
+      "p90_ns": 900,
+      "p99_ns": 990,
+      "p99_9_ns": 999,
+      "max_ns": 1000
+    }
+  ],
+  "left_out": [
+    {
+      "work": "12 MB polling",
+      "reason": "no room"
+    }
+  ]
+}
+"#;
+        assert_eq!(String::from_utf8(json).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_text_has_tables_and_plots() {
+        let mut text = Vec::new();
+        summary().print(&mut text).unwrap();
+        let text = output::plain(&text);
+        let expected = "\
+ONE WAY                P50      P99    P99.9      MAX   LIMIT  RATIO
+64 B polling       1.50 us  2.97 us  3.00 us  3.00 us  500 ns   3.00  cache line
+limit: clock read   500 ns   990 ns   999 ns  1.00 us
+
+THROUGHPUT     MESSAGES  MESSAGES/S       DATA  LIMIT/S  RATIO
+64 B in a row       400         400  25.6 kB/s     1000   2.50  cache lines in a row
+
+                   10 ns    100 ns   1 us     10 us    100 us   1 ms     10 ms
+";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.lines().any(|line| line.starts_with("64 B polling       ▁")), "{text}");
+        assert!(text.contains("not measured: 12 MB polling: no room"), "{text}");
+        assert!(text.contains("contains a clock read (500 ns)"), "{text}");
+    }
+}
