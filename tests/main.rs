@@ -27,6 +27,7 @@ mod readme;
 mod regions;
 mod registry;
 mod removal;
+mod shell;
 mod storm;
 mod subscriber_dies;
 mod supervised;

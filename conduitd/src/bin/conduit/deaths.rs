@@ -4,11 +4,13 @@ use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args as ClapArgs;
+use clap_complete::engine::ArgValueCompleter;
 use conduit::Domain;
 use conduit::protocol::Event;
 use conduit::registry::Client;
 use conduitd::glob::TopicGlob;
 
+use crate::completions::topics;
 use crate::failure::Failure;
 use crate::list::glob;
 use crate::output;
@@ -26,7 +28,7 @@ Examples:
   conduit deaths --json | jq -r 'select(.topic == \"imu\") | .death.signal'")]
 pub(crate) struct Args {
     /// Only of topics that match: * stays within a segment of the name, ** crosses segments
-    #[arg(value_parser = glob)]
+    #[arg(value_parser = glob, add = ArgValueCompleter::new(topics))]
     glob: Option<TopicGlob>,
     /// Print a JSON object for every death: kind (died), topic, time_ms (since the epoch), process (pid, uid, program), death (exit_code or
     /// signal, core_dumped, last_sequence, last_message_age_ns, subscribers)

@@ -8,9 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, value_parser};
+use clap_complete::engine::ArgValueCompleter;
 use conduit::{Domain, OpenError, RecvError, Start, Subscriber, TopicName};
 use serde::Serialize;
 
+use crate::completions::topics;
 use crate::failure::Failure;
 use crate::output::{self, Align};
 use crate::sampler::Spread;
@@ -35,7 +37,7 @@ Examples:
   conduit delay imu --json --count 1 | jq .delay_s.max")]
 pub(crate) struct Args {
     /// Names of topics; they may come later
-    #[arg(required = true)]
+    #[arg(required = true, add = ArgValueCompleter::new(topics))]
     topics: Vec<String>,
     /// How many messages of each topic count, the last ones
     #[arg(short, long, value_name = "N", default_value_t = 10_000, value_parser = value_parser!(u32).range(1..))]

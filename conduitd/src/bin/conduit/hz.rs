@@ -4,10 +4,12 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, value_parser};
+use clap_complete::engine::ArgValueCompleter;
 use conduit::shm::dir::ShmDir;
 use conduit::{Domain, TopicName};
 use serde::Serialize;
 
+use crate::completions::topics;
 use crate::failure::Failure;
 use crate::list::open_directory;
 use crate::output::{self, Align};
@@ -46,7 +48,7 @@ pub(crate) struct BwArgs {
 #[derive(Debug, ClapArgs)]
 struct Args {
     /// Names of topics; they may come later
-    #[arg(required = true)]
+    #[arg(required = true, add = ArgValueCompleter::new(topics))]
     topics: Vec<String>,
     /// How many messages of each topic count, the last ones
     #[arg(short, long, value_name = "N", default_value_t = 10_000, value_parser = value_parser!(u32).range(2..))]

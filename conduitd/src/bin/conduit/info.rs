@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use clap::Args as ClapArgs;
+use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
 use conduit::protocol::{ErrorReply, Event, Liveness, RegistryError, Subscriber, Topic};
 use conduit::registry::{Client, RegistryCallError};
@@ -11,6 +12,7 @@ use conduit::shm::dir::ShmDir;
 use conduit::{Domain, OpenError, Shape, TopicName};
 use serde::Serialize;
 
+use crate::completions::topics;
 use crate::deaths::{ago, obituary};
 use crate::failure::Failure;
 use crate::list::{open_directory, read_directory, say_without_registry, style_of, type_of};
@@ -27,6 +29,7 @@ Examples:
   conduit info imu --json | jq '[.subscribers[].lost] | add'")]
 pub(crate) struct Args {
     /// Name of the topic or raw region
+    #[arg(add = ArgValueCompleter::new(topics))]
     topic: String,
     /// Show also the fields of the messages, who may read and write the file, and whom the last death found subscribed
     #[arg(short, long)]

@@ -4,12 +4,14 @@ use std::io::{self, Write};
 
 use anstyle::Style;
 use clap::Args as ClapArgs;
+use clap_complete::engine::ArgValueCompleter;
 use conduit::protocol::{State, Topic};
 use conduit::registry::{Client, RegistryCallError};
 use conduit::shm::dir::ShmDir;
 use conduit::{Domain, inspect};
 use conduitd::glob::TopicGlob;
 
+use crate::completions::topics;
 use crate::failure::Failure;
 use crate::output::{self, Align};
 
@@ -25,7 +27,7 @@ Examples:
   conduit list --json | jq -r '.[] | select(.state == \"live\") | .name'")]
 pub(crate) struct Args {
     /// Only those that match: * stays within a segment of the name, ** crosses segments
-    #[arg(value_parser = glob)]
+    #[arg(value_parser = glob, add = ArgValueCompleter::new(topics))]
     glob: Option<TopicGlob>,
     /// Show more columns: bandwidth, age of the last message, messages lost by all subscribers, liveness, path
     #[arg(short, long)]

@@ -88,6 +88,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    completions::answer_a_shell();
     let Cli { no_color, verb } = Cli::parse();
     if no_color {
         anstream::ColorChoice::Never.write_global();
@@ -163,9 +164,7 @@ mod tests {
             (clap_complete::Shell::Zsh, "completions/_conduit"),
             (clap_complete::Shell::Fish, "completions/conduit.fish"),
         ] {
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "conduit", &mut text);
-            files.push((path.into(), text));
+            files.push((path.into(), completions::script(shell).unwrap()));
         }
         files
     }

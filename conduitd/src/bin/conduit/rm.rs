@@ -1,12 +1,14 @@
 //! `conduit rm`: takes regions away, by the registry, or where this user may without one.
 
 use clap::Args as ClapArgs;
+use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
 use conduit::protocol::RegistryError;
 use conduit::registry::{Client, RegistryCallError};
 use conduit::shm::dir::{ReapLock, Removal, ShmDir};
 use conduit::{Domain, OpenError, TopicName};
 
+use crate::completions::topics;
 use crate::failure::Failure;
 use crate::info::{not_found, refused};
 use crate::list::{open_directory, read_directory, say_without_registry};
@@ -22,7 +24,7 @@ Examples:
   conduit rm --force camera/front")]
 pub(crate) struct Args {
     /// Names of topics or raw regions
-    #[arg(required = true)]
+    #[arg(required = true, add = ArgValueCompleter::new(topics))]
     topics: Vec<String>,
     /// Also if the owner lives
     #[arg(long)]

@@ -3,8 +3,10 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
+use clap_complete::engine::ArgValueCompleter;
 use conduit::{Domain, TopicName};
 
+use crate::completions::topics;
 use crate::failure::Failure;
 use crate::info::describe;
 use crate::list::{all_topics, type_of};
@@ -15,6 +17,7 @@ use crate::output;
 #[command(after_help = "Example:\n  conduit type imu")]
 pub(crate) struct TypeArgs {
     /// Name of the topic
+    #[arg(add = ArgValueCompleter::new(topics))]
     topic: String,
 }
 

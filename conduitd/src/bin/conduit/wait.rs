@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, value_parser};
+use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
 use conduit::protocol::State;
 use conduit::shm::dir::ShmDir;
@@ -11,6 +12,7 @@ use conduit::{Domain, OpenError, TopicName};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use crate::completions::topics;
 use crate::duration;
 use crate::failure::Failure;
 
@@ -35,7 +37,7 @@ Exit codes:
   2  error, told on standard error, or wrong usage")]
 pub(crate) struct Args {
     /// Names of topics or raw regions
-    #[arg(required = true)]
+    #[arg(required = true, add = ArgValueCompleter::new(topics))]
     topics: Vec<String>,
     /// Wait until none of them is there any more
     #[arg(long, conflicts_with = "subscribers")]

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anstyle::Style;
 use clap::Args as ClapArgs;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 use conduit::Domain;
 use conduit::protocol::{Death, Event, EventKind, Watch};
 use conduit::registry::{Client, RegistryCallError};
 use nix::sys::signal::Signal;
 
+use crate::completions::topics;
 use crate::failure::Failure;
 use crate::output;
 
@@ -25,9 +27,10 @@ Examples:
   conduit watch --json | jq 'select(.kind == \"died\")'")]
 pub(crate) struct Args {
     /// Only topics that match: * stays within a segment of the name, ** crosses segments
+    #[arg(add = ArgValueCompleter::new(topics))]
     glob: Option<String>,
     /// Only events of this kind (may be repeated): present, published, closed, died, subscribed, ...
-    #[arg(long, value_name = "KIND", value_parser = kind)]
+    #[arg(long, value_name = "KIND", value_parser = kind, add = ArgValueCandidates::new(kinds))]
     kind: Vec<EventKind>,
     /// Print a JSON object for every event: kind, topic, time_ms (since the epoch), process (pid, uid, program) and death if they are known
     #[arg(long)]
@@ -81,6 +84,10 @@ fn follow(args: &Args, registry: Client, wanted: &Watch) -> Result<(), Ended> {
         writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Ended::Here(Failure::Output(error)))?;
     }
     Err(Ended::Here(Failure::new("the registry has ended the watch")))
+}
+
+fn kinds() -> Vec<CompletionCandidate> {
+    EventKind::ALL.map(|kind| CompletionCandidate::new(kind.to_string())).into()
 }
 
 fn kind(text: &str) -> Result<EventKind, String> {

@@ -10,9 +10,11 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, ValueEnum, value_parser};
+use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
 use conduit::{Domain, Gone, OpenError, RecvError, Sample, ShmRegion, Start, Subscriber, TopicName};
 
+use crate::completions::topics;
 use crate::failure::Failure;
 use crate::info::{nearest, not_found};
 use crate::list::{open_directory, read_directory};
@@ -48,6 +50,7 @@ Exit codes:
   3  the publisher died")]
 pub(crate) struct Args {
     /// Name of the topic
+    #[arg(add = ArgValueCompleter::new(topics))]
     topic: String,
     /// End after one message
     #[arg(short = '1', long, conflicts_with = "count")]

@@ -13,12 +13,14 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args as ClapArgs;
+use clap_complete::engine::ArgValueCompleter;
 use conduit::Domain;
 use conduitd::glob::TopicGlob;
 use nix::sys::signal::Signal;
 
+use crate::completions::topics;
 use crate::failure::Failure;
-use crate::list::open_directory;
+use crate::list::{glob, open_directory};
 use crate::output::is_coloured;
 use crate::{duration, signals};
 use collect::Collector;
@@ -46,7 +48,7 @@ Examples:
   conduit top --once --json --interval 5 | jq '[.topics[].subscribers[].lost_per_second] | add'")]
 pub(crate) struct Args {
     /// Only topics that match: * stays within a segment of the name, ** crosses segments
-    #[arg(value_parser = glob)]
+    #[arg(value_parser = glob, add = ArgValueCompleter::new(topics))]
     glob: Option<TopicGlob>,
     /// Time between two looks, in seconds or with a unit, at least 0.1
     #[arg(short = 'd', long, value_name = "TIME", default_value = "1", value_parser = interval)]
@@ -74,10 +76,6 @@ pub(crate) struct Args {
     /// without time stamps.
     #[arg(long, requires = "once")]
     json: bool,
-}
-
-fn glob(text: &str) -> Result<TopicGlob, String> {
-    TopicGlob::new(text).map_err(|error| error.to_string())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

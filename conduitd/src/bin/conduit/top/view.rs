@@ -531,7 +531,8 @@ mod tests {
         let terminal = terminal(state, width, height);
         let buffer = terminal.backend().buffer();
         let lines = buffer.content().chunks(width.into());
-        let line = |cells: &[ratatui::buffer::Cell]| cells.iter().map(|cell| cell.symbol()).collect::<String>();
+        let line =
+            |cells: &[ratatui::buffer::Cell]| cells.iter().map(ratatui::buffer::Cell::symbol).collect::<String>();
         lines.map(|cells| line(cells).trim_end().to_owned() + "\n").collect()
     }
 

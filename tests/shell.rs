@@ -1,0 +1,184 @@
+//! The command beside a shell: completions, manual pages, signals, readers that leave early or stand still.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use conduit::Publisher;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Daemon, World, wait_for, wait_until};
+
+/// A shell that finds `conduit`; none if it is not installed.
+fn shell(world: &World, name: &str, script: &str) -> Option<String> {
+    let programs = Path::new(env!("CARGO_BIN_EXE_conduit")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let options: &[&str] = match name {
+        "zsh" => &["-f"],
+        "fish" => &["--no-config"],
+        _ => &["--norc"],
+    };
+    let mut command = world.command(name);
+    command.env("PATH", path).env("HOME", world.path()).args(options).args(["-c", script]);
+    match command.output() {
+        Ok(Output { status, stdout, stderr }) => {
+            let (out, err) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+            assert!(status.success() && err.is_empty(), "{name}: {status}: {err}");
+            Some(out)
+        }
+        Err(error) => {
+            eprintln!("SKIPPED: no {name}: {error}");
+            None
+        }
+    }
+}
+
+fn world_with_topics() -> (World, Vec<Publisher<[u8]>>) {
+    let world = World::new();
+    let create = |name| Publisher::<[u8]>::builder().domain(&world.domain()).create(name).unwrap();
+    let publishers = ["camera/rear", "camera/front", "imu"].map(create).into();
+    (world, publishers)
+}
+
+/// What is typed, and what the shell must offer.
+const COMPLETIONS: [(&str, &[&str]); 8] = [
+    ("conduit inf", &["info"]),
+    ("conduit info cam", &["camera/front", "camera/rear"]),
+    ("conduit hz imu camera/f", &["camera/front"]),
+    ("conduit rm --force i", &["imu"]),
+    ("conduit echo imu --no-lost", &["--no-lost-messages"]),
+    ("conduit echo imu --from l", &["latest"]),
+    ("conduit watch --kind di", &["died"]),
+    ("conduit info nothing", &[]),
+];
+
+#[test]
+fn bash_completes_verbs_options_and_topics() {
+    let (world, _publishers) = world_with_topics();
+    for (line, expected) in COMPLETIONS {
+        let script = format!(
+            "source <(conduit completions bash)
+             COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_TYPE=9
+             _clap_complete_conduit conduit \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"
+             [ ${{#COMPREPLY[@]}} = 0 ] || printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let said = shell(&world, "bash", &script).expect("bash");
+        assert_eq!(said.lines().map(str::trim).collect::<Vec<_>>(), expected, "{line}");
+    }
+}
+
+#[test]
+fn zsh_completes_verbs_options_and_topics() {
+    let (world, _publishers) = world_with_topics();
+    for (line, expected) in COMPLETIONS {
+        // What the line editor would be told.
+        let script = format!(
+            "compdef() {{ :; }}; _describe() {{ print -rl -- ${{(P)3}} }}
+             source <(conduit completions zsh)
+             words=({line}); CURRENT=$#words; _clap_dynamic_completer_conduit || true"
+        );
+        let Some(said) = shell(&world, "zsh", &script) else { return };
+        let offered: Vec<&str> = said.lines().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(offered, expected, "{line}");
+    }
+}
+
+#[test]
+fn fish_completes_verbs_options_and_topics() {
+    let (world, _publishers) = world_with_topics();
+    for (line, expected) in COMPLETIONS {
+        let script = format!("conduit completions fish | source; complete -C '{line}'");
+        let Some(said) = shell(&world, "fish", &script) else { return };
+        let offered: Vec<&str> = said.lines().map(|line| line.split('\t').next().unwrap()).collect();
+        assert_eq!(offered, expected, "{line}");
+    }
+}
+
+#[test]
+fn manual_pages_have_no_warnings() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let pages: Vec<_> = std::fs::read_dir(folder).unwrap().map(|page| page.unwrap().path()).collect();
+    assert!(pages.len() > 20, "{pages:?}");
+    for page in pages {
+        // -ww: all warnings; -z: nothing else.
+        let groff = Command::new("groff").args(["-man", "-Tutf8", "-Kutf8", "-ww", "-z"]).arg(&page).output();
+        let Ok(Output { status, stderr, .. }) = groff else { return eprintln!("SKIPPED: no groff") };
+        assert!(status.success() && stderr.is_empty(), "{}", String::from_utf8_lossy(&stderr));
+    }
+}
+
+#[test]
+fn who_stands_still_or_is_killed_costs_the_publisher_nothing() {
+    let world = World::with_daemon();
+    let domain = world.domain();
+    // So few that every slot counts.
+    let mut publisher = Publisher::<[u8]>::builder().slots(2).domain(&domain).create("scan").unwrap();
+    let region = world.region("scan");
+    let verbs = [&["echo", "scan", "--raw"][..], &["echo", "scan"], &["hz", "scan"], &["bw", "scan"]];
+    let start =
+        |arguments: &[&str]| world.conduit(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut children: Vec<_> = verbs.into_iter().map(start).collect();
+    world.wait_until_asleep("scan", 2);
+    for round in 0..20 {
+        // They are stopped at whatever they are just doing.
+        for _ in 0..round {
+            publisher.send(&[7; 4000]).unwrap();
+        }
+        for child in &children {
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGSTOP).unwrap();
+        }
+        for _ in 0..50 {
+            publisher.send(&[7; 4000]).expect("no slot is kept from the publisher");
+        }
+        for child in &children {
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGCONT).unwrap();
+        }
+    }
+    for child in &children {
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGSTOP).unwrap();
+    }
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    publisher.send(b"free").unwrap();
+    wait_until("their records to be free", || region.counters().unwrap().subscribers.is_empty());
+}
+
+#[test]
+fn a_reader_that_leaves_and_ctrl_c_end_it_quietly() {
+    let world = World::with_daemon();
+    let arguments = ["pub", "scan", "--text", "x", "--rate", "500", "--count", "1000000"];
+    let _publisher: Daemon = world.conduit(&arguments).spawn().unwrap().into();
+    let waited = world.conduit(&["wait", "scan"]).status().unwrap();
+    assert!(waited.success());
+    let streams = [&["echo", "scan"][..], &["hz", "scan"], &["delay", "scan"], &["watch"]];
+    for arguments in streams {
+        let start = || {
+            let mut child = world.conduit(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut out = BufReader::new(child.stdout.take().unwrap());
+            out.read_line(&mut String::new()).unwrap();
+            (child, out)
+        };
+        let (mut child, out) = start();
+        drop(out);
+        // Something for it to say.
+        drop(Publisher::<[u8]>::builder().domain(&world.domain()).create("other").unwrap());
+        let status = wait_for("its end", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(128 + Signal::SIGPIPE as i32), "{arguments:?}");
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "", "{arguments:?}");
+
+        let (mut child, _out) = start();
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+        let status = wait_for("its end", || child.try_wait().unwrap());
+        assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{arguments:?}");
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "", "{arguments:?}");
+    }
+    let region = world.region("scan");
+    wait_until("no subscriber", || region.counters().unwrap().subscribers.is_empty());
+}
