@@ -45,7 +45,7 @@ fn essence(line: &str) -> String {
     let mut essence = String::new();
     for word in line.split_whitespace() {
         let is_number = |word: &str| word.starts_with(|first: char| first.is_ascii_digit());
-        let unit = ["ns", "us", "ms", "s", "min", "B", "kB", "MB", "kB/s", "MB/s", "B/s", "|"];
+        let unit = ["ns", "us", "ms", "s", "min", "B", "kB", "MB", "kB/s", "MB/s", "B/s", "GB/s"];
         if is_number(&essence.split(' ').next_back().unwrap_or_default().replace('N', "0")) && unit.contains(&word) {
             continue;
         }
@@ -154,7 +154,7 @@ fn the_examples_of_the_command_print_what_readme_shows() {
     let examples = examples("The command");
     let verbs = [
         "list", "info", "echo", "hz", "bw", "delay", "pub", "wait", "watch", "deaths", "type", "find", "rm", "gc",
-        "doctor",
+        "top", "bench", "doctor",
     ];
     for verb in verbs {
         let verb = format!("conduit {verb}");
