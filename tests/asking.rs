@@ -171,6 +171,10 @@ fn list_has_the_options_of_ros2() {
     assert!(table.contains(world.path_of("imu").to_str().unwrap()), "{table}");
     assert_eq!(run(&mut world.conduit(&["type", "imu"])), "robot/Imu\n");
     assert_eq!(run(&mut world.conduit(&["find", "robot/Imu"])), "imu\n");
+    let json = |arguments: &[&str]| serde_json::from_str::<Value>(&run(&mut world.conduit(arguments))).unwrap();
+    assert_eq!(json(&["find", "robot/Imu", "--json"]), json!(["imu"]));
+    let shape = json(&["info", "imu", "--json"])["shape"].clone();
+    assert_eq!(json(&["type", "imu", "--json"]), json!({"topic": "imu", "type": "robot/Imu", "shape": shape}));
     assert_eq!(fail(&mut world.conduit(&["find", "robot/Odometry"])).0, Some(1));
     let (code, error) = fail(&mut world.conduit(&["type", "imuu"]));
     assert!(code == Some(1) && error.contains("did you mean \"imu\"?"), "{error}");

@@ -206,7 +206,7 @@ fn deaths_are_remembered() {
     assert_eq!(certificates.iter().map(|it| it["topic"].as_str().unwrap()).collect::<Vec<_>>(), ["first", "second"]);
     assert!(certificates.iter().all(|it| it["death"]["last_sequence"] == 2));
     let lines = deaths(&[]);
-    assert!(lines.lines().all(|line| line.contains(" s ago  ") && line.contains("last message #2")), "{lines}");
+    assert!(lines.lines().all(|line| line.contains(" s ago  ") && line.contains("after message #2")), "{lines}");
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let name = TopicName::new(&args.topic)?;
     let domain = Domain::from_env();
     let topic = describe(&domain, &name)?;
-    let region = ShmDir::open(&domain).ok().and_then(|directory| Region::open(&directory, &name).ok());
+    let region = open(&domain, &name);
     let shape = region.as_ref().and_then(Region::shape).filter(|_| type_of(&topic) != "[u8]");
     let info = Info { topic, shape, last_death: last_death(&domain, &name) };
     let mut out = output::stdout();
@@ -67,6 +67,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         print(&mut out, &info, region.as_ref().filter(|_| args.verbose))
     };
     written.and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+fn open(domain: &Domain, name: &TopicName) -> Option<Region> {
+    Region::open(&ShmDir::open(domain).ok()?, name).ok()
+}
+
+/// What the bytes of a topic's messages mean.
+pub(crate) fn shape_of(domain: &Domain, name: &TopicName) -> Option<Shape> {
+    open(domain, name)?.shape()
 }
 
 /// How the last owner of the topic that died did so, if the registry remembers one.
