@@ -317,3 +317,25 @@ fn a_thousand_topics_are_listed() {
     assert_eq!(said.lines().count(), 1001);
     drop(topics);
 }
+
+#[test]
+fn what_can_not_be_shown_says_why() {
+    use std::os::unix::fs::FileExt;
+    let world = World::with_daemon();
+    let domain = world.domain();
+    drop(conduit::ShmRegion::builder().domain(&domain).create("map", 100).unwrap());
+    let _newer = Publisher::<[u8]>::builder().domain(&domain).create("newer").unwrap();
+    // The version stands behind the magic bytes.
+    let file = std::fs::File::options().write(true).open(world.path_of("newer")).unwrap();
+    file.write_all_at(&99u32.to_ne_bytes(), 8).unwrap();
+    std::fs::write(world.path_of("foreign"), "nobody's").unwrap();
+    for verb in ["echo", "hz", "bw", "delay"] {
+        for (topic, complaint) in [("map", "a topic"), ("newer", "99"), ("foreign", "conduit_foreign")] {
+            let (code, error) = fail(&mut world.conduit(&[verb, topic]));
+            assert!(code == Some(1) && error.contains(complaint), "{verb} {topic}: {code:?} {error}");
+        }
+        let (code, error) = fail(&mut world.conduit(&[verb, "a//b"]));
+        assert!(code == Some(1) && error.contains("a//b"), "{verb}: {error}");
+    }
+    std::fs::remove_file(world.path_of("foreign")).unwrap();
+}
