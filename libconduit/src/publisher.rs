@@ -205,25 +205,33 @@ impl<T: ?Sized + Message> Publisher<T> {
         Ok(())
     }
 
+    #[inline(always)]
     fn claim(&mut self, len: usize) -> Result<Claimed<'_, [u8]>, LoanError> {
-        if self.writer.memory().is_foreign() {
-            return Err(LoanError::Forked);
-        }
-        // Who has nobody to wake makes no system calls.
-        if self.writer.take_woken() && self.lease.look(coarse_now()) && !self.has_its_name() {
-            self.writer.note_unlinked();
-        }
-        match self.writer.intervention() {
-            None => {}
-            Some(Intervention::Ended) => return Err(LoanError::Removed),
-            Some(Intervention::Unlinked) if self.told_unlinked => {}
-            Some(Intervention::Unlinked) => {
-                self.told_unlinked = true;
-                return Err(LoanError::Unlinked);
-            }
+        if self.writer.memory().is_foreign() || self.writer.take_woken() || self.writer.intervention().is_some() {
+            self.look_around()?;
         }
         let geometry = self.writer.memory().geometry();
         Claimed::new(&mut self.writer, len).map_err(|error| loan_error(&error, geometry, len))
+    }
+
+    /// Who has nobody to wake makes no system calls; who has just done so looks at its lease and its name.
+    #[cold]
+    fn look_around(&mut self) -> Result<(), LoanError> {
+        if self.writer.memory().is_foreign() {
+            return Err(LoanError::Forked);
+        }
+        if self.lease.look(coarse_now()) && !self.has_its_name() {
+            self.writer.note_unlinked();
+        }
+        match self.writer.intervention() {
+            None => Ok(()),
+            Some(Intervention::Ended) => Err(LoanError::Removed),
+            Some(Intervention::Unlinked) if self.told_unlinked => Ok(()),
+            Some(Intervention::Unlinked) => {
+                self.told_unlinked = true;
+                Err(LoanError::Unlinked)
+            }
+        }
     }
 
     /// What can not be looked at is no reason to worry anybody.
@@ -243,6 +251,7 @@ impl<T: ?Sized + Message> Publisher<T> {
     }
 }
 
+#[cold]
 fn loan_error(error: &ClaimError, geometry: Geometry, len: usize) -> LoanError {
     match error {
         ClaimError::AllSlotsHeld => LoanError::AllSlotsHeld { slots: geometry.slots() },

@@ -31,7 +31,7 @@ use crate::shm::fork;
 use crate::shm::layout::{Layout, RECORDS};
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::map::Mapping;
-use crate::shm::process::{coarse_now, own_name};
+use crate::shm::process::{coarse_now, coarse_tick, own_name};
 use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 
 /// How long a subscriber sleeps that may only read the region and so cannot ask to be woken.
@@ -77,13 +77,16 @@ pub struct Subscriber<T: ?Sized> {
     _receives: PhantomData<fn() -> Box<T>>,
 }
 
+/// No tick of the coarse clock.
+const NEVER: u64 = u64::MAX;
+
 /// What is known of the publisher's life.
 struct Owner {
     /// The owner lock was found free.
     is_dead: bool,
     last_look: Duration,
-    /// When what others say of the topic was last looked at, on the coarse clock.
-    tick: Duration,
+    /// When what others say of the topic was last looked at: a tick of the coarse clock.
+    tick: u64,
 }
 
 impl Owner {
@@ -189,7 +192,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             topic,
             message: layout.message,
             lease,
-            owner: Owner { is_dead: false, last_look: coarse_now(), tick: Duration::ZERO },
+            owner: Owner { is_dead: false, last_look: coarse_now(), tick: NEVER },
             spin: self.spin,
             _receives: PhantomData,
         })
@@ -322,8 +325,23 @@ impl<T: ?Sized + Message> Subscriber<T> {
     ///
     /// Looking for a message that is not there costs some nanoseconds and disturbs the publisher as little as can be, so it may
     /// be called in a loop. That the publisher died, or was removed by others, is then seen some milliseconds after it is known.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, RecvError> {
+        // Written out, so that the usual case gets by without moving results about in memory.
+        if let Some(record) = self.pins
+            && !self.reader.memory().is_foreign()
+            && let Some(message) = self.reader.receive_pinned()
+        {
+            return match Held::pinned(self.reader.memory(), record, &message) {
+                Ok(held) => Ok(Some(Sample { held, message })),
+                Err(Invalid) => Err(self.invalid(&message)),
+            };
+        }
+        self.look_or_recv()
+    }
+
+    #[inline(never)]
+    fn look_or_recv(&mut self) -> Result<Option<Sample<T>>, RecvError> {
         let pins = self.pins;
         let Some((message, held)) = self.receive_with(|reader| receive(reader, pins))? else { return Ok(None) };
         match held {
@@ -343,16 +361,20 @@ impl<T: ?Sized + Message> Subscriber<T> {
         }
         let (owner, lease) = (&mut self.owner, &mut self.lease);
         let received = self.reader.receive_or_end(receive, |ring| {
-            let now = coarse_now();
-            // Who polls without pause asks so once in a tick of that clock, some milliseconds.
-            if now == owner.tick && !owner.is_dead {
+            // Who polls without pause looks once in a tick of that clock, some milliseconds.
+            let tick = coarse_tick();
+            if tick == owner.tick && !owner.is_dead {
                 return None;
             }
-            owner.tick = now;
-            lease.look(now);
-            Some(owner.look(ring.file(), now, LOOK_INTERVAL))
+            owner.tick = tick;
+            Some(look_around(ring, owner, lease))
         });
-        received.map_err(|how| RecvError::PublisherGone { topic: self.topic.clone(), how })
+        received.map_err(|how| self.gone(how))
+    }
+
+    #[cold]
+    fn gone(&self, how: Gone) -> RecvError {
+        RecvError::PublisherGone { topic: self.topic.clone(), how }
     }
 
     #[cold]
@@ -406,7 +428,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
                 step = step.min(left);
             }
             let has_news = self.reader.sleep(step);
-            self.owner.tick = Duration::ZERO;
+            self.owner.tick = NEVER;
             if !has_news {
                 // Woken without a message: by a reaper that may not write to the region, perhaps.
                 let interval = if self.record.is_some() { Duration::ZERO } else { LOOK_INTERVAL };
@@ -442,8 +464,15 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 }
 
+/// Whether the publisher is known to be dead. Takes a lost lease by the way.
+#[cold]
+fn look_around(ring: &MappedRing, owner: &mut Owner, lease: &mut Lease) -> bool {
+    let now = coarse_now();
+    lease.look(now);
+    owner.look(ring.file(), now, LOOK_INTERVAL)
+}
+
 /// The next message, pinned with the record or copied out without one.
-#[inline]
 fn receive<T: ?Sized + Message>(
     reader: &mut Reader<Arc<MappedRing>>,
     pins: Option<usize>,

@@ -29,9 +29,21 @@ pub(crate) struct Reader<M> {
     /// The record whose lock this reader holds; without one it can only copy out.
     record: Option<usize>,
     cursor: u64,
+    /// Where there was nothing to pin when this was last looked for.
+    looked_at: u64,
     expected: u64,
     received: u64,
     lost: u64,
+}
+
+/// What there is at a reader's cursor.
+enum Place {
+    /// Nothing yet.
+    Empty,
+    /// A message, and what its slot says of its position.
+    Readable(u64),
+    /// Nothing, ever; the cursor has moved on.
+    Hole,
 }
 
 /// A message that was received.
@@ -56,7 +68,7 @@ impl<M: Memory> Reader<M> {
         // Head first: `published` is then at least as new, and the count starts with what comes after it.
         let head = head(&memory, Acquire);
         let expected = memory.producer().published.load(Relaxed);
-        let mut reader = Self { memory, record, cursor: head, expected, received: 0, lost: 0 };
+        let mut reader = Self { memory, record, cursor: head, looked_at: u64::MAX, expected, received: 0, lost: 0 };
         let oldest = reader.oldest(head);
         let kept = match start {
             Start::Next => None,
@@ -100,25 +112,31 @@ impl<M: Memory> Reader<M> {
     }
 
     /// Receives the next message and pins its slot. `unpin` it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive_pinned(&mut self) -> Option<Received> {
         let record = self.record?;
-        let message = self.receive(|memory, position, readable| pin(memory, position, readable, record))?;
-        self.note_progress();
-        // Its line comes while this message is read.
-        self.memory.expect_state(self.cursor);
-        Some(message)
+        let message = self.receive(|memory, position, readable| pin(memory, position, readable, record));
+        if message.is_some() {
+            self.note_progress();
+            // Its line comes while this message is read.
+            self.memory.expect_state(self.cursor);
+        } else if self.looked_at != self.cursor {
+            // By now the writer has claimed it; until the message comes, its line can come.
+            self.looked_at = self.cursor;
+            self.memory.expect_state(self.cursor);
+        }
+        message
     }
 
     /// Receives a copy of the next message.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive_copy(&mut self, into: &mut impl CopyTarget) -> Option<Received> {
         let message = self.receive(|memory, position, readable| copy_out(memory, position, readable, into))?;
         self.note_progress();
         Some(message)
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, mut take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
         loop {
             let cursor = self.cursor;
@@ -126,20 +144,15 @@ impl<M: Memory> Reader<M> {
             // R1
             let mut found = slot.position.load(Acquire);
             if !is_readable(found, cursor) {
-                if is_to_come(found, cursor) && !self.has_passed() {
+                // P1
+                if is_to_come(found, cursor) && slot.passed.load(Acquire) <= cursor {
                     return None;
                 }
-                // H1
-                let head = head(&self.memory, Acquire);
-                if head <= cursor {
-                    return None;
-                }
-                // Relaxed: head, which is past it, was acquired.
-                found = slot.position.load(Relaxed);
-                if !is_readable(found, cursor) {
-                    self.cursor = (cursor + 1).max(self.oldest(head));
-                    continue;
-                }
+                found = match self.look_at_head() {
+                    Place::Empty => return None,
+                    Place::Readable(found) => found,
+                    Place::Hole => continue,
+                };
             }
             if let Some(message) = self.take(found, &mut take) {
                 return Some(message);
@@ -147,9 +160,27 @@ impl<M: Memory> Reader<M> {
         }
     }
 
+    /// What there is at the cursor, where nothing was found that can be read; moves on from a place where nothing will come.
+    #[cold]
+    fn look_at_head(&mut self) -> Place {
+        let cursor = self.cursor;
+        // H1
+        let head = head(&self.memory, Acquire);
+        if head <= cursor {
+            return Place::Empty;
+        }
+        // Once more: it may have come between the two looks. Relaxed: head, which is past it, was acquired.
+        let found = self.memory.slot(cursor).position.load(Relaxed);
+        if is_readable(found, cursor) {
+            return Place::Readable(found);
+        }
+        self.cursor = (cursor + 1).max(self.oldest(head));
+        Place::Hole
+    }
+
     /// Takes the message at the cursor, which was found readable, unless it is overwritten meanwhile.
-    #[inline]
-    fn take(&mut self, readable: u64, take: impl FnOnce(&M, u64, u64) -> Option<Received>) -> Option<Received> {
+    #[inline(always)]
+    fn take(&mut self, readable: u64, take: &mut impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
         let position = self.cursor;
         self.cursor = position + 1;
         let mut message = take(&self.memory, position, readable)?;
@@ -197,7 +228,7 @@ impl<M: Memory> Reader<M> {
         self.receive_below(head, |memory, position, readable| copy_out(memory, position, readable, into))
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive_below(
         &mut self,
         head: u64,
@@ -222,6 +253,7 @@ impl<M: Memory> Reader<M> {
         self.memory.slot(self.cursor).passed.load(Acquire) > self.cursor
     }
 
+    #[inline(always)]
     fn count(&mut self, sequence: u64) -> u64 {
         let lost = sequence.saturating_sub(self.expected);
         self.expected = sequence.wrapping_add(1);
@@ -231,6 +263,7 @@ impl<M: Memory> Reader<M> {
     }
 
     /// Tells observers how far this reader is.
+    #[inline(always)]
     fn note_progress(&self) {
         if let Some(record) = self.record {
             let record = self.memory.record(record);
@@ -272,14 +305,8 @@ impl<M: Memory> Reader<M> {
             if let Some(received) = receive(self) {
                 return Ok(Some(received));
             }
-            // H1
-            let head = head(&self.memory, Acquire);
-            if head <= self.cursor {
+            if matches!(self.look_at_head(), Place::Empty) {
                 break;
-            }
-            let found = self.memory.slot(self.cursor).position.load(Relaxed);
-            if !is_readable(found, self.cursor) {
-                self.cursor = (self.cursor + 1).max(self.oldest(head));
             }
         }
         let Some(how) = ended else { return Ok(None) };
@@ -357,7 +384,7 @@ fn is_to_come(found: u64, position: u64) -> bool {
     written <= position || (written == position + 1 && found & BUSY != 0)
 }
 
-#[inline]
+#[inline(always)]
 fn pin<M: Memory>(memory: &M, position: u64, readable: u64, record: usize) -> Option<Received> {
     let state = memory.state(position);
     let bit = 1 << record;
@@ -396,7 +423,7 @@ pub(super) fn unpin<M: Memory>(memory: &M, position: u64, record: usize) {
     memory.record(record).unpinned.fetch_add(1, Relaxed);
 }
 
-#[inline]
+#[inline(always)]
 fn copy_out<M: Memory>(memory: &M, position: u64, readable: u64, into: &mut impl CopyTarget) -> Option<Received> {
     let message = read_header(memory, position);
     if let Some(bytes) = into.room(message.len) {
@@ -408,7 +435,7 @@ fn copy_out<M: Memory>(memory: &M, position: u64, readable: u64, into: &mut impl
     (memory.slot(position).position.load(Relaxed) == readable).then_some(message)
 }
 
-#[inline]
+#[inline(always)]
 fn read_header<M: Memory>(memory: &M, position: u64) -> Received {
     let slot = memory.slot(position);
     Received {

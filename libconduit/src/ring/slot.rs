@@ -319,7 +319,7 @@ struct Pin {
 }
 
 impl Drop for Pin {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if !self.ring.is_foreign() {
             unpin(&self.ring, self.position, self.record);

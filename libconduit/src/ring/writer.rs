@@ -72,7 +72,7 @@ impl<M: Memory> Writer<M> {
     }
 
     /// Takes a slot to write into and returns its position, to be published. Whoever does not publish it gets it again.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&mut self) -> Result<u64, AllSlotsHeld> {
         let claim = match self.claimed {
             Some(claim) => claim,
@@ -88,7 +88,7 @@ impl<M: Memory> Writer<M> {
     }
 
     /// Claims the slot that comes next, if nobody holds it.
-    #[inline]
+    #[inline(always)]
     fn claim_ahead(&mut self) {
         self.claimed = self.try_claim(self.next).ok();
     }
@@ -119,7 +119,7 @@ impl<M: Memory> Writer<M> {
     }
 
     /// Claims the slot at a position, or says in which state it is.
-    #[inline]
+    #[inline(always)]
     fn try_claim(&self, position: u64) -> Result<Claim, u64> {
         let state = self.memory.state(position);
         // What the last claim left. Asking the state would fetch its line twice, once to read and once to write.
@@ -147,7 +147,7 @@ impl<M: Memory> Writer<M> {
     }
 
     /// Publishes the claimed position; its payload is written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&mut self, position: u64, len: usize, stamp_ns: u64) {
         let Some(claim) = self.claimed.filter(|claim| claim.position == position) else { return };
         let slot = self.memory.slot(position);

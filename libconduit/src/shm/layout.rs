@@ -311,6 +311,7 @@ impl Geometry {
         Ok(Self { slots, slot_bytes })
     }
 
+    #[inline(always)]
     pub(crate) fn slots(self) -> u32 {
         self.slots
     }
@@ -320,6 +321,7 @@ impl Geometry {
     }
 
     /// Largest message in bytes.
+    #[inline(always)]
     pub(crate) fn capacity(self) -> usize {
         self.slot_bytes as usize - SLOT_OVERHEAD_BYTES
     }
@@ -328,16 +330,19 @@ impl Geometry {
         CONTROL_BYTES as u64 + u64::from(self.slots) * self.slot_bytes
     }
 
+    #[inline(always)]
     fn index_of(self, position: u64) -> usize {
         (position & u64::from(self.slots - 1)) as usize
     }
 
     /// Where the state of a position's slot lies in the region.
+    #[inline(always)]
     pub(crate) fn state_at(self, position: u64) -> usize {
         STATES_AT + self.index_of(position) * SLOT_STATE_BYTES
     }
 
     /// Where the header of a position's slot lies in the region; the payload follows.
+    #[inline(always)]
     pub(crate) fn slot_at(self, position: u64) -> usize {
         let states_bytes = self.slots as usize * SLOT_STATE_BYTES;
         STATES_AT + states_bytes + self.index_of(position) * (self.slot_bytes as usize - SLOT_STATE_BYTES)

@@ -60,11 +60,25 @@ impl<T: Message + FromBytes> Subscriber<T> {
     /// assert_eq!(wind.sequence(), 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn try_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
+        if !self.reader.memory().is_foreign() {
+            let mut value = T::new_zeroed();
+            if let Some(message) = self.reader.receive_copy(&mut Value(&mut value)) {
+                return if message.len == size_of::<T>() {
+                    Ok(Some(Copied { value, message }))
+                } else {
+                    Err(self.invalid(&message))
+                };
+            }
+        }
+        self.look_or_recv_copy()
+    }
+
+    #[inline(never)]
+    fn look_or_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
         let mut value = T::new_zeroed();
-        let received = self.receive_with(|reader| reader.receive_copy(&mut Value(&mut value)))?;
-        match received {
+        match self.receive_with(|reader| reader.receive_copy(&mut Value(&mut value)))? {
             None => Ok(None),
             Some(message) if message.len == size_of::<T>() => Ok(Some(Copied { value, message })),
             Some(message) => Err(self.invalid(&message)),
