@@ -1,0 +1,143 @@
+//! What the hardware and the kernel take: the players that no transport can beat.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use conduit::limits::{self, PingPong, Relay};
+use conduit::{Domain, OpenError, ShmRegion};
+
+use super::duel::{Answer, Partner, Patience, Player, Record, Until, Wait};
+use super::pattern::{self, ANSWER};
+use super::processes::{Second, retry};
+use super::transport::{Failure, Place, Result};
+
+const NAME: &str = "limits";
+
+/// The memory that the limits are measured in, in the first process.
+pub(crate) fn create_region(place: &Place, bytes: usize) -> Result<Rc<ShmRegion>> {
+    let domain = Domain::new(&place.directory).without_registry();
+    Ok(Rc::new(ShmRegion::builder().domain(&domain).create(NAME, bytes.max(limits::REGION_BYTES))?))
+}
+
+/// The same memory in the second process.
+pub(crate) fn open_region(place: &Place) -> Result<Rc<ShmRegion>> {
+    let domain = Domain::new(&place.directory).without_registry();
+    retry("the memory of the limits", || match ShmRegion::builder().domain(&domain).open(NAME) {
+        Ok(region) => Ok(Some(Rc::new(region))),
+        Err(OpenError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    })
+}
+
+/// A word that is handed over and back: a cache line that moves, or a futex that wakes.
+pub(crate) struct Ball {
+    pub(crate) region: Rc<ShmRegion>,
+    pub(crate) wait: Wait,
+    /// Of a turn.
+    pub(crate) length: f64,
+}
+
+impl Player for Ball {
+    fn times(&self) -> u64 {
+        2
+    }
+
+    fn length(&self) -> f64 {
+        self.length
+    }
+
+    fn turn(&mut self, second: &mut Second, until: Until, record: &mut Record) -> Result<()> {
+        let game = PingPong::new(&self.region, self.wait.into());
+        let mut patience = Patience::new(second, until);
+        let mut goes_on = game.serve(|| patience.goes_on());
+        let mut rounds = 0;
+        while goes_on {
+            let begun = Instant::now();
+            goes_on = game.serve(|| patience.goes_on());
+            let ended = Instant::now();
+            record.times.record((ended - begun).as_nanos() as u64);
+            rounds += 1;
+            if until.is_over(rounds, ended) {
+                break;
+            }
+        }
+        let goes_on = goes_on && game.end(|| patience.goes_on());
+        patience.outcome(goes_on)
+    }
+}
+
+impl Partner for Ball {
+    fn turn(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer> {
+        started()?;
+        PingPong::new(&self.region, self.wait.into()).answer(|| true);
+        Ok(Answer::default())
+    }
+}
+
+/// Filling and reading buffers in shared memory: the bandwidth of memory and caches.
+pub(crate) struct Buffers {
+    region: Rc<ShmRegion>,
+    relay: Relay,
+}
+
+impl Buffers {
+    pub(crate) fn new(region: Rc<ShmRegion>, wait: Wait, is_first: bool, words: usize, buffers: usize) -> Self {
+        Self { region, relay: Relay::new(wait.into(), is_first, words, buffers) }
+    }
+}
+
+impl Player for Buffers {
+    fn times(&self) -> u64 {
+        2
+    }
+
+    fn turn(&mut self, second: &mut Second, until: Until, record: &mut Record) -> Result<()> {
+        let Self { region, relay } = self;
+        let mut patience = Patience::new(second, until);
+        let mut damage: Option<Failure> = None;
+        let mut round = |index: u64| {
+            let fill = |words: &mut [u64]| pattern::write(index, words);
+            let read = |words: &[u64]| damage = pattern::check(index | ANSWER, words).err();
+            relay.serve(region, fill, read, || patience.goes_on()) && damage.is_none()
+        };
+        let mut goes_on = round(0);
+        let mut rounds = 0;
+        while goes_on {
+            rounds += 1;
+            let begun = Instant::now();
+            goes_on = round(rounds);
+            let ended = Instant::now();
+            record.times.record((ended - begun).as_nanos() as u64);
+            if until.is_over(rounds, ended) {
+                break;
+            }
+        }
+        if let Some(damage) = damage {
+            return Err(damage);
+        }
+        let goes_on = goes_on && relay.end(region, || patience.goes_on());
+        patience.outcome(goes_on)
+    }
+}
+
+impl Partner for Buffers {
+    fn turn(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer> {
+        started()?;
+        let Self { region, relay } = self;
+        let (index, damage) = (std::cell::Cell::new(0), std::cell::Cell::new(None));
+        let read = |words: &[u64]| {
+            if let Err(failure) = pattern::check(index.get(), words) {
+                damage.set(Some(failure));
+            }
+        };
+        let fill = |words: &mut [u64]| {
+            pattern::write(index.get() | ANSWER, words);
+            index.set(index.get() + 1);
+        };
+        relay.answer(region, read, fill, || true);
+        match damage.into_inner() {
+            Some(damage) => Err(damage),
+            None => Ok(Answer { received: index.get(), lost: 0 }),
+        }
+    }
+}
