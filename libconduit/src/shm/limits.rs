@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use super::futex;
-use super::layout::Shared;
+use super::layout::{SLOT_HEADER_BYTES, Shared};
 use crate::ShmRegion;
 
 /// Size of the raw region that [`PingPong`] and [`Stream`] play in.
@@ -197,9 +197,10 @@ impl Relay {
     /// Where the buffers begin, after the court.
     const OFFSET: usize = REGION_BYTES.next_multiple_of(4096);
 
-    /// From one buffer to the next.
+    /// From one buffer to the next: as far as from one slot of a ring to the next, lest addresses differ in how well
+    /// caches like them.
     const fn stride(words: usize) -> usize {
-        (words * size_of::<u64>()).next_multiple_of(64)
+        (words * size_of::<u64>() + SLOT_HEADER_BYTES).next_multiple_of(4096)
     }
 
     /// One round trip: fills a buffer of this process and reads the one that the other process has filled.
@@ -260,7 +261,7 @@ impl Relay {
         // process touches the buffers only between a PING and its answer, when this one has just given the ball away and
         // waits for it; in this process nobody keeps what is returned beyond one call of `fill` or `read`.
         unsafe {
-            let start = region.data().add(Self::OFFSET + at * Self::stride(self.words));
+            let start = region.data().add(Self::OFFSET + at * Self::stride(self.words) + SLOT_HEADER_BYTES);
             std::slice::from_raw_parts_mut(start.cast(), self.words)
         }
     }
@@ -281,7 +282,21 @@ impl<'a> Stream<'a> {
     ///
     /// If the region is smaller.
     pub fn new(region: &'a ShmRegion) -> Self {
-        Self { court: court(region), next: 0 }
+        Self::resume(region, 0)
+    }
+
+    /// Goes on where an end that is no longer used has stopped.
+    ///
+    /// # Panics
+    ///
+    /// If the region is smaller than [`REGION_BYTES`].
+    pub fn resume(region: &'a ShmRegion, next: u64) -> Self {
+        Self { court: court(region), next }
+    }
+
+    /// Number of the next message.
+    pub fn next(&self) -> u64 {
+        self.next
     }
 
     /// Sends a message, which is the `last` one or not, and waits if too many are on their way. Returns `false` if
@@ -416,7 +431,7 @@ mod tests {
         assert!((0..WINDOW).all(|_| stream.send(false, || false)));
         assert!(!stream.send(false, || false), "the window is full");
         assert!(!stream.flush(|| false));
-        assert_eq!(Stream { next: WINDOW, ..Stream::new(&region) }.receive(|| false), None);
+        assert_eq!(Stream::resume(&region, WINDOW).receive(|| false), None);
     }
 
     #[test]
@@ -448,7 +463,8 @@ mod tests {
         let bytes = Relay::region_bytes(WORDS, BUFFERS);
         let region = ShmRegion::builder().domain(&domain).create("relay", bytes).unwrap();
         for wait in [Wait::Spin, Wait::Sleep] {
-            let (mut first, mut second) = (Relay::new(wait, true, WORDS, BUFFERS), Relay::new(wait, false, WORDS, BUFFERS));
+            let (mut first, mut second) =
+                (Relay::new(wait, true, WORDS, BUFFERS), Relay::new(wait, false, WORDS, BUFFERS));
             thread::scope(|scope| {
                 let region = &region;
                 let other = scope.spawn(move || {
@@ -468,8 +484,11 @@ mod tests {
             });
         }
         // Both have used all of their buffers, each its own.
-        let relay = |of_first, turn| Relay { turn, ..Relay::new(Wait::Spin, of_first, WORDS, BUFFERS) }.buffer(&region, of_first);
-        let mut starts: Vec<_> = (0..BUFFERS).flat_map(|turn| [relay(true, turn).as_ptr(), relay(false, turn).as_ptr()]).collect();
+        let relay = |of_first, turn| {
+            Relay { turn, ..Relay::new(Wait::Spin, of_first, WORDS, BUFFERS) }.buffer(&region, of_first)
+        };
+        let mut starts: Vec<_> =
+            (0..BUFFERS).flat_map(|turn| [relay(true, turn).as_ptr(), relay(false, turn).as_ptr()]).collect();
         starts.sort_unstable();
         starts.dedup();
         assert_eq!(starts.len(), 2 * BUFFERS);

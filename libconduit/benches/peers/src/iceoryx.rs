@@ -2,7 +2,8 @@
 //! has an event service beside, which the publisher notifies.
 
 use std::fmt::Debug;
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use iceoryx2::port::listener::Listener;
@@ -12,6 +13,7 @@ use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::{Config, IceoryxSend, LogLevel, Node, NodeBuilder, SignalHandlingMode, ipc, set_log_level};
 use iceoryx2::service::port_factory::event;
 
+use crate::harness::costs::files_below;
 use crate::harness::transport::{Carries, Place, Publish, Receive, Result, Shape, Transport};
 
 /// How long a subscriber sleeps before it asks whether to go on.
@@ -27,6 +29,13 @@ fn prefix(place: &Place) -> String {
     format!("{}.", name.to_string_lossy())
 }
 
+/// Its shared memory is where all of shared memory is, whatever its root is.
+fn in_shared_memory(place: &Place) -> impl Iterator<Item = DirEntry> + use<> {
+    let prefix = prefix(place);
+    let all = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    all.filter(move |entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+}
+
 impl Transport for Iceoryx {
     const PEER: Option<&'static str> = Some("iceoryx2 0.10");
 
@@ -40,13 +49,15 @@ impl Transport for Iceoryx {
         Ok(Self { node })
     }
 
-    /// Its shared memory is where all of shared memory is, whatever its root is.
+    fn files(place: &Place) -> Result<Vec<u64>> {
+        let mut found = files_below(&place.directory)?;
+        found.extend(in_shared_memory(place).map(|entry| entry.metadata().map_or(0, |data| data.blocks() * 512)));
+        Ok(found)
+    }
+
     fn clean(place: &Place) {
-        let prefix = prefix(place);
-        for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                let _ = fs::remove_file(entry.path());
-            }
+        for entry in in_shared_memory(place) {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

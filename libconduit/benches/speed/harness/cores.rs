@@ -41,7 +41,9 @@ fn choose_from(
         _ => 2,
     };
     let second = others.iter().copied().min_by_key(|&other| distance(other));
-    second.map(|second| (*first, second)).ok_or_else(|| "two cores are needed, and this process may use only one".into())
+    second
+        .map(|second| (*first, second))
+        .ok_or_else(|| "two cores are needed, and this process may use only one".into())
 }
 
 /// Keeps the calling thread on a core.

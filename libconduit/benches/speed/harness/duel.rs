@@ -79,7 +79,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    fn new(times: u64) -> Result<Self> {
+    pub(crate) fn new(times: u64) -> Result<Self> {
         Ok(Self { times: Distribution::new(times)?, messages: 0, ns: 0, answers: Answer::default() })
     }
 }
@@ -107,7 +107,7 @@ pub(crate) trait Player {
 /// The second process's part: it answers.
 pub(crate) trait Partner {
     /// `started` is to be called when the first process may begin.
-    fn turn(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer>;
+    fn answer(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer>;
 }
 
 /// What the second process says after a turn.
@@ -117,11 +117,11 @@ pub(crate) struct Answer {
     pub(crate) lost: u64,
 }
 
-pub(crate) type Players<'a> = Vec<(Column, Box<dyn Player + 'a>)>;
-pub(crate) type Partners<'a> = Vec<(Column, Box<dyn Partner + 'a>)>;
+pub(crate) type Players = Vec<(Column, Box<dyn Player>)>;
+pub(crate) type Partners = Vec<(Column, Box<dyn Partner>)>;
 
 /// What came of a row in one repeat.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Measured {
     /// One way of a cache line meanwhile.
     pub(crate) line_ns: Option<f64>,
@@ -129,9 +129,11 @@ pub(crate) struct Measured {
     /// Messages per second, where that is what was measured.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) rates: BTreeMap<Column, Rate>,
-    /// In words, where there is nothing to compute with.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) words: BTreeMap<Column, String>,
+    pub(crate) footprints: BTreeMap<Column, Footprint>,
+    /// What a message costs its subscriber's processor, where that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_ns: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -142,10 +144,19 @@ pub(crate) struct Rate {
     pub(crate) lost: u64,
 }
 
+/// What a topic takes that has one publisher and one subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Footprint {
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
+    pub(crate) publisher_descriptors: usize,
+    pub(crate) subscriber_descriptors: usize,
+}
+
 /// Plays all turns of the first process.
 pub(crate) fn play(
     second: &mut Second,
-    mut players: Players<'_>,
+    mut players: Players,
     time: Duration,
     turn: Duration,
     warm_up_rounds: u64,
@@ -159,8 +170,13 @@ pub(crate) fn play(
         records.push(Record::new(player.times())?);
     }
     let end = Instant::now() + time;
-    while Instant::now() < end {
-        for ((column, player), record) in players.iter_mut().zip(&mut records) {
+    // Whoever plays after somebody else finds the caches as that one has left them: the order changes all the time.
+    for first in (0..players.len()).cycle() {
+        if Instant::now() >= end {
+            break;
+        }
+        for at in (first..players.len()).chain(0..first) {
+            let ((column, player), record) = (&mut players[at], &mut records[at]);
             let until = Until { end: Instant::now() + turn.mul_f64(player.length()), rounds: 1 };
             play_turn(second, *column, player.as_mut(), until, record)?;
         }
@@ -175,7 +191,8 @@ pub(crate) fn play(
         (record.ns > 0).then_some((*column, Rate { per_second, sent: record.messages, received, lost }))
     };
     let line_ns = figures.get(&Column::Line).map(|figures| figures.p50);
-    Ok(Measured { line_ns, columns: figures, rates: records.iter().filter_map(rate).collect(), words: BTreeMap::new() })
+    let rates = records.iter().filter_map(rate).collect();
+    Ok(Measured { line_ns, columns: figures, rates, ..Measured::default() })
 }
 
 fn play_turn(
@@ -195,12 +212,12 @@ fn play_turn(
 }
 
 /// Plays all turns of the second process.
-pub(crate) fn follow(mut partners: Partners<'_>) -> Result<()> {
+pub(crate) fn follow(mut partners: Partners) -> Result<()> {
     processes::follow(|line, started| {
         let column = Column::ALL.into_iter().find(|column| column.to_string() == line);
         let partner = partners.iter_mut().find(|(whose, _)| Some(*whose) == column);
         let (_, partner) = partner.ok_or_else(|| format!("there is no {line:?} to play"))?;
-        Ok(serde_json::to_string(&partner.turn(started)?)?)
+        Ok(serde_json::to_string(&partner.answer(started)?)?)
     })
 }
 

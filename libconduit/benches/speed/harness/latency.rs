@@ -1,8 +1,10 @@
 //! One way of a message: half of a round trip over two topics.
 
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use conduit::ShmRegion;
 use conduit::limits::Relay;
 use serde::{Deserialize, Serialize};
 
@@ -58,34 +60,46 @@ impl Latency {
         2 * self.depth()
     }
 
-    pub(crate) fn players<P: All>(&self, place: &Place) -> Result<Players<'static>> {
-        let limit_bytes = if self.is_filled() { Relay::region_bytes(self.words(), self.depth() as usize) } else { 0 };
-        let region = limits::create_region(place, limit_bytes)?;
-        let mut players: Players<'static> = Vec::new();
-        let short = Ball { region: region.clone(), wait: Wait::Poll, length: 0.2 };
-        players.push((Column::Line, Box::new(short)));
-        if self.is_filled() {
-            let buffers = Buffers::new(region, self.wait, true, self.words(), self.depth() as usize);
-            players.push((Column::Limit, Box::new(buffers)));
-        } else {
-            players.push((Column::Limit, Box::new(Ball { region, wait: self.wait, length: 1.0 })));
+    pub(crate) fn players<P: All>(&self, place: &Place) -> Result<Players> {
+        let mut players = Players::new();
+        let mut ends = Players::new();
+        if !place.limits_first {
+            self.ends::<P>(place, true, &mut |column, end| ends.push((column, end.player())))?;
         }
-        self.ends::<P>(place, true, &mut |column, end| players.push((column, end.player())))?;
+        let (line, limit) = self.limits(limits::create_region(place, self.limit_bytes())?, true);
+        players.extend([(Column::Line, line.player()), (Column::Limit, limit.player())]);
+        if place.limits_first {
+            self.ends::<P>(place, true, &mut |column, end| ends.push((column, end.player())))?;
+        }
+        players.extend(ends);
         Ok(players)
     }
 
-    pub(crate) fn partners<P: All>(&self, place: &Place) -> Result<Partners<'static>> {
-        let region = limits::open_region(place)?;
-        let mut partners: Partners<'static> = Vec::new();
-        partners.push((Column::Line, Box::new(Ball { region: region.clone(), wait: Wait::Poll, length: 0.2 })));
-        if self.is_filled() {
-            let buffers = Buffers::new(region, self.wait, false, self.words(), self.depth() as usize);
-            partners.push((Column::Limit, Box::new(buffers)));
-        } else {
-            partners.push((Column::Limit, Box::new(Ball { region, wait: self.wait, length: 1.0 })));
+    pub(crate) fn partners<P: All>(&self, place: &Place) -> Result<Partners> {
+        let mut partners = Partners::new();
+        if !place.limits_first {
+            self.ends::<P>(place, false, &mut |column, end| partners.push((column, end.partner())))?;
         }
-        self.ends::<P>(place, false, &mut |column, end| partners.push((column, end.partner())))?;
+        let (line, limit) = self.limits(limits::open_region(place)?, false);
+        partners.extend([(Column::Line, line.partner()), (Column::Limit, limit.partner())]);
+        if place.limits_first {
+            self.ends::<P>(place, false, &mut |column, end| partners.push((column, end.partner())))?;
+        }
         Ok(partners)
+    }
+
+    fn limit_bytes(&self) -> usize {
+        if self.is_filled() { Relay::region_bytes(self.words(), self.depth() as usize) } else { 0 }
+    }
+
+    fn limits(&self, region: Rc<ShmRegion>, is_first: bool) -> (Box<dyn Both>, Box<dyn Both>) {
+        let line = Ball { region: region.clone(), wait: Wait::Poll, length: 0.2 };
+        let limit: Box<dyn Both> = if self.is_filled() {
+            Box::new(Buffers::new(region, self.wait, is_first, self.words(), self.depth() as usize))
+        } else {
+            Box::new(Ball { region, wait: self.wait, length: 1.0 })
+        };
+        (Box::new(line), limit)
     }
 
     /// Both processes make their ends in the same order: each waits for the other's topics.
@@ -139,6 +153,16 @@ trait Both {
     fn partner(self: Box<Self>) -> Box<dyn Partner>;
 }
 
+impl<T: Player + Partner + 'static> Both for T {
+    fn player(self: Box<Self>) -> Box<dyn Player> {
+        self
+    }
+
+    fn partner(self: Box<Self>) -> Box<dyn Partner> {
+        self
+    }
+}
+
 /// One process's end of two topics. The ports are dropped before what they were made with.
 struct End<T: Carries<M>, M: ?Sized, U> {
     publisher: T::Publisher,
@@ -163,16 +187,6 @@ impl<T: Carries<M>, M: Words + ?Sized, U: Touch> End<T, M, U> {
     #[inline]
     fn send(&mut self, index: u64) -> Result<()> {
         self.publisher.publish(|message| pattern::write(index, U::of_mut(message.as_mut())))
-    }
-}
-
-impl<T: Carries<M>, M: Words + ?Sized, U: Touch + 'static> Both for End<T, M, U> {
-    fn player(self: Box<Self>) -> Box<dyn Player> {
-        self
-    }
-
-    fn partner(self: Box<Self>) -> Box<dyn Partner> {
-        self
     }
 }
 
@@ -205,7 +219,7 @@ impl<T: Carries<M>, M: Words + ?Sized, U: Touch> Player for End<T, M, U> {
 }
 
 impl<T: Carries<M>, M: Words + ?Sized, U: Touch> Partner for End<T, M, U> {
-    fn turn(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer> {
+    fn answer(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer> {
         started()?;
         let mut index = 0;
         loop {

@@ -67,7 +67,7 @@ impl Player for Ball {
 }
 
 impl Partner for Ball {
-    fn turn(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer> {
+    fn answer(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer> {
         started()?;
         PingPong::new(&self.region, self.wait.into()).answer(|| true);
         Ok(Answer::default())
@@ -121,7 +121,7 @@ impl Player for Buffers {
 }
 
 impl Partner for Buffers {
-    fn turn(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer> {
+    fn answer(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer> {
         started()?;
         let Self { region, relay } = self;
         let (index, damage) = (std::cell::Cell::new(0), std::cell::Cell::new(None));

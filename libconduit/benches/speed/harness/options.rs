@@ -10,12 +10,13 @@ use super::transport::Result;
 pub(crate) const HELP: &str = "\
 Measures Conduit beside what the hardware takes, and beside a peer, and prints a table in Markdown.
 
-      --quick           three short repeats instead of five long ones
+      --quick           three short repeats instead of six long ones
       --only TEXT       only rows whose name contains this; may be given several times
       --list            print the rows' names
-      --repeats N       how often to measure everything [5]
+      --repeats N       how often to measure everything [6]
       --time FACTOR     how much longer to measure than usual [1]
       --cores A,B       where the two processes run [two physical cores]
+      --percentiles     print all percentiles, too
       --json            print what was measured in each repeat, as JSON
   -h, --help            print this
 ";
@@ -29,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) time: f64,
     pub(crate) cores: Option<(usize, usize)>,
     pub(crate) json: bool,
+    pub(crate) percentiles: bool,
 }
 
 impl Options {
@@ -36,7 +38,7 @@ impl Options {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>> {
         use lexopt::Arg::{Long, Short};
         let mut parser = lexopt::Parser::from_args(arguments);
-        let (mut only, mut list, mut json, mut cores) = (Vec::new(), false, false, None);
+        let (mut only, mut list, mut json, mut percentiles, mut cores) = (Vec::new(), false, false, false, None);
         let (mut repeats, mut time, mut quick) = (None, None, false);
         while let Some(argument) = parser.next()? {
             match argument {
@@ -48,17 +50,18 @@ impl Options {
                 Long("time") => time = Some(parser.value()?.parse()?),
                 Long("cores") => cores = Some(parser.value()?.parse_with(cores::parse)?),
                 Long("json") => json = true,
+                Long("percentiles") => percentiles = true,
                 // Cargo says it to every benchmark.
                 Long("bench") => {}
                 other => return Err(other.unexpected().into()),
             }
         }
-        let repeats = repeats.unwrap_or(if quick { 3 } else { 5 });
+        let repeats = repeats.unwrap_or(if quick { 3 } else { 6 });
         let time: f64 = time.unwrap_or(if quick { 0.25 } else { 1.0 });
         if repeats == 0 || !(0.001..=1000.0).contains(&time) {
             return Err("there is nothing to measure: --repeats 1 and --time 0.001 are the least".into());
         }
-        Ok(Some(Self { only, list, repeats, time, cores, json }))
+        Ok(Some(Self { only, list, repeats, time, cores, json, percentiles }))
     }
 
     pub(crate) fn wants(&self, id: &str) -> bool {

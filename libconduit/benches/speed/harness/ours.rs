@@ -1,5 +1,7 @@
 //! Conduit itself.
 
+use std::time::Duration;
+
 use conduit::zerocopy::FromBytes;
 use conduit::{Domain, Message, OpenError, Publisher, PublisherBuilder, Subscriber, SubscriberBuilder};
 
@@ -30,7 +32,12 @@ impl Transport for Copied {
 }
 
 impl Conduit {
-    fn create<P: Message + ?Sized>(&self, builder: PublisherBuilder<P>, topic: &str, shape: Shape) -> Result<Publisher<P>> {
+    fn create<P: Message + ?Sized>(
+        &self,
+        builder: PublisherBuilder<P>,
+        topic: &str,
+        shape: Shape,
+    ) -> Result<Publisher<P>> {
         let mut builder = builder.domain(&self.domain).time_stamps(!shape.without_stamps);
         if let Some(depth) = shape.depth {
             builder = builder.slots(depth);
@@ -45,6 +52,14 @@ impl Conduit {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// How long subscribers may look for a message before they sleep, as far as the library offers it.
+pub(crate) const SPINS_US: &[u64] = &[0];
+
+/// A subscriber that looks for a message for so long before it sleeps.
+pub(crate) fn with_spin<P: Message>(builder: SubscriberBuilder<P>, _spin: Duration) -> SubscriberBuilder<P> {
+    builder
 }
 
 impl<const N: usize> Carries<[u64; N]> for Conduit {

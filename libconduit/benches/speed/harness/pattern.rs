@@ -12,7 +12,7 @@ pub(crate) const ANSWER: u64 = 1 << 63;
 const LINE: usize = 8;
 
 /// How much of a message is written and read.
-pub(crate) trait Touch {
+pub(crate) trait Touch: 'static {
     fn of(words: &[u64]) -> &[u64];
     fn of_mut(words: &mut [u64]) -> &mut [u64];
 }

@@ -5,7 +5,6 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
@@ -46,9 +45,9 @@ pub(crate) struct Home {
 static PRESENT: Mutex<Option<(Place, fn(&Place))>> = Mutex::new(None);
 
 impl Home {
-    pub(crate) fn new<P: Transport>() -> Result<Self> {
+    pub(crate) fn new<P: Transport>(limits_first: bool) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("conduit-speed.").tempdir_in("/dev/shm")?.keep();
-        let home = Self { place: Place { directory }, clean: P::clean };
+        let home = Self { place: Place { directory, limits_first }, clean: P::clean };
         if let Ok(mut present) = PRESENT.lock() {
             *present = Some((home.place.clone(), home.clean));
         }
@@ -148,7 +147,8 @@ impl Second {
     /// Starts it. It prepares its part while this process does.
     pub(crate) fn start(place: &Place, core: usize, plan: &str) -> Result<Self> {
         let mut command = this_program()?;
-        command.args([SECOND, &process::id().to_string(), &core.to_string()]).arg(&place.directory).arg(plan);
+        let (parent, core) = (process::id().to_string(), core.to_string());
+        command.args([SECOND, &parent, &core]).args([&serde_json::to_string(place)?, plan]);
         // Ctrl-C is for the first process, which then ends this one.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut registered = CHILD.lock().map_err(|_| "a thread has panicked")?;
@@ -264,19 +264,4 @@ pub(crate) fn retry<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -
         }
         thread::sleep(Duration::from_micros(500));
     }
-}
-
-/// The regular files below a directory, with the bytes that they occupy.
-pub(crate) fn files(directory: &Path) -> Result<Vec<u64>> {
-    use std::os::unix::fs::MetadataExt;
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.extend(files(&entry.path())?);
-        } else {
-            found.push(entry.metadata()?.blocks() * 512);
-        }
-    }
-    Ok(found)
 }

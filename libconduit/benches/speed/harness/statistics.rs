@@ -1,7 +1,7 @@
 //! Order statistics of everything measured: nothing is trimmed.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::transport::Result;
 
@@ -54,7 +54,7 @@ impl Distribution {
 }
 
 /// What is known of many measurements, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) p50: f64,
     pub(crate) p90: f64,

@@ -12,6 +12,8 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 pub(crate) struct Place {
     /// Theirs alone, in shared memory.
     pub(crate) directory: PathBuf,
+    /// Who takes memory first: pages that are taken at different times are not equally fast.
+    pub(crate) limits_first: bool,
 }
 
 /// How a topic is made and used. What is not said is the transport's default.
@@ -34,6 +36,11 @@ pub(crate) trait Transport: Sized + 'static {
     const PEER: Option<&'static str>;
 
     fn new(place: &Place) -> Result<Self>;
+
+    /// The bytes that each of its files occupies.
+    fn files(place: &Place) -> Result<Vec<u64>> {
+        super::costs::files_below(&place.directory)
+    }
 
     /// What a run left outside its directory is removed.
     fn clean(_place: &Place) {}
