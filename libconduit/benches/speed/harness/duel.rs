@@ -68,9 +68,14 @@ impl Until {
     }
 }
 
+/// Rounds that are timed together, to see what they take without a look at the clock in each.
+const FEW: u64 = 8;
+
 /// What one player has measured.
 pub(crate) struct Record {
     pub(crate) times: Distribution,
+    /// The same, of a few rounds together each.
+    together: Distribution,
     /// For rates.
     pub(crate) messages: u64,
     pub(crate) ns: u64,
@@ -80,7 +85,43 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(times: u64) -> Result<Self> {
-        Ok(Self { times: Distribution::new(times)?, messages: 0, ns: 0, answers: Answer::default() })
+        let (together, times) = (Distribution::new(times * FEW)?, Distribution::new(times)?);
+        Ok(Self { times, together, messages: 0, ns: 0, answers: Answer::default() })
+    }
+
+    /// Times rounds: one by one and, if they are `short`, then as long again a few together.
+    #[inline]
+    pub(crate) fn time_rounds(
+        &mut self,
+        until: Until,
+        short: bool,
+        mut round: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let singly = if short { begun + until.end.saturating_duration_since(begun) / 2 } else { until.end };
+        let until_singly = Until { end: singly, ..until };
+        for rounds in 1.. {
+            let begun = Instant::now();
+            round()?;
+            let ended = Instant::now();
+            self.times.record((ended - begun).as_nanos() as u64);
+            if until_singly.is_over(rounds, ended) {
+                break;
+            }
+        }
+        while short && Instant::now() < until.end {
+            let begun = Instant::now();
+            for _ in 0..FEW {
+                round()?;
+            }
+            self.together.record(begun.elapsed().as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    fn figures(&self) -> Option<Figures> {
+        let without_clock = self.together.figures().map(|figures| figures.p50);
+        Some(Figures { without_clock, ..self.times.figures()? })
     }
 }
 
@@ -184,13 +225,13 @@ pub(crate) fn play(
     let columns = players.iter().map(|(column, _)| *column);
     let records: BTreeMap<_, _> = columns.zip(records).collect();
     let figures: BTreeMap<_, _> =
-        records.iter().filter_map(|(column, record)| Some((*column, record.times.figures()?))).collect();
+        records.iter().filter_map(|(column, record)| Some((*column, record.figures()?))).collect();
     let rate = |(column, record): (&Column, &Record)| {
         let Answer { received, lost } = record.answers;
         let per_second = record.messages as f64 * 1e9 / record.ns as f64;
         (record.ns > 0).then_some((*column, Rate { per_second, sent: record.messages, received, lost }))
     };
-    let line_ns = figures.get(&Column::Line).map(|figures| figures.p50);
+    let line_ns = figures.get(&Column::Line).map(|figures| figures.median);
     let rates = records.iter().filter_map(rate).collect();
     Ok(Measured { line_ns, columns: figures, rates, ..Measured::default() })
 }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use conduit::ShmRegion;
 use conduit::limits::Relay;
@@ -168,6 +168,7 @@ struct End<T: Carries<M>, M: ?Sized, U> {
     publisher: T::Publisher,
     subscriber: T::Subscriber,
     wait: Wait,
+    is_short: bool,
     _touch: PhantomData<U>,
     _transport: T,
 }
@@ -181,7 +182,9 @@ impl<T: Carries<M>, M: Words + ?Sized, U: Touch> End<T, M, U> {
         let (sends, receives) = if is_first { (there, back) } else { (back, there) };
         let publisher = transport.publisher(&sends, shape)?;
         let subscriber = retry(&receives, || transport.subscriber(&receives, shape))?;
-        Ok(Self { publisher, subscriber, wait: latency.wait, _touch: PhantomData, _transport: transport })
+        let wait = latency.wait;
+        let is_short = wait == Wait::Poll && (!latency.whole || words <= limits::SHORT_WORDS);
+        Ok(Self { publisher, subscriber, wait, is_short, _touch: PhantomData, _transport: transport })
     }
 
     #[inline]
@@ -197,23 +200,18 @@ impl<T: Carries<M>, M: Words + ?Sized, U: Touch> Player for End<T, M, U> {
 
     fn turn(&mut self, second: &mut Second, until: Until, record: &mut Record) -> Result<()> {
         let mut look = watch(second, until);
-        let mut round = |index| {
+        let is_short = self.is_short;
+        let mut index = 0;
+        let mut round = || {
             self.send(index)?;
             let read = |message: &M| pattern::check(index | ANSWER, U::of(message.as_ref()));
-            receive(&mut self.subscriber, self.wait, &mut look, read)?
-        };
-        round(0)?;
-        let mut index = 1;
-        loop {
-            let begun = Instant::now();
-            round(index)?;
-            let ended = Instant::now();
-            record.times.record((ended - begun).as_nanos() as u64);
-            if until.is_over(index, ended) {
-                break;
-            }
+            receive(&mut self.subscriber, self.wait, &mut look, read)??;
             index += 1;
-        }
+            Ok(())
+        };
+        // The other process may still have to wake up.
+        round()?;
+        record.time_rounds(until, is_short, round)?;
         self.publisher.publish(|message| message.as_mut()[0] = END)
     }
 }

@@ -1,7 +1,6 @@
 //! What the hardware and the kernel take: the players that no transport can beat.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use conduit::limits::{self, PingPong, Relay};
 use conduit::{Domain, OpenError, ShmRegion};
@@ -12,6 +11,8 @@ use super::processes::{Second, retry};
 use super::transport::{Failure, Place, Result};
 
 const NAME: &str = "limits";
+/// Messages that are filled and read in some steps of the clock: 64 KiB.
+pub(crate) const SHORT_WORDS: usize = (64 << 10) / size_of::<u64>();
 
 /// The memory that the limits are measured in, in the first process.
 pub(crate) fn create_region(place: &Place, bytes: usize) -> Result<Rc<ShmRegion>> {
@@ -49,19 +50,10 @@ impl Player for Ball {
     fn turn(&mut self, second: &mut Second, until: Until, record: &mut Record) -> Result<()> {
         let game = PingPong::new(&self.region, self.wait.into());
         let mut patience = Patience::new(second, until);
-        let mut goes_on = game.serve(|| patience.goes_on());
-        let mut rounds = 0;
-        while goes_on {
-            let begun = Instant::now();
-            goes_on = game.serve(|| patience.goes_on());
-            let ended = Instant::now();
-            record.times.record((ended - begun).as_nanos() as u64);
-            rounds += 1;
-            if until.is_over(rounds, ended) {
-                break;
-            }
-        }
-        let goes_on = goes_on && game.end(|| patience.goes_on());
+        let mut round = || if game.serve(|| patience.goes_on()) { Ok(()) } else { Err("the ball is lost".into()) };
+        // The other process may still have to wake up.
+        let played = round().and_then(|()| record.time_rounds(until, self.wait == Wait::Poll, round));
+        let goes_on = played.is_ok() && game.end(|| patience.goes_on());
         patience.outcome(goes_on)
     }
 }
@@ -78,11 +70,13 @@ impl Partner for Ball {
 pub(crate) struct Buffers {
     region: Rc<ShmRegion>,
     relay: Relay,
+    is_short: bool,
 }
 
 impl Buffers {
     pub(crate) fn new(region: Rc<ShmRegion>, wait: Wait, is_first: bool, words: usize, buffers: usize) -> Self {
-        Self { region, relay: Relay::new(wait.into(), is_first, words, buffers) }
+        let is_short = wait == Wait::Poll && words <= SHORT_WORDS;
+        Self { region, relay: Relay::new(wait.into(), is_first, words, buffers), is_short }
     }
 }
 
@@ -92,30 +86,22 @@ impl Player for Buffers {
     }
 
     fn turn(&mut self, second: &mut Second, until: Until, record: &mut Record) -> Result<()> {
-        let Self { region, relay } = self;
+        let Self { region, relay, .. } = self;
         let mut patience = Patience::new(second, until);
         let mut damage: Option<Failure> = None;
-        let mut round = |index: u64| {
+        let mut index = 0;
+        let mut round = || {
             let fill = |words: &mut [u64]| pattern::write(index, words);
             let read = |words: &[u64]| damage = pattern::check(index | ANSWER, words).err();
-            relay.serve(region, fill, read, || patience.goes_on()) && damage.is_none()
+            let goes_on = relay.serve(region, fill, read, || patience.goes_on()) && damage.is_none();
+            index += 1;
+            if goes_on { Ok(()) } else { Err("the ball is lost".into()) }
         };
-        let mut goes_on = round(0);
-        let mut rounds = 0;
-        while goes_on {
-            rounds += 1;
-            let begun = Instant::now();
-            goes_on = round(rounds);
-            let ended = Instant::now();
-            record.times.record((ended - begun).as_nanos() as u64);
-            if until.is_over(rounds, ended) {
-                break;
-            }
-        }
+        let played = round().and_then(|()| record.time_rounds(until, self.is_short, round));
         if let Some(damage) = damage {
             return Err(damage);
         }
-        let goes_on = goes_on && relay.end(region, || patience.goes_on());
+        let goes_on = played.is_ok() && relay.end(region, || patience.goes_on());
         patience.outcome(goes_on)
     }
 }
@@ -123,7 +109,7 @@ impl Player for Buffers {
 impl Partner for Buffers {
     fn answer(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer> {
         started()?;
-        let Self { region, relay } = self;
+        let Self { region, relay, .. } = self;
         let (index, damage) = (std::cell::Cell::new(0), std::cell::Cell::new(None));
         let read = |words: &[u64]| {
             if let Err(failure) = pattern::check(index.get(), words) {

@@ -50,6 +50,11 @@ impl Publishing {
         self.period_us.map(Duration::from_micros)
     }
 
+    /// The period, if the subscriber has time to fall asleep between two messages.
+    fn wakes_every(&self) -> Option<Duration> {
+        self.period().filter(|&period| period >= Duration::from_micros(100))
+    }
+
     fn shape(&self) -> Shape {
         let sleepers = self.audience == Audience::Sleeping;
         Shape { words: size_of::<Message>() / 8, sleepers, without_stamps: self.without_stamps, ..Shape::default() }
@@ -64,8 +69,9 @@ impl Publishing {
                 players.push((Column::Limit, Box::new(Ball { region, wait: Wait::Poll, length: 1.0 })));
             }
             Audience::Sleeping => {
-                let period = self.period().unwrap_or_default();
-                players.push((Column::Limit, Box::new(Bell { region, period })));
+                if let Some(period) = self.wakes_every() {
+                    players.push((Column::Limit, Box::new(Bell { region, period })));
+                }
             }
             Audience::Nobody | Audience::Absent if self.without_stamps => {}
             Audience::Nobody | Audience::Absent => {

@@ -17,13 +17,13 @@ const ENOUGH_NEAR: usize = 3;
 
 /// Below the table: what the figures are.
 const READING: &str = "\
-Two processes, each kept on a core of its own, in turns of some milliseconds. Durations: p50 (p99, p99.9), of one way half of \
-a round trip; raw order statistics, nothing trimmed, the medians over the repeats; with one clock read in each time measured, \
-back to back one in 256 messages. Ratios are those of the p50 (or rates) of one repeat, and again the median. Limits: a \
-cache line handed over and back by polling, a futex by blocking, filling and reading buffers as many as the ring has slots; \
-one look at the clock, a line transferred or a futex woken to publish; a cache line per message; an empty program. \
-Near: in so many of the repeats a cache line took less than 100 ns to the other core; if there are three, only they count. \
-Everything received was compared with what was sent.";
+Two processes, each kept on a core of its own, take turns of some milliseconds. Durations are p50 (p99, p99.9), of one way \
+half of a round trip; nothing is trimmed; each is the median over the repeats. In every time measured there is one look at \
+the clock, back to back one in 256 messages; the p50 is taken between the clock's steps. Ratios are those of the p50, or of \
+rates, of one repeat, and again the median. Limits: a cache line handed over and back by polling, a futex by blocking, as \
+many buffers as the ring has slots filled and read; one look at the clock, a line transferred or a futex woken to publish; \
+a cache line per message; an empty program. Near says in how many repeats a cache line took less than 100 ns to the other \
+core; if there are three, only they count. Everything received was compared with what was sent.";
 
 /// A row and what came of it, by repeat.
 pub(crate) struct Line<'a> {
@@ -57,7 +57,7 @@ impl Line<'_> {
     }
 
     fn p50(&self, column: Column) -> Option<f64> {
-        self.figure(column, |figures| figures.p50)
+        self.figure(column, |figures| figures.median)
     }
 
     fn rate(&self, column: Column) -> Option<f64> {
@@ -79,7 +79,7 @@ impl Line<'_> {
     /// The median of what Conduit is of another, each within a repeat.
     fn ratio(&self, to: Column) -> Option<f64> {
         let value = |measured: &Measured, column| {
-            let p50 = measured.columns.get(&column).map(|figures| figures.p50);
+            let p50 = measured.columns.get(&column).map(|figures| figures.median);
             p50.or_else(|| measured.rates.get(&column).map(received_per_second))
         };
         self.median(|measured| Some(value(measured, Column::Ours)? / value(measured, to)?))
@@ -94,7 +94,7 @@ impl Line<'_> {
             return footprint.words();
         }
         if let Some(rate) = self.rate(column) {
-            let lost = self.lost(column).filter(|&lost| lost > 0.0);
+            let lost = self.lost(column).filter(|&lost| lost >= 0.005);
             let lost = lost.map(|lost| format!(" received, {:.0} % lost", lost * 100.0)).unwrap_or_default();
             return format!("{:.1} M/s{lost}", rate / 1e6);
         }
@@ -117,6 +117,19 @@ impl Line<'_> {
         }
     }
 
+    /// The medians of means of some round trips in a row, where those were measured.
+    fn without_clock(&self) -> Option<Vec<String>> {
+        let one = |measured: &Measured, column| measured.columns.get(&column)?.without_clock;
+        let cell = |column| self.median(|measured| one(measured, column)).map_or_else(|| "-".into(), duration);
+        let ratio = |to| {
+            let ratio = self.median(|measured| Some(one(measured, Column::Ours)? / one(measured, to)?));
+            ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}x"))
+        };
+        self.median(|measured| one(measured, Column::Ours))?;
+        let [limit, ours, peer] = [Column::Limit, Column::Ours, Column::Peer];
+        Some(vec![self.row.title.clone(), cell(limit), cell(ours), ratio(limit), cell(peer), ratio(peer)])
+    }
+
     /// Each goal with how far it was met.
     fn goals(&self) -> String {
         self.row.goals.iter().filter_map(|goal| self.verdict(*goal)).collect::<Vec<_>>().join("; ")
@@ -134,7 +147,7 @@ impl Line<'_> {
                 (p50 <= most, duration(most), duration(p50))
             }
             Goal::OverLimit(most) => {
-                let p50 = |measured: &Measured, column| Some(measured.columns.get(&column)?.p50);
+                let p50 = |measured: &Measured, column| Some(measured.columns.get(&column)?.median);
                 let over = self.median(|all| Some(p50(all, Column::Ours)? - p50(all, Column::Limit)?))?;
                 (over <= most, format!("{} over the limit", duration(most)), duration(over))
             }
@@ -224,6 +237,12 @@ pub(crate) fn markdown(lines: &[Line<'_>], peer: Option<&str>, cores: (usize, us
         };
         table(&mut text, &heads, spins.iter().map(row));
     }
+    let without_clock: Vec<_> = works.iter().filter_map(|line| line.without_clock()).collect();
+    if !without_clock.is_empty() {
+        let work = "without a look at the clock in each round trip";
+        let heads = [work, "limit", "libconduit", "to the limit", "peer", "to the peer"];
+        table(&mut text, &heads, without_clock.into_iter());
+    }
     if percentiles {
         table(
             &mut text,
@@ -300,8 +319,9 @@ mod tests {
         Row { id: "id".into(), title: "work".into(), plan: Plan::Start, seconds: 1.0, goals: goals.to_vec() }
     }
 
-    fn figures(p50: f64) -> Figures {
-        Figures { p50, p90: p50, p99: 2.0 * p50, p999: 3.0 * p50, max: 4.0 * p50, mean: p50, count: 10 }
+    fn figures(median: f64) -> Figures {
+        let [p99, p999, max] = [2.0, 3.0, 4.0].map(|times| times * median);
+        Figures { median, p50: median, p90: median, p99, p999, max, mean: median, count: 10, without_clock: None }
     }
 
     fn measured(line: f64, limit: f64, ours: f64) -> Measured {

@@ -61,7 +61,7 @@ impl Spin {
         if messages != sent {
             return Err(format!("{messages} of {sent} messages arrived, at one in {period:?}").into());
         }
-        let line_ns = near.times.figures().map(|figures| figures.p50);
+        let line_ns = near.times.figures().map(|figures| figures.median);
         Ok(Measured { line_ns, columns: [(Column::Ours, figures)].into(), cpu_ns: Some(cpu_ns), ..Measured::default() })
     }
 
