@@ -201,7 +201,7 @@ impl<T: ?Sized + Message> Publisher<T> {
         let bytes = message.as_bytes();
         let mut claimed = self.claim(bytes.len())?;
         claimed.copy_from_slice(bytes);
-        claimed.publish(stamp(stamped));
+        claimed.publish(|| stamp(stamped));
         Ok(())
     }
 
@@ -359,7 +359,8 @@ impl<T: ?Sized> Loan<'_, T> {
     /// Publishes the message.
     #[inline]
     pub fn publish(self) {
-        self.claimed.publish(stamp(self.time_stamps));
+        let time_stamps = self.time_stamps;
+        self.claimed.publish(|| stamp(time_stamps));
     }
 }
 

@@ -272,7 +272,14 @@ fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mappi
 impl<T: ?Sized> Subscriber<T> {
     /// Starts to describe a subscriber that differs from the default.
     pub fn builder() -> SubscriberBuilder<T> {
-        SubscriberBuilder { domain: None, start: Start::Next, any_type: false, copies: false, spin: Duration::ZERO, _receives: PhantomData }
+        SubscriberBuilder {
+            domain: None,
+            start: Start::Next,
+            any_type: false,
+            copies: false,
+            spin: Duration::ZERO,
+            _receives: PhantomData,
+        }
     }
 
     /// The topic's name.
@@ -334,7 +341,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
             && let Some(message) = self.reader.receive_pinned()
         {
             return match Held::pinned(self.reader.memory(), record, &message) {
-                Ok(held) => Ok(Some(Sample { held, message })),
+                Ok(held) => Ok(Some(Sample { held, lost: message.lost })),
                 Err(Invalid) => Err(self.invalid(&message)),
             };
         }
@@ -346,7 +353,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         let pins = self.pins;
         let Some((message, held)) = self.receive_with(|reader| receive(reader, pins))? else { return Ok(None) };
         match held {
-            Ok(held) => Ok(Some(Sample { held, message })),
+            Ok(held) => Ok(Some(Sample { held, lost: message.lost })),
             Err(Invalid) => Err(self.invalid(&message)),
         }
     }
@@ -380,19 +387,12 @@ impl<T: ?Sized + Message> Subscriber<T> {
 
     #[cold]
     fn invalid(&self, message: &Received) -> RecvError {
-        RecvError::Invalid {
-            topic: self.topic.clone(),
-            sequence: message.sequence,
-            expected: Box::new(T::TYPE),
-        }
+        RecvError::Invalid { topic: self.topic.clone(), sequence: message.sequence, expected: Box::new(T::TYPE) }
     }
 
     /// Tries until there is something.
     #[inline]
-    fn wait<R>(
-        &mut self,
-        mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
-    ) -> Result<R, RecvError> {
+    fn wait<R>(&mut self, mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>) -> Result<R, RecvError> {
         // At least one tight look before anything that takes time.
         if !self.spin.is_zero() {
             self.reader.watch_slot(LOOKS_PER_CLOCK_READ);
@@ -491,7 +491,7 @@ fn receive<T: ?Sized + Message>(
     } else {
         let mut lines: Vec<Line> = Vec::new();
         let message = reader.receive_copy(&mut lines)?;
-        let held = Held::copied(lines, message.len);
+        let held = Held::copied(lines, &message);
         Some((message, held))
     }
 }
@@ -520,25 +520,25 @@ impl<T: ?Sized> fmt::Debug for Subscriber<T> {
 /// inherited.
 pub struct Sample<T: ?Sized> {
     held: Held<T>,
-    message: Received,
+    lost: u64,
 }
 
 /// What every form of a received message says of it.
 macro_rules! message_accessors {
-    () => {
+    ($sequence:expr, $lost:expr, $stamp_ns:expr) => {
         /// The message's number, from 0 at the topic's creation and without gaps at the publisher.
         pub fn sequence(&self) -> u64 {
-            self.message.sequence
+            $sequence(self)
         }
 
         /// How many messages this subscriber missed between the one before and this one.
         pub fn lost(&self) -> u64 {
-            self.message.lost
+            $lost(self)
         }
 
         /// When it was published: CLOCK_MONOTONIC in nanoseconds; `None` if the publisher has time stamps off.
         pub fn stamp_ns(&self) -> Option<u64> {
-            (self.message.stamp_ns != 0).then_some(self.message.stamp_ns)
+            Some($stamp_ns(self)).filter(|&stamp_ns| stamp_ns != 0)
         }
 
         /// How long ago it was published; `None` if the publisher has time stamps off.
@@ -551,7 +551,9 @@ macro_rules! message_accessors {
 use message_accessors;
 
 impl<T: ?Sized> Sample<T> {
-    message_accessors!();
+    message_accessors!(|sample: &Self| sample.held.sequence(), |sample: &Self| sample.lost, |sample: &Self| {
+        sample.held.stamp_ns()
+    });
 
     /// Whether the message is read in place; if not, it is a copy.
     pub fn is_zero_copy(&self) -> bool {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use super::writer::clear_record_bits;
-use super::{BUSY, CopyTarget, Memory, TURN};
+use super::{CopyTarget, Memory, StateUse, TURN};
 use crate::error::Gone;
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
@@ -99,11 +99,13 @@ impl<M: Memory> Reader<M> {
 
     /// A position below an acquired head, if it is readable, and its sequence.
     ///
-    /// If it is being overwritten the sequence may be the new message's. Then the count starts with that, or with what
+    /// If it is overwritten meanwhile the sequence may be the new message's. Then the count starts with that, or with what
     /// is received before it.
     fn sequence_at(&self, position: u64) -> Option<(u64, u64)> {
         let slot = self.memory.slot(position);
-        is_readable(slot.position.load(Relaxed), position).then(|| (position, slot.sequence.load(Relaxed)))
+        let found = slot.position.load(Relaxed);
+        let is_taken = (self.memory.state(position).load(Relaxed) ^ found) & TURN != 0;
+        (is_readable(found, position) && !is_taken).then(|| (position, slot.sequence.load(Relaxed)))
     }
 
     /// The oldest position that is kept: the writer has claimed the one before.
@@ -115,29 +117,21 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     pub(crate) fn receive_pinned(&mut self) -> Option<Received> {
         let record = self.record?;
-        let message = self.receive(|memory, position, readable| pin(memory, position, readable, record));
-        if message.is_some() {
-            self.note_progress();
-            // Its line comes while this message is read.
-            self.memory.expect_state(self.cursor);
-        } else if self.looked_at != self.cursor {
-            // By now the writer has claimed it; until the message comes, its line can come.
-            self.looked_at = self.cursor;
-            self.memory.expect_state(self.cursor);
-        }
-        message
+        self.receive(StateUse::Write, |memory, position, readable| pin(memory, position, readable, record))
     }
 
     /// Receives a copy of the next message.
     #[inline(always)]
     pub(crate) fn receive_copy(&mut self, into: &mut impl CopyTarget) -> Option<Received> {
-        let message = self.receive(|memory, position, readable| copy_out(memory, position, readable, into))?;
-        self.note_progress();
-        Some(message)
+        self.receive(StateUse::Read, |memory, position, readable| copy_out(memory, position, readable, into))
     }
 
     #[inline(always)]
-    fn receive(&mut self, mut take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
+    fn receive(
+        &mut self,
+        purpose: StateUse,
+        mut take: impl FnMut(&M, u64, u64) -> Option<Received>,
+    ) -> Option<Received> {
         loop {
             let cursor = self.cursor;
             let slot = self.memory.slot(cursor);
@@ -146,6 +140,11 @@ impl<M: Memory> Reader<M> {
             if !is_readable(found, cursor) {
                 // P1
                 if is_to_come(found, cursor) && slot.passed.load(Acquire) <= cursor {
+                    if self.looked_at != cursor {
+                        // By now the writer has claimed it; until the message comes, its line can come.
+                        self.looked_at = cursor;
+                        self.memory.expect_state(cursor, purpose);
+                    }
                     return None;
                 }
                 found = match self.look_at_head() {
@@ -155,6 +154,9 @@ impl<M: Memory> Reader<M> {
                 };
             }
             if let Some(message) = self.take(found, &mut take) {
+                self.note_progress();
+                // The next message may be there already; then its line comes while this one is read.
+                self.memory.expect_state(self.cursor, purpose);
                 return Some(message);
             }
         }
@@ -165,7 +167,10 @@ impl<M: Memory> Reader<M> {
     pub(crate) fn watch_slot(&self, times: u32) -> bool {
         let cursor = self.cursor;
         let slot = self.memory.slot(cursor);
-        (0..times).any(|_| !is_to_come(slot.position.load(Relaxed), cursor) || slot.passed.load(Relaxed) > cursor)
+        (0..times).any(|_| {
+            std::hint::spin_loop();
+            !is_to_come(slot.position.load(Relaxed), cursor) || slot.passed.load(Relaxed) > cursor
+        })
     }
 
     /// What there is at the cursor, where nothing was found that can be read; moves on from a place where nothing will come.
@@ -198,11 +203,7 @@ impl<M: Memory> Reader<M> {
 
     /// Receives up to `max` messages with one look at head. `one` receives one below that, if there is one, and says whether to go on.
     #[inline]
-    pub(crate) fn receive_batch(
-        &mut self,
-        max: usize,
-        mut one: impl FnMut(&mut Self, u64) -> Option<bool>,
-    ) -> usize {
+    pub(crate) fn receive_batch(&mut self, max: usize, mut one: impl FnMut(&mut Self, u64) -> Option<bool>) -> usize {
         let found = self.memory.slot(self.cursor).position.load(Relaxed);
         if is_to_come(found, self.cursor) && !self.has_passed() {
             return 0;
@@ -226,7 +227,7 @@ impl<M: Memory> Reader<M> {
     pub(crate) fn receive_pinned_below(&mut self, head: u64) -> Option<Received> {
         let record = self.record?;
         let message = self.receive_below(head, |memory, position, readable| pin(memory, position, readable, record))?;
-        self.memory.expect_state(self.cursor);
+        self.memory.expect_state(self.cursor, StateUse::Write);
         Some(message)
     }
 
@@ -237,11 +238,7 @@ impl<M: Memory> Reader<M> {
     }
 
     #[inline(always)]
-    fn receive_below(
-        &mut self,
-        head: u64,
-        mut take: impl FnMut(&M, u64, u64) -> Option<Received>,
-    ) -> Option<Received> {
+    fn receive_below(&mut self, head: u64, mut take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
         while self.cursor < head {
             // Relaxed: head was acquired. A position that was overwritten since is refused by its taker.
             let found = self.memory.slot(self.cursor).position.load(Relaxed);
@@ -385,11 +382,10 @@ fn is_readable(found: u64, position: u64) -> bool {
     found & !TURN == position + 1
 }
 
-/// Whether what a slot says of its position leaves this one to come: an older one is there, or this one is being written.
+/// Whether what a slot says of its position leaves this one to come: an older one is there.
 #[inline]
 fn is_to_come(found: u64, position: u64) -> bool {
-    let written = found & !(BUSY | TURN);
-    written <= position || (written == position + 1 && found & BUSY != 0)
+    found & !TURN <= position
 }
 
 #[inline(always)]
@@ -415,9 +411,6 @@ fn pin<M: Memory>(memory: &M, position: u64, readable: u64, record: usize) -> Op
         return None;
     }
     fault::point(Step::PinChecked);
-    let pinned = &memory.record(record).pinned;
-    // Nobody else writes it.
-    pinned.store(pinned.load(Relaxed).wrapping_add(1), Relaxed);
     Some(read_header(memory, position))
 }
 
@@ -428,7 +421,6 @@ pub(super) fn unpin<M: Memory>(memory: &M, position: u64, record: usize) {
     // R5
     memory.state(position).fetch_and(!(1 << record), Release);
     fault::point(Step::UnpinCleared);
-    memory.record(record).unpinned.fetch_add(1, Relaxed);
 }
 
 #[inline(always)]
@@ -437,10 +429,13 @@ fn copy_out<M: Memory>(memory: &M, position: u64, readable: u64, into: &mut impl
     if let Some(bytes) = into.room(message.len) {
         memory.copy_payload(position, bytes);
     }
-    // C3
+    // C1
     M::Atomics::fence(Acquire);
-    // C4
-    (memory.slot(position).position.load(Relaxed) == readable).then_some(message)
+    // C2
+    let is_taken = (memory.state(position).load(Acquire) ^ readable) & TURN != 0;
+    // C3
+    let is_changed = memory.slot(position).position.load(Relaxed) != readable;
+    (!is_taken && !is_changed).then_some(message)
 }
 
 #[inline(always)]
