@@ -48,6 +48,7 @@ mod fault;
 pub mod fuzzing;
 pub mod inspect;
 mod message;
+mod parker;
 pub mod protocol;
 mod publisher;
 pub mod registry;
@@ -56,10 +57,14 @@ pub mod shape;
 pub mod shm;
 mod subscriber;
 mod topic;
+mod wait_set;
+mod watched;
 
 pub use conduit_derive::Message;
 pub use domain::Domain;
-pub use error::{CreateError, Gone, LoanError, OpenError, Owner, RecvError, SendError, UnlinkError, WaitError};
+pub use error::{
+    CreateError, Gone, LoanError, OpenError, Owner, RecvError, SendError, UnlinkError, WaitError, WaitSetError,
+};
 pub use message::{Kind, Message, TypeInfo};
 pub use publisher::{Loan, Publisher, PublisherBuilder};
 pub use ring::reader::Start;
@@ -70,6 +75,7 @@ pub use shm::limits;
 pub use shm::region::{RegionBuilder, ShmRegion};
 pub use subscriber::{Sample, Subscriber, SubscriberBuilder};
 pub use topic::{TopicName, TopicNameError};
+pub use wait_set::{Event, Events, Token, WaitSet, WaitSetWaker};
 pub use zerocopy;
 
 // Lets the derive macro, which writes `::conduit`, be used inside this crate and its tests.

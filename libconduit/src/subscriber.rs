@@ -25,11 +25,9 @@ use crate::shm::fork;
 use crate::shm::layout::{Layout, RECORDS};
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::map::Mapping;
-use crate::shm::process::{coarse_now, now_ns, own_name};
+use crate::shm::process::{now_ns, own_name};
+use crate::watched::Watched;
 use crate::{Domain, TopicName, TopicNameError, TypeInfo};
-
-/// How long a subscriber sleeps that may only read the region and so cannot ask to be woken.
-const READ_ONLY_STEP: Duration = Duration::from_millis(1);
 
 /// A reader of a topic.
 ///
@@ -58,33 +56,12 @@ const READ_ONLY_STEP: Duration = Duration::from_millis(1);
 /// ```
 pub struct Subscriber<T: ?Sized> {
     reader: Reader<Arc<MappedRing>>,
-    record: Option<usize>,
+    watched: Arc<Watched>,
     /// The record that samples are pinned with; without one they are copies.
     pins: Option<usize>,
     topic: TopicName,
     message: TypeInfo,
-    lease: Lease,
-    owner: Owner,
     _receives: PhantomData<fn() -> Box<T>>,
-}
-
-/// What is known of the publisher's life.
-struct Owner {
-    /// The owner lock was found free.
-    is_dead: bool,
-    last_look: Duration,
-}
-
-impl Owner {
-    /// Asks whether the publisher lives, if the last answer is old. Returns whether it is dead.
-    fn look(&mut self, file: &OwnedFd, now: Duration, interval: Duration) -> bool {
-        if now.saturating_sub(self.last_look) >= interval {
-            self.last_look = now;
-            // On an error the answer is unknown, which is not dead.
-            self.is_dead |= !OWNER.is_write_locked(file).unwrap_or(true);
-        }
-        self.is_dead
-    }
 }
 
 /// How a topic is to be read.
@@ -160,14 +137,13 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         }
         let lease = Lease::attach(&domain, &topic, id, record);
         fault::point(Step::RecordAttached);
+        let watched = Arc::new(Watched::new(reader.sleeper().clone(), lease));
         Ok(Subscriber {
             reader,
-            record,
+            watched,
             pins: record.filter(|_| !self.copies),
             topic,
             message: layout.message,
-            lease,
-            owner: Owner { is_dead: false, last_look: coarse_now() },
             _receives: PhantomData,
         })
     }
@@ -274,6 +250,11 @@ impl<T: ?Sized> Subscriber<T> {
     pub fn is_zero_copy(&self) -> bool {
         self.pins.is_some()
     }
+
+    /// For whoever waits on this subscriber's behalf.
+    pub(crate) fn watched(&self) -> &Arc<Watched> {
+        &self.watched
+    }
 }
 
 impl<T: ?Sized + Message> Subscriber<T> {
@@ -307,18 +288,10 @@ impl<T: ?Sized + Message> Subscriber<T> {
         if self.reader.memory().is_foreign() {
             return Err(RecvError::Forked);
         }
-        let pins = self.pins;
-        let (owner, lease) = (&mut self.owner, &mut self.lease);
+        let (pins, watched) = (self.pins, &self.watched);
         let received = self
             .reader
-            .receive_or_end(
-                |reader| receive(reader, pins),
-                |ring| {
-                    let now = coarse_now();
-                    lease.look(now);
-                    owner.look(ring.file(), now, LOOK_INTERVAL)
-                },
-            )
+            .receive_or_end(|reader| receive(reader, pins), |_| watched.look(LOOK_INTERVAL))
             .map_err(|how| RecvError::PublisherGone { topic: self.topic.clone(), how })?;
         let Some((message, held)) = received else { return Ok(None) };
         match held {
@@ -332,12 +305,11 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Option<Sample<T>>, RecvError> {
-        let longest = if self.record.is_some() { LOOK_INTERVAL } else { READ_ONLY_STEP };
         loop {
             if let Some(sample) = self.try_recv()? {
                 return Ok(Some(sample));
             }
-            let mut step = longest;
+            let mut step = self.watched.longest_sleep();
             if let Some(deadline) = deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
@@ -346,9 +318,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
                 step = step.min(left);
             }
             if !self.reader.sleep(step) {
-                // Woken without a message: by a reaper that may not write to the region, perhaps.
-                let interval = if self.record.is_some() { Duration::ZERO } else { LOOK_INTERVAL };
-                self.owner.look(self.reader.memory().file(), coarse_now(), interval);
+                self.watched.look_after_waking();
             }
         }
     }
@@ -374,7 +344,9 @@ fn receive<T: ?Sized + Message>(
 
 impl<T: ?Sized> Drop for Subscriber<T> {
     fn drop(&mut self) {
-        self.lease.release();
+        if !self.reader.memory().is_foreign() {
+            self.watched.leave();
+        }
         fault::point(Step::RecordReleased);
     }
 }

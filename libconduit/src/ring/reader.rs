@@ -1,14 +1,14 @@
 //! The reading side of the ring. Labels refer to the [protocol](super).
 
-use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use std::time::Duration;
 
+use super::sleeper::Sleeper;
 use super::writer::clear_record_bits;
 use super::{BUSY, Line, Memory, WRITING};
 use crate::error::Gone;
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
-use crate::shm::layout::{CLOSED, ORPHANED};
 
 /// Where a reader starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,9 @@ pub enum Start {
 
 /// One reader of a ring.
 #[derive(Debug)]
-pub(crate) struct Reader<M> {
+pub(crate) struct Reader<M: Memory> {
     memory: M,
+    sleeper: Sleeper<M>,
     /// The record whose lock this reader holds; without one it can only copy out.
     record: Option<usize>,
     cursor: u64,
@@ -46,7 +47,7 @@ pub(crate) struct Received {
     pub(crate) lost: u64,
 }
 
-impl<M: Memory> Reader<M> {
+impl<M: Memory + Clone> Reader<M> {
     /// A reader with the lock of `record`, or without a record.
     pub(crate) fn new(memory: M, record: Option<usize>, start: Start) -> Self {
         if let Some(record) = record {
@@ -56,7 +57,8 @@ impl<M: Memory> Reader<M> {
         // Head first: `published` is then at least as new, and the count starts with what comes after it.
         let head = head(&memory, Acquire);
         let expected = memory.producer().published.load(Relaxed);
-        let mut reader = Self { memory, record, cursor: head, expected, received: 0, lost: 0 };
+        let sleeper = Sleeper::new(memory.clone(), record);
+        let mut reader = Self { memory, sleeper, record, cursor: head, expected, received: 0, lost: 0 };
         let oldest = head.saturating_sub(reader.memory.slots());
         let kept = match start {
             Start::Next => None,
@@ -67,8 +69,16 @@ impl<M: Memory> Reader<M> {
             reader.cursor = position;
             reader.expected = sequence;
         }
+        reader.sleeper.note_cursor(reader.cursor);
         reader.note_progress();
         reader
+    }
+}
+
+impl<M: Memory> Reader<M> {
+    /// What others need to sleep on this reader's behalf.
+    pub(crate) fn sleeper(&self) -> &Sleeper<M> {
+        &self.sleeper
     }
 
     pub(crate) fn memory(&self) -> &M {
@@ -122,10 +132,12 @@ impl<M: Memory> Reader<M> {
                 // Relaxed: head, which is past it, was acquired.
                 if slot.position.load(Relaxed) != cursor + 1 {
                     self.cursor = (cursor + 1).max(head.saturating_sub(self.memory.slots()));
+                    self.sleeper.note_cursor(self.cursor);
                     continue;
                 }
             }
             self.cursor = cursor + 1;
+            self.sleeper.note_cursor(self.cursor);
             if let Some(mut message) = take(&self.memory, cursor) {
                 message.lost = self.count(message.sequence);
                 return Some(message);
@@ -176,15 +188,7 @@ impl<M: Memory> Reader<M> {
 
     /// How the topic ended, if it did; messages may be left.
     pub(crate) fn has_ended(&self) -> Option<Gone> {
-        // E2
-        let flags = self.memory.consumers().wake.load(Acquire);
-        if flags & CLOSED != 0 {
-            Some(Gone::Closed)
-        } else if flags & ORPHANED != 0 {
-            Some(Gone::Died)
-        } else {
-            None
-        }
+        self.sleeper.has_ended()
     }
 
     /// Counts what was published and never seen: nothing will follow.
@@ -195,39 +199,17 @@ impl<M: Memory> Reader<M> {
         self.note_progress();
     }
 
-    fn has_news(&self) -> bool {
-        // Head, not the slot: at a hole nothing will ever appear. Relaxed: S2 acquired what must not be missed.
-        head(&self.memory, Relaxed) > self.cursor
-    }
-
     /// Sleeps until there is news, the end, or the time is up; may return early.
     ///
     /// Returns whether there is news.
     pub(crate) fn sleep(&self, timeout: Duration) -> bool {
-        let consumers = self.memory.consumers();
-        // S1
-        let seen = consumers.wake.load(Relaxed);
-        let bit = self.record.map_or(0, |record| 1 << record);
-        if bit != 0 {
-            // S2: in every round, since whoever woke us has cleared it.
-            consumers.waiting.fetch_or(bit, AcqRel);
-            fault::point(Step::SleepAnnounced);
-        }
-        let news = self.has_news();
-        if !news && seen & (CLOSED | ORPHANED) == 0 {
-            self.memory.sleep(seen, timeout);
-        }
-        // A bit that stays set would cost the next publish a system call.
-        if bit != 0 && consumers.waiting.load(Relaxed) & bit != 0 {
-            consumers.waiting.fetch_and(!bit, Relaxed);
-        }
-        news || self.has_news()
+        self.sleeper.sleep(timeout)
     }
 }
 
 /// Head, or where it could at most be: a lie must not make a cursor overflow.
 #[inline]
-fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
+pub(super) fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
     memory.producer().head.load(order).min(BUSY - 1)
 }
 
