@@ -37,6 +37,8 @@
 //! Every region lives in a [`Domain`]: a shared-memory directory and the socket of its registry, taken from
 //! `CONDUIT_SHM_DIR` and `CONDUIT_SOCKET` unless a builder says otherwise.
 
+#[cfg(feature = "async")]
+mod async_subscriber;
 mod create;
 mod domain;
 mod error;
@@ -51,6 +53,7 @@ mod message;
 mod parker;
 pub mod protocol;
 mod publisher;
+mod ready_fd;
 pub mod registry;
 mod ring;
 pub mod shape;
@@ -60,6 +63,8 @@ mod topic;
 mod wait_set;
 mod watched;
 
+#[cfg(feature = "async")]
+pub use async_subscriber::{AsyncSubscriber, Recv};
 pub use conduit_derive::Message;
 pub use domain::Domain;
 pub use error::{
@@ -67,6 +72,7 @@ pub use error::{
 };
 pub use message::{Kind, Message, TypeInfo};
 pub use publisher::{Loan, Publisher, PublisherBuilder};
+pub use ready_fd::ReadyFd;
 pub use ring::reader::Start;
 pub use shape::Shape;
 pub use shm::layout::{GeometryError, LayoutError};

@@ -9,8 +9,9 @@
 //! sleep. Arming and a round's look at a ticket exclude each other, so a ticket that is armed after the look was armed after S1,
 //! and the wake-up that it asks for changes the word from what the parker sleeps on.
 //!
-//! A ticket that has fired stays among the words for one more sleep, for it will probably be armed again. If others'
-//! wake-ups end that sleep before, it is left out until it is armed, which then costs a system call to tell its parker.
+//! A ticket that has fired stays among the words for half a second, for it will probably be armed again. After that, or if
+//! others' wake-ups of its topic end a sleep before, it is left out until it is armed, which then costs a system call to tell its
+//! parker. So is a ticket whose reader can not be woken: its parker must know when to look every millisecond.
 //!
 //! Where the kernel lacks `futex_waitv`, a parker serves one ticket, asleep on the topic's word or, if there is nothing to wait
 //! for, on its own. To be told something while it is on the topic's word, that word is changed and all sleepers are woken.
@@ -26,7 +27,7 @@ use std::{io, mem, thread};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::registry::LOOK_INTERVAL;
-use crate::shm::process::now_ns;
+use crate::shm::process::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
 use crate::watched::Watched;
 
@@ -63,6 +64,8 @@ struct State {
     is_slept_on: bool,
     /// What the word was when it last did.
     seen: u32,
+    /// When the waker was last called, on the coarse clock.
+    fired: Duration,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -115,7 +118,7 @@ impl Ticket {
 
     /// Has the waker called once, when the subscriber has something to receive. Returns `true` instead if it has already.
     ///
-    /// Arming it again replaces the waker.
+    /// Arming it again replaces the waker. Not in a forked process: the memory is not there.
     pub(crate) fn arm(&self, waker: &Waker) -> bool {
         let Entry { watched, state, parker } = &*self.0;
         // Cloning and dropping wakers runs foreign code: not under the lock.
@@ -140,6 +143,9 @@ impl Ticket {
 
     /// Has no waker called, unless that is being done just now.
     pub(crate) fn disarm(&self) {
+        if self.0.watched.ring().is_foreign() {
+            return;
+        }
         let mut state = lock(&self.0.state);
         let waker = state.waker.take();
         if waker.is_some() {
@@ -222,37 +228,28 @@ impl Parker {
         let mut indices = [0; futex::MOST_WORDS];
         let mut len = 1;
         let mut longest: Option<Duration> = None;
+        let mut last_seen = None;
         for (index, entry) in entries.iter().enumerate() {
-            let look = entry.look();
-            if look == Look::Nothing {
-                let step = entry.watched.longest_sleep();
-                longest = Some(longest.map_or(step, |longest| longest.min(step)));
-            }
+            entry.look();
             let state = lock(&entry.state);
             if state.is_slept_on {
+                // Also for who is not armed yet: nobody would tell.
+                let step = entry.watched.longest_sleep();
+                longest = Some(longest.map_or(step, |longest| longest.min(step)));
                 words.push(&entry.watched.consumers().wake, state.seen);
                 indices[len] = index;
                 len += 1;
+                last_seen = Some(state.seen);
             }
         }
         if self.capacity > 1 {
             let deadline = longest.map(|longest| now_ns() + longest.as_nanos() as u64);
             return words.wait(deadline).filter(|&word| word > 0).map(|word| indices[word]);
         }
-        let entry = &entries[0];
-        let seen = {
-            let mut state = lock(&entry.state);
-            // Who may only read the region could not be told anything while it is disarmed and slept on.
-            state.is_slept_on &= state.waker.is_some() || entry.watched.sleeper().can_be_woken();
-            state.is_slept_on.then_some(state.seen)
-        };
-        match seen {
+        match last_seen {
             // What it is told from here on changes the topic's word too. What it was told before is seen here.
             Some(seen) if self.told.load(Acquire) == told => {
-                let step = longest.unwrap_or(LOOK_INTERVAL);
-                futex::wait(&entry.watched.consumers().wake, seen, step);
-                let mut state = lock(&entry.state);
-                state.is_slept_on &= state.waker.is_some();
+                futex::wait(&entries[0].watched.consumers().wake, seen, longest.unwrap_or(LOOK_INTERVAL));
                 Some(0)
             }
             Some(_) => None,
@@ -291,8 +288,9 @@ impl Entry {
             self.watched.sleeper().announce()
         } else {
             let seen = self.watched.consumers().wake.load(Acquire);
-            // Somebody else is woken by this topic, again and again perhaps.
-            state.is_slept_on &= seen == state.seen;
+            // Otherwise somebody else is woken by this topic, again and again perhaps.
+            let is_quiet = seen == state.seen;
+            state.is_slept_on &= is_quiet && coarse_now().saturating_sub(state.fired) < LOOK_INTERVAL;
             state.seen = seen;
             return Look::Disarmed;
         };
@@ -303,6 +301,8 @@ impl Entry {
         }
         let waker = state.waker.take();
         self.watched.sleeper().leave();
+        state.is_slept_on = self.watched.sleeper().can_be_woken();
+        state.fired = coarse_now();
         drop(state);
         if let Some(waker) = waker {
             // Whoever's it is: the other tickets must not suffer.

@@ -15,6 +15,7 @@ use nix::sys::stat::fstat;
 use crate::error::{Gone, OpenError, RecvError};
 use crate::fault::{self, Step};
 use crate::message::Message;
+use crate::ready_fd::{Beacon, ReadyFd};
 use crate::registry::{LOOK_INTERVAL, Lease};
 use crate::ring::Line;
 use crate::ring::reader::{Reader, Received, Start};
@@ -61,6 +62,7 @@ pub struct Subscriber<T: ?Sized> {
     pins: Option<usize>,
     topic: TopicName,
     message: TypeInfo,
+    beacon: Option<Beacon>,
     _receives: PhantomData<fn() -> Box<T>>,
 }
 
@@ -144,6 +146,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             pins: record.filter(|_| !self.copies),
             topic,
             message: layout.message,
+            beacon: None,
             _receives: PhantomData,
         })
     }
@@ -251,6 +254,42 @@ impl<T: ?Sized> Subscriber<T> {
         self.pins.is_some()
     }
 
+    /// A descriptor that is readable while there is something to receive: for event loops that do not know of this library.
+    /// [`ReadyFd`] says exactly when.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir_in("/dev/shm")?;
+    /// # let domain = conduit::Domain::new(directory.path()).without_registry();
+    /// # let mut publisher = conduit::Publisher::<u64>::builder().domain(&domain).create("ticks")?;
+    /// # let mut subscriber = conduit::Subscriber::<u64>::builder().domain(&domain).open("ticks")?;
+    /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    ///
+    /// let ready = subscriber.ready_fd()?;
+    /// let mut descriptors = [PollFd::new(std::os::fd::AsFd::as_fd(&ready), PollFlags::POLLIN)];
+    /// assert_eq!(poll(&mut descriptors, PollTimeout::ZERO)?, 0);
+    /// publisher.send(&7)?;
+    /// poll(&mut descriptors, PollTimeout::NONE)?;
+    /// assert_eq!(*subscriber.try_recv()?.unwrap(), 7);
+    /// assert_eq!(poll(&mut descriptors, PollTimeout::ZERO)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there are too many open files, or a thread is needed to wait for the topic and can not be started. In a process forked from the
+    /// subscriber's it is an error of the kind [`Unsupported`](std::io::ErrorKind::Unsupported).
+    pub fn ready_fd(&mut self) -> std::io::Result<ReadyFd> {
+        if self.reader.memory().is_foreign() {
+            return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, RecvError::Forked));
+        }
+        if let Some(handle) = self.beacon.as_ref().and_then(Beacon::handle) {
+            return Ok(handle);
+        }
+        let (beacon, handle) = Beacon::new(&self.watched)?;
+        self.beacon = Some(beacon);
+        Ok(handle)
+    }
+
     /// For whoever waits on this subscriber's behalf.
     pub(crate) fn watched(&self) -> &Arc<Watched> {
         &self.watched
@@ -285,6 +324,15 @@ impl<T: ?Sized + Message> Subscriber<T> {
     /// Receives the next message if there is one.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, RecvError> {
+        let received = self.receive();
+        if self.beacon.is_some() {
+            self.settle_beacon(received.as_ref().err());
+        }
+        received
+    }
+
+    #[inline]
+    fn receive(&mut self) -> Result<Option<Sample<T>>, RecvError> {
         if self.reader.memory().is_foreign() {
             return Err(RecvError::Forked);
         }
@@ -301,6 +349,18 @@ impl<T: ?Sized + Message> Subscriber<T> {
                 sequence: message.sequence,
                 expected: Box::new(T::TYPE),
             }),
+        }
+    }
+
+    /// Brings the descriptor in line with what is left to receive.
+    #[cold]
+    fn settle_beacon(&mut self, error: Option<&RecvError>) {
+        let Some(beacon) = &self.beacon else { return };
+        match error {
+            Some(RecvError::Forked) => {}
+            Some(RecvError::PublisherGone { .. }) => beacon.raise_for_good(),
+            _ if beacon.is_used() => beacon.settle(&self.watched),
+            _ => self.beacon = None,
         }
     }
 
@@ -345,6 +405,9 @@ fn receive<T: ?Sized + Message>(
 impl<T: ?Sized> Drop for Subscriber<T> {
     fn drop(&mut self) {
         if !self.reader.memory().is_foreign() {
+            if let Some(beacon) = &self.beacon {
+                beacon.raise_for_good();
+            }
             self.watched.leave();
         }
         fault::point(Step::RecordReleased);

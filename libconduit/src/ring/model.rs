@@ -95,7 +95,6 @@ fn slot() -> Slot {
 }
 
 impl Ring {
-    #[expect(clippy::arc_with_non_send_sync, reason = "loom runs all its threads on one")]
     fn new() -> Shared {
         Self::with_bed(Bed::new((Mutex::new(()), Condvar::new())))
     }
@@ -577,7 +576,7 @@ fn sleep_for_two_topics() {
             };
             let mut seen = Vec::new();
             while !is_done(&readers) {
-                let idle = readers.iter_mut().map(|reader| reader.look()).filter(|it| *it == Ok(false)).count();
+                let idle = readers.iter_mut().map(Checked::look).filter(|it| *it == Ok(false)).count();
                 // Who has ended is waited for no longer.
                 let sleepers = readers.iter().map(|reader| reader.reader.sleeper());
                 let sleepers: Vec<_> = sleepers.filter(|sleeper| sleeper.has_ended().is_none()).cloned().collect();
