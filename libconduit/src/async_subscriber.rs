@@ -396,6 +396,68 @@ mod tests {
         sender.join().unwrap();
     }
 
+    /// The publisher sends the moment the message before is taken, just when its reader is about to sleep.
+    fn race(receive: impl FnOnce(Subscriber<u64>, &mut dyn FnMut(crate::Sample<u64>))) {
+        const MESSAGES: u64 = 20_000;
+        let (_directory, mut publisher, subscriber) = topic();
+        let watched = Arc::clone(subscriber.watched());
+        let sender = thread::spawn(move || {
+            for number in 0..MESSAGES {
+                while watched.sleeper().has_news() {
+                    std::hint::spin_loop();
+                }
+                // From right now to when it surely sleeps.
+                for _ in 0..number % 512 {
+                    std::hint::spin_loop();
+                }
+                publisher.send(&number).unwrap();
+            }
+        });
+        let (mut next, mut late) = (0, 0);
+        receive(subscriber, &mut |sample| {
+            assert_eq!((*sample, sample.lost()), (next, 0));
+            next += 1;
+            // Whoever is not woken looks after half a second; nothing else takes that long, or not often.
+            late += u32::from(sample.age().unwrap() > Duration::from_millis(400));
+        });
+        sender.join().unwrap();
+        assert_eq!(next, MESSAGES);
+        assert!(late < 3, "{late} messages woke nobody");
+    }
+
+    #[test]
+    fn nobody_sleeps_through_a_message() {
+        race(|subscriber, take| {
+            block_on(async {
+                let mut subscriber = subscriber.into_async().unwrap();
+                while let Ok(sample) = subscriber.recv().await {
+                    take(sample);
+                }
+            });
+        });
+        race(|mut subscriber, take| {
+            let mut set = crate::WaitSet::new();
+            set.add(&subscriber).unwrap();
+            loop {
+                assert!(set.wait().unwrap().count() == 1);
+                match subscriber.try_recv() {
+                    Ok(sample) => take(sample.unwrap()),
+                    Err(_) => break,
+                }
+            }
+        });
+        race(|mut subscriber, take| {
+            let ready = subscriber.ready_fd().unwrap();
+            loop {
+                wait_readable(&ready);
+                match subscriber.try_recv() {
+                    Ok(sample) => sample.into_iter().for_each(&mut *take),
+                    Err(_) => break,
+                }
+            }
+        });
+    }
+
     #[test]
     fn one_subscriber_is_waited_for_in_every_way_at_once() {
         let (_directory, mut publisher, mut subscriber) = topic();
