@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use conduit::{Gone, RecvError, Start, Subscriber};
+use conduit::{Gone, Publisher, RecvError, Start, Subscriber};
 
-use crate::harness::{Random, World, is_pattern, wait_until};
+use crate::harness::{NOBODY, Random, World, is_pattern, wait_until};
 
 const WAYS: [&str; 3] = ["set", "future", "descriptor"];
 
@@ -197,4 +197,29 @@ fn a_forked_child_can_wait_anew() {
     publisher.order("send 1 100");
     let answer = subscriber.answer();
     assert!(answer.starts_with("Exited(") && answer.ends_with(", 0), 0 in the parent"), "{answer}");
+}
+
+#[test]
+fn who_may_only_read_waits_in_short_steps() {
+    let world = World::new();
+    for how in WAYS {
+        for prepare in [None, Some("deny-waitv")] {
+            let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o444);
+            let mut publisher = publisher.create("scan").unwrap();
+            let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+            std::fs::set_permissions(publisher.path(), read_only).unwrap();
+            let mut reader = if nix::unistd::geteuid().is_root() { world.peer_of(NOBODY) } else { world.peer() };
+            prepare.into_iter().for_each(|order| reader.order(order));
+            reader.order("subscribe scan");
+            assert_eq!(reader.ask("zero-copy"), "false");
+            reader.tell(&format!("wait-by {how}"));
+            for _ in 0..3 {
+                // Nobody can see whether it sleeps.
+                std::thread::sleep(Duration::from_millis(20));
+                publisher.send(&[0; 100]).unwrap();
+            }
+            drop(publisher);
+            reader.expect("3 received 0 lost, publisher closed the topic");
+        }
+    }
 }

@@ -26,6 +26,8 @@ const ROUNDS: usize = 5;
 const PAUSE: Duration = Duration::from_micros(250);
 
 type Message = [u64; 8];
+/// A name, on how many topics, and what does it.
+type Way = (&'static str, usize, fn(Vec<Subscriber<Message>>, &mut Tally));
 
 fn main() {
     if let Ok(directory) = std::env::var("CONDUIT_BENCH_DIRECTORY") {
@@ -48,7 +50,7 @@ fn main() {
     assert_eq!(answers.next().unwrap().unwrap(), "ready");
     pin(0);
 
-    let ways: [(&str, usize, fn(Vec<Subscriber<Message>>, &mut Tally)); 9] = [
+    let ways: [Way; 9] = [
         ("`recv`", 1, plain),
         ("`WaitSet`", 1, set),
         ("`WaitSet`", 8, set),

@@ -75,6 +75,45 @@ impl<T: ?Sized> AsyncSubscriber<T> {
         &self.subscriber
     }
 
+    /// The subscriber in it: to receive in ways that are not here, batches or copies, after [`ready`](Self::ready).
+    pub fn get_mut(&mut self) -> &mut Subscriber<T> {
+        &mut self.subscriber
+    }
+
+    /// Waits until there is something to receive, a message or the end, and receives nothing.
+    ///
+    /// Cancel-safe, as [`recv`](Self::recv) is. In a forked process it waits for nothing; what is called next says why.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir_in("/dev/shm")?;
+    /// # let domain = conduit::Domain::new(directory.path()).without_registry();
+    /// # let mut publisher = conduit::Publisher::<u64>::builder().domain(&domain).create("ticks")?;
+    /// # let mut subscriber = conduit::Subscriber::<u64>::builder().domain(&domain).open("ticks")?.into_async()?;
+    /// # publisher.send(&7)?;
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// subscriber.ready().await;
+    /// let mut sum = 0;
+    /// subscriber.get_mut().try_recv_batch(100, |tick| sum += *tick)?;
+    /// # assert_eq!(sum, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ready(&mut self) -> Ready<'_, T> {
+        Ready { subscriber: self }
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.subscriber.watched().ring().is_foreign() {
+            self.is_armed = true;
+            if !self.ticket.arm(context.waker()) {
+                return Poll::Pending;
+            }
+        }
+        self.disarm();
+        Poll::Ready(())
+    }
+
     /// Makes it a blocking subscriber again, which goes on where this one was.
     pub fn into_inner(self) -> Subscriber<T> {
         self.subscriber
@@ -127,12 +166,8 @@ impl<T: ?Sized + Message> AsyncSubscriber<T> {
             match self.subscriber.try_recv() {
                 Ok(Some(sample)) => break Ok(sample),
                 Err(error) => break Err(error),
-                Ok(None) => {
-                    self.is_armed = true;
-                    if !self.ticket.arm(context.waker()) {
-                        return Poll::Pending;
-                    }
-                }
+                Ok(None) if self.poll_ready(context).is_pending() => return Poll::Pending,
+                Ok(None) => {}
             }
         };
         self.disarm();
@@ -196,6 +231,27 @@ impl<T: ?Sized + Message> Future for Recv<'_, T> {
 }
 
 impl<T: ?Sized> Drop for Recv<'_, T> {
+    fn drop(&mut self) {
+        self.subscriber.disarm();
+    }
+}
+
+/// Something to receive from an [`AsyncSubscriber`]; see [`AsyncSubscriber::ready`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Ready<'a, T: ?Sized> {
+    subscriber: &'a mut AsyncSubscriber<T>,
+}
+
+impl<T: ?Sized> Future for Ready<'_, T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.subscriber.poll_ready(context)
+    }
+}
+
+impl<T: ?Sized> Drop for Ready<'_, T> {
     fn drop(&mut self) {
         self.subscriber.disarm();
     }
@@ -448,14 +504,76 @@ mod tests {
         });
         race(|mut subscriber, take| {
             let ready = subscriber.ready_fd().unwrap();
-            loop {
-                wait_readable(&ready);
+            for turn in 0_u64.. {
+                // Often the message is taken before the parker sees it, who then must ask to be woken by the next.
+                if turn % 64 == 0 {
+                    wait_readable(&ready);
+                }
                 match subscriber.try_recv() {
                     Ok(sample) => sample.into_iter().for_each(&mut *take),
                     Err(_) => break,
                 }
             }
         });
+    }
+
+    #[test]
+    fn a_runtime_may_go_while_its_tasks_wait() {
+        let (_directory, mut publisher, subscriber) = topic();
+        let runtime = runtime();
+        let mut subscriber = subscriber.into_async().unwrap();
+        let task = runtime.spawn(async move { subscriber.recv().await.is_ok() });
+        runtime.block_on(tokio::task::yield_now());
+        assert!(publisher.subscribers()[0].asleep);
+        drop(runtime);
+        assert!(block_on(task).unwrap_err().is_cancelled());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !publisher.subscribers().is_empty() {
+            assert!(Instant::now() < deadline, "the parker keeps the record");
+            thread::yield_now();
+        }
+        publisher.send(&1).unwrap();
+    }
+
+    #[test]
+    fn a_waker_that_panics_harms_nobody_else() {
+        struct Bad;
+        impl Wake for Bad {
+            fn wake(self: Arc<Self>) {
+                panic!("a bad waker, on purpose");
+            }
+        }
+        let (_directory, mut publisher, subscriber) = topic();
+        let mut bad = subscriber.into_async().unwrap();
+        let waker = Waker::from(Arc::new(Bad));
+        assert!(bad.poll_recv(&mut Context::from_waker(&waker)).is_pending());
+        publisher.send(&1).unwrap();
+        for _ in 0..10 {
+            let (_directory, publisher, subscriber) = topic();
+            let sender = send_to_sleepers(publisher, 3);
+            assert_eq!(block_on(receive_all(subscriber.into_async().unwrap())), 3);
+            sender.join().unwrap();
+        }
+        assert_eq!(*block_on(bad.recv()).unwrap(), 1);
+    }
+
+    #[test]
+    fn whoever_waits_for_readiness_receives_as_they_like() {
+        let (_directory, publisher, subscriber) = topic();
+        let sender = send_to_sleepers(publisher, 50);
+        let mut subscriber = subscriber.into_async().unwrap();
+        let mut count = 0;
+        block_on(async {
+            loop {
+                subscriber.ready().await;
+                match subscriber.get_mut().try_recv_batch(100, |_| ()) {
+                    Ok(batch) => count += batch,
+                    Err(error) => break assert!(matches!(error, RecvError::PublisherGone { .. })),
+                }
+            }
+        });
+        assert_eq!(count, 50);
+        sender.join().unwrap();
     }
 
     #[test]

@@ -64,7 +64,7 @@ mod wait_set;
 mod watched;
 
 #[cfg(feature = "async")]
-pub use async_subscriber::{AsyncSubscriber, Recv};
+pub use async_subscriber::{AsyncSubscriber, Ready, Recv};
 pub use conduit_derive::Message;
 pub use domain::Domain;
 pub use error::{
@@ -79,7 +79,7 @@ pub use shm::layout::{GeometryError, LayoutError};
 #[doc(hidden)]
 pub use shm::limits;
 pub use shm::region::{RegionBuilder, ShmRegion};
-pub use subscriber::{Sample, Subscriber, SubscriberBuilder};
+pub use subscriber::{Borrowed, Copied, Sample, Subscriber, SubscriberBuilder};
 pub use topic::{TopicName, TopicNameError};
 pub use wait_set::{Event, Events, Token, WaitSet, WaitSetWaker};
 pub use zerocopy;

@@ -282,7 +282,8 @@ enum Look {
 impl Entry {
     /// A parker's round for one ticket, up to its sleep.
     fn look(&self) -> Look {
-        self.watched.look(LOOK_INTERVAL);
+        let now = coarse_now();
+        self.watched.look(now, LOOK_INTERVAL);
         let mut state = lock(&self.state);
         let seen = if state.waker.is_some() {
             self.watched.sleeper().announce()
@@ -290,7 +291,7 @@ impl Entry {
             let seen = self.watched.consumers().wake.load(Acquire);
             // Otherwise somebody else is woken by this topic, again and again perhaps.
             let is_quiet = seen == state.seen;
-            state.is_slept_on &= is_quiet && coarse_now().saturating_sub(state.fired) < LOOK_INTERVAL;
+            state.is_slept_on &= is_quiet && now.saturating_sub(state.fired) < LOOK_INTERVAL;
             state.seen = seen;
             return Look::Disarmed;
         };
@@ -302,7 +303,7 @@ impl Entry {
         let waker = state.waker.take();
         self.watched.sleeper().leave();
         state.is_slept_on = self.watched.sleeper().can_be_woken();
-        state.fired = coarse_now();
+        state.fired = now;
         drop(state);
         if let Some(waker) = waker {
             // Whoever's it is: the other tickets must not suffer.

@@ -14,7 +14,7 @@ use crate::error::WaitSetError;
 use crate::parker::Ticket;
 use crate::registry::LOOK_INTERVAL;
 use crate::ring::sleeper::sleep_for_any;
-use crate::shm::process::now_ns;
+use crate::shm::process::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
 use crate::watched::Watched;
 
@@ -397,10 +397,11 @@ impl WaitSet {
             events.push(Event::Woken);
         }
         let count = self.members.len();
+        let now = coarse_now();
         for index in 0..count {
             let index = (self.first + index) % count;
             let watched = &self.awaited[index];
-            watched.look(LOOK_INTERVAL);
+            watched.look(now, LOOK_INTERVAL);
             if watched.is_ready() {
                 events.push(Event::Ready(self.members[index].token));
             }
@@ -589,13 +590,25 @@ mod tests {
     fn nobody_is_left_announced_after_a_wait() {
         let world = World::new();
         for mut set in both_kinds() {
-            let (_publishers, subscribers) = world.topics(3);
+            let (mut publishers, mut subscribers) = world.topics(3);
             for subscriber in &subscribers {
                 set.add(subscriber).unwrap();
             }
-            assert!(set.wait_timeout(Duration::from_millis(5)).unwrap().is_empty());
-            for subscriber in &subscribers {
-                assert_eq!(subscriber.watched().consumers().waiting.load(Relaxed), 0);
+            for round in 0..3 {
+                let watched = Arc::clone(subscribers[2].watched());
+                let publisher = &mut publishers[2];
+                thread::scope(|scope| {
+                    scope.spawn(move || {
+                        wait_until_announced(&watched);
+                        publisher.send(&round).unwrap();
+                    });
+                    assert_eq!(wait(&mut set).len(), 1);
+                });
+                assert!(subscribers[2].try_recv().unwrap().is_some());
+                assert!(set.wait_timeout(Duration::from_millis(5)).unwrap().is_empty());
+                for subscriber in &subscribers {
+                    assert_eq!(subscriber.watched().consumers().waiting.load(Relaxed), 0);
+                }
             }
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct Watched {
     has_left: AtomicBool,
     /// The owner lock was found free.
     publisher_is_dead: AtomicBool,
+    /// Somebody has seen the end.
+    is_over: AtomicBool,
     /// On the coarse clock, in nanoseconds.
     last_look_ns: AtomicU64,
 }
@@ -38,6 +40,7 @@ impl Watched {
             lease: Mutex::new(Some(lease)),
             has_left: AtomicBool::new(false),
             publisher_is_dead: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             last_look_ns: AtomicU64::new(coarse_now().as_nanos() as u64),
         }
     }
@@ -56,14 +59,26 @@ impl Watched {
 
     /// Whether the subscriber has something to receive: a message, or the end.
     pub(crate) fn is_ready(&self) -> bool {
-        self.sleeper.has_news() || self.sleeper.has_ended().is_some() || self.publisher_is_dead.load(Acquire)
+        if self.sleeper.has_news() {
+            return true;
+        }
+        let is_over = self.publisher_is_dead.load(Acquire) || self.sleeper.has_ended().is_some();
+        if is_over {
+            self.is_over.store(true, Relaxed);
+        }
+        is_over
+    }
+
+    /// Whether somebody was told of the end, by [`is_ready`](Self::is_ready): then the subscriber must not say otherwise.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
     }
 
     /// Asks whether the publisher lives and takes a lost lease again, if the last look is as old as `interval`. Returns whether the
-    /// publisher is dead.
+    /// publisher is dead. `now` is the coarse clock's.
     #[inline]
-    pub(crate) fn look(&self, interval: Duration) -> bool {
-        let now = coarse_now();
+    pub(crate) fn look(&self, now: Duration, interval: Duration) -> bool {
         let now_ns = now.as_nanos() as u64;
         if now_ns.saturating_sub(self.last_look_ns.load(Relaxed)) >= interval.as_nanos() as u64 {
             self.last_look_ns.store(now_ns, Relaxed);
@@ -88,7 +103,7 @@ impl Watched {
 
     /// A look for whoever was woken and found nothing: by a reaper that may not write to the region, perhaps.
     pub(crate) fn look_after_waking(&self) {
-        self.look(if self.sleeper.can_be_woken() { Duration::ZERO } else { LOOK_INTERVAL });
+        self.look(coarse_now(), if self.sleeper.can_be_woken() { Duration::ZERO } else { LOOK_INTERVAL });
     }
 
     /// How long a sleeper may go without looking for itself.

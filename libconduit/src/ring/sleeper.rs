@@ -64,8 +64,8 @@ impl<M: Memory> Sleeper<M> {
 
     /// Whether the reader has something to look at.
     pub(crate) fn has_news(&self) -> bool {
-        // Head, not the slot: at a hole nothing will ever appear. Relaxed: S2 acquired what must not be missed.
-        head(&self.memory, Relaxed) > self.shared.cursor.load(Relaxed)
+        // Head, not the slot: at a hole nothing will ever appear. Acquire (H1): who has news finds it.
+        head(&self.memory, Acquire) > self.shared.cursor.load(Relaxed)
     }
 
     /// How the topic ended, if it did; messages may be left.
@@ -99,7 +99,7 @@ impl<M: Memory> Sleeper<M> {
     }
 
     pub(crate) fn leave(&self) {
-        let is_last = self.shared.sleepers.fetch_sub(1, AcqRel) == 1;
+        let is_last = self.shared.sleepers.fetch_add(u32::MAX, AcqRel) == 1;
         let (consumers, bit) = (self.memory.consumers(), self.bit());
         // A bit that stays set would cost the next publish a system call.
         if is_last && bit != 0 && consumers.waiting.load(Relaxed) & bit != 0 {

@@ -37,3 +37,4 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod layout;
 pub(crate) mod map;
+pub(crate) mod prefetch;
