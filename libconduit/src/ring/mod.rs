@@ -66,6 +66,7 @@ mod model;
 pub(crate) mod reader;
 #[cfg(test)]
 mod reference;
+pub(crate) mod sleeper;
 pub(crate) mod slot;
 #[cfg(test)]
 mod stress;

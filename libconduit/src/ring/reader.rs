@@ -1,14 +1,14 @@
 //! The reading side of the ring. Labels refer to the [protocol](super).
 
-use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use std::time::Duration;
 
+use super::sleeper::Sleeper;
 use super::writer::clear_record_bits;
 use super::{CopyTarget, Memory, StateUse, TURN};
 use crate::error::Gone;
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
-use crate::shm::layout::{CLOSED, ORPHANED};
 
 /// Where a reader starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,9 @@ pub enum Start {
 
 /// One reader of a ring.
 #[derive(Debug)]
-pub(crate) struct Reader<M> {
+pub(crate) struct Reader<M: Memory> {
     memory: M,
+    sleeper: Sleeper<M>,
     /// The record whose lock this reader holds; without one it can only copy out.
     record: Option<usize>,
     cursor: u64,
@@ -58,7 +59,7 @@ pub(crate) struct Received {
     pub(crate) lost: u64,
 }
 
-impl<M: Memory> Reader<M> {
+impl<M: Memory + Clone> Reader<M> {
     /// A reader with the lock of `record`, or without a record.
     pub(crate) fn new(memory: M, record: Option<usize>, start: Start) -> Self {
         if let Some(record) = record {
@@ -68,7 +69,9 @@ impl<M: Memory> Reader<M> {
         // Head first: `published` is then at least as new, and the count starts with what comes after it.
         let head = head(&memory, Acquire);
         let expected = memory.producer().published.load(Relaxed);
-        let mut reader = Self { memory, record, cursor: head, looked_at: u64::MAX, expected, received: 0, lost: 0 };
+        let sleeper = Sleeper::new(memory.clone(), record);
+        let looked_at = u64::MAX;
+        let mut reader = Self { memory, sleeper, record, cursor: head, looked_at, expected, received: 0, lost: 0 };
         let oldest = reader.oldest(head);
         let kept = match start {
             Start::Next => None,
@@ -79,8 +82,16 @@ impl<M: Memory> Reader<M> {
             reader.cursor = position;
             reader.expected = sequence;
         }
+        reader.sleeper.note_cursor(reader.cursor);
         reader.note_progress();
         reader
+    }
+}
+
+impl<M: Memory> Reader<M> {
+    /// What others need to sleep on this reader's behalf.
+    pub(crate) fn sleeper(&self) -> &Sleeper<M> {
+        &self.sleeper
     }
 
     pub(crate) fn memory(&self) -> &M {
@@ -162,6 +173,12 @@ impl<M: Memory> Reader<M> {
         }
     }
 
+    #[inline(always)]
+    fn move_to(&mut self, cursor: u64) {
+        self.cursor = cursor;
+        self.sleeper.note_cursor(cursor);
+    }
+
     /// Looks at the slot at the cursor up to `times`, until there is more to it than that nothing has come. Returns whether there is.
     #[inline]
     pub(crate) fn watch_slot(&self, times: u32) -> bool {
@@ -187,7 +204,7 @@ impl<M: Memory> Reader<M> {
         if is_readable(found, cursor) {
             return Place::Readable(found);
         }
-        self.cursor = (cursor + 1).max(self.oldest(head));
+        self.move_to((cursor + 1).max(self.oldest(head)));
         Place::Hole
     }
 
@@ -195,7 +212,7 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     fn take(&mut self, readable: u64, take: &mut impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
         let position = self.cursor;
-        self.cursor = position + 1;
+        self.move_to(position + 1);
         let mut message = take(&self.memory, position, readable)?;
         message.lost = self.count(message.sequence);
         Some(message)
@@ -243,7 +260,7 @@ impl<M: Memory> Reader<M> {
             // Relaxed: head was acquired. A position that was overwritten since is refused by its taker.
             let found = self.memory.slot(self.cursor).position.load(Relaxed);
             if !is_readable(found, self.cursor) {
-                self.cursor = (self.cursor + 1).max(self.oldest(head));
+                self.move_to((self.cursor + 1).max(self.oldest(head)));
             } else if let Some(message) = self.take(found, &mut take) {
                 return Some(message);
             }
@@ -321,15 +338,7 @@ impl<M: Memory> Reader<M> {
 
     /// How the topic ended, if it did; messages may be left.
     pub(crate) fn has_ended(&self) -> Option<Gone> {
-        // E2
-        let flags = self.memory.consumers().wake.load(Acquire);
-        if flags & CLOSED != 0 {
-            Some(Gone::Closed)
-        } else if flags & ORPHANED != 0 {
-            Some(Gone::Died)
-        } else {
-            None
-        }
+        self.sleeper.has_ended()
     }
 
     /// Counts what was published and never seen: nothing will follow.
@@ -340,39 +349,17 @@ impl<M: Memory> Reader<M> {
         self.note_progress();
     }
 
-    fn has_news(&self) -> bool {
-        // Head, not the slot: at a hole nothing will ever appear. Acquire (H1): who has news finds it.
-        head(&self.memory, Acquire) > self.cursor
-    }
-
     /// Sleeps until there is news, the end, or the time is up; may return early.
     ///
     /// Returns whether there is news.
     pub(crate) fn sleep(&self, timeout: Duration) -> bool {
-        let consumers = self.memory.consumers();
-        // S1
-        let seen = consumers.wake.load(Relaxed);
-        let bit = self.record.map_or(0, |record| 1 << record);
-        if bit != 0 {
-            // S2: in every round, since whoever woke us has cleared it.
-            consumers.waiting.fetch_or(bit, AcqRel);
-            fault::point(Step::SleepAnnounced);
-        }
-        let news = self.has_news();
-        if !news && seen & (CLOSED | ORPHANED) == 0 {
-            self.memory.sleep(seen, timeout);
-        }
-        // A bit that stays set would cost the next publish a system call.
-        if bit != 0 && consumers.waiting.load(Relaxed) & bit != 0 {
-            consumers.waiting.fetch_and(!bit, Relaxed);
-        }
-        news || self.has_news()
+        self.sleeper.sleep(timeout)
     }
 }
 
 /// Head, or where it could at most be: a lie must not make a cursor overflow.
 #[inline]
-fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
+pub(super) fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
     memory.producer().head.load(order).min(TURN - 2)
 }
 

@@ -70,7 +70,7 @@ impl<T: Message + FromBytes> Subscriber<T> {
     /// ```
     #[inline(always)]
     pub fn try_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
-        if !self.reader.memory().is_foreign() {
+        if self.beacon.is_none() && !self.reader.memory().is_foreign() {
             let mut value = T::new_zeroed();
             if let Some(message) = self.reader.receive_copy(&mut Value(&mut value)) {
                 return if message.len == size_of::<T>() {
