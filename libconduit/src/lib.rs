@@ -60,7 +60,7 @@ mod topic;
 pub use conduit_derive::Message;
 pub use domain::Domain;
 pub use error::{CreateError, Gone, LoanError, OpenError, Owner, RecvError, SendError, UnlinkError, WaitError};
-pub use message::{Kind, Message, TypeInfo};
+pub use message::{Kind, Message, TypeInfo, TypeInfoError};
 pub use publisher::{Loan, Publisher, PublisherBuilder};
 pub use ring::reader::Start;
 pub use shape::Shape;

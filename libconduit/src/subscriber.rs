@@ -63,6 +63,8 @@ pub struct Subscriber<T: ?Sized> {
     pins: Option<usize>,
     topic: TopicName,
     message: TypeInfo,
+    /// The type was given at run time: messages are bytes here, of the lengths it admits.
+    checks_len: bool,
     lease: Lease,
     owner: Owner,
     _receives: PhantomData<fn() -> Box<T>>,
@@ -93,6 +95,7 @@ pub struct SubscriberBuilder<T: ?Sized> {
     domain: Option<Domain>,
     start: Start,
     any_type: bool,
+    expected: Option<TypeInfo>,
     copies: bool,
     _receives: PhantomData<fn() -> Box<T>>,
 }
@@ -129,11 +132,12 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let (file, may_write) = open_region(&directory, &topic)?;
         let path = || directory.path_of(&topic);
         let (layout, id) = check_region(&file).map_err(|error| error(path()))?;
-        if layout.message != T::TYPE && !self.any_type {
+        let expected = self.expected.unwrap_or(T::TYPE);
+        if layout.message != expected && !self.any_type {
             return Err(OpenError::TypeMismatch {
                 topic,
                 found: Box::new(layout.message),
-                expected: Box::new(T::TYPE),
+                expected: Box::new(expected),
             });
         }
         if !OWNER.is_write_locked(&file).map_err(OpenError::io("probe the lock of", path()))? {
@@ -166,6 +170,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             pins: record.filter(|_| !self.copies),
             topic,
             message: layout.message,
+            checks_len: self.expected.is_some() && !self.any_type,
             lease,
             owner: Owner { is_dead: false, last_look: coarse_now() },
             _receives: PhantomData,
@@ -177,6 +182,14 @@ impl SubscriberBuilder<[u8]> {
     /// Opens a topic of any type and receives its messages as bytes: for tools that record or show them.
     pub fn any_type(mut self) -> Self {
         self.any_type = true;
+        self
+    }
+
+    /// Expects a type that is known only at run time, and receives its values as bytes, aligned to 64. A message whose length the
+    /// type does not [admit](TypeInfo::admits) is [`RecvError::Invalid`]. See
+    /// [`PublisherBuilder::message_type`](crate::PublisherBuilder::message_type).
+    pub fn message_type(mut self, message: TypeInfo) -> Self {
+        self.expected = Some(message);
         self
     }
 }
@@ -246,7 +259,14 @@ fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mappi
 impl<T: ?Sized> Subscriber<T> {
     /// Starts to describe a subscriber that differs from the default.
     pub fn builder() -> SubscriberBuilder<T> {
-        SubscriberBuilder { domain: None, start: Start::Next, any_type: false, copies: false, _receives: PhantomData }
+        SubscriberBuilder {
+            domain: None,
+            start: Start::Next,
+            any_type: false,
+            expected: None,
+            copies: false,
+            _receives: PhantomData,
+        }
     }
 
     /// The topic's name.
@@ -321,12 +341,13 @@ impl<T: ?Sized + Message> Subscriber<T> {
             )
             .map_err(|how| RecvError::PublisherGone { topic: self.topic.clone(), how })?;
         let Some((message, held)) = received else { return Ok(None) };
-        match held {
+        let has_len = !self.checks_len || self.message.admits(message.len);
+        match held.and_then(|held| if has_len { Ok(held) } else { Err(Invalid) }) {
             Ok(held) => Ok(Some(Sample { held, message })),
             Err(Invalid) => Err(RecvError::Invalid {
                 topic: self.topic.clone(),
                 sequence: message.sequence,
-                expected: Box::new(T::TYPE),
+                expected: Box::new(if self.checks_len { self.message } else { T::TYPE }),
             }),
         }
     }
