@@ -238,6 +238,7 @@ impl<T: ?Sized + Message> Publisher<T> {
         Ok(())
     }
 
+    #[inline(always)]
     fn claim(&mut self, len: usize) -> Result<Claimed<'_, [u8]>, LoanError> {
         if let Some(message) = self.message.as_ref().filter(|message| !message.admits(len)) {
             return Err(LoanError::WrongLength { len, size: message.size, exact: message.kind == Kind::Value });

@@ -322,7 +322,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     /// Receives the next message if there is one.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, RecvError> {
         if self.reader.memory().is_foreign() {
             return Err(RecvError::Forked);

@@ -155,7 +155,7 @@ impl<M: Memory> Reader<M> {
     /// Receives, or says how the topic ended once nothing is left of it.
     ///
     /// `died` is asked, if there is no message, whether the publisher is known to be dead.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive_or_end<T>(
         &mut self,
         mut receive: impl FnMut(&mut Self) -> Option<T>,

@@ -205,7 +205,7 @@ impl From<AllSlotsHeld> for ClaimError {
 
 impl<'a> Claimed<'a, [u8]> {
     /// Claims a slot for `len` bytes, which are whatever the slot held before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(writer: &'a mut Writer<Arc<MappedRing>>, len: usize) -> Result<Self, ClaimError> {
         if len > writer.memory().capacity() {
             return Err(ClaimError::TooLarge);
@@ -255,7 +255,7 @@ impl<T> Claimed<'_, [T]> {
 }
 
 impl<T: ?Sized> Claimed<'_, T> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(mut self, stamp_ns: u64) {
         if self.writer.memory().is_foreign() {
             // Forked with a loan in its hands: it is the parent's to publish.
