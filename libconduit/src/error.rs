@@ -255,6 +255,16 @@ pub enum LoanError {
         /// What a slot holds in bytes.
         capacity: usize,
     },
+    /// The topic's type, given at run time, has no messages of this length.
+    #[error("a message of {len} bytes is none of the topic's type; its length is {}{size} bytes", if *exact {""} else {"a multiple of "})]
+    WrongLength {
+        /// Length of the message in bytes.
+        len: usize,
+        /// Size of the type, or of an element of it, in bytes.
+        size: u64,
+        /// Whether messages have that size, or any multiple of it.
+        exact: bool,
+    },
     /// The topic was ended from outside while this publisher lived.
     #[error(
         "the topic was removed from outside (the registry's Unlink); drop this publisher, and create the topic again"

@@ -70,7 +70,7 @@ pub use domain::Domain;
 pub use error::{
     CreateError, Gone, LoanError, OpenError, Owner, RecvError, SendError, UnlinkError, WaitError, WaitSetError,
 };
-pub use message::{Kind, Message, TypeInfo};
+pub use message::{Kind, Message, TypeInfo, TypeInfoError};
 pub use publisher::{Loan, Publisher, PublisherBuilder};
 pub use ready_fd::ReadyFd;
 pub use ring::reader::Start;

@@ -73,6 +73,8 @@ pub struct Subscriber<T: ?Sized> {
     pins: Option<usize>,
     topic: TopicName,
     message: TypeInfo,
+    /// The type was given at run time: messages are bytes here, of the lengths it admits.
+    checks_len: bool,
     beacon: Option<Beacon>,
     /// When what others say of the topic was last looked at: a tick of the coarse clock.
     tick: u64,
@@ -86,6 +88,7 @@ pub struct SubscriberBuilder<T: ?Sized> {
     domain: Option<Domain>,
     start: Start,
     any_type: bool,
+    expected: Option<TypeInfo>,
     copies: bool,
     spin: Duration,
     _receives: PhantomData<fn() -> Box<T>>,
@@ -133,11 +136,12 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let (file, may_write) = open_region(&directory, &topic)?;
         let path = || directory.path_of(&topic);
         let (layout, id) = check_region(&file).map_err(|error| error(path()))?;
-        if layout.message != T::TYPE && !self.any_type {
+        let expected = self.expected.unwrap_or(T::TYPE);
+        if layout.message != expected && !self.any_type {
             return Err(OpenError::TypeMismatch {
                 topic,
                 found: Box::new(layout.message),
-                expected: Box::new(T::TYPE),
+                expected: Box::new(expected),
             });
         }
         if !OWNER.is_write_locked(&file).map_err(OpenError::io("probe the lock of", path()))? {
@@ -171,6 +175,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             pins: record.filter(|_| !self.copies),
             topic,
             message: layout.message,
+            checks_len: self.expected.is_some() && !self.any_type,
             beacon: None,
             tick: NEVER,
             spin: self.spin,
@@ -183,6 +188,14 @@ impl SubscriberBuilder<[u8]> {
     /// Opens a topic of any type and receives its messages as bytes: for tools that record or show them.
     pub fn any_type(mut self) -> Self {
         self.any_type = true;
+        self
+    }
+
+    /// Expects a type that is known only at run time, and receives its values as bytes, aligned to 64. A message whose length the
+    /// type does not [admit](TypeInfo::admits) is [`RecvError::Invalid`]. See
+    /// [`PublisherBuilder::message_type`](crate::PublisherBuilder::message_type).
+    pub fn message_type(mut self, message: TypeInfo) -> Self {
+        self.expected = Some(message);
         self
     }
 }
@@ -256,6 +269,7 @@ impl<T: ?Sized> Subscriber<T> {
             domain: None,
             start: Start::Next,
             any_type: false,
+            expected: None,
             copies: false,
             spin: Duration::ZERO,
             _receives: PhantomData,
@@ -363,8 +377,8 @@ impl<T: ?Sized + Message> Subscriber<T> {
             && let Some(message) = self.reader.receive_pinned()
         {
             return match Held::pinned(self.reader.memory(), record, &message) {
-                Ok(held) => Ok(Some(Sample { held, lost: message.lost })),
-                Err(Invalid) => Err(self.invalid(&message)),
+                Ok(held) if self.admits(&message) => Ok(Some(Sample { held, lost: message.lost })),
+                _ => Err(self.invalid(&message)),
             };
         }
         self.look_or_recv()
@@ -375,8 +389,8 @@ impl<T: ?Sized + Message> Subscriber<T> {
         let pins = self.pins;
         let Some((message, held)) = self.receive_with(|reader| receive(reader, pins))? else { return Ok(None) };
         match held {
-            Ok(held) => Ok(Some(Sample { held, lost: message.lost })),
-            Err(Invalid) => Err(self.invalid(&message)),
+            Ok(held) if self.admits(&message) => Ok(Some(Sample { held, lost: message.lost })),
+            _ => Err(self.invalid(&message)),
         }
     }
 
@@ -424,9 +438,19 @@ impl<T: ?Sized + Message> Subscriber<T> {
         RecvError::PublisherGone { topic: self.topic.clone(), how }
     }
 
+    /// Whether the message is one of the type, as far as its length tells.
+    #[inline(always)]
+    fn admits(&self, message: &Received) -> bool {
+        !self.checks_len || self.message.admits(message.len)
+    }
+
     #[cold]
     fn invalid(&self, message: &Received) -> RecvError {
-        RecvError::Invalid { topic: self.topic.clone(), sequence: message.sequence, expected: Box::new(T::TYPE) }
+        RecvError::Invalid {
+            topic: self.topic.clone(),
+            sequence: message.sequence,
+            expected: Box::new(if self.checks_len { self.message } else { T::TYPE }),
+        }
     }
 
     /// Tries until there is something.
