@@ -66,6 +66,7 @@ pub struct PublisherBuilder<T: ?Sized> {
     slots: u64,
     slot_bytes: Option<u64>,
     time_stamps: bool,
+    prefault: bool,
     message: Option<TypeInfo>,
     _sends: PhantomData<fn(&T)>,
 }
@@ -77,6 +78,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
             slots: DEFAULT_SLOTS.into(),
             slot_bytes: None,
             time_stamps: true,
+            prefault: true,
             message: None,
             _sends: PhantomData,
         }
@@ -137,6 +139,14 @@ impl<T: ?Sized> PublisherBuilder<T> {
         self
     }
 
+    /// Whether `create` enters all of the region's memory into the process's page tables. On by default. Memory is reserved in either
+    /// case; this takes about 1.3 us per page of 4 KiB once (25 us for a default topic, 65 ms for 192 MiB) and saves twice that when the slots
+    /// are used for the first time, which would otherwise make each side late in the middle of its work.
+    pub fn prefault(mut self, enabled: bool) -> Self {
+        self.prefault = enabled;
+        self
+    }
+
     /// Creates the topic. A name that a dead publisher left is taken over.
     pub fn create<N>(self, name: N) -> Result<Publisher<T>, CreateError>
     where
@@ -168,6 +178,9 @@ impl<T: ?Sized> PublisherBuilder<T> {
         let Created { file, directory, lease } =
             self.options.create(&topic, size, Mark::Topic, control_page.as_bytes(), shape.as_deref())?;
         let id = file.id;
+        if self.prefault {
+            file.mapping.populate(true);
+        }
         let ring = MappedRing::new(file.mapping, geometry, file.file);
         Ok(Publisher {
             writer: Writer::new(Arc::new(ring)),

@@ -36,8 +36,8 @@ use crate::shm::process::{coarse_now, coarse_tick, own_name};
 use crate::watched::Watched;
 use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 
-/// How often a subscriber that spins looks at its slot before it looks at the clock: for some microseconds.
-const LOOKS_PER_CLOCK_READ: u32 = 128;
+/// How often a subscriber that spins tries before it looks at the clock: for about a microsecond.
+const TRIES_PER_CLOCK_READ: u32 = 64;
 /// No tick of the coarse clock.
 const NEVER: u64 = u64::MAX;
 
@@ -90,6 +90,7 @@ pub struct SubscriberBuilder<T: ?Sized> {
     any_type: bool,
     expected: Option<TypeInfo>,
     copies: bool,
+    prefault: bool,
     spin: Duration,
     _receives: PhantomData<fn() -> Box<T>>,
 }
@@ -111,6 +112,13 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// keep a slot from the publisher. A message that is overwritten while it is copied is lost, and counted.
     pub fn copy_samples(mut self) -> Self {
         self.copies = true;
+        self
+    }
+
+    /// Whether `open` enters all of the region's memory into the process's page tables, so that reading a slot for the first time does not
+    /// stop for it. On by default; see [`PublisherBuilder::prefault`](crate::PublisherBuilder::prefault).
+    pub fn prefault(mut self, enabled: bool) -> Self {
+        self.prefault = enabled;
         self
     }
 
@@ -155,6 +163,9 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             None => (Mapping::new(&file, region_len(layout), false), None),
         };
         let mapping = mapping.map_err(OpenError::io("map", path()))?;
+        if self.prefault {
+            mapping.populate(record.is_some());
+        }
         let mut ring = MappedRing::new(mapping, layout.geometry, file);
         if let Some(record) = record {
             ring = ring.with_record(record, std::process::id(), nix::unistd::getuid().as_raw(), own_name());
@@ -271,6 +282,7 @@ impl<T: ?Sized> Subscriber<T> {
             any_type: false,
             expected: None,
             copies: false,
+            prefault: true,
             spin: Duration::ZERO,
             _receives: PhantomData,
         }
@@ -456,12 +468,11 @@ impl<T: ?Sized + Message> Subscriber<T> {
     /// Tries until there is something.
     #[inline]
     fn wait<R>(&mut self, mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>) -> Result<R, RecvError> {
-        // At least one tight look before anything that takes time.
-        if !self.spin.is_zero() {
-            self.reader.watch_slot(LOOKS_PER_CLOCK_READ);
-        }
-        if let Some(received) = try_recv(self)? {
-            return Ok(received);
+        let tries = if self.spin.is_zero() { 1 } else { TRIES_PER_CLOCK_READ };
+        for _ in 0..tries {
+            if let Some(received) = try_recv(self)? {
+                return Ok(received);
+            }
         }
         loop {
             if let Some(received) = self.wait_until(None, &mut try_recv)? {
@@ -520,9 +531,10 @@ impl<T: ?Sized + Message> Subscriber<T> {
         let begun = Instant::now();
         let end = begun.checked_add(self.spin).into_iter().chain(deadline).min();
         loop {
-            self.reader.watch_slot(LOOKS_PER_CLOCK_READ);
-            if let Some(received) = try_recv(self)? {
-                return Ok(Some(received));
+            for _ in 0..TRIES_PER_CLOCK_READ {
+                if let Some(received) = try_recv(self)? {
+                    return Ok(Some(received));
+                }
             }
             if end.is_some_and(|end| Instant::now() >= end) {
                 return Ok(None);

@@ -179,17 +179,6 @@ impl<M: Memory> Reader<M> {
         self.sleeper.note_cursor(cursor);
     }
 
-    /// Looks at the slot at the cursor up to `times`, until there is more to it than that nothing has come. Returns whether there is.
-    #[inline]
-    pub(crate) fn watch_slot(&self, times: u32) -> bool {
-        let cursor = self.cursor;
-        let slot = self.memory.slot(cursor);
-        (0..times).any(|_| {
-            std::hint::spin_loop();
-            !is_to_come(slot.position.load(Relaxed), cursor) || slot.passed.load(Relaxed) > cursor
-        })
-    }
-
     /// What there is at the cursor, where nothing was found that can be read; moves on from a place where nothing will come.
     #[cold]
     fn look_at_head(&mut self) -> Place {
