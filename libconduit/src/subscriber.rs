@@ -272,7 +272,14 @@ fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mappi
 impl<T: ?Sized> Subscriber<T> {
     /// Starts to describe a subscriber that differs from the default.
     pub fn builder() -> SubscriberBuilder<T> {
-        SubscriberBuilder { domain: None, start: Start::Next, any_type: false, copies: false, spin: Duration::ZERO, _receives: PhantomData }
+        SubscriberBuilder {
+            domain: None,
+            start: Start::Next,
+            any_type: false,
+            copies: false,
+            spin: Duration::ZERO,
+            _receives: PhantomData,
+        }
     }
 
     /// The topic's name.
@@ -379,18 +386,11 @@ impl<T: ?Sized + Message> Subscriber<T> {
 
     #[cold]
     fn invalid(&self, message: &Received) -> RecvError {
-        RecvError::Invalid {
-            topic: self.topic.clone(),
-            sequence: message.sequence,
-            expected: Box::new(T::TYPE),
-        }
+        RecvError::Invalid { topic: self.topic.clone(), sequence: message.sequence, expected: Box::new(T::TYPE) }
     }
 
     /// Tries until there is something.
-    fn wait<R>(
-        &mut self,
-        mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
-    ) -> Result<R, RecvError> {
+    fn wait<R>(&mut self, mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>) -> Result<R, RecvError> {
         loop {
             if let Some(received) = self.wait_until(None, &mut try_recv)? {
                 return Ok(received);

@@ -190,11 +190,7 @@ impl<M: Memory> Reader<M> {
 
     /// Receives up to `max` messages with one look at head. `one` receives one below that, if there is one, and says whether to go on.
     #[inline]
-    pub(crate) fn receive_batch(
-        &mut self,
-        max: usize,
-        mut one: impl FnMut(&mut Self, u64) -> Option<bool>,
-    ) -> usize {
+    pub(crate) fn receive_batch(&mut self, max: usize, mut one: impl FnMut(&mut Self, u64) -> Option<bool>) -> usize {
         let found = self.memory.slot(self.cursor).position.load(Relaxed);
         if is_to_come(found, self.cursor) && !self.has_passed() {
             return 0;
@@ -229,11 +225,7 @@ impl<M: Memory> Reader<M> {
     }
 
     #[inline(always)]
-    fn receive_below(
-        &mut self,
-        head: u64,
-        mut take: impl FnMut(&M, u64, u64) -> Option<Received>,
-    ) -> Option<Received> {
+    fn receive_below(&mut self, head: u64, mut take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
         while self.cursor < head {
             // Relaxed: head was acquired. A position that was overwritten since is refused by its taker.
             let found = self.memory.slot(self.cursor).position.load(Relaxed);

@@ -207,14 +207,15 @@ impl Second {
         }
     }
 
-    /// What failed, or why, if that is the second process's fault.
+    /// What failed, and what the second process says of it, which may be the reason or follow from it.
     pub(crate) fn reason(&mut self, failure: Failure) -> Failure {
         let deadline = Instant::now() + HEARING;
         loop {
             match self.hear.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(news) => match self.line(news) {
                     Ok(_) => {}
-                    Err(reason) => return reason,
+                    Err(reason) if reason.to_string() == failure.to_string() => return failure,
+                    Err(reason) => return format!("{failure} ({reason})").into(),
                 },
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return failure,
             }

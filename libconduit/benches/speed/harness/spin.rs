@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::duel::{Column, Measured, Partner as _, Player as _, Record, Until, Wait};
 use super::limits::{self, Ball};
-use super::ours;
 use super::pattern::END;
 use super::processes::{self, Second, retry};
 use super::publish::await_time;
@@ -68,7 +67,7 @@ impl Spin {
     pub(crate) fn follow(&self, place: &Place) -> Result<()> {
         let mut line = Ball { region: limits::open_region(place)?, wait: Wait::Poll, length: 1.0 };
         let spin = Duration::from_micros(self.spin_us);
-        let builder = || ours::with_spin(Subscriber::<Message>::builder().domain(&domain(place)), spin);
+        let builder = || Subscriber::<Message>::builder().domain(&domain(place)).spin(spin);
         let mut subscriber = retry(TOPIC, || match builder().open(TOPIC) {
             Ok(subscriber) => Ok(Some(subscriber)),
             Err(OpenError::NotFound { .. }) => Ok(None),
