@@ -36,8 +36,8 @@ use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 
 /// How long a subscriber sleeps that may only read the region and so cannot ask to be woken.
 const READ_ONLY_STEP: Duration = Duration::from_millis(1);
-/// How often a subscriber that spins tries before it looks at the clock.
-const TRIES_PER_CLOCK_READ: u32 = 64;
+/// How often a subscriber that spins looks at its slot before it looks at the clock: for some 100 ns.
+const LOOKS_PER_CLOCK_READ: u32 = 128;
 
 /// A reader of a topic.
 ///
@@ -272,14 +272,7 @@ fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mappi
 impl<T: ?Sized> Subscriber<T> {
     /// Starts to describe a subscriber that differs from the default.
     pub fn builder() -> SubscriberBuilder<T> {
-        SubscriberBuilder {
-            domain: None,
-            start: Start::Next,
-            any_type: false,
-            copies: false,
-            spin: Duration::ZERO,
-            _receives: PhantomData,
-        }
+        SubscriberBuilder { domain: None, start: Start::Next, any_type: false, copies: false, spin: Duration::ZERO, _receives: PhantomData }
     }
 
     /// The topic's name.
@@ -319,6 +312,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     /// Receives the next message, sleeping until there is one.
+    #[inline]
     pub fn recv(&mut self) -> Result<Sample<T>, RecvError> {
         self.wait(Self::try_recv)
     }
@@ -386,11 +380,26 @@ impl<T: ?Sized + Message> Subscriber<T> {
 
     #[cold]
     fn invalid(&self, message: &Received) -> RecvError {
-        RecvError::Invalid { topic: self.topic.clone(), sequence: message.sequence, expected: Box::new(T::TYPE) }
+        RecvError::Invalid {
+            topic: self.topic.clone(),
+            sequence: message.sequence,
+            expected: Box::new(T::TYPE),
+        }
     }
 
     /// Tries until there is something.
-    fn wait<R>(&mut self, mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>) -> Result<R, RecvError> {
+    #[inline]
+    fn wait<R>(
+        &mut self,
+        mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
+    ) -> Result<R, RecvError> {
+        // At least one tight look before anything that takes time.
+        if !self.spin.is_zero() {
+            self.reader.watch_slot(LOOKS_PER_CLOCK_READ);
+        }
+        if let Some(received) = try_recv(self)? {
+            return Ok(received);
+        }
         loop {
             if let Some(received) = self.wait_until(None, &mut try_recv)? {
                 return Ok(received);
@@ -449,13 +458,11 @@ impl<T: ?Sized + Message> Subscriber<T> {
             return Ok(received);
         }
         let begun = Instant::now();
-        let end = begun.checked_add(self.spin);
-        let end = end.into_iter().chain(deadline).min();
+        let end = begun.checked_add(self.spin).into_iter().chain(deadline).min();
         loop {
-            for _ in 0..TRIES_PER_CLOCK_READ {
-                if let Some(received) = try_recv(self)? {
-                    return Ok(Some(received));
-                }
+            self.reader.watch_slot(LOOKS_PER_CLOCK_READ);
+            if let Some(received) = try_recv(self)? {
+                return Ok(Some(received));
             }
             if end.is_some_and(|end| Instant::now() >= end) {
                 return Ok(None);

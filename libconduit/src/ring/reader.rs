@@ -160,6 +160,14 @@ impl<M: Memory> Reader<M> {
         }
     }
 
+    /// Looks at the slot at the cursor up to `times`, until there is more to it than that nothing has come. Returns whether there is.
+    #[inline]
+    pub(crate) fn watch_slot(&self, times: u32) -> bool {
+        let cursor = self.cursor;
+        let slot = self.memory.slot(cursor);
+        (0..times).any(|_| !is_to_come(slot.position.load(Relaxed), cursor) || slot.passed.load(Relaxed) > cursor)
+    }
+
     /// What there is at the cursor, where nothing was found that can be read; moves on from a place where nothing will come.
     #[cold]
     fn look_at_head(&mut self) -> Place {
@@ -190,7 +198,11 @@ impl<M: Memory> Reader<M> {
 
     /// Receives up to `max` messages with one look at head. `one` receives one below that, if there is one, and says whether to go on.
     #[inline]
-    pub(crate) fn receive_batch(&mut self, max: usize, mut one: impl FnMut(&mut Self, u64) -> Option<bool>) -> usize {
+    pub(crate) fn receive_batch(
+        &mut self,
+        max: usize,
+        mut one: impl FnMut(&mut Self, u64) -> Option<bool>,
+    ) -> usize {
         let found = self.memory.slot(self.cursor).position.load(Relaxed);
         if is_to_come(found, self.cursor) && !self.has_passed() {
             return 0;
@@ -225,7 +237,11 @@ impl<M: Memory> Reader<M> {
     }
 
     #[inline(always)]
-    fn receive_below(&mut self, head: u64, mut take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
+    fn receive_below(
+        &mut self,
+        head: u64,
+        mut take: impl FnMut(&M, u64, u64) -> Option<Received>,
+    ) -> Option<Received> {
         while self.cursor < head {
             // Relaxed: head was acquired. A position that was overwritten since is refused by its taker.
             let found = self.memory.slot(self.cursor).position.load(Relaxed);

@@ -14,10 +14,10 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::{Memory, READERS};
 use super::reader::{Reader, Received, Start};
 use super::slot::{Claimed, Held, MappedRing};
 use super::writer::Writer;
-use super::{Memory, READERS};
 use crate::error::Gone;
 use crate::shm::file::reopen;
 use crate::shm::layout::{Geometry, RECORDS};

@@ -61,7 +61,11 @@ impl<T: ?Sized + Message> Subscriber<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn try_recv_batch(&mut self, max: usize, mut each: impl FnMut(Borrowed<'_, T>)) -> Result<usize, RecvError> {
+    pub fn try_recv_batch(
+        &mut self,
+        max: usize,
+        mut each: impl FnMut(Borrowed<'_, T>),
+    ) -> Result<usize, RecvError> {
         let received = self.try_batch(max, &mut each)?;
         Ok(received.unwrap_or(0))
     }
@@ -89,7 +93,11 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     #[inline]
-    fn try_batch(&mut self, max: usize, each: &mut impl FnMut(Borrowed<'_, T>)) -> Result<Option<usize>, RecvError> {
+    fn try_batch(
+        &mut self,
+        max: usize,
+        each: &mut impl FnMut(Borrowed<'_, T>),
+    ) -> Result<Option<usize>, RecvError> {
         let pins = self.pins;
         let mut invalid = None;
         let received = self.receive_with(|reader| {

@@ -86,6 +86,7 @@ impl<T: Message + FromBytes> Subscriber<T> {
     }
 
     /// Receives a copy of the next message, sleeping until there is one.
+    #[inline]
     pub fn recv_copy(&mut self) -> Result<Copied<T>, RecvError> {
         self.wait(Self::try_recv_copy)
     }
