@@ -36,4 +36,5 @@ mod top;
 mod unlinked;
 mod users;
 mod wait;
+mod waiting;
 mod watching;

@@ -255,6 +255,16 @@ pub enum LoanError {
         /// What a slot holds in bytes.
         capacity: usize,
     },
+    /// The topic's type, given at run time, has no messages of this length.
+    #[error("a message of {len} bytes is none of the topic's type; its length is {}{size} bytes", if *exact {""} else {"a multiple of "})]
+    WrongLength {
+        /// Length of the message in bytes.
+        len: usize,
+        /// Size of the type, or of an element of it, in bytes.
+        size: u64,
+        /// Whether messages have that size, or any multiple of it.
+        exact: bool,
+    },
     /// The topic was ended from outside while this publisher lived.
     #[error(
         "the topic was removed from outside (the registry's Unlink); drop this publisher, and create the topic again"
@@ -384,6 +394,24 @@ pub enum WaitError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+/// Why a [`WaitSet`](crate::WaitSet) can not wait.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitSetError {
+    /// Nothing could ever end the wait.
+    #[error("the wait set has no subscribers left, no timers, and nobody has a waker of it; add one, or stop waiting")]
+    Empty,
+    /// A thread that waits for some of the topics could not be started.
+    #[error("can not start a thread to wait for many topics: {source}; raise the limit of threads (ulimit -u)")]
+    Thread {
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// This process was forked from the wait set's, or from the subscriber's.
+    #[error("the wait set or its subscriber belongs to the process this one was forked from; create them here")]
+    Forked,
 }
 
 /// What a user can do about the commonest failures.

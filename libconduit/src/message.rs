@@ -88,6 +88,40 @@ impl TypeInfo {
         Self { kind: Kind::Slice, ..element }
     }
 
+    /// A type that is known only at run time: of another language's, or of a file's.
+    ///
+    /// `name` has 1 to 64 bytes of text without control characters. `size` is that of a value, or of one element of a slice, in
+    /// bytes: a multiple of `align`, at least 1. `align` is a power of two, at most 64.
+    ///
+    /// ```
+    /// use conduit::{Kind, Message, TypeInfo};
+    ///
+    /// assert_eq!(TypeInfo::new("u8", Kind::Slice, 1, 1)?, <[u8]>::TYPE);
+    /// assert_eq!(TypeInfo::new("robot/Imu", Kind::Value, 48, 8)?.to_string(), "robot/Imu");
+    /// # Ok::<(), conduit::TypeInfoError>(())
+    /// ```
+    pub fn new(name: &str, kind: Kind, size: u64, align: u32) -> Result<Self, TypeInfoError> {
+        if !align.is_power_of_two() || align as usize > MAX_ALIGN {
+            return Err(TypeInfoError::Align { align });
+        }
+        if size == 0 || size > isize::MAX as u64 || !size.is_multiple_of(align.into()) {
+            return Err(TypeInfoError::Size { size, align });
+        }
+        let named = !name.contains('\0') && (1..=64).contains(&name.len());
+        let name = named.then(|| TypeName::new(name)).and_then(|name| TypeName::from_region(name.0));
+        Ok(Self { name: name.ok_or(TypeInfoError::Name)?, kind, size, align })
+    }
+
+    /// Whether a message of the type can have this length in bytes.
+    #[inline]
+    pub fn admits(&self, len: usize) -> bool {
+        match self.kind {
+            Kind::Value => len as u64 == self.size,
+            // A region may name elements of no bytes.
+            Kind::Slice => self.size == 1 || (len as u64).checked_rem(self.size).unwrap_or(len as u64) == 0,
+        }
+    }
+
     const fn array_of<T>(element: Self) -> Self {
         Self { size: size_of::<T>() as u64, ..element }
     }
@@ -120,6 +154,31 @@ impl fmt::Display for TypeInfo {
             Kind::Slice => write!(f, "[{}]", self.name()),
         }
     }
+}
+
+/// Why something can not be the type of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TypeInfoError {
+    /// The name is empty, too long or no text.
+    #[error("a type's name has 1 to 64 bytes of text without control characters")]
+    Name,
+    /// The size is none.
+    #[error(
+        "a type of {size} bytes aligned to {align} is not possible; the size is a multiple of the alignment and not 0"
+    )]
+    Size {
+        /// The size asked for in bytes.
+        size: u64,
+        /// The alignment asked for in bytes.
+        align: u32,
+    },
+    /// The alignment is none, or too large.
+    #[error("an alignment of {align} bytes is not possible; use a power of two up to 64")]
+    Align {
+        /// The alignment asked for in bytes.
+        align: u32,
+    },
 }
 
 /// A type name as it lies in the region: up to 64 bytes, the rest NUL.
@@ -203,6 +262,34 @@ mod tests {
         assert_ne!(<[u8; 3]>::TYPE, <[u8; 4]>::TYPE);
         assert_eq!(<[u8; 3]>::TYPE.to_string(), "u8");
         assert_eq!(<[[f32; 3]]>::TYPE.size(), 12);
+    }
+
+    #[test]
+    fn a_type_given_at_run_time_is_the_same_or_an_error() {
+        let new = TypeInfo::new;
+        assert_eq!(new("f64", Kind::Value, 24, 8), Ok(<[f64; 3]>::TYPE));
+        assert_eq!(new("f32", Kind::Slice, 12, 4), Ok(<[[f32; 3]]>::TYPE));
+        assert_eq!(new(&"x".repeat(64), Kind::Value, 64, 64).unwrap().name().len(), 64);
+        for name in ["", &"x".repeat(65), "a\0b", "\0", "a\nb"] {
+            assert_eq!(new(name, Kind::Value, 8, 8), Err(TypeInfoError::Name), "{name:?}");
+        }
+        for (size, align) in [(0, 1), (4, 8), (12, 8), (1 << 63, 1)] {
+            assert_eq!(new("a", Kind::Slice, size, align), Err(TypeInfoError::Size { size, align }));
+        }
+        for align in [0, 3, 128] {
+            assert_eq!(new("a", Kind::Value, 384, align), Err(TypeInfoError::Align { align }));
+        }
+    }
+
+    #[test]
+    fn lengths_follow_from_the_type() {
+        let value = TypeInfo::new("a", Kind::Value, 24, 8).unwrap();
+        assert!(value.admits(24) && ![0, 23, 25, 48].into_iter().any(|len| value.admits(len)));
+        let slice = TypeInfo::slice_of(value);
+        assert!([0, 24, 48].into_iter().all(|len| slice.admits(len)) && !slice.admits(23) && !slice.admits(36));
+        assert!(<[u8]>::TYPE.admits(0) && <[u8]>::TYPE.admits(7));
+        let of_nothing = TypeInfo { size: 0, ..slice };
+        assert!(of_nothing.admits(0) && !of_nothing.admits(1));
     }
 
     #[test]

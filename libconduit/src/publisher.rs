@@ -23,7 +23,7 @@ use crate::shm::layout::{
     DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Geometry, GeometryError, Layout, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES,
 };
 use crate::shm::process::{coarse_now, now_ns, own_name};
-use crate::{Domain, TopicName, TopicNameError};
+use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 
 /// The one process that writes a topic.
 ///
@@ -52,6 +52,8 @@ pub struct Publisher<T: ?Sized> {
     id: FileId,
     lease: Lease,
     time_stamps: bool,
+    /// A type given at run time, whose messages are bytes here.
+    message: Option<TypeInfo>,
     /// The caller knows that the name is gone.
     told_unlinked: bool,
     _sends: PhantomData<fn(&T)>,
@@ -64,6 +66,7 @@ pub struct PublisherBuilder<T: ?Sized> {
     slots: u64,
     slot_bytes: Option<u64>,
     time_stamps: bool,
+    message: Option<TypeInfo>,
     _sends: PhantomData<fn(&T)>,
 }
 
@@ -74,6 +77,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
             slots: DEFAULT_SLOTS.into(),
             slot_bytes: None,
             time_stamps: true,
+            message: None,
             _sends: PhantomData,
         }
     }
@@ -140,17 +144,18 @@ impl<T: ?Sized> PublisherBuilder<T> {
         N: TryInto<TopicName, Error: Into<TopicNameError>>,
     {
         let topic = name.try_into().map_err(Into::into)?;
-        let message_bytes = if T::TYPE.kind == Kind::Value { T::TYPE.size } else { 0 };
+        let message = self.message.unwrap_or(T::TYPE);
+        let message_bytes = if message.kind == Kind::Value { message.size } else { 0 };
         let slot_bytes = self.slot_bytes.unwrap_or_else(|| slot_bytes_for(message_bytes).max(DEFAULT_SLOT_BYTES));
         let slots = u32::try_from(self.slots).map_err(|_| GeometryError::Slots(self.slots))?;
         let geometry = Geometry::new(slots, slot_bytes)?;
         if message_bytes > geometry.capacity() as u64 {
             let capacity = geometry.capacity() as u64;
-            return Err(CreateError::SlotTooSmall { message: Box::new(T::TYPE), need: message_bytes, capacity });
+            return Err(CreateError::SlotTooSmall { message: Box::new(message), need: message_bytes, capacity });
         }
         let layout = Layout {
             geometry,
-            message: T::TYPE,
+            message,
             pid: std::process::id(),
             uid: nix::unistd::getuid().as_raw(),
             program: own_name(),
@@ -171,9 +176,38 @@ impl<T: ?Sized> PublisherBuilder<T> {
             id,
             lease,
             time_stamps: self.time_stamps,
+            message: self.message,
             told_unlinked: false,
             _sends: PhantomData,
         })
+    }
+}
+
+impl PublisherBuilder<[u8]> {
+    /// Gives the topic another type than bytes, known only at run time. Messages are sent as the bytes of its values: a message whose
+    /// length the type does not [admit](TypeInfo::admits) is refused with [`LoanError::WrongLength`]. What the bytes mean is up to
+    /// the caller; payloads are aligned to 64 bytes.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir_in("/dev/shm")?;
+    /// # let domain = conduit::Domain::new(directory.path()).without_registry();
+    /// use conduit::{Kind, Publisher, Subscriber, TypeInfo};
+    ///
+    /// let ticks = TypeInfo::new("u64", Kind::Value, 8, 8)?;
+    /// let mut publisher = Publisher::<[u8]>::builder().message_type(ticks)
+    ///     # .domain(&domain)
+    ///     .create("ticks")?;
+    /// let mut subscriber = Subscriber::<u64>::builder()
+    ///     # .domain(&domain)
+    ///     .open("ticks")?;
+    /// publisher.send(&7_u64.to_ne_bytes())?;
+    /// assert_eq!(*subscriber.recv()?, 7);
+    /// assert!(publisher.send(b"short").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn message_type(mut self, message: TypeInfo) -> Self {
+        self.message = Some(message);
+        self
     }
 }
 
@@ -201,12 +235,15 @@ impl<T: ?Sized + Message> Publisher<T> {
         let bytes = message.as_bytes();
         let mut claimed = self.claim(bytes.len())?;
         claimed.copy_from_slice(bytes);
-        claimed.publish(stamp(stamped));
+        claimed.publish(|| stamp(stamped));
         Ok(())
     }
 
     #[inline(always)]
     fn claim(&mut self, len: usize) -> Result<Claimed<'_, [u8]>, LoanError> {
+        if let Some(message) = self.message.as_ref().filter(|message| !message.admits(len)) {
+            return Err(LoanError::WrongLength { len, size: message.size, exact: message.kind == Kind::Value });
+        }
         if self.writer.memory().is_foreign() || self.writer.take_woken() || self.writer.intervention().is_some() {
             self.look_around()?;
         }
@@ -359,12 +396,15 @@ impl<T: ?Sized> Loan<'_, T> {
     /// Publishes the message.
     #[inline]
     pub fn publish(self) {
-        self.claimed.publish(stamp(self.time_stamps));
+        let time_stamps = self.time_stamps;
+        self.claimed.publish(|| stamp(time_stamps));
     }
 }
 
 impl<E> Loan<'_, [E]> {
     /// Shortens the message to its first `len` elements. Does nothing if it has no more.
+    ///
+    /// Of a type that was given at run time it should still be a message: this is not checked here, and subscribers refuse what is none.
     pub fn truncate(&mut self, len: usize) {
         self.claimed.truncate(len);
     }

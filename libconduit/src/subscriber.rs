@@ -21,6 +21,7 @@ use nix::sys::stat::fstat;
 use crate::error::{Gone, OpenError, RecvError};
 use crate::fault::{self, Step};
 use crate::message::Message;
+use crate::ready_fd::{Beacon, ReadyFd};
 use crate::registry::{LOOK_INTERVAL, Lease};
 use crate::ring::Line;
 use crate::ring::reader::{Reader, Received, Start};
@@ -32,12 +33,13 @@ use crate::shm::layout::{Layout, RECORDS};
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::map::Mapping;
 use crate::shm::process::{coarse_now, coarse_tick, own_name};
+use crate::watched::Watched;
 use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 
-/// How long a subscriber sleeps that may only read the region and so cannot ask to be woken.
-const READ_ONLY_STEP: Duration = Duration::from_millis(1);
-/// How often a subscriber that spins looks at its slot before it looks at the clock: for some 100 ns.
+/// How often a subscriber that spins looks at its slot before it looks at the clock: for some microseconds.
 const LOOKS_PER_CLOCK_READ: u32 = 128;
+/// No tick of the coarse clock.
+const NEVER: u64 = u64::MAX;
 
 /// A reader of a topic.
 ///
@@ -66,39 +68,18 @@ const LOOKS_PER_CLOCK_READ: u32 = 128;
 /// ```
 pub struct Subscriber<T: ?Sized> {
     reader: Reader<Arc<MappedRing>>,
-    record: Option<usize>,
+    watched: Arc<Watched>,
     /// The record that samples are pinned with; without one they are copies.
     pins: Option<usize>,
     topic: TopicName,
     message: TypeInfo,
-    lease: Lease,
-    owner: Owner,
-    spin: Duration,
-    _receives: PhantomData<fn() -> Box<T>>,
-}
-
-/// No tick of the coarse clock.
-const NEVER: u64 = u64::MAX;
-
-/// What is known of the publisher's life.
-struct Owner {
-    /// The owner lock was found free.
-    is_dead: bool,
-    last_look: Duration,
+    /// The type was given at run time: messages are bytes here, of the lengths it admits.
+    checks_len: bool,
+    beacon: Option<Beacon>,
     /// When what others say of the topic was last looked at: a tick of the coarse clock.
     tick: u64,
-}
-
-impl Owner {
-    /// Asks whether the publisher lives, if the last answer is old. Returns whether it is dead.
-    fn look(&mut self, file: &OwnedFd, now: Duration, interval: Duration) -> bool {
-        if now.saturating_sub(self.last_look) >= interval {
-            self.last_look = now;
-            // On an error the answer is unknown, which is not dead.
-            self.is_dead |= !OWNER.is_write_locked(file).unwrap_or(true);
-        }
-        self.is_dead
-    }
+    spin: Duration,
+    _receives: PhantomData<fn() -> Box<T>>,
 }
 
 /// How a topic is to be read.
@@ -107,6 +88,7 @@ pub struct SubscriberBuilder<T: ?Sized> {
     domain: Option<Domain>,
     start: Start,
     any_type: bool,
+    expected: Option<TypeInfo>,
     copies: bool,
     spin: Duration,
     _receives: PhantomData<fn() -> Box<T>>,
@@ -154,11 +136,12 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let (file, may_write) = open_region(&directory, &topic)?;
         let path = || directory.path_of(&topic);
         let (layout, id) = check_region(&file).map_err(|error| error(path()))?;
-        if layout.message != T::TYPE && !self.any_type {
+        let expected = self.expected.unwrap_or(T::TYPE);
+        if layout.message != expected && !self.any_type {
             return Err(OpenError::TypeMismatch {
                 topic,
                 found: Box::new(layout.message),
-                expected: Box::new(T::TYPE),
+                expected: Box::new(expected),
             });
         }
         if !OWNER.is_write_locked(&file).map_err(OpenError::io("probe the lock of", path()))? {
@@ -185,14 +168,16 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         }
         let lease = Lease::attach(&domain, &topic, id, record);
         fault::point(Step::RecordAttached);
+        let watched = Arc::new(Watched::new(reader.sleeper().clone(), lease));
         Ok(Subscriber {
             reader,
-            record,
+            watched,
             pins: record.filter(|_| !self.copies),
             topic,
             message: layout.message,
-            lease,
-            owner: Owner { is_dead: false, last_look: coarse_now(), tick: NEVER },
+            checks_len: self.expected.is_some() && !self.any_type,
+            beacon: None,
+            tick: NEVER,
             spin: self.spin,
             _receives: PhantomData,
         })
@@ -203,6 +188,14 @@ impl SubscriberBuilder<[u8]> {
     /// Opens a topic of any type and receives its messages as bytes: for tools that record or show them.
     pub fn any_type(mut self) -> Self {
         self.any_type = true;
+        self
+    }
+
+    /// Expects a type that is known only at run time, and receives its values as bytes, aligned to 64. A message whose length the
+    /// type does not [admit](TypeInfo::admits) is [`RecvError::Invalid`]. See
+    /// [`PublisherBuilder::message_type`](crate::PublisherBuilder::message_type).
+    pub fn message_type(mut self, message: TypeInfo) -> Self {
+        self.expected = Some(message);
         self
     }
 }
@@ -272,7 +265,15 @@ fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mappi
 impl<T: ?Sized> Subscriber<T> {
     /// Starts to describe a subscriber that differs from the default.
     pub fn builder() -> SubscriberBuilder<T> {
-        SubscriberBuilder { domain: None, start: Start::Next, any_type: false, copies: false, spin: Duration::ZERO, _receives: PhantomData }
+        SubscriberBuilder {
+            domain: None,
+            start: Start::Next,
+            any_type: false,
+            expected: None,
+            copies: false,
+            spin: Duration::ZERO,
+            _receives: PhantomData,
+        }
     }
 
     /// The topic's name.
@@ -299,6 +300,47 @@ impl<T: ?Sized> Subscriber<T> {
     /// them.
     pub fn is_zero_copy(&self) -> bool {
         self.pins.is_some()
+    }
+
+    /// A descriptor that is readable while there is something to receive: for event loops that do not know of this library.
+    /// [`ReadyFd`] says exactly when.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir_in("/dev/shm")?;
+    /// # let domain = conduit::Domain::new(directory.path()).without_registry();
+    /// # let mut publisher = conduit::Publisher::<u64>::builder().domain(&domain).create("ticks")?;
+    /// # let mut subscriber = conduit::Subscriber::<u64>::builder().domain(&domain).open("ticks")?;
+    /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    ///
+    /// let ready = subscriber.ready_fd()?;
+    /// let mut descriptors = [PollFd::new(std::os::fd::AsFd::as_fd(&ready), PollFlags::POLLIN)];
+    /// assert_eq!(poll(&mut descriptors, PollTimeout::ZERO)?, 0);
+    /// publisher.send(&7)?;
+    /// poll(&mut descriptors, PollTimeout::NONE)?;
+    /// assert_eq!(*subscriber.try_recv()?.unwrap(), 7);
+    /// assert_eq!(poll(&mut descriptors, PollTimeout::ZERO)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there are too many open files, or a thread is needed to wait for the topic and can not be started. In a process forked from the
+    /// subscriber's it is an error of the kind [`Unsupported`](std::io::ErrorKind::Unsupported).
+    pub fn ready_fd(&mut self) -> std::io::Result<ReadyFd> {
+        if self.reader.memory().is_foreign() {
+            return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, RecvError::Forked));
+        }
+        if let Some(handle) = self.beacon.as_ref().and_then(Beacon::handle) {
+            return Ok(handle);
+        }
+        let (beacon, handle) = Beacon::new(&self.watched)?;
+        self.beacon = Some(beacon);
+        Ok(handle)
+    }
+
+    /// For whoever waits on this subscriber's behalf.
+    pub(crate) fn watched(&self) -> &Arc<Watched> {
+        &self.watched
     }
 }
 
@@ -330,12 +372,13 @@ impl<T: ?Sized + Message> Subscriber<T> {
     pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, RecvError> {
         // Written out, so that the usual case gets by without moving results about in memory.
         if let Some(record) = self.pins
+            && self.beacon.is_none()
             && !self.reader.memory().is_foreign()
             && let Some(message) = self.reader.receive_pinned()
         {
             return match Held::pinned(self.reader.memory(), record, &message) {
-                Ok(held) => Ok(Some(Sample { held, message })),
-                Err(Invalid) => Err(self.invalid(&message)),
+                Ok(held) if self.admits(&message) => Ok(Some(Sample { held, lost: message.lost })),
+                _ => Err(self.invalid(&message)),
             };
         }
         self.look_or_recv()
@@ -346,8 +389,20 @@ impl<T: ?Sized + Message> Subscriber<T> {
         let pins = self.pins;
         let Some((message, held)) = self.receive_with(|reader| receive(reader, pins))? else { return Ok(None) };
         match held {
-            Ok(held) => Ok(Some(Sample { held, message })),
-            Err(Invalid) => Err(self.invalid(&message)),
+            Ok(held) if self.admits(&message) => Ok(Some(Sample { held, lost: message.lost })),
+            _ => Err(self.invalid(&message)),
+        }
+    }
+
+    /// Brings the descriptor in line with what is left to receive.
+    #[cold]
+    fn settle_beacon(&mut self, error: Option<&RecvError>) {
+        let Some(beacon) = &self.beacon else { return };
+        match error {
+            Some(RecvError::Forked) => {}
+            Some(RecvError::PublisherGone { .. }) => beacon.raise_for_good(),
+            _ if beacon.is_used() => beacon.settle(&self.watched),
+            _ => self.beacon = None,
         }
     }
 
@@ -360,17 +415,22 @@ impl<T: ?Sized + Message> Subscriber<T> {
         if self.reader.memory().is_foreign() {
             return Err(RecvError::Forked);
         }
-        let (owner, lease) = (&mut self.owner, &mut self.lease);
-        let received = self.reader.receive_or_end(receive, |ring| {
-            // Who polls without pause looks once in a tick of that clock, some milliseconds.
-            let tick = coarse_tick();
-            if tick == owner.tick && !owner.is_dead {
+        let (watched, tick) = (&self.watched, &mut self.tick);
+        let received = self.reader.receive_or_end(receive, |_| {
+            let now = coarse_tick();
+            // Who polls without pause asks so once in a tick of that clock, some milliseconds; unless somebody who waits for it
+            // has seen the end.
+            if now == *tick && !watched.is_over() {
                 return None;
             }
-            owner.tick = tick;
-            Some(look_around(ring, owner, lease))
+            *tick = now;
+            Some(watched.look(coarse_now(), LOOK_INTERVAL))
         });
-        received.map_err(|how| self.gone(how))
+        let received = received.map_err(|how| self.gone(how));
+        if self.beacon.is_some() {
+            self.settle_beacon(received.as_ref().err());
+        }
+        received
     }
 
     #[cold]
@@ -378,21 +438,24 @@ impl<T: ?Sized + Message> Subscriber<T> {
         RecvError::PublisherGone { topic: self.topic.clone(), how }
     }
 
+    /// Whether the message is one of the type, as far as its length tells.
+    #[inline(always)]
+    fn admits(&self, message: &Received) -> bool {
+        !self.checks_len || self.message.admits(message.len)
+    }
+
     #[cold]
     fn invalid(&self, message: &Received) -> RecvError {
         RecvError::Invalid {
             topic: self.topic.clone(),
             sequence: message.sequence,
-            expected: Box::new(T::TYPE),
+            expected: Box::new(if self.checks_len { self.message } else { T::TYPE }),
         }
     }
 
     /// Tries until there is something.
     #[inline]
-    fn wait<R>(
-        &mut self,
-        mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
-    ) -> Result<R, RecvError> {
+    fn wait<R>(&mut self, mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>) -> Result<R, RecvError> {
         // At least one tight look before anything that takes time.
         if !self.spin.is_zero() {
             self.reader.watch_slot(LOOKS_PER_CLOCK_READ);
@@ -423,12 +486,11 @@ impl<T: ?Sized + Message> Subscriber<T> {
         deadline: Option<Instant>,
         mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
     ) -> Result<Option<R>, RecvError> {
-        let longest = if self.record.is_some() { LOOK_INTERVAL } else { READ_ONLY_STEP };
         loop {
             if let Some(received) = self.spin(deadline, &mut try_recv)? {
                 return Ok(Some(received));
             }
-            let mut step = longest;
+            let mut step = self.watched.longest_sleep();
             if let Some(deadline) = deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
@@ -437,11 +499,9 @@ impl<T: ?Sized + Message> Subscriber<T> {
                 step = step.min(left);
             }
             let has_news = self.reader.sleep(step);
-            self.owner.tick = NEVER;
+            self.tick = NEVER;
             if !has_news {
-                // Woken without a message: by a reaper that may not write to the region, perhaps.
-                let interval = if self.record.is_some() { Duration::ZERO } else { LOOK_INTERVAL };
-                self.owner.look(self.reader.memory().file(), coarse_now(), interval);
+                self.watched.look_after_waking();
             }
         }
     }
@@ -471,14 +531,6 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 }
 
-/// Whether the publisher is known to be dead. Takes a lost lease by the way.
-#[cold]
-fn look_around(ring: &MappedRing, owner: &mut Owner, lease: &mut Lease) -> bool {
-    let now = coarse_now();
-    lease.look(now);
-    owner.look(ring.file(), now, LOOK_INTERVAL)
-}
-
 /// The next message, pinned with the record or copied out without one.
 fn receive<T: ?Sized + Message>(
     reader: &mut Reader<Arc<MappedRing>>,
@@ -491,14 +543,19 @@ fn receive<T: ?Sized + Message>(
     } else {
         let mut lines: Vec<Line> = Vec::new();
         let message = reader.receive_copy(&mut lines)?;
-        let held = Held::copied(lines, message.len);
+        let held = Held::copied(lines, &message);
         Some((message, held))
     }
 }
 
 impl<T: ?Sized> Drop for Subscriber<T> {
     fn drop(&mut self) {
-        self.lease.release();
+        if !self.reader.memory().is_foreign() {
+            if let Some(beacon) = &self.beacon {
+                beacon.raise_for_good();
+            }
+            self.watched.leave();
+        }
         fault::point(Step::RecordReleased);
     }
 }
@@ -520,25 +577,25 @@ impl<T: ?Sized> fmt::Debug for Subscriber<T> {
 /// inherited.
 pub struct Sample<T: ?Sized> {
     held: Held<T>,
-    message: Received,
+    lost: u64,
 }
 
 /// What every form of a received message says of it.
 macro_rules! message_accessors {
-    () => {
+    ($sequence:expr, $lost:expr, $stamp_ns:expr) => {
         /// The message's number, from 0 at the topic's creation and without gaps at the publisher.
         pub fn sequence(&self) -> u64 {
-            self.message.sequence
+            $sequence(self)
         }
 
         /// How many messages this subscriber missed between the one before and this one.
         pub fn lost(&self) -> u64 {
-            self.message.lost
+            $lost(self)
         }
 
         /// When it was published: CLOCK_MONOTONIC in nanoseconds; `None` if the publisher has time stamps off.
         pub fn stamp_ns(&self) -> Option<u64> {
-            (self.message.stamp_ns != 0).then_some(self.message.stamp_ns)
+            Some($stamp_ns(self)).filter(|&stamp_ns| stamp_ns != 0)
         }
 
         /// How long ago it was published; `None` if the publisher has time stamps off.
@@ -551,7 +608,9 @@ macro_rules! message_accessors {
 use message_accessors;
 
 impl<T: ?Sized> Sample<T> {
-    message_accessors!();
+    message_accessors!(|sample: &Self| sample.held.sequence(), |sample: &Self| sample.lost, |sample: &Self| {
+        sample.held.stamp_ns()
+    });
 
     /// Whether the message is read in place; if not, it is a copy.
     pub fn is_zero_copy(&self) -> bool {

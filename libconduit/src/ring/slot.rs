@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use super::reader::{Received, unpin};
 use super::writer::{AllSlotsHeld, Writer};
-use super::{Line, Memory};
+use super::{Line, Memory, StateUse};
 use crate::fault::{self, Step};
 use crate::shm::atomics::Native;
 use crate::shm::layout::{
@@ -25,8 +25,9 @@ use crate::shm::lock::LockByte;
 use crate::shm::map::Mapping;
 use crate::shm::{fork, futex, prefetch};
 
-/// A topic's region, mapped.
+/// A topic's region, mapped. What shares its cache lines with other objects on the heap would be slowed down by their owners.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct MappedRing {
     mapping: Mapping,
     geometry: Geometry,
@@ -56,8 +57,6 @@ impl MappedRing {
         for counter in [&record.received, &record.lost, &record.cursor] {
             counter.store(0, Relaxed);
         }
-        record.pinned.store(0, Relaxed);
-        record.unpinned.store(0, Relaxed);
         record.uid.store(uid, Relaxed);
         record.pid.store(pid, Relaxed);
         fault::point(Step::RecordSigned);
@@ -74,18 +73,18 @@ impl MappedRing {
     }
 
     /// Whether this process was forked after the region was mapped, and so does not have the memory.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_foreign(&self) -> bool {
         self.generation != fork::generation()
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot_start(&self, position: u64) -> NonNull<u8> {
         // SAFETY: `slot_at` is below the region's size, which `new` compared with the mapping's.
         unsafe { self.mapping.start().add(self.geometry.slot_at(position)) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn payload(&self, position: u64) -> NonNull<u8> {
         // SAFETY: a slot is larger than its header (`Geometry::new`).
         unsafe { self.slot_start(position).add(SLOT_HEADER_BYTES) }
@@ -106,35 +105,35 @@ impl Drop for MappedRing {
 impl Memory for MappedRing {
     type Atomics = Native;
 
-    #[inline]
+    #[inline(always)]
     fn slots(&self) -> u64 {
         self.geometry.slots().into()
     }
 
-    #[inline]
+    #[inline(always)]
     fn producer(&self) -> &Producer<Native> {
         self.mapping.shared(PRODUCER_AT)
     }
 
-    #[inline]
+    #[inline(always)]
     fn consumers(&self) -> &Consumers<Native> {
         self.mapping.shared(CONSUMERS_AT)
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&self, index: usize) -> &Record<Native> {
         assert!(index < RECORDS);
         self.mapping.shared(RECORDS_AT + index * size_of::<Record<Native>>())
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(&self, position: u64) -> &SlotHeader<Native> {
         // SAFETY: the header lies at the start of the slot, in the mapping and aligned, since slots are whole cache lines;
         // it consists of atomics, valid for any bytes.
         unsafe { self.slot_start(position).cast().as_ref() }
     }
 
-    #[inline]
+    #[inline(always)]
     fn state(&self, position: u64) -> &AtomicU64 {
         // SAFETY: as for `slot`; the state lies in the mapping too, aligned to its size.
         let state: &SlotState<Native> =
@@ -142,17 +141,20 @@ impl Memory for MappedRing {
         &state.word
     }
 
-    #[inline]
-    fn expect_state(&self, position: u64) {
-        prefetch::for_writing(self.state(position));
+    #[inline(always)]
+    fn expect_state(&self, position: u64, purpose: StateUse) {
+        match purpose {
+            StateUse::Read => prefetch::for_reading(self.state(position)),
+            StateUse::Write => prefetch::for_writing(self.state(position)),
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn capacity(&self) -> usize {
         self.geometry.capacity()
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy_payload(&self, position: u64, into: &mut [u8]) {
         debug_assert!(into.len() <= self.capacity());
         let payload = self.payload(position).cast::<u64>();
@@ -270,7 +272,7 @@ impl<T> Claimed<'_, [T]> {
 
 impl<T: ?Sized> Claimed<'_, T> {
     #[inline]
-    pub(crate) fn publish(self, stamp_ns: u64) {
+    pub(crate) fn publish(self, stamp_ns: impl FnOnce() -> u64) {
         if self.writer.memory().is_foreign() {
             // Forked with a loan in its hands: it is the parent's to publish.
             return;
@@ -307,22 +309,31 @@ pub(crate) struct Held<T: ?Sized> {
 
 #[derive(Debug)]
 enum Place {
-    Slot(#[expect(dead_code, reason = "unpins when it is dropped")] Pin),
-    Copy(#[expect(dead_code, reason = "owns what `value` points to")] Vec<Line>),
+    Slot(Pin),
+    Copy(Box<OwnCopy>),
 }
 
 #[derive(Debug)]
 struct Pin {
     ring: Arc<MappedRing>,
     position: u64,
-    record: usize,
+    record: u32,
+}
+
+/// A message outside of its slot.
+#[derive(Debug)]
+struct OwnCopy {
+    #[expect(dead_code, reason = "owns what `value` points to")]
+    lines: Vec<Line>,
+    sequence: u64,
+    stamp_ns: u64,
 }
 
 impl Drop for Pin {
     #[inline(always)]
     fn drop(&mut self) {
         if !self.ring.is_foreign() {
-            unpin(&self.ring, self.position, self.record);
+            unpin(&self.ring, self.position, self.record as usize);
         }
     }
 }
@@ -338,18 +349,19 @@ pub(crate) struct Invalid;
 
 impl<T: ?Sized + TryFromBytes + KnownLayout + Immutable> Held<T> {
     /// A message that `record` has pinned. If its bytes are no `T`, it is unpinned.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pinned(ring: &Arc<MappedRing>, record: usize, message: &Received) -> Result<Self, Invalid> {
-        let pin = Pin { ring: Arc::clone(ring), position: message.position, record };
+        let pin = Pin { ring: Arc::clone(ring), position: message.position, record: record as u32 };
         let value = view_pinned(&pin.ring, message)?;
         Ok(Self { value, place: Place::Slot(pin) })
     }
 
     /// A message that was copied out and validated.
-    pub(crate) fn copied(lines: Vec<Line>, len: usize) -> Result<Self, Invalid> {
-        let value = NonNull::from(view_copy(&lines, len)?);
+    pub(crate) fn copied(lines: Vec<Line>, message: &Received) -> Result<Self, Invalid> {
+        let value = NonNull::from(view_copy(&lines, message.len)?);
         // Moving the vector does not move what it holds.
-        Ok(Self { value, place: Place::Copy(lines) })
+        let copy = OwnCopy { lines, sequence: message.sequence, stamp_ns: message.stamp_ns };
+        Ok(Self { value, place: Place::Copy(Box::new(copy)) })
     }
 }
 
@@ -365,7 +377,7 @@ pub(crate) struct Lent<'a, T: ?Sized> {
 
 impl<'a, T: ?Sized + TryFromBytes + KnownLayout + Immutable> Lent<'a, T> {
     /// A message that `record` has pinned. If its bytes are no `T`, it is unpinned.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pinned(ring: &'a MappedRing, record: usize, message: &Received) -> Result<Self, Invalid> {
         let position = message.position;
         match view_pinned(ring, message) {
@@ -398,7 +410,7 @@ impl<T: ?Sized> Deref for Lent<'_, T> {
 }
 
 /// The value of a pinned message.
-#[inline]
+#[inline(always)]
 fn view_pinned<T: ?Sized + TryFromBytes + KnownLayout + Immutable>(
     ring: &MappedRing,
     message: &Received,
@@ -423,6 +435,23 @@ impl<T: ?Sized> Held<T> {
     /// Whether the value lies in shared memory.
     pub(crate) fn is_pinned(&self) -> bool {
         matches!(self.place, Place::Slot(_))
+    }
+
+    /// The message's sequence number.
+    pub(crate) fn sequence(&self) -> u64 {
+        match &self.place {
+            // As unchanged as the message itself.
+            Place::Slot(pin) => pin.ring.slot(pin.position).sequence.load(Relaxed),
+            Place::Copy(copy) => copy.sequence,
+        }
+    }
+
+    /// When the message was published; 0 if its publisher does not say.
+    pub(crate) fn stamp_ns(&self) -> u64 {
+        match &self.place {
+            Place::Slot(pin) => pin.ring.slot(pin.position).stamp_ns.load(Relaxed),
+            Place::Copy(copy) => copy.stamp_ns,
+        }
     }
 }
 

@@ -14,10 +14,10 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Memory, READERS};
 use super::reader::{Reader, Received, Start};
 use super::slot::{Claimed, Held, MappedRing};
 use super::writer::Writer;
+use super::{Memory, READERS};
 use crate::error::Gone;
 use crate::shm::file::reopen;
 use crate::shm::layout::{Geometry, RECORDS};
@@ -57,7 +57,7 @@ impl Bench {
         for number in 0..messages {
             let mut claimed = Claimed::new(&mut writer, 8 * WORDS).unwrap();
             fill(number, <[u64]>::mut_from_bytes(&mut claimed).unwrap());
-            claimed.publish(number);
+            claimed.publish(|| number);
             if number.is_multiple_of(64) {
                 // Let the readers fall asleep now and then.
                 std::thread::yield_now();

@@ -45,10 +45,13 @@ fn install_handlers() {
 }
 
 /// While it lives, no thread of this process can fork.
-pub(crate) struct Guard(PhantomData<*const ()>);
+#[derive(Debug)]
+pub struct Guard(PhantomData<*const ()>);
 
+#[expect(clippy::new_without_default, reason = "making one may wait")]
 impl Guard {
-    pub(crate) fn new() -> Self {
+    /// Waits until no other thread has one. A thread can have only one at a time.
+    pub fn new() -> Self {
         install_handlers();
         lock();
         Self(PhantomData)
@@ -63,12 +66,13 @@ impl Drop for Guard {
 
 /// How many forks lie between the first user of the library and this process. A handle that was made in another
 /// generation belongs to an ancestor.
-pub(crate) fn generation() -> u32 {
+#[inline]
+pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
 /// The same, for a handle that is being made: from now on forks are counted.
-pub(crate) fn watched_generation() -> u32 {
+pub fn watched_generation() -> u32 {
     install_handlers();
     generation()
 }

@@ -28,12 +28,13 @@ pub(crate) mod atomics;
 pub mod dir;
 pub mod file;
 #[doc(hidden)]
+pub mod fork;
+#[doc(hidden)]
 pub mod limits;
 pub mod lock;
 pub mod process;
 pub mod region;
 
-pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod layout;
 pub(crate) mod map;

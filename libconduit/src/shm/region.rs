@@ -155,6 +155,21 @@ impl RegionBuilder {
     where
         N: TryInto<TopicName, Error: Into<TopicNameError>>,
     {
+        self.wait_until_exists_while(name, || keep_waiting.load(Ordering::Acquire), timeout)
+    }
+
+    /// Sleeps until a region or topic of the name exists, or `keep_waiting`, asked every 20 ms, says no, or the time is up.
+    ///
+    /// Returns whether it exists.
+    pub fn wait_until_exists_while<N>(
+        self,
+        name: N,
+        mut keep_waiting: impl FnMut() -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<bool, WaitError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
         let topic = name.try_into().map_err(Into::into)?;
         let domain = self.options.domain.unwrap_or_default();
         let failure = |source| WaitError::Io { path: domain.shm_dir().into(), source };
@@ -166,7 +181,7 @@ impl RegionBuilder {
             if directory.id_of(&topic).map_err(failure)?.is_some() {
                 return Ok(true);
             }
-            if !keep_waiting.load(Ordering::Acquire) {
+            if !keep_waiting() {
                 return Ok(false);
             }
             let mut step = if watch.is_some() { FLAG_INTERVAL } else { BLIND_INTERVAL };

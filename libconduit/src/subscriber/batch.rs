@@ -19,7 +19,11 @@ pub struct Borrowed<'a, T: ?Sized> {
 }
 
 impl<T: ?Sized> Borrowed<'_, T> {
-    message_accessors!();
+    message_accessors!(
+        |borrowed: &Self| borrowed.message.sequence,
+        |borrowed: &Self| borrowed.message.lost,
+        |borrowed: &Self| borrowed.message.stamp_ns
+    );
 }
 
 impl<T: ?Sized> Deref for Borrowed<'_, T> {
@@ -61,11 +65,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn try_recv_batch(
-        &mut self,
-        max: usize,
-        mut each: impl FnMut(Borrowed<'_, T>),
-    ) -> Result<usize, RecvError> {
+    pub fn try_recv_batch(&mut self, max: usize, mut each: impl FnMut(Borrowed<'_, T>)) -> Result<usize, RecvError> {
         let received = self.try_batch(max, &mut each)?;
         Ok(received.unwrap_or(0))
     }
@@ -93,11 +93,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     #[inline]
-    fn try_batch(
-        &mut self,
-        max: usize,
-        each: &mut impl FnMut(Borrowed<'_, T>),
-    ) -> Result<Option<usize>, RecvError> {
+    fn try_batch(&mut self, max: usize, each: &mut impl FnMut(Borrowed<'_, T>)) -> Result<Option<usize>, RecvError> {
         let pins = self.pins;
         let mut invalid = None;
         let received = self.receive_with(|reader| {

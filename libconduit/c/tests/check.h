@@ -1,0 +1,56 @@
+/* What the tests share: checks that say where they failed, and what the library said. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <conduit.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: not so: %s (last error: %s)\n", __FILE__, __LINE__, #condition, \
+                    conduit_last_error_message()); \
+            exit(1); \
+        } \
+    } while (0)
+
+#define OK(call) check_code((call), CONDUIT_OK, NULL, #call, __FILE__, __LINE__)
+
+/* The call fails with this code, and says something with these words in it. */
+#define FAILS(call, code, words) check_code((call), (code), (words), #call, __FILE__, __LINE__)
+
+/* The call returns nothing, and leaves this code's words. */
+#define SAYS(call, nothing, words) \
+    do { \
+        CHECK((call) == (nothing)); \
+        check_words((words), #call, __FILE__, __LINE__); \
+    } while (0)
+
+static inline void check_words(const char *words, const char *call, const char *file, int line) {
+    const char *message = conduit_last_error_message();
+    if (strstr(message, words) == NULL || strchr(message, '\n') != NULL) {
+        fprintf(stderr, "%s:%d: %s says \"%s\", not \"%s\"\n", file, line, call, message, words);
+        exit(1);
+    }
+}
+
+static inline void check_code(conduit_error found, conduit_error expected, const char *words, const char *call,
+                              const char *file, int line) {
+    if (found != expected) {
+        fprintf(stderr, "%s:%d: %s: %s, not %s: %s\n", file, line, call, conduit_error_name(found),
+                conduit_error_name(expected), conduit_last_error_message());
+        exit(1);
+    }
+    if (words != NULL) {
+        check_words(words, call, file, line);
+    }
+}
+
+static inline bool same(const char *a, const char *b) {
+    return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+#endif
