@@ -30,8 +30,8 @@ struct Case {
 }
 
 const CASES: [Case; 6] = [
-    Case { name: "send to nobody", function: "count_send", run: count_send, sent: 0, limit: 173 },
-    Case { name: "loan and publish", function: "count_loan", run: count_loan, sent: 0, limit: 197 },
+    Case { name: "send to nobody", function: "count_send", run: count_send, sent: 0, limit: 148 },
+    Case { name: "loan and publish", function: "count_loan", run: count_loan, sent: 0, limit: 152 },
     Case { name: "receive in place", function: "count_try_recv", run: count_try_recv, sent: COUNT, limit: 216 },
     Case { name: "receive a copy", function: "count_copy", run: count_copy, sent: COUNT, limit: 217 },
     Case { name: "receive in batches", function: "count_batch", run: count_batch, sent: COUNT, limit: 140 },

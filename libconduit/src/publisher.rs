@@ -242,7 +242,7 @@ impl<T: ?Sized + Message> Publisher<T> {
     }
 
     /// Sends a copy of a message.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, message: &T) -> Result<(), SendError> {
         let stamped = self.time_stamps;
         let bytes = message.as_bytes();
@@ -289,6 +289,7 @@ impl<T: ?Sized + Message> Publisher<T> {
         !self.directory.id_of(&self.topic).is_ok_and(|found| found != Some(self.id))
     }
 
+    #[inline(always)]
     fn loan_as<'a, U: ?Sized>(
         &'a mut self,
         len: usize,
@@ -318,7 +319,7 @@ impl<T: Message + FromBytes> Publisher<T> {
     ///
     /// For types with invalid bytes (a `bool`, an enum) there are [`loan_zeroed`](Self::loan_zeroed) and
     /// [`send`](Self::send).
-    #[inline]
+    #[inline(always)]
     pub fn loan(&mut self) -> Result<Loan<'_, T>, LoanError> {
         self.loan_as(size_of::<T>(), Claimed::cast)
     }
@@ -333,7 +334,7 @@ impl<T: Message + FromZeros> Publisher<T> {
 
 impl<E: Message + FromBytes> Publisher<[E]> {
     /// Lends a slot to write `len` elements in place. Their values are unspecified until written.
-    #[inline]
+    #[inline(always)]
     pub fn loan_slice(&mut self, len: usize) -> Result<Loan<'_, [E]>, LoanError> {
         self.loan_as(len.saturating_mul(size_of::<E>()), Claimed::cast)
     }
@@ -407,7 +408,7 @@ pub struct Loan<'a, T: ?Sized> {
 
 impl<T: ?Sized> Loan<'_, T> {
     /// Publishes the message.
-    #[inline]
+    #[inline(always)]
     pub fn publish(self) {
         let time_stamps = self.time_stamps;
         self.claimed.publish(|| stamp(time_stamps));

@@ -196,8 +196,6 @@ impl Memory for MappedRing {
 #[derive(Debug)]
 pub(crate) struct Claimed<'a, T: ?Sized> {
     writer: &'a mut Writer<Arc<MappedRing>>,
-    position: u64,
-    len: usize,
     value: NonNull<T>,
     _writes: PhantomData<&'a mut T>,
 }
@@ -224,18 +222,18 @@ impl From<AllSlotsHeld> for ClaimError {
 
 impl<'a> Claimed<'a, [u8]> {
     /// Claims a slot for `len` bytes, which are whatever the slot held before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(writer: &'a mut Writer<Arc<MappedRing>>, len: usize) -> Result<Self, ClaimError> {
         if len > writer.memory().capacity() {
             return Err(ClaimError::TooLarge);
         }
         let position = writer.claim()?;
         let value = NonNull::slice_from_raw_parts(writer.memory().payload(position), len);
-        Ok(Self { writer, position, len, value, _writes: PhantomData })
+        Ok(Self { writer, value, _writes: PhantomData })
     }
 
     /// Sees the bytes as a message of a type for which any bytes are valid.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cast<T>(mut self) -> Result<Claimed<'a, T>, ClaimError>
     where
         T: ?Sized + FromBytes + IntoBytes + KnownLayout<PointerMetadata: Sized> + Immutable,
@@ -245,7 +243,7 @@ impl<'a> Claimed<'a, [u8]> {
     }
 
     /// Sees the bytes as a message of a type for which zeros are valid, after writing them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cast_zeroed<T>(mut self) -> Result<Claimed<'a, T>, ClaimError>
     where
         T: ?Sized + TryFromBytes + zerocopy::FromZeros + IntoBytes + KnownLayout<PointerMetadata: Sized> + Immutable,
@@ -255,8 +253,9 @@ impl<'a> Claimed<'a, [u8]> {
         Ok(self.with_value(value))
     }
 
+    #[inline(always)]
     fn with_value<T: ?Sized>(self, value: NonNull<T>) -> Claimed<'a, T> {
-        Claimed { writer: self.writer, position: self.position, len: self.len, value, _writes: PhantomData }
+        Claimed { writer: self.writer, value, _writes: PhantomData }
     }
 }
 
@@ -265,26 +264,28 @@ impl<T> Claimed<'_, [T]> {
     pub(crate) fn truncate(&mut self, len: usize) {
         if len < self.value.len() {
             self.value = NonNull::slice_from_raw_parts(self.value.cast(), len);
-            self.len = len * size_of::<T>();
         }
     }
 }
 
 impl<T: ?Sized> Claimed<'_, T> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(self, stamp_ns: impl FnOnce() -> u64) {
         if self.writer.memory().is_foreign() {
             // Forked with a loan in its hands: it is the parent's to publish.
             return;
         }
-        self.writer.publish(self.position, self.len, stamp_ns);
+        let len = size_of_val::<T>(&self);
+        if let Some(position) = self.writer.claimed() {
+            self.writer.publish(position, len, stamp_ns);
+        }
     }
 }
 
 impl<T: ?Sized> Deref for Claimed<'_, T> {
     type Target = T;
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &T {
         // SAFETY: the pointer came from a reference to a valid value in the slot's payload; until this claim ends,
         // the slot is claimed: readers can not pin it, and nobody else writes it.
@@ -293,7 +294,7 @@ impl<T: ?Sized> Deref for Claimed<'_, T> {
 }
 
 impl<T: ?Sized> DerefMut for Claimed<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as for `deref`, and `self` is borrowed mutably.
         unsafe { self.value.as_mut() }

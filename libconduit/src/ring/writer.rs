@@ -84,6 +84,12 @@ impl<M: Memory> Writer<M> {
         Ok(claim.position)
     }
 
+    /// The position whose slot is claimed, if there is one.
+    #[inline(always)]
+    pub(crate) fn claimed(&self) -> Option<u64> {
+        self.claimed.map(|claim| claim.position)
+    }
+
     /// Claims the slot that comes next, if nobody holds it.
     #[inline(always)]
     fn claim_ahead(&mut self) {
