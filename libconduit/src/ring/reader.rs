@@ -138,7 +138,14 @@ impl<M: Memory> Reader<M> {
     }
 
     #[inline(always)]
-    fn receive(
+    fn receive(&mut self, purpose: StateUse, take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
+        let message = self.receive_next(purpose, take)?;
+        self.note_progress();
+        Some(message)
+    }
+
+    #[inline(always)]
+    fn receive_next(
         &mut self,
         purpose: StateUse,
         mut take: impl FnMut(&M, u64, u64) -> Option<Received>,
@@ -165,7 +172,6 @@ impl<M: Memory> Reader<M> {
                 };
             }
             if let Some(message) = self.take(found, &mut take) {
-                self.note_progress();
                 // The next message may be there already; then its line comes while this one is read.
                 self.memory.expect_state(self.cursor, purpose);
                 return Some(message);
@@ -207,54 +213,35 @@ impl<M: Memory> Reader<M> {
         Some(message)
     }
 
-    /// Receives up to `max` messages with one look at head. `one` receives one below that, if there is one, and says whether to go on.
-    #[inline]
-    pub(crate) fn receive_batch(&mut self, max: usize, mut one: impl FnMut(&mut Self, u64) -> Option<bool>) -> usize {
-        let found = self.memory.slot(self.cursor).position.load(Relaxed);
-        if is_to_come(found, self.cursor) && !self.has_passed() {
-            return 0;
-        }
-        // H1: what is readable below it is complete.
-        let head = head(&self.memory, Acquire);
+    /// Receives up to `max` messages by `one`, which receives one of a batch, if there is one, and says whether to go on.
+    #[inline(always)]
+    pub(crate) fn receive_batch(&mut self, max: usize, mut one: impl FnMut(&mut Self) -> Option<bool>) -> usize {
         let mut count = 0;
-        while count < max {
-            let Some(go_on) = one(self, head) else { break };
+        while count < max
+            && let Some(go_on) = one(self)
+        {
             count += 1;
             if !go_on {
                 break;
             }
         }
-        self.note_progress();
+        if count > 0 {
+            self.note_progress();
+        }
         count
     }
 
-    /// Receives the next message below an acquired head, as one of a batch, and pins it.
-    #[inline]
-    pub(crate) fn receive_pinned_below(&mut self, head: u64) -> Option<Received> {
-        let record = self.record?;
-        let message = self.receive_below(head, |memory, position, readable| pin(memory, position, readable, record))?;
-        self.memory.expect_state(self.cursor, StateUse::Write);
-        Some(message)
-    }
-
-    /// Receives a copy of the next message below an acquired head, as one of a batch.
-    #[inline]
-    pub(crate) fn receive_copy_below(&mut self, head: u64, into: &mut impl CopyTarget) -> Option<Received> {
-        self.receive_below(head, |memory, position, readable| copy_out(memory, position, readable, into))
-    }
-
+    /// Receives the next message, as one of a batch, and pins it.
     #[inline(always)]
-    fn receive_below(&mut self, head: u64, mut take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
-        while self.cursor < head {
-            // Relaxed: head was acquired. A position that was overwritten since is refused by its taker.
-            let found = self.memory.slot(self.cursor).position.load(Relaxed);
-            if !is_readable(found, self.cursor) {
-                self.move_to((self.cursor + 1).max(self.oldest(head)));
-            } else if let Some(message) = self.take(found, &mut take) {
-                return Some(message);
-            }
-        }
-        None
+    pub(crate) fn receive_pinned_of_batch(&mut self) -> Option<Received> {
+        let record = self.record?;
+        self.receive_next(StateUse::Write, |memory, position, readable| pin(memory, position, readable, record))
+    }
+
+    /// Receives a copy of the next message, as one of a batch.
+    #[inline(always)]
+    pub(crate) fn receive_copy_of_batch(&mut self, into: &mut impl CopyTarget) -> Option<Received> {
+        self.receive_next(StateUse::Read, |memory, position, readable| copy_out(memory, position, readable, into))
     }
 
     /// Whether the writer says that nothing will come at the cursor: then head, or the end, tells more.
