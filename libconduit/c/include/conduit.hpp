@@ -1023,21 +1023,25 @@ private:
         options.has_group = given.group.has_value();
         options.takeover_timeout_ns = detail::nanoseconds(given.takeover_timeout);
         conduit_region* region = nullptr;
-        return hold(conduit_region_create(detail::text(name).c_str(), size, &options, &region), region);
+        const conduit_error code = conduit_region_create(detail::text(name).c_str(), size, &options, &region);
+        hold(region);
+        return code;
     }
 
     conduit_error open_into(const std::string& name, const Domain& domain) {
         conduit_region* region = nullptr;
-        return hold(conduit_region_open(detail::text(name).c_str(), detail::CDomain(domain).get(), &region), region);
+        const conduit_error code =
+            conduit_region_open(detail::text(name).c_str(), detail::CDomain(domain).get(), &region);
+        hold(region);
+        return code;
     }
 
-    conduit_error hold(conduit_error code, conduit_region* region) {
-        if (code == CONDUIT_OK) {
+    void hold(conduit_region* region) {
+        if (region != nullptr) {
             handle_.reset(region);
             data_ = conduit_region_data(region);
             size_ = conduit_region_size(region);
         }
-        return code;
     }
 
     void check() const {
