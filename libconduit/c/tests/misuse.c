@@ -135,7 +135,7 @@ static void closed_handles(void) {
     /* Later handles of the kind do not take their places at once. */
     conduit_publisher *others[60];
     for (size_t i = 0; i < 60; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "other-%zu", i);
         OK(conduit_publisher_create(name, NULL, &others[i]));
         CHECK(others[i] != publisher);

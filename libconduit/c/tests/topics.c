@@ -267,7 +267,7 @@ static void threads(void) {
     OK(conduit_publisher_send(publisher, "b", 1));
     OK(conduit_publisher_close(publisher));
 
-    static char names[4][16];
+    static char names[4][32];
     pthread_t many[4];
     for (int i = 0; i < 4; i++) {
         snprintf(names[i], sizeof names[i], "thread-%d", i);

@@ -1,0 +1,16 @@
+/* What the two IMU examples agree on; those in Rust have the same type. */
+#ifndef IMU_H
+#define IMU_H
+
+#include <conduit.h>
+
+#define IMU_TOPIC "imu"
+
+typedef struct {
+    double gyro[3];         /* rad/s */
+    double acceleration[3]; /* m/s^2 */
+} Imu;
+
+static const conduit_type imu_type = {"example/Imu", CONDUIT_VALUE, _Alignof(Imu), sizeof(Imu)};
+
+#endif
