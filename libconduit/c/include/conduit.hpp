@@ -380,15 +380,15 @@ public:
     /// Why there is no value; there must be none.
     const Failure& error() const noexcept { return *failure_; }
 
-    /// The value. Throws the error if there is none.
+    /// The value. Throws the error if there is none. That of a temporary result is moved out: loops over it are safe.
     T& value() & { return check(), value_; }
     const T& value() const& { return check(), value_; }
-    T&& value() && { return check(), std::move(value_); }
+    T value() && { return check(), std::move(value_); }
 
     /// The value. If there is none, it is one that is not open, empty or 0.
     T& operator*() & noexcept { return value_; }
     const T& operator*() const& noexcept { return value_; }
-    T&& operator*() && noexcept { return std::move(value_); }
+    T operator*() && noexcept { return std::move(value_); }
     T* operator->() noexcept { return &value_; }
     const T* operator->() const noexcept { return &value_; }
 
@@ -593,9 +593,10 @@ struct MessageType : Form<T> {
                 static_cast<std::uint32_t>(alignof(Element)), sizeof(Element)};
     }
 
-    /// The size of so many elements; if there is no such size, one that nothing has.
+    /// The size of so many elements; if there is no such size, the largest that there is, which no slot has.
     static constexpr std::size_t bytes(std::size_t count) noexcept {
-        return count <= SIZE_MAX / sizeof(Element) ? count * sizeof(Element) : SIZE_MAX;
+        constexpr std::size_t most = SIZE_MAX / sizeof(Element);
+        return (count < most ? count : most) * sizeof(Element);
     }
 };
 
