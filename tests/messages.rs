@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conduit::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-use conduit::{Message, Publisher, RecvError, Start, Subscriber};
+use conduit::{CreateError, Kind, LoanError, Message, OpenError, Publisher, RecvError, Start, Subscriber, TypeInfo};
 
 use crate::harness::World;
 
@@ -113,4 +113,63 @@ fn time_stamps_can_be_left_out_and_waiting_can_end() {
     for _ in 0..2 {
         assert!(matches!(subscriber.try_recv(), Err(RecvError::PublisherGone { .. })));
     }
+}
+
+#[test]
+fn a_type_may_be_known_only_at_run_time() {
+    let world = World::new();
+    let domain = world.domain();
+    let bytes = |x: f32| Point { x, y: 0.0, z: 0.0 }.as_bytes().to_vec();
+    let new = |kind, size| TypeInfo::new("lidar/Point", kind, size, 4).unwrap();
+    let value = new(Kind::Value, 12);
+    assert_eq!((value, new(Kind::Slice, 12)), (Point::TYPE, <[Point]>::TYPE));
+
+    // A value: its length, and no other.
+    let builder = || Publisher::<[u8]>::builder().domain(&domain);
+    let mut publisher = builder().message_type(value).create("point").unwrap();
+    let mut typed = Subscriber::<Point>::builder().domain(&domain).open("point").unwrap();
+    let mut untyped = Subscriber::<[u8]>::builder().domain(&domain).message_type(value).open("point").unwrap();
+    publisher.send(&bytes(1.0)).unwrap();
+    let mut loan = publisher.loan_slice(12).unwrap();
+    loan.copy_from_slice(&bytes(2.0));
+    loan.publish();
+    for len in [0, 11, 24] {
+        let refused = LoanError::WrongLength { len, size: 12, exact: true };
+        assert_eq!(publisher.send(&[0; 24][..len]), Err(refused));
+        assert_eq!(publisher.loan_slice(len).unwrap_err(), refused);
+    }
+    assert_eq!([(); 2].map(|()| typed.recv().unwrap().x), [1.0, 2.0]);
+    assert_eq!([(); 2].map(|()| untyped.recv().unwrap().to_vec()), [bytes(1.0), bytes(2.0)]);
+    // Shortened all the same: nobody takes it for one of the type, but who takes any.
+    let any = Subscriber::<[u8]>::builder().domain(&domain).message_type(value).any_type();
+    let mut any = any.open("point").unwrap();
+    let mut loan = publisher.loan_slice(12).unwrap();
+    loan.truncate(5);
+    loan.publish();
+    assert!(matches!(typed.recv(), Err(RecvError::Invalid { sequence: 2, .. })));
+    let Err(RecvError::Invalid { sequence: 2, expected, .. }) = untyped.recv() else { panic!("5 bytes are no Point") };
+    assert_eq!((*expected, any.recv().unwrap().len()), (value, 5));
+    assert_eq!((untyped.received(), untyped.lost()), (3, 0));
+
+    // Who expects another type is told so.
+    for other in [new(Kind::Slice, 12), new(Kind::Value, 16), TypeInfo::new("lidar/point", Kind::Value, 12, 4).unwrap()]
+    {
+        let opened = Subscriber::<[u8]>::builder().domain(&domain).message_type(other).open("point");
+        let Err(OpenError::TypeMismatch { found, expected, .. }) = opened else { panic!("{opened:?}") };
+        assert_eq!((*found, *expected), (value, other));
+    }
+
+    // A slice: any number of elements.
+    let mut publisher = builder().message_type(new(Kind::Slice, 12)).create("cloud").unwrap();
+    let mut subscriber = Subscriber::<[Point]>::builder().domain(&domain).open("cloud").unwrap();
+    publisher.send(&[bytes(1.0), bytes(2.0)].concat()).unwrap();
+    publisher.send(&[]).unwrap();
+    assert_eq!(publisher.send(&[0; 13]), Err(LoanError::WrongLength { len: 13, size: 12, exact: false }));
+    assert_eq!([(); 2].map(|()| subscriber.recv().unwrap().len()), [2, 0]);
+
+    // Slots are as large as a value needs, or it is an error.
+    let large = TypeInfo::new("large", Kind::Value, 10_000, 8).unwrap();
+    assert!(builder().message_type(large).create("large").unwrap().capacity() >= 10_000);
+    let refused = builder().message_type(large).slot_size(4096).create("small");
+    assert!(matches!(refused, Err(CreateError::SlotTooSmall { need: 10_000, .. })), "{refused:?}");
 }

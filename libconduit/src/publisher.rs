@@ -393,6 +393,8 @@ impl<T: ?Sized> Loan<'_, T> {
 
 impl<E> Loan<'_, [E]> {
     /// Shortens the message to its first `len` elements. Does nothing if it has no more.
+    ///
+    /// Of a type that was given at run time it should still be a message: this is not checked here, and subscribers refuse what is none.
     pub fn truncate(&mut self, len: usize) {
         self.claimed.truncate(len);
     }

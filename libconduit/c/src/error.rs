@@ -433,3 +433,43 @@ impl From<RegistryCallError> for Failure {
         Self::of(code, &error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> String {
+        // SAFETY: never NULL, and nothing fails meanwhile.
+        unsafe { CStr::from_ptr(conduit_last_error_message()) }.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_panic_is_an_error_and_goes_no_further() {
+        assert_eq!(call(|| panic!("for {}", "a test")), CONDUIT_ERROR_INTERNAL);
+        assert_eq!(message(), "error in libconduit, please report it: for a test");
+        assert_eq!(get(7, || panic!("again")), 7);
+        assert_eq!(message(), "error in libconduit, please report it: again");
+        struct PanicsAgain;
+        impl Drop for PanicsAgain {
+            fn drop(&mut self) {
+                panic!("while it is dropped");
+            }
+        }
+        assert_eq!(call(|| std::panic::panic_any(PanicsAgain)), CONDUIT_ERROR_INTERNAL);
+        assert_eq!(message(), "error in libconduit, please report it: no message");
+    }
+
+    #[test]
+    fn a_failure_leaves_one_line_and_the_errno() {
+        let source = std::io::Error::from_raw_os_error(13);
+        let failure = OpenError::Io { doing: "open", path: "/a\nb".into(), source };
+        assert_eq!(call(|| Err(failure.into())), CONDUIT_ERROR_IO);
+        assert_eq!(conduit_last_error_errno(), 13);
+        assert!(message().starts_with("can not open /a b: "), "{}", message());
+        assert_eq!(call(|| Ok(CONDUIT_OK)), CONDUIT_OK);
+        assert_eq!(conduit_last_error_errno(), 13);
+        assert_eq!(call(|| Err(Failure::argument("a\0b"))), CONDUIT_ERROR_INVALID_ARGUMENT);
+        assert_eq!((message(), conduit_last_error_errno()), ("a b".into(), 0));
+        std::thread::spawn(|| assert_eq!(message(), "")).join().unwrap();
+    }
+}

@@ -81,20 +81,43 @@ pub(crate) fn open<K: Kind>(state: K::State) -> *mut K {
 ///
 /// # Safety
 ///
-/// The pointer is NULL, a handle, open or closed, or points to at least 8 readable bytes. No other thread uses the handle now.
+/// The pointer is NULL, a handle, open or closed, or points to at least 8 readable bytes. No other thread changes or closes what is behind
+/// it now.
 #[inline(always)]
-pub(crate) unsafe fn get<'a, K: Kind>(handle: *const K) -> Result<&'a mut K::State, Failure> {
+pub(crate) unsafe fn get<'a, K: Kind>(handle: *const K) -> Result<&'a K::State, Failure> {
+    // SAFETY: the caller's word.
+    let handle = unsafe { checked(handle) }?;
+    // SAFETY: the seal is set while there is a state, and the caller says that nobody changes it.
+    Ok(unsafe { (*handle).state.assume_init_ref() })
+}
+
+/// The same, to be changed.
+///
+/// # Safety
+///
+/// As for `get`, and no other thread uses the handle at all.
+#[inline(always)]
+pub(crate) unsafe fn get_mut<'a, K: Kind>(handle: *mut K) -> Result<&'a mut K::State, Failure> {
+    // SAFETY: the caller's word.
+    let handle = unsafe { checked(handle) }?;
+    // SAFETY: the seal is set while there is a state, and the caller says that nobody else uses it.
+    Ok(unsafe { (*handle).state.assume_init_mut() })
+}
+
+/// A pointer to a handle that is open in this process.
+///
+/// # Safety
+///
+/// As for `get`.
+#[inline(always)]
+unsafe fn checked<K: Kind>(handle: *const K) -> Result<*mut Handle<K::State>, Failure> {
     let handle = handle.cast_mut().cast::<Handle<K::State>>();
     if handle.is_null() || !handle.is_aligned() {
         return Err(refused::<K>(None));
     }
     // SAFETY: the caller says that it can be read.
     let found = unsafe { &(*handle).seal }.load(Relaxed);
-    if found != seal::<K>() {
-        return Err(refused::<K>(Some(found)));
-    }
-    // SAFETY: the seal is set while there is a state, and the caller says that nobody else uses it.
-    Ok(unsafe { (*handle).state.assume_init_mut() })
+    if found == seal::<K>() { Ok(handle) } else { Err(refused::<K>(Some(found))) }
 }
 
 /// Closes a handle; also one that was inherited by fork. NULL is none and no error.
@@ -107,7 +130,7 @@ pub(crate) unsafe fn close<K: Kind>(handle: *mut K) -> Result<(), Failure> {
         return Ok(());
     }
     // SAFETY: the caller's word.
-    match unsafe { get(handle) } {
+    match unsafe { checked(handle) } {
         Ok(_) => {}
         Err(failure) if failure.code() == CONDUIT_ERROR_FORKED => {}
         Err(failure) => return Err(failure),

@@ -185,7 +185,7 @@ pub unsafe extern "C" fn conduit_publisher_create(
 pub unsafe extern "C" fn conduit_publisher_send(publisher: *mut Publisher, data: *const c_void, size: usize) -> Error {
     call(|| {
         // SAFETY: the contract of the ABI.
-        let state = unsafe { handle::get(publisher) }?;
+        let state = unsafe { handle::get_mut(publisher) }?;
         let message = if size == 0 {
             &[][..]
         } else if data.is_null() || size > isize::MAX as usize {
@@ -217,7 +217,7 @@ pub unsafe extern "C" fn conduit_publisher_loan(
 ) -> Error {
     call(|| {
         // SAFETY: the contract of the ABI.
-        let (data, state) = unsafe { (result(data, null_mut())?, handle::get(publisher)?) };
+        let (data, state) = unsafe { (result(data, null_mut())?, handle::get_mut(publisher)?) };
         *data = state.lend(size)?.as_ptr().cast();
         Ok(CONDUIT_OK)
     })
@@ -231,7 +231,7 @@ pub unsafe extern "C" fn conduit_publisher_loan(
 pub unsafe extern "C" fn conduit_publisher_truncate(publisher: *mut Publisher, size: usize) -> Error {
     call(|| {
         // SAFETY: the contract of the ABI.
-        let state = unsafe { handle::get(publisher) }?;
+        let state = unsafe { handle::get_mut(publisher) }?;
         let loan = state.loan.as_mut().ok_or_else(no_loan)?;
         if size > loan.len() {
             return Err(LoanError::MessageTooLarge { len: size, capacity: loan.len() }.into());
@@ -252,7 +252,7 @@ pub unsafe extern "C" fn conduit_publisher_truncate(publisher: *mut Publisher, s
 pub unsafe extern "C" fn conduit_publisher_publish(publisher: *mut Publisher) -> Error {
     call(|| {
         // SAFETY: the contract of the ABI.
-        let state = unsafe { handle::get(publisher) }?;
+        let state = unsafe { handle::get_mut(publisher) }?;
         state.loan.take().ok_or_else(no_loan)?.publish();
         state.published += 1;
         Ok(CONDUIT_OK)
@@ -266,7 +266,7 @@ pub unsafe extern "C" fn conduit_publisher_publish(publisher: *mut Publisher) ->
 pub unsafe extern "C" fn conduit_publisher_discard(publisher: *mut Publisher) -> Error {
     call(|| {
         // SAFETY: the contract of the ABI.
-        let state = unsafe { handle::get(publisher) }?;
+        let state = unsafe { handle::get_mut(publisher) }?;
         state.loan.take().ok_or_else(no_loan)?;
         Ok(CONDUIT_OK)
     })
@@ -308,7 +308,7 @@ pub unsafe extern "C" fn conduit_publisher_topic(publisher: *const Publisher) ->
 pub unsafe extern "C" fn conduit_publisher_subscribers(publisher: *mut Publisher, count: *mut usize) -> Error {
     call(|| {
         // SAFETY: the contract of the ABI.
-        let (count, state) = unsafe { (result(count, 0)?, handle::get(publisher)?) };
+        let (count, state) = unsafe { (result(count, 0)?, handle::get_mut(publisher)?) };
         *count = state.publisher()?.subscribers().len();
         Ok(CONDUIT_OK)
     })

@@ -198,7 +198,7 @@ pub unsafe extern "C" fn conduit_subscriber_open(
 pub unsafe extern "C" fn conduit_subscriber_recv(subscriber: *mut Subscriber, sample: *mut Sample) -> Error {
     call(|| {
         // SAFETY: the contract of the ABI.
-        let (state, sample) = unsafe { (handle::get(subscriber)?, place(sample)?) };
+        let (state, sample) = unsafe { (handle::get_mut(subscriber)?, place(sample)?) };
         sample.hold(state.subscriber.recv()?);
         Ok(CONDUIT_OK)
     })
@@ -216,7 +216,7 @@ pub unsafe extern "C" fn conduit_subscriber_recv_timeout(
 ) -> Error {
     call(|| {
         // SAFETY: the contract of the ABI.
-        let (state, sample) = unsafe { (handle::get(subscriber)?, place(sample)?) };
+        let (state, sample) = unsafe { (handle::get_mut(subscriber)?, place(sample)?) };
         sample.hold(match arguments::limit_ns(timeout_ns) {
             Some(timeout) => state.subscriber.recv_timeout(timeout)?,
             None => state.subscriber.recv()?,
@@ -232,7 +232,7 @@ pub unsafe extern "C" fn conduit_subscriber_recv_timeout(
 pub unsafe extern "C" fn conduit_subscriber_try_recv(subscriber: *mut Subscriber, sample: *mut Sample) -> Error {
     call(|| {
         // SAFETY: the contract of the ABI.
-        let (state, sample) = unsafe { (handle::get(subscriber)?, place(sample)?) };
+        let (state, sample) = unsafe { (handle::get_mut(subscriber)?, place(sample)?) };
         match state.subscriber.try_recv()? {
             Some(held) => sample.hold(held),
             None => return Ok(CONDUIT_NO_MESSAGE),
