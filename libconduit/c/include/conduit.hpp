@@ -39,7 +39,7 @@
  *                 std::printf("%f rad/s\n", imu->gyro[2]);
  *             }
  *         } catch (const conduit::PublisherGone& gone) {
- *             std::puts(gone.what());  // the publisher of topic "imu" has died; open the topic again when it is back
+ *             std::puts(gone.what());  // the publisher of topic "imu" died; open the topic again when it is back
  *         }
  *     }
  *

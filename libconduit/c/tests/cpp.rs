@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,7 @@ impl World {
         let source = Path::new(PACKAGE).join(source);
         let program = self.programs.path().join(source.file_stem().unwrap());
         let mut command = Command::new(compiler);
-        command.args(["-g", "-O1"]).args(options).args(WARNINGS).arg(format!("-I{PACKAGE}/include")).arg(&source);
+        command.arg("-g").args(options).args(WARNINGS).arg(format!("-I{PACKAGE}/include")).arg(&source);
         command.arg("-o").arg(&program).arg("-L").arg(self.programs.path()).args(["-lconduit", "-pthread"]);
         let output = command.output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -190,9 +191,8 @@ fn is_success(output: &Output) {
 #[track_caller]
 fn passes(name: &str) {
     for compiler in compilers() {
-        for options in [&["-std=c++17"][..], &["-std=c++20"]] {
-            passes_with(name, compiler, options);
-        }
+        // Optimised, a compiler sees more to warn of.
+        passes_with(name, compiler, &["-std=c++17", "-O1"]);
         passes_with(name, compiler, &[&["-std=c++20"], &SANITIZERS[..]].concat());
     }
 }
@@ -246,11 +246,16 @@ fn what_makes_no_sense_does_not_compile_and_says_why() {
         ("conduit::Publisher<int>().loan(3);", "a value has no count"),
         ("*conduit::Loan<int[]>();", "a slice has elements"),
     ];
+    // All in one, for the time it takes.
+    let bodies: Vec<_> = cases.iter().enumerate().map(|(i, (body, _))| format!("void f{i}() {{ {body} }}\n")).collect();
     for compiler in compilers() {
+        let no_limit = if compiler == "clang++" { "-ferror-limit=0" } else { "-fmax-errors=0" };
+        let output = compile_text(compiler, &["-std=c++17", no_limit], &bodies.concat());
+        let errors = String::from_utf8_lossy(&output.stderr);
         for (body, words) in cases {
-            let output = compile_text(compiler, &["-std=c++17"], &format!("int main() {{ {body} }}"));
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(!output.status.success() && errors.contains(words), "{compiler} {body}: {errors}");
+            let alike = cases.iter().filter(|(_, others)| *others == words).count();
+            let told = errors.lines().filter(|line| line.contains("error") && line.contains(words)).count();
+            assert!(told >= alike, "{compiler} {body}: {errors}");
         }
         let output = compile_text(compiler, &["-std=c++17"], "struct S { int x; };\nCONDUIT_TYPE(S, \"\");");
         assert!(String::from_utf8_lossy(&output.stderr).contains("1 to 64 bytes"));
@@ -328,8 +333,16 @@ fn points(i: i32) -> Vec<Point> {
     (0..i % 10).map(|at| Point { x: at as f32, y: i as f32, z: -1.0 }).collect()
 }
 
+/// The program of the C++ side, which is compiled once.
 fn peer(world: &World) -> PathBuf {
-    world.compile(compilers()[0], &["-std=c++17"], "tests/peer.cpp")
+    static COMPILED: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut compiled = COMPILED.lock().unwrap();
+    let program = compiled.get_or_insert_with(|| {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cpp-peer");
+        std::fs::copy(world.compile(compilers()[0], &["-std=c++17"], "tests/peer.cpp"), &program).unwrap();
+        program
+    });
+    program.clone()
 }
 
 /// From C++ to Rust: the program publishes, `check` sees each message and its number.
@@ -450,7 +463,7 @@ fn without_a_registry_a_subscriber_is_told_that_its_publisher_has_aborted() {
         assert!(mourner.child.try_wait().unwrap().is_none(), "it sleeps while its publisher lives");
         writeln!(doomed.child.stdin.as_mut().unwrap()).unwrap();
         assert_eq!(doomed.child.wait().unwrap().signal(), Some(Signal::SIGABRT as i32));
-        let words = "PublisherDied: the publisher of topic \"doomed\" has died; open the topic again when it is back";
+        let words = "PublisherDied: the publisher of topic \"doomed\" died; open the topic again when it is back";
         assert_eq!(mourner.line(), words);
         mourner.succeeds();
         // What it left is taken over by the next.
@@ -474,7 +487,7 @@ fn example_counter() {
         let counting = world.start(&program, "count");
         watching.line();
         watching.line();
-        world.start(&program, "count").fails_with("has created region \"counter\"");
+        world.start(&program, "count").fails_with("\"counter\" is already published by");
         counting.kill();
         watching.line_with("nobody counts any more");
         watching.succeeds();
@@ -532,7 +545,7 @@ fn example_imu() {
         assert!(subscriber.line().contains("rad/s"));
         // A killed publisher is told.
         publisher.kill();
-        subscriber.fails_with("the publisher of topic \"imu\" has died");
+        subscriber.fails_with("the publisher of topic \"imu\" died");
         // One that ends is told, too.
         let mut publisher = world.start(&publishing, "");
         publisher.line();
@@ -582,8 +595,8 @@ fn example_image_pipeline() {
         assert!(display.line().contains("pixels on edges"));
         camera.kill();
         // The filter is told and ends, and with it its own topic, which is told to the display.
-        filter.fails_with("the publisher of topic \"camera/image\" has died");
-        display.line_with("the publisher of topic \"camera/edges\" has closed");
+        filter.fails_with("the publisher of topic \"camera/image\" died");
+        display.line_with("the publisher of topic \"camera/edges\" closed the topic");
         display.succeeds();
 
         let mut display = world.start(&program, "display");
@@ -591,7 +604,7 @@ fn example_image_pipeline() {
         let filter = world.start(&program, "filter");
         display.line();
         filter.kill();
-        display.fails_with("the publisher of topic \"camera/edges\" has died");
+        display.fails_with("the publisher of topic \"camera/edges\" died");
         // A new filter goes on where the old one was killed.
         let mut display = world.start(&program, "display");
         let filter = world.start(&program, "filter");
@@ -681,7 +694,7 @@ fn the_installed_package_is_found_by_hand_and_by_pkg_config_and_by_cmake() {
     assert_eq!(shell(&world, &installed, &hand, "./write; ./read; ./rest"), "42\n1 4096\n");
     assert_eq!(world.regions(), [""; 0]);
 
-    let heard = "hello 1\nhello 2\nhello 3\nthe publisher of topic \"greeting\" has closed";
+    let heard = "hello 1\nhello 2\nhello 3\nthe publisher of topic \"greeting\" closed the topic";
     let sample = copy_sample("with-pkg-config", scratch.path());
     shell(&world, &installed, &sample, "make");
     assert!(shell(&world, &installed, &sample, "./listener & ./talker; wait").starts_with(heard));
