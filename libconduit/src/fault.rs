@@ -50,14 +50,12 @@ steps! {
     RemoveUnlinked,
     /// A private name that a killed remover left is about to be finished.
     RemoveFinishing,
-    /// W1: the slot is claimed.
+    /// A slot is claimed.
     ClaimTaken,
     /// W3: its position is busy.
     ClaimMarked,
     /// The message and its header are written.
     PublishWritten,
-    /// W5: the slot's state is given back.
-    PublishFreed,
     /// W6: the position is readable.
     PublishReadable,
     /// W7: the message is counted.
@@ -70,6 +68,8 @@ steps! {
     PublishChanged,
     /// The sleepers are awake.
     PublishWoken,
+    /// W1: the next slot is claimed, if nobody holds it.
+    PublishClaimed,
     /// The lock of a dead subscriber's record is taken.
     ReclaimLocked,
     /// What it held is free.

@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::error::{OpenError, Owner};
 use crate::protocol::{Process, State, Subscriber, Topic};
-use crate::ring::window;
+use crate::ring::{TURN, window};
 use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
 use crate::shm::file::{Mark, mark_closed, mark_orphaned, mark_unlinked, owner_of, read_control, read_mark, reopen};
 use crate::shm::layout::{
@@ -197,7 +197,7 @@ impl Region {
                 program: program_name(&record.program),
                 received: record.received,
                 lost: record.lost,
-                held: record.held,
+                held: record.pinned.wrapping_sub(record.unpinned),
                 lag: head.saturating_sub(record.cursor),
                 asleep: control.consumers.waiting & (1 << index) != 0,
             };
@@ -244,7 +244,7 @@ impl Region {
             let mut slot = SlotSnapshot::new_zeroed();
             let len = pread(&self.file, slot.as_mut_bytes(), at).ok()?;
             // It is h + 1 for as long as the header is that of position h.
-            (len == size_of::<SlotSnapshot>() && slot.position == position + 1).then_some(slot)
+            (len == size_of::<SlotSnapshot>() && slot.position & !TURN == position + 1).then_some(slot)
         };
         let slot = read()?;
         read()?;

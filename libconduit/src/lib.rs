@@ -68,7 +68,7 @@ pub use shm::layout::{GeometryError, LayoutError};
 #[doc(hidden)]
 pub use shm::limits;
 pub use shm::region::{RegionBuilder, ShmRegion};
-pub use subscriber::{Sample, Subscriber, SubscriberBuilder};
+pub use subscriber::{Borrowed, Copied, Sample, Subscriber, SubscriberBuilder};
 pub use topic::{TopicName, TopicNameError};
 pub use zerocopy;
 

@@ -20,7 +20,7 @@ use crate::ring::writer::{Intervention, Writer};
 use crate::shm::dir::{FileId, ShmDir};
 use crate::shm::file::Mark;
 use crate::shm::layout::{
-    DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Geometry, GeometryError, Layout, SLOT_ALIGN, SLOT_HEADER_BYTES,
+    DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Geometry, GeometryError, Layout, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES,
 };
 use crate::shm::process::{coarse_now, now_ns, own_name};
 use crate::{Domain, TopicName, TopicNameError, TypeInfo};
@@ -90,13 +90,14 @@ impl<T: ?Sized> PublisherBuilder<T> {
 
     /// Number of slots: a power of two from 2 to 65,536; 16 by default.
     ///
-    /// It bounds how far a subscriber can fall behind without loss, and how many samples all of them together can hold.
+    /// It bounds how many samples all subscribers together can hold, and how far one of them can fall behind without loss: by one
+    /// message less, because one slot is always the publisher's.
     pub fn slots(mut self, slots: u64) -> Self {
         self.slots = slots;
         self
     }
 
-    /// Size of a slot in bytes: a multiple of 64, of which 64 are the slot's header. By default 4096, or what a message of
+    /// Size of a slot in bytes: a multiple of 128, of which 192 are the slot's state and header. By default 4096, or what a message of
     /// the type needs if that is more.
     pub fn slot_size(mut self, slot_bytes: u64) -> Self {
         self.slot_bytes = Some(slot_bytes);
@@ -210,12 +211,12 @@ impl PublisherBuilder<[u8]> {
     }
 }
 
-/// The slot that a message of this length needs: whole cache lines, and whole pages if it is larger than one.
+/// The slot that a message of this length needs: whole pairs of cache lines, and whole pages if it is larger than one.
 fn slot_bytes_for(len_bytes: u64) -> u64 {
-    let needed = len_bytes.saturating_add(SLOT_HEADER_BYTES as u64);
+    let needed = len_bytes.saturating_add(SLOT_OVERHEAD_BYTES as u64);
     let unit = if needed > DEFAULT_SLOT_BYTES { DEFAULT_SLOT_BYTES } else { SLOT_ALIGN };
     // Beyond what a file can hold the geometry is refused anyway.
-    needed.checked_next_multiple_of(unit).unwrap_or(u64::MAX).max(2 * SLOT_ALIGN)
+    needed.checked_next_multiple_of(unit).unwrap_or(u64::MAX).max(MIN_SLOT_BYTES)
 }
 
 impl<T: ?Sized + Message> Publisher<T> {
@@ -243,24 +244,31 @@ impl<T: ?Sized + Message> Publisher<T> {
         if let Some(message) = self.message.as_ref().filter(|message| !message.admits(len)) {
             return Err(LoanError::WrongLength { len, size: message.size, exact: message.kind == Kind::Value });
         }
-        if self.writer.memory().is_foreign() {
-            return Err(LoanError::Forked);
-        }
-        // Who has nobody to wake makes no system calls.
-        if self.writer.take_woken() && self.lease.look(coarse_now()) && !self.has_its_name() {
-            self.writer.note_unlinked();
-        }
-        match self.writer.intervention() {
-            None => {}
-            Some(Intervention::Ended) => return Err(LoanError::Removed),
-            Some(Intervention::Unlinked) if self.told_unlinked => {}
-            Some(Intervention::Unlinked) => {
-                self.told_unlinked = true;
-                return Err(LoanError::Unlinked);
-            }
+        if self.writer.memory().is_foreign() || self.writer.take_woken() || self.writer.intervention().is_some() {
+            self.look_around()?;
         }
         let geometry = self.writer.memory().geometry();
         Claimed::new(&mut self.writer, len).map_err(|error| loan_error(&error, geometry, len))
+    }
+
+    /// Who has nobody to wake makes no system calls; who has just done so looks at its lease and its name.
+    #[cold]
+    fn look_around(&mut self) -> Result<(), LoanError> {
+        if self.writer.memory().is_foreign() {
+            return Err(LoanError::Forked);
+        }
+        if self.lease.look(coarse_now()) && !self.has_its_name() {
+            self.writer.note_unlinked();
+        }
+        match self.writer.intervention() {
+            None => Ok(()),
+            Some(Intervention::Ended) => Err(LoanError::Removed),
+            Some(Intervention::Unlinked) if self.told_unlinked => Ok(()),
+            Some(Intervention::Unlinked) => {
+                self.told_unlinked = true;
+                Err(LoanError::Unlinked)
+            }
+        }
     }
 
     /// What can not be looked at is no reason to worry anybody.
@@ -280,6 +288,7 @@ impl<T: ?Sized + Message> Publisher<T> {
     }
 }
 
+#[cold]
 fn loan_error(error: &ClaimError, geometry: Geometry, len: usize) -> LoanError {
     match error {
         ClaimError::AllSlotsHeld => LoanError::AllSlotsHeld { slots: geometry.slots() },

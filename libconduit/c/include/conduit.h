@@ -59,7 +59,7 @@
 #define CONDUIT_DOMAIN_INIT {sizeof(conduit_domain), NULL, NULL, false, {0}}
 #define CONDUIT_REGION_OPTIONS_INIT {sizeof(conduit_region_options), NULL, 0, 0, 0, false, {0}}
 #define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, {0}}
-#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, CONDUIT_START_NEXT, false, false, {0}}
+#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, {0}}
 /** A structure that holds no sample. */
 #define CONDUIT_SAMPLE_INIT {NULL, 0, 0, 0, 0, {0}}
 
@@ -412,11 +412,11 @@ typedef struct conduit_publisher_options {
      */
     uint64_t slots;
     /**
-     * Size of a slot in bytes: a multiple of 64, of which 64 are the slot's header; 0 for what `capacity` needs.
+     * Size of a slot in bytes: a multiple of 128, of which 192 are the slot's state and header; 0 for what `capacity` needs.
      */
     uint64_t slot_size;
     /**
-     * Length of the largest message in bytes, if `slot_size` is 0; 0 for 4032 or the size of the type, whichever is more.
+     * Length of the largest message in bytes, if `slot_size` is 0; 0 for 3904 or the size of the type, whichever is more.
      */
     uint64_t capacity;
     /**
@@ -527,7 +527,7 @@ typedef struct conduit_topic {
      */
     uint32_t slots;
     /**
-     * Size of a slot in bytes, 64 of which are its header; 0 for a raw region.
+     * Size of a slot in bytes, 192 of which are its state and header; 0 for a raw region.
      */
     uint64_t slot_size;
     /**
@@ -614,6 +614,11 @@ typedef struct conduit_subscriber_options {
      * The type that the messages must have; NULL for bytes.
      */
     const struct conduit_type *message_type;
+    /**
+     * How long to look for a message again and again before going to sleep, in nanoseconds; CONDUIT_FOREVER never sleeps. A message
+     * that comes meanwhile is there some 100 ns later instead of tens of microseconds, for the price of a processor core.
+     */
+    uint64_t spin_ns;
     /**
      * Where to start; by default with the next message to be published.
      */
@@ -716,7 +721,7 @@ int conduit_last_error_errno(void);
 /**
  * Creates a topic. A name that a dead publisher left is taken over.
  *
- * `options` may be NULL: 16 slots for messages of up to 4032 bytes. The handle in `*publisher` is the caller's, to be closed with
+ * `options` may be NULL: 16 slots for messages of up to 3904 bytes. The handle in `*publisher` is the caller's, to be closed with
  * conduit_publisher_close(); NULL on failure.
  *
  * Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit the slots), NO_SPACE, NO_MEMORY,
@@ -1169,7 +1174,7 @@ enum conduit_error conduit_region_close(struct conduit_region *region);
 /**
  * Creates a topic. A name that a dead publisher left is taken over.
  *
- * `options` may be NULL: 16 slots for messages of up to 4032 bytes. The handle in `*publisher` is the caller's, to be closed with
+ * `options` may be NULL: 16 slots for messages of up to 3904 bytes. The handle in `*publisher` is the caller's, to be closed with
  * conduit_publisher_close(); NULL on failure.
  *
  * Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit the slots), NO_SPACE, NO_MEMORY,

@@ -103,9 +103,9 @@ pub struct PublisherOptions {
     /// Number of slots: a power of two from 2 to 65,536; 0 for 16. It bounds how far a subscriber can fall behind without loss,
     /// and how many samples all of them together can hold.
     pub slots: u64,
-    /// Size of a slot in bytes: a multiple of 64, of which 64 are the slot's header; 0 for what `capacity` needs.
+    /// Size of a slot in bytes: a multiple of 128, of which 192 are the slot's state and header; 0 for what `capacity` needs.
     pub slot_size: u64,
-    /// Length of the largest message in bytes, if `slot_size` is 0; 0 for 4032 or the size of the type, whichever is more.
+    /// Length of the largest message in bytes, if `slot_size` is 0; 0 for 3904 or the size of the type, whichever is more.
     pub capacity: u64,
     /// How long to wait for a dying owner of the name, in nanoseconds; 0 for 250 ms.
     pub takeover_timeout_ns: u64,
@@ -129,7 +129,7 @@ unsafe impl Options for PublisherOptions {
 
 /// Creates a topic. A name that a dead publisher left is taken over.
 ///
-/// `options` may be NULL: 16 slots for messages of up to 4032 bytes. The handle in `*publisher` is the caller's, to be closed with
+/// `options` may be NULL: 16 slots for messages of up to 3904 bytes. The handle in `*publisher` is the caller's, to be closed with
 /// conduit_publisher_close(); NULL on failure.
 ///
 /// Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit the slots), NO_SPACE, NO_MEMORY,

@@ -83,7 +83,7 @@ pub struct Topic {
     pub state: TopicState,
     /// Number of slots; 0 for a raw region.
     pub slots: u32,
-    /// Size of a slot in bytes, 64 of which are its header; 0 for a raw region.
+    /// Size of a slot in bytes, 192 of which are its state and header; 0 for a raw region.
     pub slot_size: u64,
     /// Size of its file in bytes.
     pub size: u64,

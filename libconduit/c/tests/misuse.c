@@ -180,7 +180,7 @@ static void options(void) {
     later.known.struct_size = sizeof later;
     later.known.slots = 8;
     OK(conduit_publisher_create("a", &later.known, &publisher));
-    CHECK(conduit_publisher_slots(publisher) == 8 && conduit_publisher_capacity(publisher) == 4032);
+    CHECK(conduit_publisher_slots(publisher) == 8 && conduit_publisher_capacity(publisher) == 3904);
     OK(conduit_publisher_close(publisher));
     later.later = 1;
     FAILS(conduit_publisher_create("a", &later.known, &publisher), invalid, "more members");

@@ -193,6 +193,7 @@ static void types(void) {
     OK(conduit_sample_release(&sample));
     OK(conduit_subscriber_close(subscriber));
     reading.start = CONDUIT_START_LATEST;
+    reading.spin_ns = 1000;
     OK(conduit_subscriber_open("imu", &reading, &subscriber));
     OK(conduit_subscriber_recv(subscriber, &sample));
     CHECK(sample.sequence == 1);

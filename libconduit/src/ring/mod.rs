@@ -3,31 +3,37 @@
 //! # The protocol
 //!
 //! The writer numbers *positions* 0, 1, 2, ...; position h lives in slot h mod N. Messages carry a *sequence* of their
-//! own, because the writer skips positions whose slot a reader holds. A slot has two words: `state` (bit i: held by
-//! reader i; [`WRITING`]: the writer is in it) and `position` (h + 1: position h can be read; [`BUSY`] added: it is being
-//! written). The ring has `head` (the next position), `published` (the next sequence) and, to sleep on, `waiting` (bit i:
-//! reader i sleeps) and the futex word `wake`, whose lowest bits say how the topic ended.
+//! own, because the writer skips positions whose slot a reader holds. A slot has a `state` (bit i: held by reader i) and, in
+//! cache lines of its own, a `position` (h + 1: position h can be read; [`BUSY`] added: it is being written). Both have a bit
+//! [`TURN`], which the writer flips in the state when it takes the slot, and repeats in the position: a reader may hold a
+//! slot only while the two agree. `passed` says of which position nothing will come. The ring has `head` (the next position),
+//! `published` (the next sequence) and, to sleep on, `waiting` (bit i: reader i sleeps) and the futex word `wake`,
+//! whose lowest bits say how the topic ended.
 //!
-//! **Publish.** Claim the slot at h by moving its state from 0 to WRITING (W1); if a reader holds it, try the next position,
-//! N at most. Mark its position busy (W2) before any byte changes (W3). Write the message. Give the state back (W5), *then*
-//! make the position readable (W6): a reader that sees it readable can pin it. Count it (W7), *then* move head (W8). If
-//! `waiting` was not empty, take all of it (W9), change the wake word (W10) and wake the sleepers. If every slot is held,
-//! h stays as it is: moving it would tell readers that messages they can still read are gone.
+//! **Claim** the slot at h: flip the turn of its state while no reader's bit is set (W1). From then on nobody can hold what
+//! the slot has, and nothing needs to be given back: the slot is the writer's until its position says otherwise. If a reader
+//! holds it, say so in `passed` (W4) and try the next position, N at most. If every slot is held, h stays as it is: moving it would tell
+//! readers that messages they can still read are gone. A claim outlives its loan: the next loan takes the same slot.
 //!
-//! **Receive at position k.** Look at the slot first (R1) and at head only if k is not there (H1): polling then shares a
-//! line with the writer only when there is something to read. If head has passed k, look at the slot once more, for the
-//! message may have come between the two looks; then k is a hole or overwritten, and the next position to try is
-//! `max(k + 1, head - N)`. A position that is readable is *pinned*: set the own bit unless the writer is in the slot (R2), look
-//! at the position again (R3); and later cleared (R5). Or it is *copied out*: read everything, then (C3) check that the
-//! position is unchanged (C4), which works because the writer invalidates it first.
+//! **Publish.** Mark the claimed slot's position busy (W2) before any byte changes (W3). Write the message. Make the position
+//! readable, with the claim's turn (W6). Count it (W7), *then* move head (W8). If `waiting` was not empty, take all of it (W9), change the
+//! wake word (W10) and wake the sleepers. At last claim the slot at h + 1, if nobody holds it: the state, which readers have written to,
+//! then comes from their cache while nobody waits for it. So N - 1 messages are kept, not N.
+//!
+//! **Receive at position k.** Look at the slot (R1). If k is not there, and neither has another position taken its place nor
+//! has k been passed (P1), there is nothing: a reader that polls shares one line with the writer, and nothing else. Otherwise look at head (H1); if
+//! it has passed k, look at the slot once more, for the message may have come between the two looks; then k is a hole or
+//! overwritten, and the next position to try is `max(k + 1, head + 1 - N)`. A position that is readable is *pinned*: set the own bit in a
+//! state that has the position's turn (R2), look at the position again (R3); and later cleared (R5). Or it is *copied out*: read
+//! everything, then (C3) check that the position is unchanged (C4), which works because the writer invalidates it first.
 //!
 //! **Loss** is the gap between the sequence received and the one expected, and at the end the gap up to `published`.
 //!
 //! **Sleep.** Read the wake word (S1), set the own bit in `waiting` (S2), look at head once more, and sleep unless the
 //! word has changed. S2 and W9 are both read-modify-writes of one word, so one of them sees the other: either the
 //! writer sees the bit and wakes, or the reader sees the message. **Close** sets a bit of the wake word (E1), which by
-//! itself keeps everybody from falling asleep, and wakes all; a reader that finds the bit looks once more for
-//! messages before it reports the end.
+//! itself keeps everybody from falling asleep, passes the next position (E3), for those who poll, and wakes all; a reader that finds the bit
+//! looks once more for messages before it reports the end.
 //!
 //! **Reclaim.** A dead reader's bits are cleared by whoever holds the lock of its record: the writer, when it keeps
 //! meeting a held slot, or the next subscriber with that record. Without the lock a new subscriber could have
@@ -38,14 +44,17 @@
 //! | label | pairs with | why |
 //! |---|---|---|
 //! | W1 acquire | R5 release, reclaim release | the last reader's reads happen before the slot is overwritten |
+//! | W1 release | R2 acquire | who pins a slot that was taken more than once since R1 sees at R3 that its position has changed |
 //! | W3 fence release | C3 fence acquire | who copied a byte of the new message sees the position busy |
-//! | W3 fence release | R2 acquire of W5's value | who pins a reused slot sees at least that it was busy (R3) |
-//! | W6 release | R1 acquire | the message is complete when its position is readable |
+//! | W6 release | R1 acquire | the message is complete when its position is readable, and the claim has happened |
 //! | W8 release | H1 acquire | position and `published` are at least as new as head |
 //! | W9 acq-rel | S2 acq-rel | one of writer and sleeper sees the other; S1 is before S2, and W10 after W9 |
 //! | E1 release | E2 acquire | who sees the end sees all messages and counts before it |
+//! | E3 release | P1 acquire | who is told to look for the end finds it |
 //!
-//! Everything else is relaxed. The models in `model.rs` run this very code; `reference.rs` says what one thread sees.
+//! Everything else is relaxed. Why one turn bit is enough: between R1 and R2 the writer may take the slot twice, so that the
+//! turns agree again. But every claim is followed by W2 before the next claim of that slot, so R3 sees another position.
+//! The models in `model.rs` run this very code; `reference.rs` says what one thread sees.
 
 #[cfg(test)]
 mod model;
@@ -60,13 +69,15 @@ pub(crate) mod writer;
 
 use std::time::Duration;
 
+use zerocopy::{FromBytes, IntoBytes};
+
 use crate::shm::atomics::Atomics;
 use crate::shm::layout::{Consumers, Producer, RECORDS, Record, SlotHeader};
 
-/// In a slot's state: the writer is in it.
-pub(crate) const WRITING: u64 = 1 << 63;
 /// The bits of a slot's state that stand for readers.
 pub(crate) const READERS: u64 = (1 << RECORDS) - 1;
+/// In a slot's state and in its position: flips with every claim.
+pub(crate) const TURN: u64 = 1 << 62;
 /// In a slot's position: that position is being written.
 pub(crate) const BUSY: u64 = 1 << 63;
 
@@ -80,11 +91,15 @@ pub(crate) trait Memory {
     fn consumers(&self) -> &Consumers<Self::Atomics>;
     fn record(&self, index: usize) -> &Record<Self::Atomics>;
     fn slot(&self, position: u64) -> &SlotHeader<Self::Atomics>;
+    /// The state of the slot at a position.
+    fn state(&self, position: u64) -> &<Self::Atomics as Atomics>::U64;
+    /// Fetches the state of the slot at a position into this processor's cache, to be written there soon.
+    fn expect_state(&self, _position: u64) {}
 
     /// Largest message in bytes.
     fn capacity(&self) -> usize;
-    /// Copies a payload that may change meanwhile; `len` is at most the capacity and rounds up to whole words.
-    fn copy_payload(&self, position: u64, len: usize, into: &mut Vec<Line>);
+    /// Copies the start of a payload that may change meanwhile; `into` has at most the capacity.
+    fn copy_payload(&self, position: u64, into: &mut [u8]);
 
     /// Wakes all who sleep on the wake word.
     fn wake_all(&self);
@@ -118,12 +133,20 @@ impl<M: Memory> Memory for std::sync::Arc<M> {
         (**self).slot(position)
     }
     #[inline]
+    fn state(&self, position: u64) -> &<Self::Atomics as Atomics>::U64 {
+        (**self).state(position)
+    }
+    #[inline]
+    fn expect_state(&self, position: u64) {
+        (**self).expect_state(position);
+    }
+    #[inline]
     fn capacity(&self) -> usize {
         (**self).capacity()
     }
     #[inline]
-    fn copy_payload(&self, position: u64, len: usize, into: &mut Vec<Line>) {
-        (**self).copy_payload(position, len, into);
+    fn copy_payload(&self, position: u64, into: &mut [u8]) {
+        (**self).copy_payload(position, into);
     }
     fn wake_all(&self) {
         (**self).wake_all();
@@ -140,3 +163,26 @@ impl<M: Memory> Memory for std::sync::Arc<M> {
 #[derive(Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u64; 8]);
+
+/// Where a message is copied to.
+pub(crate) trait CopyTarget {
+    /// Room for a message of `len` bytes; `None` if it has not that size.
+    fn room(&mut self, len: usize) -> Option<&mut [u8]>;
+}
+
+impl CopyTarget for Vec<Line> {
+    fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.resize(len.div_ceil(size_of::<Line>()), Line([0; 8]));
+        self.as_mut_slice().as_mut_bytes().get_mut(..len)
+    }
+}
+
+/// Room for one message of known size.
+pub(crate) struct Value<'a, T>(pub(crate) &'a mut T);
+
+impl<T: FromBytes + IntoBytes> CopyTarget for Value<'_, T> {
+    #[inline]
+    fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+        (len == size_of::<T>()).then(|| self.0.as_mut_bytes())
+    }
+}

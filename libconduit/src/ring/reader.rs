@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use super::writer::clear_record_bits;
-use super::{BUSY, Line, Memory, WRITING};
+use super::{BUSY, CopyTarget, Memory, TURN};
 use crate::error::Gone;
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
@@ -29,9 +29,21 @@ pub(crate) struct Reader<M> {
     /// The record whose lock this reader holds; without one it can only copy out.
     record: Option<usize>,
     cursor: u64,
+    /// Where there was nothing to pin when this was last looked for.
+    looked_at: u64,
     expected: u64,
     received: u64,
     lost: u64,
+}
+
+/// What there is at a reader's cursor.
+enum Place {
+    /// Nothing yet.
+    Empty,
+    /// A message, and what its slot says of its position.
+    Readable(u64),
+    /// Nothing, ever; the cursor has moved on.
+    Hole,
 }
 
 /// A message that was received.
@@ -56,8 +68,8 @@ impl<M: Memory> Reader<M> {
         // Head first: `published` is then at least as new, and the count starts with what comes after it.
         let head = head(&memory, Acquire);
         let expected = memory.producer().published.load(Relaxed);
-        let mut reader = Self { memory, record, cursor: head, expected, received: 0, lost: 0 };
-        let oldest = head.saturating_sub(reader.memory.slots());
+        let mut reader = Self { memory, record, cursor: head, looked_at: u64::MAX, expected, received: 0, lost: 0 };
+        let oldest = reader.oldest(head);
         let kept = match start {
             Start::Next => None,
             Start::Latest => (oldest..head).rev().find_map(|position| reader.sequence_at(position)),
@@ -91,58 +103,159 @@ impl<M: Memory> Reader<M> {
     /// is received before it.
     fn sequence_at(&self, position: u64) -> Option<(u64, u64)> {
         let slot = self.memory.slot(position);
-        (slot.position.load(Relaxed) == position + 1).then(|| (position, slot.sequence.load(Relaxed)))
+        is_readable(slot.position.load(Relaxed), position).then(|| (position, slot.sequence.load(Relaxed)))
+    }
+
+    /// The oldest position that is kept: the writer has claimed the one before.
+    fn oldest(&self, head: u64) -> u64 {
+        (head + 1).saturating_sub(self.memory.slots())
     }
 
     /// Receives the next message and pins its slot. `unpin` it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive_pinned(&mut self) -> Option<Received> {
         let record = self.record?;
-        self.receive(|memory, position| pin(memory, position, record))
+        let message = self.receive(|memory, position, readable| pin(memory, position, readable, record));
+        if message.is_some() {
+            self.note_progress();
+            // Its line comes while this message is read.
+            self.memory.expect_state(self.cursor);
+        } else if self.looked_at != self.cursor {
+            // By now the writer has claimed it; until the message comes, its line can come.
+            self.looked_at = self.cursor;
+            self.memory.expect_state(self.cursor);
+        }
+        message
     }
 
     /// Receives a copy of the next message.
-    #[inline]
-    pub(crate) fn receive_copy(&mut self, into: &mut Vec<Line>) -> Option<Received> {
-        self.receive(|memory, position| copy_out(memory, position, into))
+    #[inline(always)]
+    pub(crate) fn receive_copy(&mut self, into: &mut impl CopyTarget) -> Option<Received> {
+        let message = self.receive(|memory, position, readable| copy_out(memory, position, readable, into))?;
+        self.note_progress();
+        Some(message)
     }
 
-    #[inline]
-    fn receive(&mut self, mut take: impl FnMut(&M, u64) -> Option<Received>) -> Option<Received> {
+    #[inline(always)]
+    fn receive(&mut self, mut take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
         loop {
             let cursor = self.cursor;
             let slot = self.memory.slot(cursor);
             // R1
-            if slot.position.load(Acquire) != cursor + 1 {
-                // H1
-                let head = head(&self.memory, Acquire);
-                if head <= cursor {
+            let mut found = slot.position.load(Acquire);
+            if !is_readable(found, cursor) {
+                // P1
+                if is_to_come(found, cursor) && slot.passed.load(Acquire) <= cursor {
                     return None;
                 }
-                // Relaxed: head, which is past it, was acquired.
-                if slot.position.load(Relaxed) != cursor + 1 {
-                    self.cursor = (cursor + 1).max(head.saturating_sub(self.memory.slots()));
-                    continue;
-                }
+                found = match self.look_at_head() {
+                    Place::Empty => return None,
+                    Place::Readable(found) => found,
+                    Place::Hole => continue,
+                };
             }
-            self.cursor = cursor + 1;
-            if let Some(mut message) = take(&self.memory, cursor) {
-                message.lost = self.count(message.sequence);
+            if let Some(message) = self.take(found, &mut take) {
                 return Some(message);
             }
         }
     }
 
+    /// What there is at the cursor, where nothing was found that can be read; moves on from a place where nothing will come.
+    #[cold]
+    fn look_at_head(&mut self) -> Place {
+        let cursor = self.cursor;
+        // H1
+        let head = head(&self.memory, Acquire);
+        if head <= cursor {
+            return Place::Empty;
+        }
+        // Once more: it may have come between the two looks. Relaxed: head, which is past it, was acquired.
+        let found = self.memory.slot(cursor).position.load(Relaxed);
+        if is_readable(found, cursor) {
+            return Place::Readable(found);
+        }
+        self.cursor = (cursor + 1).max(self.oldest(head));
+        Place::Hole
+    }
+
+    /// Takes the message at the cursor, which was found readable, unless it is overwritten meanwhile.
+    #[inline(always)]
+    fn take(&mut self, readable: u64, take: &mut impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
+        let position = self.cursor;
+        self.cursor = position + 1;
+        let mut message = take(&self.memory, position, readable)?;
+        message.lost = self.count(message.sequence);
+        Some(message)
+    }
+
+    /// Receives up to `max` messages with one look at head. `one` receives one below that, if there is one, and says whether to go on.
+    #[inline]
+    pub(crate) fn receive_batch(&mut self, max: usize, mut one: impl FnMut(&mut Self, u64) -> Option<bool>) -> usize {
+        let found = self.memory.slot(self.cursor).position.load(Relaxed);
+        if is_to_come(found, self.cursor) && !self.has_passed() {
+            return 0;
+        }
+        // H1: what is readable below it is complete.
+        let head = head(&self.memory, Acquire);
+        let mut count = 0;
+        while count < max {
+            let Some(go_on) = one(self, head) else { break };
+            count += 1;
+            if !go_on {
+                break;
+            }
+        }
+        self.note_progress();
+        count
+    }
+
+    /// Receives the next message below an acquired head, as one of a batch, and pins it.
+    #[inline]
+    pub(crate) fn receive_pinned_below(&mut self, head: u64) -> Option<Received> {
+        let record = self.record?;
+        let message = self.receive_below(head, |memory, position, readable| pin(memory, position, readable, record))?;
+        self.memory.expect_state(self.cursor);
+        Some(message)
+    }
+
+    /// Receives a copy of the next message below an acquired head, as one of a batch.
+    #[inline]
+    pub(crate) fn receive_copy_below(&mut self, head: u64, into: &mut impl CopyTarget) -> Option<Received> {
+        self.receive_below(head, |memory, position, readable| copy_out(memory, position, readable, into))
+    }
+
+    #[inline(always)]
+    fn receive_below(&mut self, head: u64, mut take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
+        while self.cursor < head {
+            // Relaxed: head was acquired. A position that was overwritten since is refused by its taker.
+            let found = self.memory.slot(self.cursor).position.load(Relaxed);
+            if !is_readable(found, self.cursor) {
+                self.cursor = (self.cursor + 1).max(self.oldest(head));
+            } else if let Some(message) = self.take(found, &mut take) {
+                return Some(message);
+            }
+        }
+        None
+    }
+
+    /// Whether the writer says that nothing will come at the cursor: then head, or the end, tells more.
+    #[inline]
+    fn has_passed(&self) -> bool {
+        // P1
+        self.memory.slot(self.cursor).passed.load(Acquire) > self.cursor
+    }
+
+    #[inline(always)]
     fn count(&mut self, sequence: u64) -> u64 {
         let lost = sequence.saturating_sub(self.expected);
         self.expected = sequence.wrapping_add(1);
         self.received += 1;
         self.lost = self.lost.saturating_add(lost);
-        self.note_progress();
         lost
     }
 
     /// Tells observers how far this reader is.
+    #[inline(always)]
     fn note_progress(&self) {
         if let Some(record) = self.record {
             let record = self.memory.record(record);
@@ -154,22 +267,41 @@ impl<M: Memory> Reader<M> {
 
     /// Receives, or says how the topic ended once nothing is left of it.
     ///
-    /// `died` is asked, if there is no message, whether the publisher is known to be dead.
-    #[inline(always)]
+    /// `died` is asked, if there is no message, whether the publisher is known to be dead; `None` if that, and what others than the
+    /// publisher say in the wake word, was looked at a moment ago.
+    #[inline]
     pub(crate) fn receive_or_end<T>(
         &mut self,
         mut receive: impl FnMut(&mut Self) -> Option<T>,
-        died: impl FnOnce(&M) -> bool,
+        died: impl FnOnce(&M) -> Option<bool>,
     ) -> Result<Option<T>, Gone> {
         if let Some(received) = receive(self) {
             return Ok(Some(received));
         }
-        let died = died(&self.memory);
-        let Some(how) = self.has_ended().or(died.then_some(Gone::Died)) else { return Ok(None) };
-        // The last messages may have come between the look for messages and the look for the end.
-        if let Some(received) = receive(self) {
-            return Ok(Some(received));
+        match died(&self.memory) {
+            None if !self.has_passed() => Ok(None),
+            died => self.receive_last(receive, died.unwrap_or(false)),
         }
+    }
+
+    /// Goes by head and the wake word, not by what the slot says alone, which a peer may have changed.
+    #[cold]
+    fn receive_last<T>(
+        &mut self,
+        mut receive: impl FnMut(&mut Self) -> Option<T>,
+        died: bool,
+    ) -> Result<Option<T>, Gone> {
+        let ended = self.has_ended().or(died.then_some(Gone::Died));
+        loop {
+            // The last messages may have come between the look for messages and the look for the end.
+            if let Some(received) = receive(self) {
+                return Ok(Some(received));
+            }
+            if matches!(self.look_at_head(), Place::Empty) {
+                break;
+            }
+        }
+        let Some(how) = ended else { return Ok(None) };
         self.end();
         Err(how)
     }
@@ -196,8 +328,8 @@ impl<M: Memory> Reader<M> {
     }
 
     fn has_news(&self) -> bool {
-        // Head, not the slot: at a hole nothing will ever appear. Relaxed: S2 acquired what must not be missed.
-        head(&self.memory, Relaxed) > self.cursor
+        // Head, not the slot: at a hole nothing will ever appear. Acquire (H1): who has news finds it.
+        head(&self.memory, Acquire) > self.cursor
     }
 
     /// Sleeps until there is news, the end, or the time is up; may return early.
@@ -228,34 +360,48 @@ impl<M: Memory> Reader<M> {
 /// Head, or where it could at most be: a lie must not make a cursor overflow.
 #[inline]
 fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
-    memory.producer().head.load(order).min(BUSY - 1)
+    memory.producer().head.load(order).min(TURN - 2)
 }
 
+/// Whether what a slot says of its position means that this one can be read.
 #[inline]
-fn pin<M: Memory>(memory: &M, position: u64, record: usize) -> Option<Received> {
-    let slot = memory.slot(position);
+fn is_readable(found: u64, position: u64) -> bool {
+    found & !TURN == position + 1
+}
+
+/// Whether what a slot says of its position leaves this one to come: an older one is there, or this one is being written.
+#[inline]
+fn is_to_come(found: u64, position: u64) -> bool {
+    let written = found & !(BUSY | TURN);
+    written <= position || (written == position + 1 && found & BUSY != 0)
+}
+
+#[inline(always)]
+fn pin<M: Memory>(memory: &M, position: u64, readable: u64, record: usize) -> Option<Received> {
+    let state = memory.state(position);
     let bit = 1 << record;
-    let mut state = slot.state.load(Relaxed);
+    // A guess: nobody else holds it.
+    let mut seen = readable & TURN;
     loop {
-        // With the own bit set, a sample of this subscriber is in the slot: undoing the pin would free it.
-        if state & (WRITING | bit) != 0 {
-            return None;
-        }
         // R2
-        match slot.state.compare_exchange(state, state | bit, Acquire, Relaxed) {
+        match state.compare_exchange(seen, seen | bit, Acquire, Relaxed) {
             Ok(_) => break,
-            Err(now) => state = now,
+            // The writer has taken the slot; or a sample of this subscriber is in it, which undoing the pin would free.
+            Err(now) if (now ^ readable) & TURN != 0 || now & bit != 0 => return None,
+            Err(now) => seen = now,
         }
     }
     fault::point(Step::PinSet);
     // R3
-    if slot.position.load(Relaxed) != position + 1 {
+    if memory.slot(position).position.load(Relaxed) != readable {
         // Relaxed: nothing was read.
-        slot.state.fetch_and(!bit, Relaxed);
+        state.fetch_and(!bit, Relaxed);
         return None;
     }
     fault::point(Step::PinChecked);
-    memory.record(record).held.fetch_add(1, Relaxed);
+    let pinned = &memory.record(record).pinned;
+    // Nobody else writes it.
+    pinned.store(pinned.load(Relaxed).wrapping_add(1), Relaxed);
     Some(read_header(memory, position))
 }
 
@@ -264,22 +410,24 @@ fn pin<M: Memory>(memory: &M, position: u64, record: usize) -> Option<Received> 
 pub(super) fn unpin<M: Memory>(memory: &M, position: u64, record: usize) {
     fault::point(Step::UnpinBegun);
     // R5
-    memory.slot(position).state.fetch_and(!(1 << record), Release);
+    memory.state(position).fetch_and(!(1 << record), Release);
     fault::point(Step::UnpinCleared);
-    memory.record(record).held.fetch_sub(1, Relaxed);
+    memory.record(record).unpinned.fetch_add(1, Relaxed);
 }
 
-#[inline]
-fn copy_out<M: Memory>(memory: &M, position: u64, into: &mut Vec<Line>) -> Option<Received> {
+#[inline(always)]
+fn copy_out<M: Memory>(memory: &M, position: u64, readable: u64, into: &mut impl CopyTarget) -> Option<Received> {
     let message = read_header(memory, position);
-    memory.copy_payload(position, message.len, into);
+    if let Some(bytes) = into.room(message.len) {
+        memory.copy_payload(position, bytes);
+    }
     // C3
     M::Atomics::fence(Acquire);
     // C4
-    (memory.slot(position).position.load(Relaxed) == position + 1).then_some(message)
+    (memory.slot(position).position.load(Relaxed) == readable).then_some(message)
 }
 
-#[inline]
+#[inline(always)]
 fn read_header<M: Memory>(memory: &M, position: u64) -> Received {
     let slot = memory.slot(position);
     Received {

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use zerocopy::IntoBytes;
 
 use super::reader::{Reader, Received, Start, unpin};
 use super::writer::{AllSlotsHeld, Writer};
-use super::{BUSY, Line, Memory, WRITING};
+use super::{BUSY, Line, Memory, READERS, TURN};
 use crate::error::Gone;
 use crate::shm::atomics::Native;
 use crate::shm::layout::{CLOSED, Consumers, ORPHANED, Producer, RECORDS, Record, SlotHeader};
@@ -21,6 +22,7 @@ struct Heap {
     producer: Producer<Native>,
     consumers: Consumers<Native>,
     records: Vec<Record<Native>>,
+    states: Vec<AtomicU64>,
     slots: Vec<(SlotHeader<Native>, [AtomicU64; WORDS])>,
     alive: Vec<AtomicBool>,
     sleeps: AtomicU32,
@@ -39,13 +41,16 @@ impl Heap {
             received: zero(),
             lost: zero(),
             cursor: zero(),
-            held: AtomicU32::new(0),
+            pinned: AtomicU32::new(0),
+            unpinned: AtomicU32::new(0),
         };
-        let header = || SlotHeader { state: zero(), position: zero(), sequence: zero(), stamp_ns: zero(), len: zero() };
+        let header =
+            || SlotHeader { position: zero(), passed: zero(), sequence: zero(), stamp_ns: zero(), len: zero() };
         Arc::new(Self {
             producer: Producer::default(),
             consumers: Consumers { waiting: zero(), wake: AtomicU32::new(0) },
             records: (0..RECORDS).map(|_| record()).collect(),
+            states: (0..slots).map(|_| zero()).collect(),
             slots: (0..slots).map(|_| (header(), [zero(), zero(), zero()])).collect(),
             alive: (0..RECORDS).map(|_| AtomicBool::new(false)).collect(),
             sleeps: AtomicU32::new(0),
@@ -88,11 +93,13 @@ impl Memory for Heap {
     fn capacity(&self) -> usize {
         8 * WORDS
     }
-    fn copy_payload(&self, position: u64, len: usize, into: &mut Vec<Line>) {
-        assert!(len <= self.capacity());
-        let mut line = Line([0; 8]);
-        line.0[..WORDS].copy_from_slice(&self.words(position));
-        *into = vec![line];
+    fn state(&self, position: u64) -> &AtomicU64 {
+        &self.states[(position % self.slots()) as usize]
+    }
+    fn copy_payload(&self, position: u64, into: &mut [u8]) {
+        assert!(into.len() <= self.capacity());
+        let words = self.words(position);
+        into.copy_from_slice(&words.as_bytes()[..into.len()]);
     }
     fn wake_all(&self) {}
     fn sleep(&self, seen: u32, _timeout: Duration) {
@@ -127,7 +134,7 @@ impl Message {
 struct Place {
     message: Option<Message>,
     holders: u64,
-    leaked: bool,
+    turn: bool,
 }
 
 /// What the writer and the slots must do.
@@ -135,6 +142,8 @@ struct Place {
 struct Expected {
     places: Vec<Place>,
     next: u64,
+    /// The position whose slot is the writer's.
+    claimed: Option<u64>,
     published: u64,
     skips: u64,
     /// Bits of the subscribers that live.
@@ -169,13 +178,37 @@ impl Expected {
     }
 
     fn claim(&mut self) -> Result<u64, AllSlotsHeld> {
-        let position = self.first_free().or_else(|| {
-            self.bury(u64::MAX);
-            self.first_free()
-        });
-        let position = position.ok_or(AllSlotsHeld)?;
-        *self.place(position) = Place::default();
+        if self.claimed.is_none() {
+            let position = self.first_free().or_else(|| {
+                self.bury(u64::MAX);
+                self.first_free()
+            });
+            self.take(position.ok_or(AllSlotsHeld)?);
+        }
+        let position = self.claimed.ok_or(AllSlotsHeld)?;
+        self.place(position).message = None;
         Ok(position)
+    }
+
+    fn take(&mut self, position: u64) {
+        self.place(position).turn ^= true;
+        self.claimed = Some(position);
+    }
+
+    fn publish(&mut self, message: Message) {
+        self.place(message.position).message = Some(message);
+        self.next = message.position + 1;
+        self.published += 1;
+        self.claimed = None;
+        if self.place(self.next).holders == 0 {
+            self.take(self.next);
+        }
+    }
+
+    /// Whether the writer has the slot of a position, which then can not be pinned.
+    fn is_claimed(&mut self, position: u64) -> bool {
+        let slots = self.places.len() as u64;
+        self.claimed.is_some_and(|claimed| claimed % slots == position % slots)
     }
 }
 
@@ -192,7 +225,6 @@ struct Subscriber {
 enum Step {
     Publish { len: usize },
     Abandon,
-    Leak,
     Receive { who: usize, hold: bool },
     Copy { who: usize },
     Sleep { who: usize },
@@ -207,8 +239,7 @@ fn step() -> impl Strategy<Value = Step> {
     let start = prop_oneof![Just(Start::Next), Just(Start::Latest), Just(Start::Oldest)];
     prop_oneof![
         12 => (0..=8 * WORDS).prop_map(|len| Step::Publish { len }),
-        1 => Just(Step::Abandon),
-        1 => Just(Step::Leak),
+        2 => Just(Step::Abandon),
         8 => (who.clone(), any::<bool>()).prop_map(|(who, hold)| Step::Receive { who, hold }),
         3 => who.clone().prop_map(|who| Step::Copy { who }),
         2 => who.clone().prop_map(|who| Step::Sleep { who }),
@@ -233,8 +264,10 @@ impl World {
         Self {
             writer: Writer::new(Arc::clone(&ring)),
             expected: Expected {
-                places: vec![Place::default(); slots as usize],
+                // One is claimed from the start.
+                places: (0..slots).map(|slot| Place { turn: slot == 0, ..Place::default() }).collect(),
                 next: 0,
+                claimed: Some(0),
                 published: 0,
                 skips: 0,
                 alive: 0,
@@ -253,21 +286,12 @@ impl World {
                     let message = Message { position, sequence: self.expected.published, len };
                     self.ring.fill(position, message.words());
                     self.writer.publish(position, len, message.stamp_ns());
-                    self.expected.place(position).message = Some(message);
-                    self.expected.next = position + 1;
-                    self.expected.published += 1;
+                    self.expected.publish(message);
                 }
             }
             Step::Abandon => {
                 if let Some(position) = self.claim() {
                     self.ring.fill(position, [666; WORDS]);
-                    self.writer.abandon(position);
-                }
-            }
-            Step::Leak => {
-                if let Some(position) = self.claim() {
-                    self.ring.fill(position, [667; WORDS]);
-                    self.expected.place(position).leaked = true;
                 }
             }
             Step::Receive { who: index, hold } => {
@@ -343,7 +367,7 @@ impl World {
         let reader = Reader::new(Arc::clone(&self.ring), record, start);
         assert_eq!(self.ring.consumers.waiting.load(Relaxed), 0);
         let next = self.expected.next;
-        let mut kept: Vec<Message> = (next.saturating_sub(self.ring.slots())..next)
+        let mut kept: Vec<Message> = ((next + 1).saturating_sub(self.ring.slots())..next)
             .filter_map(|position| self.expected.place(position).message.filter(|found| found.position == position))
             .collect();
         let first = match start {
@@ -377,17 +401,22 @@ impl World {
         let expected = loop {
             let cursor = subscriber.cursor;
             if let Some(message) = self.expected.place(cursor).message.filter(|found| found.position == cursor) {
-                break Some(message);
+                if !pinned || !self.expected.is_claimed(cursor) {
+                    break Some(message);
+                }
+                // It is there, and the writer's.
+                subscriber.cursor = cursor + 1;
+                continue;
             }
             if self.expected.next <= cursor {
                 break None;
             }
-            subscriber.cursor = (cursor + 1).max(self.expected.next.saturating_sub(slots));
+            subscriber.cursor = (cursor + 1).max((self.expected.next + 1).saturating_sub(slots));
         };
-        let mut lines = Vec::new();
+        let mut lines: Vec<Line> = Vec::new();
         let received = subscriber.reader.receive_or_end(
             |reader| if pinned { reader.receive_pinned() } else { reader.receive_copy(&mut lines) },
-            |_| false,
+            |_| Some(false),
         );
         let Some(message) = expected else {
             let end = if self.closed { Err(Gone::Closed) } else { Ok(None) };
@@ -403,7 +432,7 @@ impl World {
             subscriber.held.push(message);
             self.expected.place(position).holders |= 1 << subscriber.record.expect("who pins has a record");
         } else {
-            assert_eq!(lines[0].0[..WORDS], message.words());
+            assert_eq!(lines.as_bytes()[..len], message.words().as_bytes()[..len]);
         }
         Ok(Some(message))
     }
@@ -422,9 +451,9 @@ impl World {
                 assert_eq!(record.lost.load(Relaxed), reader.lost());
             }
         }
-        for (place, (header, _)) in self.expected.places.iter().zip(&self.ring.slots) {
-            let writing = if place.leaked { WRITING } else { 0 };
-            assert_eq!(header.state.load(Relaxed), place.holders | writing);
+        for (place, state) in self.expected.places.iter().zip(&self.ring.states) {
+            let turn = if place.turn { TURN } else { 0 };
+            assert_eq!(state.load(Relaxed), place.holders | turn);
         }
         assert_eq!(self.ring.producer.head.load(Relaxed), self.expected.next);
         assert_eq!(self.ring.producer.published.load(Relaxed), self.expected.published);
@@ -474,8 +503,10 @@ proptest! {
             ring.producer.published.store(published, Relaxed);
             ring.consumers.waiting.store(waiting, Relaxed);
             ring.consumers.wake.store(wake, Relaxed);
-            for ((slot, _), [state, position, sequence, len]) in ring.slots.iter().zip(&headers) {
-                slot.state.store(*state, Relaxed);
+            for (((slot, _), state), [word, position, sequence, len]) in ring.slots.iter().zip(&ring.states).zip(&headers)
+            {
+                state.store(*word, Relaxed);
+                slot.passed.store(*sequence, Relaxed);
                 slot.position.store(*position, Relaxed);
                 slot.sequence.store(*sequence, Relaxed);
                 slot.len.store(*len, Relaxed);
@@ -485,11 +516,11 @@ proptest! {
         let mut writer = Writer::new(Arc::clone(&ring));
         write();
         let mut late = Reader::new(Arc::clone(&ring), Some(2), start);
-        let mut lines = Vec::new();
+        let mut lines: Vec<Line> = Vec::new();
         for _ in 0..cursor_moves {
             for reader in [&mut early, &mut late] {
-                let _ = reader.receive_or_end(Reader::receive_pinned, |_| false);
-                let received = reader.receive_or_end(|reader| reader.receive_copy(&mut lines), |_| false);
+                let _ = reader.receive_or_end(Reader::receive_pinned, |_| Some(false));
+                let received = reader.receive_or_end(|reader| reader.receive_copy(&mut lines), |_| Some(false));
                 match received {
                     Ok(Some(message)) => prop_assert!(message.len <= ring.capacity()),
                     // Nor does it find for ever that there is news.
@@ -507,7 +538,7 @@ proptest! {
 
 /// Words that are nearly right, or at an end of the range, more often than not.
 fn word() -> impl Strategy<Value = u64> {
-    prop_oneof![0..8u64, Just(u64::MAX), Just(u64::MAX - 1), BUSY - 6..BUSY + 6, any::<u64>()]
+    prop_oneof![0..8u64, Just(u64::MAX), Just(u64::MAX - 1), TURN - 6..TURN + 6, BUSY - 6..BUSY + 6, any::<u64>()]
 }
 
 fn publish(writer: &mut Writer<Arc<Heap>>) -> u64 {
@@ -530,18 +561,19 @@ fn a_dead_holder_is_found_while_other_slots_are_free() {
     for _ in 0..4 {
         publish(&mut writer);
     }
-    assert_eq!(ring.slot(0).state.load(Relaxed), 0);
+    assert_eq!(ring.state(0).load(Relaxed) & READERS, 0);
     assert_ne!(ring.slot(0).position.load(Relaxed), 1);
 }
 
 #[test]
 fn bits_that_stand_for_nobody_hold_nothing() {
     let ring = Heap::new(2);
-    let mut writer = Writer::new(Arc::clone(&ring));
-    for (slot, _) in &ring.slots {
-        slot.state.store(0b111 << RECORDS, Relaxed);
+    for state in &ring.states {
+        state.store(0b1111 << RECORDS, Relaxed);
     }
+    let mut writer = Writer::new(Arc::clone(&ring));
     assert_eq!(writer.claim(), Ok(0));
+    assert!(ring.states.iter().all(|state| state.load(Relaxed) & !TURN == 0));
 }
 
 #[test]
@@ -550,14 +582,15 @@ fn a_lying_position_does_not_free_a_held_sample() {
     let mut writer = Writer::new(Arc::clone(&ring));
     let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
     ring.alive[0].store(true, Relaxed);
-    publish(&mut writer);
-    publish(&mut writer);
-    reader.receive_pinned().unwrap();
-    reader.receive_pinned().unwrap();
+    for _ in 0..2 {
+        publish(&mut writer);
+        reader.receive_pinned().unwrap();
+    }
     // As if position 2 could be read, in the slot that is held for position 0.
-    ring.slot(0).position.store(3, Relaxed);
+    let turn = ring.state(0).load(Relaxed) & TURN;
+    ring.slot(0).position.store(turn | 3, Relaxed);
     assert_eq!(reader.receive_pinned(), None);
-    assert_eq!(ring.slot(0).state.load(Relaxed), 1);
+    assert_eq!(ring.state(0).load(Relaxed) & READERS, 1);
     assert_eq!(writer.claim(), Err(AllSlotsHeld));
 }
 
@@ -578,15 +611,15 @@ fn a_dead_publisher_is_an_end_like_any_other() {
     let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
     publish(&mut writer);
     // Known to the reader alone.
-    assert!(reader.receive_or_end(Reader::receive_pinned, |_| true).unwrap().is_some());
-    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| true), Err(Gone::Died));
-    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| false), Ok(None));
+    assert!(reader.receive_or_end(Reader::receive_pinned, |_| Some(true)).unwrap().is_some());
+    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| Some(true)), Err(Gone::Died));
+    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| Some(false)), Ok(None));
     // Marked by a reaper, and after that nobody sleeps.
     ring.consumers.wake.fetch_or(ORPHANED, Relaxed);
-    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| false), Err(Gone::Died));
+    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| Some(false)), Err(Gone::Died));
     reader.sleep(Duration::ZERO);
     assert_eq!(ring.sleeps.load(Relaxed), 0);
     // Both: whoever closes in time has closed.
     ring.consumers.wake.fetch_or(CLOSED, Relaxed);
-    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| false), Err(Gone::Closed));
+    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| Some(false)), Err(Gone::Closed));
 }

@@ -19,11 +19,11 @@ use crate::fault::{self, Step};
 use crate::shm::atomics::Native;
 use crate::shm::layout::{
     CONSUMERS_AT, Consumers, Geometry, PRODUCER_AT, Producer, RECORDS, RECORDS_AT, Record, SLOT_HEADER_BYTES,
-    SlotHeader,
+    SlotHeader, SlotState,
 };
 use crate::shm::lock::LockByte;
 use crate::shm::map::Mapping;
-use crate::shm::{fork, futex};
+use crate::shm::{fork, futex, prefetch};
 
 /// A topic's region, mapped.
 #[derive(Debug)]
@@ -56,7 +56,8 @@ impl MappedRing {
         for counter in [&record.received, &record.lost, &record.cursor] {
             counter.store(0, Relaxed);
         }
-        record.held.store(0, Relaxed);
+        record.pinned.store(0, Relaxed);
+        record.unpinned.store(0, Relaxed);
         record.uid.store(uid, Relaxed);
         record.pid.store(pid, Relaxed);
         fault::point(Step::RecordSigned);
@@ -134,20 +135,37 @@ impl Memory for MappedRing {
     }
 
     #[inline]
+    fn state(&self, position: u64) -> &AtomicU64 {
+        // SAFETY: as for `slot`; the state lies in the mapping too, aligned to its size.
+        let state: &SlotState<Native> =
+            unsafe { self.mapping.start().add(self.geometry.state_at(position)).cast().as_ref() };
+        &state.word
+    }
+
+    #[inline]
+    fn expect_state(&self, position: u64) {
+        prefetch::for_writing(self.state(position));
+    }
+
+    #[inline]
     fn capacity(&self) -> usize {
         self.geometry.capacity()
     }
 
     #[inline]
-    fn copy_payload(&self, position: u64, len: usize, into: &mut Vec<Line>) {
-        debug_assert!(len <= self.capacity());
+    fn copy_payload(&self, position: u64, into: &mut [u8]) {
+        debug_assert!(into.len() <= self.capacity());
         let payload = self.payload(position).cast::<u64>();
-        into.resize(len.div_ceil(size_of::<Line>()), Line([0; 8]));
-        let words = <[u64]>::mut_from_bytes(into.as_mut_slice().as_mut_bytes()).expect("a line is eight words");
-        for (index, word) in words[..len.div_ceil(8)].iter_mut().enumerate() {
-            // SAFETY: within the payload, whose size is a multiple of 8 and at least `len`, and aligned to 64. The
-            // publisher may write meanwhile: hence atomic loads, and the caller validates the whole copy.
-            *word = unsafe { AtomicU64::from_ptr(payload.add(index).as_ptr()) }.load(Relaxed);
+        // SAFETY: within the payload, whose size is a multiple of 8 and at least that of `into`, and aligned to 64. The
+        // publisher may write meanwhile: hence atomic loads, and the caller validates the whole copy.
+        let word = |index: usize| unsafe { AtomicU64::from_ptr(payload.add(index).as_ptr()) }.load(Relaxed);
+        let whole = into.len() / size_of::<u64>();
+        let (words, rest) = into.as_chunks_mut::<{ size_of::<u64>() }>();
+        for (index, to) in words.iter_mut().enumerate() {
+            *to = word(index).to_ne_bytes();
+        }
+        if !rest.is_empty() {
+            rest.copy_from_slice(&word(whole).to_ne_bytes()[..rest.len()]);
         }
     }
 
@@ -172,14 +190,13 @@ impl Memory for MappedRing {
     }
 }
 
-/// A claimed slot, seen as a value of type `T`. Dropped without `publish` it is given back.
+/// A claimed slot, seen as a value of type `T`. Dropped without `publish` it is the next one to be claimed.
 #[derive(Debug)]
 pub(crate) struct Claimed<'a, T: ?Sized> {
     writer: &'a mut Writer<Arc<MappedRing>>,
     position: u64,
     len: usize,
     value: NonNull<T>,
-    published: bool,
     _writes: PhantomData<&'a mut T>,
 }
 
@@ -205,14 +222,14 @@ impl From<AllSlotsHeld> for ClaimError {
 
 impl<'a> Claimed<'a, [u8]> {
     /// Claims a slot for `len` bytes, which are whatever the slot held before.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn new(writer: &'a mut Writer<Arc<MappedRing>>, len: usize) -> Result<Self, ClaimError> {
         if len > writer.memory().capacity() {
             return Err(ClaimError::TooLarge);
         }
         let position = writer.claim()?;
         let value = NonNull::slice_from_raw_parts(writer.memory().payload(position), len);
-        Ok(Self { writer, position, len, value, published: false, _writes: PhantomData })
+        Ok(Self { writer, position, len, value, _writes: PhantomData })
     }
 
     /// Sees the bytes as a message of a type for which any bytes are valid.
@@ -237,10 +254,7 @@ impl<'a> Claimed<'a, [u8]> {
     }
 
     fn with_value<T: ?Sized>(self, value: NonNull<T>) -> Claimed<'a, T> {
-        let this = std::mem::ManuallyDrop::new(self);
-        // SAFETY: `this` is never used or dropped again, so the writer is moved out, not copied.
-        let writer = unsafe { std::ptr::read(&raw const this.writer) };
-        Claimed { writer, position: this.position, len: this.len, value, published: false, _writes: PhantomData }
+        Claimed { writer: self.writer, position: self.position, len: self.len, value, _writes: PhantomData }
     }
 }
 
@@ -255,23 +269,13 @@ impl<T> Claimed<'_, [T]> {
 }
 
 impl<T: ?Sized> Claimed<'_, T> {
-    #[inline(always)]
-    pub(crate) fn publish(mut self, stamp_ns: u64) {
+    #[inline]
+    pub(crate) fn publish(self, stamp_ns: u64) {
         if self.writer.memory().is_foreign() {
             // Forked with a loan in its hands: it is the parent's to publish.
             return;
         }
-        self.published = true;
         self.writer.publish(self.position, self.len, stamp_ns);
-    }
-}
-
-impl<T: ?Sized> Drop for Claimed<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.published && !self.writer.memory().is_foreign() {
-            self.writer.abandon(self.position);
-        }
     }
 }
 
@@ -315,7 +319,7 @@ struct Pin {
 }
 
 impl Drop for Pin {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if !self.ring.is_foreign() {
             unpin(&self.ring, self.position, self.record);
@@ -337,21 +341,82 @@ impl<T: ?Sized + TryFromBytes + KnownLayout + Immutable> Held<T> {
     #[inline]
     pub(crate) fn pinned(ring: &Arc<MappedRing>, record: usize, message: &Received) -> Result<Self, Invalid> {
         let pin = Pin { ring: Arc::clone(ring), position: message.position, record };
-        // SAFETY: within the slot's payload (`len` is clamped to the capacity). The pin keeps the publisher from
-        // writing it, and `Pin` keeps the mapping. (A hostile process with write access could still; it can corrupt data of this
-        // topic, and the type system cannot see it.)
-        let bytes = unsafe { slice::from_raw_parts(ring.payload(message.position).as_ptr(), message.len) };
-        let value = NonNull::from(T::try_ref_from_bytes(bytes).map_err(|_| Invalid)?);
+        let value = view_pinned(&pin.ring, message)?;
         Ok(Self { value, place: Place::Slot(pin) })
     }
 
     /// A message that was copied out and validated.
     pub(crate) fn copied(lines: Vec<Line>, len: usize) -> Result<Self, Invalid> {
-        let bytes = lines.as_slice().as_bytes().get(..len).ok_or(Invalid)?;
-        let value = NonNull::from(T::try_ref_from_bytes(bytes).map_err(|_| Invalid)?);
+        let value = NonNull::from(view_copy(&lines, len)?);
         // Moving the vector does not move what it holds.
         Ok(Self { value, place: Place::Copy(lines) })
     }
+}
+
+/// A pinned message that is lent for a while.
+#[derive(Debug)]
+pub(crate) struct Lent<'a, T: ?Sized> {
+    value: NonNull<T>,
+    ring: &'a MappedRing,
+    position: u64,
+    record: usize,
+    _reads: PhantomData<&'a T>,
+}
+
+impl<'a, T: ?Sized + TryFromBytes + KnownLayout + Immutable> Lent<'a, T> {
+    /// A message that `record` has pinned. If its bytes are no `T`, it is unpinned.
+    #[inline]
+    pub(crate) fn pinned(ring: &'a MappedRing, record: usize, message: &Received) -> Result<Self, Invalid> {
+        let position = message.position;
+        match view_pinned(ring, message) {
+            Ok(value) => Ok(Self { value, ring, position, record, _reads: PhantomData }),
+            Err(invalid) => {
+                unpin(ring, position, record);
+                Err(invalid)
+            }
+        }
+    }
+}
+
+impl<T: ?Sized> Drop for Lent<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.ring.is_foreign() {
+            unpin(self.ring, self.position, self.record);
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for Lent<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the pointer came from a reference to a valid value in a slot that is pinned until `self` is dropped.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+/// The value of a pinned message.
+#[inline]
+fn view_pinned<T: ?Sized + TryFromBytes + KnownLayout + Immutable>(
+    ring: &MappedRing,
+    message: &Received,
+) -> Result<NonNull<T>, Invalid> {
+    // SAFETY: within the slot's payload (`len` is clamped to the capacity). The pin keeps the publisher from
+    // writing it, and the caller keeps pin and mapping. (A hostile process with write access could still; it can corrupt
+    // data of this topic, and the type system cannot see it.)
+    let bytes = unsafe { slice::from_raw_parts(ring.payload(message.position).as_ptr(), message.len) };
+    T::try_ref_from_bytes(bytes).map(NonNull::from).map_err(|_| Invalid)
+}
+
+/// The value of a message that was copied out.
+pub(crate) fn view_copy<T: ?Sized + TryFromBytes + KnownLayout + Immutable>(
+    lines: &[Line],
+    len: usize,
+) -> Result<&T, Invalid> {
+    let bytes = lines.as_bytes().get(..len).ok_or(Invalid)?;
+    T::try_ref_from_bytes(bytes).map_err(|_| Invalid)
 }
 
 impl<T: ?Sized> Held<T> {

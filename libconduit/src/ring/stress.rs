@@ -14,10 +14,10 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::Memory;
 use super::reader::{Reader, Received, Start};
 use super::slot::{Claimed, Held, MappedRing};
 use super::writer::Writer;
+use super::{Memory, READERS};
 use crate::error::Gone;
 use crate::shm::file::reopen;
 use crate::shm::layout::{Geometry, RECORDS};
@@ -35,7 +35,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let geometry = Geometry::new(SLOTS, 64 + 8 * WORDS as u64).unwrap();
+        let geometry = Geometry::new(SLOTS, 192 + 8 * WORDS as u64).unwrap();
         let file = tempfile::tempfile_in("/dev/shm").unwrap();
         file.set_len(geometry.region_bytes()).unwrap();
         let file = OwnedFd::from(file);
@@ -91,7 +91,7 @@ fn read_all<T>(
     mut use_it: impl FnMut(T),
 ) {
     loop {
-        match reader.receive_or_end(&receive, |_| false) {
+        match reader.receive_or_end(&receive, |_| Some(false)) {
             Ok(Some(received)) => use_it(received),
             Ok(None) => {
                 reader.sleep(Duration::from_secs(1));
@@ -144,7 +144,7 @@ fn readers_that_pin() {
         }
         scope.spawn(|| bench.publish(messages, fill));
     });
-    assert!((0..u64::from(SLOTS)).all(|slot| bench.ring.slot(slot).state.load(Relaxed) == 0));
+    assert!((0..u64::from(SLOTS)).all(|slot| bench.ring.state(slot).load(Relaxed) & READERS == 0));
 }
 
 fn fill(number: u64, words: &mut [u64]) {

@@ -1,9 +1,9 @@
 //! The writing side of the ring. Labels refer to the [protocol](super).
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use super::window::Window;
-use super::{BUSY, Memory, READERS, WRITING};
+use super::{BUSY, Memory, READERS, TURN};
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
 use crate::shm::layout::{CLOSED, ONE_WAKE, ORPHANED, UNLINKED};
@@ -25,11 +25,21 @@ pub(crate) enum Intervention {
 pub(crate) struct Writer<M> {
     memory: M,
     next: u64,
+    /// The slot that belongs to the writer, if there is one.
+    claimed: Option<Claim>,
     sequence: u64,
     bytes: u64,
     window: Window,
     skips: u32,
     has_woken: bool,
+}
+
+/// A slot that no reader can hold until its position is published.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    position: u64,
+    /// The state's turn since then.
+    turn: u64,
 }
 
 /// Every slot is held by a reader.
@@ -39,7 +49,11 @@ pub(crate) struct AllSlotsHeld;
 impl<M: Memory> Writer<M> {
     /// A writer for a new ring: all of `memory` is zero.
     pub(crate) fn new(memory: M) -> Self {
-        Self { memory, next: 0, sequence: 0, bytes: 0, window: Window::default(), skips: 0, has_woken: false }
+        let window = Window::default();
+        let mut writer =
+            Self { memory, next: 0, claimed: None, sequence: 0, bytes: 0, window, skips: 0, has_woken: false };
+        writer.claim_ahead();
+        writer
     }
 
     pub(crate) fn memory(&self) -> &M {
@@ -57,44 +71,73 @@ impl<M: Memory> Writer<M> {
         std::mem::take(&mut self.has_woken)
     }
 
-    /// Takes a slot to write into and returns its position: `publish` or `abandon` it.
-    #[inline]
+    /// Takes a slot to write into and returns its position, to be published. Whoever does not publish it gets it again.
+    #[inline(always)]
     pub(crate) fn claim(&mut self) -> Result<u64, AllSlotsHeld> {
-        if let Some(position) = self.claim_in_one_pass() {
-            return Ok(position);
-        }
-        self.reclaim(READERS);
-        // A second pass even if nobody was dead: readers that never hold two samples may have been in the way of
-        // every single try of the first.
-        self.claim_in_one_pass().ok_or(AllSlotsHeld)
+        let claim = match self.claimed {
+            Some(claim) => claim,
+            None => self.claim_any()?,
+        };
+        fault::point(Step::ClaimTaken);
+        // W2: the turn stays with the slot, for the next claim to know.
+        self.memory.slot(claim.position).position.store(BUSY | claim.turn | (claim.position + 1), Relaxed);
+        // W3
+        M::Atomics::fence(Release);
+        fault::point(Step::ClaimMarked);
+        Ok(claim.position)
     }
 
-    #[inline]
-    fn claim_in_one_pass(&mut self) -> Option<u64> {
+    /// Claims the slot that comes next, if nobody holds it.
+    #[inline(always)]
+    fn claim_ahead(&mut self) {
+        self.claimed = self.try_claim(self.next).ok();
+    }
+
+    #[cold]
+    fn claim_any(&mut self) -> Result<Claim, AllSlotsHeld> {
+        if self.claim_in_one_pass().is_none() {
+            self.reclaim(READERS);
+            // A second pass even if nobody was dead: readers that never hold two samples may have been in the way of
+            // every single try of the first.
+            self.claim_in_one_pass();
+        }
+        self.claimed.ok_or(AllSlotsHeld)
+    }
+
+    fn claim_in_one_pass(&mut self) -> Option<Claim> {
         let mut may_look = true;
         for position in self.next..self.next + self.memory.slots() {
-            let slot = self.memory.slot(position);
-            // W1
-            if let Err(state) = slot.state.compare_exchange(0, WRITING, Acquire, Relaxed)
-                // A loan of our own that was leaked may be used again: nobody else writes.
-                && state & WRITING == 0
-            {
-                self.skip(state, &mut may_look);
-                continue;
+            match self.try_claim(position) {
+                Ok(claim) => {
+                    self.claimed = Some(claim);
+                    return self.claimed;
+                }
+                Err(state) => self.skip(position, state, &mut may_look),
             }
-            fault::point(Step::ClaimTaken);
-            // W2
-            slot.position.store(BUSY | (position + 1), Relaxed);
-            // W3
-            M::Atomics::fence(Release);
-            fault::point(Step::ClaimMarked);
-            return Some(position);
         }
         None
     }
 
+    /// Claims the slot at a position, or says in which state it is.
+    #[inline(always)]
+    fn try_claim(&self, position: u64) -> Result<Claim, u64> {
+        let state = self.memory.state(position);
+        // What the last claim left. Asking the state would fetch its line twice, once to read and once to write.
+        let known = self.memory.slot(position).position.load(Relaxed) & TURN;
+        let claim = |turn| Claim { position, turn };
+        // W1
+        match state.compare_exchange(known, known ^ TURN, AcqRel, Relaxed) {
+            Ok(_) => Ok(claim(known ^ TURN)),
+            Err(held) if held & !TURN != 0 => Err(held),
+            // Somebody has tampered with one of the two.
+            Err(found) => state.compare_exchange(found, found ^ TURN, AcqRel, Relaxed).map(|_| claim(found ^ TURN)),
+        }
+    }
+
     #[cold]
-    fn skip(&mut self, state: u64, may_look: &mut bool) {
+    fn skip(&mut self, position: u64, state: u64, may_look: &mut bool) {
+        // W4
+        self.memory.slot(position).passed.store(position + 1, Release);
         self.skips = self.skips.wrapping_add(1);
         // Once in a pass: each look goes over all slots.
         if *may_look && self.skips.is_multiple_of(SKIPS_PER_LOOK) {
@@ -104,18 +147,16 @@ impl<M: Memory> Writer<M> {
     }
 
     /// Publishes the claimed position; its payload is written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&mut self, position: u64, len: usize, stamp_ns: u64) {
+        let Some(claim) = self.claimed.filter(|claim| claim.position == position) else { return };
         let slot = self.memory.slot(position);
         slot.sequence.store(self.sequence, Relaxed);
         slot.stamp_ns.store(stamp_ns, Relaxed);
         slot.len.store(len as u64, Relaxed);
         fault::point(Step::PublishWritten);
-        // W5: a plain store, since WRITING excludes every other bit.
-        slot.state.store(0, Relaxed);
-        fault::point(Step::PublishFreed);
         // W6
-        slot.position.store(position + 1, Release);
+        slot.position.store(claim.turn | (position + 1), Release);
         fault::point(Step::PublishReadable);
         self.next = position + 1;
         self.sequence += 1;
@@ -132,21 +173,21 @@ impl<M: Memory> Writer<M> {
         let consumers = self.memory.consumers();
         // W9: always a swap, see S2.
         if consumers.waiting.swap(0, AcqRel) != 0 {
-            fault::point(Step::PublishTaken);
-            // W10
-            consumers.wake.fetch_add(ONE_WAKE, Relaxed);
-            fault::point(Step::PublishChanged);
-            self.memory.wake_all();
-            self.has_woken = true;
-            fault::point(Step::PublishWoken);
+            self.wake();
         }
+        self.claim_ahead();
+        fault::point(Step::PublishClaimed);
     }
 
-    /// Gives a claimed slot back. What it held before is gone, what comes next takes the same position.
-    #[inline]
-    pub(crate) fn abandon(&mut self, position: u64) {
-        // Relaxed: as W5.
-        self.memory.slot(position).state.store(0, Relaxed);
+    #[cold]
+    fn wake(&mut self) {
+        fault::point(Step::PublishTaken);
+        // W10
+        self.memory.consumers().wake.fetch_add(ONE_WAKE, Relaxed);
+        fault::point(Step::PublishChanged);
+        self.memory.wake_all();
+        self.has_woken = true;
+        fault::point(Step::PublishWoken);
     }
 
     /// What somebody else has done to the topic. One load from a line that `publish` looks at anyway.
@@ -172,6 +213,8 @@ impl<M: Memory> Writer<M> {
         // E1
         self.memory.consumers().wake.fetch_or(CLOSED, Release);
         fault::point(Step::CloseMarked);
+        // E3
+        self.memory.slot(self.next).passed.store(self.next + 1, Release);
         self.memory.wake_all();
         fault::point(Step::CloseWoken);
     }
@@ -181,10 +224,10 @@ impl<M: Memory> Writer<M> {
     fn reclaim(&mut self, state: u64) {
         let mut held = 0;
         for position in 0..self.memory.slots() {
-            let slot = self.memory.slot(position);
-            let holders = slot.state.load(Relaxed);
-            if holders & !(READERS | WRITING) != 0 {
-                slot.state.fetch_and(READERS | WRITING, Relaxed);
+            let state = self.memory.state(position);
+            let holders = state.load(Relaxed);
+            if holders & !(READERS | TURN) != 0 {
+                state.fetch_and(READERS | TURN, Relaxed);
             }
             held |= holders;
         }
@@ -201,8 +244,7 @@ impl<M: Memory> Writer<M> {
 pub(super) fn clear_record_bits<M: Memory>(memory: &M, record: usize) {
     let bit = 1 << record;
     for position in 0..memory.slots() {
-        let state = &memory.slot(position).state;
-        // Only where it is set: then the writer is not in the slot, and W5 cannot be lost.
+        let state = memory.state(position);
         if state.load(Relaxed) & bit != 0 {
             state.fetch_and(!bit, Release);
         }

@@ -9,7 +9,6 @@ pub(crate) trait Atomic<T> {
     fn swap(&self, value: T, order: Ordering) -> T;
     fn compare_exchange(&self, current: T, new: T, success: Ordering, failure: Ordering) -> Result<T, T>;
     fn fetch_add(&self, value: T, order: Ordering) -> T;
-    fn fetch_sub(&self, value: T, order: Ordering) -> T;
     fn fetch_and(&self, value: T, order: Ordering) -> T;
     fn fetch_or(&self, value: T, order: Ordering) -> T;
 }
@@ -63,10 +62,6 @@ macro_rules! forward_atomic {
             #[inline]
             fn fetch_add(&self, value: $integer, order: Ordering) -> $integer {
                 self.fetch_add(value, order)
-            }
-            #[inline]
-            fn fetch_sub(&self, value: $integer, order: Ordering) -> $integer {
-                self.fetch_sub(value, order)
             }
             #[inline]
             fn fetch_and(&self, value: $integer, order: Ordering) -> $integer {

@@ -6,10 +6,14 @@
 //!   128  Consumers     64  written by both sides: wake word, mask of sleepers
 //!   192  type name     64  immutable
 //!   256  Record x 60   64  each, written by one subscriber
-//!  4096  slot x N          slot_bytes each: SlotHeader (64), then the payload
+//!  4096  SlotState x N    128  each: who holds the slot; written by both sides
+//!     .  slot x N          slot_bytes - 128 each: SlotHeader (64), then the payload
 //! ```
 //!
-//! Every part has its own cache lines, by writer. All integers are in native byte order: a region never leaves its machine.
+//! Every part has its own cache lines, by writer. Processors fetch lines in pairs of 128 bytes: so a slot's header, which
+//! waiting subscribers look at all the time, shares its pair with the start of the payload, which they will want next, and the state,
+//! which both sides write, has a pair to itself. Since the states lie apart, the headers of a default topic are not
+//! 4096 bytes from each other, which would put all of them into the same few places of a cache. All integers are in native byte order: a region never leaves its machine.
 //! A peer may have written anything: [`Layout::check`] validates what it says once, on open, and nobody reads
 //! the immutable parts again.
 #![allow(unsafe_code)]
@@ -24,24 +28,28 @@ use crate::message::{Kind, MAX_ALIGN, TypeInfo, TypeName};
 /// `CONDUIT` and a byte that no text has.
 pub(crate) const MAGIC: [u8; 8] = *b"CONDUIT\xd1";
 /// Raised with every change of this file that older programs would misread.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Subscriber records of a region, one bit each in a slot's state.
 pub(crate) const RECORDS: usize = 60;
 pub(crate) const CONTROL_BYTES: usize = 4096;
+pub(crate) const SLOT_STATE_BYTES: usize = 128;
 pub(crate) const SLOT_HEADER_BYTES: usize = 64;
+/// What a slot has besides its payload.
+pub(crate) const SLOT_OVERHEAD_BYTES: usize = SLOT_STATE_BYTES + SLOT_HEADER_BYTES;
 
 pub(crate) const DEFAULT_SLOTS: u32 = 16;
 pub(crate) const DEFAULT_SLOT_BYTES: u64 = 4096;
 pub(crate) const MAX_SLOTS: u32 = 1 << 16;
-/// A slot is a whole number of cache lines, the payload at least one.
-pub(crate) const SLOT_ALIGN: u64 = 64;
-pub(crate) const MIN_SLOT_BYTES: u64 = 128;
+/// A slot is a whole number of pairs of cache lines, the payload at least one line.
+pub(crate) const SLOT_ALIGN: u64 = 128;
+pub(crate) const MIN_SLOT_BYTES: u64 = 256;
 
 pub(crate) const PRODUCER_AT: usize = 64;
 pub(crate) const CONSUMERS_AT: usize = 128;
 pub(crate) const TYPE_NAME_AT: usize = 192;
 pub(crate) const RECORDS_AT: usize = 256;
+pub(crate) const STATES_AT: usize = CONTROL_BYTES;
 
 /// The immutable start of a region: what its publisher said when it made it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -126,17 +134,27 @@ pub(crate) struct Record<A: Atomics> {
     pub(crate) lost: A::U64,
     /// The position the subscriber looks at next.
     pub(crate) cursor: A::U64,
-    /// Samples held now.
-    pub(crate) held: A::U32,
+    /// Samples taken in place so far, by the subscriber, and given back, by whoever had them. The difference is held now.
+    pub(crate) pinned: A::U32,
+    pub(crate) unpinned: A::U32,
 }
 
-/// The state of a slot, before its payload.
+/// Who has a slot.
+#[repr(C, align(128))]
+pub(crate) struct SlotState<A: Atomics> {
+    /// Bit i: held by record i; [`TURN`](crate::ring::TURN): flips when the publisher takes the slot.
+    pub(crate) word: A::U64,
+}
+
+/// What the publisher says of a slot, before its payload.
 #[repr(C, align(64))]
 pub(crate) struct SlotHeader<A: Atomics> {
-    /// Bit i: held by record i; bit 63: being written.
-    pub(crate) state: A::U64,
-    /// 0: never written; h + 1: position h is readable; with the top bit: h is being written.
+    /// 0: never written; h + 1: position h is readable; with the top bit: h is being written. The bit below is the state's
+    /// [`TURN`](crate::ring::TURN).
     pub(crate) position: A::U64,
+    /// h + 1: the publisher will not write at position h, because it skipped it or has closed the topic. Older positions
+    /// say nothing.
+    pub(crate) passed: A::U64,
     pub(crate) sequence: A::U64,
     /// When the message was published, CLOCK_MONOTONIC in nanoseconds; 0 if time stamps are off.
     pub(crate) stamp_ns: A::U64,
@@ -151,6 +169,9 @@ const _: () = {
     assert!(TYPE_NAME_AT + size_of::<TypeName>() == RECORDS_AT);
     assert!(RECORDS_AT + RECORDS * size_of::<Record<Native>>() == CONTROL_BYTES);
     assert!(size_of::<SlotHeader<Native>>() == SLOT_HEADER_BYTES && SLOT_HEADER_BYTES >= MAX_ALIGN);
+    assert!(size_of::<SlotState<Native>>() == SLOT_STATE_BYTES);
+    assert!(STATES_AT.is_multiple_of(SLOT_STATE_BYTES) && (SLOT_ALIGN as usize).is_multiple_of(SLOT_STATE_BYTES));
+    assert!(MIN_SLOT_BYTES as usize >= SLOT_OVERHEAD_BYTES + MAX_ALIGN);
     assert!(size_of::<ProducerSnapshot>() == size_of::<Producer<Native>>());
     assert!(offset_of!(Producer<Native>, published) == offset_of!(ProducerSnapshot, published));
     assert!(offset_of!(Producer<Native>, window_stamp_ns) == offset_of!(ProducerSnapshot, window_stamp_ns));
@@ -161,7 +182,8 @@ const _: () = {
     assert!(size_of::<RecordSnapshot>() == size_of::<Record<Native>>());
     assert!(offset_of!(Record<Native>, received) == offset_of!(RecordSnapshot, received));
     assert!(offset_of!(Record<Native>, cursor) == offset_of!(RecordSnapshot, cursor));
-    assert!(offset_of!(Record<Native>, held) == offset_of!(RecordSnapshot, held));
+    assert!(offset_of!(Record<Native>, pinned) == offset_of!(RecordSnapshot, pinned));
+    assert!(offset_of!(Record<Native>, unpinned) == offset_of!(RecordSnapshot, unpinned));
     assert!(size_of::<SlotSnapshot>() == size_of::<SlotHeader<Native>>());
     assert!(offset_of!(SlotHeader<Native>, stamp_ns) == offset_of!(SlotSnapshot, stamp_ns));
     assert!(DEFAULT_SLOTS as u64 * DEFAULT_SLOT_BYTES + CONTROL_BYTES as u64 == 69_632);
@@ -180,6 +202,8 @@ unsafe impl Shared for Producer<Native> {}
 unsafe impl Shared for Consumers<Native> {}
 // SAFETY: all fields are atomic integers.
 unsafe impl Shared for Record<Native> {}
+// SAFETY: all fields are atomic integers.
+unsafe impl Shared for SlotState<Native> {}
 // SAFETY: all fields are atomic integers.
 unsafe impl Shared for SlotHeader<Native> {}
 
@@ -225,15 +249,16 @@ pub(crate) struct RecordSnapshot {
     pub(crate) received: u64,
     pub(crate) lost: u64,
     pub(crate) cursor: u64,
-    pub(crate) held: u32,
-    reserved: [u32; 3],
+    pub(crate) pinned: u32,
+    pub(crate) unpinned: u32,
+    reserved: [u32; 2],
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct SlotSnapshot {
-    pub(crate) state: u64,
     pub(crate) position: u64,
+    pub(crate) passed: u64,
     pub(crate) sequence: u64,
     pub(crate) stamp_ns: u64,
     pub(crate) len: u64,
@@ -258,7 +283,7 @@ pub enum GeometryError {
     Slots(u64),
     /// The slots are too small, too large, or no whole number of cache lines.
     #[error(
-        "a slot can not have {0} bytes: use a multiple of {SLOT_ALIGN} from {MIN_SLOT_BYTES} up ({SLOT_HEADER_BYTES} are its header)"
+        "a slot can not have {0} bytes: use a multiple of {SLOT_ALIGN} from {MIN_SLOT_BYTES} up ({SLOT_OVERHEAD_BYTES} are its header)"
     )]
     SlotBytes(u64),
     /// The region would be larger than any file.
@@ -286,6 +311,7 @@ impl Geometry {
         Ok(Self { slots, slot_bytes })
     }
 
+    #[inline(always)]
     pub(crate) fn slots(self) -> u32 {
         self.slots
     }
@@ -295,17 +321,31 @@ impl Geometry {
     }
 
     /// Largest message in bytes.
+    #[inline(always)]
     pub(crate) fn capacity(self) -> usize {
-        self.slot_bytes as usize - SLOT_HEADER_BYTES
+        self.slot_bytes as usize - SLOT_OVERHEAD_BYTES
     }
 
     pub(crate) fn region_bytes(self) -> u64 {
         CONTROL_BYTES as u64 + u64::from(self.slots) * self.slot_bytes
     }
 
-    /// Where the slot of a position starts in the region.
+    #[inline(always)]
+    fn index_of(self, position: u64) -> usize {
+        (position & u64::from(self.slots - 1)) as usize
+    }
+
+    /// Where the state of a position's slot lies in the region.
+    #[inline(always)]
+    pub(crate) fn state_at(self, position: u64) -> usize {
+        STATES_AT + self.index_of(position) * SLOT_STATE_BYTES
+    }
+
+    /// Where the header of a position's slot lies in the region; the payload follows.
+    #[inline(always)]
     pub(crate) fn slot_at(self, position: u64) -> usize {
-        CONTROL_BYTES + (position & u64::from(self.slots - 1)) as usize * self.slot_bytes as usize
+        let states_bytes = self.slots as usize * SLOT_STATE_BYTES;
+        STATES_AT + states_bytes + self.index_of(position) * (self.slot_bytes as usize - SLOT_STATE_BYTES)
     }
 }
 
@@ -457,9 +497,11 @@ mod tests {
         #[test]
         fn any_geometry_is_refused_or_fits(slots: u32, slot_bytes: u64) {
             if let Ok(geometry) = Geometry::new(slots, slot_bytes) {
-                let last = geometry.slot_at(u64::from(slots) - 1) as u64;
-                prop_assert_eq!(last + slot_bytes, geometry.region_bytes());
-                prop_assert!(geometry.capacity() as u64 + SLOT_HEADER_BYTES as u64 == slot_bytes);
+                let last = u64::from(slots) - 1;
+                prop_assert_eq!(geometry.state_at(last) + SLOT_STATE_BYTES, geometry.slot_at(0));
+                let payload = geometry.slot_at(last) + SLOT_HEADER_BYTES;
+                prop_assert!(payload.is_multiple_of(MAX_ALIGN) && geometry.capacity() >= MAX_ALIGN);
+                prop_assert_eq!((payload + geometry.capacity()) as u64, geometry.region_bytes());
             }
         }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use super::futex;
-use super::layout::Shared;
+use super::layout::{SLOT_HEADER_BYTES, Shared};
 use crate::ShmRegion;
 
 /// Size of the raw region that [`PingPong`] and [`Stream`] play in.
@@ -85,7 +85,19 @@ impl<'a> PingPong<'a> {
     /// One round trip.
     #[inline]
     pub fn serve(&self, keep_waiting: impl FnMut() -> bool) -> bool {
+        self.throw();
+        self.catch(keep_waiting)
+    }
+
+    /// The first half of a round trip: hands the word over, and wakes the other process if it sleeps.
+    #[inline]
+    pub fn throw(&self) {
         self.hit(PING);
+    }
+
+    /// The second half: waits until the word comes back.
+    #[inline]
+    pub fn catch(&self, keep_waiting: impl FnMut() -> bool) -> bool {
         self.wait_while(PING, keep_waiting) == Some(PONG)
     }
 
@@ -96,11 +108,17 @@ impl<'a> PingPong<'a> {
     }
 
     /// Returns every ball until the other process ends it.
-    pub fn answer(&self, mut keep_waiting: impl FnMut() -> bool) -> bool {
+    pub fn answer(&self, keep_waiting: impl FnMut() -> bool) -> bool {
+        self.answer_after(|| (), keep_waiting)
+    }
+
+    /// Returns every ball, each after some work, until the other process ends it.
+    fn answer_after(&self, mut work: impl FnMut(), mut keep_waiting: impl FnMut() -> bool) -> bool {
         let mut mine = IDLE;
         loop {
             match self.wait_while(mine, &mut keep_waiting) {
                 Some(PING) => {
+                    work();
                     self.hit(PONG);
                     mine = PONG;
                 }
@@ -149,6 +167,106 @@ impl<'a> PingPong<'a> {
     }
 }
 
+/// Buffers in shared memory that two processes fill and read in turn, as they would the slots of two rings: what filling
+/// and reading take when nothing but [`PingPong`] tells the other process that a buffer is ready.
+#[derive(Debug)]
+pub struct Relay {
+    wait: Wait,
+    is_first: bool,
+    words: usize,
+    buffers: usize,
+    turn: usize,
+}
+
+impl Relay {
+    /// One process is the first: it serves. Both have the same number of `buffers` of so many `words` each.
+    ///
+    /// # Panics
+    ///
+    /// If there are no buffers.
+    pub fn new(wait: Wait, is_first: bool, words: usize, buffers: usize) -> Self {
+        assert!(buffers > 0, "a relay needs a buffer");
+        Self { wait, is_first, words, buffers, turn: 0 }
+    }
+
+    /// Size of the raw region that a relay plays in.
+    pub fn region_bytes(words: usize, buffers: usize) -> usize {
+        Self::OFFSET + 2 * buffers * Self::stride(words)
+    }
+
+    /// Where the buffers begin, after the court.
+    const OFFSET: usize = REGION_BYTES.next_multiple_of(4096);
+
+    /// From one buffer to the next: as far as from one slot of a ring to the next, lest addresses differ in how well
+    /// caches like them.
+    const fn stride(words: usize) -> usize {
+        (words * size_of::<u64>() + SLOT_HEADER_BYTES).next_multiple_of(4096)
+    }
+
+    /// One round trip: fills a buffer of this process and reads the one that the other process has filled.
+    ///
+    /// # Panics
+    ///
+    /// If the region is smaller than [`region_bytes`](Self::region_bytes).
+    #[inline]
+    pub fn serve(
+        &mut self,
+        region: &ShmRegion,
+        fill: impl FnOnce(&mut [u64]),
+        read: impl FnOnce(&[u64]),
+        keep_waiting: impl FnMut() -> bool,
+    ) -> bool {
+        let game = PingPong::new(region, self.wait);
+        fill(self.buffer(region, self.is_first));
+        if !game.serve(keep_waiting) {
+            return false;
+        }
+        read(self.buffer(region, !self.is_first));
+        self.turn += 1;
+        true
+    }
+
+    /// Ends the other process's [`answer`](Self::answer).
+    pub fn end(&self, region: &ShmRegion, keep_waiting: impl FnMut() -> bool) -> bool {
+        PingPong::new(region, self.wait).end(keep_waiting)
+    }
+
+    /// Reads every buffer that the other process has filled, and fills one for it, until the other process ends it.
+    ///
+    /// # Panics
+    ///
+    /// If the region is smaller than [`region_bytes`](Self::region_bytes).
+    pub fn answer(
+        &mut self,
+        region: &ShmRegion,
+        mut read: impl FnMut(&[u64]),
+        mut fill: impl FnMut(&mut [u64]),
+        keep_waiting: impl FnMut() -> bool,
+    ) -> bool {
+        let game = PingPong::new(region, self.wait);
+        let work = || {
+            read(self.buffer(region, !self.is_first));
+            fill(self.buffer(region, self.is_first));
+            self.turn += 1;
+        };
+        game.answer_after(work, keep_waiting)
+    }
+
+    /// The buffer whose turn it is, of the first or of the second process.
+    #[expect(clippy::mut_from_ref, reason = "whoever has the ball has all the buffers")]
+    fn buffer<'a>(&self, region: &'a ShmRegion, of_first: bool) -> &'a mut [u64] {
+        assert!(region.size() >= Self::region_bytes(self.words, self.buffers), "the region is too small for the relay");
+        let at = self.turn % self.buffers + if of_first { 0 } else { self.buffers };
+        // SAFETY: the region is large enough, page-aligned and zeroed at first, and any bytes are valid words. The other
+        // process touches the buffers only between a PING and its answer, when this one has just given the ball away and
+        // waits for it; in this process nobody keeps what is returned beyond one call of `fill` or `read`.
+        unsafe {
+            let start = region.data().add(Self::OFFSET + at * Self::stride(self.words) + SLOT_HEADER_BYTES);
+            std::slice::from_raw_parts_mut(start.cast(), self.words)
+        }
+    }
+}
+
 /// Messages of 64 bytes in a row from one process to another, each a single cache line: the highest rate there can be
 /// without loss. Each process keeps its end of a region for as long as it uses the region.
 pub struct Stream<'a> {
@@ -164,7 +282,21 @@ impl<'a> Stream<'a> {
     ///
     /// If the region is smaller.
     pub fn new(region: &'a ShmRegion) -> Self {
-        Self { court: court(region), next: 0 }
+        Self::resume(region, 0)
+    }
+
+    /// Goes on where an end that is no longer used has stopped.
+    ///
+    /// # Panics
+    ///
+    /// If the region is smaller than [`REGION_BYTES`].
+    pub fn resume(region: &'a ShmRegion, next: u64) -> Self {
+        Self { court: court(region), next }
+    }
+
+    /// Number of the next message.
+    pub fn next(&self) -> u64 {
+        self.next
     }
 
     /// Sends a message, which is the `last` one or not, and waits if too many are on their way. Returns `false` if
@@ -299,7 +431,7 @@ mod tests {
         assert!((0..WINDOW).all(|_| stream.send(false, || false)));
         assert!(!stream.send(false, || false), "the window is full");
         assert!(!stream.flush(|| false));
-        assert_eq!(Stream { next: WINDOW, ..Stream::new(&region) }.receive(|| false), None);
+        assert_eq!(Stream::resume(&region, WINDOW).receive(|| false), None);
     }
 
     #[test]
@@ -320,6 +452,46 @@ mod tests {
                 assert_eq!(received, Some(expected));
             }
         });
+    }
+
+    #[test]
+    fn a_relay_hands_every_buffer_over_whole() {
+        const WORDS: usize = 100;
+        const BUFFERS: usize = 3;
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let domain = Domain::new(directory.path()).without_registry();
+        let bytes = Relay::region_bytes(WORDS, BUFFERS);
+        let region = ShmRegion::builder().domain(&domain).create("relay", bytes).unwrap();
+        for wait in [Wait::Spin, Wait::Sleep] {
+            let (mut first, mut second) =
+                (Relay::new(wait, true, WORDS, BUFFERS), Relay::new(wait, false, WORDS, BUFFERS));
+            thread::scope(|scope| {
+                let region = &region;
+                let other = scope.spawn(move || {
+                    let seen = std::cell::Cell::new(0);
+                    let read = |words: &[u64]| {
+                        assert!(words.iter().all(|&word| word == words[0]), "{words:?}");
+                        seen.set(words[0]);
+                    };
+                    second.answer(region, read, |words| words.fill(!seen.get()), || true) && second.turn == 1000
+                });
+                for round in 0..1000 {
+                    let read = |words: &[u64]| assert_eq!(words, [!round; WORDS]);
+                    assert!(first.serve(region, |words| words.fill(round), read, || true));
+                }
+                assert!(first.end(region, || true));
+                assert!(other.join().unwrap());
+            });
+        }
+        // Both have used all of their buffers, each its own.
+        let relay = |of_first, turn| {
+            Relay { turn, ..Relay::new(Wait::Spin, of_first, WORDS, BUFFERS) }.buffer(&region, of_first)
+        };
+        let mut starts: Vec<_> =
+            (0..BUFFERS).flat_map(|turn| [relay(true, turn).as_ptr(), relay(false, turn).as_ptr()]).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        assert_eq!(starts.len(), 2 * BUFFERS);
     }
 
     #[test]

@@ -38,10 +38,12 @@ impl Mapping {
         Ok(mapping)
     }
 
+    #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         self.len.get()
     }
 
+    #[inline(always)]
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start.cast()
     }
@@ -51,6 +53,7 @@ impl Mapping {
     /// # Panics
     ///
     /// If they would not lie in the mapping, aligned: offsets come from constants or from a checked geometry.
+    #[inline(always)]
     pub(crate) fn shared<T: Shared>(&self, offset: usize) -> &T {
         assert!(
             offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len()),

@@ -38,3 +38,4 @@ pub mod region;
 pub(crate) mod futex;
 pub(crate) mod layout;
 pub(crate) mod map;
+pub(crate) mod prefetch;

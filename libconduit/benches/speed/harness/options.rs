@@ -1,0 +1,91 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+use lexopt::ValueExt as _;
+
+use super::cores;
+use super::transport::Result;
+
+pub(crate) const HELP: &str = "\
+Measures Conduit beside what the hardware takes, and beside a peer, and prints a table in Markdown.
+
+      --quick           three short repeats instead of six long ones
+      --only TEXT       only rows whose name contains this; may be given several times
+      --list            print the rows' names
+      --repeats N       how often to measure everything [6]
+      --time FACTOR     how much longer to measure than usual [1]
+      --cores A,B       where the two processes run [two physical cores]
+      --percentiles     print all percentiles, too
+      --json            print what was measured in each repeat, as JSON
+  -h, --help            print this
+";
+
+/// What the caller wants.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Options {
+    pub(crate) only: Vec<String>,
+    pub(crate) list: bool,
+    pub(crate) repeats: usize,
+    pub(crate) time: f64,
+    pub(crate) cores: Option<(usize, usize)>,
+    pub(crate) json: bool,
+    pub(crate) percentiles: bool,
+}
+
+impl Options {
+    /// `None` if help is wanted.
+    pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>> {
+        use lexopt::Arg::{Long, Short};
+        let mut parser = lexopt::Parser::from_args(arguments);
+        let (mut only, mut list, mut json, mut percentiles, mut cores) = (Vec::new(), false, false, false, None);
+        let (mut repeats, mut time, mut quick) = (None, None, false);
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Short('h') | Long("help") => return Ok(None),
+                Long("quick") => quick = true,
+                Long("only") => only.push(parser.value()?.string()?),
+                Long("list") => list = true,
+                Long("repeats") => repeats = Some(parser.value()?.parse()?),
+                Long("time") => time = Some(parser.value()?.parse()?),
+                Long("cores") => cores = Some(parser.value()?.parse_with(cores::parse)?),
+                Long("json") => json = true,
+                Long("percentiles") => percentiles = true,
+                // Cargo says it to every benchmark.
+                Long("bench") => {}
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        let repeats = repeats.unwrap_or(if quick { 3 } else { 6 });
+        let time: f64 = time.unwrap_or(if quick { 0.25 } else { 1.0 });
+        if repeats == 0 || !(0.001..=1000.0).contains(&time) {
+            return Err("there is nothing to measure: --repeats 1 and --time 0.001 are the least".into());
+        }
+        Ok(Some(Self { only, list, repeats, time, cores, json, percentiles }))
+    }
+
+    pub(crate) fn wants(&self, id: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|text| id.contains(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<Options>> {
+        Options::parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn what_is_asked_for_is_done() {
+        let options = parse("--bench --quick --only 64B --only start --repeats 7 --cores 1,0").unwrap().unwrap();
+        assert_eq!((options.repeats, options.time, options.cores), (7, 0.25, Some((1, 0))));
+        assert_eq!(["latency/64B/poll", "latency/8B", "start"].map(|id| options.wants(id)), [true, false, true]);
+        assert!(parse("").unwrap().unwrap().wants("anything"));
+        assert_eq!(parse("--help").unwrap(), None);
+        for wrong in ["--repeats 0", "--time nan", "--time 0", "--cores 1", "--fast", "64B"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

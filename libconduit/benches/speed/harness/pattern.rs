@@ -1,0 +1,117 @@
+//! What messages hold: words that tell a message from every other, so that a torn one is found.
+
+use super::transport::Result;
+
+/// A permutation of the indices when multiplied with them: odd, and with bits in all places.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+/// First word of the message that ends a turn.
+pub(crate) const END: u64 = u64::MAX;
+/// Set in the index of an answer.
+pub(crate) const ANSWER: u64 = 1 << 63;
+/// Words of a cache line.
+const LINE: usize = 8;
+
+/// How much of a message is written and read.
+pub(crate) trait Touch: 'static {
+    fn of(words: &[u64]) -> &[u64];
+    fn of_mut(words: &mut [u64]) -> &mut [u64];
+}
+
+/// Its first cache line.
+pub(crate) struct Header;
+/// Every byte.
+pub(crate) struct Whole;
+
+impl Touch for Header {
+    #[inline]
+    fn of(words: &[u64]) -> &[u64] {
+        &words[..words.len().min(LINE)]
+    }
+
+    #[inline]
+    fn of_mut(words: &mut [u64]) -> &mut [u64] {
+        let touched = words.len().min(LINE);
+        &mut words[..touched]
+    }
+}
+
+impl Touch for Whole {
+    #[inline]
+    fn of(words: &[u64]) -> &[u64] {
+        words
+    }
+
+    #[inline]
+    fn of_mut(words: &mut [u64]) -> &mut [u64] {
+        words
+    }
+}
+
+/// Writes the words of a message: its index, and what depends on the index and the word's place.
+#[inline]
+pub(crate) fn write(index: u64, words: &mut [u64]) {
+    let base = index.wrapping_mul(FACTOR);
+    for (place, word) in words.iter_mut().enumerate() {
+        *word = base.wrapping_add(place as u64);
+    }
+    if let Some(first) = words.first_mut() {
+        *first = index;
+    }
+}
+
+/// Compares the words of a message with what was written under this index.
+#[inline]
+pub(crate) fn check(index: u64, words: &[u64]) -> Result<()> {
+    let base = index.wrapping_mul(FACTOR);
+    let Some((first, rest)) = words.split_first() else { return Ok(()) };
+    // Without a branch in the loop the compiler compares many words at once.
+    let differing = |all, (place, word): (usize, &u64)| all | (word ^ base.wrapping_add(place as u64 + 1));
+    if rest.iter().enumerate().fold(first ^ index, differing) == 0 { Ok(()) } else { Err(damaged(index, words)) }
+}
+
+#[cold]
+fn damaged(index: u64, words: &[u64]) -> super::transport::Failure {
+    let mut expected = vec![0; words.len()];
+    write(index, &mut expected);
+    let at = expected.iter().zip(words).position(|(expected, found)| expected != found).unwrap_or_default();
+    let (expected, found) = (expected[at], words[at]);
+    format!("message {index} is damaged: word {at} of {} is {found:#x} instead of {expected:#x}", words.len()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(index: u64) -> [u64; 9] {
+        let mut words = [7; 9];
+        write(index, &mut words);
+        words
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        for index in [0, 5, 5 | ANSWER] {
+            check(index, &message(index)).unwrap();
+            for bit in 0..9 * 64 {
+                let mut words = message(index);
+                words[bit / 64] ^= 1 << (bit % 64);
+                assert!(check(index, &words).is_err(), "{index} {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn torn_and_stale_messages_are_found() {
+        assert!(check(5, &message(4)).is_err());
+        for at in 1..9 {
+            let torn = [&message(5)[..at], &message(4)[at..]].concat();
+            assert!(check(5, &torn).unwrap_err().to_string().contains(&format!("word {at} ")), "{at}");
+        }
+    }
+
+    #[test]
+    fn the_header_is_a_cache_line() {
+        assert_eq!([1, 8, 9].map(|words| Header::of(&vec![0; words]).len()), [1, 8, 8]);
+        assert_eq!(Whole::of(&[0; 9]).len(), 9);
+    }
+}

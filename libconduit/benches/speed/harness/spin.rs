@@ -1,0 +1,108 @@
+//! What it gains and costs that a subscriber looks for a message for a while before it sleeps.
+
+use std::time::{Duration, Instant};
+
+use conduit::shm::process::now_ns;
+use conduit::{Domain, OpenError, Publisher, Subscriber};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::duel::{Column, Measured, Partner as _, Player as _, Record, Until, Wait};
+use super::limits::{self, Ball};
+use super::ours;
+use super::pattern::END;
+use super::processes::{self, Second, retry};
+use super::publish::await_time;
+use super::statistics::{Distribution, Figures};
+use super::transport::{Place, Result};
+
+type Message = [u64; 8];
+
+const TOPIC: &str = "spin";
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Spin {
+    pub(crate) spin_us: u64,
+    pub(crate) period_us: u64,
+}
+
+/// What the second process has seen.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seen {
+    messages: u64,
+    figures: Figures,
+    cpu_ns: f64,
+}
+
+fn domain(place: &Place) -> Domain {
+    Domain::new(&place.directory).without_registry()
+}
+
+impl Spin {
+    pub(crate) fn measure(&self, place: &Place, second: &mut Second, time: Duration) -> Result<Measured> {
+        let mut line = Ball { region: limits::create_region(place, 0)?, wait: Wait::Poll, length: 1.0 };
+        let mut publisher = Publisher::<Message>::builder().domain(&domain(place)).create(TOPIC)?;
+        second.started()?;
+        second.begin(&Column::Line.to_string())?;
+        let mut near = Record::new(line.times())?;
+        line.turn(second, Until { end: Instant::now() + Duration::from_millis(2), rounds: 1 }, &mut near)?;
+        second.hear()?;
+        second.begin(&Column::Ours.to_string())?;
+        let period = Duration::from_micros(self.period_us);
+        let (mut next, mut sent) = (Instant::now(), 0_u64);
+        let end = next + time;
+        while Instant::now() < end {
+            await_time(&mut next, period);
+            publisher.send(&[sent, now_ns(), 0, 0, 0, 0, 0, 0])?;
+            sent += 1;
+        }
+        publisher.send(&[END, 0, 0, 0, 0, 0, 0, 0])?;
+        let Seen { messages, figures, cpu_ns } = serde_json::from_str(&second.hear()?)?;
+        if messages != sent {
+            return Err(format!("{messages} of {sent} messages arrived, at one in {period:?}").into());
+        }
+        let line_ns = near.times.figures().map(|figures| figures.median);
+        Ok(Measured { line_ns, columns: [(Column::Ours, figures)].into(), cpu_ns: Some(cpu_ns), ..Measured::default() })
+    }
+
+    pub(crate) fn follow(&self, place: &Place) -> Result<()> {
+        let mut line = Ball { region: limits::open_region(place)?, wait: Wait::Poll, length: 1.0 };
+        let spin = Duration::from_micros(self.spin_us);
+        let builder = || ours::with_spin(Subscriber::<Message>::builder().domain(&domain(place)), spin);
+        let mut subscriber = retry(TOPIC, || match builder().open(TOPIC) {
+            Ok(subscriber) => Ok(Some(subscriber)),
+            Err(OpenError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        })?;
+        processes::follow(|whose, started| {
+            if whose == Column::Line.to_string() {
+                return Ok(serde_json::to_string(&line.answer(started)?)?);
+            }
+            started()?;
+            let mut times = Distribution::new(1)?;
+            let begun = cpu_time();
+            loop {
+                let sample = subscriber.recv()?;
+                let now = now_ns();
+                let [index, stamp, ..] = *sample;
+                if index == END {
+                    break;
+                }
+                if index != times.count() {
+                    return Err(format!("message {index} comes after {} others", times.count()).into());
+                }
+                times.record(now.saturating_sub(stamp));
+            }
+            let messages = times.count();
+            let cpu_ns = (cpu_time() - begun).as_nanos() as f64 / messages.max(1) as f64;
+            let figures = times.figures().ok_or("no message came")?;
+            Ok(serde_json::to_string(&Seen { messages, figures, cpu_ns })?)
+        })
+    }
+}
+
+/// What this thread has taken of its processor.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}

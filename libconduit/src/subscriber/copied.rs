@@ -1,0 +1,97 @@
+//! Messages received by copy: for small ones, the fastest way.
+
+use std::fmt;
+use std::ops::Deref;
+use std::time::Duration;
+
+use zerocopy::FromBytes;
+
+use super::{Subscriber, message_accessors};
+use crate::Message;
+use crate::error::RecvError;
+use crate::ring::Value;
+use crate::ring::reader::Received;
+
+/// A message that was copied out of its slot, whole: nobody else can see or change it, and it keeps no slot from the publisher.
+#[derive(Clone, Copy)]
+pub struct Copied<T> {
+    value: T,
+    message: Received,
+}
+
+impl<T> Copied<T> {
+    message_accessors!();
+
+    /// The message itself.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+}
+
+impl<T> Deref for Copied<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Copied<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl<T: Message + FromBytes> Subscriber<T> {
+    /// Receives a copy of the next message if there is one.
+    ///
+    /// For messages of up to a few hundred bytes that is faster than reading them in place, since it writes nothing that the
+    /// publisher has to read. A message that is overwritten while it is copied is lost, and counted.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir_in("/dev/shm")?;
+    /// # let domain = conduit::Domain::new(directory.path()).without_registry();
+    /// # let mut publisher = conduit::Publisher::<[f32; 3]>::builder().domain(&domain).create("wind")?;
+    /// # let mut subscriber = conduit::Subscriber::<[f32; 3]>::builder().domain(&domain).open("wind")?;
+    /// publisher.send(&[1.0, 2.0, 0.0])?;
+    /// let wind = subscriber.try_recv_copy()?.expect("it was just sent");
+    /// assert_eq!(wind[1], 2.0);
+    /// assert_eq!(wind.sequence(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline(always)]
+    pub fn try_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
+        if !self.reader.memory().is_foreign() {
+            let mut value = T::new_zeroed();
+            if let Some(message) = self.reader.receive_copy(&mut Value(&mut value)) {
+                return if message.len == size_of::<T>() {
+                    Ok(Some(Copied { value, message }))
+                } else {
+                    Err(self.invalid(&message))
+                };
+            }
+        }
+        self.look_or_recv_copy()
+    }
+
+    #[inline(never)]
+    fn look_or_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
+        let mut value = T::new_zeroed();
+        match self.receive_with(|reader| reader.receive_copy(&mut Value(&mut value)))? {
+            None => Ok(None),
+            Some(message) if message.len == size_of::<T>() => Ok(Some(Copied { value, message })),
+            Some(message) => Err(self.invalid(&message)),
+        }
+    }
+
+    /// Receives a copy of the next message, sleeping until there is one.
+    pub fn recv_copy(&mut self) -> Result<Copied<T>, RecvError> {
+        self.wait(Self::try_recv_copy)
+    }
+
+    /// Receives a copy of the next message, sleeping until there is one or the time is up.
+    pub fn recv_copy_timeout(&mut self, timeout: Duration) -> Result<Copied<T>, RecvError> {
+        self.wait_for(timeout, Self::try_recv_copy)
+    }
+}
