@@ -7,6 +7,7 @@ mod bad_input;
 mod bench;
 mod command;
 mod containers;
+mod cplusplus;
 mod crash_only;
 mod daemon;
 mod doctor;

@@ -697,6 +697,13 @@ const char *conduit_error_name(conduit_error error);
 const char *conduit_error_string(conduit_error error);
 
 /**
+ * The code of this thread's last failing call, for those that return what they find; CONDUIT_OK if no call has failed.
+ *
+ * Calls that succeed leave it alone. Thread-safe: every thread has its own.
+ */
+enum conduit_error conduit_last_error(void);
+
+/**
  * The message of this thread's last failing call: what happened, to what, what to do; UTF-8, one line.
  *
  * Valid until the next failing call of this thread, or its end. Calls that succeed leave it alone. Empty if no call has failed.
@@ -1052,6 +1059,13 @@ const char *conduit_error_name(conduit_error error);
  * number that is no code. Thread-safe.
  */
 const char *conduit_error_string(conduit_error error);
+
+/**
+ * The code of this thread's last failing call, for those that return what they find; CONDUIT_OK if no call has failed.
+ *
+ * Calls that succeed leave it alone. Thread-safe: every thread has its own.
+ */
+enum conduit_error conduit_last_error(void);
 
 /**
  * The message of this thread's last failing call: what happened, to what, what to do; UTF-8, one line.

@@ -188,12 +188,21 @@ pub extern "C" fn conduit_error_string(error: AnyError) -> *const c_char {
 }
 
 struct Last {
+    code: Error,
     message: CString,
     errno: c_int,
 }
 
 thread_local! {
     static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+}
+
+/// The code of this thread's last failing call, for those that return what they find; CONDUIT_OK if no call has failed.
+///
+/// Calls that succeed leave it alone. Thread-safe: every thread has its own.
+#[unsafe(no_mangle)]
+pub extern "C" fn conduit_last_error() -> Error {
+    LAST.try_with(|last| last.borrow().as_ref().map_or(CONDUIT_OK, |last| last.code)).unwrap_or(CONDUIT_OK)
 }
 
 /// The message of this thread's last failing call: what happened, to what, what to do; UTF-8, one line.
@@ -270,7 +279,7 @@ impl Failure {
         let bytes: Vec<u8> =
             message.into_bytes().into_iter().map(|byte| if byte < b' ' { b' ' } else { byte }).collect();
         let message = CString::new(bytes).unwrap_or_default();
-        let _ = LAST.try_with(|last| last.replace(Some(Last { message, errno })));
+        let _ = LAST.try_with(|last| last.replace(Some(Last { code, message, errno })));
         code
     }
 

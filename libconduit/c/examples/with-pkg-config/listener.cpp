@@ -1,0 +1,18 @@
+// Prints greetings until there will be no more.
+
+#include "greeting.hpp"
+
+#include <cstdio>
+
+int main() {
+    conduit::ShmRegion::wait_until_exists_for("greeting", std::chrono::seconds(10));
+    auto subscriber = conduit::Subscriber<Greeting>::open("greeting");
+    try {
+        for (;;) {
+            auto greeting = subscriber.wait();
+            std::printf("%s %u\n", greeting->text, greeting->number);
+        }
+    } catch (const conduit::PublisherClosed& closed) {
+        std::puts(closed.what());
+    }
+}
