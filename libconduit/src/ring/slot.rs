@@ -286,8 +286,8 @@ impl<T: ?Sized> Deref for Claimed<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the pointer came from a reference to a valid value in the slot's payload; until this claim ends,
-        // WRITING keeps readers from pinning the slot and nobody else writes it.
+        // SAFETY: the pointer came from a reference to a valid value in the slot's payload; until this claim ends, the
+        // turned state keeps readers from pinning the slot and nobody else writes it.
         unsafe { self.value.as_ref() }
     }
 }
