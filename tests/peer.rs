@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::harness::{fill_pattern, is_pattern, wait_until};
+use crate::{frugal, seccomp};
 
 /// Not a test: see [`crate::harness::Peer`].
 #[test]
@@ -108,7 +109,16 @@ impl State {
             "wait-by" => self.wait_by(words[1]),
             "drain-fleet-by" => self.drain_fleet_by(words[1], number(2)? as usize),
             "leave-unread" => self.leave_unread(),
-            "deny-waitv" => deny_waitv(),
+            "deny-waitv" => {
+                seccomp::deny_waitv()?;
+                Ok("ok".into())
+            }
+            "without-calls" => frugal::without_calls(words[1], answer),
+            "descriptors" => Ok(std::fs::read_dir("/proc/self/fd")?.count().to_string()),
+            "go-to" => {
+                std::env::set_current_dir(words[1])?;
+                Ok("ok".into())
+            }
             "parkers" => Ok(parkers().len().to_string()),
             "fork-waiting" => self.fork_waiting(words[1]),
             "hold" => self.hold(number(1)?),
@@ -666,27 +676,6 @@ fn parkers() -> Vec<Parker> {
         }
     }
     parkers
-}
-
-/// From now on this thread, and those it starts, run on a kernel that does not know `futex_waitv`, as far as they can tell.
-fn deny_waitv() -> Outcome {
-    use nix::libc;
-    let line = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
-    let mut program = [
-        // The number of the system call is the first word of what is filtered.
-        line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_futex_waitv as u32, 0, 1),
-        line(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, 0, 0),
-        line(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the kernel copies the program during the call.
-    #[allow(unsafe_code)]
-    let is_denied = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
-    };
-    if is_denied { Ok("ok".into()) } else { Err(std::io::Error::last_os_error().into()) }
 }
 
 /// What came of one topic of a fleet.
