@@ -114,7 +114,7 @@ fn text_is_shown_as_text_and_losses_are_told() {
     for (arguments, is_told) in [(&["--raw"][..], true), (&["--raw", "--no-lost-messages"], false)] {
         let (mut echo, _out, mut err) = start(world.conduit(&[&["echo", "chatter"], arguments].concat()));
         world.wait_until_asleep("chatter", 1);
-        let message = vec![b'x'; 4000];
+        let message = vec![b'x'; 3900];
         let region = world.region("chatter");
         let has_lost = || region.counters().unwrap().subscribers.iter().any(|(_, one)| one.lost > 0);
         wait_until("a loss", || {

@@ -71,13 +71,13 @@ fn impossible_slots() {
         let error = builder().slots(slots).create("scan").unwrap_err();
         assert!(matches!(error, CreateError::Geometry(GeometryError::Slots(_))), "{slots}: {error}");
     }
-    for slot_bytes in [0, 64, 100, u64::MAX] {
+    for slot_bytes in [0, 64, 100, 128, 300, 320, u64::MAX] {
         let error = builder().slot_size(slot_bytes).create("scan").unwrap_err();
         assert!(matches!(error, CreateError::Geometry(GeometryError::SlotBytes(_))), "{slot_bytes}: {error}");
     }
     let error = builder().slots(1 << 16).slot_size(1 << 62).create("scan").unwrap_err();
     assert!(matches!(error, CreateError::Geometry(GeometryError::TooLarge { .. })), "{error}");
-    let small = Publisher::<[u64; 100]>::builder().domain(&world.domain()).slot_size(128).create("scan");
+    let small = Publisher::<[u64; 100]>::builder().domain(&world.domain()).slot_size(256).create("scan");
     assert!(matches!(small.unwrap_err(), CreateError::SlotTooSmall { need: 800, capacity: 64, .. }));
     world.wait_until_empty();
 }
@@ -87,7 +87,7 @@ fn a_default_topic_has_69632_bytes() {
     let world = World::new();
     let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap();
     assert_eq!(std::fs::metadata(publisher.path()).unwrap().len(), 69_632);
-    assert_eq!((publisher.slots(), publisher.capacity()), (16, 4032));
+    assert_eq!((publisher.slots(), publisher.capacity()), (16, 3904));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn headers_that_lie() {
     };
     let error = open_with(8, &9u32.to_ne_bytes());
     assert_eq!(error, LayoutError::Version { found: 9 });
-    assert!(error.to_string().contains("version 9") && error.to_string().contains("version 1"), "{error}");
+    assert!(error.to_string().contains("version 9") && error.to_string().contains("version 2"), "{error}");
     for (at, bytes) in [(12, 17u32.to_ne_bytes()), (12, 32u32.to_ne_bytes()), (16, 64u32.to_ne_bytes())] {
         assert!(matches!(open_with(at, &bytes), LayoutError::Damaged(_)));
     }
@@ -154,7 +154,7 @@ fn headers_that_lie() {
 #[test]
 fn a_message_longer_than_a_slot() {
     let world = World::new();
-    let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slot_size(128).create("scan").unwrap();
+    let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slot_size(256).create("scan").unwrap();
     let mut subscriber = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap();
     assert_eq!(publisher.send(&[0; 65]), Err(LoanError::MessageTooLarge { len: 65, capacity: 64 }));
     assert_eq!(
@@ -187,7 +187,8 @@ fn values_that_the_type_does_not_have() {
     publisher.send(&true).unwrap();
     publisher.send(&false).unwrap();
     let file = std::fs::File::options().write(true).open(publisher.path()).unwrap();
-    file.write_all_at(&[2], 4096 + 64).unwrap();
+    // The payload of the first slot: behind all slots' states, and its own header.
+    file.write_all_at(&[2], 4096 + 16 * 128 + 64).unwrap();
     let error = subscriber.recv().unwrap_err();
     assert!(error.to_string().contains("message 0 on topic \"flag\" is not a valid bool"), "{error}");
     assert!(!*subscriber.recv().unwrap());

@@ -77,16 +77,16 @@ fn list_and_info_show_counters_with_and_without_daemon() {
             "state": "live",
             "raw": false,
             "path": world.path_of("front/scan"),
-            "size_bytes": 4096 + 16 * 1088,
+            "size_bytes": 4096 + 16 * 1280,
             "slots": 16,
-            "slot_bytes": 1088,
+            "slot_bytes": 1280,
             "type": "[u8]",
             "publisher": {"pid": publisher.pid(), "uid": nix::unistd::getuid().as_raw(), "program": described["publisher"]["program"]},
             "published": 20,
             "subscribers": [{
                 "pid": subscriber.pid(), "uid": nix::unistd::getuid().as_raw(),
                 "program": described["subscribers"][0]["program"],
-                "received": 2, "lost": 4, "held": 2, "lag": 14, "asleep": false,
+                "received": 2, "lost": 5, "held": 2, "lag": 13, "asleep": false,
             }],
         });
         if daemon {
@@ -222,7 +222,7 @@ fn mistakes_are_explained() {
         (&["pub", "x", "--text", "x", "--slots", "3"], 1, "use a power of two"),
         (&["pub", "x", "--text", "x", "--slot-size", "1"], 1, "a slot can not have 1 bytes"),
         (&["pub", "x", "--file", "/does/not/exist"], 1, "/does/not/exist"),
-        (&["pub", "x", "--text", "123456789", "--slot-size", "128", "--count", "0"], 2, "--count"),
+        (&["pub", "x", "--text", "123456789", "--slot-size", "256", "--count", "0"], 2, "--count"),
         (&["frobnicate"], 2, "frobnicate"),
         (&["list", "--xyz"], 2, "--xyz"),
     ] {
@@ -237,7 +237,7 @@ fn mistakes_are_explained() {
 #[test]
 fn a_line_longer_than_a_slot_is_refused_and_the_ones_before_stay() {
     let world = World::new();
-    let mut publisher = world.conduit(&["pub", "lines", "--slot-size", "128", "--wait-matching-subscribers", "1"]);
+    let mut publisher = world.conduit(&["pub", "lines", "--slot-size", "256", "--wait-matching-subscribers", "1"]);
     let mut publisher = publisher.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut input = publisher.stdin.take().unwrap();
     wait_until("the topic", || world.exists("lines"));
@@ -248,6 +248,7 @@ fn a_line_longer_than_a_slot_is_refused_and_the_ones_before_stay() {
     let output = publisher.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("a message of 65 bytes does not fit a slot, which holds 64"));
+    assert!(text(&output.stderr).trim_end().ends_with("(--slot-size 384)"), "{}", text(&output.stderr));
     assert!(subscriber.ask("drain").starts_with("1 received 0 lost"));
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -395,6 +395,15 @@ impl Peer {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Asks for something that ends it; returns what it said last, if anything, and how it ended.
+    pub fn end_by(mut self, command: &str) -> (Option<String>, ExitStatus) {
+        self.tell(command);
+        let answer = self.answers.recv_timeout(DEADLINE);
+        assert_ne!(answer, Err(mpsc::RecvTimeoutError::Timeout), "{command} hangs");
+        assert!(!answer.as_ref().is_ok_and(|answer| answer.starts_with("error ")), "{command}: {answer:?}");
+        (answer.ok(), wait_for("the peer to end", || self.child.try_wait().unwrap()))
     }
 
     /// Asks for something that kills it at a step (see `conduit::fault`); returns when the process is reaped.

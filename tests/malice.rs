@@ -17,7 +17,7 @@ use crate::harness::{Peer, Random, World, wait_until};
 
 /// Slots of the region under attack, and bytes of each.
 const SLOTS: u64 = 4;
-const SLOT_BYTES: u64 = 1024 + 64;
+const SLOT_BYTES: u64 = 1280;
 const REGION_BYTES: u64 = 4096 + SLOTS * SLOT_BYTES;
 
 /// The control page's parts (see `libconduit/src/shm/layout.rs`).
@@ -25,6 +25,18 @@ const PRODUCER_AT: u64 = 64;
 const CONSUMERS_AT: u64 = 128;
 const TYPE_NAME_AT: u64 = 192;
 const RECORDS_AT: u64 = 256;
+/// Behind it lie the states of all slots, then their headers and payloads.
+const STATES_AT: u64 = 4096;
+const STATE_BYTES: u64 = 128;
+const HEADER_BYTES: u64 = 64;
+
+fn state_at(slot: u64) -> u64 {
+    STATES_AT + slot * STATE_BYTES
+}
+
+fn header_at(slot: u64) -> u64 {
+    STATES_AT + SLOTS * STATE_BYTES + slot * (SLOT_BYTES - STATE_BYTES)
+}
 
 /// A world with a topic that is attacked and another one that must not notice.
 struct Attack {
@@ -39,7 +51,7 @@ impl Attack {
     fn new() -> Self {
         let world = World::with_daemon();
         let mut victim = world.peer();
-        victim.order(&format!("publish victim {SLOTS} {}", SLOT_BYTES - 64));
+        victim.order(&format!("publish victim {SLOTS} {}", SLOT_BYTES - STATE_BYTES - HEADER_BYTES));
         let file = File::options().read(true).write(true).open(world.path_of("victim")).unwrap();
         assert_eq!(file.metadata().unwrap().len(), REGION_BYTES);
         let mut publisher = world.peer();
@@ -97,12 +109,13 @@ fn evil(random: &mut Random) -> u64 {
     random.pick(&[0, 1, 2, 3, 4, 5, 1 << 31, 1 << 32, 1 << 60, 1 << 63, (1 << 63) | 1, u64::MAX, u64::MAX - 1, any])
 }
 
-/// Where a word of the protocol lies: head, published, waiting, wake; a record's; a slot's.
+/// Where a word of the protocol lies: head, published, waiting, wake; a record's; a slot's state, or its header's.
 fn evil_place(random: &mut Random) -> u64 {
-    match random.below(3) {
+    match random.below(4) {
         0 => random.pick(&[PRODUCER_AT, PRODUCER_AT + 8, CONSUMERS_AT, CONSUMERS_AT + 8]),
         1 => RECORDS_AT + random.below(60) * 64 + random.below(8) * 8,
-        _ => 4096 + random.below(SLOTS) * SLOT_BYTES + random.below(5) * 8,
+        2 => state_at(random.below(SLOTS)),
+        _ => header_at(random.below(SLOTS)) + random.below(5) * 8,
     }
 }
 
@@ -155,25 +168,30 @@ fn readers_of_impossible_numbers() {
     const EXTREMES: [u64; 7] = [0, 1, 5, 1 << 63, (1 << 63) | 6, u64::MAX - 1, u64::MAX];
     let world = World::new();
     let domain = world.domain();
-    let mut publisher = Publisher::<[u8]>::builder().domain(&domain).slots(2).slot_size(128).create("victim").unwrap();
+    let mut publisher = Publisher::<[u8]>::builder().domain(&domain).slots(2).slot_size(256).create("victim").unwrap();
     let file = File::options().write(true).open(publisher.path()).unwrap();
     let write = |at: u64, word: u64| file.write_all_at(&word.to_ne_bytes(), at).unwrap();
-    let slots = || [4096, 4096 + 128];
+    // Behind the two states, whose slots have payloads of 64 bytes.
+    let headers = || [STATES_AT + 2 * STATE_BYTES, STATES_AT + 3 * STATE_BYTES];
+    // As if what a slot says were true: nobody holds it, and the writer has not taken it since.
+    let write_states = |position: u64| [0, 1].map(|slot| write(state_at(slot), position & 1 << 63));
     for head in EXTREMES {
         for word in EXTREMES {
             for start in [Start::Next, Start::Latest, Start::Oldest] {
                 write(PRODUCER_AT, head);
                 write(PRODUCER_AT + 8, word);
-                for at in slots() {
-                    for (field, word) in [0, word, !word, word, word].into_iter().enumerate() {
+                write_states(word);
+                for at in headers() {
+                    for (field, word) in [word, word, !word, word, word].into_iter().enumerate() {
                         write(at + 8 * field as u64, word);
                     }
                 }
                 let mut subscriber = Subscriber::<[u8]>::builder().domain(&domain).start(start).open("victim").unwrap();
                 // The last of these at the end of all numbers.
                 for number in [head, head.wrapping_add(1), word, u64::MAX, 0] {
-                    for at in slots() {
-                        write(at + 8, number);
+                    write_states(number);
+                    for at in headers() {
+                        write(at, number);
                     }
                     let sample = subscriber.try_recv().unwrap();
                     assert!(sample.is_none_or(|sample| sample.len() <= 64));
@@ -266,7 +284,7 @@ fn holding_every_slot() {
     let mut attack = Attack::new();
     for state in [1, (1 << 60) - 1, 1 << 59] {
         for slot in 0..SLOTS {
-            attack.file.write_all_at(&u64::to_ne_bytes(state), 4096 + slot * SLOT_BYTES).unwrap();
+            attack.file.write_all_at(&u64::to_ne_bytes(state), state_at(slot)).unwrap();
         }
         // Nobody has these records: the publisher frees what they seem to hold.
         attack.victim.order("send 10 1000");
@@ -274,8 +292,10 @@ fn holding_every_slot() {
     let mut holder = attack.world.peer();
     holder.order("subscribe victim");
     for slot in 0..SLOTS {
-        attack.file.write_all_at(&u64::to_ne_bytes(1), 4096 + slot * SLOT_BYTES).unwrap();
+        attack.file.write_all_at(&u64::to_ne_bytes(1), state_at(slot)).unwrap();
     }
+    // The slot that it had claimed before.
+    attack.victim.order("send 1 1000");
     // This one somebody has: the publisher is told.
     let answer = attack.victim.ask("send 1 1000");
     assert!(answer.contains("all 4 slots are held"), "{answer}");
@@ -294,8 +314,10 @@ fn taking_every_lock_there_is() {
             assert!(taken.unwrap());
         }
         for slot in 0..SLOTS {
-            attack.file.write_all_at(&u64::to_ne_bytes((1 << 60) - 1), 4096 + slot * SLOT_BYTES).unwrap();
+            attack.file.write_all_at(&u64::to_ne_bytes((1 << 60) - 1), state_at(slot)).unwrap();
         }
+        // The slot that it had claimed before.
+        attack.victim.order("send 1 1000");
         let answer = attack.victim.ask("send 1 1000");
         // Who holds a write lock looks like a subscriber, who holds a read lock does not.
         assert_eq!(answer.contains("all 4 slots are held"), exclusive, "{answer}");

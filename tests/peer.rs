@@ -1,7 +1,8 @@
 //! The other side: a process that executes commands from standard input and answers with a line each.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, Write};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,14 @@ use conduit::registry::Client;
 use conduit::shm::dir::ShmDir;
 use conduit::shm::process::now_ns;
 use conduit::{
-    CreateError, Domain, Gone, OpenError, Publisher, RecvError, Sample, ShmRegion, Start, Subscriber, TopicName,
+    CreateError, Domain, Event, Gone, OpenError, Publisher, RecvError, Sample, ShmRegion, Start, Subscriber, TopicName,
+    WaitSet,
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::harness::{fill_pattern, is_pattern};
+use crate::harness::{fill_pattern, is_pattern, wait_until};
+use crate::{frugal, seccomp};
 
 /// Not a test: see [`crate::harness::Peer`].
 #[test]
@@ -83,7 +87,7 @@ impl State {
                 // Half-written, and never finished.
                 let mut loan = self.publisher.as_mut().ok_or("no publisher")?.loan_slice(number(1)? as usize)?;
                 loan.fill(0xEE);
-                std::mem::forget(loan);
+                let _leaked = std::mem::ManuallyDrop::new(loan);
                 Ok("ok".into())
             }
             "endure-sending" => self.endure_sending(number(1)? as usize),
@@ -102,6 +106,21 @@ impl State {
             "recv" => self.recv(None),
             "recv-for" => self.recv(Some(Duration::from_millis(number(1)?))),
             "try-recv" => self.recv(Some(Duration::ZERO)),
+            "wait-by" => self.wait_by(words[1]),
+            "drain-fleet-by" => self.drain_fleet_by(words[1], number(2)? as usize),
+            "leave-unread" => self.leave_unread(),
+            "deny-waitv" => {
+                seccomp::deny_waitv()?;
+                Ok("ok".into())
+            }
+            "without-calls" => frugal::without_calls(words[1], answer),
+            "descriptors" => Ok(std::fs::read_dir("/proc/self/fd")?.count().to_string()),
+            "go-to" => {
+                std::env::set_current_dir(words[1])?;
+                Ok("ok".into())
+            }
+            "parkers" => Ok(parkers().len().to_string()),
+            "fork-waiting" => self.fork_waiting(words[1]),
             "hold" => self.hold(number(1)?),
             "held-are-whole" => {
                 let whole = self.held.iter().all(|sample| is_pattern(sample.sequence(), sample));
@@ -413,6 +432,170 @@ impl State {
         Ok(ends.collect::<Result<Vec<_>, _>>()?.join(" "))
     }
 
+    /// Receives until the publisher is gone, and waits for each message by a wait set, a future or a descriptor.
+    fn wait_by(&mut self, how: &str) -> Outcome {
+        let subscriber = self.subscriber.take().ok_or("no subscriber")?;
+        let end = match how {
+            "set" => {
+                let mut subscriber = subscriber;
+                let mut set = WaitSet::new();
+                let token = set.add(&subscriber)?;
+                loop {
+                    assert_eq!(set.wait()?.collect::<Vec<_>>(), [Event::Ready(token)]);
+                    if let Err(error) = subscriber.try_recv() {
+                        break (subscriber, error);
+                    }
+                }
+            }
+            "future" => runtime()?.block_on(async {
+                let mut subscriber = subscriber.into_async()?;
+                loop {
+                    if let Err(error) = subscriber.recv().await {
+                        return std::io::Result::Ok((subscriber.into_inner(), error));
+                    }
+                }
+            })?,
+            "descriptor" => {
+                let mut subscriber = subscriber;
+                let ready = subscriber.ready_fd()?;
+                loop {
+                    wait_readable(&ready)?;
+                    if let Err(error) = subscriber.try_recv() {
+                        assert!(is_readable(&ready)?, "the end stays");
+                        break (subscriber, error);
+                    }
+                }
+            }
+            other => return Err(format!("what is {other}?").into()),
+        };
+        let (subscriber, RecvError::PublisherGone { how, .. }) = end else { return Err(end.1.into()) };
+        Ok(format!("{} received {} lost, publisher {how}", subscriber.received(), subscriber.lost()))
+    }
+
+    /// Receives on every topic until its publisher is gone, in one thread and with so many parkers. Answers like `drain-fleet`.
+    fn drain_fleet_by(&mut self, how: &str, threads: usize) -> Outcome {
+        let mut accounts: Vec<_> = self.subscribers.iter().map(|it| Account::new(it.topic())).collect();
+        if how == "set" {
+            let mut set = WaitSet::new();
+            let tokens: Vec<_> = self.subscribers.iter().map(|it| set.add(it)).collect::<Result<_, _>>()?;
+            let places: HashMap<_, _> = tokens.into_iter().enumerate().map(|(place, token)| (token, place)).collect();
+            // Nothing is there yet: now it has the parkers that it needs.
+            assert!(set.wait_timeout(Duration::from_millis(1))?.is_empty());
+            wait_until("the parkers", || parkers().len() == threads);
+            answer("draining");
+            let mut left = places.len();
+            while left > 0 {
+                for event in set.wait()? {
+                    let Event::Ready(token) = event else { return Err("not ready".into()) };
+                    let place = places[&token];
+                    match self.subscribers[place].try_recv() {
+                        Ok(Some(sample)) => accounts[place].note(&sample),
+                        Ok(None) => return Err("there was nothing".into()),
+                        Err(error) => {
+                            accounts[place].end(&error, self.subscribers[place].lost());
+                            set.remove(token);
+                            left -= 1;
+                        }
+                    }
+                }
+            }
+        } else {
+            let subscribers: Vec<_> = self.subscribers.drain(..).collect();
+            accounts = runtime()?.block_on(async {
+                let mut tasks = tokio::task::JoinSet::new();
+                for (subscriber, mut account) in subscribers.into_iter().zip(accounts) {
+                    let mut subscriber = subscriber.into_async()?;
+                    tasks.spawn(async move {
+                        loop {
+                            match subscriber.recv().await {
+                                Ok(sample) => account.note(&sample),
+                                Err(error) => {
+                                    account.end(&error, subscriber.get_ref().lost());
+                                    return account;
+                                }
+                            }
+                        }
+                    });
+                }
+                // A thread's name comes after its start.
+                wait_until("the parkers", || parkers().len() == threads);
+                answer("draining");
+                std::io::Result::Ok(tasks.join_all().await)
+            })?;
+        }
+        self.subscribers.clear();
+        Ok(accounts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+    }
+
+    /// Waits for a message by the descriptor and leaves it; then says whether it can still be seen, and whether the parker is
+    /// at rest meanwhile.
+    fn leave_unread(&mut self) -> Outcome {
+        let subscriber = self.subscriber.as_mut().ok_or("no subscriber")?;
+        let ready = subscriber.ready_fd()?;
+        answer("waiting");
+        wait_readable(&ready)?;
+        let switches = || parkers().iter().map(|it| it.switches).sum::<u64>();
+        let first = switches();
+        let mut before = first;
+        for _ in 0..5 {
+            before = switches();
+            std::thread::sleep(Duration::from_millis(1100));
+            if switches() == before {
+                break;
+            }
+        }
+        let is_at_rest = switches() == before;
+        let runs = before - first;
+        let sees = is_readable(&ready)?;
+        subscriber.try_recv()?.ok_or("no message")?;
+        let still_sees = is_readable(&ready)?;
+        let rests = if is_at_rest && runs <= 3 { "rests".into() } else { format!("ran {runs} times") };
+        Ok(format!("readable {sees}, then {still_sees}, the parker {rests}"))
+    }
+
+    /// A child of a process that waits in every way: what it inherits says so, and it can begin anew.
+    fn fork_waiting(&mut self, topic: &str) -> Outcome {
+        let runtime = runtime()?;
+        let mut old = Subscriber::<[u8]>::open(topic)?;
+        let ready = old.ready_fd()?;
+        let mut old = old.into_async()?;
+        let pending = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(5), old.recv()).await });
+        assert!(pending.is_err());
+        // SAFETY: the child runs no code that another thread of its parent could have left a lock for: glibc sees to malloc's.
+        #[allow(unsafe_code)]
+        match unsafe { nix::unistd::fork() }? {
+            nix::unistd::ForkResult::Parent { child } => {
+                let status = nix::sys::wait::waitpid(child, None)?;
+                // The child's end took nothing from the parent.
+                wait_readable(&ready)?;
+                let sample = runtime.block_on(old.recv())?;
+                Ok(format!("{status:?}, {} in the parent", sample.sequence()))
+            }
+            nix::unistd::ForkResult::Child => {
+                let outcome = (|| -> Result<(), Box<dyn std::error::Error>> {
+                    let runtime = self::runtime()?;
+                    let refused = runtime.block_on(old.recv());
+                    if !matches!(refused, Err(RecvError::Forked)) {
+                        return Err(format!("{refused:?}").into());
+                    }
+                    drop(old);
+                    let mut new = Subscriber::<[u8]>::open(topic)?.into_async()?;
+                    answer("child waits");
+                    runtime.block_on(new.recv())?;
+                    Ok(())
+                })();
+                if let Err(error) = &outcome {
+                    answer(&format!("child {error}"));
+                }
+                // SAFETY: ends the process, as `fork(2)` allows.
+                #[allow(unsafe_code)]
+                unsafe {
+                    nix::libc::_exit(i32::from(outcome.is_err()))
+                }
+            }
+        }
+    }
+
     fn subscribe(&mut self, topic: &str, start: Option<&str>) -> Outcome {
         let start = match start {
             Some("oldest") => Start::Oldest,
@@ -461,6 +644,77 @@ impl State {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn wait_readable(descriptor: impl AsFd) -> nix::Result<()> {
+    poll(&mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).map(drop)
+}
+
+fn is_readable(descriptor: impl AsFd) -> nix::Result<bool> {
+    Ok(poll(&mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO)? > 0)
+}
+
+/// A thread of the library's that sleeps for others.
+struct Parker {
+    /// How often it went to sleep.
+    switches: u64,
+}
+
+fn parkers() -> Vec<Parker> {
+    let mut parkers = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
+        if value("Name:") == "conduit-parker" {
+            let switches = value("voluntary_ctxt_switches:").parse().unwrap_or(0);
+            parkers.push(Parker { switches });
+        }
+    }
+    parkers
+}
+
+/// What came of one topic of a fleet.
+struct Account {
+    topic: TopicName,
+    first: Option<u64>,
+    next: u64,
+    received: u64,
+    wrong: u64,
+    end: String,
+}
+
+impl Account {
+    fn new(topic: &TopicName) -> Self {
+        Self { topic: topic.clone(), first: None, next: 0, received: 0, wrong: 0, end: String::new() }
+    }
+
+    fn note(&mut self, sample: &Sample<[u8]>) {
+        let number = sample.sequence();
+        let is_right = self.first.is_none() || number == self.next + sample.lost();
+        self.wrong += u64::from(!is_right || !is_pattern(seed_of(&self.topic, number), sample));
+        self.first.get_or_insert(number - sample.lost());
+        self.next = number + 1;
+        self.received += 1;
+    }
+
+    fn end(&mut self, error: &RecvError, lost: u64) {
+        let how = match error {
+            RecvError::PublisherGone { how: Gone::Died, .. } => "died".into(),
+            RecvError::PublisherGone { how: Gone::Closed, .. } => "closed".into(),
+            error => error.to_string().replace(' ', "-"),
+        };
+        self.end = format!("{lost}/{}/{how}", self.wrong);
+    }
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}/{}/{}", self.topic, self.first.unwrap_or(0), self.received, self.end)
     }
 }
 

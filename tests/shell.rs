@@ -124,13 +124,13 @@ fn who_stands_still_or_is_killed_costs_the_publisher_nothing() {
     for round in 0..20 {
         // They are stopped at whatever they are just doing.
         for _ in 0..round {
-            publisher.send(&[7; 4000]).unwrap();
+            publisher.send(&[7; 3900]).unwrap();
         }
         for child in &children {
             kill(Pid::from_raw(child.id() as i32), Signal::SIGSTOP).unwrap();
         }
         for _ in 0..50 {
-            publisher.send(&[7; 4000]).expect("no slot is kept from the publisher");
+            publisher.send(&[7; 3900]).expect("no slot is kept from the publisher");
         }
         for child in &children {
             kill(Pid::from_raw(child.id() as i32), Signal::SIGCONT).unwrap();

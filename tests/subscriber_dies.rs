@@ -64,9 +64,11 @@ fn a_publisher_whose_slots_are_all_held_says_so_until_the_holder_dies() {
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("scan").unwrap();
     let mut subscriber = world.peer();
     subscriber.order("subscribe scan");
+    // One at a time: until it is published, the other slot is the publisher's.
     publisher.send(b"a").unwrap();
+    subscriber.order("hold 1");
     publisher.send(b"b").unwrap();
-    subscriber.order("hold 2");
+    subscriber.order("hold 1");
     assert_eq!(publisher.send(b"c").unwrap_err(), LoanError::AllSlotsHeld { slots: 2 });
     assert_eq!(publisher.published(), 2, "nothing was lost");
     subscriber.kill();

@@ -85,7 +85,7 @@ fn what_the_dead_have_left_is_shown_and_then_removed() {
     let removed: Value = serde_json::from_str(&printed).unwrap();
     let names: Vec<_> = removed.as_array().unwrap().iter().map(|it| (&it["name"], &it["removed"])).collect();
     assert_eq!(names, [(&Value::from("half/way"), &Value::from(true)), (&Value::from("scan"), &Value::from(true))]);
-    assert_eq!(removed[1]["size_bytes"], 16 * 192 + 4096);
+    assert_eq!(removed[1]["size_bytes"], 16 * 384 + 4096);
     assert!(world.exists("lives") && world.exists("kept") && world.path_of("foreign").exists());
     lives.order("send 1 10");
     assert_eq!(run(&mut world.conduit(&["gc"])), (Some(0), "nothing to remove\n".into(), String::new()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::CreateError;
 use crate::fault::{self, Step};
 use crate::registry::{Client, Lease};
-use crate::shm::dir::ShmDir;
+use crate::shm::dir::{Place, ShmDir};
 use crate::shm::file::{FileSpec, Mark, NewFile, OwnedFile, PATIENCE, tidy};
 use crate::{Domain, TopicName};
 
@@ -27,7 +27,7 @@ impl Default for CreateOptions {
 /// A region that this process owns and the registry knows.
 pub(crate) struct Created {
     pub(crate) file: OwnedFile,
-    pub(crate) directory: ShmDir,
+    pub(crate) place: Place,
     pub(crate) lease: Lease,
 }
 
@@ -43,6 +43,7 @@ impl CreateOptions {
     ) -> Result<Created, CreateError> {
         let domain = self.domain.unwrap_or_default();
         let directory = ShmDir::open(&domain).map_err(CreateError::io("open", domain.shm_dir().into()))?;
+        let place = directory.place().map_err(CreateError::io("examine", domain.shm_dir().into()))?;
         tidy(&directory, topic);
         let ask_reaper = || {
             // Without a registry that may do it, the error says so.
@@ -54,6 +55,6 @@ impl CreateOptions {
         let lease = Lease::register(&domain, topic, file.owned())?;
         fault::point(Step::CreateRegistered);
         let file = file.link(&ask_reaper)?;
-        Ok(Created { file, directory, lease })
+        Ok(Created { file, place, lease })
     }
 }

@@ -396,6 +396,24 @@ pub enum WaitError {
     },
 }
 
+/// Why a [`WaitSet`](crate::WaitSet) can not wait.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitSetError {
+    /// Nothing could ever end the wait.
+    #[error("the wait set has no subscribers left, no timers, and nobody has a waker of it; add one, or stop waiting")]
+    Empty,
+    /// A thread that waits for some of the topics could not be started.
+    #[error("can not start a thread to wait for many topics: {source}; raise the limit of threads (ulimit -u)")]
+    Thread {
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// This process was forked from the wait set's, or from the subscriber's.
+    #[error("the wait set or its subscriber belongs to the process this one was forked from; create them here")]
+    Forked,
+}
+
 /// What a user can do about the commonest failures.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {

@@ -50,21 +50,19 @@ steps! {
     RemoveUnlinked,
     /// A private name that a killed remover left is about to be finished.
     RemoveFinishing,
-    /// A slot is claimed.
+    /// W2: a slot is claimed.
     ClaimTaken,
-    /// W3: its position is busy.
-    ClaimMarked,
     /// The message and its header are written.
     PublishWritten,
-    /// W6: the position is readable.
+    /// W4: the position is readable.
     PublishReadable,
-    /// W7: the message is counted.
+    /// W5: the message is counted.
     PublishCounted,
-    /// W8: head has moved.
+    /// W6: head has moved.
     PublishMoved,
-    /// W9: the sleepers are taken off the list.
+    /// W7: the sleepers are taken off the list.
     PublishTaken,
-    /// W10: the wake word has changed.
+    /// W8: the wake word has changed.
     PublishChanged,
     /// The sleepers are awake.
     PublishWoken,

@@ -19,7 +19,8 @@ use crate::ring::{TURN, window};
 use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
 use crate::shm::file::{Mark, mark_closed, mark_orphaned, mark_unlinked, owner_of, read_control, read_mark, reopen};
 use crate::shm::layout::{
-    CLOSED, ControlSnapshot, Layout, LayoutError, ORPHANED, PRODUCER_AT, ProducerSnapshot, SlotSnapshot, program_name,
+    CLOSED, ControlSnapshot, Layout, LayoutError, ORPHANED, PRODUCER_AT, ProducerSnapshot, RECORDS, SLOT_STATE_BYTES,
+    STATES_AT, SlotSnapshot, program_name,
 };
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::process;
@@ -190,14 +191,16 @@ impl Region {
         let subscribers = control.records.iter().enumerate().filter(|(index, record)| {
             record.pid != 0 && LockByte::record(*index).is_write_locked(&self.file).unwrap_or(false)
         });
-        let subscribers = subscribers.map(|(index, record)| {
+        let subscribers: Vec<_> = subscribers.collect();
+        let held = if subscribers.is_empty() { [0; RECORDS] } else { self.held(layout) };
+        let subscribers = subscribers.into_iter().map(|(index, record)| {
             let subscriber = Subscriber {
                 pid: record.pid,
                 uid: record.uid,
                 program: program_name(&record.program),
                 received: record.received,
                 lost: record.lost,
-                held: record.pinned.wrapping_sub(record.unpinned),
+                held: held[index],
                 lag: head.saturating_sub(record.cursor),
                 asleep: control.consumers.waiting & (1 << index) != 0,
             };
@@ -215,6 +218,19 @@ impl Region {
             bytes_per_second: rate.map(|rate| rate.bytes),
             subscribers: subscribers.collect(),
         })
+    }
+
+    /// How many samples each subscriber holds: bits in the slots' states.
+    fn held(&self, layout: &Layout) -> [u32; RECORDS] {
+        let mut held = [0; RECORDS];
+        let mut states = vec![[0u64; SLOT_STATE_BYTES / 8]; layout.geometry.slots() as usize];
+        let len = pread(&self.file, states.as_mut_slice().as_mut_bytes(), STATES_AT as i64).unwrap_or(0);
+        for [state, ..] in &states[..len / SLOT_STATE_BYTES] {
+            for (record, held) in held.iter_mut().enumerate() {
+                *held += (state >> record & 1) as u32;
+            }
+        }
+        held
     }
 
     /// The headers of the messages that are kept from a position on, oldest first, and the position to go on with. Begin with position
@@ -243,11 +259,15 @@ impl Region {
         let read = || {
             let mut slot = SlotSnapshot::new_zeroed();
             let len = pread(&self.file, slot.as_mut_bytes(), at).ok()?;
-            // It is h + 1 for as long as the header is that of position h.
             (len == size_of::<SlotSnapshot>() && slot.position & !TURN == position + 1).then_some(slot)
         };
         let slot = read()?;
-        read()?;
+        // It is that position's for as long as the publisher has not taken the slot (C2) and used it (C3).
+        let mut state = 0u64;
+        let len = pread(&self.file, state.as_mut_bytes(), layout.geometry.state_at(position) as i64).ok()?;
+        if len != size_of::<u64>() || (state ^ slot.position) & TURN != 0 || read()?.position != slot.position {
+            return None;
+        }
         let stamp_ns = Some(slot.stamp_ns).filter(|&stamp| stamp != 0);
         Some(MessageHeader { sequence: slot.sequence, stamp_ns, len_bytes: slot.len })
     }

@@ -37,6 +37,8 @@
 //! Every region lives in a [`Domain`]: a shared-memory directory and the socket of its registry, taken from
 //! `CONDUIT_SHM_DIR` and `CONDUIT_SOCKET` unless a builder says otherwise.
 
+#[cfg(feature = "async")]
+mod async_subscriber;
 mod create;
 mod domain;
 mod error;
@@ -48,20 +50,29 @@ mod fault;
 pub mod fuzzing;
 pub mod inspect;
 mod message;
+mod parker;
 pub mod protocol;
 mod publisher;
+mod ready_fd;
 pub mod registry;
 mod ring;
 pub mod shape;
 pub mod shm;
 mod subscriber;
 mod topic;
+mod wait_set;
+mod watched;
 
+#[cfg(feature = "async")]
+pub use async_subscriber::{AsyncSubscriber, Ready, Recv};
 pub use conduit_derive::Message;
 pub use domain::Domain;
-pub use error::{CreateError, Gone, LoanError, OpenError, Owner, RecvError, SendError, UnlinkError, WaitError};
+pub use error::{
+    CreateError, Gone, LoanError, OpenError, Owner, RecvError, SendError, UnlinkError, WaitError, WaitSetError,
+};
 pub use message::{Kind, Message, TypeInfo, TypeInfoError};
 pub use publisher::{Loan, Publisher, PublisherBuilder};
+pub use ready_fd::ReadyFd;
 pub use ring::reader::Start;
 pub use shape::Shape;
 pub use shm::layout::{GeometryError, LayoutError};
@@ -70,6 +81,7 @@ pub use shm::limits;
 pub use shm::region::{RegionBuilder, ShmRegion};
 pub use subscriber::{Borrowed, Copied, Sample, Subscriber, SubscriberBuilder};
 pub use topic::{TopicName, TopicNameError};
+pub use wait_set::{Event, Events, Token, WaitSet, WaitSetWaker};
 pub use zerocopy;
 
 // Lets the derive macro, which writes `::conduit`, be used inside this crate and its tests.

@@ -21,6 +21,7 @@ use nix::sys::stat::fstat;
 use crate::error::{Gone, OpenError, RecvError};
 use crate::fault::{self, Step};
 use crate::message::Message;
+use crate::ready_fd::{Beacon, ReadyFd};
 use crate::registry::{LOOK_INTERVAL, Lease};
 use crate::ring::Line;
 use crate::ring::reader::{Reader, Received, Start};
@@ -32,12 +33,13 @@ use crate::shm::layout::{Layout, RECORDS};
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::map::Mapping;
 use crate::shm::process::{coarse_now, coarse_tick, own_name};
+use crate::watched::Watched;
 use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 
-/// How long a subscriber sleeps that may only read the region and so cannot ask to be woken.
-const READ_ONLY_STEP: Duration = Duration::from_millis(1);
-/// How often a subscriber that spins tries before it looks at the clock.
+/// How often a subscriber that spins tries before it looks at the clock: for about a microsecond.
 const TRIES_PER_CLOCK_READ: u32 = 64;
+/// No tick of the coarse clock.
+const NEVER: u64 = u64::MAX;
 
 /// A reader of a topic.
 ///
@@ -66,41 +68,18 @@ const TRIES_PER_CLOCK_READ: u32 = 64;
 /// ```
 pub struct Subscriber<T: ?Sized> {
     reader: Reader<Arc<MappedRing>>,
-    record: Option<usize>,
+    watched: Arc<Watched>,
     /// The record that samples are pinned with; without one they are copies.
     pins: Option<usize>,
     topic: TopicName,
     message: TypeInfo,
     /// The type was given at run time: messages are bytes here, of the lengths it admits.
     checks_len: bool,
-    lease: Lease,
-    owner: Owner,
-    spin: Duration,
-    _receives: PhantomData<fn() -> Box<T>>,
-}
-
-/// No tick of the coarse clock.
-const NEVER: u64 = u64::MAX;
-
-/// What is known of the publisher's life.
-struct Owner {
-    /// The owner lock was found free.
-    is_dead: bool,
-    last_look: Duration,
+    beacon: Option<Beacon>,
     /// When what others say of the topic was last looked at: a tick of the coarse clock.
     tick: u64,
-}
-
-impl Owner {
-    /// Asks whether the publisher lives, if the last answer is old. Returns whether it is dead.
-    fn look(&mut self, file: &OwnedFd, now: Duration, interval: Duration) -> bool {
-        if now.saturating_sub(self.last_look) >= interval {
-            self.last_look = now;
-            // On an error the answer is unknown, which is not dead.
-            self.is_dead |= !OWNER.is_write_locked(file).unwrap_or(true);
-        }
-        self.is_dead
-    }
+    spin: Duration,
+    _receives: PhantomData<fn() -> Box<T>>,
 }
 
 /// How a topic is to be read.
@@ -111,6 +90,7 @@ pub struct SubscriberBuilder<T: ?Sized> {
     any_type: bool,
     expected: Option<TypeInfo>,
     copies: bool,
+    prefault: bool,
     spin: Duration,
     _receives: PhantomData<fn() -> Box<T>>,
 }
@@ -132,6 +112,13 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// keep a slot from the publisher. A message that is overwritten while it is copied is lost, and counted.
     pub fn copy_samples(mut self) -> Self {
         self.copies = true;
+        self
+    }
+
+    /// Whether `open` enters all of the region's memory into the process's page tables, so that reading a slot for the first time does not
+    /// stop for it. On by default; see [`PublisherBuilder::prefault`](crate::PublisherBuilder::prefault).
+    pub fn prefault(mut self, enabled: bool) -> Self {
+        self.prefault = enabled;
         self
     }
 
@@ -176,6 +163,9 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             None => (Mapping::new(&file, region_len(layout), false), None),
         };
         let mapping = mapping.map_err(OpenError::io("map", path()))?;
+        if self.prefault {
+            mapping.populate(record.is_some());
+        }
         let mut ring = MappedRing::new(mapping, layout.geometry, file);
         if let Some(record) = record {
             ring = ring.with_record(record, std::process::id(), nix::unistd::getuid().as_raw(), own_name());
@@ -189,15 +179,16 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         }
         let lease = Lease::attach(&domain, &topic, id, record);
         fault::point(Step::RecordAttached);
+        let watched = Arc::new(Watched::new(reader.sleeper().clone(), lease));
         Ok(Subscriber {
             reader,
-            record,
+            watched,
             pins: record.filter(|_| !self.copies),
             topic,
             message: layout.message,
             checks_len: self.expected.is_some() && !self.any_type,
-            lease,
-            owner: Owner { is_dead: false, last_look: coarse_now(), tick: NEVER },
+            beacon: None,
+            tick: NEVER,
             spin: self.spin,
             _receives: PhantomData,
         })
@@ -291,6 +282,7 @@ impl<T: ?Sized> Subscriber<T> {
             any_type: false,
             expected: None,
             copies: false,
+            prefault: true,
             spin: Duration::ZERO,
             _receives: PhantomData,
         }
@@ -321,6 +313,47 @@ impl<T: ?Sized> Subscriber<T> {
     pub fn is_zero_copy(&self) -> bool {
         self.pins.is_some()
     }
+
+    /// A descriptor that is readable while there is something to receive: for event loops that do not know of this library.
+    /// [`ReadyFd`] says exactly when.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir_in("/dev/shm")?;
+    /// # let domain = conduit::Domain::new(directory.path()).without_registry();
+    /// # let mut publisher = conduit::Publisher::<u64>::builder().domain(&domain).create("ticks")?;
+    /// # let mut subscriber = conduit::Subscriber::<u64>::builder().domain(&domain).open("ticks")?;
+    /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    ///
+    /// let ready = subscriber.ready_fd()?;
+    /// let mut descriptors = [PollFd::new(std::os::fd::AsFd::as_fd(&ready), PollFlags::POLLIN)];
+    /// assert_eq!(poll(&mut descriptors, PollTimeout::ZERO)?, 0);
+    /// publisher.send(&7)?;
+    /// poll(&mut descriptors, PollTimeout::NONE)?;
+    /// assert_eq!(*subscriber.try_recv()?.unwrap(), 7);
+    /// assert_eq!(poll(&mut descriptors, PollTimeout::ZERO)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there are too many open files, or a thread is needed to wait for the topic and can not be started. In a process forked from the
+    /// subscriber's it is an error of the kind [`Unsupported`](std::io::ErrorKind::Unsupported).
+    pub fn ready_fd(&mut self) -> std::io::Result<ReadyFd> {
+        if self.reader.memory().is_foreign() {
+            return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, RecvError::Forked));
+        }
+        if let Some(handle) = self.beacon.as_ref().and_then(Beacon::handle) {
+            return Ok(handle);
+        }
+        let (beacon, handle) = Beacon::new(&self.watched)?;
+        self.beacon = Some(beacon);
+        Ok(handle)
+    }
+
+    /// For whoever waits on this subscriber's behalf.
+    pub(crate) fn watched(&self) -> &Arc<Watched> {
+        &self.watched
+    }
 }
 
 impl<T: ?Sized + Message> Subscriber<T> {
@@ -333,6 +366,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     /// Receives the next message, sleeping until there is one.
+    #[inline]
     pub fn recv(&mut self) -> Result<Sample<T>, RecvError> {
         self.wait(Self::try_recv)
     }
@@ -350,11 +384,12 @@ impl<T: ?Sized + Message> Subscriber<T> {
     pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, RecvError> {
         // Written out, so that the usual case gets by without moving results about in memory.
         if let Some(record) = self.pins
+            && self.beacon.is_none()
             && !self.reader.memory().is_foreign()
             && let Some(message) = self.reader.receive_pinned()
         {
             return match Held::pinned(self.reader.memory(), record, &message) {
-                Ok(held) if self.admits(&message) => Ok(Some(Sample { held, message })),
+                Ok(held) if self.admits(&message) => Ok(Some(Sample { held, lost: message.lost })),
                 _ => Err(self.invalid(&message)),
             };
         }
@@ -366,8 +401,20 @@ impl<T: ?Sized + Message> Subscriber<T> {
         let pins = self.pins;
         let Some((message, held)) = self.receive_with(|reader| receive(reader, pins))? else { return Ok(None) };
         match held {
-            Ok(held) if self.admits(&message) => Ok(Some(Sample { held, message })),
+            Ok(held) if self.admits(&message) => Ok(Some(Sample { held, lost: message.lost })),
             _ => Err(self.invalid(&message)),
+        }
+    }
+
+    /// Brings the descriptor in line with what is left to receive.
+    #[cold]
+    fn settle_beacon(&mut self, error: Option<&RecvError>) {
+        let Some(beacon) = &self.beacon else { return };
+        match error {
+            Some(RecvError::Forked) => {}
+            Some(RecvError::PublisherGone { .. }) => beacon.raise_for_good(),
+            _ if beacon.is_used() => beacon.settle(&self.watched),
+            _ => self.beacon = None,
         }
     }
 
@@ -380,17 +427,22 @@ impl<T: ?Sized + Message> Subscriber<T> {
         if self.reader.memory().is_foreign() {
             return Err(RecvError::Forked);
         }
-        let (owner, lease) = (&mut self.owner, &mut self.lease);
-        let received = self.reader.receive_or_end(receive, |ring| {
-            // Who polls without pause looks once in a tick of that clock, some milliseconds.
-            let tick = coarse_tick();
-            if tick == owner.tick && !owner.is_dead {
+        let (watched, tick) = (&self.watched, &mut self.tick);
+        let received = self.reader.receive_or_end(receive, |_| {
+            let now = coarse_tick();
+            // Who polls without pause asks so once in a tick of that clock, some milliseconds; unless somebody who waits for it
+            // has seen the end.
+            if now == *tick && !watched.is_over() {
                 return None;
             }
-            owner.tick = tick;
-            Some(look_around(ring, owner, lease))
+            *tick = now;
+            Some(watched.look(coarse_now(), LOOK_INTERVAL))
         });
-        received.map_err(|how| self.gone(how))
+        let received = received.map_err(|how| self.gone(how));
+        if self.beacon.is_some() {
+            self.settle_beacon(received.as_ref().err());
+        }
+        received
     }
 
     #[cold]
@@ -414,7 +466,14 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     /// Tries until there is something.
+    #[inline]
     fn wait<R>(&mut self, mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>) -> Result<R, RecvError> {
+        let tries = if self.spin.is_zero() { 1 } else { TRIES_PER_CLOCK_READ };
+        for _ in 0..tries {
+            if let Some(received) = try_recv(self)? {
+                return Ok(received);
+            }
+        }
         loop {
             if let Some(received) = self.wait_until(None, &mut try_recv)? {
                 return Ok(received);
@@ -438,12 +497,11 @@ impl<T: ?Sized + Message> Subscriber<T> {
         deadline: Option<Instant>,
         mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
     ) -> Result<Option<R>, RecvError> {
-        let longest = if self.record.is_some() { LOOK_INTERVAL } else { READ_ONLY_STEP };
         loop {
             if let Some(received) = self.spin(deadline, &mut try_recv)? {
                 return Ok(Some(received));
             }
-            let mut step = longest;
+            let mut step = self.watched.longest_sleep();
             if let Some(deadline) = deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
@@ -452,11 +510,9 @@ impl<T: ?Sized + Message> Subscriber<T> {
                 step = step.min(left);
             }
             let has_news = self.reader.sleep(step);
-            self.owner.tick = NEVER;
+            self.tick = NEVER;
             if !has_news {
-                // Woken without a message: by a reaper that may not write to the region, perhaps.
-                let interval = if self.record.is_some() { Duration::ZERO } else { LOOK_INTERVAL };
-                self.owner.look(self.reader.memory().file(), coarse_now(), interval);
+                self.watched.look_after_waking();
             }
         }
     }
@@ -473,8 +529,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
             return Ok(received);
         }
         let begun = Instant::now();
-        let end = begun.checked_add(self.spin);
-        let end = end.into_iter().chain(deadline).min();
+        let end = begun.checked_add(self.spin).into_iter().chain(deadline).min();
         loop {
             for _ in 0..TRIES_PER_CLOCK_READ {
                 if let Some(received) = try_recv(self)? {
@@ -486,14 +541,6 @@ impl<T: ?Sized + Message> Subscriber<T> {
             }
         }
     }
-}
-
-/// Whether the publisher is known to be dead. Takes a lost lease by the way.
-#[cold]
-fn look_around(ring: &MappedRing, owner: &mut Owner, lease: &mut Lease) -> bool {
-    let now = coarse_now();
-    lease.look(now);
-    owner.look(ring.file(), now, LOOK_INTERVAL)
 }
 
 /// The next message, pinned with the record or copied out without one.
@@ -508,14 +555,19 @@ fn receive<T: ?Sized + Message>(
     } else {
         let mut lines: Vec<Line> = Vec::new();
         let message = reader.receive_copy(&mut lines)?;
-        let held = Held::copied(lines, message.len);
+        let held = Held::copied(lines, &message);
         Some((message, held))
     }
 }
 
 impl<T: ?Sized> Drop for Subscriber<T> {
     fn drop(&mut self) {
-        self.lease.release();
+        if !self.reader.memory().is_foreign() {
+            if let Some(beacon) = &self.beacon {
+                beacon.raise_for_good();
+            }
+            self.watched.leave();
+        }
         fault::point(Step::RecordReleased);
     }
 }
@@ -537,25 +589,25 @@ impl<T: ?Sized> fmt::Debug for Subscriber<T> {
 /// inherited.
 pub struct Sample<T: ?Sized> {
     held: Held<T>,
-    message: Received,
+    lost: u64,
 }
 
 /// What every form of a received message says of it.
 macro_rules! message_accessors {
-    () => {
+    ($sequence:expr, $lost:expr, $stamp_ns:expr) => {
         /// The message's number, from 0 at the topic's creation and without gaps at the publisher.
         pub fn sequence(&self) -> u64 {
-            self.message.sequence
+            $sequence(self)
         }
 
         /// How many messages this subscriber missed between the one before and this one.
         pub fn lost(&self) -> u64 {
-            self.message.lost
+            $lost(self)
         }
 
         /// When it was published: CLOCK_MONOTONIC in nanoseconds; `None` if the publisher has time stamps off.
         pub fn stamp_ns(&self) -> Option<u64> {
-            (self.message.stamp_ns != 0).then_some(self.message.stamp_ns)
+            Some($stamp_ns(self)).filter(|&stamp_ns| stamp_ns != 0)
         }
 
         /// How long ago it was published; `None` if the publisher has time stamps off.
@@ -568,7 +620,9 @@ macro_rules! message_accessors {
 use message_accessors;
 
 impl<T: ?Sized> Sample<T> {
-    message_accessors!();
+    message_accessors!(|sample: &Self| sample.held.sequence(), |sample: &Self| sample.lost, |sample: &Self| {
+        sample.held.stamp_ns()
+    });
 
     /// Whether the message is read in place; if not, it is a copy.
     pub fn is_zero_copy(&self) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! `libconduit/benches/peers` is the same with iceoryx2 in the same turns.
 #![allow(missing_docs, reason = "nobody uses this crate")]
+#![allow(dead_code, unused_imports, reason = "tests that nobody runs here, and what only a peer needs")]
 
 mod harness;
 

@@ -16,8 +16,11 @@ use conduit::{Domain, Message, Publisher, Subscriber};
 
 const ROUNDS: usize = 7;
 const ALLOWED_NS: f64 = 5.0;
-const CASES: [(&str, &str); 3] =
-    [("send", "send to nobody"), ("loan", "loan and publish to nobody"), ("take", "take and release a waiting message")];
+const CASES: [(&str, &str); 3] = [
+    ("send", "send to nobody"),
+    ("loan", "loan and publish to nobody"),
+    ("take", "take and release a waiting message"),
+];
 
 // As in `calls.cpp`.
 const CALLS: u32 = 200_000;

@@ -288,7 +288,8 @@ fn two_files_with_the_header_make_one_program() {
     let text = |main| format!("#include <conduit.hpp>\nstruct S {{ int x; }};\nCONDUIT_TYPE(S, \"S\");\n{main}\n");
     let one = world.programs.path().join("one.cpp");
     let other = world.programs.path().join("other.cpp");
-    std::fs::write(&one, text("int other(); int main() { conduit::Publisher<S>::create(\"s\"); return other(); }")).unwrap();
+    std::fs::write(&one, text("int other(); int main() { conduit::Publisher<S>::create(\"s\"); return other(); }"))
+        .unwrap();
     std::fs::write(&other, text("int other() { conduit::Publisher<S>::create(\"s\"); return 0; }")).unwrap();
     for compiler in compilers() {
         let program = world.compile(compiler, &["-std=c++17", other.to_str().unwrap()], one.to_str().unwrap());
@@ -667,26 +668,36 @@ fn the_installed_package_is_found_by_hand_and_by_pkg_config_and_by_cmake() {
     let hand = scratch.path().join("by-hand");
     std::fs::create_dir(&hand).unwrap();
     let file = |name: &str, lines: &[&str]| {
-        let mut text = String::from("#include <conduit.hpp>\n#include <iostream>\nusing namespace conduit;\nint main() {\n");
+        let mut text =
+            String::from("#include <conduit.hpp>\n#include <iostream>\nusing namespace conduit;\nint main() {\n");
         text.extend(lines.iter().map(|line| format!("    {line}\n")));
         std::fs::write(hand.join(name), text + "}\n").unwrap();
     };
-    file("write.cpp", &[
-        "ShmRegion region = ShmRegion::create(\"counter\", 4096);",
-        "int* ptr = static_cast<int*>(region.data());",
-        "*ptr = 42;",
-    ]);
-    file("read.cpp", &[
-        "ShmRegion region = ShmRegion::open(\"counter\");",
-        "int value = *static_cast<int*>(region.data());",
-        "std::cout << value << '\\n';",
-    ]);
-    file("rest.cpp", &[
-        "std::atomic<bool> flag{true};",
-        "bool there = ShmRegion::exists(\"counter\") && ShmRegion::wait_until_exists(\"counter\", flag);",
-        "std::cout << there << ' ' << ShmRegion::open(\"counter\").size() << '\\n';",
-        "ShmRegion::unlink(\"counter\");",
-    ]);
+    file(
+        "write.cpp",
+        &[
+            "ShmRegion region = ShmRegion::create(\"counter\", 4096);",
+            "int* ptr = static_cast<int*>(region.data());",
+            "*ptr = 42;",
+        ],
+    );
+    file(
+        "read.cpp",
+        &[
+            "ShmRegion region = ShmRegion::open(\"counter\");",
+            "int value = *static_cast<int*>(region.data());",
+            "std::cout << value << '\\n';",
+        ],
+    );
+    file(
+        "rest.cpp",
+        &[
+            "std::atomic<bool> flag{true};",
+            "bool there = ShmRegion::exists(\"counter\") && ShmRegion::wait_until_exists(\"counter\", flag);",
+            "std::cout << there << ' ' << ShmRegion::open(\"counter\").size() << '\\n';",
+            "ShmRegion::unlink(\"counter\");",
+        ],
+    );
     for program in ["write", "read", "rest"] {
         let line = format!("g++ -std=c++17 {program}.cpp -o {program} $(pkg-config --cflags --libs conduit)");
         shell(&world, &installed, &hand, &line);

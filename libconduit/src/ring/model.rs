@@ -10,7 +10,7 @@
 //! and every check of the ring was weakened in turn, and these bounds find it.
 //!
 //! Loom takes sequentially consistent accesses for acquire-release, and no load of it returns a value from the future.
-//! So it can not see why W9 acquires and S2 releases: they keep W10 after W9, and S1 before S2. It does see that the
+//! So it can not see why W7 acquires and S2 releases: they keep W8 after W7, and S1 before S2. It does see that the
 //! other order of either pair loses wake-ups.
 
 use std::sync::atomic::Ordering::{self, Relaxed, Release};
@@ -22,6 +22,7 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 use super::reader::{Reader, Received, Start, unpin};
+use super::sleeper::sleep_for_any;
 use super::writer::{AllSlotsHeld, Writer};
 use super::{Memory, READERS};
 use crate::error::Gone;
@@ -62,9 +63,11 @@ struct Ring {
     lives: [Mutex<()>; 2],
     /// Locked while the publisher lives.
     publisher_life: Mutex<()>,
-    asleep: Mutex<()>,
-    woken: Condvar,
+    bed: Bed,
 }
+
+/// Where sleepers lie: the futex.
+type Bed = std::sync::Arc<(Mutex<()>, Condvar)>;
 
 type Shared = std::sync::Arc<Ring>;
 
@@ -80,8 +83,6 @@ fn record() -> Record<Loom> {
         received: zero(),
         lost: zero(),
         cursor: zero(),
-        pinned: AtomicU32::new(0),
-        unpinned: AtomicU32::new(0),
     }
 }
 
@@ -96,11 +97,20 @@ fn slot() -> Slot {
 
 impl Ring {
     fn new() -> Shared {
-        Self::with_slots(SLOTS)
+        Self::build(SLOTS, Bed::new((Mutex::new(()), Condvar::new())))
+    }
+
+    fn with_slots(slots: u64) -> Shared {
+        Self::build(slots, Bed::new((Mutex::new(()), Condvar::new())))
+    }
+
+    /// A ring whose readers sleep where those of another do, so that one thread can sleep on both.
+    fn with_bed(bed: &Bed) -> Shared {
+        Self::build(SLOTS, Bed::clone(bed))
     }
 
     #[expect(clippy::arc_with_non_send_sync, reason = "loom runs all its threads on one")]
-    fn with_slots(slots: u64) -> Shared {
+    fn build(slots: u64, bed: Bed) -> Shared {
         Shared::new(Self {
             producer: Producer::default(),
             consumers: Consumers { waiting: zero(), wake: AtomicU32::new(0) },
@@ -108,8 +118,7 @@ impl Ring {
             slots: (0..slots).map(|_| slot()).collect(),
             lives: [Mutex::new(()), Mutex::new(())],
             publisher_life: Mutex::new(()),
-            asleep: Mutex::new(()),
-            woken: Condvar::new(),
+            bed,
         })
     }
 
@@ -149,13 +158,15 @@ impl Memory for Ring {
         }
     }
     fn wake_all(&self) {
-        let _guard = self.asleep.lock().unwrap();
-        self.woken.notify_all();
+        let (asleep, woken) = &*self.bed;
+        let _guard = asleep.lock().unwrap();
+        woken.notify_all();
     }
     fn sleep(&self, seen: u32, _timeout: Duration) {
-        let guard = self.asleep.lock().unwrap();
+        let (asleep, woken) = &*self.bed;
+        let guard = asleep.lock().unwrap();
         if self.consumers.wake.load(Relaxed) == seen {
-            drop(self.woken.wait(guard).unwrap());
+            drop(woken.wait(guard).unwrap());
         }
     }
     fn if_dead(&self, record: usize, action: impl FnOnce()) {
@@ -182,7 +193,7 @@ fn try_send(writer: &mut Writer<Shared>) -> Result<(), AllSlotsHeld> {
     let position = writer.claim()?;
     let sequence = writer.published();
     fill(writer.memory(), position, |index| word(sequence, index));
-    writer.publish(position, WORDS as usize * 8, sequence + 7);
+    writer.publish(position, WORDS as usize * 8, || sequence + 7);
     Ok(())
 }
 
@@ -523,7 +534,7 @@ fn held_slot_is_skipped() {
 #[test]
 fn sleep_and_wake() {
     model(3, || {
-        let ring = Ring::new();
+        let ring = Ring::with_slots(SLOTS + 1);
         let mut writer = Writer::new(Shared::clone(&ring));
         let reader = Checked::first(&ring, 0, false);
         let reader = live(reader, |reader| reader.sleep_for(2));
@@ -545,6 +556,72 @@ fn two_sleepers() {
         for reader in readers {
             reader.join().unwrap();
         }
+    });
+}
+
+/// Whoever waits for two topics is woken by either, and by their ends.
+#[test]
+fn sleep_for_two_topics() {
+    for messages in [[1, 1], [0, 1], [1, 0]] {
+        model(2, move || {
+            let first = Ring::new();
+            let rings = [Shared::clone(&first), Ring::with_bed(&first.bed)];
+            let writers = rings.each_ref().map(|ring| Writer::new(Shared::clone(ring)));
+            let mut readers = rings.each_ref().map(|ring| Checked::first(ring, 0, false));
+            let writers = thread::spawn(move || {
+                for (mut writer, messages) in writers.into_iter().zip(messages) {
+                    for _ in 0..messages {
+                        send(&mut writer);
+                    }
+                    if messages == 0 {
+                        writer.close();
+                    }
+                }
+            });
+            let is_done = |readers: &[Checked; 2]| {
+                let count = |reader: &Checked, messages| match messages {
+                    0 => reader.reader.has_ended().is_some(),
+                    _ => reader.reader.received() == messages,
+                };
+                readers.iter().zip(messages).all(|(reader, messages)| count(reader, messages))
+            };
+            let mut seen = Vec::new();
+            while !is_done(&readers) {
+                let idle = readers.iter_mut().map(Checked::look).filter(|it| *it == Ok(false)).count();
+                // Who has ended is waited for no longer.
+                let sleepers = readers.iter().map(|reader| reader.reader.sleeper());
+                let sleepers: Vec<_> = sleepers.filter(|sleeper| sleeper.has_ended().is_none()).cloned().collect();
+                if idle == sleepers.len() && !is_done(&readers) {
+                    sleep_for_any(sleepers.iter(), &mut seen, |seen| {
+                        let (asleep, woken) = &*first.bed;
+                        let guard = asleep.lock().unwrap();
+                        let mut words = sleepers.iter().map(|it| it.memory().consumers.wake.load(Relaxed));
+                        if words.by_ref().eq(seen.iter().copied()) {
+                            drop(woken.wait(guard).unwrap());
+                        }
+                    });
+                }
+            }
+            writers.join().unwrap();
+        });
+    }
+}
+
+/// Two sleep for one reader: when one goes, the other is still woken.
+#[test]
+fn a_sleeper_that_leaves_does_not_take_the_other_off_the_list() {
+    model(3, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring));
+        let reader = Checked::first(&ring, 0, false);
+        let other = reader.reader.sleeper().clone();
+        let reader = live(reader, |reader| reader.sleep_for(1));
+        let writer = thread::spawn(move || send(&mut writer));
+        other.enter();
+        other.announce();
+        other.leave();
+        writer.join().unwrap();
+        reader.join().unwrap();
     });
 }
 

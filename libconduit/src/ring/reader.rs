@@ -1,14 +1,14 @@
 //! The reading side of the ring. Labels refer to the [protocol](super).
 
-use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use std::time::Duration;
 
+use super::sleeper::Sleeper;
 use super::writer::clear_record_bits;
-use super::{BUSY, CopyTarget, Memory, TURN};
+use super::{CopyTarget, Memory, StateUse, TURN};
 use crate::error::Gone;
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
-use crate::shm::layout::{CLOSED, ORPHANED};
 
 /// Where a reader starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,9 @@ pub enum Start {
 
 /// One reader of a ring.
 #[derive(Debug)]
-pub(crate) struct Reader<M> {
+pub(crate) struct Reader<M: Memory> {
     memory: M,
+    sleeper: Sleeper<M>,
     /// The record whose lock this reader holds; without one it can only copy out.
     record: Option<usize>,
     cursor: u64,
@@ -58,7 +59,7 @@ pub(crate) struct Received {
     pub(crate) lost: u64,
 }
 
-impl<M: Memory> Reader<M> {
+impl<M: Memory + Clone> Reader<M> {
     /// A reader with the lock of `record`, or without a record.
     pub(crate) fn new(memory: M, record: Option<usize>, start: Start) -> Self {
         if let Some(record) = record {
@@ -68,7 +69,9 @@ impl<M: Memory> Reader<M> {
         // Head first: `published` is then at least as new, and the count starts with what comes after it.
         let head = head(&memory, Acquire);
         let expected = memory.producer().published.load(Relaxed);
-        let mut reader = Self { memory, record, cursor: head, looked_at: u64::MAX, expected, received: 0, lost: 0 };
+        let sleeper = Sleeper::new(memory.clone(), record);
+        let looked_at = u64::MAX;
+        let mut reader = Self { memory, sleeper, record, cursor: head, looked_at, expected, received: 0, lost: 0 };
         let oldest = reader.oldest(head);
         let kept = match start {
             Start::Next => None,
@@ -79,8 +82,16 @@ impl<M: Memory> Reader<M> {
             reader.cursor = position;
             reader.expected = sequence;
         }
+        reader.sleeper.note_cursor(reader.cursor);
         reader.note_progress();
         reader
+    }
+}
+
+impl<M: Memory> Reader<M> {
+    /// What others need to sleep on this reader's behalf.
+    pub(crate) fn sleeper(&self) -> &Sleeper<M> {
+        &self.sleeper
     }
 
     pub(crate) fn memory(&self) -> &M {
@@ -99,11 +110,13 @@ impl<M: Memory> Reader<M> {
 
     /// A position below an acquired head, if it is readable, and its sequence.
     ///
-    /// If it is being overwritten the sequence may be the new message's. Then the count starts with that, or with what
+    /// If it is overwritten meanwhile the sequence may be the new message's. Then the count starts with that, or with what
     /// is received before it.
     fn sequence_at(&self, position: u64) -> Option<(u64, u64)> {
         let slot = self.memory.slot(position);
-        is_readable(slot.position.load(Relaxed), position).then(|| (position, slot.sequence.load(Relaxed)))
+        let found = slot.position.load(Relaxed);
+        let is_taken = (self.memory.state(position).load(Relaxed) ^ found) & TURN != 0;
+        (is_readable(found, position) && !is_taken).then(|| (position, slot.sequence.load(Relaxed)))
     }
 
     /// The oldest position that is kept: the writer has claimed the one before.
@@ -115,29 +128,28 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     pub(crate) fn receive_pinned(&mut self) -> Option<Received> {
         let record = self.record?;
-        let message = self.receive(|memory, position, readable| pin(memory, position, readable, record));
-        if message.is_some() {
-            self.note_progress();
-            // Its line comes while this message is read.
-            self.memory.expect_state(self.cursor);
-        } else if self.looked_at != self.cursor {
-            // By now the writer has claimed it; until the message comes, its line can come.
-            self.looked_at = self.cursor;
-            self.memory.expect_state(self.cursor);
-        }
-        message
+        self.receive(StateUse::Write, |memory, position, readable| pin(memory, position, readable, record))
     }
 
     /// Receives a copy of the next message.
     #[inline(always)]
     pub(crate) fn receive_copy(&mut self, into: &mut impl CopyTarget) -> Option<Received> {
-        let message = self.receive(|memory, position, readable| copy_out(memory, position, readable, into))?;
+        self.receive(StateUse::Read, |memory, position, readable| copy_out(memory, position, readable, into))
+    }
+
+    #[inline(always)]
+    fn receive(&mut self, purpose: StateUse, take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
+        let message = self.receive_next(purpose, take)?;
         self.note_progress();
         Some(message)
     }
 
     #[inline(always)]
-    fn receive(&mut self, mut take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
+    fn receive_next(
+        &mut self,
+        purpose: StateUse,
+        mut take: impl FnMut(&M, u64, u64) -> Option<Received>,
+    ) -> Option<Received> {
         loop {
             let cursor = self.cursor;
             let slot = self.memory.slot(cursor);
@@ -146,6 +158,11 @@ impl<M: Memory> Reader<M> {
             if !is_readable(found, cursor) {
                 // P1
                 if is_to_come(found, cursor) && slot.passed.load(Acquire) <= cursor {
+                    if self.looked_at != cursor {
+                        // By now the writer has claimed it; until the message comes, its line can come.
+                        self.looked_at = cursor;
+                        self.memory.expect_state(cursor, purpose);
+                    }
                     return None;
                 }
                 found = match self.look_at_head() {
@@ -155,9 +172,17 @@ impl<M: Memory> Reader<M> {
                 };
             }
             if let Some(message) = self.take(found, &mut take) {
+                // The next message may be there already; then its line comes while this one is read.
+                self.memory.expect_state(self.cursor, purpose);
                 return Some(message);
             }
         }
+    }
+
+    #[inline(always)]
+    fn move_to(&mut self, cursor: u64) {
+        self.cursor = cursor;
+        self.sleeper.note_cursor(cursor);
     }
 
     /// What there is at the cursor, where nothing was found that can be read; moves on from a place where nothing will come.
@@ -174,7 +199,7 @@ impl<M: Memory> Reader<M> {
         if is_readable(found, cursor) {
             return Place::Readable(found);
         }
-        self.cursor = (cursor + 1).max(self.oldest(head));
+        self.move_to((cursor + 1).max(self.oldest(head)));
         Place::Hole
     }
 
@@ -182,60 +207,41 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     fn take(&mut self, readable: u64, take: &mut impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
         let position = self.cursor;
-        self.cursor = position + 1;
+        self.move_to(position + 1);
         let mut message = take(&self.memory, position, readable)?;
         message.lost = self.count(message.sequence);
         Some(message)
     }
 
-    /// Receives up to `max` messages with one look at head. `one` receives one below that, if there is one, and says whether to go on.
-    #[inline]
-    pub(crate) fn receive_batch(&mut self, max: usize, mut one: impl FnMut(&mut Self, u64) -> Option<bool>) -> usize {
-        let found = self.memory.slot(self.cursor).position.load(Relaxed);
-        if is_to_come(found, self.cursor) && !self.has_passed() {
-            return 0;
-        }
-        // H1: what is readable below it is complete.
-        let head = head(&self.memory, Acquire);
+    /// Receives up to `max` messages by `one`, which receives one of a batch, if there is one, and says whether to go on.
+    #[inline(always)]
+    pub(crate) fn receive_batch(&mut self, max: usize, mut one: impl FnMut(&mut Self) -> Option<bool>) -> usize {
         let mut count = 0;
-        while count < max {
-            let Some(go_on) = one(self, head) else { break };
+        while count < max
+            && let Some(go_on) = one(self)
+        {
             count += 1;
             if !go_on {
                 break;
             }
         }
-        self.note_progress();
+        if count > 0 {
+            self.note_progress();
+        }
         count
     }
 
-    /// Receives the next message below an acquired head, as one of a batch, and pins it.
-    #[inline]
-    pub(crate) fn receive_pinned_below(&mut self, head: u64) -> Option<Received> {
-        let record = self.record?;
-        let message = self.receive_below(head, |memory, position, readable| pin(memory, position, readable, record))?;
-        self.memory.expect_state(self.cursor);
-        Some(message)
-    }
-
-    /// Receives a copy of the next message below an acquired head, as one of a batch.
-    #[inline]
-    pub(crate) fn receive_copy_below(&mut self, head: u64, into: &mut impl CopyTarget) -> Option<Received> {
-        self.receive_below(head, |memory, position, readable| copy_out(memory, position, readable, into))
-    }
-
+    /// Receives the next message, as one of a batch, and pins it.
     #[inline(always)]
-    fn receive_below(&mut self, head: u64, mut take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
-        while self.cursor < head {
-            // Relaxed: head was acquired. A position that was overwritten since is refused by its taker.
-            let found = self.memory.slot(self.cursor).position.load(Relaxed);
-            if !is_readable(found, self.cursor) {
-                self.cursor = (self.cursor + 1).max(self.oldest(head));
-            } else if let Some(message) = self.take(found, &mut take) {
-                return Some(message);
-            }
-        }
-        None
+    pub(crate) fn receive_pinned_of_batch(&mut self) -> Option<Received> {
+        let record = self.record?;
+        self.receive_next(StateUse::Write, |memory, position, readable| pin(memory, position, readable, record))
+    }
+
+    /// Receives a copy of the next message, as one of a batch.
+    #[inline(always)]
+    pub(crate) fn receive_copy_of_batch(&mut self, into: &mut impl CopyTarget) -> Option<Received> {
+        self.receive_next(StateUse::Read, |memory, position, readable| copy_out(memory, position, readable, into))
     }
 
     /// Whether the writer says that nothing will come at the cursor: then head, or the end, tells more.
@@ -308,15 +314,7 @@ impl<M: Memory> Reader<M> {
 
     /// How the topic ended, if it did; messages may be left.
     pub(crate) fn has_ended(&self) -> Option<Gone> {
-        // E2
-        let flags = self.memory.consumers().wake.load(Acquire);
-        if flags & CLOSED != 0 {
-            Some(Gone::Closed)
-        } else if flags & ORPHANED != 0 {
-            Some(Gone::Died)
-        } else {
-            None
-        }
+        self.sleeper.has_ended()
     }
 
     /// Counts what was published and never seen: nothing will follow.
@@ -327,39 +325,17 @@ impl<M: Memory> Reader<M> {
         self.note_progress();
     }
 
-    fn has_news(&self) -> bool {
-        // Head, not the slot: at a hole nothing will ever appear. Acquire (H1): who has news finds it.
-        head(&self.memory, Acquire) > self.cursor
-    }
-
     /// Sleeps until there is news, the end, or the time is up; may return early.
     ///
     /// Returns whether there is news.
     pub(crate) fn sleep(&self, timeout: Duration) -> bool {
-        let consumers = self.memory.consumers();
-        // S1
-        let seen = consumers.wake.load(Relaxed);
-        let bit = self.record.map_or(0, |record| 1 << record);
-        if bit != 0 {
-            // S2: in every round, since whoever woke us has cleared it.
-            consumers.waiting.fetch_or(bit, AcqRel);
-            fault::point(Step::SleepAnnounced);
-        }
-        let news = self.has_news();
-        if !news && seen & (CLOSED | ORPHANED) == 0 {
-            self.memory.sleep(seen, timeout);
-        }
-        // A bit that stays set would cost the next publish a system call.
-        if bit != 0 && consumers.waiting.load(Relaxed) & bit != 0 {
-            consumers.waiting.fetch_and(!bit, Relaxed);
-        }
-        news || self.has_news()
+        self.sleeper.sleep(timeout)
     }
 }
 
 /// Head, or where it could at most be: a lie must not make a cursor overflow.
 #[inline]
-fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
+pub(super) fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
     memory.producer().head.load(order).min(TURN - 2)
 }
 
@@ -369,11 +345,10 @@ fn is_readable(found: u64, position: u64) -> bool {
     found & !TURN == position + 1
 }
 
-/// Whether what a slot says of its position leaves this one to come: an older one is there, or this one is being written.
+/// Whether what a slot says of its position leaves this one to come: an older one is there.
 #[inline]
 fn is_to_come(found: u64, position: u64) -> bool {
-    let written = found & !(BUSY | TURN);
-    written <= position || (written == position + 1 && found & BUSY != 0)
+    found & !TURN <= position
 }
 
 #[inline(always)]
@@ -399,9 +374,6 @@ fn pin<M: Memory>(memory: &M, position: u64, readable: u64, record: usize) -> Op
         return None;
     }
     fault::point(Step::PinChecked);
-    let pinned = &memory.record(record).pinned;
-    // Nobody else writes it.
-    pinned.store(pinned.load(Relaxed).wrapping_add(1), Relaxed);
     Some(read_header(memory, position))
 }
 
@@ -412,7 +384,6 @@ pub(super) fn unpin<M: Memory>(memory: &M, position: u64, record: usize) {
     // R5
     memory.state(position).fetch_and(!(1 << record), Release);
     fault::point(Step::UnpinCleared);
-    memory.record(record).unpinned.fetch_add(1, Relaxed);
 }
 
 #[inline(always)]
@@ -421,10 +392,13 @@ fn copy_out<M: Memory>(memory: &M, position: u64, readable: u64, into: &mut impl
     if let Some(bytes) = into.room(message.len) {
         memory.copy_payload(position, bytes);
     }
-    // C3
+    // C1
     M::Atomics::fence(Acquire);
-    // C4
-    (memory.slot(position).position.load(Relaxed) == readable).then_some(message)
+    // C2
+    let is_taken = (memory.state(position).load(Acquire) ^ readable) & TURN != 0;
+    // C3
+    let is_changed = memory.slot(position).position.load(Relaxed) != readable;
+    (!is_taken && !is_changed).then_some(message)
 }
 
 #[inline(always)]

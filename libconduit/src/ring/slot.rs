@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use super::reader::{Received, unpin};
 use super::writer::{AllSlotsHeld, Writer};
-use super::{Line, Memory};
+use super::{Line, Memory, StateUse};
 use crate::fault::{self, Step};
 use crate::shm::atomics::Native;
 use crate::shm::layout::{
@@ -25,8 +25,9 @@ use crate::shm::lock::LockByte;
 use crate::shm::map::Mapping;
 use crate::shm::{fork, futex, prefetch};
 
-/// A topic's region, mapped.
+/// A topic's region, mapped. What shares its cache lines with other objects on the heap would be slowed down by their owners.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct MappedRing {
     mapping: Mapping,
     geometry: Geometry,
@@ -56,8 +57,6 @@ impl MappedRing {
         for counter in [&record.received, &record.lost, &record.cursor] {
             counter.store(0, Relaxed);
         }
-        record.pinned.store(0, Relaxed);
-        record.unpinned.store(0, Relaxed);
         record.uid.store(uid, Relaxed);
         record.pid.store(pid, Relaxed);
         fault::point(Step::RecordSigned);
@@ -74,18 +73,18 @@ impl MappedRing {
     }
 
     /// Whether this process was forked after the region was mapped, and so does not have the memory.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_foreign(&self) -> bool {
         self.generation != fork::generation()
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot_start(&self, position: u64) -> NonNull<u8> {
         // SAFETY: `slot_at` is below the region's size, which `new` compared with the mapping's.
         unsafe { self.mapping.start().add(self.geometry.slot_at(position)) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn payload(&self, position: u64) -> NonNull<u8> {
         // SAFETY: a slot is larger than its header (`Geometry::new`).
         unsafe { self.slot_start(position).add(SLOT_HEADER_BYTES) }
@@ -106,35 +105,35 @@ impl Drop for MappedRing {
 impl Memory for MappedRing {
     type Atomics = Native;
 
-    #[inline]
+    #[inline(always)]
     fn slots(&self) -> u64 {
         self.geometry.slots().into()
     }
 
-    #[inline]
+    #[inline(always)]
     fn producer(&self) -> &Producer<Native> {
         self.mapping.shared(PRODUCER_AT)
     }
 
-    #[inline]
+    #[inline(always)]
     fn consumers(&self) -> &Consumers<Native> {
         self.mapping.shared(CONSUMERS_AT)
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&self, index: usize) -> &Record<Native> {
         assert!(index < RECORDS);
         self.mapping.shared(RECORDS_AT + index * size_of::<Record<Native>>())
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(&self, position: u64) -> &SlotHeader<Native> {
         // SAFETY: the header lies at the start of the slot, in the mapping and aligned, since slots are whole cache lines;
         // it consists of atomics, valid for any bytes.
         unsafe { self.slot_start(position).cast().as_ref() }
     }
 
-    #[inline]
+    #[inline(always)]
     fn state(&self, position: u64) -> &AtomicU64 {
         // SAFETY: as for `slot`; the state lies in the mapping too, aligned to its size.
         let state: &SlotState<Native> =
@@ -142,17 +141,20 @@ impl Memory for MappedRing {
         &state.word
     }
 
-    #[inline]
-    fn expect_state(&self, position: u64) {
-        prefetch::for_writing(self.state(position));
+    #[inline(always)]
+    fn expect_state(&self, position: u64, purpose: StateUse) {
+        match purpose {
+            StateUse::Read => prefetch::for_reading(self.state(position)),
+            StateUse::Write => prefetch::for_writing(self.state(position)),
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn capacity(&self) -> usize {
         self.geometry.capacity()
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy_payload(&self, position: u64, into: &mut [u8]) {
         debug_assert!(into.len() <= self.capacity());
         let payload = self.payload(position).cast::<u64>();
@@ -194,8 +196,6 @@ impl Memory for MappedRing {
 #[derive(Debug)]
 pub(crate) struct Claimed<'a, T: ?Sized> {
     writer: &'a mut Writer<Arc<MappedRing>>,
-    position: u64,
-    len: usize,
     value: NonNull<T>,
     _writes: PhantomData<&'a mut T>,
 }
@@ -222,18 +222,18 @@ impl From<AllSlotsHeld> for ClaimError {
 
 impl<'a> Claimed<'a, [u8]> {
     /// Claims a slot for `len` bytes, which are whatever the slot held before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(writer: &'a mut Writer<Arc<MappedRing>>, len: usize) -> Result<Self, ClaimError> {
         if len > writer.memory().capacity() {
             return Err(ClaimError::TooLarge);
         }
         let position = writer.claim()?;
         let value = NonNull::slice_from_raw_parts(writer.memory().payload(position), len);
-        Ok(Self { writer, position, len, value, _writes: PhantomData })
+        Ok(Self { writer, value, _writes: PhantomData })
     }
 
     /// Sees the bytes as a message of a type for which any bytes are valid.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cast<T>(mut self) -> Result<Claimed<'a, T>, ClaimError>
     where
         T: ?Sized + FromBytes + IntoBytes + KnownLayout<PointerMetadata: Sized> + Immutable,
@@ -243,7 +243,7 @@ impl<'a> Claimed<'a, [u8]> {
     }
 
     /// Sees the bytes as a message of a type for which zeros are valid, after writing them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cast_zeroed<T>(mut self) -> Result<Claimed<'a, T>, ClaimError>
     where
         T: ?Sized + TryFromBytes + zerocopy::FromZeros + IntoBytes + KnownLayout<PointerMetadata: Sized> + Immutable,
@@ -253,8 +253,9 @@ impl<'a> Claimed<'a, [u8]> {
         Ok(self.with_value(value))
     }
 
+    #[inline(always)]
     fn with_value<T: ?Sized>(self, value: NonNull<T>) -> Claimed<'a, T> {
-        Claimed { writer: self.writer, position: self.position, len: self.len, value, _writes: PhantomData }
+        Claimed { writer: self.writer, value, _writes: PhantomData }
     }
 }
 
@@ -263,35 +264,37 @@ impl<T> Claimed<'_, [T]> {
     pub(crate) fn truncate(&mut self, len: usize) {
         if len < self.value.len() {
             self.value = NonNull::slice_from_raw_parts(self.value.cast(), len);
-            self.len = len * size_of::<T>();
         }
     }
 }
 
 impl<T: ?Sized> Claimed<'_, T> {
-    #[inline]
-    pub(crate) fn publish(self, stamp_ns: u64) {
+    #[inline(always)]
+    pub(crate) fn publish(self, stamp_ns: impl FnOnce() -> u64) {
         if self.writer.memory().is_foreign() {
             // Forked with a loan in its hands: it is the parent's to publish.
             return;
         }
-        self.writer.publish(self.position, self.len, stamp_ns);
+        let len = size_of_val::<T>(&self);
+        if let Some(position) = self.writer.claimed() {
+            self.writer.publish(position, len, stamp_ns);
+        }
     }
 }
 
 impl<T: ?Sized> Deref for Claimed<'_, T> {
     type Target = T;
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &T {
         // SAFETY: the pointer came from a reference to a valid value in the slot's payload; until this claim ends,
-        // WRITING keeps readers from pinning the slot and nobody else writes it.
+        // the slot is claimed: readers can not pin it, and nobody else writes it.
         unsafe { self.value.as_ref() }
     }
 }
 
 impl<T: ?Sized> DerefMut for Claimed<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as for `deref`, and `self` is borrowed mutably.
         unsafe { self.value.as_mut() }
@@ -307,22 +310,31 @@ pub(crate) struct Held<T: ?Sized> {
 
 #[derive(Debug)]
 enum Place {
-    Slot(#[expect(dead_code, reason = "unpins when it is dropped")] Pin),
-    Copy(#[expect(dead_code, reason = "owns what `value` points to")] Vec<Line>),
+    Slot(Pin),
+    Copy(Box<OwnCopy>),
 }
 
 #[derive(Debug)]
 struct Pin {
     ring: Arc<MappedRing>,
     position: u64,
-    record: usize,
+    record: u32,
+}
+
+/// A message outside of its slot.
+#[derive(Debug)]
+struct OwnCopy {
+    #[expect(dead_code, reason = "owns what `value` points to")]
+    lines: Vec<Line>,
+    sequence: u64,
+    stamp_ns: u64,
 }
 
 impl Drop for Pin {
     #[inline(always)]
     fn drop(&mut self) {
         if !self.ring.is_foreign() {
-            unpin(&self.ring, self.position, self.record);
+            unpin(&self.ring, self.position, self.record as usize);
         }
     }
 }
@@ -338,18 +350,19 @@ pub(crate) struct Invalid;
 
 impl<T: ?Sized + TryFromBytes + KnownLayout + Immutable> Held<T> {
     /// A message that `record` has pinned. If its bytes are no `T`, it is unpinned.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pinned(ring: &Arc<MappedRing>, record: usize, message: &Received) -> Result<Self, Invalid> {
-        let pin = Pin { ring: Arc::clone(ring), position: message.position, record };
+        let pin = Pin { ring: Arc::clone(ring), position: message.position, record: record as u32 };
         let value = view_pinned(&pin.ring, message)?;
         Ok(Self { value, place: Place::Slot(pin) })
     }
 
     /// A message that was copied out and validated.
-    pub(crate) fn copied(lines: Vec<Line>, len: usize) -> Result<Self, Invalid> {
-        let value = NonNull::from(view_copy(&lines, len)?);
+    pub(crate) fn copied(lines: Vec<Line>, message: &Received) -> Result<Self, Invalid> {
+        let value = NonNull::from(view_copy(&lines, message.len)?);
         // Moving the vector does not move what it holds.
-        Ok(Self { value, place: Place::Copy(lines) })
+        let copy = OwnCopy { lines, sequence: message.sequence, stamp_ns: message.stamp_ns };
+        Ok(Self { value, place: Place::Copy(Box::new(copy)) })
     }
 }
 
@@ -365,7 +378,7 @@ pub(crate) struct Lent<'a, T: ?Sized> {
 
 impl<'a, T: ?Sized + TryFromBytes + KnownLayout + Immutable> Lent<'a, T> {
     /// A message that `record` has pinned. If its bytes are no `T`, it is unpinned.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pinned(ring: &'a MappedRing, record: usize, message: &Received) -> Result<Self, Invalid> {
         let position = message.position;
         match view_pinned(ring, message) {
@@ -398,7 +411,7 @@ impl<T: ?Sized> Deref for Lent<'_, T> {
 }
 
 /// The value of a pinned message.
-#[inline]
+#[inline(always)]
 fn view_pinned<T: ?Sized + TryFromBytes + KnownLayout + Immutable>(
     ring: &MappedRing,
     message: &Received,
@@ -423,6 +436,23 @@ impl<T: ?Sized> Held<T> {
     /// Whether the value lies in shared memory.
     pub(crate) fn is_pinned(&self) -> bool {
         matches!(self.place, Place::Slot(_))
+    }
+
+    /// The message's sequence number.
+    pub(crate) fn sequence(&self) -> u64 {
+        match &self.place {
+            // As unchanged as the message itself.
+            Place::Slot(pin) => pin.ring.slot(pin.position).sequence.load(Relaxed),
+            Place::Copy(copy) => copy.sequence,
+        }
+    }
+
+    /// When the message was published; 0 if its publisher does not say.
+    pub(crate) fn stamp_ns(&self) -> u64 {
+        match &self.place {
+            Place::Slot(pin) => pin.ring.slot(pin.position).stamp_ns.load(Relaxed),
+            Place::Copy(copy) => copy.stamp_ns,
+        }
     }
 }
 

@@ -57,7 +57,7 @@ impl Bench {
         for number in 0..messages {
             let mut claimed = Claimed::new(&mut writer, 8 * WORDS).unwrap();
             fill(number, <[u64]>::mut_from_bytes(&mut claimed).unwrap());
-            claimed.publish(number);
+            claimed.publish(|| number);
             if number.is_multiple_of(64) {
                 // Let the readers fall asleep now and then.
                 std::thread::yield_now();

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use super::window::Window;
-use super::{BUSY, Memory, READERS, TURN};
+use super::{Memory, READERS, TURN};
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
 use crate::shm::layout::{CLOSED, ONE_WAKE, ORPHANED, UNLINKED};
@@ -78,13 +78,16 @@ impl<M: Memory> Writer<M> {
             Some(claim) => claim,
             None => self.claim_any()?,
         };
-        fault::point(Step::ClaimTaken);
-        // W2: the turn stays with the slot, for the next claim to know.
-        self.memory.slot(claim.position).position.store(BUSY | claim.turn | (claim.position + 1), Relaxed);
-        // W3
+        // W2
         M::Atomics::fence(Release);
-        fault::point(Step::ClaimMarked);
+        fault::point(Step::ClaimTaken);
         Ok(claim.position)
+    }
+
+    /// The position whose slot is claimed, if there is one.
+    #[inline(always)]
+    pub(crate) fn claimed(&self) -> Option<u64> {
+        self.claimed.map(|claim| claim.position)
     }
 
     /// Claims the slot that comes next, if nobody holds it.
@@ -122,7 +125,7 @@ impl<M: Memory> Writer<M> {
     #[inline(always)]
     fn try_claim(&self, position: u64) -> Result<Claim, u64> {
         let state = self.memory.state(position);
-        // What the last claim left. Asking the state would fetch its line twice, once to read and once to write.
+        // As the last message left it. Asking the state would fetch its line twice, once to read and once to write.
         let known = self.memory.slot(position).position.load(Relaxed) & TURN;
         let claim = |turn| Claim { position, turn };
         // W1
@@ -136,7 +139,7 @@ impl<M: Memory> Writer<M> {
 
     #[cold]
     fn skip(&mut self, position: u64, state: u64, may_look: &mut bool) {
-        // W4
+        // W3
         self.memory.slot(position).passed.store(position + 1, Release);
         self.skips = self.skips.wrapping_add(1);
         // Once in a pass: each look goes over all slots.
@@ -146,32 +149,34 @@ impl<M: Memory> Writer<M> {
         }
     }
 
-    /// Publishes the claimed position; its payload is written.
+    /// Publishes the claimed position, whose payload is written, with the time that `stamp_ns` tells.
     #[inline(always)]
-    pub(crate) fn publish(&mut self, position: u64, len: usize, stamp_ns: u64) {
+    pub(crate) fn publish(&mut self, position: u64, len: usize, stamp_ns: impl FnOnce() -> u64) {
         let Some(claim) = self.claimed.filter(|claim| claim.position == position) else { return };
         let slot = self.memory.slot(position);
+        // First of all: while the clock is read, the line comes from whoever waits there.
         slot.sequence.store(self.sequence, Relaxed);
-        slot.stamp_ns.store(stamp_ns, Relaxed);
         slot.len.store(len as u64, Relaxed);
+        let stamp_ns = stamp_ns();
+        slot.stamp_ns.store(stamp_ns, Relaxed);
         fault::point(Step::PublishWritten);
-        // W6
+        // W4
         slot.position.store(claim.turn | (position + 1), Release);
         fault::point(Step::PublishReadable);
         self.next = position + 1;
         self.sequence += 1;
         let producer = self.memory.producer();
-        // W7
+        // W5
         producer.published.store(self.sequence, Relaxed);
         self.bytes += len as u64;
         producer.bytes.store(self.bytes, Relaxed);
         self.window.count(producer, self.sequence, self.bytes, stamp_ns);
         fault::point(Step::PublishCounted);
-        // W8
+        // W6
         producer.head.store(self.next, Release);
         fault::point(Step::PublishMoved);
         let consumers = self.memory.consumers();
-        // W9: always a swap, see S2.
+        // W7: always a swap, see S2.
         if consumers.waiting.swap(0, AcqRel) != 0 {
             self.wake();
         }
@@ -182,7 +187,7 @@ impl<M: Memory> Writer<M> {
     #[cold]
     fn wake(&mut self) {
         fault::point(Step::PublishTaken);
-        // W10
+        // W8
         self.memory.consumers().wake.fetch_add(ONE_WAKE, Relaxed);
         fault::point(Step::PublishChanged);
         self.memory.wake_all();

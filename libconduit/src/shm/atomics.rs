@@ -15,7 +15,7 @@ pub(crate) trait Atomic<T> {
 
 /// A family of atomics.
 pub(crate) trait Atomics: 'static {
-    type U32: Atomic<u32>;
+    type U32: Atomic<u32> + Default;
     type U64: Atomic<u64>;
 
     fn fence(order: Ordering);

@@ -97,17 +97,52 @@ pub struct ShmDir {
     any_file_system: bool,
 }
 
+/// A shared-memory directory that is needed now and then: no descriptor is kept for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    id: FileId,
+    any_file_system: bool,
+}
+
+impl Place {
+    /// Opens the directory. Fails if another one has its path by now: names in that say nothing.
+    pub(crate) fn open(&self) -> io::Result<ShmDir> {
+        let directory = ShmDir::open_path(&self.path, self.any_file_system)?;
+        if FileId::of(&fstat(&directory.fd)?) != self.id {
+            return Err(io::Error::other(format!("another directory is {} now", self.path.display())));
+        }
+        Ok(directory)
+    }
+
+    /// Where the region of a topic is.
+    pub(crate) fn path_of(&self, topic: &TopicName) -> PathBuf {
+        self.path.join(topic.file_name())
+    }
+}
+
 impl ShmDir {
     /// Opens the directory of a domain.
     pub fn open(domain: &Domain) -> io::Result<Self> {
+        Self::open_path(domain.shm_dir(), domain.any_file_system())
+    }
+
+    fn open_path(path: &Path, any_file_system: bool) -> io::Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = nix::fcntl::open(domain.shm_dir(), flags, Mode::empty())?;
-        Ok(Self { path: domain.shm_dir().into(), fd, any_file_system: domain.any_file_system() })
+        let fd = nix::fcntl::open(path, flags, Mode::empty())?;
+        Ok(Self { path: path.into(), fd, any_file_system })
     }
 
     /// Where the directory is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it is, to open it again.
+    pub(crate) fn place(&self) -> io::Result<Place> {
+        // The process may go to another directory.
+        let path = std::path::absolute(&self.path)?;
+        Ok(Place { path, id: FileId::of(&fstat(&self.fd)?), any_file_system: self.any_file_system })
     }
 
     /// Where the region of a topic is.
@@ -322,6 +357,23 @@ mod tests {
         let private = ".conduit_a.b~1-2-3";
         assert_eq!(Entry::parse(private), Some(Entry::Removal { topic: topic(), file_name: private.into() }));
         assert_eq!(Entry::parse("sem.x"), None);
+    }
+
+    #[test]
+    fn a_place_is_opened_again_unless_another_directory_is_there() {
+        let temporary = tempfile::tempdir_in("/dev/shm").unwrap();
+        let here = temporary.path().join("here");
+        fs::create_dir(&here).unwrap();
+        let id = make(&ShmDir::open(&Domain::new(&here)).unwrap());
+        let place = ShmDir::open(&Domain::new(&here)).unwrap().place().unwrap();
+        assert_eq!(place.open().unwrap().id_of(&topic()).unwrap(), Some(id));
+        fs::rename(&here, temporary.path().join("there")).unwrap();
+        assert_eq!(place.open().unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::create_dir(&here).unwrap();
+        assert!(place.open().unwrap_err().to_string().starts_with("another directory is "));
+        fs::remove_dir(&here).unwrap();
+        std::os::unix::fs::symlink("there", &here).unwrap();
+        assert_eq!(place.open().unwrap().id_of(&topic()).unwrap(), Some(id), "the same, whatever the way to it");
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! Sleeping on a word of a region, and waking whoever does.
+//! Sleeping on words of regions, and waking whoever does.
 //!
-//! See [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html). The word is shared between processes, so none of the calls uses
-//! `FUTEX_PRIVATE_FLAG`.
+//! See [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html). The words are shared between processes, so none of the calls on
+//! them uses `FUTEX_PRIVATE_FLAG`; the calls named `private` are for words of this process alone.
 
+use std::marker::PhantomData;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::thread::futex::{self, Flags, WakeOp, WakeOpCmp};
+use rustix::thread::futex::{self, ClockId, Flags, Timespec, Wait, WaitFlags, WaitPtr, WaitvFlags, WakeOp, WakeOpCmp};
 
 /// Sleeps while the word is `seen`, at most for `timeout`. May return early for no reason.
 pub(crate) fn wait(word: &AtomicU32, seen: u32, timeout: Duration) {
@@ -28,4 +30,76 @@ pub(crate) fn wake_all(word: &AtomicU32) {
 pub(crate) fn set_bits_and_wake_all(word: &AtomicU32, bits: u16) -> Result<(), Errno> {
     let all = i32::MAX as u32;
     futex::wake_op(word, Flags::empty(), all, 0, word, WakeOp::Or, WakeOpCmp::Eq, bits, 0).map(drop)
+}
+
+/// The most words that can be slept on at once (the kernel's `FUTEX_WAITV_MAX`).
+pub(crate) const MOST_WORDS: usize = 128;
+
+/// Whether the kernel, and whatever filters this process's system calls, lets it sleep on several words at once: Linux 5.16.
+pub(crate) fn can_wait_for_any() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    // No word at all is an invalid argument to a kernel that knows the call. A filter may answer anything else.
+    *CAN.get_or_init(|| futex::waitv(&[], WaitvFlags::empty(), None, ClockId::Monotonic) == Err(Errno::INVAL))
+}
+
+/// Words to sleep on together: see [`futex_waitv`](https://docs.kernel.org/userspace-api/futex2.html).
+pub(crate) struct Words<'a> {
+    list: [Wait; MOST_WORDS],
+    len: usize,
+    _words: PhantomData<&'a AtomicU32>,
+}
+
+impl<'a> Words<'a> {
+    /// Begins with a word of this process alone.
+    pub(crate) fn with_private(word: &'a AtomicU32, seen: u32) -> Self {
+        let mut words = Self { list: [Wait::new(); MOST_WORDS], len: 0, _words: PhantomData };
+        words.add(word, seen, WaitFlags::SIZE_U32 | WaitFlags::PRIVATE);
+        words
+    }
+
+    /// Adds a word of a region.
+    ///
+    /// # Panics
+    ///
+    /// If there are [`MOST_WORDS`] already.
+    pub(crate) fn push(&mut self, word: &'a AtomicU32, seen: u32) {
+        self.add(word, seen, WaitFlags::SIZE_U32);
+    }
+
+    fn add(&mut self, word: &'a AtomicU32, seen: u32, flags: WaitFlags) {
+        let wait = &mut self.list[self.len];
+        wait.val = seen.into();
+        wait.uaddr = WaitPtr::new(word.as_ptr().cast());
+        wait.flags = flags;
+        self.len += 1;
+    }
+
+    /// Sleeps while every word is what was seen of it, until `deadline_ns` on CLOCK_MONOTONIC at most. Returns the index of a
+    /// word that was woken, if the kernel says so; may return early for no reason.
+    pub(crate) fn wait(&self, deadline_ns: Option<u64>) -> Option<usize> {
+        let deadline = deadline_ns.map(timespec);
+        let woken = futex::waitv(&self.list[..self.len], WaitvFlags::empty(), deadline.as_ref(), ClockId::Monotonic);
+        match woken {
+            Ok(index) => return Some(index),
+            Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
+            // No memory, or a filter that was put up since. Nobody spins for that.
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+        None
+    }
+}
+
+fn timespec(ns: u64) -> Timespec {
+    Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
+}
+
+/// Sleeps while a word of this process alone is `seen`, for `timeout` at most if there is one. May return early.
+pub(crate) fn wait_private(word: &AtomicU32, seen: u32, timeout: Option<Duration>) {
+    let timeout = timeout.map(|timeout| timespec(timeout.as_nanos().min(i64::MAX as u128) as u64));
+    let _ = futex::wait(word, Flags::PRIVATE, seen, timeout.as_ref());
+}
+
+/// Wakes everyone who sleeps on a word of this process alone.
+pub(crate) fn wake_all_private(word: &AtomicU32) {
+    let _ = futex::wake(word, Flags::PRIVATE, i32::MAX as u32);
 }

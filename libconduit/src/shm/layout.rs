@@ -134,9 +134,6 @@ pub(crate) struct Record<A: Atomics> {
     pub(crate) lost: A::U64,
     /// The position the subscriber looks at next.
     pub(crate) cursor: A::U64,
-    /// Samples taken in place so far, by the subscriber, and given back, by whoever had them. The difference is held now.
-    pub(crate) pinned: A::U32,
-    pub(crate) unpinned: A::U32,
 }
 
 /// Who has a slot.
@@ -149,8 +146,7 @@ pub(crate) struct SlotState<A: Atomics> {
 /// What the publisher says of a slot, before its payload.
 #[repr(C, align(64))]
 pub(crate) struct SlotHeader<A: Atomics> {
-    /// 0: never written; h + 1: position h is readable; with the top bit: h is being written. The bit below is the state's
-    /// [`TURN`](crate::ring::TURN).
+    /// 0: never written; h + 1: what the slot has is that of position h, while [`TURN`](crate::ring::TURN) is as in the state.
     pub(crate) position: A::U64,
     /// h + 1: the publisher will not write at position h, because it skipped it or has closed the topic. Older positions
     /// say nothing.
@@ -182,8 +178,6 @@ const _: () = {
     assert!(size_of::<RecordSnapshot>() == size_of::<Record<Native>>());
     assert!(offset_of!(Record<Native>, received) == offset_of!(RecordSnapshot, received));
     assert!(offset_of!(Record<Native>, cursor) == offset_of!(RecordSnapshot, cursor));
-    assert!(offset_of!(Record<Native>, pinned) == offset_of!(RecordSnapshot, pinned));
-    assert!(offset_of!(Record<Native>, unpinned) == offset_of!(RecordSnapshot, unpinned));
     assert!(size_of::<SlotSnapshot>() == size_of::<SlotHeader<Native>>());
     assert!(offset_of!(SlotHeader<Native>, stamp_ns) == offset_of!(SlotSnapshot, stamp_ns));
     assert!(DEFAULT_SLOTS as u64 * DEFAULT_SLOT_BYTES + CONTROL_BYTES as u64 == 69_632);
@@ -249,9 +243,7 @@ pub(crate) struct RecordSnapshot {
     pub(crate) received: u64,
     pub(crate) lost: u64,
     pub(crate) cursor: u64,
-    pub(crate) pinned: u32,
-    pub(crate) unpinned: u32,
-    reserved: [u32; 2],
+    reserved: [u64; 2],
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]

@@ -458,6 +458,9 @@ mod tests {
     fn a_relay_hands_every_buffer_over_whole() {
         const WORDS: usize = 100;
         const BUFFERS: usize = 3;
+        // A thread that fails ends the other's waiting.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let goes_on = move || std::time::Instant::now() < deadline;
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let domain = Domain::new(directory.path()).without_registry();
         let bytes = Relay::region_bytes(WORDS, BUFFERS);
@@ -473,13 +476,13 @@ mod tests {
                         assert!(words.iter().all(|&word| word == words[0]), "{words:?}");
                         seen.set(words[0]);
                     };
-                    second.answer(region, read, |words| words.fill(!seen.get()), || true) && second.turn == 1000
+                    second.answer(region, read, |words| words.fill(!seen.get()), goes_on) && second.turn == 1000
                 });
                 for round in 0..1000 {
                     let read = |words: &[u64]| assert_eq!(words, [!round; WORDS]);
-                    assert!(first.serve(region, |words| words.fill(round), read, || true));
+                    assert!(first.serve(region, |words| words.fill(round), read, goes_on));
                 }
-                assert!(first.end(region, || true));
+                assert!(first.end(region, goes_on));
                 assert!(other.join().unwrap());
             });
         }

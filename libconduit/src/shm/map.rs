@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
-use nix::libc::c_void;
+use nix::libc::{self, c_void};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use nix::unistd::getpid;
 
@@ -36,6 +36,15 @@ impl Mapping {
         // SAFETY: the range is the mapping just made; the advice does not change its contents.
         unsafe { madvise(start, len.get(), MmapAdvise::MADV_DONTFORK)? };
         Ok(mapping)
+    }
+
+    /// Enters all of the file's memory into this process's page tables now, so that no access has to stop for it later: see
+    /// `MADV_POPULATE_WRITE` in [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html). What can not be entered (kernels before 5.14
+    /// can not) is entered when it is touched.
+    pub(crate) fn populate(&self, writable: bool) {
+        let advice = if writable { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+        // SAFETY: the range is this mapping; its contents stay as they are.
+        unsafe { libc::madvise(self.start.as_ptr(), self.len.get(), advice) };
     }
 
     #[inline(always)]

@@ -19,7 +19,11 @@ pub struct Borrowed<'a, T: ?Sized> {
 }
 
 impl<T: ?Sized> Borrowed<'_, T> {
-    message_accessors!();
+    message_accessors!(
+        |borrowed: &Self| borrowed.message.sequence,
+        |borrowed: &Self| borrowed.message.lost,
+        |borrowed: &Self| borrowed.message.stamp_ns
+    );
 }
 
 impl<T: ?Sized> Deref for Borrowed<'_, T> {
@@ -40,7 +44,8 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Borrowed<'_, T> {
 impl<T: ?Sized + Message> Subscriber<T> {
     /// Receives the messages that are there, `max` at most, and passes each to `each`. Returns how many.
     ///
-    /// For high rates: the publisher's progress is looked at once for all of them, and a message is held no longer than `each` looks at it.
+    /// For high rates: the publisher's progress is not looked at, the own is told once for all of them, and a message is held no longer than
+    /// `each` looks at it.
     /// What was lost is counted as exactly as by [`try_recv`](Self::try_recv).
     ///
     /// # Errors
@@ -114,8 +119,8 @@ fn lend_pinned<T: ?Sized + Message>(
     each: &mut impl FnMut(Borrowed<'_, T>),
     invalid: &mut Option<Received>,
 ) -> usize {
-    reader.receive_batch(max, |reader, limit| {
-        let message = reader.receive_pinned_below(limit)?;
+    reader.receive_batch(max, |reader| {
+        let message = reader.receive_pinned_of_batch()?;
         match Lent::pinned(reader.memory(), record, &message) {
             Ok(lent) => each(Borrowed { value: &lent, message }),
             Err(Invalid) => *invalid = Some(message),
@@ -131,8 +136,8 @@ fn lend_copies<T: ?Sized + Message>(
     invalid: &mut Option<Received>,
 ) -> usize {
     let mut lines: Vec<Line> = Vec::new();
-    reader.receive_batch(max, |reader, limit| {
-        let message = reader.receive_copy_below(limit, &mut lines)?;
+    reader.receive_batch(max, |reader| {
+        let message = reader.receive_copy_of_batch(&mut lines)?;
         match view_copy(&lines, message.len) {
             Ok(value) => each(Borrowed { value, message }),
             Err(Invalid) => *invalid = Some(message),

@@ -16,11 +16,19 @@ use crate::ring::reader::Received;
 #[derive(Clone, Copy)]
 pub struct Copied<T> {
     value: T,
-    message: Received,
+    sequence: u64,
+    lost: u64,
+    stamp_ns: u64,
 }
 
 impl<T> Copied<T> {
-    message_accessors!();
+    message_accessors!(|copied: &Self| copied.sequence, |copied: &Self| copied.lost, |copied: &Self| copied.stamp_ns);
+
+    #[inline(always)]
+    fn new(value: T, message: &Received) -> Self {
+        let &Received { sequence, lost, stamp_ns, .. } = message;
+        Self { value, sequence, lost, stamp_ns }
+    }
 
     /// The message itself.
     pub fn into_inner(self) -> T {
@@ -62,11 +70,11 @@ impl<T: Message + FromBytes> Subscriber<T> {
     /// ```
     #[inline(always)]
     pub fn try_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
-        if !self.reader.memory().is_foreign() {
+        if self.beacon.is_none() && !self.reader.memory().is_foreign() {
             let mut value = T::new_zeroed();
             if let Some(message) = self.reader.receive_copy(&mut Value(&mut value)) {
                 return if message.len == size_of::<T>() {
-                    Ok(Some(Copied { value, message }))
+                    Ok(Some(Copied::new(value, &message)))
                 } else {
                     Err(self.invalid(&message))
                 };
@@ -80,12 +88,13 @@ impl<T: Message + FromBytes> Subscriber<T> {
         let mut value = T::new_zeroed();
         match self.receive_with(|reader| reader.receive_copy(&mut Value(&mut value)))? {
             None => Ok(None),
-            Some(message) if message.len == size_of::<T>() => Ok(Some(Copied { value, message })),
+            Some(message) if message.len == size_of::<T>() => Ok(Some(Copied::new(value, &message))),
             Some(message) => Err(self.invalid(&message)),
         }
     }
 
     /// Receives a copy of the next message, sleeping until there is one.
+    #[inline]
     pub fn recv_copy(&mut self) -> Result<Copied<T>, RecvError> {
         self.wait(Self::try_recv_copy)
     }

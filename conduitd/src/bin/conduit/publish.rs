@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, value_parser};
-use conduit::{LoanError, Publisher, TopicName};
+use conduit::{LoanError, Publisher, PublisherBuilder, TopicName};
 
 use crate::failure::Failure;
 use crate::{output, signals};
@@ -17,8 +17,8 @@ use crate::{output, signals};
 const HELD_INTERVAL: Duration = Duration::from_millis(1);
 /// How often to look for subscribers that are waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-/// What a slot of the default size holds.
-const DEFAULT_CAPACITY: usize = 4096 - 64;
+/// Size of a slot unless the messages need more.
+const DEFAULT_SLOT_SIZE: u64 = 4096;
 
 /// Publish messages of raw bytes: lines of standard input, files, or a text.
 ///
@@ -52,7 +52,8 @@ pub(crate) struct Args {
     /// Number of slots, a power of two
     #[arg(long, value_name = "N", default_value_t = 16)]
     slots: u64,
-    /// Size of a slot, a multiple of 64, of which 64 are its header; by default 4096, or what the text or files need
+    /// Size of a slot, a multiple of 128 from 256 up, of which 192 are its state and header; by default 4096, or what the text or files
+    /// need
     #[arg(long, value_name = "BYTES")]
     slot_size: Option<u64>,
     /// Publish nothing before this many subscribers are there
@@ -161,11 +162,8 @@ impl Output {
         let mut publisher = shared.lock().unwrap_or_else(PoisonError::into_inner);
         signals::before_ending(move || close(&on_signal)).map_err(Failure::new)?;
         let longest = messages.unwrap_or_default().iter().map(Vec::len).max().unwrap_or(0);
-        let builder = Publisher::<[u8]>::builder().slots(args.slots);
-        let builder = match args.slot_size {
-            Some(slot_bytes) => builder.slot_size(slot_bytes),
-            None => builder.capacity(longest.max(DEFAULT_CAPACITY) as u64),
-        };
+        let needed = || PublisherBuilder::slot_size_for(longest as u64).max(DEFAULT_SLOT_SIZE);
+        let builder = Publisher::<[u8]>::builder().slots(args.slots).slot_size(args.slot_size.unwrap_or_else(needed));
         let created = builder.create(topic.clone())?;
         let capacity = created.capacity();
         *publisher = Some(created);
@@ -208,7 +206,7 @@ impl Output {
     fn refused(error: &LoanError) -> Failure {
         match error {
             LoanError::MessageTooLarge { len, .. } => {
-                let slot_bytes = len.saturating_add(64).next_multiple_of(64);
+                let slot_bytes = PublisherBuilder::slot_size_for(*len as u64);
                 Failure::new(format_args!("{error} (--slot-size {slot_bytes})"))
             }
             error => Failure::new(error),

@@ -51,7 +51,7 @@ pub(crate) fn time_to_first<P: All>(place: &Place, time: Duration) -> Result<Mea
             let mut stamp = [0; 8];
             let read = process.stdout.take().map(|mut output| output.read_exact(&mut stamp));
             let status = process.wait()?;
-            if !status.success() || !read.is_some_and(|read| read.is_ok()) {
+            if !status.success() || read.is_none_or(|read| read.is_err()) {
                 return Err(format!("a process that only starts has failed: {status}").into());
             }
             // The first start reads files that later ones find in memory.

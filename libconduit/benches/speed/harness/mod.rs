@@ -28,7 +28,7 @@ use std::time::Duration;
 use duel::Measured;
 use options::Options;
 use plan::{Plan, Row};
-use processes::{Home, Second};
+use processes::Second;
 use report::Line;
 use transport::{All, Place, Result};
 
@@ -94,12 +94,13 @@ fn first<P: All>(arguments: Vec<OsString>) -> Result<()> {
 
 /// A row in one repeat: with new processes and new topics.
 fn measure<P: All>(row: &Row, core: usize, time: Duration, limits_first: bool) -> Result<Measured> {
-    let home = Home::new::<P>(limits_first)?;
-    if let Plan::Start = row.plan {
-        return costs::time_to_first::<P>(home.place(), time);
-    }
-    let mut second = Second::start(home.place(), core, &serde_json::to_string(&row.plan)?)?;
-    row.plan.measure::<P>(home.place(), &mut second, time).map_err(|failure| second.reason(failure))
+    processes::at_home::<P, _>(limits_first, |place| {
+        if let Plan::Start = row.plan {
+            return costs::time_to_first::<P>(place, time);
+        }
+        let mut second = Second::start(place, core, &serde_json::to_string(&row.plan)?)?;
+        row.plan.measure::<P>(place, &mut second, time).map_err(|failure| second.reason(failure))
+    })
 }
 
 /// Arguments: the first process's pid, the core, the place, the plan.

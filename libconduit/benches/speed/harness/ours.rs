@@ -1,7 +1,5 @@
 //! Conduit itself.
 
-use std::time::Duration;
-
 use conduit::zerocopy::FromBytes;
 use conduit::{Domain, Message, OpenError, Publisher, PublisherBuilder, Subscriber, SubscriberBuilder};
 
@@ -54,14 +52,6 @@ impl Conduit {
     }
 }
 
-/// How long subscribers may look for a message before they sleep, as far as the library offers it.
-pub(crate) const SPINS_US: &[u64] = &[0];
-
-/// A subscriber that looks for a message for so long before it sleeps.
-pub(crate) fn with_spin<P: Message>(builder: SubscriberBuilder<P>, _spin: Duration) -> SubscriberBuilder<P> {
-    builder
-}
-
 impl<const N: usize> Carries<[u64; N]> for Conduit {
     type Publisher = Publisher<[u64; N]>;
     type Subscriber = Subscriber<[u64; N]>;
@@ -107,7 +97,7 @@ impl<const N: usize> Carries<[u64; N]> for Copied {
     }
 
     fn subscriber(&self, topic: &str, _shape: Shape) -> Result<Option<Self::Subscriber>> {
-        let opened = self.0.open(Subscriber::builder().copy_samples(), topic)?;
+        let opened = self.0.open(Subscriber::builder(), topic)?;
         Ok(opened.map(Copying))
     }
 }
@@ -142,16 +132,21 @@ impl<P: Message + ?Sized> Receive<P> for Subscriber<P> {
     fn sleep<R>(&mut self, read: impl FnOnce(&P) -> R) -> Result<Option<R>> {
         Ok(Some(read(&*self.recv()?)))
     }
+
+    #[inline]
+    fn batch(&mut self, most: usize, mut read: impl FnMut(&P)) -> Result<usize> {
+        Ok(self.try_recv_batch(most, |message| read(&message))?)
+    }
 }
 
-impl<P: Message> Receive<P> for Copying<P> {
+impl<P: Message + FromBytes> Receive<P> for Copying<P> {
     #[inline]
     fn poll<R>(&mut self, read: impl FnOnce(&P) -> R) -> Result<Option<R>> {
-        Ok(self.0.try_recv()?.map(|sample| read(&sample)))
+        Ok(self.0.try_recv_copy()?.map(|message| read(&message)))
     }
 
     #[inline]
     fn sleep<R>(&mut self, read: impl FnOnce(&P) -> R) -> Result<Option<R>> {
-        Ok(Some(read(&*self.0.recv()?)))
+        Ok(Some(read(&*self.0.recv_copy()?)))
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::costs;
 use super::duel::{self, Measured, Wait};
 use super::fan_out::FanOut;
 use super::latency::Latency;
@@ -12,7 +13,6 @@ use super::publish::{Audience, Publishing};
 use super::spin::Spin;
 use super::throughput::Throughput;
 use super::transport::{All, Place, Result};
-use super::{costs, ours};
 
 /// What both processes do for a row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -192,16 +192,16 @@ fn publishing_rows() -> Vec<Row> {
 fn throughput_rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for (lossless, way, way_id) in [(true, "lossless window of 256", "window"), (false, "free running", "free")] {
-        for (batched, how, how_id) in [(false, "one by one", "one"), (true, "received in batches", "batch")] {
-            let least = match (lossless, batched) {
-                (true, false) => Some(Goal::AtLeast(10e6)),
-                (true, true) => Some(Goal::AtLeast(20e6)),
-                _ => None,
-            };
+        for (batched, copied, how, how_id) in [
+            (false, false, "one by one", "one"),
+            (false, true, "one by one, copied out", "copied"),
+            (true, false, "received in batches", "batch"),
+        ] {
+            let least = lossless.then_some(Goal::AtLeast(if batched { 20e6 } else { 10e6 }));
             rows.push(Row {
                 id: format!("throughput/{way_id}/{how_id}"),
                 title: format!("64 B messages per second, {way}, {how}"),
-                plan: Plan::Throughput(Throughput { lossless, batched }),
+                plan: Plan::Throughput(Throughput { lossless, batched, copied }),
                 seconds: 0.4,
                 goals: least.into_iter().collect(),
             });
@@ -244,7 +244,7 @@ fn cost_rows() -> Vec<Row> {
 fn spin_rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for period_us in [20, 100, 1000] {
-        for &spin_us in ours::SPINS_US {
+        for spin_us in [0, 10, 50, 100, 1000] {
             rows.push(Row {
                 id: format!("spin/{spin_us}us/{period_us}us"),
                 title: format!("one message every {period_us} us, spin {spin_us} us"),

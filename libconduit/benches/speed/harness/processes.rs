@@ -36,43 +36,43 @@ pub(crate) fn this_program() -> Result<Command> {
 }
 
 /// A private directory in shared memory, removed with everything in it, and with what a peer left beside it.
-pub(crate) struct Home {
+#[derive(Clone)]
+struct Home {
     place: Place,
     clean: fn(&Place),
 }
 
-/// What a signal has to remove.
-static PRESENT: Mutex<Option<(Place, fn(&Place))>> = Mutex::new(None);
+/// The directory that a signal has to remove.
+static PRESENT: Mutex<Option<Home>> = Mutex::new(None);
 
 impl Home {
-    pub(crate) fn new<P: Transport>(limits_first: bool) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("conduit-speed.").tempdir_in("/dev/shm")?.keep();
-        let home = Self { place: Place { directory, limits_first }, clean: P::clean };
-        if let Ok(mut present) = PRESENT.lock() {
-            *present = Some((home.place.clone(), home.clean));
+    fn remove(&self) {
+        (self.clean)(&self.place);
+        if let Err(error) = fs::remove_dir_all(&self.place.directory) {
+            eprintln!("can not remove {}: {error}", self.place.directory.display());
         }
-        Ok(home)
-    }
-
-    pub(crate) fn place(&self) -> &Place {
-        &self.place
     }
 }
 
-impl Drop for Home {
-    fn drop(&mut self) {
-        if let Ok(mut present) = PRESENT.lock() {
-            *present = None;
+/// Makes such a directory for as long as `act` takes.
+pub(crate) fn at_home<P: Transport, R>(limits_first: bool, act: impl FnOnce(&Place) -> Result<R>) -> Result<R> {
+    /// Removes the directory even if `act` panics.
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            if let Ok(mut present) = PRESENT.lock()
+                && let Some(home) = present.take()
+            {
+                home.remove();
+            }
         }
-        remove(&self.place, self.clean);
     }
-}
-
-fn remove(place: &Place, clean: fn(&Place)) {
-    clean(place);
-    if let Err(error) = fs::remove_dir_all(&place.directory) {
-        eprintln!("can not remove {}: {error}", place.directory.display());
-    }
+    let mut present = PRESENT.lock().map_err(|_| "a thread has panicked")?;
+    let directory = tempfile::Builder::new().prefix("conduit-speed.").tempdir_in("/dev/shm")?.keep();
+    let home = present.insert(Home { place: Place { directory, limits_first }, clean: P::clean }).clone();
+    drop(present);
+    let _leave = Leave;
+    act(&home.place)
 }
 
 /// The pid of the second process, for the handler of signals.
@@ -91,8 +91,8 @@ pub(crate) fn handle_signals() -> Result<()> {
             let _ = nix::sys::wait::waitpid(pid, None);
         }
         let present = PRESENT.lock();
-        if let Some((place, clean)) = present.as_ref().ok().and_then(|present| present.as_ref()) {
-            remove(place, *clean);
+        if let Some(home) = present.as_ref().ok().and_then(|present| present.as_ref()) {
+            home.remove();
         }
         eprintln!("ended by {signal}");
         process::exit(128 + signal as i32);
@@ -207,14 +207,15 @@ impl Second {
         }
     }
 
-    /// What failed, or why, if that is the second process's fault.
+    /// What failed, and what the second process says of it, which may be the reason or follow from it.
     pub(crate) fn reason(&mut self, failure: Failure) -> Failure {
         let deadline = Instant::now() + HEARING;
         loop {
             match self.hear.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(news) => match self.line(news) {
                     Ok(_) => {}
-                    Err(reason) => return reason,
+                    Err(reason) if reason.to_string() == failure.to_string() => return failure,
+                    Err(reason) => return format!("{failure} ({reason})").into(),
                 },
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return failure,
             }

@@ -298,16 +298,26 @@ pub(crate) fn listen(subscriber: &mut impl super::transport::Receive<Message>, w
 /// Takes a message into account; returns whether it is the last one.
 #[inline]
 pub(crate) fn count(message: &Message, expected: &mut u64, answer: &mut Answer) -> Result<bool> {
-    let is_last = message[0] == END;
-    let index = message[usize::from(is_last)];
+    let is_last = note(message[0], message[1], expected, answer)?;
+    if !is_last {
+        pattern::check(message[0], message)?;
+    }
+    Ok(is_last)
+}
+
+/// Takes the index of a message into account; returns whether the message is the last one, which says how many were sent.
+#[inline]
+pub(crate) fn note(index: u64, sent: u64, expected: &mut u64, answer: &mut Answer) -> Result<bool> {
+    let is_last = index == END;
+    let index = if is_last { sent } else { index };
     if index < *expected {
         return Err(format!("message {index} comes after message {}", *expected - 1).into());
     }
     answer.lost += index - *expected;
+    *expected = index;
     if !is_last {
-        pattern::check(index, message)?;
         answer.received += 1;
-        *expected = index + 1;
+        *expected += 1;
     }
     Ok(is_last)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duel::{Answer, Column, Partner, Partners, Patience, Player, Players, Record, Until, Wait, receive, watch};
 use super::limits::{self, Ball};
-use super::ours::Conduit;
+use super::ours::{Conduit, Copied};
 use super::pattern::{self, END};
 use super::processes::{Second, retry};
 use super::publish::{compare, count, listen};
@@ -20,6 +20,8 @@ type Receipt = [u64; 1];
 
 /// Messages that are sent between two looks at the clock.
 const STEP: u64 = 64;
+/// Messages on their way at most: a slot of the ring may be the publisher's.
+const IN_FLIGHT: u64 = WINDOW - 1;
 /// Messages that are acknowledged at once.
 const AT_ONCE: u64 = WINDOW / 4;
 /// Messages that are received at once, at most.
@@ -31,6 +33,8 @@ pub(crate) struct Throughput {
     pub(crate) lossless: bool,
     /// Messages are received as many at once as there are.
     pub(crate) batched: bool,
+    /// Messages are copied out instead of read in place.
+    pub(crate) copied: bool,
 }
 
 impl Throughput {
@@ -53,7 +57,11 @@ impl Throughput {
         let mut partners = Partners::new();
         partners.push((Column::Line, Box::new(Ball { region: region.clone(), wait: Wait::Poll, length: 0.1 })));
         partners.push((Column::Limit, Box::new(Lines { region, next: 0 })));
-        partners.push((Column::Ours, Box::new(Sink::<Conduit>::new(self, place, "ours")?)));
+        if self.copied {
+            partners.push((Column::Ours, Box::new(Sink::<Copied>::new(self, place, "ours")?)));
+        } else {
+            partners.push((Column::Ours, Box::new(Sink::<Conduit>::new(self, place, "ours")?)));
+        }
         if P::PEER.is_some() {
             partners.push((Column::Peer, Box::new(Sink::<P>::new(self, place, "peer")?)));
         }
@@ -131,7 +139,7 @@ impl<T: Carries<Message> + Carries<Receipt>> Player for Source<T> {
         let begun = Instant::now();
         loop {
             for _ in 0..STEP {
-                while *lossless && sent - received >= WINDOW {
+                while *lossless && sent - received >= IN_FLIGHT {
                     received = receive(receipts, Wait::Poll, &mut look, |receipt: &Receipt| receipt[0])?;
                 }
                 publisher.publish(|message| pattern::write(sent, message))?;
@@ -152,9 +160,6 @@ impl<T: Carries<Message> + Carries<Receipt>> Player for Source<T> {
     }
 
     fn compare(&mut self, answer: &Answer) -> Result<()> {
-        if self.lossless && answer.lost > 0 {
-            return Err(format!("{} messages were lost in spite of the window", answer.lost).into());
-        }
         compare(self.sent, answer)
     }
 }
@@ -184,7 +189,6 @@ impl<T: Carries<Message> + Carries<Receipt>> Partner for Sink<T> {
         if !plan.lossless && !plan.batched {
             return listen(subscriber, Wait::Poll);
         }
-        let most = if plan.batched { BATCH } else { 1 };
         let (mut expected, mut answer, mut acknowledged) = (0, Answer::default(), 0);
         loop {
             let mut outcome = Ok(false);
@@ -193,9 +197,16 @@ impl<T: Carries<Message> + Carries<Receipt>> Partner for Sink<T> {
                     outcome = count(message, &mut expected, &mut answer);
                 }
             };
-            subscriber.batch(most, take)?;
+            if plan.batched {
+                subscriber.batch(BATCH, take)?;
+            } else {
+                subscriber.poll(take)?;
+            }
             if outcome? {
                 return Ok(answer);
+            }
+            if plan.lossless && answer.lost > 0 {
+                return Err(format!("{} messages were lost in spite of the window", answer.lost).into());
             }
             // Whole batches, and all there is at the end: the publisher sends by so many.
             let whole = answer.received / AT_ONCE * AT_ONCE;

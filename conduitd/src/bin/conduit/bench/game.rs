@@ -160,9 +160,9 @@ impl Channel {
         Ok(Self { publisher, subscriber })
     }
 
-    /// How many messages may be on their way.
+    /// How many messages may be on their way: one slot is always the publisher's.
     pub(super) fn window(&self) -> u64 {
-        self.publisher.slots().into()
+        u64::from(self.publisher.slots()) - 1
     }
 
     #[inline]

@@ -1,0 +1,152 @@
+//! How many instructions a message takes on each side: unlike times, these are the same on every run of the same program,
+//! so that a regression shows on the noisiest machine. `cargo bench -p libconduit --bench instructions` counts them under
+//! [callgrind](https://valgrind.org/docs/manual/cl-manual.html) and fails if one exceeds its limit.
+//!
+//! Each case has a function of its own, which callgrind is told to count; what has to happen besides happens outside of it. The clock
+//! is left out, since valgrind makes a system call of it.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::process::{Command, ExitCode};
+
+use conduit::{Domain, Publisher, Subscriber};
+
+type Message = [u64; 8];
+
+/// Messages of a run.
+const COUNT: u64 = 1000;
+/// More than are sent in a run, so that none is lost.
+const SLOTS: u64 = 2048;
+
+struct Case {
+    name: &'static str,
+    /// The function that is counted.
+    function: &'static str,
+    run: fn(&mut Publisher<Message>, &mut Subscriber<Message>),
+    /// Messages that are there before.
+    sent: u64,
+    /// Instructions per message at most: a tenth more than were counted when this was written. Raise it with a reason.
+    limit: u64,
+}
+
+const CASES: [Case; 6] = [
+    Case { name: "send to nobody", function: "count_send", run: count_send, sent: 0, limit: 148 },
+    Case { name: "loan and publish", function: "count_loan", run: count_loan, sent: 0, limit: 152 },
+    Case { name: "receive in place", function: "count_try_recv", run: count_try_recv, sent: COUNT, limit: 216 },
+    Case { name: "receive a copy", function: "count_copy", run: count_copy, sent: COUNT, limit: 217 },
+    Case { name: "receive in batches", function: "count_batch", run: count_batch, sent: COUNT, limit: 140 },
+    Case { name: "find nothing", function: "count_nothing", run: count_nothing, sent: 0, limit: 265 },
+];
+
+#[inline(never)]
+fn count_send(publisher: &mut Publisher<Message>, _: &mut Subscriber<Message>) {
+    for number in 0..COUNT {
+        publisher.send(black_box(&[number; 8])).expect("nobody holds a slot");
+    }
+}
+
+#[inline(never)]
+fn count_loan(publisher: &mut Publisher<Message>, _: &mut Subscriber<Message>) {
+    for number in 0..COUNT {
+        let mut loan = publisher.loan().expect("nobody holds a slot");
+        *loan = black_box([number; 8]);
+        loan.publish();
+    }
+}
+
+#[inline(never)]
+fn count_try_recv(_: &mut Publisher<Message>, subscriber: &mut Subscriber<Message>) {
+    for number in 0..COUNT {
+        let sample = subscriber.try_recv().expect("its publisher lives").expect("it was sent");
+        assert_eq!(sample[7], number);
+    }
+}
+
+#[inline(never)]
+fn count_copy(_: &mut Publisher<Message>, subscriber: &mut Subscriber<Message>) {
+    for number in 0..COUNT {
+        let copied = subscriber.try_recv_copy().expect("its publisher lives").expect("it was sent");
+        assert_eq!(copied[7], number);
+    }
+}
+
+#[inline(never)]
+fn count_batch(_: &mut Publisher<Message>, subscriber: &mut Subscriber<Message>) {
+    let mut number = 0;
+    while number < COUNT {
+        let each = |message: conduit::Borrowed<'_, Message>| {
+            assert_eq!(message[7], number);
+            number += 1;
+        };
+        assert!(subscriber.try_recv_batch(64, each).expect("its publisher lives") > 0);
+    }
+}
+
+#[inline(never)]
+fn count_nothing(_: &mut Publisher<Message>, subscriber: &mut Subscriber<Message>) {
+    for _ in 0..COUNT {
+        assert!(black_box(subscriber.try_recv()).expect("its publisher lives").is_none());
+    }
+}
+
+/// What callgrind runs.
+fn run(case: &Case) -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir_in("/dev/shm")?;
+    let domain = Domain::new(directory.path()).without_registry();
+    let builder = Publisher::<Message>::builder().domain(&domain).slots(SLOTS).slot_size(256);
+    let mut publisher = builder.time_stamps(false).create("counted")?;
+    let mut subscriber = Subscriber::<Message>::builder().domain(&domain).open("counted")?;
+    for number in 0..case.sent {
+        publisher.send(&[number; 8])?;
+    }
+    (case.run)(&mut publisher, &mut subscriber);
+    Ok(())
+}
+
+/// Instructions per message.
+fn count(case: &Case) -> Result<u64, Box<dyn Error>> {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"]);
+    // Rust's mangled names have a hash behind, C++'s way of writing them is matched with a star.
+    valgrind.arg(format!("--toggle-collect=*{}*", case.function));
+    let output = valgrind.arg(std::env::current_exe()?).args(["--run", case.name]).output();
+    let output = output.map_err(|error| format!("can not run valgrind (Debian package valgrind): {error}"))?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    let collected = told.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse::<u64>().ok());
+    match collected {
+        Some(collected) if output.status.success() && collected > 0 => Ok(collected.div_ceil(COUNT)),
+        _ => Err(format!("{}: valgrind did not count:\n{told}", case.name).into()),
+    }
+}
+
+fn check() -> Result<bool, Box<dyn Error>> {
+    let mut is_kept = true;
+    println!("{:20} {:>12} {:>6}", "", "INSTRUCTIONS", "LIMIT");
+    for case in &CASES {
+        let counted = count(case)?;
+        let verdict = if counted > case.limit { "  EXCEEDED" } else { "" };
+        println!("{:20} {counted:12} {:6}{verdict}", case.name, case.limit);
+        is_kept &= counted <= case.limit;
+    }
+    Ok(is_kept)
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let asked = arguments.find(|argument| argument == "--run").and_then(|_| arguments.next());
+    let result = match asked {
+        None => check(),
+        Some(name) => match CASES.iter().find(|case| case.name == name) {
+            Some(case) => run(case).map(|()| true),
+            None => Err(format!("there is no case \"{name}\"").into()),
+        },
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("instructions: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

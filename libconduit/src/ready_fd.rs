@@ -1,0 +1,141 @@
+//! A descriptor that says whether a subscriber has something to receive, for event loops that are not ours.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Wake, Waker};
+use std::{fmt, io};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::parker::Ticket;
+use crate::watched::Watched;
+
+/// Readable, for `poll`, `epoll` and whatever is built on them, while its [`Subscriber`](crate::Subscriber) has something to
+/// receive. Made by [`Subscriber::ready_fd`](crate::Subscriber::ready_fd), which has an example.
+///
+/// # The contract
+///
+/// - It is readable (`POLLIN`) while the subscriber has a message to receive, and for good once the topic has ended or the subscriber was
+///   dropped. Only then: it is not readable while there is nothing, but for the two cases below.
+/// - The subscriber's own calls keep it so: `try_recv`, `recv` and `recv_timeout` take the readiness back when they have taken
+///   the last message or found none. Never read from it or write to it.
+/// - So a loop may take one message per turn and leave the rest: a level-triggered `poll` returns at once the next time. An
+///   edge-triggered one (`EPOLLET`, and tokio's `AsyncFd`) tells of the first message and of every first one after `try_recv` has
+///   said `None`: receive until it does, as with a socket.
+/// - It can be readable without need when a message was taken in the moment of its arrival, or overwritten before it was
+///   taken. Then `try_recv` says `None`, and takes the readiness back.
+/// - A dead publisher is noticed as `recv` notices it: at once with the daemon, within a second without.
+///
+/// While nothing is to be received, one thread of the library's sleeps for all descriptors (up to 127), and costs nothing. While a
+/// message is left unread nobody does anything at all. In a process forked from the subscriber's it says nothing of use.
+///
+/// Clones are the same descriptor. It is closed with the last of them and the subscriber.
+#[derive(Clone)]
+pub struct ReadyFd {
+    flag: Arc<Flag>,
+    _alive: Arc<()>,
+}
+
+impl AsFd for ReadyFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.flag.event.as_fd()
+    }
+}
+
+impl AsRawFd for ReadyFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.flag.event.as_raw_fd()
+    }
+}
+
+impl fmt::Debug for ReadyFd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReadyFd").field(&self.as_raw_fd()).finish()
+    }
+}
+
+struct Flag {
+    event: EventFd,
+    is_raised: Mutex<bool>,
+}
+
+impl Flag {
+    fn set(&self, raise: bool) {
+        let mut is_raised = self.is_raised.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_raised != raise {
+            // From 0 to 1 and back: neither can block or fail.
+            let _ = if raise { self.event.write(1).map(|_| ()) } else { self.event.read().map(|_| ()) };
+            *is_raised = raise;
+        }
+    }
+
+    fn is_raised(&self) -> bool {
+        *self.is_raised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.set(true);
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.set(true);
+    }
+}
+
+/// A subscriber's end of its descriptor. Either the flag is raised or the ticket is armed to raise it.
+pub(crate) struct Beacon {
+    flag: Arc<Flag>,
+    waker: Waker,
+    ticket: Ticket,
+    alive: Weak<()>,
+}
+
+impl Beacon {
+    pub(crate) fn new(watched: &Arc<Watched>) -> io::Result<(Self, ReadyFd)> {
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let flag = Arc::new(Flag { event, is_raised: Mutex::new(false) });
+        let ticket = Ticket::new(Arc::clone(watched))?;
+        let alive = Arc::new(());
+        let beacon = Self {
+            waker: Waker::from(Arc::clone(&flag)),
+            flag: Arc::clone(&flag),
+            ticket,
+            alive: Arc::downgrade(&alive),
+        };
+        beacon.lower();
+        Ok((beacon, ReadyFd { flag, _alive: alive }))
+    }
+
+    /// Another handle to the same descriptor, if there is still one.
+    pub(crate) fn handle(&self) -> Option<ReadyFd> {
+        Some(ReadyFd { flag: Arc::clone(&self.flag), _alive: self.alive.upgrade()? })
+    }
+
+    /// Whether anybody has the descriptor.
+    pub(crate) fn is_used(&self) -> bool {
+        self.alive.strong_count() > 0
+    }
+
+    /// There is nothing to receive.
+    pub(crate) fn lower(&self) {
+        self.flag.set(false);
+        if self.ticket.arm(&self.waker) {
+            self.flag.set(true);
+        }
+    }
+
+    /// After every call that may have received.
+    pub(crate) fn settle(&self, watched: &Watched) {
+        // If it is ready and the flag is not raised, whoever has the ticket is about to.
+        if !watched.is_ready() && self.flag.is_raised() {
+            self.lower();
+        }
+    }
+
+    /// There will be nothing more.
+    pub(crate) fn raise_for_good(&self) {
+        self.ticket.disarm();
+        self.flag.set(true);
+    }
+}
