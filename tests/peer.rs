@@ -87,7 +87,6 @@ impl State {
                 // Half-written, and never finished.
                 let mut loan = self.publisher.as_mut().ok_or("no publisher")?.loan_slice(number(1)? as usize)?;
                 loan.fill(0xEE);
-                std::mem::forget(loan);
                 Ok("ok".into())
             }
             "endure-sending" => self.endure_sending(number(1)? as usize),
