@@ -360,8 +360,8 @@ static void errors_of_every_kind_have_their_class() {
     auto publisher = Publisher<int>::create("slots", options);
     auto subscriber = Subscriber<int>::open("slots");
     publisher.send(1);
-    publisher.send(2);
     auto first = subscriber.take();
+    publisher.send(2);
     auto second = subscriber.take();
     CHECK(THROWS(conduit::AllSlotsHeld, publisher.loan()).code() == ErrorCode::all_slots_held);
     CHECK(publisher.send(1, std::nothrow).code() == ErrorCode::all_slots_held);
