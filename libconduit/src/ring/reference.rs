@@ -131,6 +131,8 @@ impl Message {
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     message: Option<Message>,
+    /// The position that its header names, whether the message is still there or the writer has taken the slot.
+    named: Option<u64>,
     holders: u64,
     turn: bool,
 }
@@ -194,7 +196,9 @@ impl Expected {
     }
 
     fn publish(&mut self, message: Message) {
-        self.place(message.position).message = Some(message);
+        let place = self.place(message.position);
+        place.message = Some(message);
+        place.named = Some(message.position);
         self.next = message.position + 1;
         self.published += 1;
         self.claimed = None;
@@ -394,6 +398,11 @@ impl World {
             let cursor = subscriber.cursor;
             if let Some(message) = self.expected.place(cursor).message.filter(|found| found.position == cursor) {
                 break Some(message);
+            }
+            if self.expected.place(cursor).named == Some(cursor) {
+                // Taken a moment ago. Those behind may be there still, if others hold them.
+                subscriber.cursor = cursor + 1;
+                continue;
             }
             if self.expected.next <= cursor {
                 break None;
