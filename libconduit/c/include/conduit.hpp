@@ -691,6 +691,9 @@ struct SubscriberOptions {
     Domain domain = {};
     /// Where to start.
     Start start = Start::next;
+    /// How long to look for a message again and again before going to sleep; std::chrono::nanoseconds::max() never sleeps. A message
+    /// that comes meanwhile is there some 100 ns later instead of tens of microseconds, for the price of a processor core.
+    std::chrono::nanoseconds spin = {};
     /// Receives validated copies instead of reading in place: for programs that may be stopped at any moment, and then must not keep
     /// a slot from the publisher. A message that is overwritten while it is copied is lost, and counted. A copy is allocated.
     bool copy_samples = false;
@@ -1780,6 +1783,7 @@ private:
         options.domain = domain.get();
         options.message_type = &type;
         options.start = static_cast<conduit_start>(given.start);
+        options.spin_ns = detail::nanoseconds(given.spin);
         options.copy_samples = given.copy_samples;
         // Of another type, only its bytes can be read.
         options.any_type = given.any_type && std::is_same_v<value_type, std::byte>;
@@ -1853,7 +1857,7 @@ struct TopicInfo {
     std::uint32_t publisher_pid = 0; ///< Process id of its owner; 0 if it is not known.
     std::uint32_t publisher_uid = 0; ///< User id of its owner, if the process id is known.
     std::uint32_t slots = 0;         ///< Number of slots; 0 for a raw region.
-    std::uint64_t slot_size = 0;     ///< Size of a slot in bytes, 64 of which are its header; 0 for a raw region.
+    std::uint64_t slot_size = 0;     ///< Size of a slot in bytes, 192 of which are its state and header; 0 for a raw region.
     std::uint64_t size = 0;          ///< Size of its file in bytes.
     std::uint64_t published = 0;     ///< Messages published; 0 for a raw region.
     bool is_raw = false;             ///< Whether it is a raw region.

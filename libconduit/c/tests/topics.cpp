@@ -91,7 +91,7 @@ static_assert(is_move_only<Loan<int>> && is_move_only<Sample<int>> && is_move_on
 static void values() {
     auto publisher = Publisher<robot::Imu>::create("imu");
     CHECK(publisher && publisher.is_open());
-    CHECK(publisher.topic() == "imu" && publisher.slots() == 16 && publisher.capacity() == 4032);
+    CHECK(publisher.topic() == "imu" && publisher.slots() == 16 && publisher.capacity() == 3904);
     CHECK(publisher.published() == 0 && publisher.subscribers() == 0);
 
     auto subscriber = Subscriber<robot::Imu>::open("imu");
@@ -241,6 +241,25 @@ static void bytes() {
     CHECK(another.take()[0] == 'x' && subscriber.take().size() == 3);
 }
 
+static void spinning() {
+    auto publisher = Publisher<int>::create("spinning");
+    SubscriberOptions options;
+    options.spin = std::chrono::nanoseconds::max();
+    auto subscriber = Subscriber<int>::open("spinning", options);
+    std::thread sender([&] {
+        for (int i = 0; i < 3; ++i) {
+            // It never sleeps.
+            const auto listing = conduit::list_topics();
+            CHECK(!listing.find("spinning")->subscribers[0].is_asleep);
+            std::this_thread::sleep_for(5ms);
+            publisher.send(i);
+        }
+    });
+    CHECK(*subscriber.wait() == 0 && *subscriber.wait_for(60s) == 1 && *subscriber.wait() == 2);
+    CHECK(!subscriber.wait_for(5ms));
+    sender.join();
+}
+
 static void arrays_and_others() {
     auto publisher = Publisher<std::array<double, 3>>::create("arrays");
     auto subscriber = Subscriber<double[3]>::open("arrays");
@@ -341,8 +360,8 @@ static void errors_of_every_kind_have_their_class() {
     auto publisher = Publisher<int>::create("slots", options);
     auto subscriber = Subscriber<int>::open("slots");
     publisher.send(1);
-    publisher.send(2);
     auto first = subscriber.take();
+    publisher.send(2);
     auto second = subscriber.take();
     CHECK(THROWS(conduit::AllSlotsHeld, publisher.loan()).code() == ErrorCode::all_slots_held);
     CHECK(publisher.send(1, std::nothrow).code() == ErrorCode::all_slots_held);
@@ -373,6 +392,7 @@ int main() {
     times();
     slices();
     bytes();
+    spinning();
     arrays_and_others();
     starts_and_copies();
     results();
