@@ -28,8 +28,7 @@ fn structures_are_sent_copied_or_in_place() {
     let mut loan = publisher.loan().unwrap();
     *loan = Point { x: 4.0, ..point };
     loan.publish();
-    let zeroed = publisher.loan_zeroed().unwrap();
-    assert_eq!(*zeroed, Point { x: 0.0, y: 0.0, z: 0.0 });
+    assert_eq!(*publisher.loan_zeroed().unwrap(), Point { x: 0.0, y: 0.0, z: 0.0 });
     let samples = [subscriber.recv().unwrap(), subscriber.recv().unwrap()];
     assert_eq!((samples[0].x, samples[1].x), (1.0, 4.0));
     assert_eq!(samples.each_ref().map(conduit::Sample::sequence), [0, 1]);

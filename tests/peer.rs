@@ -87,7 +87,6 @@ impl State {
                 // Half-written, and never finished.
                 let mut loan = self.publisher.as_mut().ok_or("no publisher")?.loan_slice(number(1)? as usize)?;
                 loan.fill(0xEE);
-                let _leaked = std::mem::ManuallyDrop::new(loan);
                 Ok("ok".into())
             }
             "endure-sending" => self.endure_sending(number(1)? as usize),

@@ -416,7 +416,8 @@ impl<T: ?Sized> fmt::Debug for Publisher<T> {
     }
 }
 
-/// A slot lent to write a message in place. Dropped without [`publish`](Self::publish) it is given back unseen.
+/// A slot lent to write a message in place. Dropped without [`publish`](Self::publish) nobody sees it, and the next loan
+/// has the same slot.
 pub struct Loan<'a, T: ?Sized> {
     claimed: Claimed<'a, T>,
     time_stamps: bool,

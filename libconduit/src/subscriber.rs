@@ -44,7 +44,7 @@ const NEVER: u64 = u64::MAX;
 /// A reader of a topic.
 ///
 /// Samples are read where they lie. Several may be held at once; a held slot is skipped by the publisher, never
-/// overwritten. A subscriber that falls behind by more than the topic's slots misses messages, and learns how many.
+/// overwritten. A subscriber that falls behind by as many messages as the topic has slots misses messages, and learns how many.
 ///
 /// ```
 /// # let directory = tempfile::tempdir_in("/dev/shm")?;

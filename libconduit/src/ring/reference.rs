@@ -610,3 +610,59 @@ fn a_dead_publisher_is_an_end_like_any_other() {
     ring.consumers.wake.fetch_or(CLOSED, Relaxed);
     assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| Some(false)), Err(Gone::Closed));
 }
+
+/// Who looks at nothing but its slot, as a subscriber does that polls without pause, is led on by what the writer says there.
+#[test]
+fn who_polls_moves_past_a_hole_and_finds_the_end() {
+    let ring = Heap::new(4);
+    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut holder = Reader::new(Arc::clone(&ring), Some(1), Start::Next);
+    ring.alive[1].store(true, Relaxed);
+    let mut poller = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
+    let mut lines: Vec<Line> = Vec::new();
+    let mut poll = || poller.receive_or_end(|reader| reader.receive_copy(&mut lines), |_| None);
+    publish(&mut writer);
+    holder.receive_pinned().unwrap();
+    for position in 0..4 {
+        assert_eq!(poll().unwrap().map(|message| message.position), Some(position));
+        assert_eq!(poll(), Ok(None));
+        if position < 3 {
+            publish(&mut writer);
+        }
+    }
+    assert_eq!(publish(&mut writer), 5, "the slot of position 4 is held");
+    let message = poll().unwrap().unwrap();
+    assert_eq!((message.position, message.sequence, message.lost), (5, 4, 0));
+    assert_eq!(poll(), Ok(None));
+    writer.close();
+    assert_eq!(poll(), Err(Gone::Closed));
+}
+
+/// A batch is what the same number of single messages would be, and no more than was asked for.
+#[test]
+fn a_batch_counts_as_its_messages_do() {
+    let ring = Heap::new(8);
+    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
+    for _ in 0..10 {
+        publish(&mut writer);
+    }
+    let mut seen = Vec::new();
+    let mut batch = |reader: &mut Reader<Arc<Heap>>, max| {
+        seen.clear();
+        let count = reader.receive_batch(max, |reader| {
+            let message = reader.receive_pinned_of_batch()?;
+            seen.push((message.sequence, message.lost));
+            unpin(reader.memory(), message.position, 2);
+            Some(true)
+        });
+        assert_eq!(count, seen.len());
+        seen.clone()
+    };
+    assert_eq!(batch(&mut reader, 2), [(3, 3), (4, 0)]);
+    assert_eq!(ring.record(2).received.load(Relaxed), 2);
+    assert_eq!(ring.record(2).lost.load(Relaxed), 3);
+    assert_eq!(batch(&mut reader, 100), [(5, 0), (6, 0), (7, 0), (8, 0), (9, 0)]);
+    assert_eq!(ring.record(2).received.load(Relaxed), 7);
+    assert_eq!(batch(&mut reader, 100), []);
+}
