@@ -6,8 +6,7 @@
 //! for the futex, and nothing wakes early: a lost wake-up is a deadlock. A Mutex stands for the lock of a record.
 //!
 //! Bounds: 3 preemptions; 2 where a second reader or a fourth message multiplies the schedules; 1 for a copying reader
-//! that is lapped and for joining while slots are overwritten, where loads have many values to return. Every ordering
-//! and every check of the ring was weakened in turn, and these bounds find it.
+//! that is lapped and for joining while slots are overwritten, where loads have many values to return.
 //!
 //! Loom takes sequentially consistent accesses for acquire-release, and no load of it returns a value from the future.
 //! So it can not see why W7 acquires and S2 releases: they keep W8 after W7, and S1 before S2. It does see that the
