@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use conduit::protocol::{EventKind, Liveness, Process, State};
+use conduit::protocol::{EventKind, Liveness, Process, RegionState};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -151,7 +151,7 @@ fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
     world.wait_until_gone("second");
     let died = events.find("the death of the second", |event| event.kind == EventKind::Died);
     assert_eq!((died.topic.as_str(), died.process.unwrap().pid), ("second", 2));
-    assert_eq!((world.list().len(), world.list()[0].state), (1, State::Live));
+    assert_eq!((world.list().len(), world.list()[0].state), (1, RegionState::Live));
     publishers[0].peer.order("send 1 100");
     publishers[0].kill();
     assert!(subscriber.peer.answer().ends_with("0 lost 0 torn, publisher died"));
@@ -200,7 +200,7 @@ fn the_end_of_a_namesake_outside_is_not_taken_for_the_publishers() {
     let daemon = world.daemon().pid();
     wait_until("the daemon to see that it was another", || !watches_a_process(daemon));
     publisher.peer.order("send 1 100");
-    assert_eq!(world.list()[0].state, State::Live);
+    assert_eq!(world.list()[0].state, RegionState::Live);
     publisher.kill();
     let died = events.find("its death", |event| event.kind == EventKind::Died);
     assert_eq!(died.process.unwrap().pid, namesake.id());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::{Counters, Region};
-use conduit::protocol::{EventKind, State, Topic};
+use conduit::protocol::{EventKind, RegionState, TopicInfo};
 use conduit::shm::dir::FileId;
 
 use crate::harness::{Events, Peer, Random, World, wait_until};
@@ -138,12 +138,12 @@ impl Fleet {
     }
 
     /// Compares the daemon's answer with who is there.
-    fn compare(&self, listed: &[Topic]) {
+    fn compare(&self, listed: &[TopicInfo]) {
         let names: BTreeSet<String> = (0..PROCESSES).flat_map(topics_of).collect();
         assert_eq!(listed.iter().map(|topic| topic.name.clone()).collect::<BTreeSet<_>>(), names);
         for topic in listed {
             let process: usize = topic.name.split('/').nth(1).unwrap().parse().unwrap();
-            assert_eq!(topic.state, State::Live, "{topic:?}");
+            assert_eq!(topic.state, RegionState::Live, "{topic:?}");
             let owner = topic.publisher.as_ref().unwrap();
             assert_eq!(owner.pid, self.publishers[process].pid(), "{topic:?}");
             assert!(owner.program.starts_with("e2e-"), "{topic:?}");
@@ -163,7 +163,7 @@ impl Fleet {
         let listed = self.world.list();
         let later = counters();
         assert_eq!(listed.len(), PROCESSES * TOPICS_EACH);
-        let sight = |topic: Topic| {
+        let sight = |topic: TopicInfo| {
             let (earlier, later) = (&earlier[topic.name.as_str()], &later[topic.name.as_str()]);
             let published = topic.published.unwrap();
             assert!((earlier.published..=later.published).contains(&published), "{topic:?} {earlier:?} {later:?}");

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use conduit::protocol::{EventKind, State};
+use conduit::protocol::{EventKind, RegionState};
 
 use crate::harness::{NOBODY, World, wait_until};
 
@@ -25,7 +25,7 @@ fn killed_and_restarted_under_load_it_loses_nothing() {
         world.kill_daemon();
         world.start_daemon();
         let topic = world.list().remove(0);
-        assert_eq!((topic.name.as_str(), topic.state), ("scan", State::Live), "round {round}");
+        assert_eq!((topic.name.as_str(), topic.state), ("scan", RegionState::Live), "round {round}");
         assert_eq!(topic.publisher.unwrap().pid, publisher.pid());
         assert_eq!(topic.subscribers.len(), 3);
     }

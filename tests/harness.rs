@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
-use conduit::protocol::{Event, Topic};
+use conduit::protocol::{RegistryEvent, TopicInfo};
 use conduit::registry::Client;
 use conduit::shm::dir::{Entry, ShmDir};
 use conduit::{Domain, TopicName};
@@ -183,7 +183,7 @@ impl World {
         Events(events)
     }
 
-    pub fn list(&self) -> Vec<Topic> {
+    pub fn list(&self) -> Vec<TopicInfo> {
         self.client().list().unwrap()
     }
 
@@ -296,11 +296,11 @@ impl Drop for Daemon {
 }
 
 /// What a watcher is told.
-pub struct Events(Receiver<Event>);
+pub struct Events(Receiver<RegistryEvent>);
 
 impl Events {
     /// The first event from here on that is wanted.
-    pub fn find(&self, what: &str, mut is_wanted: impl FnMut(&Event) -> bool) -> Event {
+    pub fn find(&self, what: &str, mut is_wanted: impl FnMut(&RegistryEvent) -> bool) -> RegistryEvent {
         let deadline = Instant::now() + DEADLINE;
         let mut others = Vec::new();
         loop {
@@ -314,7 +314,7 @@ impl Events {
     }
 
     /// What has been told and nobody has asked for.
-    pub fn so_far(&self) -> Vec<Event> {
+    pub fn so_far(&self) -> Vec<RegistryEvent> {
         self.0.try_iter().collect()
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use conduit::protocol::State;
+use conduit::protocol::RegionState;
 use conduit::{Domain, Publisher};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -22,7 +22,7 @@ fn register(raw: &mut Raw, topic: &str, file: &std::fs::Metadata) -> serde_json:
 fn serves(world: &World) {
     let mut publisher = world.peer();
     publisher.order("publish innocent 16 100");
-    assert!(world.list().iter().any(|topic| topic.name == "innocent" && topic.state == State::Live));
+    assert!(world.list().iter().any(|topic| topic.name == "innocent" && topic.state == RegionState::Live));
     publisher.kill();
     world.wait_until_gone("innocent");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use conduit::protocol::{Event, EventKind};
+use conduit::protocol::{EventKind, RegistryEvent};
 use conduit::{Publisher, RecvError, Subscriber};
 use nix::sys::signal::Signal;
 
@@ -18,7 +18,7 @@ fn sleeper(world: &World) -> Peer {
 }
 
 /// Waits until the daemon has a lease of this subscriber: what the region says of him makes no such event.
-fn wait_until_attached(events: &Events, pid: u32) -> Event {
+fn wait_until_attached(events: &Events, pid: u32) -> RegistryEvent {
     events.find("the subscriber to attach", |event| {
         let is_his = event.process.as_ref().is_some_and(|process| process.pid == pid);
         is_his && matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent)

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use conduit::protocol::State;
+use conduit::protocol::RegionState;
 use conduit::shm::lock::{LockByte, OWNER};
 use conduit::{CreateError, LoanError, OpenError, Publisher, Start, Subscriber};
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -67,7 +67,7 @@ impl Attack {
     fn look_around(&mut self) {
         let listed = self.world.list();
         let other = listed.iter().find(|topic| topic.name == "other").expect("the other topic is listed");
-        assert_eq!((other.state, other.publisher.as_ref().unwrap().pid), (State::Live, self.bystanders[0].pid()));
+        assert_eq!((other.state, other.publisher.as_ref().unwrap().pid), (RegionState::Live, self.bystanders[0].pid()));
         assert_eq!(other.subscribers.len(), 1);
         for topic in ["victim", "other"] {
             let _ = self.world.client().describe(&topic.parse().unwrap());
@@ -364,7 +364,7 @@ fn giving_a_region_other_names() {
     });
     assert_eq!(world.region("other").id(), id);
     bystanders[0].order("send 3 1000");
-    assert!(world.list().iter().any(|topic| topic.name == "other" && topic.state == State::Live));
+    assert!(world.list().iter().any(|topic| topic.name == "other" && topic.state == RegionState::Live));
 }
 
 #[test]

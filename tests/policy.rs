@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use conduit::protocol::State;
+use conduit::protocol::RegionState;
 use conduit::{CreateError, Domain, Publisher};
 use nix::sys::signal::Signal;
 
@@ -60,7 +60,7 @@ fn a_wrong_mode_is_refused_before_the_name_appears() {
     assert!(matches!(&error, CreateError::NotAllowed { rule, .. } if rule == "1"), "{error}");
     assert!(error.to_string().ends_with("its file must have mode 0600, not 0644"), "{error}");
     let publisher = builder(0o600).create("a").unwrap();
-    assert_eq!(world.list()[0].state, State::Live);
+    assert_eq!(world.list()[0].state, RegionState::Live);
     drop(publisher);
 }
 
@@ -71,20 +71,20 @@ fn what_appears_without_right_is_reported_and_rules_are_read_again() {
     let publish = |name: &str| Publisher::<[u8]>::builder().domain(&without).create(name).unwrap();
     let _publishers = [publish("a"), publish("c")];
     let states = |world: &World| world.list().into_iter().map(|topic| topic.state).collect::<Vec<_>>();
-    assert_eq!(states(&world), [State::Unauthorised, State::Live]);
+    assert_eq!(states(&world), [RegionState::Unauthorised, RegionState::Live]);
     assert_eq!(world.list()[0].refusal.as_deref(), Some("rule \"no\": nobody may publish it"));
     assert!(world.log().contains("unauthorised: nobody may publish it"), "{}", world.log());
 
     std::fs::write(world.config(), "[[rule]]\nname = 'c'\ntopics = ['c']\nusers = []").unwrap();
     world.daemon().signal(Signal::SIGHUP);
-    wait_until("the new rules", || states(&world) == [State::Live, State::Unauthorised]);
+    wait_until("the new rules", || states(&world) == [RegionState::Live, RegionState::Unauthorised]);
 
     std::fs::write(world.config(), "[[rule]]\ntopics = ['a']\nuser = 1").unwrap();
     world.daemon().signal(Signal::SIGHUP);
     let place = format!("{}:3:1: unknown field", world.config().display());
     wait_until("the bad rules to be refused", || world.log().contains(&place));
     assert!(world.log().contains("the old rules stay"), "{}", world.log());
-    assert_eq!(states(&world), [State::Live, State::Unauthorised]);
+    assert_eq!(states(&world), [RegionState::Live, RegionState::Unauthorised]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Publishers are killed: subscribers learn it, the name becomes free, nothing stays.
 
-use conduit::protocol::{EventKind, State};
+use conduit::protocol::{EventKind, RegionState};
 
 use crate::harness::{Peer, World, wait_for, wait_until};
 
@@ -174,7 +174,7 @@ fn aborting_and_exiting_count_as_dying() {
         let death = died.death.unwrap();
         let is_told = death.signal.is_some() || death.exit_code.is_some();
         assert!(!is_told || (death.signal, death.exit_code) == (signal, code), "{how}: {death:?}");
-        assert!(world.list().iter().all(|topic| topic.state != State::Live));
+        assert!(world.list().iter().all(|topic| topic.state != RegionState::Live));
     }
 }
 
@@ -190,7 +190,7 @@ fn a_stopped_publisher_is_not_dead() {
     world.wait_until_asleep("scan", 1);
     // Two of the intervals at which a sleeper looks at the lock.
     std::thread::sleep(std::time::Duration::from_millis(2100));
-    assert_eq!(world.list()[0].state, State::Live);
+    assert_eq!(world.list()[0].state, RegionState::Live);
     publisher.signal(nix::sys::signal::Signal::SIGCONT);
     publisher.order("send 1 10");
     subscriber.expect("sample 0 0 whole");

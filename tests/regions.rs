@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use conduit::protocol::State;
+use conduit::protocol::RegionState;
 use conduit::{CreateError, OpenError, ShmRegion, UnlinkError};
 
 use crate::harness::{World, wait_until};
@@ -50,11 +50,11 @@ fn dropped_it_stays_until_unlinked() {
         creator.order("drop-region");
         creator.kill();
         if daemon {
-            assert_eq!(world.list()[0].state, State::Kept);
+            assert_eq!(world.list()[0].state, RegionState::Kept);
             // A daemon that starts later knows it as well.
             world.kill_daemon();
             world.start_daemon();
-            assert_eq!(world.list()[0].state, State::Kept);
+            assert_eq!(world.list()[0].state, RegionState::Kept);
         }
         let error = builder(&world).create("counter", 4096).unwrap_err();
         assert!(matches!(error, CreateError::Kept { .. }), "{error}");
@@ -72,7 +72,7 @@ fn the_death_of_its_creator_makes_it_an_orphan_with_daemon() {
     let mut creator = world.peer();
     creator.order("create-region counter 4096");
     let listed = world.list().remove(0);
-    assert_eq!((listed.state, listed.raw, listed.size_bytes), (State::Live, true, 4096));
+    assert_eq!((listed.state, listed.raw, listed.size_bytes), (RegionState::Live, true, 4096));
     creator.kill();
     world.wait_until_gone("counter");
 }

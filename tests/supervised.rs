@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use conduit::protocol::{EventKind, Liveness, State};
+use conduit::protocol::{EventKind, Liveness, RegionState};
 use conduit::{Domain, Publisher};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -62,7 +62,7 @@ fn nobody_notices_that_the_daemon_was_killed() {
         wait_until("they to end", || world.client().status().unwrap().clients == 4);
         let topics = world.list();
         assert_eq!(topics.len(), 1);
-        assert_eq!((topics[0].state, topics[0].liveness), (State::Live, Some(Liveness::Lease)));
+        assert_eq!((topics[0].state, topics[0].liveness), (RegionState::Live, Some(Liveness::Lease)));
         assert_eq!(topics[0].publisher.as_ref().unwrap().pid, publisher.pid());
         assert_eq!(topics[0].subscribers.len(), 1);
         publisher.order("send 1 100");

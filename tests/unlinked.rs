@@ -1,6 +1,6 @@
 //! The name of a living topic is taken away: by logind when its user's last session ends, or by `rm`.
 
-use conduit::protocol::{EventKind, State};
+use conduit::protocol::{EventKind, RegionState};
 use conduit::{Domain, LoanError, Publisher, ShmRegion};
 
 use crate::harness::{World, wait_until};
@@ -19,11 +19,11 @@ fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
     let unlinked = events.find("its name to go", |event| event.kind == EventKind::Unlinked);
     assert_eq!(unlinked.process.unwrap().pid, publisher.pid());
     let topics = world.list();
-    assert_eq!((topics.len(), topics[0].state, topics[0].subscribers.len()), (1, State::Unlinked, 1));
+    assert_eq!((topics.len(), topics[0].state, topics[0].subscribers.len()), (1, RegionState::Unlinked, 1));
     let reason = topics[0].unlinked.clone().unwrap();
     assert!(reason.contains("rm") || reason.contains("logind"), "{reason}");
     let described = world.client().describe(&"scan".parse().unwrap()).unwrap();
-    assert_eq!((described.state, described.unlinked), (State::Unlinked, Some(reason)));
+    assert_eq!((described.state, described.unlinked), (RegionState::Unlinked, Some(reason)));
     assert!(world.log().contains("topic \"scan\" has no name any more"), "{}", world.log());
 
     // The flag is set beside the event.
@@ -46,14 +46,14 @@ fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
     successor.order("publish scan 16 100");
     let states: Vec<_> = world.list().iter().map(|topic| topic.state).collect();
     assert_eq!(states.len(), 2);
-    assert!(states.contains(&State::Live) && states.contains(&State::Unlinked), "{states:?}");
+    assert!(states.contains(&RegionState::Live) && states.contains(&RegionState::Unlinked), "{states:?}");
     let pid = publisher.pid();
     publisher.kill();
     let died = events.find("the end of the first", |event| event.kind == EventKind::Died);
     assert_eq!(died.process.unwrap().pid, pid);
     assert_eq!(subscriber.ask("recv"), "gone died");
     wait_until("one to be left", || world.list().len() == 1);
-    assert_eq!(world.list()[0].state, State::Live);
+    assert_eq!(world.list()[0].state, RegionState::Live);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn one_without_a_lease_is_seen_too() {
     let mut publisher = Publisher::<[u8]>::builder().domain(&silent).create("scan").unwrap();
     wait_until("it to be listed", || world.list().len() == 1);
     std::fs::remove_file(world.path_of("scan")).unwrap();
-    wait_until("its name to be missed", || world.list().iter().any(|topic| topic.state == State::Unlinked));
+    wait_until("its name to be missed", || world.list().iter().any(|topic| topic.state == RegionState::Unlinked));
     wait_until("the publisher to be told", || publisher.send(b"x") == Err(LoanError::Unlinked));
     publisher.send(b"x").unwrap();
     drop(publisher);
@@ -95,7 +95,7 @@ fn a_raw_region_without_name_is_listed_while_its_creator_lives() {
     let region = ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap();
     wait_until("it to be listed", || world.list().len() == 1);
     std::fs::remove_file(world.path_of("map")).unwrap();
-    wait_until("its name to be missed", || world.list().iter().any(|topic| topic.state == State::Unlinked));
+    wait_until("its name to be missed", || world.list().iter().any(|topic| topic.state == RegionState::Unlinked));
     drop(region);
     wait_until("it to be forgotten", || world.list().is_empty());
 }

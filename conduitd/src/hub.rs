@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use conduit::TopicName;
 use conduit::inspect::Region;
 use conduit::protocol::{
-    Death, Event, EventKind, EventReply, Process, RegistryError, State, Status, Subscriber, Topic, TopicList,
-    encode_continued, encode_reply,
+    DeathCertificate, EventKind, EventReply, Process, RegionState, RegistryError, RegistryEvent, RegistryStatus,
+    SubscriberInfo, TopicInfo, TopicList, encode_continued, encode_reply,
 };
 use conduit::shm::dir::{FileId, ReapLock, Removal, ShmDir};
 use conduit::shm::process::open_process;
@@ -230,10 +230,10 @@ impl Hub {
     }
 
     /// `Status`.
-    pub(crate) fn status(self: &Rc<Self>) -> Status {
+    pub(crate) fn status(self: &Rc<Self>) -> RegistryStatus {
         self.catch_up();
         let metadata = std::fs::metadata(self.directory.path()).ok();
-        Status {
+        RegistryStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uid: nix::unistd::geteuid().as_raw(),
@@ -256,7 +256,7 @@ impl Hub {
     pub(crate) async fn tell_status(self: Rc<Self>) {
         let mut told = String::new();
         loop {
-            let Status { topics, clients, reaped, .. } = self.status();
+            let RegistryStatus { topics, clients, reaped, .. } = self.status();
             let text = format!("{topics} topics, {clients} clients, {reaped} reaped");
             if text != told {
                 self.supervisor.status(&text);
@@ -455,7 +455,8 @@ impl Hub {
             let registry = self.registry.borrow();
             let named = registry.topics().filter_map(|topic| self.describe_listed(topic));
             let unlinked = registry.unlinked().filter_map(|topic| self.describe_listed(topic));
-            let mut topics: Vec<Topic> = named.chain(unlinked.filter(|topic| topic.state == State::Unlinked)).collect();
+            let mut topics: Vec<TopicInfo> =
+                named.chain(unlinked.filter(|topic| topic.state == RegionState::Unlinked)).collect();
             topics.sort_by(|one, other| one.name.cmp(&other.name));
             encode_reply(&TopicList { topics })
         };
@@ -465,7 +466,7 @@ impl Hub {
     }
 
     /// `Describe`.
-    pub(crate) fn describe(self: &Rc<Self>, topic: &TopicName) -> Result<Topic, RegistryError> {
+    pub(crate) fn describe(self: &Rc<Self>, topic: &TopicName) -> Result<TopicInfo, RegistryError> {
         self.catch_up();
         let registry = self.registry.borrow();
         let unlinked = || registry.unlinked().find(|unlinked| unlinked.name == topic);
@@ -477,7 +478,7 @@ impl Hub {
         self.regions.borrow().get(&(topic.clone(), file)).cloned()
     }
 
-    fn describe_listed(&self, listed: Listed) -> Option<Topic> {
+    fn describe_listed(&self, listed: Listed) -> Option<TopicInfo> {
         let region = self.region(listed.name, listed.file)?;
         let mut counters = region.counters();
         let recorded = counters.as_mut().map(|counters| std::mem::take(&mut counters.subscribers)).unwrap_or_default();
@@ -487,9 +488,9 @@ impl Hub {
         }
         topic.liveness = Some(listed.liveness);
         if let Some(refusal) = self.refusals.borrow().get(&(listed.name.clone(), listed.file))
-            && matches!(topic.state, State::Live | State::Kept)
+            && matches!(topic.state, RegionState::Live | RegionState::Kept)
         {
-            topic.state = State::Unauthorised;
+            topic.state = RegionState::Unauthorised;
             topic.refusal = Some(refusal.to_string());
         }
         topic.unlinked = self.unlinked.borrow().get(&(listed.name.clone(), listed.file)).cloned();
@@ -623,11 +624,11 @@ impl Hub {
     }
 
     /// `Deaths`.
-    pub(crate) fn deaths(&self) -> Vec<Event> {
+    pub(crate) fn deaths(&self) -> Vec<RegistryEvent> {
         self.deaths.borrow().all()
     }
 
-    pub(crate) fn publish(&self, event: Event) {
+    pub(crate) fn publish(&self, event: RegistryEvent) {
         self.forget_shared();
         self.note_counts();
         log(&event);
@@ -694,19 +695,19 @@ impl Hub {
             }
             Verdict::Closed => return self.publish(event(EventKind::Closed, topic, owner.process)),
             Verdict::Dead { death, subscribers } => {
-                Death { subscribers: name_subscribers(&leases, subscribers), ..death }
+                DeathCertificate { subscribers: name_subscribers(&leases, subscribers), ..death }
             }
         };
         let death = Some(certify(death, pidfd.as_deref()).await);
-        self.publish(Event { death, ..event(EventKind::Died, topic, owner.process) });
+        self.publish(RegistryEvent { death, ..event(EventKind::Died, topic, owner.process) });
     }
 
     fn report_subscriber(self: &Rc<Self>, topic: TopicName, process: Process, connection: ConnectionId) {
         let pidfd = self.pidfds.borrow().get(&connection).cloned();
         let hub = Rc::clone(self);
         spawn_local(async move {
-            let death = Some(certify(Death::default(), pidfd.as_deref()).await);
-            hub.publish(Event { death, ..event(EventKind::SubscriberDied, &topic, Some(process)) });
+            let death = Some(certify(DeathCertificate::default(), pidfd.as_deref()).await);
+            hub.publish(RegistryEvent { death, ..event(EventKind::SubscriberDied, &topic, Some(process)) });
         });
     }
 
@@ -784,18 +785,18 @@ type Leases = Vec<(Option<u32>, Process)>;
 
 /// Subscribers by their records, named as the kernel names them where they hold a lease; then those that may only read the
 /// region and so have no record.
-fn name_subscribers(leases: &Leases, recorded: Vec<(usize, Subscriber)>) -> Vec<Subscriber> {
+fn name_subscribers(leases: &Leases, recorded: Vec<(usize, SubscriberInfo)>) -> Vec<SubscriberInfo> {
     let named = recorded.into_iter().map(|(index, subscriber)| {
         let index = u32::try_from(index).ok();
         match leases.iter().find(|(record, _)| *record == index) {
             Some((_, Process { pid, uid, program })) => {
-                Subscriber { pid: *pid, uid: *uid, program: program.clone(), ..subscriber }
+                SubscriberInfo { pid: *pid, uid: *uid, program: program.clone(), ..subscriber }
             }
             None => subscriber,
         }
     });
     let readers = leases.iter().filter(|(record, _)| record.is_none());
-    let readers = readers.map(|(_, Process { pid, uid, program })| Subscriber {
+    let readers = readers.map(|(_, Process { pid, uid, program })| SubscriberInfo {
         pid: *pid,
         uid: *uid,
         program: program.clone(),
@@ -832,13 +833,13 @@ fn not_found(topic: &TopicName) -> RegistryError {
     RegistryError::TopicNotFound { topic: topic.to_string() }
 }
 
-pub(crate) fn event(kind: EventKind, topic: &TopicName, process: Option<Process>) -> Event {
+pub(crate) fn event(kind: EventKind, topic: &TopicName, process: Option<Process>) -> RegistryEvent {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let time_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    Event { kind, topic: topic.to_string(), time_ms, process, death: None }
+    RegistryEvent { kind, topic: topic.to_string(), time_ms, process, death: None }
 }
 
-fn log(event: &Event) {
+fn log(event: &RegistryEvent) {
     let process = event.process.as_ref();
     let death = event.death.as_ref();
     let subscribers = death.map(|death| death.subscribers.as_slice());
@@ -878,7 +879,7 @@ fn is_of_owner(kind: EventKind) -> bool {
 }
 
 /// What happened, for whoever reads the log without its fields.
-fn sentence(event: &Event) -> String {
+fn sentence(event: &RegistryEvent) -> String {
     let who = event.process.as_ref().map_or_else(|| "somebody".into(), ToString::to_string);
     let topic = format!("topic \"{}\"", event.topic);
     match event.kind {
@@ -896,7 +897,7 @@ fn sentence(event: &Event) -> String {
     }
 }
 
-fn how(event: &Event) -> String {
+fn how(event: &RegistryEvent) -> String {
     match event.death.as_ref().map(|death| (death.signal, death.exit_code)) {
         Some((Some(signal), _)) => format!(", killed by signal {signal}"),
         Some((None, Some(code))) => format!(", exit code {code}"),
@@ -904,7 +905,7 @@ fn how(event: &Event) -> String {
     }
 }
 
-fn names<'a>(subscribers: impl Iterator<Item = &'a Subscriber>) -> String {
+fn names<'a>(subscribers: impl Iterator<Item = &'a SubscriberInfo>) -> String {
     let names: Vec<String> = subscribers.map(|one| format!("{} ({})", one.program, one.pid)).collect();
     names.join(", ")
 }

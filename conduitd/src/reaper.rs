@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conduit::inspect::{Region, age_ns};
-use conduit::protocol::{Death, Subscriber};
+use conduit::protocol::{DeathCertificate, SubscriberInfo};
 use conduit::shm::dir::{ReapLock, Removal, ShmDir};
 use conduit::shm::process::{Exit, exit_of};
 
@@ -42,9 +42,9 @@ pub(crate) enum Verdict {
     /// The owner is dead. Its sleepers are awake and its name is gone.
     Dead {
         /// The certificate, as far as the region tells.
-        death: Death,
+        death: DeathCertificate,
         /// Who was subscribed, with the numbers of their records.
-        subscribers: Vec<(usize, Subscriber)>,
+        subscribers: Vec<(usize, SubscriberInfo)>,
     },
 }
 
@@ -72,10 +72,10 @@ pub(crate) fn reap(case: &Case) -> Verdict {
         return Verdict::Closed;
     }
     Verdict::Dead {
-        death: Death {
+        death: DeathCertificate {
             last_sequence: counters.as_ref().and_then(|counters| counters.published.checked_sub(1)),
             last_message_age_ns: counters.as_ref().and_then(|counters| counters.last_stamp_ns).map(age_ns),
-            ..Death::default()
+            ..DeathCertificate::default()
         },
         subscribers: counters.map(|counters| counters.subscribers).unwrap_or_default(),
     }
@@ -103,7 +103,7 @@ fn prove_death(case: &Case) -> Option<Option<conduit::inspect::ReapGuard>> {
 }
 
 /// Adds to a certificate how the process ended, where the kernel tells: once its parent has waited for it.
-pub(crate) async fn certify(mut death: Death, pidfd: Option<&OwnedFd>) -> Death {
+pub(crate) async fn certify(mut death: DeathCertificate, pidfd: Option<&OwnedFd>) -> DeathCertificate {
     // A process that lives has only hung up.
     let Some(pidfd) = pidfd.filter(|pidfd| has_exited(pidfd)) else { return death };
     let deadline = Instant::now() + EXIT_PATIENCE;

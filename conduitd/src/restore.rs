@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conduit::inspect::Region;
-use conduit::protocol::{Death, Event, EventKind, Process};
+use conduit::protocol::{DeathCertificate, EventKind, Process, RegistryEvent};
 use conduit::shm::dir::{Entry, FileId, ShmDir};
 use conduit::{OpenError, TopicName};
 use nix::sys::socket::MsgFlags;
@@ -177,8 +177,8 @@ impl Hub {
             Some(owner) => {
                 let (hub, topic, pidfd) = (Rc::clone(self), topic.clone(), owner.peer.pidfd.clone());
                 tokio::task::spawn_local(async move {
-                    let death = Some(certify(Death::default(), pidfd.as_deref()).await);
-                    hub.publish(Event { death, ..event(EventKind::Died, &topic, process) });
+                    let death = Some(certify(DeathCertificate::default(), pidfd.as_deref()).await);
+                    hub.publish(RegistryEvent { death, ..event(EventKind::Died, &topic, process) });
                 });
             }
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conduit::Domain;
-use conduit::protocol::Status;
+use conduit::protocol::RegistryStatus;
 use conduit::registry::Client;
 use conduit::shm::dir::{FileId, ReapLock, ShmDir};
 use conduit::shm::process::refuse_descriptors;
@@ -402,7 +402,7 @@ fn listen(socket: &Path) -> Result<StdListener, StartError> {
 fn who_answers(socket: &Path, stream: &std::os::unix::net::UnixStream) -> String {
     let domain = Domain::from_env().with_socket(socket);
     match Client::connect(&domain).and_then(|mut client| client.status()) {
-        Ok(Status { version, pid, .. }) => format!("another registry (conduitd {version}, pid {pid})"),
+        Ok(RegistryStatus { version, pid, .. }) => format!("another registry (conduitd {version}, pid {pid})"),
         Err(_) => match Peer::of(stream) {
             Ok(peer) => format!("another program, {},", peer.process),
             Err(_) => "another program".into(),

@@ -10,20 +10,20 @@ use crate::{TopicName, TopicNameError, TypeInfo};
 
 /// Who owns a region, as the region says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct OwnerClaim {
     /// Process id in the owner's own pid namespace.
     pub pid: Option<u32>,
     /// Command name.
     pub program: Option<String>,
 }
 
-impl Owner {
+impl OwnerClaim {
     pub(crate) fn unknown() -> Self {
         Self { pid: None, program: None }
     }
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for OwnerClaim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.pid, self.program.as_deref()) {
             (Some(pid), Some(program)) if !program.is_empty() => write!(f, "pid {pid} ({program})"),
@@ -97,7 +97,7 @@ pub enum CreateError {
         /// The topic.
         topic: TopicName,
         /// Who publishes it.
-        owner: Owner,
+        owner: OwnerClaim,
     },
     /// The name is a raw region that its creator left on purpose.
     #[error(
@@ -152,7 +152,7 @@ impl CreateError {
         move |source| Self::Io { doing, path, source }
     }
 
-    pub(crate) fn taken(topic: &TopicName, owner: Owner) -> Self {
+    pub(crate) fn taken(topic: &TopicName, owner: OwnerClaim) -> Self {
         Self::AlreadyPublished { topic: topic.clone(), owner }
     }
 }
@@ -361,7 +361,7 @@ pub enum UnlinkError {
         /// The topic.
         topic: TopicName,
         /// Who publishes it.
-        owner: Owner,
+        owner: OwnerClaim,
     },
     /// The file is no region.
     #[error("{} was not made by Conduit; remove it by hand if nobody needs it", path.display())]

@@ -13,8 +13,8 @@ use nix::sys::stat::fstat;
 use nix::sys::uio::pread;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use crate::error::{OpenError, Owner};
-use crate::protocol::{Process, State, Subscriber, Topic};
+use crate::error::{OpenError, OwnerClaim};
+use crate::protocol::{Process, RegionState, SubscriberInfo, TopicInfo};
 use crate::ring::{TURN, window};
 use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
 use crate::shm::file::{Mark, mark_closed, mark_orphaned, mark_unlinked, owner_of, read_control, read_mark, reopen};
@@ -57,7 +57,7 @@ pub struct Counters {
     /// Bytes per second, likewise.
     pub bytes_per_second: Option<f64>,
     /// Living subscribers, each with the number of its record.
-    pub subscribers: Vec<(usize, Subscriber)>,
+    pub subscribers: Vec<(usize, SubscriberInfo)>,
 }
 
 /// What a slot says of its message: everything but the message.
@@ -163,9 +163,9 @@ impl Region {
     }
 
     /// Whom the region names as its owner. A claim; the registry may know better.
-    pub fn claimed_owner(&self) -> Owner {
+    pub fn claimed_owner(&self) -> OwnerClaim {
         match &self.layout {
-            Some(layout) => Owner { pid: Some(layout.pid), program: Some(program_name(&layout.program)) },
+            Some(layout) => OwnerClaim { pid: Some(layout.pid), program: Some(program_name(&layout.program)) },
             None => owner_of(&self.file, &self.mark),
         }
     }
@@ -194,7 +194,7 @@ impl Region {
         let subscribers: Vec<_> = subscribers.collect();
         let held = if subscribers.is_empty() { [0; RECORDS] } else { self.held(layout) };
         let subscribers = subscribers.into_iter().map(|(index, record)| {
-            let subscriber = Subscriber {
+            let subscriber = SubscriberInfo {
                 pid: record.pid,
                 uid: record.uid,
                 program: program_name(&record.program),
@@ -292,20 +292,20 @@ impl Region {
     }
 
     /// Everything about the region, with the owner as it claims to be.
-    pub fn describe(&self) -> Topic {
+    pub fn describe(&self) -> TopicInfo {
         self.describe_from(self.counters())
     }
 
     /// The same with counters that have been read already.
-    pub fn describe_from(&self, counters: Option<Counters>) -> Topic {
+    pub fn describe_from(&self, counters: Option<Counters>) -> TopicInfo {
         let state = if self.is_kept() {
-            State::Kept
+            RegionState::Kept
         } else if counters.as_ref().is_some_and(|counters| counters.closed) {
-            State::Closed
+            RegionState::Closed
         } else if self.owner_lives().unwrap_or(true) && !counters.as_ref().is_some_and(|counters| counters.orphaned) {
-            if self.is_linked() { State::Live } else { State::Unlinked }
+            if self.is_linked() { RegionState::Live } else { RegionState::Unlinked }
         } else {
-            State::Orphaned
+            RegionState::Orphaned
         };
         let owner = self.claimed_owner();
         let publisher = owner.pid.map(|pid| Process {
@@ -315,7 +315,7 @@ impl Region {
         });
         let size_bytes = fstat(&self.file).map_or(0, |stat| stat.st_size.max(0) as u64);
         let counted = counters.as_ref();
-        Topic {
+        TopicInfo {
             name: self.topic.to_string(),
             state,
             refusal: None,
@@ -397,7 +397,7 @@ pub fn age_ns(stamp_ns: u64) -> u64 {
 }
 
 /// All regions of a directory, sorted by name; what cannot be opened comes with the reason.
-pub fn list(directory: &ShmDir) -> io::Result<Vec<Result<Topic, OpenError>>> {
+pub fn list(directory: &ShmDir) -> io::Result<Vec<Result<TopicInfo, OpenError>>> {
     let mut topics: Vec<_> = directory
         .entries()?
         .into_iter()

@@ -68,7 +68,7 @@ pub use async_subscriber::{AsyncSubscriber, Ready, Recv};
 pub use conduit_derive::Message;
 pub use domain::Domain;
 pub use error::{
-    CreateError, Gone, LoanError, OpenError, Owner, RecvError, SendError, UnlinkError, WaitError, WaitSetError,
+    CreateError, Gone, LoanError, OpenError, OwnerClaim, RecvError, SendError, UnlinkError, WaitError, WaitSetError,
 };
 pub use message::{Kind, Message, TypeInfo, TypeInfoError};
 pub use publisher::{Loan, Publisher, PublisherBuilder};

@@ -120,19 +120,19 @@ pub struct Watch {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TopicList {
     /// All regions, sorted by name.
-    pub topics: Vec<Topic>,
+    pub topics: Vec<TopicInfo>,
 }
 
 /// Reply of `Describe`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TopicReply {
     /// The region.
-    pub topic: Topic,
+    pub topic: TopicInfo,
 }
 
 /// Reply of `Status`: who answers here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct RegistryStatus {
     /// Version of the registry.
     pub version: String,
     /// Its process id.
@@ -166,20 +166,20 @@ pub struct Reaped {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DeathList {
     /// The last 1,000 events of the kind `Died`, oldest first.
-    pub deaths: Vec<Event>,
+    pub deaths: Vec<RegistryEvent>,
 }
 
 /// One of the replies of `Watch`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EventReply {
     /// What happened.
-    pub event: Event,
+    pub event: RegistryEvent,
 }
 
 /// Whether somebody stands behind a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum RegionState {
     /// Its owner lives.
     Live,
     /// Its publisher has closed it.
@@ -194,7 +194,7 @@ pub enum State {
     Unlinked,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for RegionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Live => "live",
@@ -250,7 +250,7 @@ impl fmt::Display for Process {
 
 /// One subscriber of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subscriber {
+pub struct SubscriberInfo {
     /// Process id.
     pub pid: u32,
     /// User id.
@@ -271,11 +271,11 @@ pub struct Subscriber {
 
 /// A region, as the registry and the region itself know it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Topic {
+pub struct TopicInfo {
     /// Name of the topic or raw region.
     pub name: String,
     /// Whether somebody stands behind it.
-    pub state: State,
+    pub state: RegionState,
     /// Why it is unauthorised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
@@ -313,7 +313,7 @@ pub struct Topic {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message_age_ns: Option<u64>,
     /// Its subscribers.
-    pub subscribers: Vec<Subscriber>,
+    pub subscribers: Vec<SubscriberInfo>,
 }
 
 /// What kind of event it is.
@@ -381,7 +381,7 @@ impl fmt::Display for EventKind {
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct RegistryEvent {
     /// What.
     pub kind: EventKind,
     /// To which topic or raw region.
@@ -393,12 +393,12 @@ pub struct Event {
     pub process: Option<Process>,
     /// How the process died.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub death: Option<Death>,
+    pub death: Option<DeathCertificate>,
 }
 
 /// A death certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Death {
+pub struct DeathCertificate {
     /// The code it exited with, where the kernel tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -416,7 +416,7 @@ pub struct Death {
     pub last_message_age_ns: Option<u64>,
     /// Who was subscribed.
     #[serde(default)]
-    pub subscribers: Vec<Subscriber>,
+    pub subscribers: Vec<SubscriberInfo>,
 }
 
 /// Errors of the interface: their parameters are the fields.

@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::CreateError;
 use crate::protocol::{
-    Attach, Call, DeathList, END, ErrorReply, Event, EventReply, INTERFACE, Reaped, Register, RegistryError, Release,
-    Reply, Status, Topic, TopicList, TopicParameter, TopicReply, Unlink, Watch, encode,
+    Attach, Call, DeathList, END, ErrorReply, EventReply, INTERFACE, Reaped, Register, RegistryError, RegistryEvent,
+    RegistryStatus, Release, Reply, TopicInfo, TopicList, TopicParameter, TopicReply, Unlink, Watch, encode,
 };
 use crate::shm::dir::FileId;
 use crate::shm::file::OwnedFile;
@@ -84,17 +84,17 @@ impl Client {
     }
 
     /// Who answers here, and how much it has to do.
-    pub fn status(&mut self) -> Result<Status, RegistryCallError> {
+    pub fn status(&mut self) -> Result<RegistryStatus, RegistryCallError> {
         self.call("Status", &serde_json::json!({}))
     }
 
     /// All regions, sorted by name.
-    pub fn list(&mut self) -> Result<Vec<Topic>, RegistryCallError> {
+    pub fn list(&mut self) -> Result<Vec<TopicInfo>, RegistryCallError> {
         Ok(self.call::<TopicList>("List", &serde_json::json!({}))?.topics)
     }
 
     /// One region.
-    pub fn describe(&mut self, topic: &TopicName) -> Result<Topic, RegistryCallError> {
+    pub fn describe(&mut self, topic: &TopicName) -> Result<TopicInfo, RegistryCallError> {
         Ok(self.call::<TopicReply>("Describe", &TopicParameter { topic: topic.to_string() })?.topic)
     }
 
@@ -104,7 +104,7 @@ impl Client {
     }
 
     /// The last 1,000 deaths of owners since the registry was started, oldest first.
-    pub fn deaths(&mut self) -> Result<Vec<Event>, RegistryCallError> {
+    pub fn deaths(&mut self) -> Result<Vec<RegistryEvent>, RegistryCallError> {
         Ok(self.call::<DeathList>("Deaths", &serde_json::json!({}))?.deaths)
     }
 
@@ -117,7 +117,9 @@ impl Client {
     }
 
     /// Everything that is there, and then everything that happens: see [`watch_matching`](Self::watch_matching).
-    pub fn watch(self) -> Result<impl Iterator<Item = Result<Event, RegistryCallError>> + use<>, RegistryCallError> {
+    pub fn watch(
+        self,
+    ) -> Result<impl Iterator<Item = Result<RegistryEvent, RegistryCallError>> + use<>, RegistryCallError> {
         self.watch_matching(&Watch::default())
     }
 
@@ -128,7 +130,7 @@ impl Client {
     pub fn watch_matching(
         mut self,
         wanted: &Watch,
-    ) -> Result<impl Iterator<Item = Result<Event, RegistryCallError>> + use<>, RegistryCallError> {
+    ) -> Result<impl Iterator<Item = Result<RegistryEvent, RegistryCallError>> + use<>, RegistryCallError> {
         self.send("Watch", wanted, true)?;
         self.stream.get_ref().set_read_timeout(None)?;
         let mut over = false;

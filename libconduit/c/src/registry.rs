@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::ptr::{null, null_mut};
 
-use conduit::protocol::{self, State as ProtocolState};
+use conduit::protocol::{self, RegionState as ProtocolState};
 use conduit::registry::Client;
 use conduit::shm::dir::ShmDir;
 use conduit::{Domain, inspect};
@@ -142,7 +142,7 @@ impl Texts {
 }
 
 impl Entry {
-    fn new(topic: &protocol::Topic) -> Self {
+    fn new(topic: &protocol::TopicInfo) -> Self {
         let mut texts = Texts::default();
         let subscribers: Vec<_> = topic.subscribers.iter().map(|one| subscriber(one, &mut texts)).collect();
         let publisher = topic.publisher.as_ref();
@@ -176,7 +176,7 @@ impl Entry {
     }
 }
 
-fn subscriber(one: &protocol::Subscriber, texts: &mut Texts) -> SubscriberInfo {
+fn subscriber(one: &protocol::SubscriberInfo, texts: &mut Texts) -> SubscriberInfo {
     SubscriberInfo {
         program: texts.add(&one.program),
         pid: one.pid,
@@ -228,7 +228,7 @@ pub unsafe extern "C" fn conduit_listing_open(domain: *const DomainOptions, list
 }
 
 /// What can not be read is left out.
-fn read_directory(domain: &Domain) -> Result<Vec<protocol::Topic>, Failure> {
+fn read_directory(domain: &Domain) -> Result<Vec<protocol::TopicInfo>, Failure> {
     let found = ShmDir::open(domain).and_then(|directory| inspect::list(&directory));
     let found = found.map_err(|error| {
         let message = format!("can not read {}: {error}", domain.shm_dir().display());

@@ -20,7 +20,7 @@ use super::lock::OWNER;
 use super::map::Mapping;
 use super::{acl, fork, futex, process};
 use crate::TopicName;
-use crate::error::{CreateError, Owner};
+use crate::error::{CreateError, OwnerClaim};
 use crate::fault::{self, Step};
 use crate::shape;
 
@@ -264,11 +264,11 @@ fn clear_the_way(directory: &ShmDir, topic: &TopicName) -> Result<Option<CreateE
         Err(Errno::ENOENT) => return Ok(None),
         Err(Errno::ELOOP | Errno::EISDIR | Errno::ENXIO | Errno::EXDEV) => return Err(foreign()),
         // A write lease makes a non-blocking open fail: that says nothing of the owner.
-        Err(Errno::EAGAIN) => return Ok(Some(CreateError::taken(topic, Owner::unknown()))),
+        Err(Errno::EAGAIN) => return Ok(Some(CreateError::taken(topic, OwnerClaim::unknown()))),
         Err(Errno::EACCES | Errno::EPERM) => match directory.open_file(&name, OFlag::O_RDONLY) {
             Ok(file) => (file, false),
             Err(Errno::ENOENT) => return Ok(None),
-            Err(_) => return Ok(Some(CreateError::taken(topic, Owner::unknown()))),
+            Err(_) => return Ok(Some(CreateError::taken(topic, OwnerClaim::unknown()))),
         },
         Err(errno) => return Err(io_error("open", errno)),
     };
@@ -314,15 +314,15 @@ fn clear_the_way(directory: &ShmDir, topic: &TopicName) -> Result<Option<CreateE
 }
 
 /// Whom a region names as its owner.
-pub(crate) fn owner_of(file: impl AsFd, mark: &Mark) -> Owner {
+pub(crate) fn owner_of(file: impl AsFd, mark: &Mark) -> OwnerClaim {
     match mark {
-        Mark::Raw { pid, program } => Owner { pid: Some(*pid), program: Some(program.clone()) },
-        Mark::Kept => Owner::unknown(),
+        Mark::Raw { pid, program } => OwnerClaim { pid: Some(*pid), program: Some(program.clone()) },
+        Mark::Kept => OwnerClaim::unknown(),
         Mark::Topic => {
-            let Ok(stat) = fstat(&file) else { return Owner::unknown() };
+            let Ok(stat) = fstat(&file) else { return OwnerClaim::unknown() };
             match Layout::check(&read_control(&file), stat.st_size.max(0) as u64) {
-                Ok(layout) => Owner { pid: Some(layout.pid), program: Some(program_name(&layout.program)) },
-                Err(_) => Owner::unknown(),
+                Ok(layout) => OwnerClaim { pid: Some(layout.pid), program: Some(program_name(&layout.program)) },
+                Err(_) => OwnerClaim::unknown(),
             }
         }
     }

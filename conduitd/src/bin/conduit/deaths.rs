@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
 use conduit::Domain;
-use conduit::protocol::Event;
+use conduit::protocol::RegistryEvent;
 use conduit::registry::Client;
 use conduitd::glob::TopicGlob;
 
@@ -39,7 +39,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let deaths = Client::connect(&Domain::from_env())?.deaths()?;
     let now = SystemTime::now();
-    let is_wanted = |event: &Event| {
+    let is_wanted = |event: &RegistryEvent| {
         let matches = |glob: &TopicGlob| event.topic.parse().is_ok_and(|name| glob.matches(&name));
         args.glob.as_ref().is_none_or(matches)
     };
@@ -52,18 +52,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// A death as one line: how long ago, topic, process, and what is known of it.
-fn line(event: &Event, now: SystemTime) -> String {
+fn line(event: &RegistryEvent, now: SystemTime) -> String {
     format!("{:>8} ago  {}  {}", ago(event, now), event.topic, obituary(event))
 }
 
 /// How long ago something happened.
-pub(crate) fn ago(event: &Event, now: SystemTime) -> String {
+pub(crate) fn ago(event: &RegistryEvent, now: SystemTime) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     coarse(now.saturating_sub(Duration::from_millis(event.time_ms)))
 }
 
 /// Who died, and how.
-pub(crate) fn obituary(event: &Event) -> String {
+pub(crate) fn obituary(event: &RegistryEvent) -> String {
     let process = event.process.as_ref().map_or_else(|| "a process".into(), ToString::to_string);
     format!("{process} {}", event.death.as_ref().map_or_else(|| "died".into(), sentence))
 }
@@ -81,15 +81,15 @@ fn coarse(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use conduit::protocol::{Death, EventKind, Process};
+    use conduit::protocol::{DeathCertificate, EventKind, Process};
 
     use super::*;
 
     #[test]
     fn a_death_is_a_line() {
         let process = Some(Process { pid: 7, uid: 0, program: "imu_driver".into() });
-        let death = Some(Death { signal: Some(9), ..Death::default() });
-        let event = Event { kind: EventKind::Died, topic: "imu".into(), time_ms: 5_000, process, death };
+        let death = Some(DeathCertificate { signal: Some(9), ..DeathCertificate::default() });
+        let event = RegistryEvent { kind: EventKind::Died, topic: "imu".into(), time_ms: 5_000, process, death };
         let line = line(&event, UNIX_EPOCH + Duration::from_secs(5 + 7 * 60));
         assert_eq!(line, "   7 min ago  imu  imu_driver (7) was killed by SIGKILL");
         for (seconds, text) in [(0, "0 s"), (59, "59 s"), (3600, "1 h"), (200_000, "2 days")] {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
-use conduit::protocol::State;
+use conduit::protocol::RegionState;
 use conduit::registry::Client;
 use conduit::shm::dir::{Entry, ReapLock, ShmDir};
 use conduit::{Domain, TopicName};
@@ -101,7 +101,7 @@ fn leftover(directory: &ShmDir, entry: Entry) -> Option<Leftover> {
         Entry::Region(topic) => {
             let region = Region::open_even_damaged(directory, &topic).ok()?;
             let described = region.describe();
-            if described.state != State::Orphaned {
+            if described.state != RegionState::Orphaned {
                 return None;
             }
             let owner = described.publisher.map_or("its owner".into(), |owner| format!("its owner {owner}"));

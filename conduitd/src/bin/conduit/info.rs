@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
-use conduit::protocol::{ErrorReply, Event, Liveness, RegistryError, Subscriber, Topic};
+use conduit::protocol::{ErrorReply, Liveness, RegistryError, RegistryEvent, SubscriberInfo, TopicInfo};
 use conduit::registry::{Client, RegistryCallError};
 use conduit::shm::dir::ShmDir;
 use conduit::{Domain, OpenError, Shape, TopicName};
@@ -44,13 +44,13 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Info {
     #[serde(flatten)]
-    topic: Topic,
+    topic: TopicInfo,
     /// What its messages' bytes mean.
     #[serde(skip_serializing_if = "Option::is_none")]
     shape: Option<Shape>,
     /// The last death of one of its owners that the registry remembers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_death: Option<Event>,
+    last_death: Option<RegistryEvent>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -79,12 +79,12 @@ pub(crate) fn shape_of(domain: &Domain, name: &TopicName) -> Option<Shape> {
 }
 
 /// How the last owner of the topic that died did so, if the registry remembers one.
-pub(crate) fn last_death(domain: &Domain, name: &TopicName) -> Option<Event> {
+pub(crate) fn last_death(domain: &Domain, name: &TopicName) -> Option<RegistryEvent> {
     let deaths = Client::connect(domain).and_then(|mut registry| registry.deaths()).ok()?;
     deaths.into_iter().rfind(|event| event.topic == name.as_str())
 }
 
-pub(crate) fn describe(domain: &Domain, name: &TopicName) -> Result<Topic, Failure> {
+pub(crate) fn describe(domain: &Domain, name: &TopicName) -> Result<TopicInfo, Failure> {
     let asked = Client::connect(domain).and_then(|mut registry| registry.describe(name));
     match asked {
         Ok(topic) => Ok(topic),
@@ -96,7 +96,7 @@ pub(crate) fn describe(domain: &Domain, name: &TopicName) -> Result<Topic, Failu
     }
 }
 
-fn read_region(domain: &Domain, name: &TopicName) -> Result<Topic, Failure> {
+fn read_region(domain: &Domain, name: &TopicName) -> Result<TopicInfo, Failure> {
     match Region::open(&open_directory(domain)?, name) {
         Ok(region) => Ok(region.describe()),
         Err(error @ OpenError::NotFound { .. }) => Err(not_found(&error, name, &read_directory(domain)?)),
@@ -113,7 +113,7 @@ pub(crate) fn refused(domain: &Domain, name: &TopicName, reply: &ErrorReply) -> 
     not_found_any_more(reply, domain, name, &known.unwrap_or_default())
 }
 
-pub(crate) fn not_found(error: &impl std::fmt::Display, name: &TopicName, known: &[Topic]) -> Failure {
+pub(crate) fn not_found(error: &impl std::fmt::Display, name: &TopicName, known: &[TopicInfo]) -> Failure {
     match nearest(name.as_str(), known.iter().map(|topic| topic.name.as_str())) {
         Some(nearest) => Failure::new(format_args!("{error}; did you mean \"{nearest}\"?")),
         None => Failure::new(error),
@@ -121,7 +121,12 @@ pub(crate) fn not_found(error: &impl std::fmt::Display, name: &TopicName, known:
 }
 
 /// The same, with the death of its last publisher if that is why.
-fn not_found_any_more(error: &impl std::fmt::Display, domain: &Domain, name: &TopicName, known: &[Topic]) -> Failure {
+fn not_found_any_more(
+    error: &impl std::fmt::Display,
+    domain: &Domain,
+    name: &TopicName,
+    known: &[TopicInfo],
+) -> Failure {
     match last_death(domain, name) {
         Some(event) => {
             let ago = ago(&event, SystemTime::now());
@@ -211,7 +216,7 @@ fn print(out: &mut impl Write, info: &Info, region: Option<&Region>) -> io::Resu
     }
 }
 
-fn size(topic: &Topic) -> String {
+fn size(topic: &TopicInfo) -> String {
     let size = format!("{} ({} bytes)", output::memory_size(topic.size_bytes), topic.size_bytes);
     match (topic.slots, topic.slot_bytes) {
         (Some(slots), Some(bytes)) => format!("{size}, {slots} slots of {}", output::memory_size(bytes)),
@@ -219,7 +224,7 @@ fn size(topic: &Topic) -> String {
     }
 }
 
-fn print_subscribers(out: &mut impl Write, subscribers: &[Subscriber]) -> io::Result<()> {
+fn print_subscribers(out: &mut impl Write, subscribers: &[SubscriberInfo]) -> io::Result<()> {
     let columns = [
         ("  PROGRAM", Align::Left),
         ("PID", Align::Right),
@@ -230,7 +235,7 @@ fn print_subscribers(out: &mut impl Write, subscribers: &[Subscriber]) -> io::Re
         ("LAG", Align::Right),
         ("ASLEEP", Align::Left),
     ];
-    let row = |one: &Subscriber| {
+    let row = |one: &SubscriberInfo| {
         [
             format!("  {}", one.program),
             one.pid.to_string(),
@@ -274,7 +279,7 @@ mod tests {
 
     #[test]
     fn subscribers_follow_in_a_table() {
-        let subscriber = Subscriber {
+        let subscriber = SubscriberInfo {
             pid: 12,
             uid: 1000,
             program: "viewer".into(),
@@ -285,7 +290,7 @@ mod tests {
             asleep: true,
         };
         let mut out = Vec::new();
-        let topic = Topic { subscribers: vec![subscriber], liveness: Some(Liveness::Lease), ..topic("imu") };
+        let topic = TopicInfo { subscribers: vec![subscriber], liveness: Some(Liveness::Lease), ..topic("imu") };
         print(&mut out, &Info { topic, shape: None, last_death: None }, None).unwrap();
         let expected = "\
 Name:         imu

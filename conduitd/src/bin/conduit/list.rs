@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anstyle::Style;
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
-use conduit::protocol::{State, Topic};
+use conduit::protocol::{RegionState, TopicInfo};
 use conduit::registry::{Client, RegistryCallError};
 use conduit::shm::dir::ShmDir;
 use conduit::{Domain, inspect};
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     written.and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
-pub(crate) fn all_topics(domain: &Domain) -> Result<Vec<Topic>, Failure> {
+pub(crate) fn all_topics(domain: &Domain) -> Result<Vec<TopicInfo>, Failure> {
     match Client::connect(domain).and_then(|mut registry| registry.list()) {
         Ok(topics) => Ok(topics),
         Err(error) => {
@@ -88,10 +88,10 @@ pub(crate) fn say_without_registry(domain: &Domain, error: &RegistryCallError) {
 }
 
 /// All topics as the regions themselves tell. What can not be read is said on standard error.
-pub(crate) fn read_directory(domain: &Domain) -> Result<Vec<Topic>, Failure> {
+pub(crate) fn read_directory(domain: &Domain) -> Result<Vec<TopicInfo>, Failure> {
     let found = open_directory(domain)
         .and_then(|directory| inspect::list(&directory).map_err(Failure::io("read", domain.shm_dir())))?;
-    let readable = |topic: Result<Topic, _>| topic.inspect_err(|error| eprintln!("conduit: {error}")).ok();
+    let readable = |topic: Result<TopicInfo, _>| topic.inspect_err(|error| eprintln!("conduit: {error}")).ok();
     Ok(found.into_iter().filter_map(readable).collect())
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn open_directory(domain: &Domain) -> Result<ShmDir, Failure> {
 }
 
 /// The type of a topic's messages, or that it has none.
-pub(crate) fn type_of(topic: &Topic) -> &str {
+pub(crate) fn type_of(topic: &TopicInfo) -> &str {
     topic.message_type.as_deref().unwrap_or("raw")
 }
 
@@ -116,12 +116,12 @@ const COLUMNS: [(&str, Align); 8] = [
     ("PUBLISHER", Align::Left),
 ];
 
-fn print(out: &mut impl Write, topics: &[Topic]) -> io::Result<()> {
+fn print(out: &mut impl Write, topics: &[TopicInfo]) -> io::Result<()> {
     let rows: Vec<_> = topics.iter().map(row).collect();
     if rows.is_empty() { Ok(()) } else { output::table(out, COLUMNS, &rows) }
 }
 
-fn print_all(out: &mut impl Write, topics: &[Topic]) -> io::Result<()> {
+fn print_all(out: &mut impl Write, topics: &[TopicInfo]) -> io::Result<()> {
     let more = [
         ("BANDWIDTH", Align::Right),
         ("LAST MESSAGE", Align::Right),
@@ -150,17 +150,17 @@ fn print_all(out: &mut impl Write, topics: &[Topic]) -> io::Result<()> {
 }
 
 /// How a state looks.
-pub(crate) fn style_of(state: State) -> Style {
+pub(crate) fn style_of(state: RegionState) -> Style {
     match state {
-        State::Live => output::GOOD,
-        State::Kept => Style::new(),
-        State::Closed => output::FAINT,
-        State::Unauthorised | State::Unlinked => output::WARNING,
-        State::Orphaned => output::BAD,
+        RegionState::Live => output::GOOD,
+        RegionState::Kept => Style::new(),
+        RegionState::Closed => output::FAINT,
+        RegionState::Unauthorised | RegionState::Unlinked => output::WARNING,
+        RegionState::Orphaned => output::BAD,
     }
 }
 
-fn row(topic: &Topic) -> [String; 8] {
+fn row(topic: &TopicInfo) -> [String; 8] {
     let unless_raw = |text: String| if topic.raw { "-".into() } else { text };
     [
         topic.name.clone(),
@@ -180,10 +180,10 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) fn topic(name: &str) -> Topic {
-        Topic {
+    pub(crate) fn topic(name: &str) -> TopicInfo {
+        TopicInfo {
             name: name.into(),
-            state: State::Live,
+            state: RegionState::Live,
             refusal: None,
             unlinked: None,
             raw: false,
@@ -204,8 +204,8 @@ pub(crate) mod tests {
 
     #[test]
     fn topics_and_raw_regions_share_a_table() {
-        let raw = Topic {
-            state: State::Kept,
+        let raw = TopicInfo {
+            state: RegionState::Kept,
             raw: true,
             slots: None,
             slot_bytes: None,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use conduit::inspect::{MessageHeader, Region};
-use conduit::protocol::State;
+use conduit::protocol::RegionState;
 use conduit::shm::dir::ShmDir;
 use conduit::{OpenError, TopicName};
 use serde::Serialize;
@@ -93,7 +93,7 @@ impl Sampler {
             self.messages.extend(messages);
             self.messages.drain(..self.messages.len().saturating_sub(self.window));
         }
-        let lives = matches!(region.describe().state, State::Live | State::Unlinked);
+        let lives = matches!(region.describe().state, RegionState::Live | RegionState::Unlinked);
         if !lives {
             self.region = None;
             // The next publisher counts anew.

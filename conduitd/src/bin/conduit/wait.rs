@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::{Args as ClapArgs, value_parser};
 use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
-use conduit::protocol::State;
+use conduit::protocol::RegionState;
 use conduit::shm::dir::ShmDir;
 use conduit::{Domain, OpenError, TopicName};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -95,7 +95,7 @@ fn lacks(args: &Args, directory: &ShmDir, topic: &TopicName) -> Result<Option<St
         Err(error) => return Err(error),
     };
     let described = region.describe();
-    let is_there = matches!(described.state, State::Live | State::Kept);
+    let is_there = matches!(described.state, RegionState::Live | RegionState::Kept);
     let lack = match (args.gone, args.subscribers) {
         (true, _) => is_there.then(|| format!("topic \"{topic}\" is {}", described.state)),
         (false, _) if !is_there => Some(format!("topic \"{topic}\" is {}", described.state)),

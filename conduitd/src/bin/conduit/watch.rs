@@ -8,7 +8,7 @@ use anstyle::Style;
 use clap::Args as ClapArgs;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 use conduit::Domain;
-use conduit::protocol::{Death, Event, EventKind, Watch};
+use conduit::protocol::{DeathCertificate, EventKind, RegistryEvent, Watch};
 use conduit::registry::{Client, RegistryCallError};
 use nix::sys::signal::Signal;
 
@@ -97,7 +97,7 @@ fn kind(text: &str) -> Result<EventKind, String> {
 }
 
 /// An event as one line: time (UTC), kind, topic, process, and what is known of a death.
-fn line(event: &Event) -> String {
+fn line(event: &RegistryEvent) -> String {
     let time = output::styled(output::FAINT, time_of_day(event.time_ms));
     let kind = output::styled(style_of(event.kind), format_args!("{:<18}", event.kind));
     let process = event.process.as_ref().map_or_else(|| "-".into(), ToString::to_string);
@@ -124,7 +124,7 @@ pub(crate) fn time_of_day(time_ms: u64) -> String {
 }
 
 /// A death certificate in words, to follow the name of who died.
-pub(crate) fn sentence(death: &Death) -> String {
+pub(crate) fn sentence(death: &DeathCertificate) -> String {
     let mut sentence = cause(death);
     if let Some(sequence) = death.last_sequence {
         let age = death.last_message_age_ns.map_or_else(String::new, |age| format!("{} ", output::duration_ns(age)));
@@ -138,7 +138,7 @@ pub(crate) fn sentence(death: &Death) -> String {
     sentence
 }
 
-fn cause(death: &Death) -> String {
+fn cause(death: &DeathCertificate) -> String {
     let dumped = if death.core_dumped == Some(true) { " and dumped core" } else { "" };
     match (death.signal, death.exit_code) {
         (Some(number), _) => {
@@ -164,13 +164,13 @@ fn meaning(signal: i32) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use conduit::protocol::{Process, Subscriber};
+    use conduit::protocol::{Process, SubscriberInfo};
 
     use super::*;
 
-    fn event(kind: EventKind, death: Option<Death>) -> Event {
+    fn event(kind: EventKind, death: Option<DeathCertificate>) -> RegistryEvent {
         let process = Some(Process { pid: 7, uid: 0, program: "imu_driver".into() });
-        Event { kind, topic: "imu".into(), time_ms: 86_400_000 + 45_296_789, process, death }
+        RegistryEvent { kind, topic: "imu".into(), time_ms: 86_400_000 + 45_296_789, process, death }
     }
 
     #[test]
@@ -181,18 +181,18 @@ mod tests {
 
     #[test]
     fn a_death_is_told_in_a_sentence() {
-        let killed = Death {
+        let killed = DeathCertificate {
             signal: Some(9),
             last_sequence: Some(99),
             last_message_age_ns: Some(3_200_000),
-            ..Death::default()
+            ..DeathCertificate::default()
         };
         let line = line(&event(EventKind::Died, Some(killed)));
         let end = "died                imu  imu_driver (7) was killed by SIGKILL, 3.20 ms after message #99";
         assert!(output::plain(line.as_bytes()).ends_with(end), "{line}");
-        let dumped = Death { signal: Some(11), core_dumped: Some(true), ..Death::default() };
+        let dumped = DeathCertificate { signal: Some(11), core_dumped: Some(true), ..DeathCertificate::default() };
         assert_eq!(sentence(&dumped), "was killed by SIGSEGV (invalid memory access) and dumped core");
-        let one = |asleep| Subscriber {
+        let one = |asleep| SubscriberInfo {
             pid: 1,
             uid: 0,
             program: "viewer".into(),
@@ -202,13 +202,20 @@ mod tests {
             lag: 0,
             asleep,
         };
-        let watched = Death { signal: Some(9), subscribers: vec![one(true), one(false)], ..Death::default() };
+        let watched = DeathCertificate {
+            signal: Some(9),
+            subscribers: vec![one(true), one(false)],
+            ..DeathCertificate::default()
+        };
         assert_eq!(sentence(&watched), "was killed by SIGKILL; it had 2 subscribers, 1 of them asleep");
-        assert_eq!(sentence(&Death { signal: Some(40), ..Death::default() }), "was killed by signal 40");
         assert_eq!(
-            sentence(&Death { exit_code: Some(1), ..Death::default() }),
+            sentence(&DeathCertificate { signal: Some(40), ..DeathCertificate::default() }),
+            "was killed by signal 40"
+        );
+        assert_eq!(
+            sentence(&DeathCertificate { exit_code: Some(1), ..DeathCertificate::default() }),
             "exited with code 1 without closing the topic"
         );
-        assert_eq!(sentence(&Death::default()), "died");
+        assert_eq!(sentence(&DeathCertificate::default()), "died");
     }
 }

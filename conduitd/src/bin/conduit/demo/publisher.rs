@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
-use conduit::protocol::Subscriber;
+use conduit::protocol::SubscriberInfo;
 use conduit::shm::dir::ShmDir;
 use conduit::{Domain, Publisher};
 
@@ -89,8 +89,9 @@ fn wait_for_subscribers(region: &Region, published: u64, wanted: Wanted, patienc
     let deadline = Instant::now() + patience;
     loop {
         let subscribers = region.counters().map(|counters| counters.subscribers).unwrap_or_default();
-        let is_ready =
-            |one: &Subscriber| one.received + one.lost >= published && (wanted == Wanted::Received || one.held == 0);
+        let is_ready = |one: &SubscriberInfo| {
+            one.received + one.lost >= published && (wanted == Wanted::Received || one.held == 0)
+        };
         let ready = subscribers.iter().filter(|(_, one)| is_ready(one)).count();
         if ready >= SUBSCRIBERS {
             return Ok(());

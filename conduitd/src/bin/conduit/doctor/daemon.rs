@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use conduit::Domain;
-use conduit::protocol::{Status, Topic};
+use conduit::protocol::{RegistryStatus, TopicInfo};
 use conduit::registry::{Client, RegistryCallError};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
@@ -28,7 +28,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// What a daemon says that answers and looks after this domain's directory.
 #[derive(Debug)]
 pub(super) struct Registry {
-    pub(super) topics: Vec<Topic>,
+    pub(super) topics: Vec<TopicInfo>,
 }
 
 /// What is found where a socket should be.
@@ -128,7 +128,7 @@ fn look(path: &Path) -> Place {
 }
 
 /// Asks the daemon who it is, with little patience.
-fn ask(domain: &Domain, path: &Path, pid: Option<u32>) -> (Finding, Option<Status>) {
+fn ask(domain: &Domain, path: &Path, pid: Option<u32>) -> (Finding, Option<RegistryStatus>) {
     let domain = domain.clone().with_socket(path);
     let asked = Instant::now();
     let answer = within(ANSWER_WITHIN, move || Client::connect(&domain).and_then(|mut client| client.status()));
@@ -156,13 +156,13 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-fn list(domain: &Domain, path: &Path) -> Option<Vec<Topic>> {
+fn list(domain: &Domain, path: &Path) -> Option<Vec<TopicInfo>> {
     let domain = domain.clone().with_socket(path);
     within(ANSWER_WITHIN, move || Client::connect(&domain).and_then(|mut client| client.list())).ok()?.ok()
 }
 
-fn judge_version(status: &Status, path: &Path, took: Duration) -> Finding {
-    let Status { version, pid, uid, topics, clients, reaped, supervised, .. } = status;
+fn judge_version(status: &RegistryStatus, path: &Path, took: Duration) -> Finding {
+    let RegistryStatus { version, pid, uid, topics, clients, reaped, supervised, .. } = status;
     let message = format!(
         "conduitd {version}, pid {pid}, uid {uid}, at {}, answered in {}; {}, {}, {reaped} reaped{}",
         path.display(),
@@ -209,7 +209,7 @@ fn state_of(stat: &str) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-fn check_directory(directory: &Path, status: &Status) -> Finding {
+fn check_directory(directory: &Path, status: &RegistryStatus) -> Finding {
     let here = directory.display();
     match fs::metadata(directory) {
         Ok(metadata) if (metadata.dev(), metadata.ino()) == (status.dev, status.inode) => {
@@ -377,8 +377,8 @@ mod tests {
     use super::super::State;
     use super::*;
 
-    fn status() -> Status {
-        Status {
+    fn status() -> RegistryStatus {
+        RegistryStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: 812,
             uid: 990,
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn another_version_is_a_warning() {
-        let judge = |status: &Status| judge_version(status, Path::new("/run/x"), Duration::from_micros(200));
+        let judge = |status: &RegistryStatus| judge_version(status, Path::new("/run/x"), Duration::from_micros(200));
         let finding = judge(&status());
         let expected = format!(
             "conduitd {}, pid 812, uid 990, at /run/x, answered in 200 us; 1 region, 2 connections, 3 reaped, keeps its clients \
@@ -402,7 +402,7 @@ mod tests {
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(finding, Finding::ok(DAEMON, expected));
-        let finding = judge(&Status { version: "9.0.0".into(), ..status() });
+        let finding = judge(&RegistryStatus { version: "9.0.0".into(), ..status() });
         assert_eq!(finding.state, State::Warning);
         assert!(finding.message.contains("conduitd 9.0.0") && finding.message.contains("this command is"));
     }
@@ -411,12 +411,12 @@ mod tests {
     fn the_daemon_of_another_directory_is_a_problem() {
         let directory = tempfile::tempdir().unwrap();
         let metadata = fs::metadata(directory.path()).unwrap();
-        let right = Status { dev: metadata.dev(), inode: metadata.ino(), ..status() };
+        let right = RegistryStatus { dev: metadata.dev(), inode: metadata.ino(), ..status() };
         assert_eq!(check_directory(directory.path(), &right).state, State::Ok);
-        let other = check_directory(directory.path(), &Status { inode: right.inode + 1, ..right.clone() });
+        let other = check_directory(directory.path(), &RegistryStatus { inode: right.inode + 1, ..right.clone() });
         assert_eq!(other.state, State::Problem);
         assert!(other.message.contains("looks after /dev/shm, programs here use"), "{other:?}");
-        let same_path = Status { dev: right.dev + 1, shm_dir: directory.path().display().to_string(), ..right };
+        let same_path = RegistryStatus { dev: right.dev + 1, shm_dir: directory.path().display().to_string(), ..right };
         let other = check_directory(directory.path(), &same_path);
         assert!(other.state == State::Problem && other.message.contains("container"), "{other:?}");
     }

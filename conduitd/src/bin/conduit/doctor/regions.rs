@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conduit::inspect::Region;
-use conduit::protocol::State;
+use conduit::protocol::RegionState;
 use conduit::shm::dir::{Entry, ShmDir};
 use conduit::{Domain, OpenError, TopicName};
 use nix::unistd::geteuid;
@@ -192,11 +192,11 @@ fn check_foreign(sight: &Sight) -> Finding {
 
 fn check_unlinked(registry: Option<&Registry>) -> Finding {
     let Some(registry) = registry else { return Finding::skipped(UNLINKED, "only the daemon knows") };
-    let unlinked: Vec<_> = registry.topics.iter().filter(|topic| topic.state == State::Unlinked).collect();
+    let unlinked: Vec<_> = registry.topics.iter().filter(|topic| topic.state == RegionState::Unlinked).collect();
     if unlinked.is_empty() {
         return Finding::ok(UNLINKED, "none");
     }
-    let name = |topic: &&conduit::protocol::Topic| match &topic.publisher {
+    let name = |topic: &&conduit::protocol::TopicInfo| match &topic.publisher {
         Some(publisher) => format!("{} of {publisher}", topic.name),
         None => topic.name.clone(),
     };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
 use conduit::inspect::{Counters, Region, age_ns};
-use conduit::protocol::{Subscriber, Topic};
+use conduit::protocol::{SubscriberInfo, TopicInfo};
 use conduit::shm::dir::{Entry, ShmDir};
 use conduit::{OpenError, TopicName};
 use conduitd::glob::TopicGlob;
@@ -79,8 +79,8 @@ impl Collector {
 
     /// All topics as they are now: as their regions tell, and what only the registry knows from its list. Returns, too, what
     /// can not be read and could be before.
-    pub(crate) fn refresh(&mut self, registry: Option<&[Topic]>) -> Result<(Vec<Row>, Vec<String>), Failure> {
-        let mut listed: BTreeMap<&str, &Topic> = BTreeMap::new();
+    pub(crate) fn refresh(&mut self, registry: Option<&[TopicInfo]>) -> Result<(Vec<Row>, Vec<String>), Failure> {
+        let mut listed: BTreeMap<&str, &TopicInfo> = BTreeMap::new();
         listed.extend(registry.unwrap_or_default().iter().map(|topic| (topic.name.as_str(), topic)));
         let news = self.find_regions(&listed)?;
         let now = Instant::now();
@@ -101,7 +101,7 @@ impl Collector {
     }
 
     /// Opens what has come, and forgets what has gone.
-    fn find_regions(&mut self, listed: &BTreeMap<&str, &Topic>) -> Result<Vec<String>, Failure> {
+    fn find_regions(&mut self, listed: &BTreeMap<&str, &TopicInfo>) -> Result<Vec<String>, Failure> {
         let entries = self.directory.entries().map_err(Failure::io("read", self.directory.path()))?;
         let found: Vec<TopicName> = entries
             .into_iter()
@@ -212,7 +212,7 @@ impl Source {
         }
     }
 
-    fn row(&mut self, listed: Option<&Topic>, now: Instant) -> Row {
+    fn row(&mut self, listed: Option<&TopicInfo>, now: Instant) -> Row {
         let counters = self.region.counters();
         let mut readers = Vec::new();
         let mut gone = std::mem::take(&mut self.readers);
@@ -235,7 +235,7 @@ impl Source {
     }
 
     /// The rate since the last refresh, from the messages' own time stamps where they have any.
-    fn measure_rate(&mut self, topic: &mut Topic, counters: &Counters, now: Instant) {
+    fn measure_rate(&mut self, topic: &mut TopicInfo, counters: &Counters, now: Instant) {
         let Some((published, stamp_ns, at)) = self.counted.replace((counters.published, counters.last_stamp_ns, now))
         else {
             return;
@@ -259,10 +259,10 @@ impl Source {
 }
 
 impl Track {
-    fn row_of_registry(&mut self, listed: &Topic, now: Instant) -> Row {
+    fn row_of_registry(&mut self, listed: &TopicInfo, now: Instant) -> Row {
         let mut topic = listed.clone();
         let mut before = std::mem::take(&mut self.lost);
-        let readers = std::mem::take(&mut topic.subscribers).into_iter().map(|subscriber: Subscriber| {
+        let readers = std::mem::take(&mut topic.subscribers).into_iter().map(|subscriber: SubscriberInfo| {
             let mut lost = before.remove(&subscriber.pid).unwrap_or((subscriber.lost, now));
             let lost_per_second = per_second(&mut lost, subscriber.lost, now);
             self.lost.insert(subscriber.pid, lost);
@@ -281,8 +281,8 @@ fn per_second((before, at): &mut (u64, Instant), count: u64, now: Instant) -> f6
 }
 
 /// The registry knows the processes by the kernel, and what its policy says; the region is newer in all else.
-fn add_what_the_registry_knows(topic: &mut Topic, listed: &Topic) {
-    use conduit::protocol::State::{Live, Unauthorised};
+fn add_what_the_registry_knows(topic: &mut TopicInfo, listed: &TopicInfo) {
+    use conduit::protocol::RegionState::{Live, Unauthorised};
     if topic.state == Live && listed.state == Unauthorised {
         topic.state = Unauthorised;
         topic.refusal.clone_from(&listed.refusal);

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::Domain;
-use conduit::protocol::{Event, EventKind, Topic, Watch};
+use conduit::protocol::{EventKind, RegistryEvent, TopicInfo, Watch};
 use conduit::registry::{Client, RegistryCallError};
 use ratatui::crossterm::event::{self, Event as Input, KeyEvent};
 
@@ -28,16 +28,16 @@ pub(super) enum Message {
     Redraw,
     Rows(Vec<Row>),
     News(String, Mood),
-    Event(Event),
+    RegistryEvent(RegistryEvent),
     /// Those before this program was started.
-    Deaths(Vec<Event>),
+    Deaths(Vec<RegistryEvent>),
     /// The registry has come or gone, and a line that says so.
     Registry(Registry, String, Mood),
     Failed(Failure),
 }
 
 /// What the registry listed last; nothing if it did not answer.
-type Listed = Arc<Mutex<Option<Vec<Topic>>>>;
+type Listed = Arc<Mutex<Option<Vec<TopicInfo>>>>;
 
 /// The threads. They end with the process.
 pub(super) struct Feeds {
@@ -157,7 +157,7 @@ fn watch(domain: &Domain, wanted: &Watch, out: &Sender<Message>) -> Result<(), R
     let text = format!("registry {} answers (pid {})", status.version, status.pid);
     let answers = Registry::Answers { version: status.version, pid: status.pid };
     let begin = [Message::Deaths(deaths), Message::Registry(answers, text, Mood::Good)];
-    let events = events.map_while(Result::ok).map(Message::Event);
+    let events = events.map_while(Result::ok).map(Message::RegistryEvent);
     // If nobody listens, the process is about to end.
     let _ = begin.into_iter().chain(events).all(|message| out.send(message).is_ok());
     Ok(())

@@ -131,7 +131,7 @@ fn take(message: Message, state: &mut State) -> Result<Action, Failure> {
         Message::Redraw => {}
         Message::Rows(rows) => state.take_rows(rows, now_ms()),
         Message::News(text, mood) => state.take_line(now_ms(), &text, mood),
-        Message::Event(event) => state.take_event(event),
+        Message::RegistryEvent(event) => state.take_event(event),
         Message::Deaths(deaths) => deaths.into_iter().for_each(|death| state.take_death(death)),
         Message::Registry(registry, text, mood) => {
             state.registry = registry;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conduit::Domain;
-use conduit::protocol::{Process, State, Status, Topic};
+use conduit::protocol::{Process, RegionState, RegistryStatus, TopicInfo};
 use conduit::registry::{Client, RegistryCallError};
 use serde::Serialize;
 
@@ -40,7 +40,7 @@ struct Daemon<'a> {
 #[derive(Debug, Serialize)]
 struct TopicReport<'a> {
     name: &'a str,
-    state: State,
+    state: RegionState,
     #[serde(rename = "type")]
     message_type: Option<&'a str>,
     publisher: Option<&'a Process>,
@@ -130,7 +130,7 @@ pub(super) fn run(args: &Args, domain: &Domain, mut collector: Collector) -> Res
 }
 
 /// What the registry lists. A registry that does not answer is left alone from then on.
-fn topics(domain: &Domain, registry: &mut Option<Client>) -> Option<Vec<Topic>> {
+fn topics(domain: &Domain, registry: &mut Option<Client>) -> Option<Vec<TopicInfo>> {
     let listed: Result<_, RegistryCallError> = registry.as_mut()?.list();
     listed
         .inspect_err(|error| {
@@ -140,7 +140,7 @@ fn topics(domain: &Domain, registry: &mut Option<Client>) -> Option<Vec<Topic>> 
         .ok()
 }
 
-fn report<'a>(rows: &'a [Row], time_ms: u64, interval: Duration, status: Option<&'a Status>) -> Report<'a> {
+fn report<'a>(rows: &'a [Row], time_ms: u64, interval: Duration, status: Option<&'a RegistryStatus>) -> Report<'a> {
     Report {
         time_ms,
         interval_s: interval.as_secs_f64(),
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_object_is_as_documented() {
-        let status = Status {
+        let status = RegistryStatus {
             version: "1.2.3".into(),
             pid: 77,
             uid: 0,

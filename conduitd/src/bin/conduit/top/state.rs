@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use clap::ValueEnum;
 use conduit::TopicName;
-use conduit::protocol::{Event, EventKind, State as TopicState, Subscriber, Topic};
+use conduit::protocol::{EventKind, RegionState as TopicState, RegistryEvent, SubscriberInfo, TopicInfo};
 use conduitd::glob::TopicGlob;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
@@ -21,7 +21,7 @@ const MAX_FILTER: usize = 64;
 /// One topic. Its subscribers are in `readers`.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    pub(crate) topic: Topic,
+    pub(crate) topic: TopicInfo,
     /// Messages per second, one a refresh, oldest first.
     pub(crate) history: Vec<f64>,
     /// Between two messages.
@@ -32,7 +32,7 @@ pub(crate) struct Row {
 /// One subscriber.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
-    pub(crate) subscriber: Subscriber,
+    pub(crate) subscriber: SubscriberInfo,
     pub(crate) lost_per_second: f64,
     /// How old the oldest message was that it had not received.
     pub(crate) behind: Option<Percentiles>,
@@ -233,7 +233,7 @@ pub(crate) struct State {
     /// Events that came while the screen was paused.
     held: VecDeque<Line>,
     /// The last death by topic.
-    deaths: BTreeMap<String, Event>,
+    deaths: BTreeMap<String, RegistryEvent>,
     pub(crate) registry: Registry,
     pub(crate) time_ms: u64,
     /// How many rows a page has.
@@ -281,7 +281,7 @@ impl State {
         }
     }
 
-    pub(crate) fn take_event(&mut self, event: Event) {
+    pub(crate) fn take_event(&mut self, event: RegistryEvent) {
         let process = event.process.as_ref().map_or_else(String::new, |process| format!(" {process}"));
         let death = event.death.as_ref().map_or_else(String::new, |death| format!(" {}", sentence(death)));
         let mood = match event.kind {
@@ -295,7 +295,7 @@ impl State {
     }
 
     /// Remembers the last death of every topic.
-    pub(crate) fn take_death(&mut self, event: Event) {
+    pub(crate) fn take_death(&mut self, event: RegistryEvent) {
         if event.kind == EventKind::Died {
             self.deaths.insert(event.topic.clone(), event);
         }
@@ -317,7 +317,7 @@ impl State {
         }
     }
 
-    pub(crate) fn last_death(&self, topic: &str) -> Option<&Event> {
+    pub(crate) fn last_death(&self, topic: &str) -> Option<&RegistryEvent> {
         self.deaths.get(topic)
     }
 
@@ -509,10 +509,10 @@ impl<'a> Filter<'a> {
 pub(crate) mod tests {
     use super::*;
     use crate::list::tests::topic;
-    use conduit::protocol::{Death, Process};
+    use conduit::protocol::{DeathCertificate, Process};
 
     pub(crate) fn reader(program: &str, pid: u32, lost: u64, lag: u64) -> Reader {
-        let subscriber = Subscriber {
+        let subscriber = SubscriberInfo {
             pid,
             uid: 1000,
             program: program.into(),
@@ -528,7 +528,7 @@ pub(crate) mod tests {
 
     pub(crate) fn row(name: &str, rate: f64, readers: Vec<Reader>) -> Row {
         let bytes = rate * 4000.0;
-        let topic = Topic { rate_hz: Some(rate), bytes_per_second: Some(bytes), ..topic(name) };
+        let topic = TopicInfo { rate_hz: Some(rate), bytes_per_second: Some(bytes), ..topic(name) };
         let interval = Some(Percentiles { p50: 5_000_000, p99: (1e9 / rate) as u64, max: 9_000_000 });
         Row { topic, history: vec![rate, rate / 2.0, rate], interval, readers }
     }
@@ -546,10 +546,10 @@ pub(crate) mod tests {
         keys.chars().map(|key| state.press(KeyCode::Char(key).into())).last().unwrap_or(Action::Stay)
     }
 
-    pub(crate) fn died(topic: &str) -> Event {
+    pub(crate) fn died(topic: &str) -> RegistryEvent {
         let process = Some(Process { pid: 7, uid: 0, program: "driver".into() });
-        let death = Some(Death { signal: Some(9), last_sequence: Some(99), ..Death::default() });
-        Event { kind: EventKind::Died, topic: topic.into(), time_ms: 45_296_789, process, death }
+        let death = Some(DeathCertificate { signal: Some(9), last_sequence: Some(99), ..DeathCertificate::default() });
+        RegistryEvent { kind: EventKind::Died, topic: topic.into(), time_ms: 45_296_789, process, death }
     }
 
     fn state() -> State {

@@ -1,6 +1,6 @@
 //! How `conduit top` looks: a pure function of its state.
 
-use conduit::protocol::{Liveness, State as TopicState, Topic};
+use conduit::protocol::{Liveness, RegionState as TopicState, TopicInfo};
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
@@ -380,7 +380,7 @@ fn detail(state: &State, row: &Row, is_there: bool, theme: Theme) -> Vec<Line<'s
     lines
 }
 
-fn size(topic: &Topic) -> String {
+fn size(topic: &TopicInfo) -> String {
     let size = format!("{} ({} bytes)", output::memory_size(topic.size_bytes), topic.size_bytes);
     match (topic.slots, topic.slot_bytes) {
         (Some(slots), Some(bytes)) => format!("{size}, {slots} slots of {}", output::memory_size(bytes)),
