@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use conduit::protocol::{EventKind, Liveness, Process, RegionState};
+use conduit::registry::{EventKind, Liveness, Process, RegionState};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

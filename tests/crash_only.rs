@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::{Counters, Region};
-use conduit::protocol::{EventKind, RegionState, TopicInfo};
-use conduit::shm::dir::FileId;
+use conduit::internal::shm::dir::FileId;
+use conduit::registry::{EventKind, RegionState, TopicInfo};
 
 use crate::harness::{Events, Peer, Random, World, wait_until};
 

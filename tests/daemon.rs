@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use conduit::protocol::{EventKind, RegionState};
+use conduit::registry::{EventKind, RegionState};
 
 use crate::harness::{NOBODY, World, wait_until};
 

@@ -9,9 +9,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
-use conduit::protocol::{RegistryEvent, TopicInfo};
+use conduit::internal::shm::dir::{Entry, ShmDir};
 use conduit::registry::Client;
-use conduit::shm::dir::{Entry, ShmDir};
+use conduit::registry::{RegistryEvent, TopicInfo};
 use conduit::{Domain, TopicName};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

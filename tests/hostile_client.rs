@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use conduit::protocol::RegionState;
+use conduit::registry::RegionState;
 use conduit::{Domain, Publisher};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};

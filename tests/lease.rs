@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use conduit::protocol::{EventKind, RegistryEvent};
+use conduit::registry::{EventKind, RegistryEvent};
 use conduit::{Publisher, RecvError, Subscriber};
 use nix::sys::signal::Signal;
 

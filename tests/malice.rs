@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use conduit::protocol::RegionState;
-use conduit::shm::lock::{LockByte, OWNER};
+use conduit::internal::shm::lock::{LockByte, OWNER};
+use conduit::registry::RegionState;
 use conduit::{CreateError, LoanError, OpenError, Publisher, Start, Subscriber};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::Signal;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use conduit::protocol::RegionState;
+use conduit::registry::RegionState;
 use conduit::{CreateError, Domain, Publisher};
 use nix::sys::signal::Signal;
 

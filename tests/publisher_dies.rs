@@ -1,6 +1,6 @@
 //! Publishers are killed: subscribers learn it, the name becomes free, nothing stays.
 
-use conduit::protocol::{EventKind, RegionState};
+use conduit::registry::{EventKind, RegionState};
 
 use crate::harness::{Peer, World, wait_for, wait_until};
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use conduit::protocol::RegionState;
+use conduit::registry::RegionState;
 use conduit::{CreateError, OpenError, ShmRegion, UnlinkError};
 
 use crate::harness::{World, wait_until};

@@ -150,7 +150,7 @@ fn a_false_owner_that_hangs_up_does_not_kill_the_topic() {
     assert!(world.exists("scan"));
     publisher.kill();
     world.wait_until_gone("scan");
-    assert_eq!(events.next().unwrap().unwrap().kind, conduit::protocol::EventKind::Died);
+    assert_eq!(events.next().unwrap().unwrap().kind, conduit::registry::EventKind::Died);
 }
 
 #[test]

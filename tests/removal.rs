@@ -1,7 +1,7 @@
 //! Removing regions through the registry, with and without force.
 
-use conduit::protocol::{EventKind, RegistryError};
 use conduit::registry::RegistryCallError;
+use conduit::registry::{EventKind, RegistryError};
 use conduit::{Domain, ShmRegion};
 
 use crate::harness::{NOBODY, World, wait_until};

@@ -1,6 +1,6 @@
 //! Subscribers are killed: their records and the slots they held are free again.
 
-use conduit::protocol::EventKind;
+use conduit::registry::EventKind;
 use conduit::{LoanError, OpenError, Publisher, Subscriber};
 
 use crate::harness::{World, wait_for, wait_until};

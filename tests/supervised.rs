@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use conduit::protocol::{EventKind, Liveness, RegionState};
+use conduit::registry::{EventKind, Liveness, RegionState};
 use conduit::{Domain, Publisher};
 use nix::sys::signal::Signal;
 use serde_json::json;

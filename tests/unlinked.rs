@@ -1,6 +1,6 @@
 //! The name of a living topic is taken away: by logind when its user's last session ends, or by `rm`.
 
-use conduit::protocol::{EventKind, RegionState};
+use conduit::registry::{EventKind, RegionState};
 use conduit::{Domain, LoanError, Publisher, ShmRegion};
 
 use crate::harness::{World, wait_until};

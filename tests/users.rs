@@ -1,6 +1,6 @@
 //! Several users: who may read, who may remove. Run by an ordinary user, what needs a second one is skipped with a word.
 
-use conduit::protocol::EventKind;
+use conduit::registry::EventKind;
 use conduit::{OpenError, Publisher, Subscriber};
 
 use crate::harness::{NOBODY, World, wait_for, wait_until};
@@ -165,7 +165,7 @@ fn a_hostile_reader_can_not_keep_a_dead_subscribers_slots() {
     }
     subscriber.kill();
     let file = std::fs::File::open(world.path_of("scan")).unwrap();
-    assert!(conduit::shm::lock::LockByte::record(0).try_read(&file).unwrap());
+    assert!(conduit::internal::shm::lock::LockByte::record(0).try_read(&file).unwrap());
     publisher.send(b"c").unwrap();
 }
 
@@ -179,10 +179,10 @@ fn a_hostile_reader_can_not_keep_an_orphan_alive() {
     sleeper.tell("recv");
     world.wait_until_asleep("scan", 1);
     let file = std::fs::File::open(world.path_of("scan")).unwrap();
-    assert!(conduit::shm::lock::OWNER.try_read(&file).is_ok_and(|locked| !locked), "the owner holds it");
+    assert!(conduit::internal::shm::lock::OWNER.try_read(&file).is_ok_and(|locked| !locked), "the owner holds it");
     publisher.kill();
     // From now on a read lock can be had; the daemon may or may not have been faster.
-    let _ = conduit::shm::lock::OWNER.try_read(&file);
+    let _ = conduit::internal::shm::lock::OWNER.try_read(&file);
     sleeper.expect("gone died");
     world.wait_until_gone("scan");
 }

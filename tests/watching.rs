@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use conduit::Publisher;
-use conduit::protocol::{EventKind, Watch};
+use conduit::registry::{EventKind, Watch};
 use serde_json::json;
 
 use crate::harness::{Raw, World};

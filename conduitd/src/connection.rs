@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use conduit::TopicName;
-use conduit::protocol::{
-    Attach, Call, DESCRIPTION, DeathList, END, INTERFACE, Reaped, Register, RegistryError, Release, Reply,
-    TopicParameter, TopicReply, Unlink, Watch, encode, encode_reply,
+use conduit::internal::protocol::{
+    Attach, Call, DESCRIPTION, DeathList, END, INTERFACE, Reaped, Register, Release, Reply, TopicParameter, TopicReply,
+    Unlink, encode, encode_reply,
 };
-use conduit::shm::dir::FileId;
+use conduit::internal::shm::dir::FileId;
+use conduit::registry::{RegistryError, Watch};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use serde::Deserialize;

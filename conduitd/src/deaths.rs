@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use conduit::protocol::RegistryEvent;
+use conduit::registry::RegistryEvent;
 
 /// How many are kept; then the oldest is dropped for each new one.
 const KEPT: usize = 1000;
@@ -26,7 +26,7 @@ impl Deaths {
 
 #[cfg(test)]
 mod tests {
-    use conduit::protocol::EventKind;
+    use conduit::registry::EventKind;
 
     use super::*;
 

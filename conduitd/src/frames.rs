@@ -1,6 +1,6 @@
 //! Cutting a stream of bytes into messages, each of which ends with a NUL byte.
 
-use conduit::protocol::END;
+use conduit::internal::protocol::END;
 
 /// What came next.
 #[derive(Clone, Debug, PartialEq, Eq)]

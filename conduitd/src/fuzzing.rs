@@ -1,6 +1,6 @@
 //! What the fuzzer drives; compiled for it alone.
 
-use conduit::protocol::Call;
+use conduit::internal::protocol::Call;
 
 use crate::frames::{Decoder, Frame};
 use crate::{connection, registry};

@@ -1,7 +1,7 @@
 //! One daemon per directory: whoever looks after a directory holds the lock of a file in it.
 //!
 //! The file says who that is. It is named after its user, who alone may write it and so alone can hold its write lock
-//! ([`conduit::shm::lock`]); read locks, which everybody could take, do not count. A daemon that may remove other users' files
+//! ([`conduit::internal::shm::lock`]); read locks, which everybody could take, do not count. A daemon that may remove other users' files
 //! answers for the whole directory: there is one such of root or a system user. Besides it any user may run a daemon of their own.
 //!
 //! The file goes when the daemon ends. One that was killed leaves it, without the lock, to the next.
@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use conduit::shm::lock::OWNER;
+use conduit::internal::shm::lock::OWNER;
 use nix::unistd::geteuid;
 
 /// Users up to here are the system's: `SYS_UID_MAX` of most distributions. What others say of themselves does not count.

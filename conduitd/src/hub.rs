@@ -11,12 +11,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conduit::TopicName;
 use conduit::inspect::Region;
-use conduit::protocol::{
-    DeathCertificate, EventKind, EventReply, Process, RegionState, RegistryError, RegistryEvent, RegistryStatus,
-    SubscriberInfo, TopicInfo, TopicList, encode_continued, encode_reply,
+use conduit::internal::protocol::{EventReply, TopicList, encode_continued, encode_reply};
+use conduit::internal::shm::dir::{FileId, ReapLock, Removal, ShmDir};
+use conduit::internal::shm::process::open_process;
+use conduit::registry::{
+    DeathCertificate, EventKind, Process, RegionState, RegistryError, RegistryEvent, RegistryStatus, SubscriberInfo,
+    TopicInfo,
 };
-use conduit::shm::dir::{FileId, ReapLock, Removal, ShmDir};
-use conduit::shm::process::open_process;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{spawn_blocking, spawn_local};
 

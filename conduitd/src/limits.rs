@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use conduit::protocol::RegistryError;
+use conduit::registry::RegistryError;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What clients may have of a registry.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conduit::inspect::{Region, age_ns};
-use conduit::protocol::{DeathCertificate, SubscriberInfo};
-use conduit::shm::dir::{ReapLock, Removal, ShmDir};
-use conduit::shm::process::{Exit, exit_of};
+use conduit::internal::shm::dir::{ReapLock, Removal, ShmDir};
+use conduit::internal::shm::process::{Exit, exit_of};
+use conduit::registry::{DeathCertificate, SubscriberInfo};
 
 use crate::owner::has_exited;
 

@@ -17,8 +17,8 @@ pub(crate) mod exercise;
 use std::collections::{BTreeMap, BTreeSet};
 
 use conduit::TopicName;
-use conduit::protocol::{EventKind, Liveness, Process, RegistryError};
-use conduit::shm::dir::FileId;
+use conduit::internal::shm::dir::FileId;
+use conduit::registry::{EventKind, Liveness, Process, RegistryError};
 
 /// A file under a name: a file can have several (hard links), a name can pass to another file.
 pub(crate) type Key = (TopicName, FileId);

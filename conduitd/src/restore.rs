@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conduit::inspect::Region;
-use conduit::protocol::{DeathCertificate, EventKind, Process, RegistryEvent};
-use conduit::shm::dir::{Entry, FileId, ShmDir};
+use conduit::internal::shm::dir::{Entry, FileId, ShmDir};
+use conduit::registry::{DeathCertificate, EventKind, Process, RegistryEvent};
 use conduit::{OpenError, TopicName};
 use nix::sys::socket::MsgFlags;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conduit::Domain;
-use conduit::protocol::RegistryStatus;
+use conduit::internal::shm::dir::{FileId, ReapLock, ShmDir};
+use conduit::internal::shm::process::refuse_descriptors;
 use conduit::registry::Client;
-use conduit::shm::dir::{FileId, ReapLock, ShmDir};
-use conduit::shm::process::refuse_descriptors;
+use conduit::registry::RegistryStatus;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;

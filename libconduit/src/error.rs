@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::shm::layout::{GeometryError, LayoutError};
+use crate::ring::layout::{GeometryError, LayoutError};
 use crate::{TopicName, TopicNameError, TypeInfo};
 
 /// Who owns a region, as the region says.

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use crate::inspect::Region;
+use crate::ring::layout::{CONTROL_BYTES, Layout};
 use crate::shm::dir::{Entry, ReapLock, ShmDir};
-use crate::shm::layout::{CONTROL_BYTES, Layout};
 use crate::{Domain, Subscriber, TopicName};
 
 /// Makes a file of these bytes a topic's region and does with it what the daemon, the command and a subscriber do.

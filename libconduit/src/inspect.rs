@@ -14,14 +14,14 @@ use nix::sys::uio::pread;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::error::{OpenError, OwnerClaim};
-use crate::protocol::{Process, RegionState, SubscriberInfo, TopicInfo};
-use crate::ring::{TURN, window};
-use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
-use crate::shm::file::{Mark, mark_closed, mark_orphaned, mark_unlinked, owner_of, read_control, read_mark, reopen};
-use crate::shm::layout::{
+use crate::registry::protocol::{Process, RegionState, SubscriberInfo, TopicInfo};
+use crate::ring::layout::{
     CLOSED, ControlSnapshot, Layout, LayoutError, ORPHANED, PRODUCER_AT, ProducerSnapshot, RECORDS, SLOT_STATE_BYTES,
     STATES_AT, SlotSnapshot, program_name,
 };
+use crate::ring::{TURN, window};
+use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
+use crate::shm::file::{Mark, mark_closed, mark_orphaned, mark_unlinked, owner_of, read_control, read_mark, reopen};
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::process;
 use crate::topic::TopicName;

@@ -51,13 +51,13 @@ pub mod fuzzing;
 pub mod inspect;
 mod message;
 mod parker;
-pub mod protocol;
 mod publisher;
 mod ready_fd;
+mod region;
 pub mod registry;
 mod ring;
 pub mod shape;
-pub mod shm;
+mod shm;
 mod subscriber;
 mod topic;
 mod wait_set;
@@ -73,16 +73,29 @@ pub use error::{
 pub use message::{Kind, Message, TypeInfo, TypeInfoError};
 pub use publisher::{Loan, Publisher, PublisherBuilder};
 pub use ready_fd::ReadyFd;
+pub use region::{RegionBuilder, ShmRegion};
+pub use ring::layout::{GeometryError, LayoutError};
 pub use ring::reader::Start;
 pub use shape::Shape;
-pub use shm::layout::{GeometryError, LayoutError};
+
 #[doc(hidden)]
 pub use shm::limits;
-pub use shm::region::{RegionBuilder, ShmRegion};
 pub use subscriber::{Borrowed, Copied, Sample, Subscriber, SubscriberBuilder};
 pub use topic::{TopicName, TopicNameError};
 pub use wait_set::{Event, Events, Token, WaitSet, WaitSetWaker};
 pub use zerocopy;
+
+/// What `conduitd` and the `conduit` command share with this library, and nobody else may use: it changes with every
+/// release, without a change of the version that semantic versioning asks for.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::registry::protocol;
+
+    /// Files, locks and processes.
+    pub mod shm {
+        pub use crate::shm::{dir, file, fork, lock, process};
+    }
+}
 
 // Lets the derive macro, which writes `::conduit`, be used inside this crate and its tests.
 extern crate self as conduit;

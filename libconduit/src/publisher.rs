@@ -15,13 +15,13 @@ use crate::inspect;
 use crate::message::{Kind, Message};
 use crate::registry::Lease;
 use crate::ring::Memory;
+use crate::ring::layout::{
+    DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Geometry, GeometryError, Layout, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES,
+};
 use crate::ring::slot::{ClaimError, Claimed, MappedRing};
 use crate::ring::writer::{Intervention, Writer};
 use crate::shm::dir::{FileId, Place};
 use crate::shm::file::Mark;
-use crate::shm::layout::{
-    DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Geometry, GeometryError, Layout, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES,
-};
 use crate::shm::process::{coarse_now, now_ns, own_name};
 use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 
@@ -387,7 +387,7 @@ impl<T: ?Sized> Publisher<T> {
     }
 
     /// The subscribers that live now. Costs some system calls; meant for flow control and reports, not for every message.
-    pub fn subscribers(&self) -> Vec<crate::protocol::SubscriberInfo> {
+    pub fn subscribers(&self) -> Vec<crate::registry::protocol::SubscriberInfo> {
         let region = self.place.open().ok().and_then(|directory| inspect::Region::open(&directory, &self.topic).ok());
         let counters = region.filter(|region| region.id() == self.id).and_then(|region| region.counters());
         counters.map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect()).unwrap_or_default()

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::registry::{LOOK_INTERVAL, Lease};
 use crate::ring::Memory;
+use crate::ring::layout::Consumers;
 use crate::ring::sleeper::Sleeper;
 use crate::ring::slot::MappedRing;
 use crate::shm::atomics::Native;
-use crate::shm::layout::Consumers;
 use crate::shm::lock::OWNER;
 use crate::shm::process::coarse_now;
 

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use conduit::TopicName;
-use conduit::protocol::Process;
-use conduit::shm::dir::FileId;
+use conduit::internal::shm::dir::FileId;
+use conduit::registry::Process;
 
 use super::{Appearance, Change, ConnectionId, Fate, Key, Registry, Standing};
 

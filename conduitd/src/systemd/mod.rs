@@ -243,7 +243,7 @@ pub(crate) fn inherited() -> Vec<(String, OwnedFd)> {
         }
     };
     let count = u16::try_from(described.len()).unwrap_or(u16::MAX);
-    let descriptors = conduit::shm::process::take_inherited(count);
+    let descriptors = conduit::internal::shm::process::take_inherited(count);
     let named = described.into_iter().map(|(_, name)| name).zip(descriptors);
     named.filter_map(|(name, descriptor)| Some((name, descriptor?))).collect()
 }

@@ -20,8 +20,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use conduit::TopicName;
-use conduit::protocol::EventKind;
-use conduit::shm::dir::FileId;
+use conduit::internal::shm::dir::FileId;
+use conduit::registry::EventKind;
 use nix::sys::socket::{AddressFamily, SockType, SockaddrLike, UnixAddr, getpeername, getsockopt, sockopt};
 
 use crate::glob::TopicGlob;

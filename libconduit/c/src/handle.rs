@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use conduit::shm::fork;
+use conduit::internal::shm::fork;
 
 use crate::error::Error::{CONDUIT_ERROR_FORKED, CONDUIT_ERROR_INVALID_HANDLE};
 use crate::error::Failure;

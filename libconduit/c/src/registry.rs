@@ -3,9 +3,9 @@
 use std::ffi::{CString, c_char};
 use std::ptr::{null, null_mut};
 
-use conduit::protocol::{self, RegionState as ProtocolState};
+use conduit::internal::shm::dir::ShmDir;
 use conduit::registry::Client;
-use conduit::shm::dir::ShmDir;
+use conduit::registry::{self as protocol, RegionState as ProtocolState};
 use conduit::{Domain, inspect};
 
 use crate::arguments::{self, DomainOptions, result};

@@ -61,6 +61,7 @@
 //! touches that in one go, when everything else is written. The state moves to the writer before it is needed
 //! (by claiming ahead) and back to the reader while it waits (`expect_state`).
 
+pub(crate) mod layout;
 #[cfg(test)]
 mod model;
 pub(crate) mod reader;
@@ -77,8 +78,8 @@ use std::time::Duration;
 
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::ring::layout::{Consumers, Producer, RECORDS, Record, SlotHeader};
 use crate::shm::atomics::Atomics;
-use crate::shm::layout::{Consumers, Producer, RECORDS, Record, SlotHeader};
 
 /// The bits of a slot's state that stand for readers.
 pub(crate) const READERS: u64 = (1 << RECORDS) - 1;

@@ -25,8 +25,8 @@ use super::sleeper::sleep_for_any;
 use super::writer::{AllSlotsHeld, Writer};
 use super::{Memory, READERS};
 use crate::error::Gone;
+use crate::ring::layout::{Consumers, ORPHANED, Producer, Record, SlotHeader};
 use crate::shm::atomics::{Atomics, forward_atomic};
-use crate::shm::layout::{Consumers, ORPHANED, Producer, Record, SlotHeader};
 
 const SLOTS: u64 = 2;
 const WORDS: u64 = 2;

@@ -11,8 +11,8 @@ use super::reader::{Reader, Received, Start, unpin};
 use super::writer::{AllSlotsHeld, Writer};
 use super::{Line, Memory, READERS, TURN};
 use crate::error::Gone;
+use crate::ring::layout::{CLOSED, Consumers, ORPHANED, Producer, RECORDS, Record, SlotHeader};
 use crate::shm::atomics::Native;
-use crate::shm::layout::{CLOSED, Consumers, ORPHANED, Producer, RECORDS, Record, SlotHeader};
 
 const WORDS: usize = 3;
 const SUBSCRIBERS: usize = 3;

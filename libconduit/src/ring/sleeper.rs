@@ -11,8 +11,8 @@ use super::Memory;
 use super::reader::head;
 use crate::error::Gone;
 use crate::fault::{self, Step};
+use crate::ring::layout::{CLOSED, ONE_WAKE, ORPHANED};
 use crate::shm::atomics::{Atomic, Atomics};
-use crate::shm::layout::{CLOSED, ONE_WAKE, ORPHANED};
 
 /// Sleeps for a reader. Clones sleep for the same one, at the same time if they like.
 pub(crate) struct Sleeper<M: Memory> {

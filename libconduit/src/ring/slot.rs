@@ -16,11 +16,11 @@ use super::reader::{Received, unpin};
 use super::writer::{AllSlotsHeld, Writer};
 use super::{Line, Memory, StateUse};
 use crate::fault::{self, Step};
-use crate::shm::atomics::Native;
-use crate::shm::layout::{
+use crate::ring::layout::{
     CONSUMERS_AT, Consumers, Geometry, PRODUCER_AT, Producer, RECORDS, RECORDS_AT, Record, SLOT_HEADER_BYTES,
     SlotHeader, SlotState,
 };
+use crate::shm::atomics::Native;
 use crate::shm::lock::LockByte;
 use crate::shm::map::Mapping;
 use crate::shm::{fork, futex, prefetch};

@@ -19,8 +19,8 @@ use super::slot::{Claimed, Held, MappedRing};
 use super::writer::Writer;
 use super::{Memory, READERS};
 use crate::error::Gone;
+use crate::ring::layout::{Geometry, RECORDS};
 use crate::shm::file::reopen;
-use crate::shm::layout::{Geometry, RECORDS};
 use crate::shm::lock::LockByte;
 use crate::shm::map::Mapping;
 

@@ -7,8 +7,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::ring::layout::{Producer, ProducerSnapshot};
 use crate::shm::atomics::{Atomic, Atomics};
-use crate::shm::layout::{Producer, ProducerSnapshot};
 
 /// A window is at least this long, in nanoseconds.
 const WINDOW_NS: u64 = 1_000_000_000;

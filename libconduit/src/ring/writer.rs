@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use super::window::Window;
 use super::{Memory, READERS, TURN};
 use crate::fault::{self, Step};
+use crate::ring::layout::{CLOSED, ONE_WAKE, ORPHANED, UNLINKED};
 use crate::shm::atomics::{Atomic, Atomics};
-use crate::shm::layout::{CLOSED, ONE_WAKE, ORPHANED, UNLINKED};
 
 /// How many held slots the writer meets before it asks whether a holder is dead: asking costs a system call.
 const SKIPS_PER_LOOK: u32 = 64;

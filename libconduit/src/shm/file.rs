@@ -15,13 +15,15 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
 use super::atomics::Native;
 use super::dir::{FileId, ReapLock, ShmDir, is_regular};
-use super::layout::{CLOSED, CONSUMERS_AT, CONTROL_BYTES, Consumers, Layout, MAGIC, ORPHANED, UNLINKED, program_name};
 use super::lock::OWNER;
 use super::map::Mapping;
 use super::{acl, fork, futex, process};
 use crate::TopicName;
 use crate::error::{CreateError, OwnerClaim};
 use crate::fault::{self, Step};
+use crate::ring::layout::{
+    CLOSED, CONSUMERS_AT, CONTROL_BYTES, Consumers, Layout, MAGIC, ORPHANED, UNLINKED, program_name,
+};
 use crate::shape;
 
 /// How long creation waits for a dying owner or a reaper at work before it says that the name is taken.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use super::futex;
-use super::layout::{SLOT_HEADER_BYTES, Shared};
 use crate::ShmRegion;
+use crate::ring::layout::{SLOT_HEADER_BYTES, Shared};
 
 /// Size of the raw region that [`PingPong`] and [`Stream`] play in.
 pub const REGION_BYTES: usize = size_of::<Court>();

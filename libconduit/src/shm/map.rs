@@ -10,7 +10,7 @@ use nix::libc::{self, c_void};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use nix::unistd::getpid;
 
-use super::layout::Shared;
+use crate::ring::layout::Shared;
 
 /// A shared mapping of a whole file. It keeps the file's description, and so its locks, alive.
 #[derive(Debug)]

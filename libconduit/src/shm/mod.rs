@@ -33,9 +33,7 @@ pub mod fork;
 pub mod limits;
 pub mod lock;
 pub mod process;
-pub mod region;
 
 pub(crate) mod futex;
-pub(crate) mod layout;
 pub(crate) mod map;
 pub(crate) mod prefetch;

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use conduit::ShmRegion;
+use conduit::internal::shm::process::now_ns;
 use conduit::limits::PingPong;
-use conduit::shm::process::now_ns;
 use serde::{Deserialize, Serialize};
 
 use super::duel::{Answer, Column, Partner, Partners, Patience, Player, Players, Record, Until, Wait, receive};

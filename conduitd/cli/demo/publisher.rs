@@ -1,0 +1,106 @@
+//! The demo's publisher: one message at a time, each only when all subscribers are done with the one before.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args as ClapArgs;
+use conduit::inspect::Region;
+use conduit::internal::shm::dir::ShmDir;
+use conduit::registry::SubscriberInfo;
+use conduit::{Domain, Publisher};
+
+use super::child::Report;
+use super::payload::Payload;
+use super::{SLOTS, SUBSCRIBERS, TOPIC, patience};
+use crate::child::{self, Report as _};
+use crate::failure::Failure;
+
+/// How often to look whether the subscribers are done.
+const LOOK_INTERVAL: Duration = Duration::from_micros(50);
+
+/// Publishes for `conduit demo`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Process id of the demo
+    #[arg(long)]
+    parent: i32,
+    /// File with the messages' content
+    #[arg(long)]
+    payload: PathBuf,
+    /// Index of the first message
+    #[arg(long)]
+    first: u64,
+    /// How many messages to publish
+    #[arg(long)]
+    messages: u64,
+    /// Whether to stay (1) until killed or to close the topic (0)
+    #[arg(long)]
+    stay: u8,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    child::run::<Report>(args.parent, || {
+        let payload = Payload::read(&args.payload)?;
+        let mut publisher =
+            Publisher::<[u8]>::builder().slots(SLOTS).capacity(payload.message_len() as u64).create(TOPIC)?;
+        let elapsed = stream(args, &payload, &mut publisher)?;
+        Report::Streamed { elapsed_ns: elapsed.as_nanos() as u64 }.send()?;
+        if args.stay == 0 {
+            return Ok(());
+        }
+        loop {
+            thread::park();
+        }
+    })
+}
+
+fn stream(args: &Args, payload: &Payload, publisher: &mut Publisher<[u8]>) -> Result<Duration, Failure> {
+    let domain = Domain::from_env();
+    let directory = ShmDir::open(&domain).map_err(Failure::io("open", domain.shm_dir()))?;
+    let region = Region::open(&directory, publisher.topic())?;
+    let patience = patience(payload.message_len() as u64);
+    let wait = |published, wanted| wait_for_subscribers(&region, published, wanted, patience);
+    wait(0, Wanted::Done)?;
+    let started = Instant::now();
+    for published in 0..args.messages {
+        // Written while the subscribers compare the message before, but not while they wake up for it: with few cores,
+        // that would measure how long they wait for one.
+        wait(published, Wanted::Received)?;
+        let mut loan = publisher.loan_slice(payload.message_len())?;
+        payload.write(args.first + published, &mut loan);
+        wait(published, Wanted::Done)?;
+        loan.publish();
+    }
+    wait(args.messages, Wanted::Done)?;
+    Ok(started.elapsed())
+}
+
+/// What the publisher waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Every subscriber has received all messages, or missed them.
+    Received,
+    /// And holds none any more.
+    Done,
+}
+
+fn wait_for_subscribers(region: &Region, published: u64, wanted: Wanted, patience: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let subscribers = region.counters().map(|counters| counters.subscribers).unwrap_or_default();
+        let is_ready = |one: &SubscriberInfo| {
+            one.received + one.lost >= published && (wanted == Wanted::Received || one.held == 0)
+        };
+        let ready = subscribers.iter().filter(|(_, one)| is_ready(one)).count();
+        if ready >= SUBSCRIBERS {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::new(format_args!(
+                "only {ready} of {SUBSCRIBERS} subscribers were done with {published} messages after {patience:?}"
+            )));
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+}

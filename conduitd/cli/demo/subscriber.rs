@@ -1,0 +1,101 @@
+//! A subscriber of the demo: compares every bit, sees its publisher die, and opens the topic again.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args as ClapArgs;
+use conduit::internal::shm::process::now_ns;
+use conduit::{Gone, OpenError, RecvError, ShmRegion, Start, Subscriber};
+use hdrhistogram::Histogram;
+
+use super::child::{Report, Tally};
+use super::payload::Payload;
+use super::{TOPIC, patience};
+use crate::child::{self, Report as _};
+use crate::failure::Failure;
+
+/// How often to try to open a topic that a dead publisher has left.
+const REOPEN_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Subscribes for `conduit demo`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Process id of the demo
+    #[arg(long)]
+    parent: i32,
+    /// File with the messages' content
+    #[arg(long)]
+    payload: PathBuf,
+    /// How many messages to receive before the publisher dies
+    #[arg(long)]
+    messages: u64,
+    /// How many messages to receive after it is back
+    #[arg(long)]
+    again: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    child::run::<Report>(args.parent, || {
+        let payload = Payload::read(&args.payload)?;
+        let patience = patience(payload.message_len() as u64);
+        let mut subscriber = open(patience)?;
+        Report::Received(receive(&mut subscriber, &payload, 0, args.messages)?).send()?;
+        Report::Gone { at_ns: wait_for_end(&mut subscriber, Gone::Died)? }.send()?;
+        drop(subscriber);
+
+        let mut subscriber = open(patience)?;
+        Report::Received(receive(&mut subscriber, &payload, args.messages, args.again)?).send()?;
+        // The publisher looks whether its subscribers are done: they stay until it closes the topic.
+        wait_for_end(&mut subscriber, Gone::Closed)?;
+        Ok(())
+    })
+}
+
+/// Opens the topic as soon as it is there.
+fn open(patience: Duration) -> Result<Subscriber<[u8]>, Failure> {
+    let deadline = Instant::now() + patience;
+    loop {
+        ShmRegion::wait_until_exists_for(TOPIC, deadline.saturating_duration_since(Instant::now()))?;
+        // The publisher may be faster than this: nothing it publishes meanwhile is to be missed.
+        match Subscriber::builder().start(Start::Oldest).open(TOPIC) {
+            Err(OpenError::NotFound { .. } | OpenError::Orphaned { .. }) if Instant::now() < deadline => {
+                thread::sleep(REOPEN_INTERVAL);
+            }
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// Receives `messages` messages, the first of which has the index `first`.
+fn receive(subscriber: &mut Subscriber<[u8]>, payload: &Payload, first: u64, messages: u64) -> Result<Tally, Failure> {
+    let mut latencies = Histogram::<u64>::new(3).map_err(Failure::new)?;
+    let mut tally = Tally::default();
+    while subscriber.received() + subscriber.lost() < messages {
+        let sample = subscriber.recv()?;
+        let now_ns = now_ns();
+        if tally.received == 0 {
+            tally.first_at_ns = now_ns;
+        }
+        tally.received += 1;
+        latencies.record(now_ns.saturating_sub(sample.stamp_ns().unwrap_or(now_ns))).map_err(Failure::new)?;
+        if let Err(damage) = payload.check(first + sample.sequence(), &sample) {
+            tally.corrupt += 1;
+            let damage = || format!("message {} from byte {} on", sample.sequence(), damage.at);
+            tally.first_corrupt.get_or_insert_with(damage);
+        }
+    }
+    tally.lost = subscriber.lost();
+    tally.latencies_ns =
+        latencies.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
+    Ok(tally)
+}
+
+/// Sleeps until the publisher is gone, and gives the time when that was known.
+fn wait_for_end(subscriber: &mut Subscriber<[u8]>, expected: Gone) -> Result<u64, Failure> {
+    match subscriber.recv() {
+        Err(RecvError::PublisherGone { how, .. }) if how == expected => Ok(now_ns()),
+        Err(error) => Err(error.into()),
+        Ok(sample) => Err(Failure::new(format_args!("received message {} too many", sample.sequence()))),
+    }
+}

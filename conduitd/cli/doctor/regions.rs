@@ -1,0 +1,247 @@
+//! What lies in the directory, and what the dead have left there.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use conduit::inspect::Region;
+use conduit::internal::shm::dir::{Entry, ShmDir};
+use conduit::registry::RegionState;
+use conduit::{Domain, OpenError, TopicName};
+use nix::unistd::geteuid;
+
+use super::daemon::{Registry, how_to_start};
+use super::{Finding, quoted};
+use crate::output::{count, memory_size};
+
+pub(super) const IDS: [&str; 5] = [REGIONS, ORPHANS, FOREIGN, UNLINKED, REMOVALS];
+const REGIONS: &str = "regions";
+const ORPHANS: &str = "orphans";
+const FOREIGN: &str = "foreign-files";
+const UNLINKED: &str = "unlinked-regions";
+const REMOVALS: &str = "stale-removals";
+
+/// How long a daemon may take for what it does by itself: it looks at locks twice a second, and at private names after 1.5 s.
+const REAPED_WITHIN: Duration = Duration::from_secs(4);
+const PAUSE: Duration = Duration::from_millis(50);
+/// A removal takes microseconds; a private name this old was left.
+const ABANDONED_AFTER: Duration = Duration::from_secs(1);
+/// How many names are said.
+const MANY: usize = 5;
+
+/// What one look at the directory showed.
+#[derive(Debug, Default)]
+struct Sight {
+    alive: u64,
+    kept: u64,
+    bytes: u64,
+    orphans: Vec<Orphan>,
+    foreign: Vec<PathBuf>,
+    removals: Vec<PathBuf>,
+    /// Not for this user's eyes.
+    hidden: u64,
+    damaged: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Orphan {
+    path: PathBuf,
+    uid: u32,
+}
+
+pub(super) fn check(domain: &Domain, registry: Option<&Registry>) -> Vec<Finding> {
+    let here = domain.shm_dir().display();
+    let seen = ShmDir::open(domain).and_then(|directory| {
+        let deadline = Instant::now() + REAPED_WITHIN;
+        loop {
+            let sight = look(&directory)?;
+            let is_clean = sight.orphans.is_empty() && sight.removals.is_empty();
+            if is_clean || registry.is_none() || Instant::now() >= deadline {
+                return Ok(sight);
+            }
+            // The daemon is probably just about to do it.
+            std::thread::sleep(PAUSE);
+        }
+    });
+    match seen {
+        Ok(sight) => vec![
+            check_all(&sight),
+            check_orphans(&sight, registry.is_some()),
+            check_foreign(&sight),
+            check_unlinked(registry),
+            check_removals(&sight, registry.is_some()),
+        ],
+        Err(error) => IDS.map(|id| Finding::skipped(id, format!("can not read {here}: {error}"))).into(),
+    }
+}
+
+fn look(directory: &ShmDir) -> std::io::Result<Sight> {
+    let mut sight = Sight::default();
+    let mut entries = directory.entries()?;
+    entries.sort_by_key(|entry| match entry {
+        Entry::Region(topic) => topic.file_name(),
+        Entry::Removal { file_name, .. } | Entry::Foreign(file_name) => file_name.clone(),
+    });
+    for entry in entries {
+        match entry {
+            Entry::Region(topic) => look_at(directory, &topic, &mut sight),
+            Entry::Foreign(name) => sight.foreign.push(directory.path().join(name)),
+            Entry::Removal { file_name, .. } => {
+                let path = directory.path().join(file_name);
+                if age_of_change(&path).is_some_and(|age| age >= ABANDONED_AFTER) {
+                    sight.removals.push(path);
+                }
+            }
+        }
+    }
+    Ok(sight)
+}
+
+fn look_at(directory: &ShmDir, topic: &TopicName, sight: &mut Sight) {
+    let region = match Region::open_even_damaged(directory, topic) {
+        Ok(region) => region,
+        Err(OpenError::NotFound { .. }) => return,
+        Err(OpenError::Permission { .. }) => {
+            sight.hidden += 1;
+            return;
+        }
+        Err(OpenError::Kind { path, .. }) => {
+            sight.foreign.push(path);
+            return;
+        }
+        Err(error) => {
+            sight.damaged.push(error.to_string());
+            return;
+        }
+    };
+    let path = directory.path_of(topic);
+    sight.bytes += fs::symlink_metadata(&path).map_or(0, |metadata| metadata.blocks() * 512);
+    if region.is_kept() {
+        sight.kept += 1;
+    } else if region.owner_lives().unwrap_or(true) {
+        sight.alive += 1;
+        if let Err(reason) = region.is_intact() {
+            sight.damaged.push(format!("topic \"{topic}\": {reason}"));
+        }
+    } else {
+        sight.orphans.push(Orphan { path, uid: region.uid() });
+    }
+}
+
+/// How long ago the name or anything else about the file changed.
+fn age_of_change(path: &Path) -> Option<Duration> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let changed = UNIX_EPOCH + Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
+    SystemTime::now().duration_since(changed).ok()
+}
+
+fn check_all(sight: &Sight) -> Finding {
+    let Sight { alive, kept, bytes, hidden, damaged, .. } = sight;
+    let mut message = format!("{alive} live, {kept} kept, {}", memory_size(*bytes));
+    if *hidden > 0 {
+        message += &format!("; {} that uid {} may not read", count(*hidden, "other"), geteuid());
+    }
+    if damaged.is_empty() {
+        return Finding::ok(REGIONS, message);
+    }
+    let message = format!("{message}; {}", some(damaged.iter().cloned()));
+    Finding::problem(
+        REGIONS,
+        message,
+        "stop the publisher and start it again, with the same version of Conduit as the others",
+    )
+}
+
+fn check_orphans(sight: &Sight, is_served: bool) -> Finding {
+    let orphans = &sight.orphans;
+    if orphans.is_empty() {
+        return Finding::ok(ORPHANS, "none");
+    }
+    let names = some(orphans.iter().map(|orphan| orphan.path.display().to_string()));
+    let message = format!("{}, whose owners are dead: {names}", count(orphans.len() as u64, "region"));
+    let removal = remove(orphans.iter().map(|orphan| orphan.path.as_path()));
+    let own = geteuid().as_raw();
+    let who = match orphans.iter().find(|orphan| own != 0 && orphan.uid != own) {
+        Some(other) => format!(" as root or uid {}", other.uid),
+        None => String::new(),
+    };
+    if is_served {
+        let message = format!(
+            "{message}; the daemon has not removed them (of another user it may not, unless it is the system's)"
+        );
+        return Finding::problem(ORPHANS, message, format!("{removal}{who}; the daemon's log says what hinders it"));
+    }
+    let remedy = format!("start the daemon ({}), or the publishers again, or {removal}{who}", how_to_start());
+    Finding::warning(ORPHANS, message, remedy)
+}
+
+fn check_foreign(sight: &Sight) -> Finding {
+    let foreign = &sight.foreign;
+    if foreign.is_empty() {
+        return Finding::ok(FOREIGN, "none");
+    }
+    let names = some(foreign.iter().map(|path| path.display().to_string()));
+    let files = count(foreign.len() as u64, "file");
+    Finding::warning(
+        FOREIGN,
+        format!("{files} that Conduit did not make, and never removes, in the place of regions: {names}"),
+        format!("if nobody needs them, {}", remove(foreign.iter().map(PathBuf::as_path))),
+    )
+}
+
+fn check_unlinked(registry: Option<&Registry>) -> Finding {
+    let Some(registry) = registry else { return Finding::skipped(UNLINKED, "only the daemon knows") };
+    let unlinked: Vec<_> = registry.topics.iter().filter(|topic| topic.state == RegionState::Unlinked).collect();
+    if unlinked.is_empty() {
+        return Finding::ok(UNLINKED, "none");
+    }
+    let name = |topic: &&conduit::registry::TopicInfo| match &topic.publisher {
+        Some(publisher) => format!("{} of {publisher}", topic.name),
+        None => topic.name.clone(),
+    };
+    let message = format!(
+        "{} that nobody can find any more: {}",
+        count(unlinked.len() as u64, "live region"),
+        some(unlinked.iter().map(name))
+    );
+    let mut remedies: Vec<_> = unlinked.iter().filter_map(|topic| topic.unlinked.clone()).collect();
+    remedies.dedup();
+    let remedy = if remedies.is_empty() { "start the publisher again".into() } else { some(remedies.into_iter()) };
+    Finding::problem(UNLINKED, message, remedy)
+}
+
+fn check_removals(sight: &Sight, is_served: bool) -> Finding {
+    let removals = &sight.removals;
+    if removals.is_empty() {
+        return Finding::ok(REMOVALS, "none");
+    }
+    let names = some(removals.iter().map(|path| path.display().to_string()));
+    let message =
+        format!("{} left by removers that were killed: {names}", count(removals.len() as u64, "private name"));
+    // Not `rm`: a living topic may be behind it, which gets its name back.
+    let remedy = if is_served {
+        "the daemon's log says what hinders it; what no Conduit made can be removed".into()
+    } else {
+        format!("start the daemon ({}), or the publisher of that topic again", how_to_start())
+    };
+    Finding::warning(REMOVALS, message, remedy)
+}
+
+/// The first few, and how many more.
+fn some(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(MANY);
+    let mut text = names.take(MANY).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        text += &format!(" and {more} more");
+    }
+    text
+}
+
+/// The command that removes the first few files.
+fn remove<'a>(paths: impl Iterator<Item = &'a Path>) -> String {
+    let paths: Vec<_> = paths.take(MANY).collect();
+    let are_directories = paths.iter().any(|path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()));
+    let paths: Vec<_> = paths.into_iter().map(quoted).collect();
+    format!("`rm {}{}`", if are_directories { "-r " } else { "" }, paths.join(" "))
+}

@@ -1,0 +1,218 @@
+//! `conduit hz` and `conduit bw`: how often messages come, and how many bytes.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use clap::{Args as ClapArgs, value_parser};
+use clap_complete::engine::ArgValueCompleter;
+use conduit::internal::shm::dir::ShmDir;
+use conduit::{Domain, TopicName};
+use serde::Serialize;
+
+use crate::completions::topics;
+use crate::failure::Failure;
+use crate::list::open_directory;
+use crate::output::{self, Align};
+use crate::sampler::{Sampler, Spread, Summary};
+
+/// How often there is a report.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Show how often topics are published.
+///
+/// Nobody subscribes for it: the headers of the messages tell, so that large ones cost nothing and the publisher notices nothing.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  conduit hz imu
+  conduit hz imu camera/front --count 3
+  conduit hz imu --json --count 1 | jq .rate_hz")]
+pub(crate) struct HzArgs {
+    #[command(flatten)]
+    args: Args,
+}
+
+/// Show how many bytes topics publish.
+///
+/// Nobody subscribes for it: the headers of the messages tell, so that large ones cost nothing and the publisher notices nothing.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  conduit bw camera/front
+  conduit bw camera/front lidar --count 3")]
+pub(crate) struct BwArgs {
+    #[command(flatten)]
+    args: Args,
+}
+
+#[derive(Debug, ClapArgs)]
+struct Args {
+    /// Names of topics; they may come later
+    #[arg(required = true, add = ArgValueCompleter::new(topics))]
+    topics: Vec<String>,
+    /// How many messages of each topic count, the last ones
+    #[arg(short, long, value_name = "N", default_value_t = 10_000, value_parser = value_parser!(u32).range(2..))]
+    window: u32,
+    /// End after this many reports with news, one a second
+    #[arg(short = 'n', long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and length_bytes (each with mean,
+    /// min, max, std_dev; interval_s may be null)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which numbers are wanted.
+#[derive(Clone, Copy, PartialEq)]
+enum Quantity {
+    Rate,
+    Bandwidth,
+}
+
+pub(crate) fn run_hz(args: &HzArgs) -> Result<(), Failure> {
+    run(&args.args, Quantity::Rate)
+}
+
+pub(crate) fn run_bw(args: &BwArgs) -> Result<(), Failure> {
+    run(&args.args, Quantity::Bandwidth)
+}
+
+fn run(args: &Args, quantity: Quantity) -> Result<(), Failure> {
+    let topics: Result<Vec<TopicName>, _> = args.topics.iter().map(|topic| topic.parse()).collect();
+    let directory = open_directory(&Domain::from_env())?;
+    let mut samplers: Vec<Sampler> =
+        topics?.into_iter().map(|topic| Sampler::new(topic, args.window as usize)).collect();
+    let mut reports = 0;
+    let mut waiting = false;
+    while args.count.is_none_or(|count| reports < count) {
+        let is_there = sample(&mut samplers, &directory)?;
+        // All are asked.
+        let news = samplers.iter_mut().filter_map(|sampler| sampler.take_news().then_some(())).count() > 0;
+        let summaries: Vec<_> = samplers.iter().map(|sampler| (sampler.topic(), sampler.summary())).collect();
+        if news && summaries.iter().any(|(_, summary)| summary.is_some()) {
+            let mut out = output::stdout();
+            report(&mut out, args.json, quantity, &summaries).and_then(|()| out.flush()).map_err(Failure::Output)?;
+            reports += 1;
+            waiting = false;
+        } else if !waiting {
+            // Once, for it may take its time.
+            eprintln!("conduit: {}", if is_there { "no new messages" } else { "no publisher, waiting for one" });
+            waiting = true;
+        }
+    }
+    Ok(())
+}
+
+/// Looks for as long as a report takes. Returns whether any topic is there.
+fn sample(samplers: &mut [Sampler], directory: &ShmDir) -> Result<bool, Failure> {
+    let deadline = Instant::now() + REPORT_INTERVAL;
+    loop {
+        let mut is_there = false;
+        for sampler in samplers.iter_mut() {
+            is_there |= sampler.look(directory)?;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(is_there);
+        }
+        let pause = samplers.iter().map(Sampler::pause).min().unwrap_or(left);
+        std::thread::sleep(pause.min(left));
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    topic: &'a str,
+    rate_hz: f64,
+    bytes_per_second: f64,
+    window: usize,
+    interval_s: Option<Spread>,
+    length_bytes: Spread,
+}
+
+fn report(
+    out: &mut impl Write,
+    json: bool,
+    quantity: Quantity,
+    summaries: &[(&TopicName, Option<Summary>)],
+) -> io::Result<()> {
+    match summaries {
+        _ if json => {
+            for (topic, summary) in summaries {
+                let Some(summary) = summary else { continue };
+                let report = Report {
+                    topic: topic.as_str(),
+                    rate_hz: summary.rate_hz,
+                    bytes_per_second: summary.bytes_per_second,
+                    window: summary.count,
+                    interval_s: summary.interval,
+                    length_bytes: summary.length,
+                };
+                serde_json::to_writer(&mut *out, &report)?;
+                writeln!(out)?;
+            }
+            Ok(())
+        }
+        [(_, Some(summary))] => one(out, quantity, summary),
+        _ => table(out, quantity, summaries),
+    }
+}
+
+/// As `ros2 topic hz` and `ros2 topic bw` say it.
+fn one(out: &mut impl Write, quantity: Quantity, summary: &Summary) -> io::Result<()> {
+    let Summary { count, rate_hz, bytes_per_second, interval, length } = summary;
+    match quantity {
+        Quantity::Rate => {
+            writeln!(out, "average rate: {rate_hz:.3}")?;
+            match interval {
+                Some(interval) => writeln!(
+                    out,
+                    "\tmin: {:.6}s max: {:.6}s std dev: {:.6}s window: {count}",
+                    interval.min, interval.max, interval.std_dev
+                ),
+                None => writeln!(out, "\twindow: {count}"),
+            }
+        }
+        Quantity::Bandwidth => {
+            let [mean, min, max] = [length.mean, length.min, length.max].map(size);
+            writeln!(out, "{}/s from {count} messages", size(*bytes_per_second))?;
+            writeln!(out, "\tMessage size mean: {mean} min: {min} max: {max}")
+        }
+    }
+}
+
+fn size(bytes: f64) -> String {
+    output::data_size(bytes.round() as u64)
+}
+
+fn table(out: &mut impl Write, quantity: Quantity, summaries: &[(&TopicName, Option<Summary>)]) -> io::Result<()> {
+    let titles = match quantity {
+        Quantity::Rate => ["RATE_HZ", "MIN_S", "MAX_S", "STD_DEV_S"],
+        Quantity::Bandwidth => ["BANDWIDTH", "MEAN", "MIN", "MAX"],
+    };
+    let rows: Vec<[String; 6]> =
+        summaries.iter().map(|(topic, summary)| row(quantity, topic, summary.as_ref())).collect();
+    let [one, two, three, four] = titles.map(|title| (title, Align::Right));
+    let columns = [("TOPIC", Align::Left), one, two, three, four, ("WINDOW", Align::Right)];
+    output::table(out, columns, &rows)?;
+    writeln!(out)
+}
+
+fn row(quantity: Quantity, topic: &TopicName, summary: Option<&Summary>) -> [String; 6] {
+    let Some(Summary { count, rate_hz, bytes_per_second, interval, length }) = summary else {
+        return [topic.as_str(), "-", "-", "-", "-", "0"].map(str::to_owned);
+    };
+    let numbers = match (quantity, interval) {
+        (Quantity::Rate, Some(interval)) => {
+            let [min, max, std_dev] = [interval.min, interval.max, interval.std_dev].map(|it| format!("{it:.6}"));
+            [format!("{rate_hz:.3}"), min, max, std_dev]
+        }
+        (Quantity::Rate, None) => [format!("{rate_hz:.3}"), "-".into(), "-".into(), "-".into()],
+        (Quantity::Bandwidth, _) => {
+            let [mean, min, max] = [length.mean, length.min, length.max].map(size);
+            [size(*bytes_per_second) + "/s", mean, min, max]
+        }
+    };
+    let [one, two, three, four] = numbers;
+    [topic.to_string(), one, two, three, four, count.to_string()]
+}

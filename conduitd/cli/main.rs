@@ -1,0 +1,205 @@
+//! The `conduit` command: a demonstration of the whole, and the tools to look at topics, write them and read them.
+
+mod bench;
+mod child;
+mod completions;
+mod deaths;
+mod delay;
+mod demo;
+mod doctor;
+mod duration;
+mod echo;
+mod failure;
+mod gc;
+mod hexdump;
+mod hz;
+mod info;
+mod list;
+mod output;
+mod publish;
+mod rm;
+mod sampler;
+mod signals;
+mod stage;
+mod top;
+mod types;
+mod wait;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use failure::Failure;
+
+const EXIT_CODES: &str = "\
+Environment:
+  CONDUIT_SHM_DIR  directory of the regions (default: /dev/shm)
+  CONDUIT_SOCKET   socket of the registry (default: the user's, then the system's)
+  NO_COLOR         no colours, if it is not empty
+  RUST_LOG         what the library logs to standard error (default: warn)
+
+Exit codes:
+  0  success
+  1  error, told on standard error; `conduit doctor`: warnings
+  2  wrong usage; `conduit doctor`: problems
+  3  `conduit echo`: the publisher died";
+
+/// Publish/subscribe through shared memory on one machine.
+#[derive(Debug, Parser)]
+#[command(name = "conduit", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    /// Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway
+    #[arg(long, global = true)]
+    no_color: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Demo(demo::Args),
+    List(list::Args),
+    Info(info::Args),
+    Hz(hz::HzArgs),
+    Bw(hz::BwArgs),
+    Delay(delay::Args),
+    Type(types::TypeArgs),
+    Find(types::FindArgs),
+    Top(top::Args),
+    Pub(publish::Args),
+    Echo(echo::Args),
+    Wait(wait::Args),
+    Watch(watch::Args),
+    Deaths(deaths::Args),
+    Rm(rm::Args),
+    Gc(gc::Args),
+    Doctor(doctor::Args),
+    Bench(bench::Args),
+    Completions(completions::Args),
+    #[command(hide = true)]
+    BenchSecond(bench::second::Args),
+    #[command(hide = true)]
+    DemoPublisher(demo::publisher::Args),
+    #[command(hide = true)]
+    DemoSubscriber(demo::subscriber::Args),
+}
+
+fn main() -> ExitCode {
+    completions::answer_a_shell();
+    let Cli { no_color, verb } = Cli::parse();
+    if no_color {
+        anstream::ColorChoice::Never.write_global();
+    }
+    log_to_stderr();
+    let done = match &verb {
+        Verb::Demo(args) => demo::run(args),
+        Verb::List(args) => list::run(args),
+        Verb::Info(args) => info::run(args),
+        Verb::Hz(args) => hz::run_hz(args),
+        Verb::Bw(args) => hz::run_bw(args),
+        Verb::Delay(args) => delay::run(args),
+        Verb::Type(args) => types::run_type(args),
+        Verb::Find(args) => types::run_find(args),
+        Verb::Top(args) => top::run(args),
+        Verb::Pub(args) => publish::run(args),
+        Verb::Echo(args) => echo::run(args),
+        Verb::Wait(args) => wait::run(args),
+        Verb::Watch(args) => watch::run(args),
+        Verb::Deaths(args) => deaths::run(args),
+        Verb::Rm(args) => rm::run(args),
+        Verb::Gc(args) => gc::run(args),
+        Verb::Doctor(args) => return doctor::run(args).unwrap_or_else(Failure::exit),
+        Verb::Bench(args) => bench::run(args),
+        Verb::Completions(args) => completions::run(args),
+        Verb::BenchSecond(args) => bench::second::run(args),
+        Verb::DemoPublisher(args) => demo::publisher::run(args),
+        Verb::DemoSubscriber(args) => demo::subscriber::run(args),
+    };
+    done.map_or_else(Failure::exit, |()| ExitCode::SUCCESS)
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output::is_coloured(&std::io::stderr()))
+        .with_target(false)
+        .without_time()
+        .compact()
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// What the package installs beside the programs, by its path.
+    fn generated() -> Vec<(String, Vec<u8>)> {
+        let mut files = Vec::new();
+        let mut command = Cli::command();
+        command.build();
+        let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+        for page in verbs.chain([&command]) {
+            // As users type it, and as `man` wants it.
+            let name = page.get_bin_name().unwrap_or("conduit").replace(' ', "-");
+            let mut text = Vec::new();
+            let page = clap_mangen::Man::new(page.clone().version(env!("CARGO_PKG_VERSION")));
+            let source = format!("conduit {}", env!("CARGO_PKG_VERSION"));
+            page.title(&name).date("").source(source).manual("User Commands").render(&mut text).unwrap();
+            files.push((format!("man/{name}.1"), text));
+        }
+        for (shell, path) in [
+            (clap_complete::Shell::Bash, "completions/conduit.bash"),
+            (clap_complete::Shell::Zsh, "completions/_conduit"),
+            (clap_complete::Shell::Fish, "completions/conduit.fish"),
+        ] {
+            files.push((path.into(), completions::script(shell).unwrap()));
+        }
+        files
+    }
+
+    #[test]
+    fn manual_pages_and_completions_are_those_of_the_command() {
+        let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (path, text) in generated() {
+            let path = package.join(path);
+            if std::env::var_os("CONDUIT_BLESS").is_some() {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(&path, &text).unwrap();
+            }
+            let found = std::fs::read(&path).unwrap_or_default();
+            assert!(found == text, "{} is stale: run the tests with CONDUIT_BLESS=1", path.display());
+        }
+    }
+
+    #[test]
+    fn the_daemons_page_has_every_option() {
+        let page = include_str!("../man/conduitd.8").replace("\\-", "-");
+        let source = include_str!("../src/main.rs");
+        let options = source.split("Long(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let options: Vec<_> = options.collect();
+        assert!(options.len() > 8, "{options:?}");
+        for option in options {
+            assert!(page.contains(&format!("--{option}")), "--{option}");
+        }
+    }
+
+    #[test]
+    fn every_verb_a_user_sees_has_an_example() {
+        for verb in Cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("conduit {}", verb.get_name())), "{}", verb.get_name());
+        }
+    }
+}

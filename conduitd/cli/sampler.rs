@@ -1,0 +1,170 @@
+//! Messages of a topic as their headers tell, for `hz` and `bw`: nobody subscribes, and no message is read.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use conduit::inspect::{MessageHeader, Region};
+use conduit::internal::shm::dir::ShmDir;
+use conduit::registry::RegionState;
+use conduit::{OpenError, TopicName};
+use serde::Serialize;
+
+/// How often to look at least, and at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
+/// The last messages of one topic, over its publishers' deaths and returns.
+pub(crate) struct Sampler {
+    topic: TopicName,
+    region: Option<Region>,
+    /// Where to go on.
+    position: u64,
+    window: usize,
+    messages: VecDeque<MessageHeader>,
+    /// Messages seen since the last report.
+    fresh: usize,
+}
+
+/// What the messages in the window say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Summary {
+    /// Messages in the window.
+    pub(crate) count: usize,
+    /// Messages per second, those that were overwritten unseen included.
+    pub(crate) rate_hz: f64,
+    /// Bytes per second, if those had the mean length.
+    pub(crate) bytes_per_second: f64,
+    /// Between two messages of which none was missed in between, in seconds.
+    pub(crate) interval: Option<Spread>,
+    /// Lengths in bytes.
+    pub(crate) length: Spread,
+}
+
+/// How numbers are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) mean: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    /// Of the population.
+    pub(crate) std_dev: f64,
+}
+
+impl Spread {
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+        let fold = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick);
+        Some(Self { mean, min: fold(f64::min)?, max: fold(f64::max)?, std_dev: variance.sqrt() })
+    }
+}
+
+impl Sampler {
+    /// Of the last `window` messages at most, none of which has come yet.
+    pub(crate) fn new(topic: TopicName, window: usize) -> Self {
+        Self { topic, region: None, position: u64::MAX, window, messages: VecDeque::new(), fresh: 0 }
+    }
+
+    pub(crate) fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// Takes in what has come. Returns whether there is a living publisher.
+    pub(crate) fn look(&mut self, directory: &ShmDir) -> Result<bool, OpenError> {
+        if self.region.is_none() {
+            match Region::open(directory, &self.topic) {
+                Ok(region) if region.is_raw() => {
+                    return Err(OpenError::Kind { path: directory.path_of(&self.topic), expected: "a topic" });
+                }
+                Ok(region) => {
+                    // What was there before is no news.
+                    self.position = region.messages_since(u64::MAX).map_or(0, |(_, head)| head);
+                    self.region = Some(region);
+                }
+                Err(OpenError::NotFound { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(region) = &self.region else { return Ok(false) };
+        if let Some((messages, position)) = region.messages_since(self.position) {
+            self.position = position;
+            self.fresh += messages.len();
+            self.messages.extend(messages);
+            self.messages.drain(..self.messages.len().saturating_sub(self.window));
+        }
+        let lives = matches!(region.describe().state, RegionState::Live | RegionState::Unlinked);
+        if !lives {
+            self.region = None;
+            // The next publisher counts anew.
+            self.messages.clear();
+        }
+        Ok(lives)
+    }
+
+    /// How long to wait before messages are overwritten that nobody has seen.
+    pub(crate) fn pause(&self) -> Duration {
+        let slots = self.region.as_ref().and_then(|region| region.describe().slots).unwrap_or(2);
+        let rate = self.summary().map_or(0.0, |summary| summary.rate_hz);
+        let until_half_is_new = Duration::try_from_secs_f64(f64::from(slots) / 2.0 / rate).unwrap_or(LONGEST_PAUSE);
+        until_half_is_new.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+    }
+
+    /// Whether messages have come since this was last asked.
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.fresh) > 0
+    }
+
+    /// What the window says; nothing before the second message with a time stamp.
+    pub(crate) fn summary(&self) -> Option<Summary> {
+        let stamped = || self.messages.iter().filter_map(|message| Some((message.sequence, message.stamp_ns?)));
+        let (first, last) = (stamped().next()?, stamped().next_back()?);
+        let seconds = last.1.saturating_sub(first.1) as f64 / 1e9;
+        let rate_hz = (last.0 - first.0) as f64 / seconds;
+        if !rate_hz.is_finite() || rate_hz == 0.0 {
+            return None;
+        }
+        let intervals: Vec<f64> = stamped()
+            .zip(stamped().skip(1))
+            .filter(|((one, _), (next, _))| *next == one + 1)
+            .map(|((_, from), (_, to))| to.saturating_sub(from) as f64 / 1e9)
+            .collect();
+        let lengths: Vec<f64> = self.messages.iter().map(|message| message.len_bytes as f64).collect();
+        let length = Spread::of(&lengths)?;
+        let interval = Spread::of(&intervals);
+        Some(Summary { count: self.messages.len(), rate_hz, bytes_per_second: rate_hz * length.mean, interval, length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampler(messages: &[(u64, u64, u64)]) -> Sampler {
+        let mut sampler = Sampler::new("imu".parse().unwrap(), 100);
+        sampler.messages = messages
+            .iter()
+            .map(|&(sequence, ms, len_bytes)| MessageHeader { sequence, stamp_ns: Some(ms * 1_000_000), len_bytes })
+            .collect();
+        sampler
+    }
+
+    #[test]
+    fn messages_that_were_missed_count_for_the_rate_and_not_for_the_intervals() {
+        let summary = sampler(&[(5, 1000, 10), (6, 1010, 30), (8, 1030, 20), (9, 1050, 20)]).summary().unwrap();
+        assert_eq!(summary.count, 4);
+        assert!((summary.rate_hz - 80.0).abs() < 1e-9, "4 intervals in 50 ms");
+        assert!((summary.bytes_per_second - 1600.0).abs() < 1e-9);
+        let interval = summary.interval.unwrap();
+        assert!((interval.min - 0.01).abs() < 1e-12 && (interval.max - 0.02).abs() < 1e-12);
+        assert!((interval.mean - 0.015).abs() < 1e-12 && (interval.std_dev - 0.005).abs() < 1e-12);
+        assert_eq!((summary.length.min, summary.length.max, summary.length.mean), (10.0, 30.0, 20.0));
+    }
+
+    #[test]
+    fn one_message_or_none_has_no_rate() {
+        assert_eq!(sampler(&[]).summary(), None);
+        assert_eq!(sampler(&[(1, 5, 1)]).summary(), None);
+        assert_eq!(sampler(&[(1, 5, 1), (2, 5, 1)]).summary(), None, "at the same time");
+    }
+}

@@ -1,0 +1,295 @@
+//! What there is to show, read from outside: nobody subscribes, and no message is read.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
+
+use conduit::inspect::{Counters, Region, age_ns};
+use conduit::internal::shm::dir::{Entry, ShmDir};
+use conduit::registry::{SubscriberInfo, TopicInfo};
+use conduit::{OpenError, TopicName};
+use conduitd::glob::TopicGlob;
+
+use super::percentiles::Recent;
+use super::state::{Reader, Row};
+use crate::failure::Failure;
+
+/// How many rates of a topic are kept, one a refresh.
+const HISTORY: usize = 120;
+/// So many messages in an interval make a better rate than the publisher's own, which is of the last one to two seconds.
+const ENOUGH_MESSAGES: u64 = 10;
+
+/// Everything that is measured.
+pub(crate) struct Collector {
+    directory: ShmDir,
+    pattern: Option<TopicGlob>,
+    topics: BTreeMap<TopicName, Track>,
+    /// What could not be read, by topic.
+    refusals: BTreeMap<String, String>,
+}
+
+/// One topic, over the lives of its publishers.
+struct Track {
+    source: Option<Source>,
+    history: VecDeque<f64>,
+    /// Messages lost at the last refresh, by the subscribers whom only the registry sees.
+    lost: HashMap<u32, (u64, Instant)>,
+}
+
+/// A region as it was measured.
+struct Source {
+    region: Region,
+    /// Where to go on.
+    position: u64,
+    /// Sequence number and time stamp of the message before.
+    last: Option<(u64, u64)>,
+    intervals: Recent,
+    /// By record and process.
+    readers: HashMap<(usize, u32), Behind>,
+    /// What was published at the last refresh, the last message's time stamp, and when that was.
+    counted: Option<(u64, Option<u64>, Instant)>,
+}
+
+/// One subscriber.
+struct Behind {
+    behind: Recent,
+    /// Messages lost at the last refresh, and when that was.
+    lost: (u64, Instant),
+}
+
+impl Collector {
+    pub(crate) fn new(directory: ShmDir, pattern: Option<TopicGlob>) -> Self {
+        Self { directory, pattern, topics: BTreeMap::new(), refusals: BTreeMap::new() }
+    }
+
+    fn wants(&self, topic: &TopicName) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| pattern.matches(topic))
+    }
+
+    /// Looks how far everybody is: one topic at the `messages` last messages, or all.
+    pub(crate) fn look(&mut self, only: Option<&str>, messages: u64) {
+        let now = Instant::now();
+        for (name, track) in &mut self.topics {
+            if only.is_none_or(|only| only == name.as_str())
+                && let Some(source) = &mut track.source
+            {
+                source.look(messages, now);
+            }
+        }
+    }
+
+    /// All topics as they are now: as their regions tell, and what only the registry knows from its list. Returns, too, what
+    /// can not be read and could be before.
+    pub(crate) fn refresh(&mut self, registry: Option<&[TopicInfo]>) -> Result<(Vec<Row>, Vec<String>), Failure> {
+        let mut listed: BTreeMap<&str, &TopicInfo> = BTreeMap::new();
+        listed.extend(registry.unwrap_or_default().iter().map(|topic| (topic.name.as_str(), topic)));
+        let news = self.find_regions(&listed)?;
+        let now = Instant::now();
+        let mut rows = Vec::with_capacity(self.topics.len());
+        for (name, track) in &mut self.topics {
+            let row = match &mut track.source {
+                Some(source) => Some(source.row(listed.get(name.as_str()).copied(), now)),
+                None => listed.get(name.as_str()).map(|topic| track.row_of_registry(topic, now)),
+            };
+            if let Some(mut row) = row {
+                track.history.push_back(row.topic.rate_hz.unwrap_or(0.0));
+                track.history.drain(..track.history.len().saturating_sub(HISTORY));
+                row.history = track.history.iter().copied().collect();
+                rows.push(row);
+            }
+        }
+        Ok((rows, news))
+    }
+
+    /// Opens what has come, and forgets what has gone.
+    fn find_regions(&mut self, listed: &BTreeMap<&str, &TopicInfo>) -> Result<Vec<String>, Failure> {
+        let entries = self.directory.entries().map_err(Failure::io("read", self.directory.path()))?;
+        let found: Vec<TopicName> = entries
+            .into_iter()
+            .filter_map(|entry| if let Entry::Region(topic) = entry { Some(topic) } else { None })
+            .filter(|topic| self.wants(topic))
+            .collect();
+        let mut news = Vec::new();
+        let mut refusals = BTreeMap::new();
+        let mut topics = BTreeMap::new();
+        for name in found {
+            let old = self.topics.remove(&name);
+            let (source, history, lost) = old.map_or_else(Default::default, |it| (it.source, it.history, it.lost));
+            let is_same = |source: &Source| self.directory.id_of(&name).ok().flatten() == Some(source.region.id());
+            let source = match source.filter(is_same) {
+                Some(source) => Some(source),
+                None => match Region::open(&self.directory, &name) {
+                    Ok(region) => Some(Source::new(region)?),
+                    Err(OpenError::NotFound { .. }) => continue,
+                    Err(error) => {
+                        let known = listed.contains_key(name.as_str());
+                        if !known && !self.refusals.contains_key(name.as_str()) {
+                            news.push(error.to_string());
+                        }
+                        refusals.insert(name.to_string(), error.to_string());
+                        None
+                    }
+                },
+            };
+            topics.insert(name, Track { source, history, lost });
+        }
+        // Living topics whose name somebody has removed, and other containers'.
+        for name in listed.keys().filter_map(|name| TopicName::new(name).ok()) {
+            if self.wants(&name) && !topics.contains_key(&name) {
+                let old = self.topics.remove(&name);
+                let (history, lost) = old.map_or_else(Default::default, |old| (old.history, old.lost));
+                topics.insert(name, Track { source: None, history, lost });
+            }
+        }
+        (self.topics, self.refusals) = (topics, refusals);
+        Ok(news)
+    }
+}
+
+impl Source {
+    fn new(region: Region) -> Result<Self, Failure> {
+        let position = region.messages_since(u64::MAX).map_or(0, |(_, head)| head);
+        let intervals = Recent::new(Instant::now()).map_err(Failure::new)?;
+        let mut source = Self { region, position, last: None, intervals, readers: HashMap::new(), counted: None };
+        let now = Instant::now();
+        source.counted = source.region.counters().map(|counters| (counters.published, counters.last_stamp_ns, now));
+        source.look(0, now);
+        Ok(source)
+    }
+
+    fn look(&mut self, messages: u64, now: Instant) {
+        if let Some(counters) = self.region.counters() {
+            self.take_messages(&counters, messages, now);
+            self.take_readers(&counters, now);
+        }
+    }
+
+    fn take_messages(&mut self, counters: &Counters, messages: u64, now: Instant) {
+        if counters.head <= self.position {
+            return;
+        }
+        let Some((headers, position)) =
+            self.region.messages_since(self.position.max(counters.head.saturating_sub(messages)))
+        else {
+            return;
+        };
+        self.position = position;
+        for header in headers {
+            let Some(stamp_ns) = header.stamp_ns else { continue };
+            if let Some((sequence, before_ns)) = self.last
+                && sequence.wrapping_add(1) == header.sequence
+            {
+                self.intervals.record(stamp_ns.saturating_sub(before_ns), now);
+            }
+            self.last = Some((header.sequence, stamp_ns));
+        }
+    }
+
+    fn take_readers(&mut self, counters: &Counters, now: Instant) {
+        for (record, reader) in &counters.subscribers {
+            let entry = self.readers.entry((*record, reader.pid));
+            let one = match entry {
+                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::hash_map::Entry::Vacant(entry) => match Recent::new(now) {
+                    Ok(behind) => entry.insert(Behind { behind, lost: (reader.lost, now) }),
+                    Err(_) => continue,
+                },
+            };
+            let behind = if reader.lag == 0 {
+                Some(0)
+            } else {
+                let cursor = counters.head.saturating_sub(reader.lag);
+                let kept = self.region.message_from(cursor);
+                // What is at the cursor may have been overwritten: then the oldest that is left is the next one.
+                let next = kept.or_else(|| {
+                    let slots = u64::from(self.region.describe_from(None).slots?);
+                    self.region.message_from(cursor.max(counters.head.saturating_sub(slots)))
+                });
+                next.and_then(|header| header.stamp_ns).map(age_ns)
+            };
+            if let Some(behind) = behind {
+                one.behind.record(behind, now);
+            }
+        }
+    }
+
+    fn row(&mut self, listed: Option<&TopicInfo>, now: Instant) -> Row {
+        let counters = self.region.counters();
+        let mut readers = Vec::new();
+        let mut gone = std::mem::take(&mut self.readers);
+        for (record, reader) in counters.iter().flat_map(|counters| &counters.subscribers) {
+            let mut one = gone.remove(&(*record, reader.pid));
+            let lost_per_second = one.as_mut().map_or(0.0, |one| per_second(&mut one.lost, reader.lost, now));
+            let behind = one.as_mut().and_then(|one| one.behind.percentiles(now));
+            readers.push(Reader { subscriber: reader.clone(), lost_per_second, behind });
+            self.readers.extend(one.map(|one| ((*record, reader.pid), one)));
+        }
+        let mut topic = self.region.describe_from(counters.clone());
+        if let Some(counters) = counters {
+            self.measure_rate(&mut topic, &counters, now);
+        }
+        if let Some(listed) = listed {
+            add_what_the_registry_knows(&mut topic, listed);
+        }
+        topic.subscribers = Vec::new();
+        Row { topic, history: Vec::new(), interval: self.intervals.percentiles(now), readers }
+    }
+
+    /// The rate since the last refresh, from the messages' own time stamps where they have any.
+    fn measure_rate(&mut self, topic: &mut TopicInfo, counters: &Counters, now: Instant) {
+        let Some((published, stamp_ns, at)) = self.counted.replace((counters.published, counters.last_stamp_ns, now))
+        else {
+            return;
+        };
+        let count = counters.published.saturating_sub(published);
+        let seconds = match (stamp_ns, counters.last_stamp_ns) {
+            (Some(from), Some(to)) => to.saturating_sub(from) as f64 / 1e9,
+            _ => now.saturating_duration_since(at).as_secs_f64(),
+        };
+        let rate_hz = count as f64 / seconds;
+        if count < ENOUGH_MESSAGES || !rate_hz.is_finite() {
+            return;
+        }
+        if let (Some(said), Some(bytes)) = (topic.rate_hz, topic.bytes_per_second)
+            && said > 0.0
+        {
+            topic.bytes_per_second = Some(bytes / said * rate_hz);
+        }
+        topic.rate_hz = Some(rate_hz);
+    }
+}
+
+impl Track {
+    fn row_of_registry(&mut self, listed: &TopicInfo, now: Instant) -> Row {
+        let mut topic = listed.clone();
+        let mut before = std::mem::take(&mut self.lost);
+        let readers = std::mem::take(&mut topic.subscribers).into_iter().map(|subscriber: SubscriberInfo| {
+            let mut lost = before.remove(&subscriber.pid).unwrap_or((subscriber.lost, now));
+            let lost_per_second = per_second(&mut lost, subscriber.lost, now);
+            self.lost.insert(subscriber.pid, lost);
+            Reader { subscriber, lost_per_second, behind: None }
+        });
+        let readers = readers.collect();
+        Row { topic, history: Vec::new(), interval: None, readers }
+    }
+}
+
+fn per_second((before, at): &mut (u64, Instant), count: u64, now: Instant) -> f64 {
+    let seconds = now.saturating_duration_since(*at).as_secs_f64();
+    let more = count.saturating_sub(*before) as f64;
+    (*before, *at) = (count, now);
+    if seconds > 0.0 { more / seconds } else { 0.0 }
+}
+
+/// The registry knows the processes by the kernel, and what its policy says; the region is newer in all else.
+fn add_what_the_registry_knows(topic: &mut TopicInfo, listed: &TopicInfo) {
+    use conduit::registry::RegionState::{Live, Unauthorised};
+    if topic.state == Live && listed.state == Unauthorised {
+        topic.state = Unauthorised;
+        topic.refusal.clone_from(&listed.refusal);
+    }
+    if topic.published >= listed.published {
+        topic.publisher = listed.publisher.clone().or(topic.publisher.take());
+        topic.liveness = listed.liveness;
+    }
+    topic.unlinked.clone_from(&listed.unlinked);
+}

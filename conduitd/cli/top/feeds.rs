@@ -1,0 +1,208 @@
+//! Where the news come from, each on a thread of its own: whoever is slow keeps nobody else waiting.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conduit::Domain;
+use conduit::registry::{Client, RegistryCallError};
+use conduit::registry::{EventKind, RegistryEvent, TopicInfo, Watch};
+use ratatui::crossterm::event::{self, Event as Input, KeyEvent};
+
+use super::Args;
+use super::collect::Collector;
+use super::state::{Mood, Registry, Row};
+use crate::failure::Failure;
+
+/// How often the topic of the detail pane is looked at, and all others; and how many of their last messages.
+const CLOSE_LOOK: (Duration, u64) = (Duration::from_millis(20), 64);
+const LOOK: (Duration, u64) = (Duration::from_millis(200), 16);
+/// How often a registry is looked for that is not there.
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Something new.
+pub(super) enum Message {
+    Key(KeyEvent),
+    Redraw,
+    Rows(Vec<Row>),
+    News(String, Mood),
+    RegistryEvent(RegistryEvent),
+    /// Those before this program was started.
+    Deaths(Vec<RegistryEvent>),
+    /// The registry has come or gone, and a line that says so.
+    Registry(Registry, String, Mood),
+    Failed(Failure),
+}
+
+/// What the registry listed last; nothing if it did not answer.
+type Listed = Arc<Mutex<Option<Vec<TopicInfo>>>>;
+
+/// The threads. They end with the process.
+pub(super) struct Feeds {
+    focus: Sender<Option<String>>,
+}
+
+impl Feeds {
+    pub(super) fn start(
+        domain: &Domain,
+        args: &Args,
+        collector: Collector,
+        out: &Sender<Message>,
+    ) -> Result<Self, Failure> {
+        let listed = Listed::default();
+        let interval = args.interval;
+        let wanted = Watch { topic: args.glob.as_ref().map(ToString::to_string), kinds: Some(kinds()) };
+        let (focus, focuses) = mpsc::channel();
+        start("list", {
+            let (domain, listed) = (domain.clone(), listed.clone());
+            move || keep_listing(&domain, &listed, interval)
+        })?;
+        start("watch", {
+            let (domain, out) = (domain.clone(), out.clone());
+            move || keep_watching(&domain, &wanted, &out)
+        })?;
+        start("collect", {
+            let out = out.clone();
+            move || collect(collector, interval, &listed, &focuses, &out)
+        })?;
+        start("input", {
+            let out = out.clone();
+            move || read_keys(&out)
+        })?;
+        Ok(Self { focus })
+    }
+
+    /// Which topic is worth a closer look.
+    pub(super) fn look_at(&self, topic: Option<&str>) {
+        let _ = self.focus.send(topic.map(str::to_owned));
+    }
+}
+
+fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let started: io::Result<_> = thread::Builder::new().name(name.into()).spawn(body);
+    started.map(drop).map_err(|error| Failure::new(format_args!("can not start a thread: {error}")))
+}
+
+/// What is there is in the table already.
+fn kinds() -> Vec<EventKind> {
+    let is_news = |kind: &EventKind| !matches!(kind, EventKind::Present | EventKind::SubscriberPresent);
+    EventKind::ALL.into_iter().filter(is_news).collect()
+}
+
+fn read_keys(out: &Sender<Message>) {
+    loop {
+        let message = match event::read() {
+            Ok(Input::Key(key)) => Message::Key(key),
+            Ok(Input::Resize(..)) => Message::Redraw,
+            Ok(_) => continue,
+            Err(error) => Message::Failed(Failure::new(format_args!("can not read the terminal: {error}"))),
+        };
+        let is_over = matches!(message, Message::Failed(_));
+        if out.send(message).is_err() || is_over {
+            return;
+        }
+    }
+}
+
+fn keep_listing(domain: &Domain, listed: &Listed, interval: Duration) {
+    let mut registry = None;
+    loop {
+        if registry.is_none() {
+            registry = Client::connect(domain).ok();
+        }
+        let topics = registry.as_mut().map(Client::list).and_then(Result::ok);
+        if topics.is_none() {
+            registry = None;
+        }
+        *listed.lock().unwrap_or_else(PoisonError::into_inner) = topics;
+        thread::sleep(interval);
+    }
+}
+
+fn keep_watching(domain: &Domain, wanted: &Watch, out: &Sender<Message>) {
+    let mut is_missed = false;
+    loop {
+        let error = match watch(domain, wanted, out) {
+            Ok(()) => {
+                is_missed = false;
+                "it has ended the watch".into()
+            }
+            Err(error) => describe(&error),
+        };
+        if !is_missed {
+            let text = format!("no registry, reading {}: {error}", domain.shm_dir().display());
+            if out.send(Message::Registry(Registry::Missing, text, Mood::Warning)).is_err() {
+                return;
+            }
+        }
+        is_missed = true;
+        thread::sleep(RECONNECT_INTERVAL);
+    }
+}
+
+fn describe(error: &RegistryCallError) -> String {
+    match error {
+        RegistryCallError::Unreachable { sockets, source, .. } => format!("{sockets}: {source}"),
+        error => error.to_string(),
+    }
+}
+
+/// Tells what happens until the registry goes away; an error if it was not there.
+fn watch(domain: &Domain, wanted: &Watch, out: &Sender<Message>) -> Result<(), RegistryCallError> {
+    let mut registry = Client::connect(domain)?;
+    let (status, deaths) = (registry.status()?, registry.deaths()?);
+    let events = registry.watch_matching(wanted)?;
+    let text = format!("registry {} answers (pid {})", status.version, status.pid);
+    let answers = Registry::Answers { version: status.version, pid: status.pid };
+    let begin = [Message::Deaths(deaths), Message::Registry(answers, text, Mood::Good)];
+    let events = events.map_while(Result::ok).map(Message::RegistryEvent);
+    // If nobody listens, the process is about to end.
+    let _ = begin.into_iter().chain(events).all(|message| out.send(message).is_ok());
+    Ok(())
+}
+
+fn collect(
+    mut collector: Collector,
+    interval: Duration,
+    listed: &Listed,
+    focuses: &Receiver<Option<String>>,
+    out: &Sender<Message>,
+) {
+    let mut focus: Option<String> = None;
+    let (mut next_rows, mut next_look) = (Instant::now(), Instant::now());
+    loop {
+        let now = Instant::now();
+        if now >= next_look {
+            collector.look(None, LOOK.1);
+            next_look = now + LOOK.0.min(interval);
+        } else if let Some(topic) = &focus {
+            collector.look(Some(topic), CLOSE_LOOK.1);
+        }
+        if now >= next_rows {
+            let topics = listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let messages = match collector.refresh(topics.as_deref()) {
+                Ok((rows, news)) => {
+                    let news = news.into_iter().map(|news| Message::News(news, Mood::Warning));
+                    news.chain([Message::Rows(rows)]).collect()
+                }
+                Err(failure) => vec![Message::Failed(failure)],
+            };
+            if messages.into_iter().any(|message| out.send(message).is_err()) {
+                return;
+            }
+            // After a stop it does not make up for what it missed.
+            next_rows = (next_rows + interval).max(now + interval / 2);
+        }
+        let mut next = next_look.min(next_rows);
+        if focus.is_some() {
+            next = next.min(now + CLOSE_LOOK.0);
+        }
+        match focuses.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            Ok(topic) => focus = topic,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}

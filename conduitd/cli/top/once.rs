@@ -1,0 +1,284 @@
+//! `conduit top --once`: one measurement, for scripts and logs.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use conduit::Domain;
+use conduit::registry::{Client, RegistryCallError};
+use conduit::registry::{Process, RegionState, RegistryStatus, TopicInfo};
+use serde::Serialize;
+
+use super::Args;
+use super::collect::Collector;
+use super::percentiles::Percentiles;
+use super::state::{Reader, Row, Totals, sort};
+use crate::failure::Failure;
+use crate::list::say_without_registry;
+use crate::output::{self, Align};
+
+/// How often subscribers and messages are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How many of the last messages are looked at.
+const MESSAGES: u64 = 64;
+
+/// What `--json` prints; its help says what is what.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    time_ms: u64,
+    interval_s: f64,
+    registry: Option<Daemon<'a>>,
+    totals: Totals,
+    topics: Vec<TopicReport<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Daemon<'a> {
+    pid: u32,
+    version: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct TopicReport<'a> {
+    name: &'a str,
+    state: RegionState,
+    #[serde(rename = "type")]
+    message_type: Option<&'a str>,
+    publisher: Option<&'a Process>,
+    published: Option<u64>,
+    rate_hz: Option<f64>,
+    bytes_per_second: Option<f64>,
+    last_message_age_ns: Option<u64>,
+    interval_ns: Option<Percentiles>,
+    subscribers: Vec<SubscriberReport<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct SubscriberReport<'a> {
+    program: &'a str,
+    pid: u32,
+    uid: u32,
+    received: u64,
+    lost: u64,
+    lost_per_second: f64,
+    lag: u64,
+    behind_ns: Option<Percentiles>,
+    held: u32,
+    asleep: bool,
+}
+
+impl<'a> TopicReport<'a> {
+    fn new(row: &'a Row) -> Self {
+        Self {
+            name: &row.topic.name,
+            state: row.topic.state,
+            message_type: row.topic.message_type.as_deref(),
+            publisher: row.topic.publisher.as_ref(),
+            published: row.topic.published,
+            rate_hz: row.topic.rate_hz,
+            bytes_per_second: row.topic.bytes_per_second,
+            last_message_age_ns: row.topic.last_message_age_ns,
+            interval_ns: row.interval,
+            subscribers: row.readers.iter().map(SubscriberReport::new).collect(),
+        }
+    }
+}
+
+impl<'a> SubscriberReport<'a> {
+    fn new(Reader { subscriber, lost_per_second, behind }: &'a Reader) -> Self {
+        Self {
+            program: &subscriber.program,
+            pid: subscriber.pid,
+            uid: subscriber.uid,
+            received: subscriber.received,
+            lost: subscriber.lost,
+            lost_per_second: *lost_per_second,
+            lag: subscriber.lag,
+            behind_ns: *behind,
+            held: subscriber.held,
+            asleep: subscriber.asleep,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, domain: &Domain, mut collector: Collector) -> Result<(), Failure> {
+    let mut registry = Client::connect(domain).map_err(|error| say_without_registry(domain, &error)).ok();
+    let listed = topics(domain, &mut registry);
+    let (_, news) = collector.refresh(listed.as_deref())?;
+    news.iter().for_each(|news| eprintln!("conduit: {news}"));
+    let begun = Instant::now();
+    loop {
+        let left = args.interval.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        std::thread::sleep(left.min(LOOK_INTERVAL));
+        collector.look(None, MESSAGES);
+    }
+    let listed = topics(domain, &mut registry);
+    let (mut rows, _) = collector.refresh(listed.as_deref())?;
+    let interval = begun.elapsed();
+    sort(&mut rows, args.sort, args.reverse);
+    let status = registry.as_mut().and_then(|registry| registry.status().ok());
+    let mut out = output::stdout();
+    let written = if args.json {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        output::json(&mut out, &report(&rows, time.as_millis() as u64, interval, status.as_ref()))
+    } else {
+        print(&mut out, &rows)
+    };
+    written.and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+/// What the registry lists. A registry that does not answer is left alone from then on.
+fn topics(domain: &Domain, registry: &mut Option<Client>) -> Option<Vec<TopicInfo>> {
+    let listed: Result<_, RegistryCallError> = registry.as_mut()?.list();
+    listed
+        .inspect_err(|error| {
+            say_without_registry(domain, error);
+            *registry = None;
+        })
+        .ok()
+}
+
+fn report<'a>(rows: &'a [Row], time_ms: u64, interval: Duration, status: Option<&'a RegistryStatus>) -> Report<'a> {
+    Report {
+        time_ms,
+        interval_s: interval.as_secs_f64(),
+        registry: status.map(|status| Daemon { pid: status.pid, version: &status.version }),
+        totals: Totals::of(rows),
+        topics: rows.iter().map(TopicReport::new).collect(),
+    }
+}
+
+fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+    let columns = [
+        ("TOPIC", Align::Left),
+        ("STATE", Align::Left),
+        ("RATE", Align::Right),
+        ("BANDWIDTH", Align::Right),
+        ("INTERVAL_P99", Align::Right),
+        ("SUBSCRIBERS", Align::Right),
+        ("LOST", Align::Right),
+        ("LOST/S", Align::Right),
+        ("LAG", Align::Right),
+        ("BEHIND_P99", Align::Right),
+        ("PUBLISHER", Align::Left),
+    ];
+    let cells: Vec<_> = rows.iter().map(cells).collect();
+    if rows.is_empty() { Ok(()) } else { output::table(out, columns, &cells) }
+}
+
+fn cells(row: &Row) -> [String; 11] {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let topic = &row.topic;
+    let unless_raw = |text: String| if topic.raw { "-".into() } else { text };
+    [
+        topic.name.clone(),
+        topic.state.to_string(),
+        or_none(topic.rate_hz.map(output::rate)),
+        or_none(topic.bytes_per_second.map(|bytes| format!("{}/s", output::data_size(bytes.round() as u64)))),
+        or_none(row.interval.map(|interval| output::duration_ns(interval.p99))),
+        unless_raw(row.readers.len().to_string()),
+        unless_raw(row.lost().to_string()),
+        unless_raw(format!("{:.1}", row.lost_per_second())),
+        or_none(row.lag().map(|lag| lag.to_string())),
+        or_none(row.behind_p99().map(output::duration_ns)),
+        or_none(topic.publisher.as_ref().map(ToString::to_string)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::rows;
+    use super::*;
+
+    #[test]
+    fn the_object_is_as_documented() {
+        let status = RegistryStatus {
+            version: "1.2.3".into(),
+            pid: 77,
+            uid: 0,
+            shm_dir: String::new(),
+            dev: 0,
+            inode: 0,
+            supervised: false,
+            topics: 1,
+            clients: 1,
+            reaped: 0,
+        };
+        let rows = rows();
+        let mut out = Vec::new();
+        let rows = &rows[1..2];
+        output::json(&mut out, &report(rows, 1_700_000_000_000, Duration::from_secs(1), Some(&status))).unwrap();
+        let expected = r#"{
+  "time_ms": 1700000000000,
+  "interval_s": 1.0,
+  "registry": {
+    "pid": 77,
+    "version": "1.2.3"
+  },
+  "totals": {
+    "topics": 1,
+    "live": 1,
+    "orphaned": 0,
+    "subscribers": 1,
+    "rate_hz": 15.0,
+    "bytes_per_second": 60000.0,
+    "lost_per_second": 0.2
+  },
+  "topics": [
+    {
+      "name": "camera/rear",
+      "state": "live",
+      "type": "[u8]",
+      "publisher": {
+        "pid": 7,
+        "uid": 1000,
+        "program": "imu_driver"
+      },
+      "published": 42,
+      "rate_hz": 15.0,
+      "bytes_per_second": 60000.0,
+      "last_message_age_ns": 3200000,
+      "interval_ns": {
+        "p50": 5000000,
+        "p99": 66666666,
+        "max": 9000000
+      },
+      "subscribers": [
+        {
+          "program": "viewer",
+          "pid": 12,
+          "uid": 1000,
+          "received": 1000,
+          "lost": 2,
+          "lost_per_second": 0.2,
+          "lag": 9,
+          "behind_ns": {
+            "p50": 9000000,
+            "p99": 18000000,
+            "max": 27000000
+          },
+          "held": 1,
+          "asleep": false
+        }
+      ]
+    }
+  ]
+}
+"#;
+        assert_eq!(output::plain(&out), expected);
+    }
+
+    #[test]
+    fn the_table_has_a_line_per_topic() {
+        let mut out = Vec::new();
+        print(&mut out, &rows()[1..3]).unwrap();
+        let expected = "\
+TOPIC        STATE     RATE  BANDWIDTH  INTERVAL_P99  SUBSCRIBERS  LOST  LOST/S  LAG  BEHIND_P99  PUBLISHER
+camera/rear  live   15.0 Hz  60.0 kB/s       66.7 ms            1     2     0.2    9     18.0 ms  imu_driver (7)
+imu          live   1000 Hz   4.0 MB/s       1.00 ms            0     0     0.0    -           -  imu_driver (7)
+";
+        assert_eq!(output::plain(&out), expected);
+    }
+}

@@ -1,0 +1,356 @@
+//! Raw regions: named shared memory without a header.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::stat::fstat;
+use nix::unistd::getpid;
+
+use crate::create::{CreateOptions, Created};
+use crate::error::{CreateError, OpenError, UnlinkError, WaitError};
+use crate::fault::{self, Step};
+use crate::inspect::Region;
+use crate::registry::Lease;
+use crate::shm::dir::{FileId, ReapLock, ShmDir};
+use crate::shm::file::{Mark, owner_of, read_mark, reopen, tidy};
+use crate::shm::map::Mapping;
+use crate::{Domain, TopicName, TopicNameError};
+
+/// How often a wait looks at its flag, which nobody can sleep on.
+const FLAG_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a wait looks for the region if it cannot be told (no inotify instances left).
+const BLIND_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Named shared memory: exactly the bytes asked for, page-aligned and zeroed, the same in every process that opens it.
+///
+/// Dropping a region unmaps it and keeps its name and contents, until [`unlink`](Self::unlink) or a reboot. Only if the
+/// process that *created* it dies without dropping it is the region an orphan, which `conduitd` removes and the next
+/// `create` takes over.
+///
+/// ```
+/// # let directory = tempfile::tempdir_in("/dev/shm")?;
+/// # let domain = conduit::Domain::new(directory.path()).without_registry();
+/// use conduit::ShmRegion;
+/// use std::sync::atomic::{AtomicI32, Ordering};
+///
+/// let region = ShmRegion::builder()
+///     # .domain(&domain)
+///     .create("counter", 4096)?;
+/// // SAFETY: the region is large enough, zeroed, and only used as an AtomicI32 by everybody.
+/// let counter = unsafe { &*region.data().cast::<AtomicI32>() };
+/// counter.store(42, Ordering::Release);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ShmRegion {
+    mapping: Mapping,
+    topic: TopicName,
+    held: Option<Held>,
+}
+
+/// What only the creator of a region has.
+struct Held {
+    file: std::os::fd::OwnedFd,
+    lease: Lease,
+    pid: i32,
+}
+
+/// How a raw region is to be made or opened.
+#[derive(Clone, Debug)]
+pub struct RegionBuilder {
+    options: CreateOptions,
+}
+
+impl RegionBuilder {
+    /// Uses another domain than the environment's.
+    pub fn domain(mut self, domain: &Domain) -> Self {
+        self.options.domain = Some(domain.clone());
+        self
+    }
+
+    /// Permission bits of the file. By default what the process's umask leaves of 0o666.
+    /// The owner may always read and write.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.options.mode = Some(mode);
+        self
+    }
+
+    /// Numeric id of the group of the file.
+    pub fn group(mut self, gid: u32) -> Self {
+        self.options.group = Some(gid);
+        self
+    }
+
+    /// How long `create` waits for a dying creator of the name before it fails; 250 ms by default.
+    pub fn takeover_timeout(mut self, patience: Duration) -> Self {
+        self.options.patience = patience;
+        self
+    }
+
+    /// Creates a region of `size_bytes`.
+    pub fn create<N>(self, name: N, size_bytes: usize) -> Result<ShmRegion, CreateError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        let topic = name.try_into().map_err(Into::into)?;
+        let Created { file: owned, lease, .. } =
+            self.options.create(&topic, size_bytes as u64, Mark::raw(), &[], None)?;
+        let held = Held { file: owned.file, lease, pid: getpid().as_raw() };
+        Ok(ShmRegion { mapping: owned.mapping, topic, held: Some(held) })
+    }
+
+    /// Opens a region for reading and writing.
+    pub fn open<N>(self, name: N) -> Result<ShmRegion, OpenError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        let topic = name.try_into().map_err(Into::into)?;
+        let directory = open_directory(self.options.domain)?;
+        let region = Region::open(&directory, &topic)?;
+        let path = directory.path_of(&topic);
+        if !region.is_raw() {
+            return Err(OpenError::Kind { path, expected: "a raw region but a topic" });
+        }
+        let file = match reopen(region.as_fd(), OFlag::O_RDWR) {
+            Ok(file) => file,
+            Err(nix::errno::Errno::EACCES) => return Err(OpenError::Permission { path }),
+            Err(errno) => return Err(OpenError::io("open", path)(errno.into())),
+        };
+        let size = fstat(&file).map(|stat| stat.st_size).unwrap_or_default();
+        let Some(len) = usize::try_from(size).ok().and_then(NonZeroUsize::new) else {
+            return Err(OpenError::Kind { path, expected: "a region with contents" });
+        };
+        let mapping = Mapping::new(&file, len, true).map_err(OpenError::io("map", path))?;
+        Ok(ShmRegion { mapping, topic, held: None })
+    }
+
+    /// Whether a region or topic of the name exists.
+    pub fn exists<N>(self, name: N) -> Result<bool, OpenError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        let topic = name.try_into().map_err(Into::into)?;
+        let directory = open_directory(self.options.domain)?;
+        match directory.id_of(&topic) {
+            Ok(id) => Ok(id.is_some()),
+            Err(error) => Err(OpenError::io("look for", directory.path_of(&topic))(error)),
+        }
+    }
+
+    /// Sleeps until a region or topic of the name exists, or `keep_waiting` becomes false, or the time is up.
+    ///
+    /// Returns whether it exists.
+    pub fn wait_until_exists<N>(
+        self,
+        name: N,
+        keep_waiting: &AtomicBool,
+        timeout: Option<Duration>,
+    ) -> Result<bool, WaitError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        self.wait_until_exists_while(name, || keep_waiting.load(Ordering::Acquire), timeout)
+    }
+
+    /// Sleeps until a region or topic of the name exists, or `keep_waiting`, asked every 20 ms, says no, or the time is up.
+    ///
+    /// Returns whether it exists.
+    pub fn wait_until_exists_while<N>(
+        self,
+        name: N,
+        mut keep_waiting: impl FnMut() -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<bool, WaitError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        let topic = name.try_into().map_err(Into::into)?;
+        let domain = self.options.domain.unwrap_or_default();
+        let failure = |source| WaitError::Io { path: domain.shm_dir().into(), source };
+        let directory = ShmDir::open(&domain).map_err(failure)?;
+        // Watch first, then look: a region that appears in between is seen by one or the other.
+        let watch = watch_directory(&directory);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if directory.id_of(&topic).map_err(failure)?.is_some() {
+                return Ok(true);
+            }
+            if !keep_waiting() {
+                return Ok(false);
+            }
+            let mut step = if watch.is_some() { FLAG_INTERVAL } else { BLIND_INTERVAL };
+            if let Some(deadline) = deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(false);
+                }
+                step = step.min(left);
+            }
+            match &watch {
+                Some(watch) => wait_for_change(watch, step),
+                None => std::thread::sleep(step),
+            }
+        }
+    }
+
+    /// Removes the name of a raw region, whoever uses it; its memory stays until the last process has unmapped it.
+    ///
+    /// A topic's name is removed only if its publisher is dead.
+    pub fn unlink<N>(self, name: N) -> Result<(), UnlinkError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        let topic: TopicName = name.try_into().map_err(Into::into)?;
+        let domain = self.options.domain.unwrap_or_default();
+        let path = domain.shm_dir().join(topic.file_name());
+        let failure = |source| UnlinkError::Io { path: path.clone(), source };
+        let directory = ShmDir::open(&domain).map_err(failure)?;
+        // Of an `unlink` that was killed half-way, for one.
+        tidy(&directory, &topic);
+        let not_found = || UnlinkError::NotFound { topic: topic.clone(), path: domain.shm_dir().into() };
+        let file = match directory.open_file(&topic.file_name(), OFlag::O_RDONLY) {
+            Ok(file) => file,
+            Err(nix::errno::Errno::ENOENT) => return Err(not_found()),
+            Err(errno) => return Err(failure(errno.into())),
+        };
+        let Some(mark) = read_mark(&file) else { return Err(UnlinkError::Foreign { path }) };
+        let id = FileId::of(&fstat(&file).map_err(|errno| failure(errno.into()))?);
+        let locked;
+        if mark == Mark::Topic {
+            locked = reopen(&file, OFlag::O_RDWR).map_err(|errno| failure(errno.into()))?;
+            if !crate::shm::dir::try_reap_lock(&locked, ReapLock::Write).map_err(failure)? {
+                return Err(UnlinkError::Live { topic, owner: owner_of(&file, &mark) });
+            }
+        }
+        fault::point(Step::UnlinkBegun);
+        match directory.remove(&topic, id).map_err(failure)? {
+            crate::shm::dir::Removal::Removed => Ok(()),
+            _ => Err(not_found()),
+        }
+    }
+}
+
+fn open_directory(domain: Option<Domain>) -> Result<ShmDir, OpenError> {
+    let domain = domain.unwrap_or_default();
+    ShmDir::open(&domain).map_err(OpenError::io("open", domain.shm_dir().into()))
+}
+
+/// `None` if this user has no inotify instance left.
+fn watch_directory(directory: &ShmDir) -> Option<Inotify> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
+    inotify.add_watch(directory.path(), AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO).ok()?;
+    Some(inotify)
+}
+
+fn wait_for_change(watch: &Inotify, timeout: Duration) {
+    let timeout = PollTimeout::try_from(timeout.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
+    // Interrupted or not, and whatever the events are: the caller looks again.
+    let _ = poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], timeout);
+    let _ = watch.read_events();
+}
+
+impl ShmRegion {
+    /// Starts to describe a region, or a look at one, that differs from the default.
+    pub fn builder() -> RegionBuilder {
+        RegionBuilder { options: CreateOptions::default() }
+    }
+
+    /// Creates a region of exactly `size_bytes`, zeroed. Fails if the name is taken by a living process or a kept region.
+    pub fn create<N>(name: N, size_bytes: usize) -> Result<Self, CreateError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        Self::builder().create(name, size_bytes)
+    }
+
+    /// Opens a region for reading and writing.
+    pub fn open<N>(name: N) -> Result<Self, OpenError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        Self::builder().open(name)
+    }
+
+    /// Whether a region or topic of the name exists.
+    pub fn exists<N>(name: N) -> Result<bool, OpenError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        Self::builder().exists(name)
+    }
+
+    /// Sleeps until a region or topic of the name exists, or `keep_waiting` becomes false; returns whether it exists.
+    ///
+    /// The region's appearance wakes it at once, the flag within 20 ms.
+    pub fn wait_until_exists<N>(name: N, keep_waiting: &AtomicBool) -> Result<bool, WaitError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        Self::builder().wait_until_exists(name, keep_waiting, None)
+    }
+
+    /// Sleeps until a region or topic of the name exists, or the time is up; returns whether it exists.
+    pub fn wait_until_exists_for<N>(name: N, timeout: Duration) -> Result<bool, WaitError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        Self::builder().wait_until_exists(name, &AtomicBool::new(true), Some(timeout))
+    }
+
+    /// Removes the name of a raw region, whoever uses it; its memory stays until the last process has unmapped it.
+    pub fn unlink<N>(name: N) -> Result<(), UnlinkError>
+    where
+        N: TryInto<TopicName, Error: Into<TopicNameError>>,
+    {
+        Self::builder().unlink(name)
+    }
+
+    /// The region's name.
+    pub fn name(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// The first byte of the region, aligned to a page and valid for [`size`](Self::size) bytes while `self` lives.
+    ///
+    /// Other processes read and write the same memory at any time: what is shared without a lock must be atomic.
+    pub fn data(&self) -> *mut u8 {
+        self.mapping.start().as_ptr()
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// Size of the region in bytes, as asked for at its creation.
+    pub fn size(&self) -> usize {
+        self.mapping.len()
+    }
+}
+
+impl Drop for ShmRegion {
+    fn drop(&mut self) {
+        if let Some(held) = &mut self.held
+            && held.pid == getpid().as_raw()
+        {
+            fault::point(Step::KeepBegun);
+            // If the mark cannot be changed the region counts as an orphan, which is what its creator must be told.
+            if let Err(error) = Mark::Kept.write(&held.file) {
+                tracing::warn!("region \"{}\" will be removed: it can not be marked as kept: {error}", self.topic);
+            }
+            fault::point(Step::KeepMarked);
+            held.lease.release();
+        }
+    }
+}
+
+impl fmt::Debug for ShmRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShmRegion").field("name", &self.topic).field("size", &self.size()).finish()
+    }
+}
