@@ -1,30 +1,14 @@
 //! The `conduit` command: a demonstration of the whole, and the tools to look at topics, write them and read them.
 
-mod bench;
 mod child;
-mod completions;
-mod deaths;
-mod delay;
-mod demo;
-mod doctor;
 mod duration;
-mod echo;
 mod failure;
-mod gc;
 mod hexdump;
-mod hz;
-mod info;
-mod list;
 mod output;
-mod publish;
-mod rm;
 mod sampler;
 mod signals;
 mod stage;
-mod top;
-mod types;
-mod wait;
-mod watch;
+mod verbs;
 
 use std::process::ExitCode;
 
@@ -33,6 +17,9 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use failure::Failure;
+use verbs::{
+    bench, completions, deaths, delay, demo, doctor, echo, gc, hz, info, list, publish, rm, top, types, wait, watch,
+};
 
 const EXIT_CODES: &str = "\
 Environment:

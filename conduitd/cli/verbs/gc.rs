@@ -12,9 +12,9 @@ use conduit::{Domain, TopicName};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::list::open_directory;
 use crate::output;
-use crate::rm::take_name;
+use crate::verbs::list::open_directory;
+use crate::verbs::rm::take_name;
 
 /// How long the registry may take to remove what it has been told of.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use std::fmt;
 use conduit::shape::{Element, Field, Shape};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use crate::info::nearest;
+use crate::verbs::info::nearest;
 
 /// Most columns of a table: more is no table any more.
 const MAX_COLUMNS: u64 = 100_000;

@@ -12,9 +12,9 @@ use conduit::registry::{Client, RegistryCallError};
 use conduit::registry::{DeathCertificate, EventKind, RegistryEvent, Watch};
 use nix::sys::signal::Signal;
 
-use crate::completions::topics;
 use crate::failure::Failure;
 use crate::output;
+use crate::verbs::completions::topics;
 
 /// Print a line for every topic that appears or goes and every subscriber that comes or leaves.
 ///

@@ -13,8 +13,8 @@ use super::collect::Collector;
 use super::percentiles::Percentiles;
 use super::state::{Reader, Row, Totals, sort};
 use crate::failure::Failure;
-use crate::list::say_without_registry;
 use crate::output::{self, Align};
+use crate::verbs::list::say_without_registry;
 
 /// How often subscribers and messages are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);

@@ -9,11 +9,11 @@ use conduit::internal::shm::dir::ShmDir;
 use conduit::{Domain, TopicName};
 use serde::Serialize;
 
-use crate::completions::topics;
 use crate::failure::Failure;
-use crate::list::open_directory;
 use crate::output::{self, Align};
 use crate::sampler::{Sampler, Spread, Summary};
+use crate::verbs::completions::topics;
+use crate::verbs::list::open_directory;
 
 /// How often there is a report.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);

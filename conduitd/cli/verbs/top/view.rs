@@ -11,7 +11,7 @@ use super::help::HELP;
 use super::percentiles::Percentiles;
 use super::state::{Column, Line as EventLine, Mood, Pane, Reader, Registry, Row, State};
 use crate::output;
-use crate::watch::{sentence, time_of_day};
+use crate::verbs::watch::{sentence, time_of_day};
 
 /// What it needs at least.
 const SMALLEST: (u16, u16) = (60, 10);

@@ -11,7 +11,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::help::HELP;
 use super::percentiles::Percentiles;
-use crate::watch::{sentence, time_of_day};
+use crate::verbs::watch::{sentence, time_of_day};
 
 /// How many events are kept.
 const MAX_EVENTS: usize = 1000;
@@ -508,7 +508,7 @@ impl<'a> Filter<'a> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::list::tests::topic;
+    use crate::verbs::list::tests::topic;
     use conduit::registry::{DeathCertificate, Process};
 
     pub(crate) fn reader(program: &str, pid: u32, lost: u64, lag: u64) -> Reader {

@@ -18,10 +18,10 @@ use conduit::Domain;
 use conduitd::glob::TopicGlob;
 use nix::sys::signal::Signal;
 
-use crate::completions::topics;
 use crate::failure::Failure;
-use crate::list::{glob, open_directory};
 use crate::output::is_coloured;
+use crate::verbs::completions::topics;
+use crate::verbs::list::{glob, open_directory};
 use crate::{duration, signals};
 use collect::Collector;
 use feeds::{Feeds, Message};

@@ -7,11 +7,11 @@ use clap_complete::engine::ArgValueCompleter;
 use conduit::{Domain, TopicName};
 use serde_json::json;
 
-use crate::completions::topics;
 use crate::failure::Failure;
-use crate::info::{describe, shape_of};
-use crate::list::{all_topics, type_of};
 use crate::output;
+use crate::verbs::completions::topics;
+use crate::verbs::info::{describe, shape_of};
+use crate::verbs::list::{all_topics, type_of};
 
 /// Print the type of a topic's messages.
 #[derive(Debug, ClapArgs)]

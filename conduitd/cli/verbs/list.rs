@@ -11,9 +11,9 @@ use conduit::registry::{RegionState, TopicInfo};
 use conduit::{Domain, inspect};
 use conduitd::glob::TopicGlob;
 
-use crate::completions::topics;
 use crate::failure::Failure;
 use crate::output::{self, Align};
+use crate::verbs::completions::topics;
 
 /// List topics and raw regions.
 ///

@@ -10,11 +10,11 @@ use conduit::registry::Client;
 use conduit::registry::RegistryEvent;
 use conduitd::glob::TopicGlob;
 
-use crate::completions::topics;
 use crate::failure::Failure;
-use crate::list::glob;
 use crate::output;
-use crate::watch::sentence;
+use crate::verbs::completions::topics;
+use crate::verbs::list::glob;
+use crate::verbs::watch::sentence;
 
 /// Print how publishers died.
 ///

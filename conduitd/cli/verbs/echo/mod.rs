@@ -14,10 +14,10 @@ use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
 use conduit::{Domain, Gone, OpenError, RecvError, Sample, ShmRegion, Start, Subscriber, TopicName};
 
-use crate::completions::topics;
 use crate::failure::Failure;
-use crate::info::{nearest, not_found};
-use crate::list::{open_directory, read_directory};
+use crate::verbs::completions::topics;
+use crate::verbs::info::{nearest, not_found};
+use crate::verbs::list::{open_directory, read_directory};
 use crate::{duration, output, signals};
 use print::{Format, Message, Printer};
 use value::Path;

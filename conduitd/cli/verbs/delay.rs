@@ -12,11 +12,11 @@ use clap_complete::engine::ArgValueCompleter;
 use conduit::{Domain, OpenError, RecvError, Start, Subscriber, TopicName};
 use serde::Serialize;
 
-use crate::completions::topics;
 use crate::failure::Failure;
 use crate::output::{self, Align};
 use crate::sampler::Spread;
 use crate::signals;
+use crate::verbs::completions::topics;
 
 /// How often there is a report.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);

@@ -12,11 +12,11 @@ use conduit::registry::{ErrorReply, Liveness, RegistryError, RegistryEvent, Subs
 use conduit::{Domain, OpenError, Shape, TopicName};
 use serde::Serialize;
 
-use crate::completions::topics;
-use crate::deaths::{ago, obituary};
 use crate::failure::Failure;
-use crate::list::{open_directory, read_directory, say_without_registry, style_of, type_of};
 use crate::output::{self, Align};
+use crate::verbs::completions::topics;
+use crate::verbs::deaths::{ago, obituary};
+use crate::verbs::list::{open_directory, read_directory, say_without_registry, style_of, type_of};
 
 /// Show everything about one topic: who publishes it, who reads it, and what was lost.
 ///
@@ -253,7 +253,7 @@ fn print_subscribers(out: &mut impl Write, subscribers: &[SubscriberInfo]) -> io
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::list::tests::topic;
+    use crate::verbs::list::tests::topic;
 
     #[test]
     fn distances_are_levenshtein_s() {

@@ -8,10 +8,10 @@ use conduit::registry::RegistryError;
 use conduit::registry::{Client, RegistryCallError};
 use conduit::{Domain, OpenError, TopicName};
 
-use crate::completions::topics;
 use crate::failure::Failure;
-use crate::info::{not_found, refused};
-use crate::list::{open_directory, read_directory, say_without_registry};
+use crate::verbs::completions::topics;
+use crate::verbs::info::{not_found, refused};
+use crate::verbs::list::{open_directory, read_directory, say_without_registry};
 
 /// Remove topics or raw regions of this user; root removes anybody's.
 ///

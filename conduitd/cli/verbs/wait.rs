@@ -12,9 +12,9 @@ use conduit::{Domain, OpenError, TopicName};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::completions::topics;
 use crate::duration;
 use crate::failure::Failure;
+use crate::verbs::completions::topics;
 
 /// What the directory does not tell is looked at so often: whether an owner that is not registered lives, and who subscribes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
