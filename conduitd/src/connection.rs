@@ -20,11 +20,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::frames::{Decoder, Frame};
-use crate::hub::{Filter, Hub, Watching};
+use crate::hub::Hub;
 use crate::limits::{Charge, Place};
 use crate::owner::Peer;
 use crate::policy::FileFacts;
@@ -32,6 +31,7 @@ use crate::registry::ConnectionId;
 use crate::restore::Resumed;
 use crate::systemd::Supervisor;
 use crate::systemd::store::{Entry, Held};
+use crate::watchers::{EventFilter, EventReceiver, EventStream};
 
 /// How long a client may leave a reply unread once its socket buffer is full.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 enum Answer {
     /// An encoded reply.
     Reply(Rc<Vec<u8>>),
-    Watch(Filter),
+    Watch(EventFilter),
 }
 
 /// An answer, and what the connection holds from now on if it holds something else than before.
@@ -155,7 +155,7 @@ impl<'a> Connection<'a> {
             None => return Ok(None),
         };
         let held = match &answer {
-            Answer::Watch(filter) if more && !oneway => Some(filter.held()),
+            Answer::Watch(filter) if more && !oneway => Some(Held::Watch(filter.clone())),
             _ => held,
         };
         if let Some(held) = held {
@@ -190,14 +190,14 @@ impl<'a> Connection<'a> {
         Ok(answer)
     }
 
-    async fn stream_events(&mut self, filter: Filter, asked: Instant) -> io::Result<()> {
-        let Watching { present, events } = self.hub.start_watching(self.id, filter, asked.into_std());
-        self.client.send(&present).await?;
-        drop(present);
+    async fn stream_events(&mut self, filter: EventFilter, asked: Instant) -> io::Result<()> {
+        let EventStream { snapshot, events } = self.hub.start_watching(self.id, filter, asked.into_std());
+        self.client.send(&snapshot).await?;
+        drop(snapshot);
         self.pass_on(events).await
     }
 
-    async fn pass_on(&mut self, mut events: mpsc::Receiver<Rc<[u8]>>) -> io::Result<()> {
+    async fn pass_on(&mut self, mut events: EventReceiver) -> io::Result<()> {
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -230,7 +230,7 @@ impl<'a> Connection<'a> {
             INTERFACE => match method {
                 "Watch" => {
                     let Watch { topic, kinds } = parse(call.parameters)?;
-                    return Ok((Answer::Watch(Filter::new(topic.as_deref(), kinds)?), None));
+                    return Ok((Answer::Watch(EventFilter::new(topic.as_deref(), kinds)?), None));
                 }
                 "List" => {
                     parse::<NoParameters>(call.parameters)?;
@@ -367,7 +367,7 @@ pub(crate) fn parse_any(method: &str, parameters: Value) {
         "Attach" => parse::<Attach>(parameters).map(|it| it.topic),
         "Unlink" => parse::<Unlink>(parameters).map(|it| it.topic),
         "Watch" => {
-            let _ = parse::<Watch>(parameters).and_then(|it| Filter::new(it.topic.as_deref(), it.kinds));
+            let _ = parse::<Watch>(parameters).and_then(|it| EventFilter::new(it.topic.as_deref(), it.kinds));
             return;
         }
         other => {

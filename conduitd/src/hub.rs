@@ -7,22 +7,21 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use conduit::TopicName;
 use conduit::inspect::Region;
-use conduit::internal::protocol::{EventReply, TopicList, encode_continued, encode_reply};
+use conduit::internal::protocol::{TopicList, encode_reply};
 use conduit::internal::shm::dir::{FileId, ReapLock, Removal, ShmDir};
 use conduit::internal::shm::process::open_process;
 use conduit::registry::{
     DeathCertificate, EventKind, Process, RegionState, RegistryError, RegistryEvent, RegistryStatus, SubscriberInfo,
     TopicInfo,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::task::{spawn_blocking, spawn_local};
 
-use crate::deaths::Deaths;
-use crate::glob::TopicGlob;
+use crate::event_log::{EventLog, event};
 use crate::limits::{Accounts, Limits};
 use crate::logging::message_id;
 use crate::owner::{Peer, Watcher, has_exited};
@@ -30,14 +29,14 @@ use crate::policy::{FileFacts, Policy, Refusal};
 use crate::reaper::{Case, Verdict, certify, reap};
 use crate::registry::{Change, ConnectionId, Key, Listed, Owner, Registry, Role, identify};
 use crate::restore::DirectoryWatch;
+use crate::shared_answer::SharedAnswer;
 use crate::systemd::Supervisor;
 use crate::systemd::logind::who_removed;
 use crate::systemd::store::Held;
+use crate::watchers::{EventFilter, EventStream, Watchers};
 
 /// How often the locks of topics without a lease are looked at.
 const LOCK_INTERVAL: Duration = Duration::from_millis(500);
-/// How long an answer is kept for others who have asked already.
-const SHARED_LIFETIME: Duration = Duration::from_millis(100);
 /// How often the service manager hears how much there is.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a caller who waits for a reaper looks.
@@ -63,8 +62,8 @@ pub(crate) struct Hub {
     /// Processes that regions without a lease name as their owners: watched as if they had a connection. Their ends prove
     /// nothing and are a reason to look.
     claimants: RefCell<BTreeMap<Key, ConnectionId>>,
-    watchers: RefCell<HashMap<ConnectionId, Listener>>,
-    deaths: RefCell<Deaths>,
+    pub(crate) watchers: Watchers,
+    log: EventLog,
     policy: RefCell<Policy>,
     /// The groups of those who have registered something.
     gids: RefCell<HashMap<ConnectionId, Vec<u32>>>,
@@ -76,83 +75,10 @@ pub(crate) struct Hub {
     reaped: Cell<u64>,
     /// The numbers that the service manager shows may have changed.
     counts: Notify,
-    /// The reply to `List`, and what a watcher of everything gets first.
-    listed: Shared,
-    present: Shared,
-    will_forget: Cell<bool>,
+    /// The reply to `List`.
+    listed: SharedAnswer,
     /// Something is watched by its lock alone.
     pub(crate) locks: Notify,
-}
-
-/// A watcher's events: what is there first, then what happens.
-pub(crate) struct Watching {
-    /// Encoded replies, one after the other.
-    pub(crate) present: Rc<Vec<u8>>,
-    pub(crate) events: mpsc::Receiver<Rc<[u8]>>,
-}
-
-struct Listener {
-    filter: Filter,
-    events: mpsc::Sender<Rc<[u8]>>,
-}
-
-/// A costly answer. All who asked before it was made get the same: who asks all the time costs others little.
-#[derive(Default)]
-struct Shared(RefCell<Option<(Instant, Rc<Vec<u8>>)>>);
-
-impl Shared {
-    /// What is made faster is made anew.
-    const CHEAP: Duration = Duration::from_millis(1);
-
-    fn get_or_make(&self, asked: Instant, make: impl FnOnce() -> Vec<u8>) -> Rc<Vec<u8>> {
-        if let Some((begun, answer)) = &*self.0.borrow()
-            && asked <= *begun
-        {
-            return Rc::clone(answer);
-        }
-        let begun = Instant::now();
-        let answer = Rc::new(make());
-        self.0.replace((begun.elapsed() >= Self::CHEAP).then(|| (begun, Rc::clone(&answer))));
-        answer
-    }
-
-    fn forget(&self) {
-        self.0.take();
-    }
-}
-
-/// Which events a watcher wants.
-#[derive(Clone)]
-pub(crate) struct Filter {
-    topics: Option<TopicGlob>,
-    kinds: Option<Vec<EventKind>>,
-}
-
-impl Filter {
-    pub(crate) fn new(topics: Option<&str>, kinds: Option<Vec<EventKind>>) -> Result<Self, RegistryError> {
-        let topics = topics.map(TopicGlob::new).transpose();
-        let topics = topics.map_err(|error| RegistryError::InvalidParameter { parameter: error.to_string() })?;
-        Ok(Self { topics, kinds })
-    }
-
-    /// What a watcher wanted of the daemon before.
-    pub(crate) fn resumed(topics: Option<TopicGlob>, kinds: Option<Vec<EventKind>>) -> Self {
-        Self { topics, kinds }
-    }
-
-    /// For the next daemon.
-    pub(crate) fn held(&self) -> Held {
-        Held::Watch { topics: self.topics.clone(), kinds: self.kinds.clone() }
-    }
-
-    fn admits_everything(&self) -> bool {
-        self.kinds.is_none() && self.topics.is_none()
-    }
-
-    fn admits(&self, kind: EventKind, topic: &TopicName) -> bool {
-        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
-            && self.topics.as_ref().is_none_or(|topics| topics.matches(topic))
-    }
 }
 
 impl Hub {
@@ -180,38 +106,22 @@ impl Hub {
             processes,
             pidfds: RefCell::default(),
             claimants: RefCell::default(),
-            watchers: RefCell::default(),
-            deaths: RefCell::default(),
+            watchers: Watchers::new(limits.queued_events),
+            log: EventLog::default(),
             policy: RefCell::new(policy),
             gids: RefCell::default(),
             refusals: RefCell::default(),
             unlinked: RefCell::default(),
             reaped: Cell::default(),
             counts: Notify::new(),
-            listed: Shared::default(),
-            present: Shared::default(),
-            will_forget: Cell::default(),
+            listed: SharedAnswer::default(),
             locks: Notify::new(),
         })
     }
 
-    /// Gives the memory of shared answers back after a while.
-    fn forget_shared_later(self: &Rc<Self>) {
-        let is_empty = self.listed.0.borrow().is_none() && self.present.0.borrow().is_none();
-        if is_empty || self.will_forget.replace(true) {
-            return;
-        }
-        let hub = Rc::clone(self);
-        spawn_local(async move {
-            tokio::time::sleep(SHARED_LIFETIME).await;
-            hub.will_forget.set(false);
-            hub.forget_shared();
-        });
-    }
-
     fn forget_shared(&self) {
-        self.listed.forget();
-        self.present.forget();
+        self.listed.invalidate();
+        self.watchers.invalidate_snapshot();
     }
 
     /// A number for a new connection.
@@ -440,7 +350,7 @@ impl Hub {
     /// The connection or its process has ended.
     pub(crate) fn ended(self: &Rc<Self>, connection: ConnectionId) {
         self.catch_up();
-        self.watchers.borrow_mut().remove(&connection);
+        self.watchers.remove(connection);
         let changes = self.registry.borrow_mut().ended(connection);
         if !changes.is_empty() {
             self.forget_shared();
@@ -461,9 +371,7 @@ impl Hub {
             topics.sort_by(|one, other| one.name.cmp(&other.name));
             encode_reply(&TopicList { topics })
         };
-        let reply = self.listed.get_or_make(asked, listed);
-        self.forget_shared_later();
-        reply
+        self.listed.get_or_make(asked, listed)
     }
 
     /// `Describe`.
@@ -572,41 +480,15 @@ impl Hub {
         }
     }
 
-    /// `Watch`. What is there and what happens from now on meet without a gap: nothing else runs in between.
+    /// `Watch`.
     pub(crate) fn start_watching(
         self: &Rc<Self>,
         connection: ConnectionId,
-        filter: Filter,
+        filter: EventFilter,
         asked: Instant,
-    ) -> Watching {
+    ) -> EventStream {
         self.catch_up();
-        let (sender, events) = mpsc::channel(self.limits.queued_events);
-        let snapshot = || {
-            let mut present = Vec::new();
-            let registry = self.registry.borrow();
-            let topics = registry.topics().map(|topic| (EventKind::Present, topic.name, topic.owner));
-            let subscribers = registry.subscribers();
-            let subscribers = subscribers.map(|(topic, process)| (EventKind::SubscriberPresent, topic, Some(process)));
-            for (kind, topic, process) in topics.chain(subscribers) {
-                if filter.admits(kind, topic) {
-                    let event = event(kind, topic, process.cloned());
-                    present.extend(encode_continued(&EventReply { event }));
-                }
-            }
-            present
-        };
-        let present =
-            if filter.admits_everything() { self.present.get_or_make(asked, snapshot) } else { Rc::new(snapshot()) };
-        self.forget_shared_later();
-        self.watchers.borrow_mut().insert(connection, Listener { filter, events: sender });
-        Watching { present, events }
-    }
-
-    /// A watcher of the daemon before is told what happens from now on.
-    pub(crate) fn resume_watching(&self, connection: ConnectionId, filter: Filter) -> mpsc::Receiver<Rc<[u8]>> {
-        let (sender, events) = mpsc::channel(self.limits.queued_events);
-        self.watchers.borrow_mut().insert(connection, Listener { filter, events: sender });
-        events
+        self.watchers.start(connection, filter, &self.registry.borrow(), asked)
     }
 
     pub(crate) fn carry_out(self: &Rc<Self>, changes: Vec<Change>) {
@@ -626,30 +508,16 @@ impl Hub {
 
     /// `Deaths`.
     pub(crate) fn deaths(&self) -> Vec<RegistryEvent> {
-        self.deaths.borrow().all()
+        self.log.deaths()
     }
 
     pub(crate) fn publish(&self, event: RegistryEvent) {
         self.forget_shared();
         self.note_counts();
-        log(&event);
-        if event.kind == EventKind::Died {
-            self.deaths.borrow_mut().remember(event.clone());
+        self.log.record(&event);
+        if let Ok(topic) = event.topic.parse() {
+            self.watchers.publish(&topic, &event);
         }
-        let Ok(topic) = event.topic.parse() else { return };
-        let mut encoded: Option<Rc<[u8]>> = None;
-        self.watchers.borrow_mut().retain(|connection, watcher| {
-            if !watcher.filter.admits(event.kind, &topic) {
-                return true;
-            }
-            let encoded = encoded.get_or_insert_with(|| encode_continued(&EventReply { event: event.clone() }).into());
-            // Its connection ends when the channel does.
-            let keeps_up = watcher.events.try_send(Rc::clone(encoded)).is_ok();
-            if !keeps_up {
-                tracing::warn!(connection, "a watcher that does not read is disconnected");
-            }
-            keeps_up
-        });
     }
 
     fn start_reaper(self: &Rc<Self>, topic: TopicName, file: FileId, owner: Owner) {
@@ -832,81 +700,4 @@ fn end_and_remove(directory: &ShmDir, region: &Region, lives: bool) -> Result<()
 
 fn not_found(topic: &TopicName) -> RegistryError {
     RegistryError::TopicNotFound { topic: topic.to_string() }
-}
-
-pub(crate) fn event(kind: EventKind, topic: &TopicName, process: Option<Process>) -> RegistryEvent {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let time_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    RegistryEvent { kind, topic: topic.to_string(), time_ms, process, death: None }
-}
-
-fn log(event: &RegistryEvent) {
-    let process = event.process.as_ref();
-    let death = event.death.as_ref();
-    let subscribers = death.map(|death| death.subscribers.as_slice());
-    macro_rules! log {
-        ($($message_id:tt)*) => {
-            tracing::info!(
-                $($message_id)*
-                conduit.topic = event.topic,
-                conduit.event = %event.kind,
-                conduit.owner_pid = process.filter(|_| is_of_owner(event.kind)).map(|process| process.pid),
-                conduit.pid = process.map(|process| process.pid),
-                conduit.uid = process.map(|process| process.uid),
-                conduit.program = process.map(|process| process.program.as_str()),
-                conduit.signal = death.and_then(|death| death.signal),
-                conduit.exit_code = death.and_then(|death| death.exit_code),
-                conduit.core_dumped = death.and_then(|death| death.core_dumped),
-                conduit.last_sequence = death.and_then(|death| death.last_sequence),
-                conduit.last_message_age_ns = death.and_then(|death| death.last_message_age_ns),
-                conduit.subscribers = subscribers.map(|all| names(all.iter())),
-                conduit.asleep = subscribers.map(|all| names(all.iter().filter(|one| one.asleep))),
-                "{}",
-                sentence(event)
-            )
-        };
-    }
-    match event.kind {
-        EventKind::Died => log!(message_id = message_id::OWNER_DIED,),
-        EventKind::SubscriberDied => log!(message_id = message_id::SUBSCRIBER_DIED,),
-        _ => log!(),
-    }
-}
-
-/// Whether the process of such events is the topic's owner.
-fn is_of_owner(kind: EventKind) -> bool {
-    use EventKind::{Closed, Died, Kept, Present, Published, Unlinked};
-    matches!(kind, Present | Published | Closed | Kept | Died | Unlinked)
-}
-
-/// What happened, for whoever reads the log without its fields.
-fn sentence(event: &RegistryEvent) -> String {
-    let who = event.process.as_ref().map_or_else(|| "somebody".into(), ToString::to_string);
-    let topic = format!("topic \"{}\"", event.topic);
-    match event.kind {
-        EventKind::Present => format!("{topic} is there, of {who}"),
-        EventKind::SubscriberPresent => format!("{topic} has the subscriber {who}"),
-        EventKind::Published => format!("{topic} is published by {who}"),
-        EventKind::Closed => format!("{topic} was closed by {who}"),
-        EventKind::Kept => format!("{topic} was let go by {who} and stays"),
-        EventKind::Died => format!("{topic} is gone: its owner {who} died{}", how(event)),
-        EventKind::Unlinked => format!("{topic} of {who} has lost its name"),
-        EventKind::Removed => format!("{topic} was removed by {who}"),
-        EventKind::Subscribed => format!("{topic} is subscribed by {who}"),
-        EventKind::Unsubscribed => format!("{topic} is no longer subscribed by {who}"),
-        EventKind::SubscriberDied => format!("{topic}: its subscriber {who} died{}", how(event)),
-    }
-}
-
-fn how(event: &RegistryEvent) -> String {
-    match event.death.as_ref().map(|death| (death.signal, death.exit_code)) {
-        Some((Some(signal), _)) => format!(", killed by signal {signal}"),
-        Some((None, Some(code))) => format!(", exit code {code}"),
-        _ => String::new(),
-    }
-}
-
-fn names<'a>(subscribers: impl Iterator<Item = &'a SubscriberInfo>) -> String {
-    let names: Vec<String> = subscribers.map(|one| format!("{} ({})", one.program, one.pid)).collect();
-    names.join(", ")
 }

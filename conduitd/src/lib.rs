@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
-mod deaths;
+mod event_log;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -22,7 +22,9 @@ mod reaper;
 mod registry;
 mod restore;
 mod server;
+mod shared_answer;
 mod systemd;
+mod watchers;
 
 use std::future::poll_fn;
 use std::io;

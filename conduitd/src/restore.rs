@@ -20,12 +20,14 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use tokio::net::UnixStream;
 
-use crate::hub::{Filter, Hub, event};
+use crate::event_log::event;
+use crate::hub::Hub;
 use crate::limits::Place;
 use crate::owner::Peer;
 use crate::reaper::certify;
 use crate::registry::{Appearance, ConnectionId, Fate, Role};
 use crate::systemd::store::{Held, KeptClient};
+use crate::watchers::EventReceiver;
 
 /// How long a remover may take before its private name counts as left behind.
 const REMOVAL_PATIENCE: Duration = Duration::from_millis(1500);
@@ -43,7 +45,7 @@ pub(crate) struct Resumed {
     pub(crate) held: Held,
     pub(crate) stream: UnixStream,
     /// For a watcher.
-    pub(crate) events: Option<tokio::sync::mpsc::Receiver<Rc<[u8]>>>,
+    pub(crate) events: Option<EventReceiver>,
 }
 
 /// The kernel's word on changes of the directory.
@@ -130,9 +132,8 @@ impl Hub {
                 Held::Lease { topic, file, role: Role::Owner, is_late: true } => {
                     self.resume_late(client.id, &client.peer, topic.clone(), *file);
                 }
-                Held::Watch { topics, kinds } => {
-                    let filter = Filter::resumed(topics.clone(), kinds.clone());
-                    client.events = Some(self.resume_watching(client.id, filter));
+                Held::Watch(filter) => {
+                    client.events = Some(self.watchers.resume(client.id, filter.clone()));
                 }
                 Held::Lease { .. } | Held::Nothing => {}
             }
@@ -160,7 +161,7 @@ impl Hub {
         };
         let peer = match &held {
             Held::Lease { .. } => peer.with_pidfd(&stream).with_groups(&stream),
-            Held::Watch { .. } | Held::Nothing => peer,
+            Held::Watch(_) | Held::Nothing => peer,
         };
         Some(Resumed { id, peer, place, held, stream, events: None })
     }

@@ -27,6 +27,7 @@ use nix::sys::socket::{AddressFamily, SockType, SockaddrLike, UnixAddr, getpeern
 use crate::glob::TopicGlob;
 use crate::registry::{ConnectionId, Role};
 use crate::systemd::Supervisor;
+use crate::watchers::EventFilter;
 
 /// What the socket unit calls the listener.
 const LISTENER: &str = "registry";
@@ -41,7 +42,7 @@ pub(crate) enum Held {
     /// A lease. `is_late`: the file had its name already when it was announced.
     Lease { topic: TopicName, file: FileId, role: Role, is_late: bool },
     /// A place among the watchers.
-    Watch { topics: Option<TopicGlob>, kinds: Option<Vec<EventKind>> },
+    Watch(EventFilter),
 }
 
 /// A descriptor that is kept.
@@ -68,7 +69,7 @@ impl Entry {
                 let id = hexadecimal(words.next()?)?;
                 let held = match words.next()? {
                     "idle" => Held::Nothing,
-                    "watcher" => Held::Watch {
+                    "watcher" => Held::Watch(EventFilter {
                         kinds: match words.next()? {
                             "-" => None,
                             kinds => Some(kinds_of(hexadecimal(kinds)?)),
@@ -77,7 +78,7 @@ impl Entry {
                             None => None,
                             Some(glob) => Some(TopicGlob::new(glob).ok()?),
                         },
-                    },
+                    }),
                     kind => {
                         let file = file_id(&mut words)?;
                         let role = match kind {
@@ -117,7 +118,7 @@ impl fmt::Display for Entry {
                     write!(f, "client {id:x} subscriber {dev:x} {ino:x} {record} {topic}")
                 }
             },
-            Held::Watch { topics, kinds } => {
+            Held::Watch(EventFilter { topics, kinds }) => {
                 write!(f, "client {id:x} watcher ")?;
                 match kinds {
                     None => f.write_str("-")?,
@@ -249,10 +250,12 @@ mod tests {
         });
         let kinds = prop::collection::vec(0..EventKind::ALL.len(), 0..5);
         let glob = prop::option::of(Just("a/**/[!x-z]*"));
-        let watch = (prop::option::of(kinds), glob).prop_map(|(kinds, glob)| Held::Watch {
-            topics: glob.map(|glob| TopicGlob::new(glob).unwrap()),
-            kinds: kinds
-                .map(|kinds| kinds_of(bits_of(&kinds.iter().map(|&it| EventKind::ALL[it]).collect::<Vec<_>>()))),
+        let watch = (prop::option::of(kinds), glob).prop_map(|(kinds, glob)| {
+            Held::Watch(EventFilter {
+                topics: glob.map(|glob| TopicGlob::new(glob).unwrap()),
+                kinds: kinds
+                    .map(|kinds| kinds_of(bits_of(&kinds.iter().map(|&it| EventKind::ALL[it]).collect::<Vec<_>>()))),
+            })
         });
         prop_oneof![Just(Held::Nothing), lease, watch]
     }
@@ -280,7 +283,7 @@ mod tests {
         // The next version must understand them.
         let file = FileId { dev: 0x1b, ino: 0x2a };
         let lease = |role, is_late| Held::Lease { topic: "camera/front".parse().unwrap(), file, role, is_late };
-        let watch = Held::Watch { topics: None, kinds: Some(vec![EventKind::Died, EventKind::Published]) };
+        let watch = Held::Watch(EventFilter { topics: None, kinds: Some(vec![EventKind::Died, EventKind::Published]) });
         let expected = [
             (lease(Role::Owner, false), "client ff owner 1b 2a camera/front"),
             (lease(Role::Owner, true), "client ff late 1b 2a camera/front"),
@@ -298,7 +301,7 @@ mod tests {
     #[test]
     fn what_is_too_long_is_not_kept() {
         let topics = Some(TopicGlob::new(&"a".repeat(250)).unwrap());
-        assert_eq!(Entry::Client { id: 1, held: Held::Watch { topics, kinds: None } }.name(), None);
+        assert_eq!(Entry::Client { id: 1, held: Held::Watch(EventFilter { topics, kinds: None }) }.name(), None);
         let lease = Held::Lease {
             topic: "a".repeat(TopicName::MAX_LEN).parse().unwrap(),
             file: FileId { dev: 0xffff, ino: 0xffff_ffff },
