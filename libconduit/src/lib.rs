@@ -78,8 +78,6 @@ pub use ring::layout::{GeometryError, LayoutError};
 pub use ring::reader::Start;
 pub use shape::Shape;
 
-#[doc(hidden)]
-pub use shm::limits;
 pub use subscriber::{Borrowed, Copied, Sample, Subscriber, SubscriberBuilder};
 pub use topic::{TopicName, TopicNameError};
 pub use wait_set::{Event, Events, Token, WaitSet, WaitSetWaker};

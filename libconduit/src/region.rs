@@ -323,10 +323,6 @@ impl ShmRegion {
         self.mapping.start().as_ptr()
     }
 
-    pub(crate) fn mapping(&self) -> &Mapping {
-        &self.mapping
-    }
-
     /// Size of the region in bytes, as asked for at its creation.
     pub fn size(&self) -> usize {
         self.mapping.len()

@@ -29,8 +29,6 @@ pub mod dir;
 pub mod file;
 #[doc(hidden)]
 pub mod fork;
-#[doc(hidden)]
-pub mod limits;
 pub mod lock;
 pub mod process;
 

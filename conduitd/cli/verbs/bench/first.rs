@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use conduit::limits::{self, Memory, PingPong, Stream};
 use conduit::{Publisher, ShmRegion};
+use conduit_bench::limits::{self, Memory, PingPong, Stream};
 
 use super::game::{self, Channel, Content, Game, PATIENCE, Side, Way};
 use super::second::{LAST, News, Second};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use conduit::limits::{self, Wait};
 use conduit::{Domain, Publisher, Sample, ShmRegion, Subscriber};
+use conduit_bench::limits::{self, Wait};
 use serde::{Deserialize, Serialize};
 
 use super::pattern;

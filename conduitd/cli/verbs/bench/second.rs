@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use conduit::limits::{PingPong, Stream};
+use conduit_bench::limits::{PingPong, Stream};
 use serde::{Deserialize, Serialize};
 
 use super::cores;

@@ -13,8 +13,8 @@ use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::{Config, IceoryxSend, LogLevel, Node, NodeBuilder, SignalHandlingMode, ipc, set_log_level};
 use iceoryx2::service::port_factory::event;
 
-use crate::harness::costs::files_below;
-use crate::harness::transport::{Carries, Place, Publish, Receive, Result, Shape, Transport};
+use conduit_bench::costs::files_below;
+use conduit_bench::transport::{Carries, Place, Publish, Receive, Result, Shape, Transport};
 
 /// How long a subscriber sleeps before it asks whether to go on.
 const NAP: Duration = Duration::from_millis(500);

@@ -2,10 +2,8 @@
 //!
 //! `cargo run --release --manifest-path libconduit/benches/peers/Cargo.toml`, `-- --help` for options.
 
-#[path = "../../speed/harness/mod.rs"]
-mod harness;
 mod iceoryx;
 
 fn main() -> std::process::ExitCode {
-    harness::main::<iceoryx::Iceoryx>()
+    conduit_bench::main::<iceoryx::Iceoryx>()
 }

@@ -5,22 +5,22 @@ use super::transport::Result;
 /// A permutation of the indices when multiplied with them: odd, and with bits in all places.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 /// First word of the message that ends a turn.
-pub(crate) const END: u64 = u64::MAX;
+pub const END: u64 = u64::MAX;
 /// Set in the index of an answer.
-pub(crate) const ANSWER: u64 = 1 << 63;
+pub const ANSWER: u64 = 1 << 63;
 /// Words of a cache line.
 const LINE: usize = 8;
 
 /// How much of a message is written and read.
-pub(crate) trait Touch: 'static {
+pub trait Touch: 'static {
     fn of(words: &[u64]) -> &[u64];
     fn of_mut(words: &mut [u64]) -> &mut [u64];
 }
 
 /// Its first cache line.
-pub(crate) struct Header;
+pub struct Header;
 /// Every byte.
-pub(crate) struct Whole;
+pub struct Whole;
 
 impl Touch for Header {
     #[inline]
@@ -49,7 +49,7 @@ impl Touch for Whole {
 
 /// Writes the words of a message: its index, and what depends on the index and the word's place.
 #[inline]
-pub(crate) fn write(index: u64, words: &mut [u64]) {
+pub fn write(index: u64, words: &mut [u64]) {
     let base = index.wrapping_mul(FACTOR);
     for (place, word) in words.iter_mut().enumerate() {
         *word = base.wrapping_add(place as u64);
@@ -61,7 +61,7 @@ pub(crate) fn write(index: u64, words: &mut [u64]) {
 
 /// Compares the words of a message with what was written under this index.
 #[inline]
-pub(crate) fn check(index: u64, words: &[u64]) -> Result<()> {
+pub fn check(index: u64, words: &[u64]) -> Result<()> {
     let base = index.wrapping_mul(FACTOR);
     let Some((first, rest)) = words.split_first() else { return Ok(()) };
     // Without a branch in the loop the compiler compares many words at once.

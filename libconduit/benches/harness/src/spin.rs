@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::duel::{Answer, Column, Measured, Partner as _, Player as _, Record, Until, Wait};
-use super::limits::{self, Ball};
+use super::limit_players::{self, Ball};
 use super::pattern::END;
 use super::processes::{self, Second, retry};
 use super::publish::{await_time, compare, note};
@@ -20,9 +20,9 @@ type Message = [u64; 8];
 const TOPIC: &str = "spin";
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Spin {
-    pub(crate) spin_us: u64,
-    pub(crate) period_us: u64,
+pub struct Spin {
+    pub spin_us: u64,
+    pub period_us: u64,
 }
 
 /// What the second process has seen.
@@ -38,8 +38,8 @@ fn domain(place: &Place) -> Domain {
 }
 
 impl Spin {
-    pub(crate) fn measure(&self, place: &Place, second: &mut Second, time: Duration) -> Result<Measured> {
-        let mut line = Ball { region: limits::create_region(place, 0)?, wait: Wait::Poll, length: 1.0 };
+    pub fn measure(&self, place: &Place, second: &mut Second, time: Duration) -> Result<Measured> {
+        let mut line = Ball { region: limit_players::create_region(place, 0)?, wait: Wait::Poll, length: 1.0 };
         let mut publisher = Publisher::<Message>::builder().domain(&domain(place)).create(TOPIC)?;
         second.started()?;
         second.begin(&Column::Line.to_string())?;
@@ -64,8 +64,8 @@ impl Spin {
         Ok(Measured { line_ns, columns: [(Column::Ours, figures)].into(), cpu_ns: Some(cpu_ns), ..Measured::default() })
     }
 
-    pub(crate) fn follow(&self, place: &Place) -> Result<()> {
-        let mut line = Ball { region: limits::open_region(place)?, wait: Wait::Poll, length: 1.0 };
+    pub fn follow(&self, place: &Place) -> Result<()> {
+        let mut line = Ball { region: limit_players::open_region(place)?, wait: Wait::Poll, length: 1.0 };
         let spin = Duration::from_micros(self.spin_us);
         let builder = || Subscriber::<Message>::builder().domain(&domain(place)).spin(spin);
         let mut subscriber = retry(TOPIC, || match builder().open(TOPIC) {

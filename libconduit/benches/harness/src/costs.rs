@@ -20,7 +20,7 @@ use super::transport::{All, Carries, Place, Publish as _, Result, Shape};
 type Message = [u64; 8];
 
 /// First of the hidden arguments of a process that only starts.
-pub(crate) const START: &str = "start";
+pub const START: &str = "start";
 const TOPIC: &str = "first";
 /// As many starts as a median needs.
 const LEAST: usize = 20;
@@ -30,7 +30,7 @@ fn shape() -> Shape {
 }
 
 /// Starts processes in turn: one that does nothing, one that publishes with Conduit, one that publishes with the peer.
-pub(crate) fn time_to_first<P: All>(place: &Place, time: Duration) -> Result<Measured> {
+pub fn time_to_first<P: All>(place: &Place, time: Duration) -> Result<Measured> {
     let mut columns = vec![Column::Limit, Column::Ours];
     columns.extend(P::PEER.map(|_| Column::Peer));
     let mut times = BTreeMap::new();
@@ -65,7 +65,7 @@ pub(crate) fn time_to_first<P: All>(place: &Place, time: Duration) -> Result<Mea
 }
 
 /// What such a process does: it says when it has published, or that it is there.
-pub(crate) fn start<P: All>(column: &str, place: &str) -> Result<()> {
+pub fn start<P: All>(column: &str, place: &str) -> Result<()> {
     use std::io::Write as _;
     fn publish<T: Carries<Message>>(place: &str) -> Result<(u64, impl Sized)> {
         let transport = T::new(&serde_json::from_str(place)?)?;
@@ -87,7 +87,7 @@ pub(crate) fn start<P: All>(column: &str, place: &str) -> Result<()> {
 }
 
 /// What one topic with a publisher here and a subscriber there takes.
-pub(crate) fn footprints<P: All>(place: &Place, second: &mut Second) -> Result<Measured> {
+pub fn footprints<P: All>(place: &Place, second: &mut Second) -> Result<Measured> {
     second.started()?;
     let mut footprints = BTreeMap::new();
     footprints.insert(Column::Ours, footprint::<Conduit>(place, second, Column::Ours)?);
@@ -117,7 +117,7 @@ fn footprint<T: Carries<Message>>(place: &Place, second: &mut Second, column: Co
 }
 
 /// The second process's part: it subscribes when it is told to, and says how many descriptors that took.
-pub(crate) fn follow<P: All>(place: &Place) -> Result<()> {
+pub fn follow<P: All>(place: &Place) -> Result<()> {
     let (mut ours, mut peer) = (None, None);
     processes::follow(|line, started| {
         started()?;
@@ -145,7 +145,7 @@ fn descriptors() -> Result<usize> {
 }
 
 /// The bytes that each file below a directory occupies.
-pub(crate) fn files_below(directory: &Path) -> Result<Vec<u64>> {
+pub fn files_below(directory: &Path) -> Result<Vec<u64>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

@@ -19,7 +19,7 @@ use super::cores;
 use super::transport::{Failure, Place, Result, Transport};
 
 /// How long the other process may take for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the second process may take to end.
 const END: Duration = Duration::from_secs(5);
 /// How long a death takes to be heard of.
@@ -28,10 +28,10 @@ const HEARING: Duration = Duration::from_millis(1500);
 const STARTED: &str = "started";
 const FAILED: &str = "failed ";
 /// First of the hidden arguments.
-pub(crate) const SECOND: &str = "second";
+pub const SECOND: &str = "second";
 
 /// This program again, with hidden arguments.
-pub(crate) fn this_program() -> Result<Command> {
+pub fn this_program() -> Result<Command> {
     Ok(Command::new(env::current_exe()?))
 }
 
@@ -55,7 +55,7 @@ impl Home {
 }
 
 /// Makes such a directory for as long as `act` takes.
-pub(crate) fn at_home<P: Transport, R>(limits_first: bool, act: impl FnOnce(&Place) -> Result<R>) -> Result<R> {
+pub fn at_home<P: Transport, R>(limits_first: bool, act: impl FnOnce(&Place) -> Result<R>) -> Result<R> {
     /// Removes the directory even if `act` panics.
     struct Leave;
     impl Drop for Leave {
@@ -79,7 +79,7 @@ pub(crate) fn at_home<P: Transport, R>(limits_first: bool, act: impl FnOnce(&Pla
 static CHILD: Mutex<Option<nix::unistd::Pid>> = Mutex::new(None);
 
 /// From now on a signal that ends this program lets nothing behind. To be called before there are other threads.
-pub(crate) fn handle_signals() -> Result<()> {
+pub fn handle_signals() -> Result<()> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block()?;
     let wait = move || {
@@ -102,7 +102,7 @@ pub(crate) fn handle_signals() -> Result<()> {
 }
 
 /// Plays the second process's part.
-pub(crate) fn run_second(parent: i32, core: usize, part: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn run_second(parent: i32, core: usize, part: impl FnOnce() -> Result<()>) -> Result<()> {
     SigSet::all().thread_unblock()?;
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid().as_raw() != parent {
@@ -120,7 +120,7 @@ fn say(line: &str) -> Result<()> {
 }
 
 /// Plays a turn whenever the first process says whose it is, until it ends.
-pub(crate) fn follow(mut turn: impl FnMut(&str, &mut dyn FnMut() -> Result<()>) -> Result<String>) -> Result<()> {
+pub fn follow(mut turn: impl FnMut(&str, &mut dyn FnMut() -> Result<()>) -> Result<String>) -> Result<()> {
     say(STARTED)?;
     for line in BufReader::new(io::stdin().lock()).lines() {
         let answer = turn(&line?, &mut || say(STARTED))?;
@@ -135,7 +135,7 @@ enum News {
 }
 
 /// The second process as the first one sees it; it is ended when dropped.
-pub(crate) struct Second {
+pub struct Second {
     process: Child,
     commands: Option<ChildStdin>,
     hear: Receiver<News>,
@@ -145,7 +145,7 @@ pub(crate) struct Second {
 
 impl Second {
     /// Starts it. It prepares its part while this process does.
-    pub(crate) fn start(place: &Place, core: usize, plan: &str) -> Result<Self> {
+    pub fn start(place: &Place, core: usize, plan: &str) -> Result<Self> {
         let mut command = this_program()?;
         let (parent, core) = (process::id().to_string(), core.to_string());
         command.args([SECOND, &parent, &core]).args([&serde_json::to_string(place)?, plan]);
@@ -170,7 +170,7 @@ impl Second {
     }
 
     /// Tells it whose turn it is, and waits until it plays its part.
-    pub(crate) fn begin(&mut self, whose: &str) -> Result<()> {
+    pub fn begin(&mut self, whose: &str) -> Result<()> {
         let commands = self.commands.as_mut().ok_or("the second process has no standard input")?;
         writeln!(commands, "{whose}")?;
         commands.flush()?;
@@ -178,7 +178,7 @@ impl Second {
     }
 
     /// Waits until it says that it has started.
-    pub(crate) fn started(&mut self) -> Result<()> {
+    pub fn started(&mut self) -> Result<()> {
         match self.hear()? {
             line if line == STARTED => Ok(()),
             line => Err(format!("the second process said {line:?} too early").into()),
@@ -186,7 +186,7 @@ impl Second {
     }
 
     /// What it says next.
-    pub(crate) fn hear(&mut self) -> Result<String> {
+    pub fn hear(&mut self) -> Result<String> {
         if let Some(line) = self.early.take() {
             return Ok(line);
         }
@@ -197,7 +197,7 @@ impl Second {
     }
 
     /// Whether it lives and is content.
-    pub(crate) fn look(&mut self) -> Result<()> {
+    pub fn look(&mut self) -> Result<()> {
         match self.hear.try_recv() {
             Ok(news) => {
                 self.early = Some(self.line(news)?);
@@ -208,7 +208,7 @@ impl Second {
     }
 
     /// What failed, and what the second process says of it, which may be the reason or follow from it.
-    pub(crate) fn reason(&mut self, failure: Failure) -> Failure {
+    pub fn reason(&mut self, failure: Failure) -> Failure {
         let deadline = Instant::now() + HEARING;
         loop {
             match self.hear.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -254,7 +254,7 @@ impl Drop for Second {
 }
 
 /// Asks again and again until there is something.
-pub(crate) fn retry<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn retry<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = ask()? {

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::limits::{Stream, WINDOW};
 use conduit::ShmRegion;
-use conduit::limits::{Stream, WINDOW};
 use serde::{Deserialize, Serialize};
 
 use super::duel::{Answer, Column, Partner, Partners, Patience, Player, Players, Record, Until, Wait, receive, watch};
-use super::limits::{self, Ball};
+use super::limit_players::{self, Ball};
 use super::ours::{Conduit, Copied};
 use super::pattern::{self, END};
 use super::processes::{Second, retry};
@@ -28,20 +28,20 @@ const AT_ONCE: u64 = WINDOW / 4;
 const BATCH: usize = 64;
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Throughput {
+pub struct Throughput {
     /// No message is lost: the publisher waits until enough have been received.
-    pub(crate) lossless: bool,
+    pub lossless: bool,
     /// Messages are received as many at once as there are.
-    pub(crate) batched: bool,
+    pub batched: bool,
     /// Messages are copied out instead of read in place.
-    pub(crate) copied: bool,
+    pub copied: bool,
 }
 
 impl Throughput {
-    pub(crate) const TURN: Duration = Duration::from_millis(10);
+    pub const TURN: Duration = Duration::from_millis(10);
 
-    pub(crate) fn players<P: All>(&self, place: &Place) -> Result<Players> {
-        let region = limits::create_region(place, 0)?;
+    pub fn players<P: All>(&self, place: &Place) -> Result<Players> {
+        let region = limit_players::create_region(place, 0)?;
         let mut players = Players::new();
         players.push((Column::Line, Box::new(Ball { region: region.clone(), wait: Wait::Poll, length: 0.1 })));
         players.push((Column::Limit, Box::new(Lines { region, next: 0 })));
@@ -52,8 +52,8 @@ impl Throughput {
         Ok(players)
     }
 
-    pub(crate) fn partners<P: All>(&self, place: &Place) -> Result<Partners> {
-        let region = limits::open_region(place)?;
+    pub fn partners<P: All>(&self, place: &Place) -> Result<Partners> {
+        let region = limit_players::open_region(place)?;
         let mut partners = Partners::new();
         partners.push((Column::Line, Box::new(Ball { region: region.clone(), wait: Wait::Poll, length: 0.1 })));
         partners.push((Column::Limit, Box::new(Lines { region, next: 0 })));

@@ -16,7 +16,7 @@ use super::transport::{All, Place, Result};
 
 /// What both processes do for a row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Plan {
+pub enum Plan {
     Latency(Latency),
     Publishing(Publishing),
     Throughput(Throughput),
@@ -32,7 +32,7 @@ const WARM_UP: u64 = 64;
 
 impl Plan {
     /// The first process's part.
-    pub(crate) fn measure<P: All>(&self, place: &Place, second: &mut Second, time: Duration) -> Result<Measured> {
+    pub fn measure<P: All>(&self, place: &Place, second: &mut Second, time: Duration) -> Result<Measured> {
         match self {
             Self::Latency(plan) => {
                 duel::play(second, plan.players::<P>(place)?, time, plan.turn(), plan.warm_up_rounds())
@@ -47,7 +47,7 @@ impl Plan {
     }
 
     /// The second process's part.
-    pub(crate) fn follow<P: All>(&self, place: &Place) -> Result<()> {
+    pub fn follow<P: All>(&self, place: &Place) -> Result<()> {
         match self {
             Self::Latency(plan) => duel::follow(plan.partners::<P>(place)?),
             Self::Publishing(plan) => duel::follow(plan.partners::<P>(place)?),
@@ -62,7 +62,7 @@ impl Plan {
 
 /// What is wanted of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Goal {
+pub enum Goal {
     /// So many times the limit, at most.
     OfLimit(f64),
     /// So many times the peer, at most.
@@ -81,18 +81,18 @@ pub(crate) enum Goal {
 
 /// A line of the table.
 #[derive(Clone, Debug)]
-pub(crate) struct Row {
+pub struct Row {
     /// For `--only`.
-    pub(crate) id: String,
-    pub(crate) title: String,
-    pub(crate) plan: Plan,
+    pub id: String,
+    pub title: String,
+    pub plan: Plan,
     /// How long to measure in one repeat.
-    pub(crate) seconds: f64,
-    pub(crate) goals: Vec<Goal>,
+    pub seconds: f64,
+    pub goals: Vec<Goal>,
 }
 
 /// All rows, in the table's order.
-pub(crate) fn rows() -> Vec<Row> {
+pub fn rows() -> Vec<Row> {
     [latency_rows(), publishing_rows(), throughput_rows(), fan_out_rows(), cost_rows(), spin_rows()].concat()
 }
 

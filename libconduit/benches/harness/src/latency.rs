@@ -4,12 +4,12 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::limits::Relay;
 use conduit::ShmRegion;
-use conduit::limits::Relay;
 use serde::{Deserialize, Serialize};
 
 use super::duel::{Answer, Column, Partner, Partners, Player, Players, Record, Until, Wait, receive, watch};
-use super::limits::{self, Ball, Buffers};
+use super::limit_players::{self, Ball, Buffers};
 use super::ours::{Conduit, Copied};
 use super::pattern::{self, ANSWER, END, Header, Touch, Whole};
 use super::processes::{Second, retry};
@@ -17,17 +17,17 @@ use super::transport::{All, Carries, Place, Publish, Result, Shape, Words};
 
 /// What is sent, and how.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Latency {
-    pub(crate) bytes: usize,
+pub struct Latency {
+    pub bytes: usize,
     /// Every byte is written and read, not just the first cache line.
-    pub(crate) whole: bool,
-    pub(crate) wait: Wait,
+    pub whole: bool,
+    pub wait: Wait,
     /// Messages are copied out instead of read in place.
-    pub(crate) copied: bool,
+    pub copied: bool,
     /// Slots of a topic; by default as many as a topic has by default.
-    pub(crate) depth: Option<u64>,
+    pub depth: Option<u64>,
     /// Measure messages of 64 bytes beside.
-    pub(crate) with_small: bool,
+    pub with_small: bool,
 }
 
 /// Slots of a topic by default.
@@ -47,7 +47,7 @@ impl Latency {
         self.whole && self.bytes > 64
     }
 
-    pub(crate) fn turn(&self) -> Duration {
+    pub fn turn(&self) -> Duration {
         Duration::from_millis(match (self.wait, self.is_filled()) {
             (Wait::Poll, true) if self.bytes > 1 << 20 => 30,
             (Wait::Poll, _) => 5,
@@ -56,17 +56,17 @@ impl Latency {
     }
 
     /// Rounds in which every slot of every ring is used twice.
-    pub(crate) fn warm_up_rounds(&self) -> u64 {
+    pub fn warm_up_rounds(&self) -> u64 {
         2 * self.depth()
     }
 
-    pub(crate) fn players<P: All>(&self, place: &Place) -> Result<Players> {
+    pub fn players<P: All>(&self, place: &Place) -> Result<Players> {
         let mut players = Players::new();
         let mut ends = Players::new();
         if !place.limits_first {
             self.ends::<P>(place, true, &mut |column, end| ends.push((column, end.player())))?;
         }
-        let (line, limit) = self.limits(limits::create_region(place, self.limit_bytes())?, true);
+        let (line, limit) = self.limits(limit_players::create_region(place, self.limit_bytes())?, true);
         players.extend([(Column::Line, line.player()), (Column::Limit, limit.player())]);
         if place.limits_first {
             self.ends::<P>(place, true, &mut |column, end| ends.push((column, end.player())))?;
@@ -75,12 +75,12 @@ impl Latency {
         Ok(players)
     }
 
-    pub(crate) fn partners<P: All>(&self, place: &Place) -> Result<Partners> {
+    pub fn partners<P: All>(&self, place: &Place) -> Result<Partners> {
         let mut partners = Partners::new();
         if !place.limits_first {
             self.ends::<P>(place, false, &mut |column, end| partners.push((column, end.partner())))?;
         }
-        let (line, limit) = self.limits(limits::open_region(place)?, false);
+        let (line, limit) = self.limits(limit_players::open_region(place)?, false);
         partners.extend([(Column::Line, line.partner()), (Column::Limit, limit.partner())]);
         if place.limits_first {
             self.ends::<P>(place, false, &mut |column, end| partners.push((column, end.partner())))?;
@@ -183,7 +183,7 @@ impl<T: Carries<M>, M: Words + ?Sized, U: Touch> End<T, M, U> {
         let publisher = transport.publisher(&sends, shape)?;
         let subscriber = retry(&receives, || transport.subscriber(&receives, shape))?;
         let wait = latency.wait;
-        let is_short = wait == Wait::Poll && (!latency.whole || words <= limits::SHORT_WORDS);
+        let is_short = wait == Wait::Poll && (!latency.whole || words <= limit_players::SHORT_WORDS);
         Ok(Self { publisher, subscriber, wait, is_short, _touch: PhantomData, _transport: transport })
     }
 

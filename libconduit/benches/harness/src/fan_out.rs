@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::duel::{Answer, Column, Partner, Partners, Player, Players, Record, Until, Wait, receive, watch};
-use super::limits::{self, Ball};
+use super::limit_players::{self, Ball};
 use super::ours::Conduit;
 use super::pattern::{self, END};
 use super::processes::{Second, retry};
@@ -21,14 +21,14 @@ type Receipt = [u64; 1];
 const BURST: u64 = 32;
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct FanOut {
-    pub(crate) subscribers: usize,
+pub struct FanOut {
+    pub subscribers: usize,
     /// Polling, all in one thread; or sleeping, in a thread each.
-    pub(crate) wait: Wait,
+    pub wait: Wait,
 }
 
 impl FanOut {
-    pub(crate) fn turn(&self) -> Duration {
+    pub fn turn(&self) -> Duration {
         match self.wait {
             Wait::Poll => Duration::from_millis(5),
             Wait::Sleep => 16 * self.period(),
@@ -51,8 +51,8 @@ impl FanOut {
         Self { subscribers: 1, ..self }
     }
 
-    pub(crate) fn players<P: All>(&self, place: &Place) -> Result<Players> {
-        let region = limits::create_region(place, 0)?;
+    pub fn players<P: All>(&self, place: &Place) -> Result<Players> {
+        let region = limit_players::create_region(place, 0)?;
         let mut players = Players::new();
         players.push((Column::Line, Box::new(Ball { region, wait: Wait::Poll, length: 0.2 })));
         players.push((Column::Reference, Box::new(Speaker::<Conduit>::new(self.one(), self.period(), place, "one")?)));
@@ -63,8 +63,8 @@ impl FanOut {
         Ok(players)
     }
 
-    pub(crate) fn partners<P: All>(&self, place: &Place) -> Result<Partners> {
-        let region = limits::open_region(place)?;
+    pub fn partners<P: All>(&self, place: &Place) -> Result<Partners> {
+        let region = limit_players::open_region(place)?;
         let mut partners = Partners::new();
         partners.push((Column::Line, Box::new(Ball { region, wait: Wait::Poll, length: 0.2 })));
         partners.push((Column::Reference, crowd::<Conduit>(self.one(), place, "one")?));

@@ -6,12 +6,12 @@ use conduit::{Domain, Message, OpenError, Publisher, PublisherBuilder, Subscribe
 use super::transport::{Carries, Place, Publish, Receive, Result, Shape, Transport};
 
 /// Samples are read where they lie.
-pub(crate) struct Conduit {
+pub struct Conduit {
     domain: Domain,
 }
 
 /// Messages are copied out of their slots.
-pub(crate) struct Copied(Conduit);
+pub struct Copied(Conduit);
 
 impl Transport for Conduit {
     const PEER: Option<&'static str> = None;
@@ -66,7 +66,7 @@ impl<const N: usize> Carries<[u64; N]> for Conduit {
 }
 
 /// A publisher of messages of one length.
-pub(crate) struct Slices {
+pub struct Slices {
     publisher: Publisher<[u64]>,
     words: usize,
 }
@@ -86,7 +86,7 @@ impl Carries<[u64]> for Conduit {
 }
 
 /// What copies every message out.
-pub(crate) struct Copying<P>(Subscriber<P>);
+pub struct Copying<P>(Subscriber<P>);
 
 impl<const N: usize> Carries<[u64; N]> for Copied {
     type Publisher = Publisher<[u64; N]>;

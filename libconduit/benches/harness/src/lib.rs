@@ -2,23 +2,35 @@
 //! in turns of some milliseconds: the host moves virtual cores nearer to each other and farther away as it likes, so only
 //! what was measured in the same moments can be compared.
 
-mod cores;
-pub(crate) mod costs;
-mod duel;
-mod fan_out;
-mod latency;
-mod limits;
-mod options;
-pub(crate) mod ours;
-mod pattern;
-mod plan;
-mod processes;
-mod publish;
-mod report;
-mod spin;
-mod statistics;
-mod throughput;
-pub(crate) mod transport;
+#![allow(missing_docs, reason = "their callers are benchmarks")]
+
+pub mod cores;
+#[cfg(feature = "table")]
+pub mod costs;
+pub mod duel;
+#[cfg(feature = "table")]
+pub mod fan_out;
+#[cfg(feature = "table")]
+pub mod latency;
+pub mod limit_players;
+pub mod limits;
+#[cfg(feature = "table")]
+pub mod options;
+pub mod ours;
+pub mod pattern;
+#[cfg(feature = "table")]
+pub mod plan;
+pub mod processes;
+#[cfg(feature = "table")]
+pub mod publish;
+#[cfg(feature = "table")]
+pub mod report;
+#[cfg(feature = "table")]
+pub mod spin;
+pub mod statistics;
+#[cfg(feature = "table")]
+pub mod throughput;
+pub mod transport;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -33,7 +45,7 @@ use report::Line;
 use transport::{All, Place, Result};
 
 /// The whole program, with a peer or without.
-pub(crate) fn main<P: All>() -> ExitCode {
+pub fn main<P: All>() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let done = match arguments.first().and_then(|argument| argument.to_str()) {
         Some(processes::SECOND) => second::<P>(&arguments[1..]),

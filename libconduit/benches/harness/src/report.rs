@@ -26,9 +26,9 @@ a cache line per message; an empty program. Near says in how many repeats a cach
 core; if there are three, only they count. Everything received was compared with what was sent.";
 
 /// A row and what came of it, by repeat.
-pub(crate) struct Line<'a> {
-    pub(crate) row: &'a Row,
-    pub(crate) repeats: Vec<Measured>,
+pub struct Line<'a> {
+    pub row: &'a Row,
+    pub repeats: Vec<Measured>,
 }
 
 impl Line<'_> {
@@ -202,7 +202,7 @@ fn duration(ns: f64) -> String {
 }
 
 /// All of it.
-pub(crate) fn markdown(lines: &[Line<'_>], peer: Option<&str>, cores: (usize, usize), percentiles: bool) -> String {
+pub fn markdown(lines: &[Line<'_>], peer: Option<&str>, cores: (usize, usize), percentiles: bool) -> String {
     let mut text = format!("{}\n\n", machine(cores));
     let (spins, works): (Vec<_>, Vec<_>) = lines.iter().partition(|line| matches!(line.row.plan, Plan::Spin(_)));
     if !works.is_empty() {
@@ -286,7 +286,7 @@ fn all_figures(line: &Line<'_>) -> Vec<Vec<String>> {
 }
 
 /// What was measured in each repeat.
-pub(crate) fn json(lines: &[Line<'_>]) -> Result<String> {
+pub fn json(lines: &[Line<'_>]) -> Result<String> {
     let lines: BTreeMap<_, _> = lines.iter().map(|line| (&line.row.id, &line.repeats)).collect();
     Ok(serde_json::to_string_pretty(&lines)?)
 }

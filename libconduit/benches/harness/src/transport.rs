@@ -4,34 +4,34 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
-pub(crate) type Result<T> = std::result::Result<T, Failure>;
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub type Result<T> = std::result::Result<T, Failure>;
 
 /// Where the processes of one measurement meet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub struct Place {
     /// Theirs alone, in shared memory.
-    pub(crate) directory: PathBuf,
+    pub directory: PathBuf,
     /// Who takes memory first: pages that are taken at different times are not equally fast.
-    pub(crate) limits_first: bool,
+    pub limits_first: bool,
 }
 
 /// How a topic is made and used. What is not said is the transport's default.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// Of the longest message.
-    pub(crate) words: usize,
+    pub words: usize,
     /// How many messages may lie between publisher and subscriber.
-    pub(crate) depth: Option<u64>,
+    pub depth: Option<u64>,
     /// Subscribers sleep, so the publisher has to wake them.
-    pub(crate) sleepers: bool,
+    pub sleepers: bool,
     /// If there are more than the usual few.
-    pub(crate) subscribers: Option<usize>,
-    pub(crate) without_stamps: bool,
+    pub subscribers: Option<usize>,
+    pub without_stamps: bool,
 }
 
 /// What carries messages.
-pub(crate) trait Transport: Sized + 'static {
+pub trait Transport: Sized + 'static {
     /// Its name and version; `None` if there is nothing to compare with.
     const PEER: Option<&'static str>;
 
@@ -47,7 +47,7 @@ pub(crate) trait Transport: Sized + 'static {
 }
 
 /// A transport of messages of a type: an array or a slice of words.
-pub(crate) trait Carries<P: ?Sized>: Transport {
+pub trait Carries<P: ?Sized>: Transport {
     type Publisher: Publish<P>;
     type Subscriber: Receive<P>;
 
@@ -57,12 +57,12 @@ pub(crate) trait Carries<P: ?Sized>: Transport {
     fn subscriber(&self, topic: &str, shape: Shape) -> Result<Option<Self::Subscriber>>;
 }
 
-pub(crate) trait Publish<P: ?Sized> {
+pub trait Publish<P: ?Sized> {
     /// Sends a message that `fill` writes where it lies. What it does not write is whatever was there.
     fn publish(&mut self, fill: impl FnOnce(&mut P)) -> Result<()>;
 }
 
-pub(crate) trait Receive<P: ?Sized> {
+pub trait Receive<P: ?Sized> {
     /// Reads the next message where it lies, if there is one.
     fn poll<R>(&mut self, read: impl FnOnce(&P) -> R) -> Result<Option<R>>;
 
@@ -81,11 +81,11 @@ pub(crate) trait Receive<P: ?Sized> {
 }
 
 /// Everything that the measurements send.
-pub(crate) trait All: Carries<[u64; 1]> + Carries<[u64; 8]> + Carries<[u64; 128]> + Carries<[u64]> {}
+pub trait All: Carries<[u64; 1]> + Carries<[u64; 8]> + Carries<[u64; 128]> + Carries<[u64]> {}
 
 impl<T: Carries<[u64; 1]> + Carries<[u64; 8]> + Carries<[u64; 128]> + Carries<[u64]>> All for T {}
 
 /// A message of words.
-pub(crate) trait Words: AsRef<[u64]> + AsMut<[u64]> + 'static {}
+pub trait Words: AsRef<[u64]> + AsMut<[u64]> + 'static {}
 
 impl<P: AsRef<[u64]> + AsMut<[u64]> + ?Sized + 'static> Words for P {}

@@ -7,7 +7,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use super::transport::Result;
 
 /// Those that the caller wants, or the first one allowed and one that is no thread of the same core, if there is one.
-pub(crate) fn choose(wanted: Option<(usize, usize)>) -> Result<(usize, usize)> {
+pub fn choose(wanted: Option<(usize, usize)>) -> Result<(usize, usize)> {
     let set = sched_getaffinity(None)?;
     let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect();
     choose_from(&allowed, wanted, place)
@@ -47,14 +47,14 @@ fn choose_from(
 }
 
 /// Keeps the calling thread on a core.
-pub(crate) fn pin(core: usize) -> Result<()> {
+pub fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None, &set).map_err(|error| format!("can not run on core {core}: {error}").into())
 }
 
 /// Reads `A,B`.
-pub(crate) fn parse(text: &str) -> std::result::Result<(usize, usize), String> {
+pub fn parse(text: &str) -> std::result::Result<(usize, usize), String> {
     let number = |text: &str| text.trim().parse().ok().filter(|&core: &usize| core < CpuSet::MAX_CPU);
     let cores = text.split_once(',').and_then(|(first, second)| Some((number(first)?, number(second)?)));
     cores.filter(|(first, second)| first != second).ok_or_else(|| "two different cores are something like 0,2".into())

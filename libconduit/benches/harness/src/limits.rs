@@ -1,16 +1,12 @@
 //! What the hardware and the kernel take without Conduit: what benchmarks compare with.
-//!
-//! Not part of the interface of this crate: it may change at any time.
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::time::Duration;
 
-use super::futex;
-use crate::ShmRegion;
-use crate::ring::layout::{SLOT_HEADER_BYTES, Shared};
+use conduit::ShmRegion;
+use rustix::thread::futex;
 
 /// Size of the raw region that [`PingPong`] and [`Stream`] play in.
 pub const REGION_BYTES: usize = size_of::<Court>();
@@ -21,7 +17,10 @@ const ACKNOWLEDGED_AT_ONCE: u64 = WINDOW / 4;
 /// How often to look at the word before the caller is asked whether to go on.
 const SPINS: u32 = 4096;
 /// How long to sleep before the caller is asked whether to go on.
-const NAP: Duration = Duration::from_millis(100);
+const NAP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// From a slot of a ring to its payload.
+const SLOT_HEADER_BYTES: usize = 64;
 
 /// The ball lies with nobody.
 const IDLE: u32 = 0;
@@ -44,14 +43,14 @@ struct Court {
     lines: [Line; WINDOW as usize],
 }
 
-// SAFETY: it consists of atomic integers and padding.
-unsafe impl Shared for Court {}
-
 /// # Panics
 ///
 /// If the region is smaller than [`REGION_BYTES`].
 fn court(region: &ShmRegion) -> &Court {
-    region.mapping().shared(0)
+    assert!(region.size() >= REGION_BYTES, "the region is too small for the limits");
+    // SAFETY: the region is large enough, aligned to a page and mapped as long as it is borrowed. All bytes are valid
+    // atomic integers, and nobody touches these bytes in another way than through them.
+    unsafe { &*region.data().cast::<Court>() }
 }
 
 /// How a process waits for another.
@@ -135,7 +134,7 @@ impl<'a> PingPong<'a> {
     fn hit(&self, ball: u32) {
         self.ball.store(ball, Release);
         if self.wait == Wait::Sleep {
-            futex::wake_all(self.ball);
+            let _ = futex::wake(self.ball, futex::Flags::empty(), i32::MAX as u32);
         }
     }
 
@@ -153,7 +152,7 @@ impl<'a> PingPong<'a> {
                     }
                 }
                 Wait::Sleep => {
-                    futex::wait(self.ball, seen, NAP);
+                    let _ = futex::wait(self.ball, futex::Flags::empty(), seen, Some(&NAP));
                     let ball = self.ball.load(Acquire);
                     if ball != seen {
                         return Some(ball);
@@ -395,9 +394,11 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use std::thread;
+    use std::time::Duration;
+
+    use conduit::Domain;
 
     use super::*;
-    use crate::Domain;
 
     fn region(directory: &tempfile::TempDir) -> ShmRegion {
         let domain = Domain::new(directory.path()).without_registry();

@@ -17,7 +17,7 @@ const SPINS: u32 = 4096;
 /// Who plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Column {
+pub enum Column {
     /// A cache line, only to see how near the cores are.
     Line,
     Limit,
@@ -40,12 +40,12 @@ impl fmt::Display for Column {
 
 /// How a process waits for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Wait {
+pub enum Wait {
     Poll,
     Sleep,
 }
 
-impl From<Wait> for conduit::limits::Wait {
+impl From<Wait> for crate::limits::Wait {
     fn from(wait: Wait) -> Self {
         match wait {
             Wait::Poll => Self::Spin,
@@ -56,14 +56,14 @@ impl From<Wait> for conduit::limits::Wait {
 
 /// How long a turn goes on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Until {
-    pub(crate) end: Instant,
-    pub(crate) rounds: u64,
+pub struct Until {
+    pub end: Instant,
+    pub rounds: u64,
 }
 
 impl Until {
     #[inline]
-    pub(crate) fn is_over(self, rounds: u64, now: Instant) -> bool {
+    pub fn is_over(self, rounds: u64, now: Instant) -> bool {
         now >= self.end && rounds >= self.rounds
     }
 }
@@ -72,31 +72,26 @@ impl Until {
 const FEW: u64 = 8;
 
 /// What one player has measured.
-pub(crate) struct Record {
-    pub(crate) times: Distribution,
+pub struct Record {
+    pub times: Distribution,
     /// The same, of a few rounds together each.
     together: Distribution,
     /// For rates.
-    pub(crate) messages: u64,
-    pub(crate) ns: u64,
+    pub messages: u64,
+    pub ns: u64,
     /// What the second process has counted.
-    pub(crate) answers: Answer,
+    pub answers: Answer,
 }
 
 impl Record {
-    pub(crate) fn new(times: u64) -> Result<Self> {
+    pub fn new(times: u64) -> Result<Self> {
         let (together, times) = (Distribution::new(times * FEW)?, Distribution::new(times)?);
         Ok(Self { times, together, messages: 0, ns: 0, answers: Answer::default() })
     }
 
     /// Times rounds: one by one and, if they are `short`, then as long again a few together.
     #[inline]
-    pub(crate) fn time_rounds(
-        &mut self,
-        until: Until,
-        short: bool,
-        mut round: impl FnMut() -> Result<()>,
-    ) -> Result<()> {
+    pub fn time_rounds(&mut self, until: Until, short: bool, mut round: impl FnMut() -> Result<()>) -> Result<()> {
         let begun = Instant::now();
         let singly = if short { begun + until.end.saturating_duration_since(begun) / 2 } else { until.end };
         let until_singly = Until { end: singly, ..until };
@@ -126,7 +121,7 @@ impl Record {
 }
 
 /// The first process's part: it measures.
-pub(crate) trait Player {
+pub trait Player {
     /// How many times what is wanted a recorded duration is.
     fn times(&self) -> u64 {
         1
@@ -146,56 +141,56 @@ pub(crate) trait Player {
 }
 
 /// The second process's part: it answers.
-pub(crate) trait Partner {
+pub trait Partner {
     /// `started` is to be called when the first process may begin.
     fn answer(&mut self, started: &mut dyn FnMut() -> Result<()>) -> Result<Answer>;
 }
 
 /// What the second process says after a turn.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Answer {
-    pub(crate) received: u64,
-    pub(crate) lost: u64,
+pub struct Answer {
+    pub received: u64,
+    pub lost: u64,
 }
 
-pub(crate) type Players = Vec<(Column, Box<dyn Player>)>;
-pub(crate) type Partners = Vec<(Column, Box<dyn Partner>)>;
+pub type Players = Vec<(Column, Box<dyn Player>)>;
+pub type Partners = Vec<(Column, Box<dyn Partner>)>;
 
 /// What came of a row in one repeat.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Measured {
+pub struct Measured {
     /// One way of a cache line meanwhile.
-    pub(crate) line_ns: Option<f64>,
-    pub(crate) columns: BTreeMap<Column, Figures>,
+    pub line_ns: Option<f64>,
+    pub columns: BTreeMap<Column, Figures>,
     /// Messages per second, where that is what was measured.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) rates: BTreeMap<Column, Rate>,
+    pub rates: BTreeMap<Column, Rate>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) footprints: BTreeMap<Column, Footprint>,
+    pub footprints: BTreeMap<Column, Footprint>,
     /// What a message costs its subscriber's processor, where that was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) cpu_ns: Option<f64>,
+    pub cpu_ns: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Rate {
-    pub(crate) per_second: f64,
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
-    pub(crate) lost: u64,
+pub struct Rate {
+    pub per_second: f64,
+    pub sent: u64,
+    pub received: u64,
+    pub lost: u64,
 }
 
 /// What a topic takes that has one publisher and one subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Footprint {
-    pub(crate) files: usize,
-    pub(crate) bytes: u64,
-    pub(crate) publisher_descriptors: usize,
-    pub(crate) subscriber_descriptors: usize,
+pub struct Footprint {
+    pub files: usize,
+    pub bytes: u64,
+    pub publisher_descriptors: usize,
+    pub subscriber_descriptors: usize,
 }
 
 /// Plays all turns of the first process.
-pub(crate) fn play(
+pub fn play(
     second: &mut Second,
     mut players: Players,
     time: Duration,
@@ -253,7 +248,7 @@ fn play_turn(
 }
 
 /// Plays all turns of the second process.
-pub(crate) fn follow(mut partners: Partners) -> Result<()> {
+pub fn follow(mut partners: Partners) -> Result<()> {
     processes::follow(|line, started| {
         let column = Column::ALL.into_iter().find(|column| column.to_string() == line);
         let partner = partners.iter_mut().find(|(whose, _)| Some(*whose) == column);
@@ -264,7 +259,7 @@ pub(crate) fn follow(mut partners: Partners) -> Result<()> {
 
 /// Waits for the next message. `look` is asked now and then, and its error ends the waiting.
 #[inline]
-pub(crate) fn receive<P: ?Sized, R>(
+pub fn receive<P: ?Sized, R>(
     subscriber: &mut impl Receive<P>,
     wait: Wait,
     mut look: impl FnMut() -> Result<()>,
@@ -290,7 +285,7 @@ pub(crate) fn receive<P: ?Sized, R>(
 }
 
 /// What the first process asks while it waits: whether the second one lives, and whether it takes too long.
-pub(crate) fn watch(second: &mut Second, until: Until) -> impl FnMut() -> Result<()> {
+pub fn watch(second: &mut Second, until: Until) -> impl FnMut() -> Result<()> {
     let deadline = until.end + PATIENCE;
     move || {
         second.look()?;
@@ -298,25 +293,25 @@ pub(crate) fn watch(second: &mut Second, until: Until) -> impl FnMut() -> Result
     }
 }
 
-/// The same for the games of [`conduit::limits`], which only know whether to go on.
-pub(crate) struct Patience<'a> {
+/// The same for the games of [`crate::limits`], which only know whether to go on.
+pub struct Patience<'a> {
     second: &'a mut Second,
     deadline: Instant,
     failure: Option<super::transport::Failure>,
 }
 
 impl<'a> Patience<'a> {
-    pub(crate) fn new(second: &'a mut Second, until: Until) -> Self {
+    pub fn new(second: &'a mut Second, until: Until) -> Self {
         Self { second, deadline: until.end + PATIENCE, failure: None }
     }
 
-    pub(crate) fn goes_on(&mut self) -> bool {
+    pub fn goes_on(&mut self) -> bool {
         self.failure = self.second.look().err();
         self.failure.is_none() && Instant::now() < self.deadline
     }
 
     /// Why a game ended, if it did.
-    pub(crate) fn outcome(self, went_on: bool) -> Result<()> {
+    pub fn outcome(self, went_on: bool) -> Result<()> {
         match self.failure {
             _ if went_on => Ok(()),
             Some(failure) => Err(failure),

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use conduit::limits::{self, PingPong, Relay};
+use crate::limits::{self, PingPong, Relay};
 use conduit::{Domain, OpenError, ShmRegion};
 
 use super::duel::{Answer, Partner, Patience, Player, Record, Until, Wait};
@@ -12,16 +12,16 @@ use super::transport::{Failure, Place, Result};
 
 const NAME: &str = "limits";
 /// Messages that are filled and read in some steps of the clock: 64 KiB.
-pub(crate) const SHORT_WORDS: usize = (64 << 10) / size_of::<u64>();
+pub const SHORT_WORDS: usize = (64 << 10) / size_of::<u64>();
 
 /// The memory that the limits are measured in, in the first process.
-pub(crate) fn create_region(place: &Place, bytes: usize) -> Result<Rc<ShmRegion>> {
+pub fn create_region(place: &Place, bytes: usize) -> Result<Rc<ShmRegion>> {
     let domain = Domain::new(&place.directory).without_registry();
     Ok(Rc::new(ShmRegion::builder().domain(&domain).create(NAME, bytes.max(limits::REGION_BYTES))?))
 }
 
 /// The same memory in the second process.
-pub(crate) fn open_region(place: &Place) -> Result<Rc<ShmRegion>> {
+pub fn open_region(place: &Place) -> Result<Rc<ShmRegion>> {
     let domain = Domain::new(&place.directory).without_registry();
     retry("the memory of the limits", || match ShmRegion::builder().domain(&domain).open(NAME) {
         Ok(region) => Ok(Some(Rc::new(region))),
@@ -31,11 +31,11 @@ pub(crate) fn open_region(place: &Place) -> Result<Rc<ShmRegion>> {
 }
 
 /// A word that is handed over and back: a cache line that moves, or a futex that wakes.
-pub(crate) struct Ball {
-    pub(crate) region: Rc<ShmRegion>,
-    pub(crate) wait: Wait,
+pub struct Ball {
+    pub region: Rc<ShmRegion>,
+    pub wait: Wait,
     /// Of a turn.
-    pub(crate) length: f64,
+    pub length: f64,
 }
 
 impl Player for Ball {
@@ -67,14 +67,14 @@ impl Partner for Ball {
 }
 
 /// Filling and reading buffers in shared memory: the bandwidth of memory and caches.
-pub(crate) struct Buffers {
+pub struct Buffers {
     region: Rc<ShmRegion>,
     relay: Relay,
     is_short: bool,
 }
 
 impl Buffers {
-    pub(crate) fn new(region: Rc<ShmRegion>, wait: Wait, is_first: bool, words: usize, buffers: usize) -> Self {
+    pub fn new(region: Rc<ShmRegion>, wait: Wait, is_first: bool, words: usize, buffers: usize) -> Self {
         let is_short = wait == Wait::Poll && words <= SHORT_WORDS;
         Self { region, relay: Relay::new(wait.into(), is_first, words, buffers), is_short }
     }

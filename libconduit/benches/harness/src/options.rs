@@ -7,7 +7,7 @@ use lexopt::ValueExt as _;
 use super::cores;
 use super::transport::Result;
 
-pub(crate) const HELP: &str = "\
+pub const HELP: &str = "\
 Measures Conduit beside what the hardware takes, and beside a peer, and prints a table in Markdown.
 
       --quick           three short repeats instead of six long ones
@@ -23,19 +23,19 @@ Measures Conduit beside what the hardware takes, and beside a peer, and prints a
 
 /// What the caller wants.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Options {
-    pub(crate) only: Vec<String>,
-    pub(crate) list: bool,
-    pub(crate) repeats: usize,
-    pub(crate) time: f64,
-    pub(crate) cores: Option<(usize, usize)>,
-    pub(crate) json: bool,
-    pub(crate) percentiles: bool,
+pub struct Options {
+    pub only: Vec<String>,
+    pub list: bool,
+    pub repeats: usize,
+    pub time: f64,
+    pub cores: Option<(usize, usize)>,
+    pub json: bool,
+    pub percentiles: bool,
 }
 
 impl Options {
     /// `None` if help is wanted.
-    pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>> {
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>> {
         use lexopt::Arg::{Long, Short};
         let mut parser = lexopt::Parser::from_args(arguments);
         let (mut only, mut list, mut json, mut percentiles, mut cores) = (Vec::new(), false, false, false, None);
@@ -64,7 +64,7 @@ impl Options {
         Ok(Some(Self { only, list, repeats, time, cores, json, percentiles }))
     }
 
-    pub(crate) fn wants(&self, id: &str) -> bool {
+    pub fn wants(&self, id: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|text| id.contains(text))
     }
 }

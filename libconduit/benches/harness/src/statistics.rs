@@ -15,7 +15,7 @@ const DIGITS: u8 = 3;
 
 /// Durations, each of which is so many times what is wanted: a round trip is twice a way.
 #[derive(Clone, Debug)]
-pub(crate) struct Distribution {
+pub struct Distribution {
     times: u64,
     histogram: Histogram<u64>,
     max_ns: u64,
@@ -23,24 +23,24 @@ pub(crate) struct Distribution {
 }
 
 impl Distribution {
-    pub(crate) fn new(times: u64) -> Result<Self> {
+    pub fn new(times: u64) -> Result<Self> {
         // It takes its memory now, not in the middle of a measurement.
         Ok(Self { times, histogram: Histogram::new_with_bounds(1, LONGEST_NS, DIGITS)?, max_ns: 0, sum_ns: 0 })
     }
 
     #[inline]
-    pub(crate) fn record(&mut self, ns: u64) {
+    pub fn record(&mut self, ns: u64) {
         self.histogram.saturating_record(ns);
         self.max_ns = self.max_ns.max(ns);
         self.sum_ns += ns;
     }
 
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.histogram.len()
     }
 
     /// So many of a thousand took no longer than this.
-    pub(crate) fn at(&self, per_mille: u64) -> f64 {
+    pub fn at(&self, per_mille: u64) -> f64 {
         let count = self.count();
         let rank = (count * per_mille).div_ceil(1000);
         // Half a rank below, so that no rounding of floats leads to the next one.
@@ -65,7 +65,7 @@ impl Distribution {
         (p50 - half_ns + part * step_ns as f64) / self.times as f64
     }
 
-    pub(crate) fn figures(&self) -> Option<Figures> {
+    pub fn figures(&self) -> Option<Figures> {
         let [p50, p90, p99, p999] = [500, 900, 990, 999].map(|per_mille| self.at(per_mille));
         let (times, count) = (self.times as f64, self.count());
         let (max, mean) = (self.max_ns as f64 / times, self.sum_ns as f64 / times / count.max(1) as f64);
@@ -87,22 +87,22 @@ static CLOCK_STEP_NS: LazyLock<u64> = LazyLock::new(|| {
 
 /// What is known of many measurements, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Figures {
+pub struct Figures {
     /// The median between the steps of the clock.
-    pub(crate) median: f64,
-    pub(crate) p50: f64,
-    pub(crate) p90: f64,
-    pub(crate) p99: f64,
-    pub(crate) p999: f64,
-    pub(crate) max: f64,
-    pub(crate) mean: f64,
-    pub(crate) count: u64,
+    pub median: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+    pub mean: f64,
+    pub count: u64,
     /// The median of means of a few in a row, without a look at the clock in each.
-    pub(crate) without_clock: Option<f64>,
+    pub without_clock: Option<f64>,
 }
 
 /// The middle one; of an even number the mean of the two in the middle.
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;

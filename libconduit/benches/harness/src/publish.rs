@@ -4,13 +4,13 @@ use std::hint::black_box;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::limits::PingPong;
 use conduit::ShmRegion;
 use conduit::internal::shm::process::now_ns;
-use conduit::limits::PingPong;
 use serde::{Deserialize, Serialize};
 
 use super::duel::{Answer, Column, Partner, Partners, Patience, Player, Players, Record, Until, Wait, receive};
-use super::limits::{self, Ball};
+use super::limit_players::{self, Ball};
 use super::ours::Conduit;
 use super::pattern::{self, END};
 use super::processes::{Second, retry};
@@ -25,7 +25,7 @@ const BATCH: u64 = 256;
 
 /// Who is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Audience {
+pub enum Audience {
     Nobody,
     Polling,
     Sleeping,
@@ -34,15 +34,15 @@ pub(crate) enum Audience {
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Publishing {
-    pub(crate) audience: Audience,
+pub struct Publishing {
+    pub audience: Audience,
     /// Microseconds from one message to the next; back to back if there is none.
-    pub(crate) period_us: Option<u64>,
-    pub(crate) without_stamps: bool,
+    pub period_us: Option<u64>,
+    pub without_stamps: bool,
 }
 
 impl Publishing {
-    pub(crate) fn turn(&self) -> Duration {
+    pub fn turn(&self) -> Duration {
         Duration::from_millis(if self.period_us.is_some() { 15 } else { 4 })
     }
 
@@ -60,8 +60,8 @@ impl Publishing {
         Shape { words: size_of::<Message>() / 8, sleepers, without_stamps: self.without_stamps, ..Shape::default() }
     }
 
-    pub(crate) fn players<P: All>(&self, place: &Place) -> Result<Players> {
-        let region = limits::create_region(place, 0)?;
+    pub fn players<P: All>(&self, place: &Place) -> Result<Players> {
+        let region = limit_players::create_region(place, 0)?;
         let mut players = Players::new();
         players.push((Column::Line, Box::new(Ball { region: region.clone(), wait: Wait::Poll, length: 0.2 })));
         match self.audience {
@@ -85,8 +85,8 @@ impl Publishing {
         Ok(players)
     }
 
-    pub(crate) fn partners<P: All>(&self, place: &Place) -> Result<Partners> {
-        let region = limits::open_region(place)?;
+    pub fn partners<P: All>(&self, place: &Place) -> Result<Partners> {
+        let region = limit_players::open_region(place)?;
         let mut partners = Partners::new();
         partners.push((Column::Line, Box::new(Ball { region: region.clone(), wait: Wait::Poll, length: 0.2 })));
         partners.push((
@@ -107,7 +107,7 @@ impl Publishing {
 
 /// Waits, busily, for the time of the next message.
 #[inline]
-pub(crate) fn await_time(next: &mut Instant, period: Duration) {
+pub fn await_time(next: &mut Instant, period: Duration) {
     *next += period;
     while Instant::now() < *next {
         std::hint::spin_loop();
@@ -185,7 +185,7 @@ struct Bell {
 
 impl Player for Bell {
     fn turn(&mut self, second: &mut Second, until: Until, record: &mut Record) -> Result<()> {
-        let game = PingPong::new(&self.region, conduit::limits::Wait::Sleep);
+        let game = PingPong::new(&self.region, crate::limits::Wait::Sleep);
         let mut patience = Patience::new(second, until);
         let mut rounds = 0;
         let mut next = Instant::now();
@@ -246,7 +246,7 @@ impl<T: Carries<Message>> Player for Publisher<T> {
 }
 
 /// What was received and what was lost is what was sent.
-pub(crate) fn compare(sent: u64, answer: &Answer) -> Result<()> {
+pub fn compare(sent: u64, answer: &Answer) -> Result<()> {
     let Answer { received, lost } = *answer;
     if received + lost == sent {
         return Ok(());
@@ -285,7 +285,7 @@ impl<T: Carries<Message>> Partner for Listener<T> {
 }
 
 /// Receives until the end; counts what is missing.
-pub(crate) fn listen(subscriber: &mut impl super::transport::Receive<Message>, wait: Wait) -> Result<Answer> {
+pub fn listen(subscriber: &mut impl super::transport::Receive<Message>, wait: Wait) -> Result<Answer> {
     let mut expected = 0;
     let mut answer = Answer::default();
     loop {
@@ -297,7 +297,7 @@ pub(crate) fn listen(subscriber: &mut impl super::transport::Receive<Message>, w
 
 /// Takes a message into account; returns whether it is the last one.
 #[inline]
-pub(crate) fn count(message: &Message, expected: &mut u64, answer: &mut Answer) -> Result<bool> {
+pub fn count(message: &Message, expected: &mut u64, answer: &mut Answer) -> Result<bool> {
     let is_last = note(message[0], message[1], expected, answer)?;
     if !is_last {
         pattern::check(message[0], message)?;
@@ -307,7 +307,7 @@ pub(crate) fn count(message: &Message, expected: &mut u64, answer: &mut Answer) 
 
 /// Takes the index of a message into account; returns whether the message is the last one, which says how many were sent.
 #[inline]
-pub(crate) fn note(index: u64, sent: u64, expected: &mut u64, answer: &mut Answer) -> Result<bool> {
+pub fn note(index: u64, sent: u64, expected: &mut u64, answer: &mut Answer) -> Result<bool> {
     let is_last = index == END;
     let index = if is_last { sent } else { index };
     if index < *expected {
