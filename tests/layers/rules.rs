@@ -1,0 +1,83 @@
+//! The rules, as `rules.txt` writes them.
+
+/// Everything that is checked.
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub crates: Vec<Layers>,
+    /// Prefixes of the paths of files that may contain `unsafe`.
+    pub unsafe_files: Vec<String>,
+    pub file_lines: usize,
+    pub function_lines: usize,
+    /// Prefixes of the paths of files whose types have names of their own.
+    pub named_files: Vec<String>,
+    /// Names that several of them may have.
+    pub shared_names: Vec<String>,
+}
+
+/// The modules of one crate, from top to bottom.
+#[derive(Debug, Default)]
+pub struct Layers {
+    /// The crate's root file.
+    pub root: String,
+    lines: Vec<Vec<String>>,
+    /// Modules whose submodules do not import each other.
+    pub apart: Vec<String>,
+    /// Crates and the one module that may name them.
+    pub only: Vec<(String, String)>,
+}
+
+impl Layers {
+    /// The line of a module, counted from the top; the longest name that fits decides.
+    pub fn line_of(&self, module: &str) -> Option<usize> {
+        let lines = self.lines.iter().enumerate();
+        let fitting = lines.flat_map(|(line, names)| names.iter().map(move |name| (name, line)));
+        fitting.filter(|(name, _)| is_inside(module, name)).max_by_key(|(name, _)| name.len()).map(|(_, line)| line)
+    }
+}
+
+/// Whether a module is another one or lies in it.
+pub fn is_inside(module: &str, outer: &str) -> bool {
+    module.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Rules {
+    /// Panics on a line that it does not understand: the file is part of this program.
+    pub fn parse(text: &str) -> Self {
+        let mut rules = Self::default();
+        let mut section = String::new();
+        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
+            let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            if !line.starts_with(' ') {
+                if let [section, root] = &words[..]
+                    && section == "crate"
+                {
+                    rules.crates.push(Layers { root: root.clone(), ..Layers::default() });
+                }
+                section = words[0].clone();
+                continue;
+            }
+            match section.as_str() {
+                "crate" => rules.crates.last_mut().expect("a crate").take(words),
+                "unsafe" => rules.unsafe_files.extend(words),
+                "names" => rules.named_files.extend(words),
+                "shared" => rules.shared_names.extend(words),
+                "limits" => {
+                    let count = words[1].parse().expect("a number of lines");
+                    *if words[0] == "file" { &mut rules.file_lines } else { &mut rules.function_lines } = count;
+                }
+                other => panic!("unknown section {other} in the rules"),
+            }
+        }
+        rules
+    }
+}
+
+impl Layers {
+    fn take(&mut self, words: Vec<String>) {
+        match &words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["apart", module] => self.apart.push((*module).to_owned()),
+            ["only", module, "uses", krate] => self.only.push(((*krate).to_owned(), (*module).to_owned())),
+            _ => self.lines.push(words),
+        }
+    }
+}
