@@ -10,8 +10,6 @@ mod event_log;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-#[doc(hidden)]
-pub mod glob;
 mod guard;
 mod hub;
 mod limits;

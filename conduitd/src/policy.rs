@@ -10,12 +10,10 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use conduit::TopicName;
+use conduit::{TopicName, TopicPattern};
 use nix::unistd::{Group, User};
 use serde::Deserialize;
 use toml::Spanned;
-
-use crate::glob::TopicGlob;
 
 /// Where the rules for names are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +59,7 @@ pub(crate) struct Policy {
 struct Rule {
     /// Its name in quotes, or its number.
     label: String,
-    topics: Vec<TopicGlob>,
+    topics: Vec<TopicPattern>,
     /// Everybody if none.
     publishers: Option<Publishers>,
     mode: Option<u32>,
@@ -209,7 +207,7 @@ impl Rule {
             return Err(Misplaced { what: format!("rule {label} is for no topics"), at: place.start });
         }
         let globs =
-            raw.topics.iter().map(|glob| TopicGlob::new(glob.get_ref()).map_err(|error| Misplaced::at(glob, error)));
+            raw.topics.iter().map(|glob| TopicPattern::new(glob.get_ref()).map_err(|error| Misplaced::at(glob, error)));
         let publishers = if raw.users.is_none() && raw.groups.is_none() {
             None
         } else {
@@ -446,7 +444,7 @@ mod tests {
             (rule("mode = true"), "4:8: expected a mode like \"0640\" or 0o640"),
             (
                 "[[rule]]\n topics = [ 'e', 'a/[b']".into(),
-                "2:18: glob \"a/[b\" is wrong at byte 2: `[` has no `]`; write `[a-z]`",
+                "2:18: pattern \"a/[b\" is invalid at byte 2: `[` has no `]`; write `[a-z]`",
             ),
             ("[[rule]]\ntopics = []".into(), "1:1: rule 1 is for no topics"),
             ("[[rule]]\nname = 'x'".into(), "1:1: missing field `topics`"),

@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
-use conduit::TopicName;
 use conduit::internal::protocol::{EventReply, encode_continued};
 use conduit::registry::{EventKind, RegistryError, RegistryEvent};
+use conduit::{TopicName, TopicPattern};
 use tokio::sync::mpsc;
 
 use crate::event_log::event;
-use crate::glob::TopicGlob;
 use crate::registry::{ConnectionId, Registry};
 use crate::shared_answer::SharedAnswer;
 
@@ -19,7 +18,7 @@ use crate::shared_answer::SharedAnswer;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EventFilter {
     /// `None`: those of all topics.
-    pub(crate) topics: Option<TopicGlob>,
+    pub(crate) topics: Option<TopicPattern>,
     /// `None`: all kinds.
     pub(crate) kinds: Option<Vec<EventKind>>,
 }
@@ -27,7 +26,7 @@ pub(crate) struct EventFilter {
 impl EventFilter {
     /// Checks the parameters of `Watch`.
     pub(crate) fn new(topics: Option<&str>, kinds: Option<Vec<EventKind>>) -> Result<Self, RegistryError> {
-        let topics = topics.map(TopicGlob::new).transpose();
+        let topics = topics.map(TopicPattern::new).transpose();
         let topics = topics.map_err(|error| RegistryError::InvalidParameter { parameter: error.to_string() })?;
         Ok(Self { topics, kinds })
     }

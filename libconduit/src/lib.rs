@@ -51,6 +51,7 @@ pub mod fuzzing;
 pub mod inspect;
 mod message;
 mod parker;
+mod pattern;
 mod publisher;
 mod ready_fd;
 mod region;
@@ -71,6 +72,7 @@ pub use error::{
     CreateError, Gone, LoanError, OpenError, OwnerClaim, RecvError, SendError, UnlinkError, WaitError, WaitSetError,
 };
 pub use message::{Kind, Message, TypeInfo, TypeInfoError};
+pub use pattern::{TopicPattern, TopicPatternError};
 pub use publisher::{Loan, Publisher, PublisherBuilder};
 pub use ready_fd::ReadyFd;
 pub use region::{RegionBuilder, ShmRegion};

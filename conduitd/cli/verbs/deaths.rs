@@ -5,10 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
-use conduit::Domain;
 use conduit::registry::Client;
 use conduit::registry::RegistryEvent;
-use conduitd::glob::TopicGlob;
+use conduit::{Domain, TopicPattern};
 
 use crate::failure::Failure;
 use crate::output;
@@ -29,7 +28,7 @@ Examples:
 pub(crate) struct Args {
     /// Only of topics that match: * stays within a segment of the name, ** crosses segments
     #[arg(value_parser = glob, add = ArgValueCompleter::new(topics))]
-    glob: Option<TopicGlob>,
+    glob: Option<TopicPattern>,
     /// Print a JSON object for every death: kind (died), topic, time_ms (since the epoch), process (pid, uid, program), death (exit_code or
     /// signal, core_dumped, last_sequence, last_message_age_ns, subscribers)
     #[arg(long)]
@@ -40,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let deaths = Client::connect(&Domain::from_env())?.deaths()?;
     let now = SystemTime::now();
     let is_wanted = |event: &RegistryEvent| {
-        let matches = |glob: &TopicGlob| event.topic.parse().is_ok_and(|name| glob.matches(&name));
+        let matches = |glob: &TopicPattern| event.topic.parse().is_ok_and(|name| glob.matches(&name));
         args.glob.as_ref().is_none_or(matches)
     };
     let mut out = output::stdout();

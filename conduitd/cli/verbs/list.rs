@@ -8,8 +8,7 @@ use clap_complete::engine::ArgValueCompleter;
 use conduit::internal::shm::dir::ShmDir;
 use conduit::registry::{Client, RegistryCallError};
 use conduit::registry::{RegionState, TopicInfo};
-use conduit::{Domain, inspect};
-use conduitd::glob::TopicGlob;
+use conduit::{Domain, TopicPattern, inspect};
 
 use crate::failure::Failure;
 use crate::output::{self, Align};
@@ -28,7 +27,7 @@ Examples:
 pub(crate) struct Args {
     /// Only those that match: * stays within a segment of the name, ** crosses segments
     #[arg(value_parser = glob, add = ArgValueCompleter::new(topics))]
-    glob: Option<TopicGlob>,
+    glob: Option<TopicPattern>,
     /// Show more columns: bandwidth, age of the last message, messages lost by all subscribers, liveness, path
     #[arg(short, long)]
     verbose: bool,
@@ -44,8 +43,8 @@ pub(crate) struct Args {
 }
 
 /// Reads a pattern of topic names.
-pub(crate) fn glob(text: &str) -> Result<TopicGlob, String> {
-    TopicGlob::new(text).map_err(|error| error.to_string())
+pub(crate) fn glob(text: &str) -> Result<TopicPattern, String> {
+    TopicPattern::new(text).map_err(|error| error.to_string())
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {

@@ -19,12 +19,11 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use conduit::TopicName;
 use conduit::internal::shm::dir::FileId;
 use conduit::registry::EventKind;
+use conduit::{TopicName, TopicPattern};
 use nix::sys::socket::{AddressFamily, SockType, SockaddrLike, UnixAddr, getpeername, getsockopt, sockopt};
 
-use crate::glob::TopicGlob;
 use crate::registry::{ConnectionId, Role};
 use crate::systemd::Supervisor;
 use crate::watchers::EventFilter;
@@ -76,7 +75,7 @@ impl Entry {
                         },
                         topics: match words.next() {
                             None => None,
-                            Some(glob) => Some(TopicGlob::new(glob).ok()?),
+                            Some(glob) => Some(TopicPattern::new(glob).ok()?),
                         },
                     }),
                     kind => {
@@ -252,7 +251,7 @@ mod tests {
         let glob = prop::option::of(Just("a/**/[!x-z]*"));
         let watch = (prop::option::of(kinds), glob).prop_map(|(kinds, glob)| {
             Held::Watch(EventFilter {
-                topics: glob.map(|glob| TopicGlob::new(glob).unwrap()),
+                topics: glob.map(|glob| TopicPattern::new(glob).unwrap()),
                 kinds: kinds
                     .map(|kinds| kinds_of(bits_of(&kinds.iter().map(|&it| EventKind::ALL[it]).collect::<Vec<_>>()))),
             })
@@ -300,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_not_kept() {
-        let topics = Some(TopicGlob::new(&"a".repeat(250)).unwrap());
+        let topics = Some(TopicPattern::new(&"a".repeat(250)).unwrap());
         assert_eq!(Entry::Client { id: 1, held: Held::Watch(EventFilter { topics, kinds: None }) }.name(), None);
         let lease = Held::Lease {
             topic: "a".repeat(TopicName::MAX_LEN).parse().unwrap(),

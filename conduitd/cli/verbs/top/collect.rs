@@ -6,8 +6,7 @@ use std::time::Instant;
 use conduit::inspect::{Counters, Region, age_ns};
 use conduit::internal::shm::dir::{Entry, ShmDir};
 use conduit::registry::{SubscriberInfo, TopicInfo};
-use conduit::{OpenError, TopicName};
-use conduitd::glob::TopicGlob;
+use conduit::{OpenError, TopicName, TopicPattern};
 
 use super::percentiles::Recent;
 use super::state::{Reader, Row};
@@ -21,7 +20,7 @@ const ENOUGH_MESSAGES: u64 = 10;
 /// Everything that is measured.
 pub(crate) struct Collector {
     directory: ShmDir,
-    pattern: Option<TopicGlob>,
+    pattern: Option<TopicPattern>,
     topics: BTreeMap<TopicName, Track>,
     /// What could not be read, by topic.
     refusals: BTreeMap<String, String>,
@@ -57,7 +56,7 @@ struct Behind {
 }
 
 impl Collector {
-    pub(crate) fn new(directory: ShmDir, pattern: Option<TopicGlob>) -> Self {
+    pub(crate) fn new(directory: ShmDir, pattern: Option<TopicPattern>) -> Self {
         Self { directory, pattern, topics: BTreeMap::new(), refusals: BTreeMap::new() }
     }
 

@@ -14,8 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
-use conduit::Domain;
-use conduitd::glob::TopicGlob;
+use conduit::{Domain, TopicPattern};
 use nix::sys::signal::Signal;
 
 use crate::failure::Failure;
@@ -49,7 +48,7 @@ Examples:
 pub(crate) struct Args {
     /// Only topics that match: * stays within a segment of the name, ** crosses segments
     #[arg(value_parser = glob, add = ArgValueCompleter::new(topics))]
-    glob: Option<TopicGlob>,
+    glob: Option<TopicPattern>,
     /// Time between two looks, in seconds or with a unit, at least 0.1
     #[arg(short = 'd', long, value_name = "TIME", default_value = "1", value_parser = interval)]
     interval: Duration,

@@ -4,9 +4,8 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use clap::ValueEnum;
-use conduit::TopicName;
 use conduit::registry::{EventKind, RegionState as TopicState, RegistryEvent, SubscriberInfo, TopicInfo};
-use conduitd::glob::TopicGlob;
+use conduit::{TopicName, TopicPattern};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::help::HELP;
@@ -485,12 +484,12 @@ impl State {
 /// Which names are wanted: a glob if it has wildcards, else a part of the name.
 enum Filter<'a> {
     Part(&'a str),
-    Glob(TopicGlob),
+    Glob(TopicPattern),
 }
 
 impl<'a> Filter<'a> {
     fn new(text: &'a str) -> Self {
-        match TopicGlob::new(text) {
+        match TopicPattern::new(text) {
             Ok(glob) if text.contains(['*', '?', '[']) => Self::Glob(glob),
             // As long as it is being typed.
             _ => Self::Part(text),
