@@ -14,7 +14,7 @@ use nix::sys::uio::pread;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::error::{OpenError, OwnerClaim};
-use crate::registry::protocol::{Process, RegionState, SubscriberInfo, TopicInfo};
+use crate::model::{Process, RegionState, SubscriberInfo, TopicInfo};
 use crate::ring::layout::{
     CLOSED, ControlSnapshot, Layout, LayoutError, ORPHANED, PRODUCER_AT, ProducerSnapshot, RECORDS, SLOT_STATE_BYTES,
     STATES_AT, SlotSnapshot, program_name,

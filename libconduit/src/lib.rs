@@ -49,7 +49,9 @@ mod fault;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod inspect;
+mod intervals;
 mod message;
+mod model;
 mod parker;
 mod pattern;
 mod publisher;

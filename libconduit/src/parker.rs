@@ -26,7 +26,7 @@ use std::{io, mem, thread};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-use crate::registry::LOOK_INTERVAL;
+use crate::intervals::CHECK_INTERVAL;
 use crate::shm::process::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
 use crate::watched::Watched;
@@ -249,7 +249,7 @@ impl Parker {
         match last_seen {
             // What it is told from here on changes the topic's word too. What it was told before is seen here.
             Some(seen) if self.told.load(Acquire) == told => {
-                futex::wait(&entries[0].watched.consumers().wake, seen, longest.unwrap_or(LOOK_INTERVAL));
+                futex::wait(&entries[0].watched.consumers().wake, seen, longest.unwrap_or(CHECK_INTERVAL));
                 Some(0)
             }
             Some(_) => None,
@@ -283,7 +283,7 @@ impl Entry {
     /// A parker's round for one ticket, up to its sleep.
     fn look(&self) -> Look {
         let now = coarse_now();
-        self.watched.look(now, LOOK_INTERVAL);
+        self.watched.look(now, CHECK_INTERVAL);
         let mut state = lock(&self.state);
         let seen = if state.waker.is_some() {
             self.watched.sleeper().announce()
@@ -291,7 +291,7 @@ impl Entry {
             let seen = self.watched.consumers().wake.load(Acquire);
             // Otherwise somebody else is woken by this topic, again and again perhaps.
             let is_quiet = seen == state.seen;
-            state.is_slept_on &= is_quiet && now.saturating_sub(state.fired) < LOOK_INTERVAL;
+            state.is_slept_on &= is_quiet && now.saturating_sub(state.fired) < CHECK_INTERVAL;
             state.seen = seen;
             return Look::Disarmed;
         };

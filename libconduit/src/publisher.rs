@@ -387,7 +387,7 @@ impl<T: ?Sized> Publisher<T> {
     }
 
     /// The subscribers that live now. Costs some system calls; meant for flow control and reports, not for every message.
-    pub fn subscribers(&self) -> Vec<crate::registry::protocol::SubscriberInfo> {
+    pub fn subscribers(&self) -> Vec<crate::model::SubscriberInfo> {
         let region = self.place.open().ok().and_then(|directory| inspect::Region::open(&directory, &self.topic).ok());
         let counters = region.filter(|region| region.id() == self.id).and_then(|region| region.counters());
         counters.map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect()).unwrap_or_default()

@@ -11,8 +11,8 @@ use std::{fmt, vec};
 
 use crate::Subscriber;
 use crate::error::WaitSetError;
+use crate::intervals::CHECK_INTERVAL;
 use crate::parker::Ticket;
-use crate::registry::LOOK_INTERVAL;
 use crate::ring::sleeper::sleep_for_any;
 use crate::shm::process::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
@@ -401,7 +401,7 @@ impl WaitSet {
         for index in 0..count {
             let index = (self.first + index) % count;
             let watched = &self.awaited[index];
-            watched.look(now, LOOK_INTERVAL);
+            watched.look(now, CHECK_INTERVAL);
             if watched.is_ready() {
                 events.push(Event::Ready(self.members[index].token));
             }
@@ -474,7 +474,7 @@ impl WaitSet {
         }
         if may_sleep && outcome.is_ok() {
             // Not for long: nobody tells of a subscriber that is dropped.
-            let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns())).min(LOOK_INTERVAL);
+            let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns())).min(CHECK_INTERVAL);
             futex::wait_private(&self.control.word, told, Some(timeout));
         }
         for ticket in self.members.iter().filter_map(|member| member.ticket.as_ref()) {
@@ -743,7 +743,7 @@ mod tests {
         for mut set in both_kinds() {
             let (_publishers, subscribers) = world.topics(1);
             set.add(&subscribers[0]).unwrap();
-            for timeout in [Duration::ZERO, Duration::from_millis(20), LOOK_INTERVAL + Duration::from_millis(50)] {
+            for timeout in [Duration::ZERO, Duration::from_millis(20), CHECK_INTERVAL + Duration::from_millis(50)] {
                 let started = Instant::now();
                 assert!(set.wait_timeout(timeout).unwrap().is_empty());
                 assert!(started.elapsed() >= timeout);
@@ -843,7 +843,7 @@ mod tests {
                 sender.join().unwrap();
                 stop.store(true, Relaxed);
                 sleeper.join().unwrap();
-                assert!(longest < LOOK_INTERVAL / 2, "nobody woke it for {longest:?}");
+                assert!(longest < CHECK_INTERVAL / 2, "nobody woke it for {longest:?}");
             });
         }
     }

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::registry::{LOOK_INTERVAL, Lease};
+use crate::intervals::CHECK_INTERVAL;
+use crate::registry::Lease;
 use crate::ring::Memory;
 use crate::ring::layout::Consumers;
 use crate::ring::sleeper::Sleeper;
@@ -103,12 +104,12 @@ impl Watched {
 
     /// A look for whoever was woken and found nothing: by a reaper that may not write to the region, perhaps.
     pub(crate) fn look_after_waking(&self) {
-        self.look(coarse_now(), if self.sleeper.can_be_woken() { Duration::ZERO } else { LOOK_INTERVAL });
+        self.look(coarse_now(), if self.sleeper.can_be_woken() { Duration::ZERO } else { CHECK_INTERVAL });
     }
 
     /// How long a sleeper may go without looking for itself.
     pub(crate) fn longest_sleep(&self) -> Duration {
-        if self.sleeper.can_be_woken() { LOOK_INTERVAL } else { READ_ONLY_STEP }
+        if self.sleeper.can_be_woken() { CHECK_INTERVAL } else { READ_ONLY_STEP }
     }
 
     /// Whether the subscriber was dropped.

@@ -20,9 +20,10 @@ use nix::sys::stat::fstat;
 
 use crate::error::{Gone, OpenError, RecvError};
 use crate::fault::{self, Step};
+use crate::intervals::CHECK_INTERVAL;
 use crate::message::Message;
 use crate::ready_fd::{Beacon, ReadyFd};
-use crate::registry::{LOOK_INTERVAL, Lease};
+use crate::registry::Lease;
 use crate::ring::Line;
 use crate::ring::layout::{Layout, RECORDS};
 use crate::ring::reader::{Reader, Received, Start};
@@ -436,7 +437,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
                 return None;
             }
             *tick = now;
-            Some(watched.look(coarse_now(), LOOK_INTERVAL))
+            Some(watched.look(coarse_now(), CHECK_INTERVAL))
         });
         let received = received.map_err(|how| self.gone(how));
         if self.beacon.is_some() {

@@ -1,0 +1,273 @@
+//! What a registry, or a look at a region, reports about regions, processes and events: plain data.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Reply of `Status`: who answers here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryStatus {
+    /// Version of the registry.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Its user id.
+    pub uid: u32,
+    /// The directory that it looks after, by the path it was given.
+    pub shm_dir: String,
+    /// Device number of that directory.
+    pub dev: u64,
+    /// Inode number of that directory.
+    pub inode: u64,
+    /// Whether a service manager keeps its clients' connections while it is restarted.
+    pub supervised: bool,
+    /// Regions.
+    pub topics: u64,
+    /// Connections.
+    pub clients: u64,
+    /// Regions of dead owners that were removed since it was started.
+    pub reaped: u64,
+}
+
+/// Whether somebody stands behind a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegionState {
+    /// Its owner lives.
+    Live,
+    /// Its publisher has closed it.
+    Closed,
+    /// Its owner is dead.
+    Orphaned,
+    /// A raw region whose creator let it go: it stays.
+    Kept,
+    /// Its owner lives, or it is kept, and the registry's policy does not allow it.
+    Unauthorised,
+    /// Its owner lives, and somebody has removed its name: who has it open goes on, nobody else can find it.
+    Unlinked,
+}
+
+impl fmt::Display for RegionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Live => "live",
+            Self::Closed => "closed",
+            Self::Orphaned => "orphaned",
+            Self::Kept => "kept",
+            Self::Unauthorised => "unauthorised",
+            Self::Unlinked => "unlinked",
+        })
+    }
+}
+
+/// What tells the registry that a region's owner is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Liveness {
+    /// The owner's lease, which it took before the region had its name: the end of its connection or process is
+    /// noticed at once.
+    Lease,
+    /// The owner lock, which is looked at twice a second: the region was there before the registry, or its owner never
+    /// registered it.
+    Lock,
+    /// Nothing: a region that is kept has no owner.
+    None,
+}
+
+impl fmt::Display for Liveness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Lease => "lease",
+            Self::Lock => "lock",
+            Self::None => "none",
+        })
+    }
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id: as the daemon sees it for clients of the registry, else as the process itself said.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Command name.
+    pub program: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.program, self.pid)
+    }
+}
+
+/// One subscriber of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriberInfo {
+    /// Process id.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Command name.
+    pub program: String,
+    /// Messages received.
+    pub received: u64,
+    /// Messages missed.
+    pub lost: u64,
+    /// Samples held now.
+    pub held: u32,
+    /// Positions between the publisher's and this subscriber's.
+    pub lag: u64,
+    /// Whether it sleeps until the next message.
+    pub asleep: bool,
+}
+
+/// A region, as the registry and the region itself know it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopicInfo {
+    /// Name of the topic or raw region.
+    pub name: String,
+    /// Whether somebody stands behind it.
+    pub state: RegionState,
+    /// Why it is unauthorised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// Who has probably removed its name, and what can be done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlinked: Option<String>,
+    /// Whether it is a raw region, which has no slots, no type and no subscribers.
+    pub raw: bool,
+    /// Where its file is.
+    pub path: String,
+    /// Size of its file in bytes.
+    pub size_bytes: u64,
+    /// Number of slots.
+    pub slots: Option<u32>,
+    /// Size of a slot in bytes, 64 of which are its header.
+    pub slot_bytes: Option<u64>,
+    /// Name of the messages' type, in brackets for a slice.
+    #[serde(rename = "type")]
+    pub message_type: Option<String>,
+    /// Its owner, if known.
+    pub publisher: Option<Process>,
+    /// What tells the registry that the owner is dead. None if the region itself was asked and not the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<Liveness>,
+    /// Messages published.
+    pub published: Option<u64>,
+    /// Messages per second, over the last one to two seconds; 0 if nothing came for a second and for twice the usual
+    /// interval. None before the second message, and if the publisher's time stamps are off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_hz: Option<f64>,
+    /// Bytes of messages per second, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<f64>,
+    /// Time since the last message was published, in nanoseconds. None if there was none, or its time stamp was off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_message_age_ns: Option<u64>,
+    /// Its subscribers.
+    pub subscribers: Vec<SubscriberInfo>,
+}
+
+/// What kind of event it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// The topic was there when the watch began.
+    Present,
+    /// The process was subscribed when the watch began.
+    SubscriberPresent,
+    /// A region appeared under the name.
+    Published,
+    /// The publisher closed the topic, or a raw region's name was removed.
+    Closed,
+    /// A raw region's creator let it go; it stays.
+    Kept,
+    /// The owner died; its region is gone.
+    Died,
+    /// Somebody removed the name of a living region.
+    Unlinked,
+    /// This process had the registry remove the region. For a living topic it was closed first.
+    Removed,
+    /// A process subscribed, or came back to a registry that was started anew.
+    Subscribed,
+    /// A subscriber ended cleanly.
+    Unsubscribed,
+    /// A subscriber died.
+    SubscriberDied,
+}
+
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::Present,
+        Self::SubscriberPresent,
+        Self::Published,
+        Self::Closed,
+        Self::Kept,
+        Self::Died,
+        Self::Unlinked,
+        Self::Removed,
+        Self::Subscribed,
+        Self::Unsubscribed,
+        Self::SubscriberDied,
+    ];
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Present => "present",
+            Self::SubscriberPresent => "subscriber_present",
+            Self::Published => "published",
+            Self::Closed => "closed",
+            Self::Kept => "kept",
+            Self::Died => "died",
+            Self::Unlinked => "unlinked",
+            Self::Removed => "removed",
+            Self::Subscribed => "subscribed",
+            Self::Unsubscribed => "unsubscribed",
+            Self::SubscriberDied => "subscriber_died",
+        })
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryEvent {
+    /// What.
+    pub kind: EventKind,
+    /// To which topic or raw region.
+    pub topic: String,
+    /// When: milliseconds since the epoch.
+    pub time_ms: u64,
+    /// By which process, if known: the owner's, the subscriber's, or the remover's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// How the process died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub death: Option<DeathCertificate>,
+}
+
+/// A death certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeathCertificate {
+    /// The code it exited with, where the kernel tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that killed it, where the kernel tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Whether it left a core dump, where the kernel tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_dumped: Option<bool>,
+    /// Sequence number of the last message, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sequence: Option<u64>,
+    /// How old the last message was, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_message_age_ns: Option<u64>,
+    /// Who was subscribed.
+    #[serde(default)]
+    pub subscribers: Vec<SubscriberInfo>,
+}

@@ -1,0 +1,170 @@
+//! What a publisher or subscriber holds at the registry.
+
+use std::io;
+use std::io::{BufReader, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
+use serde::Serialize;
+
+use super::client::{CALL_TIMEOUT, Client, RegistryCallError};
+use super::protocol::{Attach, Call, INTERFACE, Register, RegistryError, Release, encode};
+use crate::error::CreateError;
+use crate::intervals::CHECK_INTERVAL;
+use crate::shm::dir::FileId;
+use crate::shm::file::OwnedFile;
+use crate::shm::fork;
+use crate::shm::process::coarse_now;
+use crate::{Domain, TopicName};
+
+/// Connects if that is possible without waiting.
+fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = UnixStream::from(socket(AddressFamily::Unix, SockType::Stream, flags, None)?);
+    stream.set_write_timeout(Some(CALL_TIMEOUT))?;
+    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
+    nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream)
+}
+
+/// Whether the other side is gone: poll(2) tells that unasked.
+fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// What a publisher or subscriber holds at the registry: a connection, or nothing if there is no registry.
+///
+/// The registry may be started later, or die. A lease that is not there is taken by the way, where its holder makes system calls
+/// anyway ([`look`](Self::look)); no thread watches it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    client: Option<Client>,
+    sockets: Vec<PathBuf>,
+    /// The call that takes it, wanting no reply: it can be sent without waiting.
+    call: Vec<u8>,
+    last_look: Duration,
+    generation: u32,
+}
+
+impl Lease {
+    /// Registers a region that is about to be named. Fails if the administrator's rules are against it; any other refusal
+    /// leaves this process without a lease.
+    pub(crate) fn register(domain: &Domain, topic: &TopicName, file: &OwnedFile) -> Result<Self, CreateError> {
+        let FileId { dev, ino: inode } = file.id;
+        let (mode, gid) = (Some(file.mode), Some(file.gid));
+        Self::take(domain, "Register", &Register { topic: topic.to_string(), dev, inode, mode, gid }).or_else(
+            |refused| match *refused {
+                (_, RegistryError::NotAllowed { rule, reason, .. }) => {
+                    Err(CreateError::NotAllowed { topic: topic.clone(), rule, reason })
+                }
+                (lease, error) => Ok(lease.without(&error)),
+            },
+        )
+    }
+
+    /// Attaches a subscriber.
+    pub(crate) fn attach(domain: &Domain, topic: &TopicName, id: FileId, record: Option<usize>) -> Self {
+        let record = record.map(|record| record as u32);
+        let attach = Attach { topic: topic.to_string(), dev: id.dev, inode: id.ino, record };
+        Self::take(domain, "Attach", &attach).unwrap_or_else(|refused| refused.0.without(&refused.1))
+    }
+
+    /// The lease, and if the registry refused it, why.
+    fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Result<Self, Box<(Self, RegistryError)>> {
+        let json = serde_json::to_value(parameters).unwrap_or_default();
+        let call = Call { method: format!("{INTERFACE}.{method}"), parameters: json, oneway: true, more: false };
+        let mut lease = Self {
+            client: None,
+            sockets: domain.sockets().to_vec(),
+            call: encode(&call),
+            last_look: coarse_now(),
+            generation: fork::watched_generation(),
+        };
+        if lease.sockets.is_empty() {
+            return Ok(lease);
+        }
+        let taken = Client::connect(domain).and_then(|mut client| {
+            client.call::<serde_json::Value>(method, parameters)?;
+            Ok(client)
+        });
+        match taken {
+            Ok(client) => lease.client = Some(client),
+            Err(error @ RegistryCallError::Unreachable { .. }) => {
+                static ONCE: Once = Once::new();
+                ONCE.call_once(|| {
+                    tracing::warn!("{error}. Topics work without it; crashed publishers are noticed within a second");
+                });
+            }
+            Err(RegistryCallError::Refused(reply)) => match reply.known() {
+                Some(error) => return Err(Box::new((lease, error))),
+                None => lease = lease.without(&reply),
+            },
+            Err(error) => lease = lease.without(&error),
+        }
+        Ok(lease)
+    }
+
+    fn without(self, error: &dyn std::fmt::Display) -> Self {
+        tracing::warn!("{error}; this process goes on without a lease");
+        self
+    }
+
+    /// Takes the lease again if the registry has gone since, or was not there: twice a second at most, and without ever
+    /// waiting for anybody. A registry that refuses it hangs up, or says nothing: then the region's locks speak for its holder.
+    ///
+    /// `now` is the coarse clock's. Returns whether it was time for a look.
+    pub(crate) fn look(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.last_look) < CHECK_INTERVAL || self.generation != fork::generation() {
+            return false;
+        }
+        self.last_look = now;
+        self.renew_if_lost();
+        true
+    }
+
+    fn renew_if_lost(&mut self) {
+        if self.client.as_ref().is_some_and(|client| !has_hung_up(client.stream.get_ref())) {
+            return;
+        }
+        self.client = self.sockets.iter().find_map(|socket| {
+            let stream = connect_at_once(socket).ok()?;
+            let sent = (&stream).write(&self.call).ok()?;
+            // An empty socket takes much more than a call.
+            (sent == self.call.len()).then_some(())?;
+            stream.set_nonblocking(false).ok()?;
+            Some(Client { stream: BufReader::new(stream), sockets: self.sockets.clone() })
+        });
+    }
+
+    /// Ends the lease cleanly. The registry hears of it before whatever happens next.
+    pub(crate) fn release(&mut self) {
+        if self.generation == fork::generation()
+            && let Some(mut client) = self.client.take()
+        {
+            // A registry that is gone needs no good-bye.
+            let _ = client.call_once::<serde_json::Value>("Release", &Release::default());
+            // Forked children may hold the socket too.
+            let _ = client.stream.get_ref().shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.generation == fork::generation()
+            && let Some(client) = &self.client
+        {
+            let _ = client.stream.get_ref().shutdown(Shutdown::Both);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+use std::io::Read;
+use std::time::Instant;
+
+use nix::sys::socket::{Backlog, bind, listen};
+
+use super::*;
+use crate::registry::protocol::END;
+
+/// Late enough for another look.
+fn later(lease: &Lease) -> Duration {
+    lease.last_look + CHECK_INTERVAL
+}
+
+fn domain(directory: &Path) -> Domain {
+    Domain::new(directory).with_socket(directory.join("registry.sock"))
+}
+
+fn attach(domain: &Domain) -> Lease {
+    Lease::attach(domain, &"scan".parse().unwrap(), FileId { dev: 1, ino: 2 }, Some(3))
+}
+
+/// The one call that came over a connection.
+fn call(mut stream: &UnixStream) -> Call {
+    let mut bytes = [0; 1024];
+    let len = stream.read(&mut bytes).unwrap();
+    assert_eq!(bytes[len - 1], END);
+    serde_json::from_slice(&bytes[..len - 1]).unwrap()
+}
+
+#[test]
+fn a_lease_is_taken_whenever_there_is_a_registry_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let domain = domain(directory.path());
+    let mut lease = attach(&domain);
+    lease.look(later(&lease));
+    assert!(lease.client.is_none(), "nobody is there");
+    for _ in 0..3 {
+        let listener = std::os::unix::net::UnixListener::bind(&domain.sockets()[0]).unwrap();
+        lease.look(lease.last_look);
+        assert!(lease.client.as_ref().is_none_or(|client| has_hung_up(client.stream.get_ref())), "not at every call");
+        lease.look(later(&lease));
+        let (stream, _) = listener.accept().unwrap();
+        let call = call(&stream);
+        assert_eq!((call.method.as_str(), call.oneway), ("io.conduit.Registry.Attach", true));
+        assert_eq!(call.parameters, serde_json::json!({"topic": "scan", "dev": 1, "inode": 2, "record": 3}));
+        listener.set_nonblocking(true).unwrap();
+        lease.look(later(&lease));
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "a lease that lives is kept");
+        std::fs::remove_file(&domain.sockets()[0]).unwrap();
+    }
+    lease.release();
+    assert!(lease.client.is_none());
+}
+
+#[test]
+fn a_registry_that_takes_nobody_in_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let domain = domain(directory.path());
+    let mut lease = attach(&domain);
+    let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(listener.as_raw_fd(), &UnixAddr::new(&domain.sockets()[0]).unwrap()).unwrap();
+    listen(&listener, Backlog::new(1).unwrap()).unwrap();
+    let crowd: Vec<_> = std::iter::from_fn(|| connect_at_once(&domain.sockets()[0]).ok()).take(100).collect();
+    assert!(crowd.len() < 100, "it never was full");
+    let started = Instant::now();
+    lease.look(later(&lease));
+    assert!(lease.client.is_none() && started.elapsed() < CALL_TIMEOUT / 2);
+}
+
+#[test]
+fn a_domain_without_registry_is_never_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let listening = domain(directory.path());
+    let listener = std::os::unix::net::UnixListener::bind(&listening.sockets()[0]).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut lease = attach(&listening.without_registry());
+    lease.look(later(&lease));
+    assert!(lease.client.is_none() && listener.accept().is_err());
+}

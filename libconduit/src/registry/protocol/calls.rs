@@ -1,0 +1,109 @@
+//! Parameters and replies of the methods.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{EventKind, RegistryEvent, TopicInfo};
+
+/// Parameters of `Register`: this process is about to give the file its name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// The topic or raw region.
+    pub topic: String,
+    /// Device number of the file.
+    pub dev: u64,
+    /// Inode number of the file.
+    pub inode: u64,
+    /// Permission bits of the file, for an early and clear refusal; what counts is what it will really have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// Numeric id of the file's group, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+}
+
+/// Parameters of `Attach`: this process subscribes to a topic.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// The topic.
+    pub topic: String,
+    /// Device number of the region's file.
+    pub dev: u64,
+    /// Inode number of the region's file.
+    pub inode: u64,
+    /// The subscriber's record in the region; none if it may only read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<u32>,
+}
+
+/// Parameters of `Release`: what this connection registered or attached ends cleanly.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {}
+
+/// Parameters of `Describe` and `Reap`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicParameter {
+    /// The topic or raw region.
+    pub topic: String,
+}
+
+/// Parameters of `Unlink`: the caller, who is the region's owner or root, wants the name gone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unlink {
+    /// The topic or raw region.
+    pub topic: String,
+    /// Also if its owner lives.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Parameters of `Watch`: which events are wanted. Without them, all.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// Glob of topic names: `*` stays within a segment, `**` crosses them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// Kinds of events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<EventKind>>,
+}
+
+/// Reply of `List`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TopicList {
+    /// All regions, sorted by name.
+    pub topics: Vec<TopicInfo>,
+}
+
+/// Reply of `Describe`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TopicReply {
+    /// The region.
+    pub topic: TopicInfo,
+}
+
+/// Reply of `Reap`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reaped {
+    /// Whether the region was an orphan and its removal has been started.
+    pub reaped: bool,
+}
+
+/// Reply of `Deaths`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeathList {
+    /// The last 1,000 events of the kind `Died`, oldest first.
+    pub deaths: Vec<RegistryEvent>,
+}
+
+/// One of the replies of `Watch`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventReply {
+    /// What happened.
+    pub event: RegistryEvent,
+}
