@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use conduit::internal::shm::process::now_ns;
+use conduit::internal::shm::clock::now_ns;
 use conduit::{Publisher, Start, Subscriber};
 
 use crate::harness::{Peer, World};

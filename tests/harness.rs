@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
-use conduit::internal::shm::dir::{Entry, ShmDir};
+use conduit::internal::shm::dir::{DirEntry, ShmDir};
 use conduit::registry::Client;
 use conduit::registry::{RegistryEvent, TopicInfo};
 use conduit::{Domain, TopicName};
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// Everything in the directory that is named like a region, or like one in the middle of its removal.
-    pub fn leftovers(&self) -> Vec<Entry> {
+    pub fn leftovers(&self) -> Vec<DirEntry> {
         self.shm().entries().unwrap()
     }
 

@@ -7,8 +7,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
+use conduit::internal::shm::clock::now_ns;
 use conduit::internal::shm::dir::ShmDir;
-use conduit::internal::shm::process::now_ns;
 use conduit::registry::Client;
 use conduit::{
     CreateError, Domain, Event, Gone, OpenError, Publisher, RecvError, Sample, ShmRegion, Start, Subscriber, TopicName,

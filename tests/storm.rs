@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use conduit::Subscriber;
-use conduit::internal::shm::process::now_ns;
+use conduit::internal::shm::clock::now_ns;
 use nix::sys::signal::Signal;
 
 use crate::harness::{Peer, Random, World, wait_until};

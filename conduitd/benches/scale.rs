@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use conduit::internal::shm::process::now_ns;
+use conduit::internal::shm::clock::now_ns;
 use conduit::registry::Client;
 use conduit::{Domain, Publisher, RecvError, Subscriber};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};

@@ -8,7 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use conduit::internal::shm::process::{command_name, peer_groups};
+use conduit::internal::shm::process::command_name;
+use conduit::internal::shm::socket::peer_groups;
 use conduit::registry::Process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};

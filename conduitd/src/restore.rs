@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conduit::inspect::Region;
-use conduit::internal::shm::dir::{Entry, FileId, ShmDir};
+use conduit::internal::shm::dir::{DirEntry, FileId, ShmDir};
 use conduit::registry::{DeathCertificate, EventKind, Process, RegistryEvent};
 use conduit::{OpenError, TopicName};
 use nix::sys::socket::MsgFlags;
@@ -58,7 +58,7 @@ pub(crate) struct DirectoryWatch {
 
 /// A name has changed.
 struct NameChange {
-    entry: Option<Entry>,
+    entry: Option<DirEntry>,
     how: ReadFlags,
 }
 
@@ -86,7 +86,7 @@ impl DirectoryWatch {
                 Ok(event) => {
                     overflowed |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
                     let name = event.file_name().and_then(|name| name.to_str().ok());
-                    all.push(NameChange { entry: name.and_then(Entry::parse), how: event.events() });
+                    all.push(NameChange { entry: name.and_then(DirEntry::parse), how: event.events() });
                 }
                 Err(Errno::INTR) => {}
                 Err(_) => break,
@@ -118,7 +118,7 @@ impl Hub {
         let missed = if self.watch.is_resumed { self.watch.take().unwrap_or_default() } else { Vec::new() };
         let mut changed: BTreeMap<TopicName, ReadFlags> = BTreeMap::new();
         for NameChange { entry, how } in missed {
-            if let Some(Entry::Region(topic)) = entry {
+            if let Some(DirEntry::Region(topic)) = entry {
                 // The first change says whether it was there before.
                 changed.entry(topic).or_insert(how);
             }
@@ -195,9 +195,9 @@ impl Hub {
         let mut topics: Vec<TopicName> = self.registry.borrow().topics().map(|topic| topic.name.clone()).collect();
         for entry in self.directory.entries()? {
             match entry {
-                Entry::Region(topic) => topics.push(topic),
-                Entry::Removal { .. } => {}
-                Entry::Foreign(name) => tracing::debug!("{name} is no region's name"),
+                DirEntry::Region(topic) => topics.push(topic),
+                DirEntry::Removal { .. } => {}
+                DirEntry::Foreign(name) => tracing::debug!("{name} is no region's name"),
             }
         }
         topics.sort();
@@ -221,8 +221,8 @@ impl Hub {
         };
         for NameChange { entry, how } in changes {
             match entry {
-                Some(Entry::Region(topic)) => self.look_at_new(&topic, how),
-                Some(Entry::Removal { .. }) if how.contains(ReadFlags::MOVED_TO) => {
+                Some(DirEntry::Region(topic)) => self.look_at_new(&topic, how),
+                Some(DirEntry::Removal { .. }) if how.contains(ReadFlags::MOVED_TO) => {
                     self.finish_removals_later();
                 }
                 _ => {}

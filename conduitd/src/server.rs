@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use conduit::Domain;
 use conduit::internal::shm::dir::{FileId, ReapLock, ShmDir};
-use conduit::internal::shm::process::refuse_descriptors;
+use conduit::internal::shm::socket::refuse_descriptors;
 use conduit::registry::Client;
 use conduit::registry::RegistryStatus;
 use nix::fcntl::{Flock, FlockArg};

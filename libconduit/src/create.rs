@@ -1,15 +1,22 @@
-//! Making a region and telling the registry of it: what topics and raw regions have in common.
+//! Creating a region and registering it: what topics and raw regions have in common.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::error::CreateError;
+use crate::error::{CreateError, OwnerClaim};
 use crate::fault::{self, Step};
+use crate::inspect::owner_of;
 use crate::registry::{Client, Lease};
-use crate::shm::dir::{Place, ShmDir};
-use crate::shm::file::{FileSpec, Mark, NewFile, OwnedFile, PATIENCE, tidy};
+use crate::ring::end::mark_orphaned;
+use crate::shape;
+use crate::shm::dir::{DirLocation, ShmDir};
+use crate::shm::mark::Mark;
+use crate::shm::new_file::{FileSpec, NewFile, NewFileError, OwnedFile, PATIENCE};
+use crate::shm::room::RoomError;
+use crate::shm::takeover::{TakeoverError, TakeoverHooks};
 use crate::{Domain, TopicName};
 
-/// What the user may choose of any region.
+/// Options of any region.
 #[derive(Clone, Debug)]
 pub(crate) struct CreateOptions {
     pub(crate) domain: Option<Domain>,
@@ -27,7 +34,7 @@ impl Default for CreateOptions {
 /// A region that this process owns and the registry knows.
 pub(crate) struct Created {
     pub(crate) file: OwnedFile,
-    pub(crate) place: Place,
+    pub(crate) location: DirLocation,
     pub(crate) lease: Lease,
 }
 
@@ -36,25 +43,67 @@ impl CreateOptions {
     pub(crate) fn create(
         self,
         topic: &TopicName,
-        size: u64,
+        size_bytes: u64,
         mark: Mark,
         content: &[u8],
         shape: Option<&[u8]>,
     ) -> Result<Created, CreateError> {
         let domain = self.domain.unwrap_or_default();
         let directory = ShmDir::open(&domain).map_err(CreateError::io("open", domain.shm_dir().into()))?;
-        let place = directory.place().map_err(CreateError::io("examine", domain.shm_dir().into()))?;
-        tidy(&directory, topic);
-        let ask_reaper = || {
-            // Without a registry that may do it, the error says so.
-            let _ = Client::connect(&domain).and_then(|mut client| client.reap(topic));
-        };
+        let location = directory.location().map_err(CreateError::io("examine", domain.shm_dir().into()))?;
+        directory.tidy(topic);
+        let hooks = Hooks { domain: &domain, topic };
+        let attribute = shape.map(|shape| (shape::XATTR, shape));
         let (mode, group, patience) = (self.mode, self.group, self.patience);
-        let spec = FileSpec { topic, size, mode, group, mark, content, shape, patience };
-        let file = NewFile::make(&directory, &spec, &ask_reaper)?;
+        let spec = FileSpec { topic, size_bytes, mode, group, mark, content, attribute, patience };
+        let explain = |error| explain(error, &directory, topic, size_bytes);
+        let file = NewFile::make(&directory, &spec, &hooks).map_err(explain)?;
         let lease = Lease::register(&domain, topic, file.owned())?;
         fault::point(Step::CreateRegistered);
-        let file = file.link(&ask_reaper)?;
-        Ok(Created { file, place, lease })
+        let file = file.link(&hooks).map_err(explain)?;
+        Ok(Created { file, location, lease })
+    }
+}
+
+struct Hooks<'a> {
+    domain: &'a Domain,
+    topic: &'a TopicName,
+}
+
+impl TakeoverHooks for Hooks<'_> {
+    fn ask_reaper(&self) {
+        // Without a registry that may reap, creation reports that the name cannot be freed.
+        let _ = Client::connect(self.domain).and_then(|mut client| client.reap(self.topic));
+    }
+
+    fn mark_orphaned(&self, topic: &OwnedFd) {
+        if let Err(error) = mark_orphaned(topic) {
+            // Its subscribers probe the owner lock themselves within a second.
+            tracing::debug!("cannot wake the subscribers of topic \"{}\": {error}", self.topic);
+        }
+    }
+}
+
+fn explain(error: NewFileError, directory: &ShmDir, topic: &TopicName, need: u64) -> CreateError {
+    let path = directory.path_of(topic);
+    match error {
+        NewFileError::Size => CreateError::Size { size: need },
+        NewFileError::NotTmpfs => CreateError::NotShared { path: directory.path().into() },
+        NewFileError::LocksDoNotLast => CreateError::LocksDoNotLast { path: directory.path().into() },
+        NewFileError::Room(RoomError::Directory { have_bytes: have }) => {
+            CreateError::NoSpace { need, have, path: directory.path().into() }
+        }
+        NewFileError::Room(RoomError::Cgroup { have_bytes: have }) => CreateError::NoMemory { need, have },
+        NewFileError::Name(TakeoverError::Owned(file)) => {
+            CreateError::taken(topic, file.map_or_else(OwnerClaim::unknown, |(file, mark)| owner_of(file, &mark)))
+        }
+        NewFileError::Name(TakeoverError::NotRemovable { uid }) => {
+            CreateError::NotRemovable { topic: topic.clone(), uid }
+        }
+        NewFileError::Name(TakeoverError::Kept) => CreateError::Kept { topic: topic.clone() },
+        NewFileError::Name(TakeoverError::Foreign) => CreateError::Foreign { topic: topic.clone(), path },
+        NewFileError::Name(TakeoverError::Io { doing, source }) | NewFileError::Io { doing, source } => {
+            CreateError::Io { doing, path, source }
+        }
     }
 }

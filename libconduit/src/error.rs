@@ -5,7 +5,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ring::layout::{GeometryError, LayoutError};
+use crate::ring::end::Gone;
+use crate::ring::geometry::GeometryError;
+use crate::ring::header::LayoutError;
+use crate::shm::dir::ShmDir;
+use crate::shm::open::OpenFileError;
 use crate::{TopicName, TopicNameError, TypeInfo};
 
 /// Who owns a region, as the region says.
@@ -232,6 +236,21 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    pub(crate) fn from_file(
+        error: OpenFileError,
+        directory: &ShmDir,
+        topic: &TopicName,
+        expected: &'static str,
+    ) -> Self {
+        let path = directory.path_of(topic);
+        match error {
+            OpenFileError::NotFound => Self::NotFound { topic: topic.clone(), path: directory.path().into() },
+            OpenFileError::NoPermission => Self::Permission { path },
+            OpenFileError::NotRegular => Self::Kind { path, expected },
+            error => Self::io("open", path)(error.into()),
+        }
+    }
+
     pub(crate) fn io(doing: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path, source }
     }
@@ -286,24 +305,6 @@ pub enum LoanError {
 
 /// Why a message was not sent: the same reasons as for a loan.
 pub type SendError = LoanError;
-
-/// How a publisher ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gone {
-    /// It closed the topic.
-    Closed,
-    /// It died.
-    Died,
-}
-
-impl fmt::Display for Gone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "closed the topic",
-            Self::Died => "died",
-        })
-    }
-}
 
 /// Why no message was received.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

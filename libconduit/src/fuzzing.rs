@@ -3,8 +3,9 @@
 use std::io::Write;
 
 use crate::inspect::Region;
-use crate::ring::layout::{CONTROL_BYTES, Layout};
-use crate::shm::dir::{Entry, ReapLock, ShmDir};
+use crate::ring::header::Layout;
+use crate::ring::layout::CONTROL_BYTES;
+use crate::shm::dir::{DirEntry, ReapLock, ShmDir};
 use crate::{Domain, Subscriber, TopicName};
 
 /// Makes a file of these bytes a topic's region and does with it what the daemon, the command and a subscriber do.
@@ -56,5 +57,5 @@ pub fn region(data: &[u8]) {
         }
     }
     let text = String::from_utf8_lossy(data);
-    let _ = (TopicName::new(&text), Entry::parse(&text));
+    let _ = (TopicName::new(&text), DirEntry::parse(&text));
 }

@@ -7,23 +7,22 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use nix::sys::uio::pread;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::error::{OpenError, OwnerClaim};
 use crate::model::{Process, RegionState, SubscriberInfo, TopicInfo};
-use crate::ring::layout::{
-    CLOSED, ControlSnapshot, Layout, LayoutError, ORPHANED, PRODUCER_AT, ProducerSnapshot, RECORDS, SLOT_STATE_BYTES,
-    STATES_AT, SlotSnapshot, program_name,
-};
-use crate::ring::{TURN, window};
-use crate::shm::dir::{FileId, ReapLock, ShmDir, is_regular, try_reap_lock};
-use crate::shm::file::{Mark, mark_closed, mark_orphaned, mark_unlinked, owner_of, read_control, read_mark, reopen};
+use crate::ring::end::{mark_closed, mark_orphaned, mark_unlinked};
+use crate::ring::header::{Layout, LayoutError, program_name, read_control};
+use crate::ring::layout::{CLOSED, ORPHANED, PRODUCER_AT, RECORDS, SLOT_STATE_BYTES, STATES_AT, TURN};
+use crate::ring::snapshot::{ControlSnapshot, ProducerSnapshot, SlotSnapshot};
+use crate::ring::window;
+use crate::shm::clock;
+use crate::shm::dir::{DirEntry, FileId, ReapLock, ShmDir, try_reap_lock};
 use crate::shm::lock::{LockByte, OWNER};
-use crate::shm::process;
+use crate::shm::mark::Mark;
+use crate::shm::open::{Access, is_regular, reopen};
 use crate::topic::TopicName;
 use crate::{Message, Shape, TypeInfo};
 
@@ -89,17 +88,9 @@ impl Region {
 
     fn open_checked(directory: &ShmDir, topic: &TopicName) -> Result<(Self, Option<LayoutError>), OpenError> {
         let path = directory.path_of(topic);
-        let file = match directory.open_file(&topic.file_name(), OFlag::O_RDONLY) {
-            Ok(file) => file,
-            Err(Errno::ENOENT) => {
-                return Err(OpenError::NotFound { topic: topic.clone(), path: directory.path().into() });
-            }
-            Err(Errno::EACCES | Errno::EPERM) => return Err(OpenError::Permission { path }),
-            Err(Errno::ELOOP | Errno::ENXIO | Errno::EXDEV) => {
-                return Err(OpenError::Kind { path, expected: "a region" });
-            }
-            Err(errno) => return Err(OpenError::io("open", path)(errno.into())),
-        };
+        let file = directory
+            .open_file(&topic.file_name(), Access::Read)
+            .map_err(|error| OpenError::from_file(error, directory, topic, "a region"))?;
         let stat = match fstat(&file) {
             Ok(stat) => stat,
             Err(errno) => return Err(OpenError::io("examine", path)(errno.into())),
@@ -107,7 +98,7 @@ impl Region {
         if !is_regular(&stat) {
             return Err(OpenError::Kind { path, expected: "a region" });
         }
-        let Some(mark) = read_mark(&file) else {
+        let Some(mark) = Mark::read(&file) else {
             return Err(OpenError::Kind { path, expected: "a region that Conduit made" });
         };
         let (layout, damage) = match mark {
@@ -149,7 +140,7 @@ impl Region {
 
     /// Whether it is a raw region that its creator let go cleanly.
     pub fn is_kept(&self) -> bool {
-        self.mark == Mark::Kept || (self.is_raw() && read_mark(&self.file) == Some(Mark::Kept))
+        self.mark == Mark::Kept || (self.is_raw() && Mark::read(&self.file) == Some(Mark::Kept))
     }
 
     /// Whether the file still has a name, anywhere.
@@ -207,7 +198,7 @@ impl Region {
             (index, subscriber)
         });
         let last_stamp_ns = head.checked_sub(1).and_then(|last| self.stamp_of(layout, last));
-        let rate = window::rate(&self.steady_producer(control.producer), last_stamp_ns, process::now_ns());
+        let rate = window::rate(&self.steady_producer(control.producer), last_stamp_ns, clock::now_ns());
         Some(Counters {
             closed: control.consumers.wake & CLOSED != 0,
             orphaned: control.consumers.wake & ORPHANED != 0,
@@ -340,8 +331,7 @@ impl Region {
 
     /// Takes the owner lock as a reaper, on a description of its own; `None` if the owner or another reaper has it.
     pub fn try_reap_lock(&self, lock: ReapLock) -> io::Result<Option<ReapGuard>> {
-        let access = if lock == ReapLock::Write { OFlag::O_RDWR } else { OFlag::O_RDONLY };
-        let locked = reopen(&self.file, access)?;
+        let locked = reopen(&self.file, lock.access())?;
         Ok(try_reap_lock(&locked, lock)?.then_some(ReapGuard { _locked: locked }))
     }
 
@@ -391,9 +381,24 @@ pub struct ReapGuard {
     _locked: OwnedFd,
 }
 
+/// The owner that a region claims to have.
+pub(crate) fn owner_of(file: impl AsFd, mark: &Mark) -> OwnerClaim {
+    match mark {
+        Mark::Raw { pid, program } => OwnerClaim { pid: Some(*pid), program: Some(program.clone()) },
+        Mark::Kept => OwnerClaim::unknown(),
+        Mark::Topic => {
+            let Ok(stat) = fstat(&file) else { return OwnerClaim::unknown() };
+            match Layout::check(&read_control(&file), stat.st_size.max(0) as u64) {
+                Ok(layout) => OwnerClaim { pid: Some(layout.pid), program: Some(program_name(&layout.program)) },
+                Err(_) => OwnerClaim::unknown(),
+            }
+        }
+    }
+}
+
 /// How long ago something was stamped, in nanoseconds.
 pub fn age_ns(stamp_ns: u64) -> u64 {
-    process::now_ns().saturating_sub(stamp_ns)
+    clock::now_ns().saturating_sub(stamp_ns)
 }
 
 /// All regions of a directory, sorted by name; what cannot be opened comes with the reason.
@@ -402,7 +407,7 @@ pub fn list(directory: &ShmDir) -> io::Result<Vec<Result<TopicInfo, OpenError>>>
         .entries()?
         .into_iter()
         .filter_map(|entry| match entry {
-            crate::shm::dir::Entry::Region(topic) => Some(topic),
+            DirEntry::Region(topic) => Some(topic),
             _ => None,
         })
         .collect();

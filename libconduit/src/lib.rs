@@ -71,15 +71,17 @@ pub use async_subscriber::{AsyncSubscriber, Ready, Recv};
 pub use conduit_derive::Message;
 pub use domain::Domain;
 pub use error::{
-    CreateError, Gone, LoanError, OpenError, OwnerClaim, RecvError, SendError, UnlinkError, WaitError, WaitSetError,
+    CreateError, LoanError, OpenError, OwnerClaim, RecvError, SendError, UnlinkError, WaitError, WaitSetError,
 };
 pub use message::{Kind, Message, TypeInfo, TypeInfoError};
 pub use pattern::{TopicPattern, TopicPatternError};
 pub use publisher::{Loan, Publisher, PublisherBuilder};
 pub use ready_fd::ReadyFd;
 pub use region::{RegionBuilder, ShmRegion};
-pub use ring::layout::{GeometryError, LayoutError};
-pub use ring::reader::Start;
+pub use ring::end::Gone;
+pub use ring::geometry::GeometryError;
+pub use ring::header::LayoutError;
+pub use ring::start::Start;
 pub use shape::Shape;
 
 pub use subscriber::{Borrowed, Copied, Sample, Subscriber, SubscriberBuilder};
@@ -95,7 +97,7 @@ pub mod internal {
 
     /// Files, locks and processes.
     pub mod shm {
-        pub use crate::shm::{dir, file, fork, lock, process};
+        pub use crate::shm::{clock, dir, fork, lock, new_file, process, socket};
     }
 }
 

@@ -27,7 +27,7 @@ use std::{io, mem, thread};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::intervals::CHECK_INTERVAL;
-use crate::shm::process::{coarse_now, now_ns};
+use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
 use crate::watched::Watched;
 

@@ -14,15 +14,16 @@ use crate::fault::{self, Step};
 use crate::inspect;
 use crate::message::{Kind, Message};
 use crate::registry::Lease;
-use crate::ring::Memory;
-use crate::ring::layout::{
-    DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Geometry, GeometryError, Layout, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES,
-};
+use crate::ring::geometry::{Geometry, GeometryError};
+use crate::ring::header::Layout;
+use crate::ring::layout::{DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES};
+use crate::ring::memory::Memory;
 use crate::ring::slot::{ClaimError, Claimed, MappedRing};
 use crate::ring::writer::{Intervention, Writer};
-use crate::shm::dir::{FileId, Place};
-use crate::shm::file::Mark;
-use crate::shm::process::{coarse_now, now_ns, own_name};
+use crate::shm::clock::{coarse_now, now_ns};
+use crate::shm::dir::{DirLocation, FileId};
+use crate::shm::mark::Mark;
+use crate::shm::process::own_name;
 use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 
 /// The one process that writes a topic.
@@ -48,7 +49,7 @@ use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 pub struct Publisher<T: ?Sized> {
     writer: Writer<Arc<MappedRing>>,
     topic: TopicName,
-    place: Place,
+    location: DirLocation,
     id: FileId,
     lease: Lease,
     time_stamps: bool,
@@ -175,7 +176,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
         // Bytes are bytes.
         let shape = (T::TYPE != <[u8]>::TYPE).then(|| T::shape().to_text()).flatten();
         let size = geometry.region_bytes();
-        let Created { file, place, lease } =
+        let Created { file, location, lease } =
             self.options.create(&topic, size, Mark::Topic, control_page.as_bytes(), shape.as_deref())?;
         let id = file.id;
         if self.prefault {
@@ -185,7 +186,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
         Ok(Publisher {
             writer: Writer::new(Arc::new(ring)),
             topic,
-            place,
+            location,
             id,
             lease,
             time_stamps: self.time_stamps,
@@ -300,7 +301,7 @@ impl<T: ?Sized + Message> Publisher<T> {
 
     /// What can not be looked at is no reason to worry anybody.
     fn has_its_name(&self) -> bool {
-        let found = self.place.open().and_then(|directory| directory.id_of(&self.topic));
+        let found = self.location.open().and_then(|directory| directory.id_of(&self.topic));
         !found.is_ok_and(|found| found != Some(self.id))
     }
 
@@ -368,7 +369,7 @@ impl<T: ?Sized> Publisher<T> {
 
     /// Where the region's file is: an absolute path.
     pub fn path(&self) -> std::path::PathBuf {
-        self.place.path_of(&self.topic)
+        self.location.path_of(&self.topic)
     }
 
     /// Messages published so far, which is the sequence number of the next.
@@ -388,7 +389,8 @@ impl<T: ?Sized> Publisher<T> {
 
     /// The subscribers that live now. Costs some system calls; meant for flow control and reports, not for every message.
     pub fn subscribers(&self) -> Vec<crate::model::SubscriberInfo> {
-        let region = self.place.open().ok().and_then(|directory| inspect::Region::open(&directory, &self.topic).ok());
+        let region =
+            self.location.open().ok().and_then(|directory| inspect::Region::open(&directory, &self.topic).ok());
         let counters = region.filter(|region| region.id() == self.id).and_then(|region| region.counters());
         counters.map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect()).unwrap_or_default()
     }
@@ -400,7 +402,7 @@ impl<T: ?Sized> Drop for Publisher<T> {
             return;
         }
         self.writer.close();
-        let removed = self.place.open().and_then(|directory| directory.remove(&self.topic, self.id));
+        let removed = self.location.open().and_then(|directory| directory.remove(&self.topic, self.id));
         if let Err(error) = removed {
             tracing::warn!("can not remove {}: {error}", self.path().display());
         }

@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::fstat;
@@ -16,11 +15,12 @@ use nix::unistd::getpid;
 use crate::create::{CreateOptions, Created};
 use crate::error::{CreateError, OpenError, UnlinkError, WaitError};
 use crate::fault::{self, Step};
-use crate::inspect::Region;
+use crate::inspect::{Region, owner_of};
 use crate::registry::Lease;
 use crate::shm::dir::{FileId, ReapLock, ShmDir};
-use crate::shm::file::{Mark, owner_of, read_mark, reopen, tidy};
 use crate::shm::map::Mapping;
+use crate::shm::mark::Mark;
+use crate::shm::open::{Access, OpenFileError, reopen};
 use crate::{Domain, TopicName, TopicNameError};
 
 /// How often a wait looks at its flag, which nobody can sleep on.
@@ -117,10 +117,12 @@ impl RegionBuilder {
         if !region.is_raw() {
             return Err(OpenError::Kind { path, expected: "a raw region but a topic" });
         }
-        let file = match reopen(region.as_fd(), OFlag::O_RDWR) {
+        let file = match reopen(region.as_fd(), Access::ReadWrite) {
             Ok(file) => file,
-            Err(nix::errno::Errno::EACCES) => return Err(OpenError::Permission { path }),
-            Err(errno) => return Err(OpenError::io("open", path)(errno.into())),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(OpenError::Permission { path });
+            }
+            Err(error) => return Err(OpenError::io("open", path)(error)),
         };
         let size = fstat(&file).map(|stat| stat.st_size).unwrap_or_default();
         let Some(len) = usize::try_from(size).ok().and_then(NonZeroUsize::new) else {
@@ -212,18 +214,18 @@ impl RegionBuilder {
         let failure = |source| UnlinkError::Io { path: path.clone(), source };
         let directory = ShmDir::open(&domain).map_err(failure)?;
         // Of an `unlink` that was killed half-way, for one.
-        tidy(&directory, &topic);
+        directory.tidy(&topic);
         let not_found = || UnlinkError::NotFound { topic: topic.clone(), path: domain.shm_dir().into() };
-        let file = match directory.open_file(&topic.file_name(), OFlag::O_RDONLY) {
+        let file = match directory.open_file(&topic.file_name(), Access::Read) {
             Ok(file) => file,
-            Err(nix::errno::Errno::ENOENT) => return Err(not_found()),
-            Err(errno) => return Err(failure(errno.into())),
+            Err(OpenFileError::NotFound) => return Err(not_found()),
+            Err(error) => return Err(failure(error.into())),
         };
-        let Some(mark) = read_mark(&file) else { return Err(UnlinkError::Foreign { path }) };
+        let Some(mark) = Mark::read(&file) else { return Err(UnlinkError::Foreign { path }) };
         let id = FileId::of(&fstat(&file).map_err(|errno| failure(errno.into()))?);
         let locked;
         if mark == Mark::Topic {
-            locked = reopen(&file, OFlag::O_RDWR).map_err(|errno| failure(errno.into()))?;
+            locked = reopen(&file, Access::ReadWrite).map_err(failure)?;
             if !crate::shm::dir::try_reap_lock(&locked, ReapLock::Write).map_err(failure)? {
                 return Err(UnlinkError::Live { topic, owner: owner_of(&file, &mark) });
             }

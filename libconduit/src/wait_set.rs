@@ -14,7 +14,7 @@ use crate::error::WaitSetError;
 use crate::intervals::CHECK_INTERVAL;
 use crate::parker::Ticket;
 use crate::ring::sleeper::sleep_for_any;
-use crate::shm::process::{coarse_now, now_ns};
+use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
 use crate::watched::Watched;
 

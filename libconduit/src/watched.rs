@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use crate::intervals::CHECK_INTERVAL;
 use crate::registry::Lease;
-use crate::ring::Memory;
 use crate::ring::layout::Consumers;
+use crate::ring::memory::Memory;
 use crate::ring::sleeper::Sleeper;
 use crate::ring::slot::MappedRing;
 use crate::shm::atomics::Native;
+use crate::shm::clock::coarse_now;
 use crate::shm::lock::OWNER;
-use crate::shm::process::coarse_now;
 
 /// How long to sleep for a subscriber that may only read the region and so cannot ask to be woken.
 const READ_ONLY_STEP: Duration = Duration::from_millis(1);

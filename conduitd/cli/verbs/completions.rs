@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, CommandFactory};
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::Shells;
 use clap_complete::{CompleteEnv, Shell};
-use conduit::internal::shm::dir::{Entry, ShmDir};
+use conduit::internal::shm::dir::{DirEntry, ShmDir};
 use conduit::{Domain, TopicName};
 
 use crate::Cli;
@@ -58,7 +58,7 @@ pub(crate) fn answer_a_shell() {
 pub(crate) fn topics(start: &OsStr) -> Vec<CompletionCandidate> {
     let start = start.to_str().unwrap_or_default();
     let entries = ShmDir::open(&Domain::from_env()).and_then(|directory| directory.entries()).unwrap_or_default();
-    let name = |entry| if let Entry::Region(topic) = entry { Some(topic) } else { None };
+    let name = |entry| if let DirEntry::Region(topic) = entry { Some(topic) } else { None };
     let mut names: Vec<TopicName> = entries.into_iter().filter_map(name).collect();
     names.sort();
     names.iter().map(TopicName::as_str).filter(|name| name.starts_with(start)).map(CompletionCandidate::new).collect()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
-use conduit::internal::shm::dir::{Entry, ReapLock, ShmDir};
+use conduit::internal::shm::dir::{DirEntry, ReapLock, ShmDir};
 use conduit::registry::Client;
 use conduit::registry::RegionState;
 use conduit::{Domain, TopicName};
@@ -96,9 +96,9 @@ fn is_there(path: &std::path::Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-fn leftover(directory: &ShmDir, entry: Entry) -> Option<Leftover> {
+fn leftover(directory: &ShmDir, entry: DirEntry) -> Option<Leftover> {
     let (name, path, reason) = match entry {
-        Entry::Region(topic) => {
+        DirEntry::Region(topic) => {
             let region = Region::open_even_damaged(directory, &topic).ok()?;
             let described = region.describe();
             if described.state != RegionState::Orphaned {
@@ -107,11 +107,11 @@ fn leftover(directory: &ShmDir, entry: Entry) -> Option<Leftover> {
             let owner = described.publisher.map_or("its owner".into(), |owner| format!("its owner {owner}"));
             (topic.to_string(), directory.path_of(&topic), format!("{owner} is dead: its lock is free"))
         }
-        Entry::Removal { topic, file_name } => {
+        DirEntry::Removal { topic, file_name } => {
             let reason = "its remover was killed in the middle".into();
             (topic.to_string(), directory.path().join(file_name), reason)
         }
-        Entry::Foreign(_) => return None,
+        DirEntry::Foreign(_) => return None,
     };
     let size_bytes = path.symlink_metadata().map_or(0, |metadata| metadata.len());
     Some(Leftover { name, path: path.display().to_string(), size_bytes, reason, removed: false, error: None })

@@ -17,10 +17,10 @@ use super::client::{CALL_TIMEOUT, Client, RegistryCallError};
 use super::protocol::{Attach, Call, INTERFACE, Register, RegistryError, Release, encode};
 use crate::error::CreateError;
 use crate::intervals::CHECK_INTERVAL;
+use crate::shm::clock::coarse_now;
 use crate::shm::dir::FileId;
-use crate::shm::file::OwnedFile;
 use crate::shm::fork;
-use crate::shm::process::coarse_now;
+use crate::shm::new_file::OwnedFile;
 use crate::{Domain, TopicName};
 
 /// Connects if that is possible without waiting.

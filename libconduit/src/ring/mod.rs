@@ -4,7 +4,7 @@
 //!
 //! The writer numbers *positions* 0, 1, 2, ...; position h lives in slot h mod N. Messages carry a *sequence* of their
 //! own, because the writer skips positions whose slot a reader holds. A slot has a `state` (bit i: held by reader i) and, in
-//! cache lines of its own, a `position` (h + 1: what the slot has is that of position h). Both have a bit [`TURN`], which the writer
+//! cache lines of its own, a `position` (h + 1: what the slot has is that of position h). Both have a bit [`TURN`](layout::TURN), which the writer
 //! flips in the state when it takes the slot, and in the position when it has written it: what a slot has is valid while the two
 //! agree. `passed` says of which position nothing will come. The ring has `head` (the next position), `published` (the next sequence) and,
 //! to sleep on, `waiting` (bit i: reader i sleeps) and the futex word `wake`, whose lowest bits say how the topic ended.
@@ -53,7 +53,7 @@
 //!
 //! Everything else is relaxed. One turn bit is enough because every claim of a slot but the last has been published there
 //! (W4) before the next, so that the position has changed whenever the turns agree again.
-//! The models in `model.rs` run this very code; `reference.rs` says what one thread sees.
+//! The models in `tests/model.rs` run this very code; `tests/reference.rs` specifies what one thread observes.
 //!
 //! # Cache lines
 //!
@@ -61,142 +61,18 @@
 //! touches that in one go, when everything else is written. The state moves to the writer before it is needed
 //! (by claiming ahead) and back to the reader while it waits (`expect_state`).
 
+pub(crate) mod copy;
+pub(crate) mod end;
+pub(crate) mod geometry;
+pub(crate) mod header;
 pub(crate) mod layout;
-#[cfg(test)]
-mod model;
+pub(crate) mod memory;
 pub(crate) mod reader;
-#[cfg(test)]
-mod reference;
 pub(crate) mod sleeper;
 pub(crate) mod slot;
+pub(crate) mod snapshot;
+pub(crate) mod start;
 #[cfg(test)]
-mod stress;
+mod tests;
 pub(crate) mod window;
 pub(crate) mod writer;
-
-use std::time::Duration;
-
-use zerocopy::{FromBytes, IntoBytes};
-
-use crate::ring::layout::{Consumers, Producer, RECORDS, Record, SlotHeader};
-use crate::shm::atomics::Atomics;
-
-/// The bits of a slot's state that stand for readers.
-pub(crate) const READERS: u64 = (1 << RECORDS) - 1;
-/// In a slot's state and in its position: flips with every claim, and with every message.
-pub(crate) const TURN: u64 = 1 << 63;
-
-/// What a slot's state is about to be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StateUse {
-    /// To see whether a copy is valid.
-    Read,
-    /// To pin the slot.
-    Write,
-}
-
-/// The memory a ring lies in, and what only the kernel can do about it.
-pub(crate) trait Memory {
-    type Atomics: Atomics;
-
-    /// Number of slots, a power of two.
-    fn slots(&self) -> u64;
-    fn producer(&self) -> &Producer<Self::Atomics>;
-    fn consumers(&self) -> &Consumers<Self::Atomics>;
-    fn record(&self, index: usize) -> &Record<Self::Atomics>;
-    fn slot(&self, position: u64) -> &SlotHeader<Self::Atomics>;
-    /// The state of the slot at a position.
-    fn state(&self, position: u64) -> &<Self::Atomics as Atomics>::U64;
-    /// Fetches the state of the slot at a position into this processor's cache, to be read or written there soon.
-    fn expect_state(&self, _position: u64, _use: StateUse) {}
-
-    /// Largest message in bytes.
-    fn capacity(&self) -> usize;
-    /// Copies the start of a payload that may change meanwhile; `into` has at most the capacity.
-    fn copy_payload(&self, position: u64, into: &mut [u8]);
-
-    /// Wakes all who sleep on the wake word.
-    fn wake_all(&self);
-    /// Sleeps while the wake word is `seen`; may return early.
-    fn sleep(&self, seen: u32, timeout: Duration);
-    /// Runs `action` under the lock of a record, unless its subscriber lives.
-    fn if_dead(&self, record: usize, action: impl FnOnce());
-}
-
-impl<M: Memory> Memory for std::sync::Arc<M> {
-    type Atomics = M::Atomics;
-
-    #[inline(always)]
-    fn slots(&self) -> u64 {
-        (**self).slots()
-    }
-    #[inline(always)]
-    fn producer(&self) -> &Producer<Self::Atomics> {
-        (**self).producer()
-    }
-    #[inline(always)]
-    fn consumers(&self) -> &Consumers<Self::Atomics> {
-        (**self).consumers()
-    }
-    #[inline(always)]
-    fn record(&self, index: usize) -> &Record<Self::Atomics> {
-        (**self).record(index)
-    }
-    #[inline(always)]
-    fn slot(&self, position: u64) -> &SlotHeader<Self::Atomics> {
-        (**self).slot(position)
-    }
-    #[inline(always)]
-    fn state(&self, position: u64) -> &<Self::Atomics as Atomics>::U64 {
-        (**self).state(position)
-    }
-    #[inline(always)]
-    fn expect_state(&self, position: u64, purpose: StateUse) {
-        (**self).expect_state(position, purpose);
-    }
-    #[inline(always)]
-    fn capacity(&self) -> usize {
-        (**self).capacity()
-    }
-    #[inline(always)]
-    fn copy_payload(&self, position: u64, into: &mut [u8]) {
-        (**self).copy_payload(position, into);
-    }
-    fn wake_all(&self) {
-        (**self).wake_all();
-    }
-    fn sleep(&self, seen: u32, timeout: Duration) {
-        (**self).sleep(seen, timeout);
-    }
-    fn if_dead(&self, record: usize, action: impl FnOnce()) {
-        (**self).if_dead(record, action);
-    }
-}
-
-/// A cache line of a copied payload: aligned for any message type.
-#[derive(Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
-#[repr(C, align(64))]
-pub(crate) struct Line(pub(crate) [u64; 8]);
-
-/// Where a message is copied to.
-pub(crate) trait CopyTarget {
-    /// Room for a message of `len` bytes; `None` if it has not that size.
-    fn room(&mut self, len: usize) -> Option<&mut [u8]>;
-}
-
-impl CopyTarget for Vec<Line> {
-    fn room(&mut self, len: usize) -> Option<&mut [u8]> {
-        self.resize(len.div_ceil(size_of::<Line>()), Line([0; 8]));
-        self.as_mut_slice().as_mut_bytes().get_mut(..len)
-    }
-}
-
-/// Room for one message of known size.
-pub(crate) struct Value<'a, T>(pub(crate) &'a mut T);
-
-impl<T: FromBytes + IntoBytes> CopyTarget for Value<'_, T> {
-    #[inline]
-    fn room(&mut self, len: usize) -> Option<&mut [u8]> {
-        (len == size_of::<T>()).then(|| self.0.as_mut_bytes())
-    }
-}

@@ -1,26 +1,17 @@
 //! The reading side of the ring. Labels refer to the [protocol](super).
 
-use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
+use super::copy::CopyTarget;
+use super::end::Gone;
+use super::layout::TURN;
+use super::memory::{Memory, StateUse, head};
 use super::sleeper::Sleeper;
+use super::start::Start;
 use super::writer::clear_record_bits;
-use super::{CopyTarget, Memory, StateUse, TURN};
-use crate::error::Gone;
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, Atomics};
-
-/// Where a reader starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// With the first message published from now on.
-    #[default]
-    Next,
-    /// With the newest message that is kept, if there is one.
-    Latest,
-    /// With the oldest message that is kept, if there is one.
-    Oldest,
-}
 
 /// One reader of a ring.
 #[derive(Debug)]
@@ -331,12 +322,6 @@ impl<M: Memory> Reader<M> {
     pub(crate) fn sleep(&self, timeout: Duration) -> bool {
         self.sleeper.sleep(timeout)
     }
-}
-
-/// Head, or where it could at most be: a lie must not make a cursor overflow.
-#[inline]
-pub(super) fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
-    memory.producer().head.load(order).min(TURN - 2)
 }
 
 /// Whether what a slot says of its position means that this one can be read.

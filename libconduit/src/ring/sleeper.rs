@@ -7,11 +7,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::Duration;
 
-use super::Memory;
-use super::reader::head;
-use crate::error::Gone;
+use super::end::Gone;
+use super::layout::ONE_WAKE;
+use super::memory::{Memory, head};
 use crate::fault::{self, Step};
-use crate::ring::layout::{CLOSED, ONE_WAKE, ORPHANED};
 use crate::shm::atomics::{Atomic, Atomics};
 
 /// Sleeps for a reader. Clones sleep for the same one, at the same time if they like.
@@ -71,7 +70,7 @@ impl<M: Memory> Sleeper<M> {
     /// How the topic ended, if it did; messages may be left.
     pub(crate) fn has_ended(&self) -> Option<Gone> {
         // E2
-        end_of(self.memory.consumers().wake.load(Acquire))
+        Gone::from_wake_word(self.memory.consumers().wake.load(Acquire))
     }
 
     fn bit(&self) -> u64 {
@@ -126,7 +125,7 @@ impl<M: Memory> Sleeper<M> {
         self.enter();
         let seen = self.announce();
         let news = self.has_news();
-        if !news && end_of(seen).is_none() {
+        if !news && Gone::from_wake_word(seen).is_none() {
             self.memory.sleep(seen, timeout);
         }
         self.leave();
@@ -146,7 +145,7 @@ pub(crate) fn sleep_for_any<'a, M: Memory + 'a>(
     for sleeper in sleepers.clone() {
         sleeper.enter();
         let word = sleeper.announce();
-        may_sleep &= !sleeper.has_news() && end_of(word).is_none();
+        may_sleep &= !sleeper.has_news() && Gone::from_wake_word(word).is_none();
         seen.push(word);
     }
     if may_sleep {
@@ -154,15 +153,5 @@ pub(crate) fn sleep_for_any<'a, M: Memory + 'a>(
     }
     for sleeper in sleepers {
         sleeper.leave();
-    }
-}
-
-fn end_of(wake: u32) -> Option<Gone> {
-    if wake & CLOSED != 0 {
-        Some(Gone::Closed)
-    } else if wake & ORPHANED != 0 {
-        Some(Gone::Died)
-    } else {
-        None
     }
 }

@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
+use super::copy::Line;
+use super::geometry::Geometry;
+use super::layout::{
+    CONSUMERS_AT, Consumers, PRODUCER_AT, Producer, RECORDS, RECORDS_AT, Record, SLOT_HEADER_BYTES, SlotHeader,
+    SlotState,
+};
+use super::memory::{Memory, StateUse};
 use super::reader::{Received, unpin};
 use super::writer::{AllSlotsHeld, Writer};
-use super::{Line, Memory, StateUse};
 use crate::fault::{self, Step};
-use crate::ring::layout::{
-    CONSUMERS_AT, Consumers, Geometry, PRODUCER_AT, Producer, RECORDS, RECORDS_AT, Record, SLOT_HEADER_BYTES,
-    SlotHeader, SlotState,
-};
 use crate::shm::atomics::Native;
 use crate::shm::lock::LockByte;
 use crate::shm::map::Mapping;

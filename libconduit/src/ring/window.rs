@@ -7,7 +7,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::ring::layout::{Producer, ProducerSnapshot};
+use super::layout::Producer;
+use super::snapshot::ProducerSnapshot;
 use crate::shm::atomics::{Atomic, Atomics};
 
 /// A window is at least this long, in nanoseconds.

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
+use super::layout::{CLOSED, ONE_WAKE, ORPHANED, READERS, TURN, UNLINKED};
+use super::memory::Memory;
 use super::window::Window;
-use super::{Memory, READERS, TURN};
 use crate::fault::{self, Step};
-use crate::ring::layout::{CLOSED, ONE_WAKE, ORPHANED, UNLINKED};
 use crate::shm::atomics::{Atomic, Atomics};
 
 /// How many held slots the writer meets before it asks whether a holder is dead: asking costs a system call.

@@ -7,12 +7,11 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::geteuid;
 use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
 
-use super::file::reopen;
+use super::open::{Access, reopen};
 
 const XATTR: &str = "system.posix_acl_access";
 const VERSION: u32 = 2;
@@ -34,12 +33,12 @@ pub(crate) fn open_for_writing(file: impl AsFd) -> io::Result<OwnedFd> {
     }
     let mode = fstat(&file)?.st_mode & 0o7777;
     fsetxattr(&file, XATTR, &list(mode, geteuid().as_raw()), XattrFlags::CREATE)?;
-    let opened = reopen(&file, OFlag::O_RDWR);
+    let opened = reopen(&file, Access::ReadWrite);
     // In this order: the group's rights are those of the list's mask for as long as there is a list, and must be the old
     // ones when it goes.
     fchmod(&file, Mode::from_bits_truncate(mode))?;
     fremovexattr(&file, XATTR)?;
-    Ok(opened?)
+    opened
 }
 
 /// The mode as a list, and in addition what `uid` needs.

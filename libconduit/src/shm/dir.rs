@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat, openat2, renameat2};
-use nix::libc::mode_t;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::file::{read_mark, reopen};
 use super::lock::OWNER;
+use super::mark::Mark;
+use super::open::{Access, OpenFileError, is_regular, reopen};
 use crate::fault::{self, Step};
 use crate::topic::FILE_PREFIX;
 use crate::{Domain, TopicName};
@@ -37,7 +37,7 @@ impl FileId {
 
 /// What a file name in the directory stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum DirEntry {
     /// A region.
     Region(TopicName),
     /// A name that a remover uses for a moment; it has been killed if the name stays.
@@ -51,7 +51,7 @@ pub enum Entry {
     Foreign(String),
 }
 
-impl Entry {
+impl DirEntry {
     /// Reads a file name; `None` if it has nothing to do with Conduit.
     pub fn parse(file_name: &str) -> Option<Self> {
         if file_name.starts_with(FILE_PREFIX) {
@@ -71,6 +71,16 @@ pub enum ReapLock {
     /// The read lock: readers cannot prevent it, owners and takers are excluded. For the one system daemon of a
     /// directory.
     Read,
+}
+
+impl ReapLock {
+    /// How the region has to be opened for it.
+    pub(crate) fn access(self) -> Access {
+        match self {
+            Self::Write => Access::ReadWrite,
+            Self::Read => Access::Read,
+        }
+    }
 }
 
 /// What became of a name that was to be removed.
@@ -99,13 +109,13 @@ pub struct ShmDir {
 
 /// A shared-memory directory that is needed now and then: no descriptor is kept for it.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct DirLocation {
     path: PathBuf,
     id: FileId,
     any_file_system: bool,
 }
 
-impl Place {
+impl DirLocation {
     /// Opens the directory. Fails if another one has its path by now: names in that say nothing.
     pub(crate) fn open(&self) -> io::Result<ShmDir> {
         let directory = ShmDir::open_path(&self.path, self.any_file_system)?;
@@ -139,10 +149,10 @@ impl ShmDir {
     }
 
     /// Where it is, to open it again.
-    pub(crate) fn place(&self) -> io::Result<Place> {
+    pub(crate) fn location(&self) -> io::Result<DirLocation> {
         // The process may go to another directory.
         let path = std::path::absolute(&self.path)?;
-        Ok(Place { path, id: FileId::of(&fstat(&self.fd)?), any_file_system: self.any_file_system })
+        Ok(DirLocation { path, id: FileId::of(&fstat(&self.fd)?), any_file_system: self.any_file_system })
     }
 
     /// Where the region of a topic is.
@@ -156,40 +166,47 @@ impl ShmDir {
     }
 
     /// Everything in the directory that is named like Conduit's.
-    pub fn entries(&self) -> io::Result<Vec<Entry>> {
+    pub fn entries(&self) -> io::Result<Vec<DirEntry>> {
         let mut directory = Dir::openat(&self.fd, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
         let mut entries = Vec::new();
         for entry in directory.iter() {
-            entries.extend(entry?.file_name().to_str().ok().and_then(Entry::parse));
+            entries.extend(entry?.file_name().to_str().ok().and_then(DirEntry::parse));
         }
         Ok(entries)
     }
 
-    /// Opens a file of the directory: no link is followed, no device or lease can make it wait.
-    pub(crate) fn open_file(&self, file_name: &str, access: OFlag) -> nix::Result<OwnedFd> {
-        let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    /// Opens a file of the directory. Never follows a link, and never waits for a device or a lease.
+    pub(crate) fn open_file(&self, file_name: &str, access: Access) -> Result<OwnedFd, OpenFileError> {
+        let flags = access.flag() | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
         let how = OpenHow::new()
             .flags(flags)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_BENEATH);
-        match openat2(&self.fd, file_name, how) {
-            // systemd's RestrictSUIDSGID= takes the call away.
+        let opened = match openat2(&self.fd, file_name, how) {
+            // systemd's RestrictSUIDSGID= blocks the call.
             Err(Errno::ENOSYS) => self.open_file_in_steps(file_name, access),
-            result => result,
-        }
+            result => result.map_err(io::Error::from),
+        };
+        opened.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT) => OpenFileError::NotFound,
+            Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => OpenFileError::NoPermission,
+            Some(Errno::ELOOP | Errno::EISDIR | Errno::ENXIO | Errno::EXDEV) => OpenFileError::NotRegular,
+            Some(Errno::EAGAIN) => OpenFileError::Leased,
+            _ => OpenFileError::Io(error),
+        })
     }
 
-    /// The same without openat2: what a name stands for is looked at before it is opened.
-    fn open_file_in_steps(&self, file_name: &str, access: OFlag) -> nix::Result<OwnedFd> {
+    /// Opens a file without openat2: checks what the name refers to before opening it.
+    fn open_file_in_steps(&self, file_name: &str, access: Access) -> io::Result<OwnedFd> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let place = openat(&self.fd, file_name, flags, Mode::empty())?;
-        let stat = fstat(&place)?;
+        let location = openat(&self.fd, file_name, flags, Mode::empty())?;
+        let stat = fstat(&location)?;
         if stat.st_dev != fstat(&self.fd)?.st_dev {
-            return Err(Errno::EXDEV);
+            return Err(Errno::EXDEV.into());
         }
         match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-            SFlag::S_IFREG => reopen(&place, access),
-            SFlag::S_IFLNK => Err(Errno::ELOOP),
-            _ => Err(Errno::ENXIO),
+            SFlag::S_IFREG => reopen(&location, access),
+            SFlag::S_IFLNK => Err(Errno::ELOOP.into()),
+            _ => Err(Errno::ENXIO.into()),
         }
     }
 
@@ -259,7 +276,7 @@ impl ShmDir {
     /// A file whose lock can be had is dead and is unlinked. Another had been renamed by mistake and gets its name back.
     pub fn finish_removals(&self, only: Option<&TopicName>, lock: ReapLock) -> io::Result<()> {
         for entry in self.entries()? {
-            if let Entry::Removal { topic, file_name } = entry
+            if let DirEntry::Removal { topic, file_name } = entry
                 && only.is_none_or(|only| *only == topic)
             {
                 // What cannot be finished now (no permission, say) is left for a later scan by somebody who can.
@@ -269,11 +286,16 @@ impl ShmDir {
         Ok(())
     }
 
+    /// Finishes removals of one topic whose removers were killed.
+    pub(crate) fn tidy(&self, topic: &TopicName) {
+        // If the directory cannot be listed, the leftover stays until the daemon finds it.
+        let _ = self.finish_removals(Some(topic), ReapLock::Write);
+    }
+
     fn finish_removal(&self, topic: &TopicName, private: &str, lock: ReapLock) -> io::Result<()> {
-        let access = if lock == ReapLock::Write { OFlag::O_RDWR } else { OFlag::O_RDONLY };
-        let file = self.open_file(private, access)?;
+        let file = self.open_file(private, lock.access())?;
         let stat = fstat(&file)?;
-        if !is_regular(&stat) || read_mark(&file).is_none() {
+        if !is_regular(&stat) || Mark::read(&file).is_none() {
             return Ok(());
         }
         if try_reap_lock(&file, lock)? {
@@ -290,10 +312,6 @@ impl AsFd for ShmDir {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-pub(crate) fn is_regular(stat: &FileStat) -> bool {
-    stat.st_mode & nix::libc::S_IFMT as mode_t == nix::libc::S_IFREG as mode_t
 }
 
 /// Takes the owner lock as a remover; `false` if the owner or another remover has it.
@@ -341,22 +359,25 @@ mod tests {
         fs::create_dir(path("directory")).unwrap();
         std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
         nix::unistd::mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
-        let access = OFlag::O_RDONLY;
+        let access = Access::Read;
         let id = |file: OwnedFd| FileId::of(&fstat(file).unwrap());
-        assert_eq!(directory.open_file_in_steps("file", access).map(id), directory.open_file("file", access).map(id));
-        assert_eq!(directory.open_file_in_steps("none", access).unwrap_err(), Errno::ENOENT);
-        assert_eq!(directory.open_file_in_steps("link", access).unwrap_err(), Errno::ELOOP);
-        assert_eq!(directory.open_file_in_steps("fifo", access).unwrap_err(), Errno::ENXIO);
-        assert_eq!(directory.open_file_in_steps("directory", access).unwrap_err(), Errno::ENXIO);
+        let in_one = directory.open_file("file", access).map(id);
+        assert_eq!(directory.open_file_in_steps("file", access).map(id).unwrap(), in_one.unwrap());
+        let refused =
+            |name| directory.open_file_in_steps(name, access).unwrap_err().raw_os_error().map(Errno::from_raw);
+        assert_eq!(refused("none"), Some(Errno::ENOENT));
+        assert_eq!(refused("link"), Some(Errno::ELOOP));
+        assert_eq!(refused("fifo"), Some(Errno::ENXIO));
+        assert_eq!(refused("directory"), Some(Errno::ENXIO));
     }
 
     #[test]
     fn file_names_are_understood() {
-        assert_eq!(Entry::parse("conduit_a.b"), Some(Entry::Region(topic())));
-        assert_eq!(Entry::parse("conduit_a..b"), Some(Entry::Foreign("conduit_a..b".into())));
+        assert_eq!(DirEntry::parse("conduit_a.b"), Some(DirEntry::Region(topic())));
+        assert_eq!(DirEntry::parse("conduit_a..b"), Some(DirEntry::Foreign("conduit_a..b".into())));
         let private = ".conduit_a.b~1-2-3";
-        assert_eq!(Entry::parse(private), Some(Entry::Removal { topic: topic(), file_name: private.into() }));
-        assert_eq!(Entry::parse("sem.x"), None);
+        assert_eq!(DirEntry::parse(private), Some(DirEntry::Removal { topic: topic(), file_name: private.into() }));
+        assert_eq!(DirEntry::parse("sem.x"), None);
     }
 
     #[test]
@@ -365,7 +386,7 @@ mod tests {
         let here = temporary.path().join("here");
         fs::create_dir(&here).unwrap();
         let id = make(&ShmDir::open(&Domain::new(&here)).unwrap());
-        let place = ShmDir::open(&Domain::new(&here)).unwrap().place().unwrap();
+        let place = ShmDir::open(&Domain::new(&here)).unwrap().location().unwrap();
         assert_eq!(place.open().unwrap().id_of(&topic()).unwrap(), Some(id));
         fs::rename(&here, temporary.path().join("there")).unwrap();
         assert_eq!(place.open().unwrap_err().kind(), io::ErrorKind::NotFound);
@@ -401,7 +422,7 @@ mod tests {
         assert!(private.exists(), "without our mark it is not ours to remove");
 
         let file = File::options().read(true).write(true).open(&private).unwrap();
-        super::super::file::Mark::Topic.write(&file).unwrap();
+        Mark::Topic.write(&file).unwrap();
         assert!(OWNER.try_write(&file).unwrap());
         directory.finish_removals(None, ReapLock::Write).unwrap();
         assert!(private.exists(), "its remover may still be at work");

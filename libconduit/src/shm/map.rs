@@ -5,12 +5,21 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
 
 use nix::libc::{self, c_void};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use nix::unistd::getpid;
 
-use crate::ring::layout::Shared;
+/// Types whose references may point into a mapping: they consist of atomics alone, and any bytes are valid.
+///
+/// # Safety
+///
+/// All fields are atomic integers. Other processes change them at any time.
+pub(crate) unsafe trait Shared {}
+
+// SAFETY: an atomic integer.
+unsafe impl Shared for AtomicU32 {}
 
 /// A shared mapping of a whole file. It keeps the file's description, and so its locks, alive.
 #[derive(Debug)]

@@ -8,11 +8,11 @@
 //! descriptor is closed after `mmap`, and `MADV_DONTFORK` keeps it from forked children. No pid and no time-out takes
 //! part in the verdict.
 //!
-//! *Create* (`file::NewFile`): make an unnamed file (`O_TMPFILE`), reserve its memory (`fallocate`), write it, mark it as
+//! *Create* ([`new_file`]): make an unnamed file (`O_TMPFILE`), reserve its memory (`fallocate`), write it, mark it as
 //! ours (an extended attribute), take the owner lock, tell the registry, and only then give it its name with `linkat`,
 //! which fails if the name is taken. So a name appears complete or not at all.
 //!
-//! *Take over*: a name that is taken by a file whose write lock can be had belongs to a dead owner: remove it and link
+//! *Take over* ([`takeover`]): a name that is taken by a file whose write lock can be had belongs to a dead owner: remove it and link
 //! again. If it is held, back off for a while (a reaper may be at work, a process may be dying slowly) and then give up.
 //!
 //! *Remove* ([`dir::ShmDir::remove`]), by the holder of the owner lock only: check that the name still is the locked
@@ -25,13 +25,18 @@
 
 pub(crate) mod acl;
 pub(crate) mod atomics;
+pub mod clock;
 pub mod dir;
-pub mod file;
-#[doc(hidden)]
 pub mod fork;
-pub mod lock;
-pub mod process;
-
 pub(crate) mod futex;
+pub mod lock;
 pub(crate) mod map;
+pub(crate) mod mark;
+pub mod new_file;
+pub(crate) mod open;
 pub(crate) mod prefetch;
+pub mod process;
+pub(crate) mod room;
+pub mod socket;
+pub(crate) mod takeover;
+pub(crate) mod word;

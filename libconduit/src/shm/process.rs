@@ -4,11 +4,9 @@
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use nix::libc;
 use rustix::process::{Pid, PidfdFlags};
-use rustix::time::{ClockId, clock_gettime};
 
 /// Command name of a process, as in `/proc/PID/comm`; `None` if it is gone or hidden.
 pub fn command_name(pid: u32) -> Option<String> {
@@ -82,41 +80,6 @@ pub fn open_process(pid: u32, uid: u32) -> Option<OwnedFd> {
     (owner == uid).then_some(pidfd)
 }
 
-/// Numbers of the groups of the process at the other end of a socket, as they were when it connected: see `SO_PEERGROUPS`
-/// in [`unix(7)`](https://man7.org/linux/man-pages/man7/unix.7.html).
-pub fn peer_groups(socket: impl AsFd) -> std::io::Result<Vec<u32>> {
-    let socket = socket.as_fd().as_raw_fd();
-    let mut groups = vec![0u32; 32];
-    loop {
-        let mut len = size_of_val(&groups[..]) as libc::socklen_t;
-        // SAFETY: the kernel writes at most `len` bytes to `groups`, and to `len` how many there are.
-        let result = unsafe {
-            libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_PEERGROUPS, groups.as_mut_ptr().cast(), &raw mut len)
-        };
-        let error = std::io::Error::last_os_error();
-        groups.resize(len as usize / size_of::<u32>(), 0);
-        match (result, error.raw_os_error()) {
-            (0, _) => return Ok(groups),
-            // Now it is as long as they are.
-            (_, Some(libc::ERANGE)) => {}
-            _ => return Err(error),
-        }
-    }
-}
-
-/// Has the kernel refuse descriptors that a peer sends over a socket: closing one can take long, and even hang.
-///
-/// Kernels before 6.16 cannot; there the descriptors are closed unseen when the message is read.
-pub fn refuse_descriptors(socket: impl AsFd) {
-    // From the kernel's include/uapi/asm-generic/socket.h; libc does not have it yet.
-    const SO_PASSRIGHTS: libc::c_int = 83;
-    let off: libc::c_int = 0;
-    let len = size_of_val(&off) as libc::socklen_t;
-    let socket = socket.as_fd().as_raw_fd();
-    // SAFETY: the kernel reads `len` bytes of `off`, which outlives the call.
-    unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const off).cast(), len) };
-}
-
 /// Takes over the first descriptors after standard error, which were left open for this process by whoever started it: as many as
 /// `LISTEN_FDS` says ([`sd_listen_fds(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html)). None for
 /// one that is not open; nothing the second time.
@@ -143,25 +106,6 @@ fn decode(status: i32) -> Exit {
     } else {
         Exit::Code(libc::WEXITSTATUS(status))
     }
-}
-
-/// Now, on the clock that stamps messages: CLOCK_MONOTONIC in nanoseconds, the same in all processes of the machine.
-pub fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// A clock that is cheap to read and a few milliseconds behind.
-pub(crate) fn coarse_now() -> Duration {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
-/// The same clock, as a number that changes with every tick of it, and means nothing else.
-#[inline]
-pub(crate) fn coarse_tick() -> u64 {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    (now.tv_sec as u64) << 30 | now.tv_nsec as u64
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Subscriber, message_accessors};
 use crate::Message;
 use crate::error::RecvError;
-use crate::ring::Line;
+use crate::ring::copy::Line;
 use crate::ring::reader::{Reader, Received};
 use crate::ring::slot::{Invalid, Lent, MappedRing, view_copy};
 

@@ -9,7 +9,7 @@ use zerocopy::FromBytes;
 use super::{Subscriber, message_accessors};
 use crate::Message;
 use crate::error::RecvError;
-use crate::ring::Value;
+use crate::ring::copy::Value;
 use crate::ring::reader::Received;
 
 /// A message that was copied out of its slot, whole: nobody else can see or change it, and it keeps no slot from the publisher.

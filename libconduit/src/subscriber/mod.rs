@@ -14,26 +14,29 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
-use crate::error::{Gone, OpenError, RecvError};
+use crate::error::{OpenError, RecvError};
 use crate::fault::{self, Step};
 use crate::intervals::CHECK_INTERVAL;
 use crate::message::Message;
 use crate::ready_fd::{Beacon, ReadyFd};
 use crate::registry::Lease;
-use crate::ring::Line;
-use crate::ring::layout::{Layout, RECORDS};
-use crate::ring::reader::{Reader, Received, Start};
+use crate::ring::copy::Line;
+use crate::ring::end::Gone;
+use crate::ring::header::{Layout, read_control};
+use crate::ring::layout::RECORDS;
+use crate::ring::reader::{Reader, Received};
 use crate::ring::slot::{Held, Invalid, MappedRing};
-use crate::shm::dir::{FileId, ShmDir, is_regular};
-use crate::shm::file::{Mark, read_control, read_mark, reopen};
+use crate::ring::start::Start;
+use crate::shm::clock::{coarse_now, coarse_tick};
+use crate::shm::dir::{FileId, ShmDir};
 use crate::shm::fork;
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::map::Mapping;
-use crate::shm::process::{coarse_now, coarse_tick, own_name};
+use crate::shm::mark::Mark;
+use crate::shm::open::{Access, OpenFileError, is_regular, reopen};
+use crate::shm::process::own_name;
 use crate::watched::Watched;
 use crate::{Domain, TopicName, TopicNameError, TypeInfo};
 
@@ -215,25 +218,17 @@ impl SubscriberBuilder<[u8]> {
 /// Opens the file for writing if this user may, else for reading.
 fn open_region(directory: &ShmDir, topic: &TopicName) -> Result<(OwnedFd, bool), OpenError> {
     let name = topic.file_name();
-    let path = directory.path_of(topic);
-    let opened = match directory.open_file(&name, OFlag::O_RDWR) {
-        Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) => {
-            directory.open_file(&name, OFlag::O_RDONLY).map(|file| (file, false))
-        }
+    let opened = match directory.open_file(&name, Access::ReadWrite) {
+        Err(OpenFileError::NoPermission) => directory.open_file(&name, Access::Read).map(|file| (file, false)),
         other => other.map(|file| (file, true)),
     };
-    opened.map_err(|errno| match errno {
-        Errno::ENOENT => OpenError::NotFound { topic: topic.clone(), path: directory.path().into() },
-        Errno::EACCES | Errno::EPERM => OpenError::Permission { path },
-        Errno::ELOOP | Errno::ENXIO | Errno::EISDIR | Errno::EXDEV => OpenError::Kind { path, expected: "a topic" },
-        errno => OpenError::io("open", path)(errno.into()),
-    })
+    opened.map_err(|error| OpenError::from_file(error, directory, topic, "a topic"))
 }
 
 fn check_region(file: &OwnedFd) -> Result<(Layout, FileId), impl FnOnce(std::path::PathBuf) -> OpenError + use<>> {
     let check = || {
         let stat = fstat(file).map_err(|errno| CheckError::Io(errno.into()))?;
-        if !is_regular(&stat) || matches!(read_mark(file), Some(Mark::Raw { .. } | Mark::Kept)) {
+        if !is_regular(&stat) || matches!(Mark::read(file), Some(Mark::Raw { .. } | Mark::Kept)) {
             return Err(CheckError::Kind);
         }
         let layout = Layout::check(&read_control(file), stat.st_size.max(0) as u64).map_err(CheckError::Layout)?;
@@ -261,7 +256,7 @@ fn region_len(layout: Layout) -> NonZeroUsize {
 /// Takes the lock of a free record, on a description that from then on lives in the mapping alone.
 fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mapping, usize)>> {
     let _no_fork = fork::Guard::new();
-    let locked = reopen(file, OFlag::O_RDWR)?;
+    let locked = reopen(file, Access::ReadWrite)?;
     // Twice: the publisher may hold the lock of a dead subscriber's record for a moment.
     for record in (0..RECORDS).chain(0..RECORDS) {
         if LockByte::record(record).try_write(&locked)? {
@@ -613,7 +608,7 @@ macro_rules! message_accessors {
 
         /// How long ago it was published; `None` if the publisher has time stamps off.
         pub fn age(&self) -> Option<std::time::Duration> {
-            let now_ns = $crate::shm::process::now_ns();
+            let now_ns = $crate::shm::clock::now_ns();
             self.stamp_ns().map(|stamp_ns| std::time::Duration::from_nanos(now_ns.saturating_sub(stamp_ns)))
         }
     };

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, value_parser};
 use conduit::inspect::{Counters, Region};
+use conduit::internal::shm::clock::now_ns;
 use conduit::internal::shm::dir::ShmDir;
-use conduit::internal::shm::process::now_ns;
 use conduit::{Domain, TopicName};
 use conduitd::{Config, Embedded, Limits, Options};
 use indicatif::{ProgressBar, ProgressStyle};

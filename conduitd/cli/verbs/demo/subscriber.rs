@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
-use conduit::internal::shm::process::now_ns;
+use conduit::internal::shm::clock::now_ns;
 use conduit::{Gone, OpenError, RecvError, ShmRegion, Start, Subscriber};
 use hdrhistogram::Histogram;
 

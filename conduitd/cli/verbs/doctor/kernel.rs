@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU32;
 
 use conduit::Domain;
 use conduit::internal::shm::dir::ShmDir;
-use conduit::internal::shm::file::{link_unnamed, locks_last, unnamed};
+use conduit::internal::shm::new_file::{link_unnamed, locks_last, unnamed};
 use conduit::internal::shm::process::{Exit, exit_of};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -74,7 +74,9 @@ fn check_unnamed(directory: &ShmDir) -> Finding {
             let _ = unlinkat(directory, name.as_str(), UnlinkatFlags::NoRemoveDir);
             Finding::ok(UNNAMED, format!("a region in {here} appears complete or not at all"))
         }
-        Err(nix::errno::Errno::ENOSPC) => Finding::skipped(UNNAMED, format!("{here} is full")),
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            Finding::skipped(UNNAMED, format!("{here} is full"))
+        }
         Err(errno) => Finding::problem(
             UNNAMED,
             format!(

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use conduit::Domain;
-use conduit::internal::shm::process::now_ns;
+use conduit::internal::shm::clock::now_ns;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::Finding;

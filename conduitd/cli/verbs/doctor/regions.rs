@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conduit::inspect::Region;
-use conduit::internal::shm::dir::{Entry, ShmDir};
+use conduit::internal::shm::dir::{DirEntry, ShmDir};
 use conduit::registry::RegionState;
 use conduit::{Domain, OpenError, TopicName};
 use nix::unistd::geteuid;
@@ -80,14 +80,14 @@ fn look(directory: &ShmDir) -> std::io::Result<Sight> {
     let mut sight = Sight::default();
     let mut entries = directory.entries()?;
     entries.sort_by_key(|entry| match entry {
-        Entry::Region(topic) => topic.file_name(),
-        Entry::Removal { file_name, .. } | Entry::Foreign(file_name) => file_name.clone(),
+        DirEntry::Region(topic) => topic.file_name(),
+        DirEntry::Removal { file_name, .. } | DirEntry::Foreign(file_name) => file_name.clone(),
     });
     for entry in entries {
         match entry {
-            Entry::Region(topic) => look_at(directory, &topic, &mut sight),
-            Entry::Foreign(name) => sight.foreign.push(directory.path().join(name)),
-            Entry::Removal { file_name, .. } => {
+            DirEntry::Region(topic) => look_at(directory, &topic, &mut sight),
+            DirEntry::Foreign(name) => sight.foreign.push(directory.path().join(name)),
+            DirEntry::Removal { file_name, .. } => {
                 let path = directory.path().join(file_name);
                 if age_of_change(&path).is_some_and(|age| age >= ABANDONED_AFTER) {
                     sight.removals.push(path);

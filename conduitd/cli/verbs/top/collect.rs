@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
 use conduit::inspect::{Counters, Region, age_ns};
-use conduit::internal::shm::dir::{Entry, ShmDir};
+use conduit::internal::shm::dir::{DirEntry, ShmDir};
 use conduit::registry::{SubscriberInfo, TopicInfo};
 use conduit::{OpenError, TopicName, TopicPattern};
 
@@ -104,7 +104,7 @@ impl Collector {
         let entries = self.directory.entries().map_err(Failure::io("read", self.directory.path()))?;
         let found: Vec<TopicName> = entries
             .into_iter()
-            .filter_map(|entry| if let Entry::Region(topic) = entry { Some(topic) } else { None })
+            .filter_map(|entry| if let DirEntry::Region(topic) = entry { Some(topic) } else { None })
             .filter(|topic| self.wants(topic))
             .collect();
         let mut news = Vec::new();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use conduit::internal::shm::process::now_ns;
+use conduit::internal::shm::clock::now_ns;
 
 use super::duel::{Column, Footprint, Measured};
 use super::ours::Conduit;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::PingPong;
 use conduit::ShmRegion;
-use conduit::internal::shm::process::now_ns;
+use conduit::internal::shm::clock::now_ns;
 use serde::{Deserialize, Serialize};
 
 use super::duel::{Answer, Column, Partner, Partners, Patience, Player, Players, Record, Until, Wait, receive};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use conduit::internal::shm::process::now_ns;
+use conduit::internal::shm::clock::now_ns;
 use conduit::{Domain, OpenError, Publisher, Subscriber};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};

@@ -20,12 +20,13 @@ use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use super::reader::{Reader, Received, Start, unpin};
-use super::sleeper::sleep_for_any;
-use super::writer::{AllSlotsHeld, Writer};
-use super::{Memory, READERS};
-use crate::error::Gone;
-use crate::ring::layout::{Consumers, ORPHANED, Producer, Record, SlotHeader};
+use crate::ring::end::Gone;
+use crate::ring::layout::{Consumers, ORPHANED, Producer, READERS, Record, SlotHeader};
+use crate::ring::memory::Memory;
+use crate::ring::reader::{Reader, Received, unpin};
+use crate::ring::sleeper::sleep_for_any;
+use crate::ring::start::Start;
+use crate::ring::writer::{AllSlotsHeld, Writer};
 use crate::shm::atomics::{Atomics, forward_atomic};
 
 const SLOTS: u64 = 2;

@@ -7,11 +7,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
-use super::reader::{Reader, Received, Start, unpin};
-use super::writer::{AllSlotsHeld, Writer};
-use super::{Line, Memory, READERS, TURN};
-use crate::error::Gone;
-use crate::ring::layout::{CLOSED, Consumers, ORPHANED, Producer, RECORDS, Record, SlotHeader};
+use crate::ring::copy::Line;
+use crate::ring::end::Gone;
+use crate::ring::layout::{CLOSED, Consumers, ORPHANED, Producer, READERS, RECORDS, Record, SlotHeader, TURN};
+use crate::ring::memory::Memory;
+use crate::ring::reader::{Reader, Received, unpin};
+use crate::ring::start::Start;
+use crate::ring::writer::{AllSlotsHeld, Writer};
 use crate::shm::atomics::Native;
 
 const WORDS: usize = 3;

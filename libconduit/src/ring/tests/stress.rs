@@ -11,18 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::reader::{Reader, Received, Start};
-use super::slot::{Claimed, Held, MappedRing};
-use super::writer::Writer;
-use super::{Memory, READERS};
-use crate::error::Gone;
-use crate::ring::layout::{Geometry, RECORDS};
-use crate::shm::file::reopen;
+use crate::ring::end::Gone;
+use crate::ring::geometry::Geometry;
+use crate::ring::layout::{READERS, RECORDS};
+use crate::ring::memory::Memory;
+use crate::ring::reader::{Reader, Received};
+use crate::ring::slot::{Claimed, Held, MappedRing};
+use crate::ring::start::Start;
+use crate::ring::writer::Writer;
 use crate::shm::lock::LockByte;
 use crate::shm::map::Mapping;
+use crate::shm::open::{Access, reopen};
 
 const SLOTS: u32 = 8;
 const WORDS: usize = 24;
@@ -39,7 +40,7 @@ impl Bench {
         let file = tempfile::tempfile_in("/dev/shm").unwrap();
         file.set_len(geometry.region_bytes()).unwrap();
         let file = OwnedFd::from(file);
-        let locked = reopen(&file, OFlag::O_RDWR).unwrap();
+        let locked = reopen(&file, Access::ReadWrite).unwrap();
         for record in 0..RECORDS {
             assert!(LockByte::record(record).try_write(&locked).unwrap());
         }

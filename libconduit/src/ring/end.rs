@@ -1,0 +1,77 @@
+//! How a topic ends: the flags of the wake word.
+
+use std::fmt;
+use std::mem::offset_of;
+use std::os::fd::AsFd;
+use std::{fmt::Formatter, io};
+
+use super::layout::{CLOSED, CONSUMERS_AT, Consumers, ORPHANED, UNLINKED};
+use crate::fault::{self, Step};
+use crate::shm::atomics::Native;
+use crate::shm::open::{Access, reopen};
+use crate::shm::{acl, word};
+
+const WAKE_AT: usize = CONSUMERS_AT + offset_of!(Consumers<Native>, wake);
+
+/// How a topic's publisher went away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It closed the topic.
+    Closed,
+    /// It died.
+    Died,
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed the topic",
+            Self::Died => "died",
+        })
+    }
+}
+
+impl Gone {
+    /// What the flags of a wake word say.
+    pub(super) fn from_wake_word(word: u32) -> Option<Self> {
+        if word & CLOSED != 0 {
+            Some(Self::Closed)
+        } else if word & ORPHANED != 0 {
+            Some(Self::Died)
+        } else {
+            None
+        }
+    }
+}
+
+/// Marks the topic of a dead publisher, and wakes its subscribers.
+///
+/// If this user may not write the region the subscribers are only woken; they then probe the owner lock themselves.
+pub(crate) fn mark_orphaned(file: impl AsFd) -> io::Result<()> {
+    match reopen(&file, Access::ReadWrite) {
+        Ok(writable) => word::set_bits_and_wake_all(writable, WAKE_AT, ORPHANED as u16)?,
+        Err(_) => word::wake_all(file, WAKE_AT)?,
+    }
+    fault::point(Step::OrphanMarked);
+    Ok(())
+}
+
+/// Ends a topic whose publisher is alive, and wakes its subscribers.
+///
+/// If this user may not write the region it must be allowed to change other users' files (CAP_FOWNER).
+pub(crate) fn mark_closed(file: impl AsFd) -> io::Result<()> {
+    set_flag(file, CLOSED)
+}
+
+/// Tells the publisher that its topic has no name any more. Otherwise as [`mark_closed`].
+pub(crate) fn mark_unlinked(file: impl AsFd) -> io::Result<()> {
+    set_flag(file, UNLINKED)
+}
+
+fn set_flag(file: impl AsFd, flag: u32) -> io::Result<()> {
+    let writable = match reopen(&file, Access::ReadWrite) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => acl::open_for_writing(&file)?,
+        other => other?,
+    };
+    word::set_bits_and_wake_all(writable, WAKE_AT, flag as u16)
+}

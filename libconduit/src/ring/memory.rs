@@ -1,0 +1,100 @@
+//! What the ring needs of the memory it lies in: mapped, on the heap, or in a model checker.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::layout::{Consumers, Producer, Record, SlotHeader, TURN};
+use crate::shm::atomics::{Atomic, Atomics};
+
+/// What a slot's state is about to be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StateUse {
+    /// To see whether a copy is valid.
+    Read,
+    /// To pin the slot.
+    Write,
+}
+
+/// The memory a ring lies in, and what only the kernel can do about it.
+pub(crate) trait Memory {
+    type Atomics: Atomics;
+
+    /// Number of slots, a power of two.
+    fn slots(&self) -> u64;
+    fn producer(&self) -> &Producer<Self::Atomics>;
+    fn consumers(&self) -> &Consumers<Self::Atomics>;
+    fn record(&self, index: usize) -> &Record<Self::Atomics>;
+    fn slot(&self, position: u64) -> &SlotHeader<Self::Atomics>;
+    /// The state of the slot at a position.
+    fn state(&self, position: u64) -> &<Self::Atomics as Atomics>::U64;
+    /// Fetches the state of the slot at a position into this processor's cache, to be read or written there soon.
+    fn expect_state(&self, _position: u64, _use: StateUse) {}
+
+    /// Largest message in bytes.
+    fn capacity(&self) -> usize;
+    /// Copies the start of a payload that may change meanwhile; `into` has at most the capacity.
+    fn copy_payload(&self, position: u64, into: &mut [u8]);
+
+    /// Wakes all who sleep on the wake word.
+    fn wake_all(&self);
+    /// Sleeps while the wake word is `seen`; may return early.
+    fn sleep(&self, seen: u32, timeout: Duration);
+    /// Runs `action` under the lock of a record, unless its subscriber lives.
+    fn if_dead(&self, record: usize, action: impl FnOnce());
+}
+
+impl<M: Memory> Memory for std::sync::Arc<M> {
+    type Atomics = M::Atomics;
+
+    #[inline(always)]
+    fn slots(&self) -> u64 {
+        (**self).slots()
+    }
+    #[inline(always)]
+    fn producer(&self) -> &Producer<Self::Atomics> {
+        (**self).producer()
+    }
+    #[inline(always)]
+    fn consumers(&self) -> &Consumers<Self::Atomics> {
+        (**self).consumers()
+    }
+    #[inline(always)]
+    fn record(&self, index: usize) -> &Record<Self::Atomics> {
+        (**self).record(index)
+    }
+    #[inline(always)]
+    fn slot(&self, position: u64) -> &SlotHeader<Self::Atomics> {
+        (**self).slot(position)
+    }
+    #[inline(always)]
+    fn state(&self, position: u64) -> &<Self::Atomics as Atomics>::U64 {
+        (**self).state(position)
+    }
+    #[inline(always)]
+    fn expect_state(&self, position: u64, purpose: StateUse) {
+        (**self).expect_state(position, purpose);
+    }
+    #[inline(always)]
+    fn capacity(&self) -> usize {
+        (**self).capacity()
+    }
+    #[inline(always)]
+    fn copy_payload(&self, position: u64, into: &mut [u8]) {
+        (**self).copy_payload(position, into);
+    }
+    fn wake_all(&self) {
+        (**self).wake_all();
+    }
+    fn sleep(&self, seen: u32, timeout: Duration) {
+        (**self).sleep(seen, timeout);
+    }
+    fn if_dead(&self, record: usize, action: impl FnOnce()) {
+        (**self).if_dead(record, action);
+    }
+}
+
+/// The next position to be published (H1 with `Acquire`), capped so that no peer can make a cursor overflow.
+#[inline]
+pub(super) fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
+    memory.producer().head.load(order).min(TURN - 2)
+}

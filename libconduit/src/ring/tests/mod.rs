@@ -1,0 +1,5 @@
+//! Tests of the ring: under a model checker, against a reference, and under load.
+
+mod model;
+mod reference;
+mod stress;

@@ -1,0 +1,74 @@
+//! The mark by which a file is known to be Conduit's: an extended attribute or, on file systems without them, the first
+//! bytes of a topic.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
+
+use super::process::command_name;
+
+const XATTR: &str = "user.conduit";
+/// The first bytes of a topic's file: `CONDUIT` and a byte that occurs in no text.
+pub(crate) const MAGIC: [u8; 8] = *b"CONDUIT\xd1";
+
+/// What the extended attribute `user.conduit` says about a file. A file without it is not Conduit's and is never removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// A topic: header and ring.
+    Topic,
+    /// A raw region, an orphan once its creator is dead.
+    Raw {
+        /// Pid of the creator, as claimed by it.
+        pid: u32,
+        /// Command name of the creator, as claimed by it.
+        program: String,
+    },
+    /// A raw region whose creator closed it cleanly: it stays until it is unlinked.
+    Kept,
+}
+
+impl Mark {
+    /// A raw region created by this process.
+    pub(crate) fn raw() -> Self {
+        let pid = std::process::id();
+        let program = command_name(pid).unwrap_or_default().replace(char::is_control, "?");
+        Self::Raw { pid, program }
+    }
+
+    /// Writes the mark to a file. File systems without extended attributes store none: topics are then recognized by
+    /// their header, and raw regions are never reaped.
+    pub(crate) fn write(&self, file: impl AsFd) -> io::Result<()> {
+        let value = match self {
+            Self::Topic => "topic".into(),
+            Self::Raw { pid, program } => format!("raw {pid} {program}"),
+            Self::Kept => "kept".into(),
+        };
+        match fsetxattr(file, XATTR, value.as_bytes(), XattrFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOTSUP) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Reads the mark of an open file; `None` if the file is not Conduit's.
+    pub(crate) fn read(file: impl AsFd) -> Option<Self> {
+        let mut value = [0; 128];
+        if let Ok(len) = fgetxattr(&file, XATTR, &mut value[..]) {
+            return Self::parse(std::str::from_utf8(&value[..len]).ok()?);
+        }
+        let mut magic = [0; MAGIC.len()];
+        (nix::sys::uio::pread(&file, &mut magic, 0) == Ok(magic.len()) && magic == MAGIC).then_some(Self::Topic)
+    }
+
+    fn parse(value: &str) -> Option<Self> {
+        match value {
+            "topic" => Some(Self::Topic),
+            "kept" => Some(Self::Kept),
+            _ => {
+                let (pid, program) = value.strip_prefix("raw ")?.split_once(' ')?;
+                let program = program.chars().filter(|c| !c.is_control()).take(64).collect();
+                Some(Self::Raw { pid: pid.parse().ok()?, program })
+            }
+        }
+    }
+}

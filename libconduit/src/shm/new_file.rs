@@ -1,0 +1,242 @@
+//! Making the file of a region: the step *Create* of the [protocol](super).
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate, openat};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::{Gid, fchown, linkat};
+use rustix::fs::{XattrFlags, fsetxattr};
+
+use super::dir::{FileId, ShmDir};
+use super::fork;
+use super::lock::OWNER;
+use super::map::Mapping;
+use super::mark::Mark;
+use super::open::{Access, reopen};
+use super::room::{self, RoomError};
+use super::takeover::{TakeoverError, TakeoverHooks, free_name};
+use crate::TopicName;
+use crate::fault::{self, Step};
+
+/// Default time that creation waits for a dying owner, or a reaper at work, before it reports the name as taken.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
+
+/// What a new region's file shall be.
+pub(crate) struct FileSpec<'a> {
+    pub(crate) topic: &'a TopicName,
+    pub(crate) size_bytes: u64,
+    /// Permission bits; by default what the umask leaves of 0666.
+    pub(crate) mode: Option<u32>,
+    /// Numeric id of the file's group.
+    pub(crate) group: Option<u32>,
+    pub(crate) mark: Mark,
+    /// The first bytes of the file.
+    pub(crate) content: &'a [u8],
+    /// Name and value of an extended attribute for tools: left out where the file system has no room for it.
+    pub(crate) attribute: Option<(&'a str, &'a [u8])>,
+    pub(crate) patience: Duration,
+}
+
+/// A region that this process owns: mapped, locked, and named.
+#[derive(Debug)]
+pub(crate) struct OwnedFile {
+    pub(crate) mapping: Mapping,
+    /// A second description, without locks: for probing, and for taking a dead subscriber's lock.
+    pub(crate) file: OwnedFd,
+    pub(crate) id: FileId,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    pub(crate) gid: u32,
+}
+
+/// Why the file of a region could not be made.
+#[derive(Debug)]
+pub(crate) enum NewFileError {
+    /// No file has this size.
+    Size,
+    /// The directory is not in a tmpfs.
+    NotTmpfs,
+    /// The file system drops a lock with the descriptor, although the mapping remains.
+    LocksDoNotLast,
+    /// There is too little memory.
+    Room(RoomError),
+    /// The name is taken.
+    Name(TakeoverError),
+    /// A system call failed.
+    Io { doing: &'static str, source: io::Error },
+}
+
+impl NewFileError {
+    fn io<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io { doing, source: source.into() }
+    }
+}
+
+impl From<RoomError> for NewFileError {
+    fn from(error: RoomError) -> Self {
+        Self::Room(error)
+    }
+}
+
+impl From<TakeoverError> for NewFileError {
+    fn from(error: TakeoverError) -> Self {
+        Self::Name(error)
+    }
+}
+
+/// A file that is complete and locked but has no name yet.
+pub(crate) struct NewFile<'a> {
+    directory: &'a ShmDir,
+    spec: &'a FileSpec<'a>,
+    owned: OwnedFile,
+}
+
+impl<'a> NewFile<'a> {
+    /// Makes the file: reserved, written, marked, locked, mapped.
+    ///
+    /// A dead owner's file of that name is removed first, so that its memory is available again.
+    pub(crate) fn make(
+        directory: &'a ShmDir,
+        spec: &'a FileSpec<'a>,
+        hooks: &dyn TakeoverHooks,
+    ) -> Result<Self, NewFileError> {
+        let size = spec.size_bytes;
+        let len = usize::try_from(size).ok().filter(|_| size <= i64::MAX as u64).and_then(NonZeroUsize::new);
+        let Some(len) = len else { return Err(NewFileError::Size) };
+        if !directory.is_suitable().map_err(NewFileError::io("examine"))? {
+            return Err(NewFileError::NotTmpfs);
+        }
+        free_name(directory, spec.topic, spec.patience, hooks)?;
+        room::check(directory, size)?;
+        let file = unnamed(directory).map_err(NewFileError::io("create"))?;
+        fault::point(Step::CreateMade);
+        reserve(&file, size).map_err(|errno| match errno {
+            Errno::ENOSPC | Errno::EFBIG | Errno::ENOMEM => room::no_space(directory).into(),
+            errno => NewFileError::io("reserve the memory of")(errno),
+        })?;
+        fault::point(Step::CreateReserved);
+        write(&file, spec)?;
+        let stat = fstat(&file).map_err(NewFileError::io("examine"))?;
+        let mapping = map_locked(&file, len).map_err(NewFileError::io("map"))?;
+        fault::point(Step::CreateLocked);
+        if !OWNER.is_write_locked(&file).map_err(NewFileError::io("probe the lock of"))? {
+            return Err(NewFileError::LocksDoNotLast);
+        }
+        let (id, mode, gid) = (FileId::of(&stat), stat.st_mode & 0o777, stat.st_gid);
+        Ok(Self { directory, spec, owned: OwnedFile { mapping, file, id, mode, gid } })
+    }
+
+    pub(crate) fn owned(&self) -> &OwnedFile {
+        &self.owned
+    }
+
+    /// Gives the file its name, unless a living process owns that.
+    pub(crate) fn link(self, hooks: &dyn TakeoverHooks) -> Result<OwnedFile, NewFileError> {
+        let FileSpec { topic, patience, .. } = *self.spec;
+        loop {
+            match link_unnamed(&self.owned.file, self.directory, &topic.file_name()) {
+                Ok(()) => {
+                    fault::point(Step::CreateLinked);
+                    return Ok(self.owned);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    free_name(self.directory, topic, patience, hooks)?;
+                }
+                Err(source) => return Err(NewFileError::Io { doing: "name", source }),
+            }
+        }
+    }
+}
+
+/// Gives a reserved file its mode, group, content and marks.
+fn write(file: &OwnedFd, spec: &FileSpec) -> Result<(), NewFileError> {
+    set_mode(file, spec.mode).map_err(NewFileError::io("set the mode of"))?;
+    if let Some(group) = spec.group {
+        fchown(file, None, Some(Gid::from_raw(group))).map_err(NewFileError::io("set the group of"))?;
+    }
+    let duplicate = File::from(file.try_clone().map_err(NewFileError::io("open"))?);
+    duplicate.write_all_at(spec.content, 0).map_err(NewFileError::io("write"))?;
+    fault::point(Step::CreateWritten);
+    spec.mark.write(file).map_err(NewFileError::io("mark"))?;
+    if let Some((name, value)) = spec.attribute {
+        let _ = fsetxattr(file, name, value, XattrFlags::empty());
+    }
+    fault::point(Step::CreateMarked);
+    Ok(())
+}
+
+/// Sets the mode, in which the owner may always read and write: it could change the mode anyway, and it (or its
+/// successor, which takes the region over) must be able to lock and mark the file.
+fn set_mode(file: &OwnedFd, mode: Option<u32>) -> io::Result<()> {
+    let current = fstat(file)?.st_mode & 0o7777;
+    let mode = mode.unwrap_or(current) | 0o600;
+    if mode != current {
+        fchmod(file, Mode::from_bits_truncate(mode))?;
+    }
+    Ok(())
+}
+
+fn reserve(file: &OwnedFd, size_bytes: u64) -> nix::Result<()> {
+    loop {
+        match fallocate(file, FallocateFlags::empty(), 0, size_bytes as i64) {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Takes the owner lock on a description that the mapping alone keeps open.
+fn map_locked(file: &OwnedFd, len: NonZeroUsize) -> io::Result<Mapping> {
+    let _no_fork = fork::Guard::new();
+    let locked = reopen(file, Access::ReadWrite)?;
+    if !OWNER.try_write(&locked)? {
+        return Err(io::Error::other("another process holds the lock of an unnamed file"));
+    }
+    Mapping::new(&locked, len, true)
+}
+
+/// Makes a file without a name.
+///
+/// # Errors
+///
+/// Those of `open(2)` with `O_TMPFILE`.
+pub fn unnamed(directory: &ShmDir) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    Ok(openat(directory, ".", flags, Mode::from_bits_truncate(0o666))?)
+}
+
+/// Gives a file without a name one.
+///
+/// # Errors
+///
+/// Those of `linkat(2)`; [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the name is taken.
+pub fn link_unnamed(file: impl AsFd, directory: &ShmDir, name: &str) -> io::Result<()> {
+    match linkat(&file, "", directory, name, AtFlags::AT_EMPTY_PATH) {
+        // Kernels before 6.10 require a privilege for this form.
+        Err(Errno::ENOENT | Errno::EPERM | Errno::EINVAL) => {
+            let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+            Ok(linkat(AT_FDCWD, path.as_str(), directory, name, AtFlags::AT_SYMLINK_FOLLOW)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Whether the lock of a file in this directory outlives its descriptor in a mapping, as the owner lock must. On
+/// overlayfs, for example, it does not.
+///
+/// # Errors
+///
+/// If a file of one page cannot be made, locked or mapped.
+pub fn locks_last(directory: &ShmDir) -> io::Result<bool> {
+    const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+    let file = unnamed(directory)?;
+    reserve(&file, PAGE.get() as u64)?;
+    let _mapping = map_locked(&file, PAGE)?;
+    OWNER.is_write_locked(&file)
+}
