@@ -274,7 +274,7 @@ fn watch_goes_on_with_the_next_registry() {
     world.kill_daemon();
     assert!(err.next().contains("waiting for a registry"));
     world.start_daemon();
-    assert_eq!(err.next(), "conduit: there is a registry again");
+    assert_eq!(err.next(), "conduit: the registry is back");
     assert!(out.next().contains("present             early  "));
     publisher.kill();
     assert!(out.next().contains(" was killed by SIGKILL"));

@@ -100,7 +100,7 @@ fn what_can_not_be_waited_for_is_an_error() {
     for (arguments, shm_dir, expected) in [
         (&["a//b"][..], world.path(), "topic"),
         (&["foreign"], world.path(), "is not a region that Conduit made"),
-        (&["scan"], &missing, "can not watch"),
+        (&["scan"], &missing, "cannot watch"),
         (&[], world.path(), "required"),
         (&["scan", "--timeout", "soon"], world.path(), "something like"),
         (&["scan", "--gone", "--subscribers", "1"], world.path(), "cannot be used with"),

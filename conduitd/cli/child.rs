@@ -1,4 +1,5 @@
-//! Child processes of a verb that needs more than one: how they are started, what they report, and that none outlives it.
+//! Child processes of a verb that needs more than one: how they are started, what they report, and
+//! that none outlives it.
 
 use std::env;
 use std::fmt::Display;
@@ -52,7 +53,8 @@ pub(crate) enum News<L, R> {
     Interrupted,
 }
 
-/// This program again with a hidden verb, whose first option is the parent's pid. Nothing is on its standard input.
+/// This program again with a hidden verb, whose first option is the parent's pid. Nothing is on its
+/// standard input.
 pub(crate) fn command(verb: &str) -> Result<Command, Failure> {
     let program = env::current_exe()
         .map_err(|error| Failure::new(format_args!("can not find this program to start it again: {error}")))?;
@@ -97,7 +99,8 @@ impl<L: Copy + Display + Send + 'static> Child<L> {
         self.process.id()
     }
 
-    /// Where the parent writes what the child reads, if its command says that there is a pipe; once.
+    /// Where the parent writes what the child reads, if its command says that there is a pipe;
+    /// once.
     pub(crate) fn take_stdin(&mut self) -> Option<std::process::ChildStdin> {
         self.process.stdin.take()
     }

@@ -1,26 +1,28 @@
-//! How a verb fails, and what the shell hears of it.
+//! Why a verb fails, and the exit code.
 
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// What a shell reports for a process that SIGPIPE killed.
+use crate::output;
+
+/// What a shell reports for a process that was killed by SIGPIPE.
 const BROKEN_PIPE: u8 = 128 + 13;
 
 /// Why a verb ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Said on standard error; the exit code is 1 unless another one is documented.
+    /// Reported on standard error. The exit code is 1 unless another one is documented.
     Error { message: String, code: u8 },
-    /// Standard output can not be written.
+    /// Standard output cannot be written.
     Output(io::Error),
-    /// A signal asks to end; [`crate::signals`] ends the process as soon as everything is put away.
+    /// A signal arrived; [`crate::signals`] ends the process as soon as everything is cleaned up.
     Interrupted,
 }
 
 impl Failure {
-    /// An error with the usual exit code.
+    /// An error with exit code 1.
     pub(crate) fn new(message: impl Display) -> Self {
         Self::with_code(message, 1)
     }
@@ -32,19 +34,19 @@ impl Failure {
 
     /// An error of the file system, for `map_err`.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |error| Self::new(format_args!("can not {doing} {}: {error}", path.display()))
+        move |error| Self::new(format_args!("cannot {doing} {}: {error}", path.display()))
     }
 
-    /// Says what is to be said. Whoever reads standard output may leave early, which is no error.
+    /// Reports the failure. A reader of standard output that leaves early is no error to report.
     pub(crate) fn exit(self) -> ExitCode {
         match self {
             Self::Error { message, code } => {
-                eprintln!("conduit: {message}");
+                output::notice(message);
                 ExitCode::from(code)
             }
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(BROKEN_PIPE),
             Self::Output(error) => {
-                eprintln!("conduit: can not write to standard output: {error}");
+                output::notice(format_args!("cannot write to standard output: {error}"));
                 ExitCode::FAILURE
             }
             Self::Interrupted => crate::signals::wait_for_the_end(),

@@ -6,7 +6,8 @@ const LINE: usize = 16;
 /// Offset, two spaces, 16 bytes in two groups, two spaces.
 const TEXT_AT: usize = 8 + 2 + LINE * 3 + 1 + 1;
 
-/// Writes bytes exactly as `hexdump -C` does: full lines that repeat the one before are shown as one `*`.
+/// Writes bytes exactly as `hexdump -C` does: full lines that repeat the one before are shown as
+/// one `*`.
 pub(crate) fn write(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     let mut before: Option<&[u8]> = None;
     let mut squeezing = false;

@@ -1,18 +1,23 @@
-//! The `conduit` command: a demonstration of the whole, and the tools to look at topics, write them and read them.
+//! The `conduit` command: a demonstration of the whole, and the tools to look at topics, write them
+//! and read them.
 
+mod arguments;
 mod child;
-mod duration;
+mod completion;
 mod failure;
 mod hexdump;
 mod output;
+mod removal;
 mod sampler;
 mod signals;
+mod source;
 mod stage;
+mod suggestion;
 mod verbs;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -40,7 +45,8 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "conduit", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 struct Cli {
-    /// Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal has none anyway
+    /// Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal
+    /// has none anyway
     #[arg(long, global = true)]
     no_color: bool,
     #[command(subcommand)]
@@ -77,7 +83,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    completions::answer_a_shell();
+    completion::answer_shell(Cli::command);
     let Cli { no_color, verb } = Cli::parse();
     if no_color {
         anstream::ColorChoice::Never.write_global();
@@ -124,8 +130,6 @@ fn log_to_stderr() {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -153,7 +157,7 @@ mod tests {
             (clap_complete::Shell::Zsh, "completions/_conduit"),
             (clap_complete::Shell::Fish, "completions/conduit.fish"),
         ] {
-            files.push((path.into(), completions::script(shell).unwrap()));
+            files.push((path.into(), completion::script(shell).unwrap()));
         }
         files
     }

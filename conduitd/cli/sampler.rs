@@ -1,4 +1,4 @@
-//! Messages of a topic as their headers tell, for `hz` and `bw`: nobody subscribes, and no message is read.
+//! Statistics from the headers of a topic's messages, read without subscribing.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use conduit::registry::RegionState;
 use conduit::{OpenError, TopicName};
 use serde::Serialize;
 
-/// How often to look at least, and at most.
+/// Limits of the time between two samples.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
-/// The last messages of one topic, over its publishers' deaths and returns.
+/// The last messages of one topic, across restarts of its publisher.
 pub(crate) struct Sampler {
     topic: TopicName,
     region: Option<Region>,
-    /// Where to go on.
+    /// The next position to read.
     position: u64,
     window: usize,
     messages: VecDeque<MessageHeader>,
@@ -25,28 +25,28 @@ pub(crate) struct Sampler {
     fresh: usize,
 }
 
-/// What the messages in the window say.
+/// Statistics of the messages in the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Summary {
+pub(crate) struct RateSummary {
     /// Messages in the window.
     pub(crate) count: usize,
-    /// Messages per second, those that were overwritten unseen included.
+    /// Messages per second, including those overwritten before they were seen.
     pub(crate) rate_hz: f64,
-    /// Bytes per second, if those had the mean length.
+    /// Bytes per second; messages overwritten unseen count with the mean length.
     pub(crate) bytes_per_second: f64,
-    /// Between two messages of which none was missed in between, in seconds.
+    /// Seconds between two consecutive messages.
     pub(crate) interval: Option<Spread>,
     /// Lengths in bytes.
     pub(crate) length: Spread,
 }
 
-/// How numbers are spread.
+/// Mean, extremes and standard deviation of a set of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) mean: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
-    /// Of the population.
+    /// Of the population, not of a sample.
     pub(crate) std_dev: f64,
 }
 
@@ -61,7 +61,7 @@ impl Spread {
 }
 
 impl Sampler {
-    /// Of the last `window` messages at most, none of which has come yet.
+    /// Keeps the last `window` messages of those published from now on.
     pub(crate) fn new(topic: TopicName, window: usize) -> Self {
         Self { topic, region: None, position: u64::MAX, window, messages: VecDeque::new(), fresh: 0 }
     }
@@ -70,15 +70,15 @@ impl Sampler {
         &self.topic
     }
 
-    /// Takes in what has come. Returns whether there is a living publisher.
-    pub(crate) fn look(&mut self, directory: &ShmDir) -> Result<bool, OpenError> {
+    /// Reads the headers of new messages. Returns whether the topic has a live publisher.
+    pub(crate) fn sample(&mut self, directory: &ShmDir) -> Result<bool, OpenError> {
         if self.region.is_none() {
             match Region::open(directory, &self.topic) {
                 Ok(region) if region.is_raw() => {
                     return Err(OpenError::Kind { path: directory.path_of(&self.topic), expected: "a topic" });
                 }
                 Ok(region) => {
-                    // What was there before is no news.
+                    // Skips what was published before.
                     self.position = region.messages_since(u64::MAX).map_or(0, |(_, head)| head);
                     self.region = Some(region);
                 }
@@ -93,16 +93,16 @@ impl Sampler {
             self.messages.extend(messages);
             self.messages.drain(..self.messages.len().saturating_sub(self.window));
         }
-        let lives = matches!(region.describe().state, RegionState::Live | RegionState::Unlinked);
-        if !lives {
+        let is_live = matches!(region.describe().state, RegionState::Live | RegionState::Unlinked);
+        if !is_live {
             self.region = None;
-            // The next publisher counts anew.
+            // The next publisher's sequence numbers start again.
             self.messages.clear();
         }
-        Ok(lives)
+        Ok(is_live)
     }
 
-    /// How long to wait before messages are overwritten that nobody has seen.
+    /// How long to wait without missing messages that are overwritten meanwhile.
     pub(crate) fn pause(&self) -> Duration {
         let slots = self.region.as_ref().and_then(|region| region.describe().slots).unwrap_or(2);
         let rate = self.summary().map_or(0.0, |summary| summary.rate_hz);
@@ -110,13 +110,13 @@ impl Sampler {
         until_half_is_new.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
     }
 
-    /// Whether messages have come since this was last asked.
+    /// Whether messages have arrived since the last call.
     pub(crate) fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.fresh) > 0
     }
 
-    /// What the window says; nothing before the second message with a time stamp.
-    pub(crate) fn summary(&self) -> Option<Summary> {
+    /// `None` before the second message with a time stamp.
+    pub(crate) fn summary(&self) -> Option<RateSummary> {
         let stamped = || self.messages.iter().filter_map(|message| Some((message.sequence, message.stamp_ns?)));
         let (first, last) = (stamped().next()?, stamped().next_back()?);
         let seconds = last.1.saturating_sub(first.1) as f64 / 1e9;
@@ -132,7 +132,13 @@ impl Sampler {
         let lengths: Vec<f64> = self.messages.iter().map(|message| message.len_bytes as f64).collect();
         let length = Spread::of(&lengths)?;
         let interval = Spread::of(&intervals);
-        Some(Summary { count: self.messages.len(), rate_hz, bytes_per_second: rate_hz * length.mean, interval, length })
+        Some(RateSummary {
+            count: self.messages.len(),
+            rate_hz,
+            bytes_per_second: rate_hz * length.mean,
+            interval,
+            length,
+        })
     }
 }
 
@@ -150,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_were_missed_count_for_the_rate_and_not_for_the_intervals() {
+    fn missed_messages_count_for_the_rate_but_not_for_the_intervals() {
         let summary = sampler(&[(5, 1000, 10), (6, 1010, 30), (8, 1030, 20), (9, 1050, 20)]).summary().unwrap();
         assert_eq!(summary.count, 4);
         assert!((summary.rate_hz - 80.0).abs() < 1e-9, "4 intervals in 50 ms");

@@ -1,4 +1,5 @@
-//! Ending on a signal with everything put away: topics closed, subscriptions given back, directories removed.
+//! Ending on a signal with everything put away: topics closed, subscriptions given back,
+//! directories removed.
 
 use std::io;
 use std::process::ExitCode;
@@ -8,8 +9,9 @@ use nix::sys::signal::{SigSet, Signal, raise};
 
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// From now on SIGINT, SIGTERM and SIGHUP first run `put_away`, on a thread of its own, and then end the process the way
-/// they always do, so that a shell sees the signal. Those the process was started to ignore (`nohup`) stay ignored.
+/// From now on SIGINT, SIGTERM and SIGHUP first run `put_away`, on a thread of its own, and then
+/// end the process the way they always do, so that a shell sees the signal. Those the process was
+/// started to ignore (`nohup`) stay ignored.
 ///
 /// To be called before other threads are started: they inherit that the signals are blocked.
 pub(crate) fn before_ending(put_away: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -25,8 +27,9 @@ pub(crate) fn before_ending(put_away: impl FnOnce() + Send + 'static) -> io::Res
     Ok(())
 }
 
-/// Like [`before_ending`] for what must also be put away while the process is stopped: `put_away` runs before it ends and
-/// before it stops on SIGTSTP, `come_back` when it goes on, also after a stop that nobody could foresee (SIGSTOP).
+/// Like [`before_ending`] for what must also be put away while the process is stopped: `put_away`
+/// runs before it ends and before it stops on SIGTSTP, `come_back` when it goes on, also after a
+/// stop that nobody could foresee (SIGSTOP).
 pub(crate) fn before_ending_or_stopping(
     mut put_away: impl FnMut() + Send + 'static,
     mut come_back: impl FnMut() + Send + 'static,
@@ -53,7 +56,8 @@ pub(crate) fn before_ending_or_stopping(
     Ok(())
 }
 
-/// Sends a signal to the processes in the foreground, as the terminal does unless it is in raw mode.
+/// Sends a signal to the processes in the foreground, as the terminal does unless it is in raw
+/// mode.
 pub(crate) fn as_if_typed(signal: Signal) {
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(0), signal);
 }

@@ -42,8 +42,8 @@ impl Stage {
         self.0.path()
     }
 
-    /// From now on a signal that ends this process first calls `interrupt`, and ends it when what this returns is
-    /// dropped; the directory is gone by then, whether the verb is stuck or not.
+    /// From now on a signal that ends this process first calls `interrupt`, and ends it when what
+    /// this returns is dropped; the directory is gone by then, whether the verb is stuck or not.
     ///
     /// To be called before other threads are started.
     pub(crate) fn put_away_before_ending(

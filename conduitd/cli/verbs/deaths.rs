@@ -1,24 +1,21 @@
-//! `conduit deaths`: which publishers died of late, and how.
+//! `conduit deaths`: recent deaths of publishers.
 
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
-use conduit::registry::Client;
-use conduit::registry::RegistryEvent;
+use conduit::registry::{Client, RegistryEvent};
 use conduit::{Domain, TopicPattern};
 
+use crate::completion::topics;
 use crate::failure::Failure;
-use crate::output;
-use crate::verbs::completions::topics;
-use crate::verbs::list::glob;
-use crate::verbs::watch::sentence;
+use crate::output::{self, events};
 
 /// Print how publishers died.
 ///
-/// The last 1,000 deaths of publishers and of raw regions' creators, oldest first.
-/// The registry keeps them in memory: it has none from before its own start. Needs the registry.
+/// Prints the last 1,000 deaths of publishers and of creators of raw regions, oldest first. The
+/// registry keeps them in memory and has none from before its own start. Needs the registry.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -26,11 +23,12 @@ Examples:
   conduit deaths 'camera/**'
   conduit deaths --json | jq -r 'select(.topic == \"imu\") | .death.signal'")]
 pub(crate) struct Args {
-    /// Only of topics that match: * stays within a segment of the name, ** crosses segments
-    #[arg(value_parser = glob, add = ArgValueCompleter::new(topics))]
+    /// Print only topics that match: * stays within a segment of the name, ** crosses segments
+    #[arg(add = ArgValueCompleter::new(topics))]
     glob: Option<TopicPattern>,
-    /// Print a JSON object for every death: kind (died), topic, time_ms (since the epoch), process (pid, uid, program), death (exit_code or
-    /// signal, core_dumped, last_sequence, last_message_age_ns, subscribers)
+    /// Print a JSON object per death: kind (died), topic, time_ms (since the epoch), process (pid,
+    /// uid, program), death (exit_code or signal, core_dumped, last_sequence, last_message_age_ns,
+    /// subscribers)
     #[arg(long)]
     json: bool,
 }
@@ -42,44 +40,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let matches = |glob: &TopicPattern| event.topic.parse().is_ok_and(|name| glob.matches(&name));
         args.glob.as_ref().is_none_or(matches)
     };
-    let mut out = output::stdout();
-    for event in deaths.into_iter().filter(is_wanted) {
-        let line = if args.json { serde_json::to_string(&event).map_err(Failure::new)? } else { line(&event, now) };
-        writeln!(out, "{line}").map_err(Failure::Output)?;
-    }
-    out.flush().map_err(Failure::Output)
+    output::print(|out| {
+        deaths.iter().filter(|event| is_wanted(event)).try_for_each(|event| {
+            if args.json { output::json_line(out, event) } else { writeln!(out, "{}", line(event, now)) }
+        })
+    })
 }
 
-/// A death as one line: how long ago, topic, process, and what is known of it.
+/// A death as one line: how long ago, topic, process, and how it died.
 fn line(event: &RegistryEvent, now: SystemTime) -> String {
-    format!("{:>8} ago  {}  {}", ago(event, now), event.topic, obituary(event))
-}
-
-/// How long ago something happened.
-pub(crate) fn ago(event: &RegistryEvent, now: SystemTime) -> String {
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    coarse(now.saturating_sub(Duration::from_millis(event.time_ms)))
-}
-
-/// Who died, and how.
-pub(crate) fn obituary(event: &RegistryEvent) -> String {
-    let process = event.process.as_ref().map_or_else(|| "a process".into(), ToString::to_string);
-    format!("{process} {}", event.death.as_ref().map_or_else(|| "died".into(), sentence))
-}
-
-/// A duration as a person would say it.
-fn coarse(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..86_400 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
+    format!("{:>8} ago  {}  {}", events::ago(event, now), event.topic, events::death(event))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use conduit::registry::{DeathCertificate, EventKind, Process};
 
     use super::*;
@@ -91,8 +67,5 @@ mod tests {
         let event = RegistryEvent { kind: EventKind::Died, topic: "imu".into(), time_ms: 5_000, process, death };
         let line = line(&event, UNIX_EPOCH + Duration::from_secs(5 + 7 * 60));
         assert_eq!(line, "   7 min ago  imu  imu_driver (7) was killed by SIGKILL");
-        for (seconds, text) in [(0, "0 s"), (59, "59 s"), (3600, "1 h"), (200_000, "2 days")] {
-            assert_eq!(coarse(Duration::from_secs(seconds)), text);
-        }
     }
 }

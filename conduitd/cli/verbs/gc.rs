@@ -1,29 +1,29 @@
-//! `conduit gc`: removes what the dead have left.
+//! `conduit gc`: removes the regions of dead owners.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
 use conduit::internal::shm::dir::{DirEntry, ReapLock, ShmDir};
-use conduit::registry::Client;
-use conduit::registry::RegionState;
+use conduit::registry::{Client, RegionState};
 use conduit::{Domain, TopicName};
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::output;
-use crate::verbs::list::open_directory;
-use crate::verbs::rm::take_name;
+use crate::removal::take_name;
+use crate::source::open_directory;
 
-/// How long the registry may take to remove what it has been told of.
+/// How long the registry may take to remove what it was asked to remove.
 const PATIENCE: Duration = Duration::from_secs(2);
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Remove the regions of dead owners, and what killed removers left.
+/// Remove the regions of dead owners, and private names left by killed removers.
 ///
-/// The daemon does so by itself; this is for machines without one, and to see that there is nothing to do. Whether an owner
-/// is dead, the kernel says: its lock is free.
+/// The daemon does this by itself; this is for machines without one, and to check that there is
+/// nothing to do. An owner is dead if the kernel says that its lock is free.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -31,10 +31,10 @@ Examples:
   conduit gc --json | jq '[.[].size_bytes] | add'
 
 Exit codes:
-  0  everything is removed, or nothing was there
+  0  everything was removed, or there was nothing to remove
   1  something could not be removed")]
 pub(crate) struct Args {
-    /// Say what would be removed, and why it may; remove nothing
+    /// Print what would be removed and why, and remove nothing
     #[arg(long)]
     dry_run: bool,
     /// Print a JSON array: name, path, size_bytes, reason, removed, error
@@ -42,7 +42,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Something to be removed.
+/// A file to be removed.
 #[derive(Debug, Serialize)]
 struct Leftover {
     name: String,
@@ -61,38 +61,39 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut leftovers: Vec<Leftover> = entries.into_iter().filter_map(|entry| leftover(&directory, entry)).collect();
     leftovers.sort_by(|one, other| one.name.cmp(&other.name));
     if !args.dry_run {
-        // Each is asked for before any is waited for.
-        let mut registry = Client::connect(&domain).ok();
-        for leftover in &mut leftovers {
-            leftover.error = remove(&directory, registry.as_mut(), &leftover.name).err();
-        }
-        let _ = directory.finish_removals(None, ReapLock::Write);
-        let deadline = Instant::now() + PATIENCE;
-        for leftover in &mut leftovers {
-            let path = directory.path().join(&leftover.path);
-            while leftover.error.is_none() && is_there(&path) && Instant::now() < deadline {
-                std::thread::sleep(LOOK_INTERVAL);
-            }
-            leftover.removed = !is_there(&path);
-            if leftover.removed {
-                leftover.error = None;
-            } else if leftover.error.is_none() {
-                leftover.error =
-                    Some("it is still there; its owner has come back, or the registry may not remove it".into());
-            }
-        }
+        remove_all(&domain, &directory, &mut leftovers);
     }
-    let mut out = output::stdout();
-    let written =
-        if args.json { output::json(&mut out, &leftovers) } else { print(&mut out, &leftovers, args.dry_run) };
-    written.and_then(|()| out.flush()).map_err(Failure::Output)?;
+    output::print(|out| if args.json { output::json(out, &leftovers) } else { print(out, &leftovers, args.dry_run) })?;
     match leftovers.iter().find_map(|leftover| leftover.error.as_ref().map(|error| (&leftover.path, error))) {
-        Some((path, error)) => Err(Failure::new(format_args!("can not remove {path}: {error}"))),
+        Some((path, error)) => Err(Failure::new(format_args!("cannot remove {path}: {error}"))),
         None => Ok(()),
     }
 }
 
-fn is_there(path: &std::path::Path) -> bool {
+fn remove_all(domain: &Domain, directory: &ShmDir, leftovers: &mut [Leftover]) {
+    // All requests are sent before any removal is waited for.
+    let mut registry = Client::connect(domain).ok();
+    for leftover in &mut *leftovers {
+        leftover.error = remove(directory, registry.as_mut(), &leftover.name).err();
+    }
+    let _ = directory.finish_removals(None, ReapLock::Write);
+    let deadline = Instant::now() + PATIENCE;
+    for leftover in leftovers {
+        let path = Path::new(&leftover.path);
+        while leftover.error.is_none() && exists(path) && Instant::now() < deadline {
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        leftover.removed = !exists(path);
+        if leftover.removed {
+            leftover.error = None;
+        } else if leftover.error.is_none() {
+            let reason = "it still exists: its owner is back, or the registry may not remove it";
+            leftover.error = Some(reason.into());
+        }
+    }
+}
+
+fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
@@ -108,7 +109,7 @@ fn leftover(directory: &ShmDir, entry: DirEntry) -> Option<Leftover> {
             (topic.to_string(), directory.path_of(&topic), format!("{owner} is dead: its lock is free"))
         }
         DirEntry::Removal { topic, file_name } => {
-            let reason = "its remover was killed in the middle".into();
+            let reason = "its remover was killed before it finished".into();
             (topic.to_string(), directory.path().join(file_name), reason)
         }
         DirEntry::Foreign(_) => return None,

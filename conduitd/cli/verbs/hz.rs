@@ -1,4 +1,4 @@
-//! `conduit hz` and `conduit bw`: how often messages come, and how many bytes.
+//! `conduit hz` and `conduit bw`: rate and bandwidth.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -9,18 +9,20 @@ use conduit::internal::shm::dir::ShmDir;
 use conduit::{Domain, TopicName};
 use serde::Serialize;
 
+use crate::arguments::topic_names;
+use crate::completion::topics;
 use crate::failure::Failure;
 use crate::output::{self, Align};
-use crate::sampler::{Sampler, Spread, Summary};
-use crate::verbs::completions::topics;
-use crate::verbs::list::open_directory;
+use crate::sampler::{RateSummary, Sampler, Spread};
+use crate::source::open_directory;
 
-/// How often there is a report.
+/// How often a report is printed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Show how often topics are published.
+/// Show the rate at which topics are published.
 ///
-/// Nobody subscribes for it: the headers of the messages tell, so that large ones cost nothing and the publisher notices nothing.
+/// Reads the headers of the messages without subscribing: large messages cost nothing, and the
+/// publisher is not affected.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -32,9 +34,10 @@ pub(crate) struct HzArgs {
     args: Args,
 }
 
-/// Show how many bytes topics publish.
+/// Show the bandwidth of topics.
 ///
-/// Nobody subscribes for it: the headers of the messages tell, so that large ones cost nothing and the publisher notices nothing.
+/// Reads the headers of the messages without subscribing: large messages cost nothing, and the
+/// publisher is not affected.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -47,22 +50,22 @@ pub(crate) struct BwArgs {
 
 #[derive(Debug, ClapArgs)]
 struct Args {
-    /// Names of topics; they may come later
+    /// Names of topics, which need not exist yet
     #[arg(required = true, add = ArgValueCompleter::new(topics))]
     topics: Vec<String>,
-    /// How many messages of each topic count, the last ones
+    /// Evaluate the last N messages of each topic
     #[arg(short, long, value_name = "N", default_value_t = 10_000, value_parser = value_parser!(u32).range(2..))]
     window: u32,
-    /// End after this many reports with news, one a second
+    /// End after N reports; one is printed each second that has new messages
     #[arg(short = 'n', long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and length_bytes (each with mean,
-    /// min, max, std_dev; interval_s may be null)
+    /// Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and
+    /// length_bytes (each with mean, min, max, std_dev; interval_s may be null)
     #[arg(long)]
     json: bool,
 }
 
-/// Which numbers are wanted.
+/// What is reported.
 #[derive(Clone, Copy, PartialEq)]
 enum Quantity {
     Rate,
@@ -78,42 +81,40 @@ pub(crate) fn run_bw(args: &BwArgs) -> Result<(), Failure> {
 }
 
 fn run(args: &Args, quantity: Quantity) -> Result<(), Failure> {
-    let topics: Result<Vec<TopicName>, _> = args.topics.iter().map(|topic| topic.parse()).collect();
+    let topics = topic_names(&args.topics)?;
     let directory = open_directory(&Domain::from_env())?;
     let mut samplers: Vec<Sampler> =
-        topics?.into_iter().map(|topic| Sampler::new(topic, args.window as usize)).collect();
+        topics.into_iter().map(|topic| Sampler::new(topic, args.window as usize)).collect();
     let mut reports = 0;
-    let mut waiting = false;
+    let mut is_waiting = false;
     while args.count.is_none_or(|count| reports < count) {
-        let is_there = sample(&mut samplers, &directory)?;
-        // All are asked.
-        let news = samplers.iter_mut().filter_map(|sampler| sampler.take_news().then_some(())).count() > 0;
+        let has_publisher = sample(&mut samplers, &directory)?;
+        // Not `any`: each sampler has to start a new count.
+        let has_news = samplers.iter_mut().filter_map(|sampler| sampler.take_news().then_some(())).count() > 0;
         let summaries: Vec<_> = samplers.iter().map(|sampler| (sampler.topic(), sampler.summary())).collect();
-        if news && summaries.iter().any(|(_, summary)| summary.is_some()) {
-            let mut out = output::stdout();
-            report(&mut out, args.json, quantity, &summaries).and_then(|()| out.flush()).map_err(Failure::Output)?;
+        if has_news && summaries.iter().any(|(_, summary)| summary.is_some()) {
+            output::print(|out| report(out, args.json, quantity, &summaries))?;
             reports += 1;
-            waiting = false;
-        } else if !waiting {
-            // Once, for it may take its time.
-            eprintln!("conduit: {}", if is_there { "no new messages" } else { "no publisher, waiting for one" });
-            waiting = true;
+            is_waiting = false;
+        } else if !is_waiting {
+            output::notice(if has_publisher { "no new messages" } else { "no publisher, waiting for one" });
+            is_waiting = true;
         }
     }
     Ok(())
 }
 
-/// Looks for as long as a report takes. Returns whether any topic is there.
+/// Samples for one report's interval. Returns whether any topic has a publisher.
 fn sample(samplers: &mut [Sampler], directory: &ShmDir) -> Result<bool, Failure> {
     let deadline = Instant::now() + REPORT_INTERVAL;
     loop {
-        let mut is_there = false;
+        let mut has_publisher = false;
         for sampler in samplers.iter_mut() {
-            is_there |= sampler.look(directory)?;
+            has_publisher |= sampler.sample(directory)?;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(is_there);
+            return Ok(has_publisher);
         }
         let pause = samplers.iter().map(Sampler::pause).min().unwrap_or(left);
         std::thread::sleep(pause.min(left));
@@ -121,7 +122,7 @@ fn sample(samplers: &mut [Sampler], directory: &ShmDir) -> Result<bool, Failure>
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct RateReport<'a> {
     topic: &'a str,
     rate_hz: f64,
     bytes_per_second: f64,
@@ -134,13 +135,13 @@ fn report(
     out: &mut impl Write,
     json: bool,
     quantity: Quantity,
-    summaries: &[(&TopicName, Option<Summary>)],
+    summaries: &[(&TopicName, Option<RateSummary>)],
 ) -> io::Result<()> {
     match summaries {
         _ if json => {
             for (topic, summary) in summaries {
                 let Some(summary) = summary else { continue };
-                let report = Report {
+                let report = RateReport {
                     topic: topic.as_str(),
                     rate_hz: summary.rate_hz,
                     bytes_per_second: summary.bytes_per_second,
@@ -148,8 +149,7 @@ fn report(
                     interval_s: summary.interval,
                     length_bytes: summary.length,
                 };
-                serde_json::to_writer(&mut *out, &report)?;
-                writeln!(out)?;
+                output::json_line(out, &report)?;
             }
             Ok(())
         }
@@ -158,9 +158,9 @@ fn report(
     }
 }
 
-/// As `ros2 topic hz` and `ros2 topic bw` say it.
-fn one(out: &mut impl Write, quantity: Quantity, summary: &Summary) -> io::Result<()> {
-    let Summary { count, rate_hz, bytes_per_second, interval, length } = summary;
+/// In the format of `ros2 topic hz` and `ros2 topic bw`.
+fn one(out: &mut impl Write, quantity: Quantity, summary: &RateSummary) -> io::Result<()> {
+    let RateSummary { count, rate_hz, bytes_per_second, interval, length } = summary;
     match quantity {
         Quantity::Rate => {
             writeln!(out, "average rate: {rate_hz:.3}")?;
@@ -185,7 +185,7 @@ fn size(bytes: f64) -> String {
     output::data_size(bytes.round() as u64)
 }
 
-fn table(out: &mut impl Write, quantity: Quantity, summaries: &[(&TopicName, Option<Summary>)]) -> io::Result<()> {
+fn table(out: &mut impl Write, quantity: Quantity, summaries: &[(&TopicName, Option<RateSummary>)]) -> io::Result<()> {
     let titles = match quantity {
         Quantity::Rate => ["RATE_HZ", "MIN_S", "MAX_S", "STD_DEV_S"],
         Quantity::Bandwidth => ["BANDWIDTH", "MEAN", "MIN", "MAX"],
@@ -198,8 +198,8 @@ fn table(out: &mut impl Write, quantity: Quantity, summaries: &[(&TopicName, Opt
     writeln!(out)
 }
 
-fn row(quantity: Quantity, topic: &TopicName, summary: Option<&Summary>) -> [String; 6] {
-    let Some(Summary { count, rate_hz, bytes_per_second, interval, length }) = summary else {
+fn row(quantity: Quantity, topic: &TopicName, summary: Option<&RateSummary>) -> [String; 6] {
+    let Some(RateSummary { count, rate_hz, bytes_per_second, interval, length }) = summary else {
         return [topic.as_str(), "-", "-", "-", "-", "0"].map(str::to_owned);
     };
     let numbers = match (quantity, interval) {

@@ -22,8 +22,9 @@ const DEFAULT_SLOT_SIZE: u64 = 4096;
 
 /// Publish messages of raw bytes: lines of standard input, files, or a text.
 ///
-/// Each line, without its line feed, or each file is one message. The topic is closed at the end of the input, unless --keep is
-/// given; subscribers that are there can still read what is kept, those that come later can not.
+/// Each line, without its line feed, or each file is one message. The topic is closed at the end of
+/// the input, unless --keep is given; subscribers that are there can still read what is kept, those
+/// that come later can not.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -43,7 +44,8 @@ pub(crate) struct Args {
     /// Messages per second; as fast as they come by default
     #[arg(short, long, value_name = "HZ", value_parser = rate)]
     rate: Option<f64>,
-    /// How often to publish the text or the files (once by default), or how many lines to read at most
+    /// How often to publish the text or the files (once by default), or how many lines to read at
+    /// most
     #[arg(short = 'n', long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Publish the text, the files, or one line, and end
@@ -52,8 +54,8 @@ pub(crate) struct Args {
     /// Number of slots, a power of two
     #[arg(long, value_name = "N", default_value_t = 16)]
     slots: u64,
-    /// Size of a slot, a multiple of 128 from 256 up, of which 192 are its state and header; by default 4096, or what the text or files
-    /// need
+    /// Size of a slot, a multiple of 128 from 256 up, of which 192 are its state and header; by
+    /// default 4096, or what the text or files need
     #[arg(long, value_name = "BYTES")]
     slot_size: Option<u64>,
     /// Publish nothing before this many subscribers are there
@@ -74,7 +76,7 @@ fn rate(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let topic = TopicName::new(&args.topic)?;
     let messages = given_messages(args)?;
-    let output = Output::create(args, topic, messages.as_deref())?;
+    let output = TopicOutput::create(args, topic, messages.as_deref())?;
     output.wait_for_subscribers(args.wait_matching_subscribers.into())?;
     let count = if args.once { Some(1) } else { args.count };
     let mut pace = Pace::new(args.rate);
@@ -105,7 +107,7 @@ fn given_messages(args: &Args) -> Result<Option<Vec<Vec<u8>>>, Failure> {
     args.files.iter().map(|path| fs::read(path).map_err(Failure::io("read", path))).collect::<Result<_, _>>().map(Some)
 }
 
-fn publish_lines(count: u64, output: &Output, pace: &mut Pace) -> Result<(), Failure> {
+fn publish_lines(count: u64, output: &TopicOutput, pace: &mut Pace) -> Result<(), Failure> {
     let mut input = io::stdin().lock();
     let mut line = Vec::with_capacity(output.capacity);
     for _ in 0..count {
@@ -114,7 +116,7 @@ fn publish_lines(count: u64, output: &Output, pace: &mut Pace) -> Result<(), Fai
             break;
         };
         if len > line.len() {
-            return Err(Output::refused(&LoanError::MessageTooLarge { len, capacity: output.capacity }));
+            return Err(TopicOutput::refused(&LoanError::MessageTooLarge { len, capacity: output.capacity }));
         }
         pace.wait();
         output.send(&line)?;
@@ -122,7 +124,8 @@ fn publish_lines(count: u64, output: &Output, pace: &mut Pace) -> Result<(), Fai
     Ok(())
 }
 
-/// Reads a line without its end, and gives its length; of a longer one only the first `limit` bytes are kept.
+/// Reads a line without its end, and gives its length; of a longer one only the first `limit` bytes
+/// are kept.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, limit: usize) -> io::Result<Option<usize>> {
     line.clear();
     let mut len = 0;
@@ -148,13 +151,13 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, limit: usize) -> io::
 }
 
 /// The publisher, shared with the thread that closes the topic on a signal.
-struct Output {
+struct TopicOutput {
     publisher: Arc<Mutex<Option<Publisher<[u8]>>>>,
     topic: TopicName,
     capacity: usize,
 }
 
-impl Output {
+impl TopicOutput {
     fn create(args: &Args, topic: TopicName, messages: Option<&[Vec<u8>]>) -> Result<Self, Failure> {
         let shared = Arc::new(Mutex::new(None));
         let on_signal = Arc::clone(&shared);
@@ -192,7 +195,8 @@ impl Output {
                 Err(LoanError::AllSlotsHeld { slots }) => {
                     if !said {
                         let slots = output::count(slots.into(), "slot");
-                        eprintln!("conduit: subscribers of \"{}\" hold all {slots}; waiting", self.topic);
+                        let topic = &self.topic;
+                        output::notice(format_args!("subscribers of \"{topic}\" hold all {slots}; waiting"));
                     }
                     said = true;
                     thread::sleep(HELD_INTERVAL);
@@ -214,7 +218,7 @@ impl Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for TopicOutput {
     fn drop(&mut self) {
         close(&self.publisher);
     }

@@ -1,4 +1,4 @@
-//! `conduit type` and `conduit find`: from a topic to its type, and back.
+//! `conduit type` and `conduit find`: the type of a topic, and the topics of a type.
 
 use std::io::Write;
 
@@ -7,11 +7,10 @@ use clap_complete::engine::ArgValueCompleter;
 use conduit::{Domain, TopicName};
 use serde_json::json;
 
+use crate::completion::topics;
 use crate::failure::Failure;
-use crate::output;
-use crate::verbs::completions::topics;
-use crate::verbs::info::{describe, shape_of};
-use crate::verbs::list::{all_topics, type_of};
+use crate::output::{self, topics::message_type};
+use crate::source::Source;
 
 /// Print the type of a topic's messages.
 #[derive(Debug, ClapArgs)]
@@ -20,18 +19,19 @@ pub(crate) struct TypeArgs {
     /// Name of the topic
     #[arg(add = ArgValueCompleter::new(topics))]
     topic: String,
-    /// Print a JSON object: topic, type (null for raw regions), shape (its fields, as `conduit info --json` has them, or null)
+    /// Print a JSON object: topic, type (null for raw regions), shape (its fields as in `conduit
+    /// info --json`, or null)
     #[arg(long)]
     json: bool,
 }
 
-/// Print the names of the topics whose messages are of a type.
+/// Print the names of the topics whose messages have this type.
 ///
-/// The exit code is 1 if there are none.
+/// The exit code is 1 if no topic has.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  conduit find robot/Imu\n  conduit find '[u8]'")]
 pub(crate) struct FindArgs {
-    /// Name of the type, as `conduit type` prints it; in brackets for slices, `raw` for raw regions
+    /// Name of the type as printed by `conduit type`: in brackets for slices, `raw` for raw regions
     #[arg(value_name = "TYPE")]
     message_type: String,
     /// Print a JSON array of names
@@ -40,27 +40,27 @@ pub(crate) struct FindArgs {
 }
 
 pub(crate) fn run_type(args: &TypeArgs) -> Result<(), Failure> {
-    let (domain, name) = (Domain::from_env(), TopicName::new(&args.topic)?);
-    let topic = describe(&domain, &name)?;
-    let mut out = output::stdout();
-    let written = if args.json {
-        let value = json!({"topic": topic.name, "type": topic.message_type, "shape": shape_of(&domain, &name)});
-        output::json(&mut out, &value)
-    } else {
-        writeln!(out, "{}", type_of(&topic))
-    };
-    written.map_err(Failure::Output)
+    let name = TopicName::new(&args.topic)?;
+    let mut source = Source::connect(&Domain::from_env());
+    let topic = source.describe(&name)?;
+    output::print(|out| {
+        if args.json {
+            let shape = source.shape(&name);
+            output::json(out, &json!({"topic": topic.name, "type": topic.message_type, "shape": shape}))
+        } else {
+            writeln!(out, "{}", message_type(&topic))
+        }
+    })
 }
 
 pub(crate) fn run_find(args: &FindArgs) -> Result<(), Failure> {
-    let topics = all_topics(&Domain::from_env())?;
-    let mut found = topics.iter().filter(|topic| type_of(topic) == args.message_type).peekable();
-    if found.peek().is_none() {
+    let topics = Source::connect(&Domain::from_env()).topics()?;
+    let found = topics.iter().filter(|topic| message_type(topic) == args.message_type);
+    let names: Vec<&str> = found.map(|topic| topic.name.as_str()).collect();
+    if names.is_empty() {
         return Err(Failure::new(format_args!("no topic has messages of type {}", args.message_type)));
     }
-    let mut out = output::stdout();
-    if args.json {
-        return output::json(&mut out, &found.map(|topic| &topic.name).collect::<Vec<_>>()).map_err(Failure::Output);
-    }
-    found.try_for_each(|topic| writeln!(out, "{}", topic.name)).map_err(Failure::Output)
+    output::print(|out| {
+        if args.json { output::json(out, &names) } else { names.iter().try_for_each(|name| writeln!(out, "{name}")) }
+    })
 }

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
+use crate::arguments::duration;
 use crate::failure::Failure;
-use crate::{duration, output, stage};
+use crate::{output, stage};
 use cores::Cores;
 use first::{First, MemoryTimes, Until};
 use game::{Content, Way};
@@ -84,7 +85,7 @@ pub(crate) struct Args {
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
-    let time = duration::parse(text)?;
+    let time = duration(text)?;
     if time < SHORTEST { Err(format!("{SHORTEST:?} at least")) } else { Ok(time) }
 }
 

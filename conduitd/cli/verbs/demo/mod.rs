@@ -40,9 +40,10 @@ const DEATH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// See it work: stream large messages between processes, kill the publisher, start it again.
 ///
-/// Starts a registry, a publisher and two subscribers of its own, in a private directory that is removed at the end. Each
-/// message differs from the others, and both subscribers compare every bit. Then the publisher is killed while both
-/// subscribers sleep, and started again. Needs no root and nothing installed.
+/// Starts a registry, a publisher and two subscribers of its own, in a private directory that is
+/// removed at the end. Each message differs from the others, and both subscribers compare every
+/// bit. Then the publisher is killed while both subscribers sleep, and started again. Needs no root
+/// and nothing installed.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -90,7 +91,8 @@ fn patience(message_bytes: u64) -> Duration {
     Duration::from_secs(10) + Duration::from_secs(message_bytes / 100_000_000)
 }
 
-/// The private directory: it holds the regions, the registry's socket and the content of the messages.
+/// The private directory: it holds the regions, the registry's socket and the content of the
+/// messages.
 #[derive(Debug)]
 struct Stage {
     directory: stage::Stage,
@@ -114,7 +116,8 @@ impl Stage {
         self.directory.path().join("payload")
     }
 
-    /// Puts the content where the children find it, so that all see the same even if the file changes; gives its size.
+    /// Puts the content where the children find it, so that all see the same even if the file
+    /// changes; gives its size.
     fn write_payload(&self, args: &Args) -> Result<u64, Failure> {
         let path = self.payload();
         let limit_bytes = stage::free_bytes(self.domain.shm_dir())? / (SLOTS + 1);
@@ -141,7 +144,8 @@ impl Stage {
     }
 }
 
-/// The demo as it runs. The fields are dropped in this order: first the children end, last the directory goes.
+/// The demo as it runs. The fields are dropped in this order: first the children end, last the
+/// directory goes.
 struct Demo {
     children: Vec<Child<Role>>,
     hear: Receiver<News<Role, Report>>,
@@ -298,7 +302,8 @@ impl Demo {
         Region::open(&directory, &self.topic).ok()?.counters()
     }
 
-    /// Kills the publisher in front of sleeping subscribers, and measures how long the consequences take.
+    /// Kills the publisher in front of sleeping subscribers, and measures how long the consequences
+    /// take.
     fn kill_publisher(&mut self, summary: &mut Summary) -> Result<(), Failure> {
         self.wait_until_subscribers_sleep()?;
         let path = self.stage.domain.shm_dir().join(self.topic.file_name());

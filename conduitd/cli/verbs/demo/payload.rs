@@ -1,4 +1,5 @@
-//! What the demo sends: the same content every time, in a form that differs from message to message.
+//! What the demo sends: the same content every time, in a form that differs from message to
+//! message.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,8 +14,8 @@ pub(crate) const POINTS: u64 = 1_000_000;
 
 /// The content that all messages carry, each combined with a key of its own.
 ///
-/// Every word of a message depends on the message's index, so bytes of an older message, or of two messages, never pass
-/// for one of this.
+/// Every word of a message depends on the message's index, so bytes of an older message, or of two
+/// messages, never pass for one of this.
 #[derive(Debug)]
 pub(crate) struct Payload {
     content: Vec<u8>,
@@ -89,7 +90,8 @@ fn key(index: u64) -> u64 {
     key ^ (key >> 31)
 }
 
-/// Writes a synthetic lidar scan of a round room: arrays of x, y and z as `f32`, cut or repeated to the size asked for.
+/// Writes a synthetic lidar scan of a round room: arrays of x, y and z as `f32`, cut or repeated to
+/// the size asked for.
 pub(crate) fn write_point_cloud(size_bytes: u64, to: &mut impl Write) -> io::Result<()> {
     const RINGS: u64 = 64;
     let angle = |point: u64| (point / RINGS) as f32 * (std::f32::consts::TAU * RINGS as f32 / POINTS as f32);

@@ -1,4 +1,5 @@
-//! The demo's publisher: one message at a time, each only when all subscribers are done with the one before.
+//! The demo's publisher: one message at a time, each only when all subscribers are done with the
+//! one before.
 
 use std::path::PathBuf;
 use std::thread;
@@ -64,8 +65,8 @@ fn stream(args: &Args, payload: &Payload, publisher: &mut Publisher<[u8]>) -> Re
     wait(0, Wanted::Done)?;
     let started = Instant::now();
     for published in 0..args.messages {
-        // Written while the subscribers compare the message before, but not while they wake up for it: with few cores,
-        // that would measure how long they wait for one.
+        // Written while the subscribers compare the message before, but not while they wake up for
+        // it: with few cores, that would measure how long they wait for one.
         wait(published, Wanted::Received)?;
         let mut loan = publisher.loan_slice(payload.message_len())?;
         payload.write(args.first + published, &mut loan);

@@ -13,7 +13,8 @@ use crate::output::{data_size, duration_ns};
 /// One stream of messages, as its publisher and its subscribers saw it.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
-    /// From the first message's writing until all subscribers were done with the last; 0 as long as it goes on.
+    /// From the first message's writing until all subscribers were done with the last; 0 as long as
+    /// it goes on.
     pub(crate) elapsed_ns: u64,
     pub(crate) tallies: Vec<Tally>,
 }
@@ -36,7 +37,8 @@ pub(crate) struct Summary {
     /// From the kill until the region's file was gone.
     pub(crate) unlinked_ns: Option<u64>,
     messages_after_restart: u64,
-    /// From the start of the new publisher's process until the later subscriber had its first message.
+    /// From the start of the new publisher's process until the later subscriber had its first
+    /// message.
     served_again_ns: u64,
 }
 

@@ -46,7 +46,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
         let mut subscriber = open(patience)?;
         Report::Received(receive(&mut subscriber, &payload, args.messages, args.again)?).send()?;
-        // The publisher looks whether its subscribers are done: they stay until it closes the topic.
+        // The publisher looks whether its subscribers are done: they stay until it closes the
+        // topic.
         wait_for_end(&mut subscriber, Gone::Closed)?;
         Ok(())
     })

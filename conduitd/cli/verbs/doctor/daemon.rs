@@ -204,7 +204,8 @@ fn is_stopped(pid: u32) -> bool {
     state_of(&stat).is_some_and(|state| matches!(state, 'T' | 't'))
 }
 
-/// The state in a text of `/proc/PID/stat`: it follows the program's name, in which there may be anything.
+/// The state in a text of `/proc/PID/stat`: it follows the program's name, in which there may be
+/// anything.
 fn state_of(stat: &str) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
@@ -360,7 +361,8 @@ fn how_to_restart() -> String {
     }
 }
 
-/// The service manager's command, if it starts this user's daemon: one for another directory or socket it does not.
+/// The service manager's command, if it starts this user's daemon: one for another directory or
+/// socket it does not.
 fn unit_prefix() -> Option<&'static str> {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if is_set("CONDUIT_SOCKET") || is_set("CONDUIT_SHM_DIR") || !Path::new("/run/systemd/system").is_dir() {

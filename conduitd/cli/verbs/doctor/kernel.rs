@@ -1,4 +1,5 @@
-//! What the kernel can do, tried out: a version number says neither what was left out of it nor what a seccomp filter forbids.
+//! What the kernel can do, tried out: a version number says neither what was left out of it nor
+//! what a seccomp filter forbids.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;

@@ -51,7 +51,8 @@ fn judge(root: &Path, directory: &Path, person: &Person, running: impl Fn() -> O
     }
     let (removes, source) = match running() {
         Some(removes) => (removes, "as logind says".into()),
-        // As sd_booted(3) does: a directory of logind's own may come with an image in which it never runs.
+        // As sd_booted(3) does: a directory of logind's own may come with an image in which it
+        // never runs.
         None if !root.join("run/systemd/system").is_dir() => return Finding::ok(ID, "no logind runs here"),
         None => match setting(root) {
             Some((removes, path)) => (removes, format!("in {}", path.display())),

@@ -63,7 +63,8 @@ Example:
 /// Longer than any check takes whose file system and daemon answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Check this machine for Conduit: the daemon, the shared memory, the kernel, and what was left behind.
+/// Check this machine for Conduit: the daemon, the shared memory, the kernel, and what was left
+/// behind.
 ///
 /// Asks the daemon if there is one. Changes nothing.
 #[derive(Debug, ClapArgs)]
@@ -200,7 +201,8 @@ enum NoResult {
     Panicked,
 }
 
-/// Runs something that may hang for ever, on a file system that does not answer for one. Then its thread stays behind.
+/// Runs something that may hang for ever, on a file system that does not answer for one. Then its
+/// thread stays behind.
 fn within<T: Send + 'static>(patience: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, NoResult> {
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::Builder::new().name("check".into()).spawn(move || sender.send(work()));

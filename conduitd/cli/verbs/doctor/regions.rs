@@ -22,7 +22,8 @@ const FOREIGN: &str = "foreign-files";
 const UNLINKED: &str = "unlinked-regions";
 const REMOVALS: &str = "stale-removals";
 
-/// How long a daemon may take for what it does by itself: it looks at locks twice a second, and at private names after 1.5 s.
+/// How long a daemon may take for what it does by itself: it looks at locks twice a second, and at
+/// private names after 1.5 s.
 const REAPED_WITHIN: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(50);
 /// A removal takes microseconds; a private name this old was left.

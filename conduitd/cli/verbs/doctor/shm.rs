@@ -189,7 +189,8 @@ fn judge_inodes(path: &Path, inodes: Amount) -> Finding {
     }
 }
 
-/// Container engines mount what they make for a container under the name `shm`; what they share keeps the host's.
+/// Container engines mount what they make for a container under the name `shm`; what they share
+/// keeps the host's.
 fn judge_sharing(container: Option<&str>, mount: Option<&Mount>) -> Finding {
     let Some(container) = container else { return Finding::ok(SHARING, "not in a container") };
     match mount {

@@ -1,4 +1,4 @@
-//! `conduit echo`: the messages of a topic, for the eye or for a pipe.
+//! `conduit echo`: prints the messages of a topic, for people or for a pipe.
 
 mod print;
 mod value;
@@ -11,31 +11,30 @@ use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, ValueEnum, value_parser};
 use clap_complete::engine::ArgValueCompleter;
-use conduit::inspect::Region;
 use conduit::{Domain, Gone, OpenError, RecvError, Sample, ShmRegion, Start, Subscriber, TopicName};
 
+use crate::arguments::duration;
+use crate::completion::topics;
 use crate::failure::Failure;
-use crate::verbs::completions::topics;
-use crate::verbs::info::{nearest, not_found};
-use crate::verbs::list::{open_directory, read_directory};
-use crate::{duration, output, signals};
-use print::{Format, Message, Printer};
-use value::Path;
+use crate::source::Source;
+use crate::{output, signals};
+use print::{Format, PrintedMessage, Printer};
+use value::FieldPath;
 
 /// Exit code when the publisher died.
 const DIED: u8 = 3;
-/// How often to look whether a signal came.
+/// How often to check for a signal.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
-/// How often to try to open a topic whose last publisher has left an orphan.
+/// How often to try to open a topic that is an orphan.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(10);
-/// How long a signal waits for a message that is being written out.
+/// How long a signal waits for a message that is being printed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Print the messages of a topic, of any type.
 ///
-/// Fields are printed as YAML if the publisher says which there are (`#[derive(Message)]` does), text as text, other bytes as
-/// `hexdump -C` does. The publisher is never kept from a slot: messages are copied out, and one that is overwritten
-/// meanwhile counts as lost.
+/// Fields are printed as YAML if the publisher describes them (`#[derive(Message)]` does), text as
+/// text, other bytes in the format of `hexdump -C`. Messages are copied out, so no slot is held; a
+/// message overwritten meanwhile counts as lost.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -52,31 +51,32 @@ pub(crate) struct Args {
     /// Name of the topic
     #[arg(add = ArgValueCompleter::new(topics))]
     topic: String,
-    /// End after one message
+    /// Exit after one message
     #[arg(short = '1', long, conflicts_with = "count")]
     once: bool,
-    /// End after this many messages
+    /// Exit after this many messages
     #[arg(short = 'n', long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Write the messages' bytes to standard output and nothing else
+    /// Write only the messages' bytes to standard output
     #[arg(long, group = "format")]
     raw: bool,
-    /// Print all bytes as a dump, whatever they mean
+    /// Print all messages as a hex dump
     #[arg(long, group = "format")]
     hex: bool,
-    /// Print a JSON object per message: topic, sequence, lost (messages missed before it), stamp_ns (CLOCK_MONOTONIC) and age_ns
-    /// (null without time stamps), len_bytes, type, and one of value (fields are known; numbers that are none are null), text
-    /// (bytes that are UTF-8) and hex
+    /// Print a JSON object per message: topic, sequence, lost (messages missed before it), stamp_ns
+    /// (CLOCK_MONOTONIC) and age_ns (null without time stamps), len_bytes, type, and one of value
+    /// (if the fields are known; NaN and infinities are null), text (if the bytes are UTF-8) and
+    /// hex
     #[arg(long, group = "format")]
     json: bool,
-    /// Print a line of comma-separated values per message (per element if messages are lists), after one with the names:
-    /// sequence, stamp_ns, and the values, or data
+    /// Print a line of comma-separated values per message (per element if messages are lists),
+    /// after a line with the column names: sequence, stamp_ns, and the fields, or data
     #[arg(long, group = "format")]
     csv: bool,
-    /// Print this part of the messages only: pose.position, gyro[2], [0].x
+    /// Print only this part of the messages: pose.position, gyro[2], [0].x
     #[arg(long, value_name = "NAME")]
-    field: Option<Path>,
-    /// Elements of an array that are printed; the other formats than YAML have all
+    field: Option<FieldPath>,
+    /// Print at most N elements of an array as YAML; the other formats print all
     #[arg(short = 'l', long, value_name = "N", default_value_t = 128)]
     truncate_length: usize,
     /// Print all elements of arrays
@@ -85,28 +85,29 @@ pub(crate) struct Args {
     /// Where to start
     #[arg(long, value_enum, value_name = "WHERE", default_value_t = From::Next)]
     from: From,
-    /// Give up if no message comes for this long; also wait that long for the topic to appear
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    /// Give up if no message arrives for this long; also wait this long for the topic to appear
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
-    /// Do not say when messages were lost
+    /// Do not report lost messages
     #[arg(long)]
     no_lost_messages: bool,
-    /// Wait for the publisher, and for its return after it died or closed the topic; so it is on a terminal, once it was there
+    /// Wait for the publisher, and for its return after it died or closed the topic; on a terminal
+    /// the latter is the default
     #[arg(long, conflicts_with = "no_follow")]
     follow: bool,
-    /// End with the publisher, also on a terminal
+    /// Exit with the publisher, on a terminal too
     #[arg(long)]
     no_follow: bool,
 }
 
-/// Where to start.
+/// The message to start with.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum From {
     /// With the next message to be published
     Next,
-    /// With the newest message there is
+    /// With the newest message in the ring
     Latest,
-    /// With the oldest message there is
+    /// With the oldest message in the ring
     Oldest,
 }
 
@@ -132,33 +133,35 @@ impl Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let topic = TopicName::new(&args.topic)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let on_signal = Arc::clone(&interrupted);
-    // Dropped when the subscriber has been.
-    let (put_away, is_put_away) = mpsc::channel::<()>();
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    let on_signal = Arc::clone(&is_interrupted);
+    // Dropped after the subscriber.
+    let (subscribed, is_dropped) = mpsc::channel::<()>();
     signals::before_ending(move || {
         on_signal.store(true, Ordering::Relaxed);
-        let _ = is_put_away.recv_timeout(PATIENCE);
+        let _ = is_dropped.recv_timeout(PATIENCE);
     })
     .map_err(Failure::new)?;
     let domain = Domain::from_env();
-    let done = Echo { args, domain, topic, interrupted, printed: 0 }.run();
-    drop(put_away);
-    done
+    let source = Source::directory_only(&domain);
+    let result = Echo { args, domain, source, topic, is_interrupted, printed: 0 }.run();
+    drop(subscribed);
+    result
 }
 
 struct Echo<'a> {
     args: &'a Args,
     domain: Domain,
+    source: Source,
     topic: TopicName,
-    interrupted: Arc<AtomicBool>,
+    is_interrupted: Arc<AtomicBool>,
     printed: u64,
 }
 
-/// Why no more messages come.
-enum Ended {
+/// Why no more messages are printed.
+enum EchoEnd {
     Interrupted,
-    /// As many were printed as were wanted.
+    /// As many were printed as were requested.
     Enough,
     Output(io::Error),
     Receive(RecvError),
@@ -170,40 +173,41 @@ impl Echo<'_> {
         let mut subscriber = self.open(self.args.start(), follow)?;
         loop {
             let mut printer = self.printer(&subscriber)?;
-            let ended = self.print_all(&mut subscriber, &mut printer);
+            let end = self.print_all(&mut subscriber, &mut printer);
             drop(subscriber);
-            match ended {
-                Ended::Interrupted => return Err(Failure::Interrupted),
-                Ended::Enough => return Ok(()),
-                Ended::Output(error) => return Err(Failure::Output(error)),
-                Ended::Receive(error @ RecvError::PublisherGone { .. })
+            match end {
+                EchoEnd::Interrupted => return Err(Failure::Interrupted),
+                EchoEnd::Enough => return Ok(()),
+                EchoEnd::Output(error) => return Err(Failure::Output(error)),
+                EchoEnd::Receive(error @ RecvError::PublisherGone { .. })
                     if follow || (!no_follow && io::stdout().is_terminal()) =>
                 {
-                    eprintln!("conduit: {error}; waiting for the next one");
+                    output::notice(format_args!("{error}; waiting for the next one"));
                 }
-                Ended::Receive(error) => return end(&error),
+                EchoEnd::Receive(error) => return result_of(&error),
             }
-            // All that the next one has published counts.
+            // The next publisher's messages are printed from its first.
             subscriber = self.open(Start::Oldest, true)?;
-            let publisher = self.region().and_then(|region| region.describe().publisher);
+            let publisher = self.source.region(&self.topic).and_then(|region| region.describe().publisher);
             let publisher = publisher.map_or_else(String::new, |process| format!(": {process}"));
-            eprintln!("conduit: \"{}\" is published again{publisher}", self.topic);
+            output::notice(format_args!("\"{}\" is published again{publisher}", self.topic));
         }
     }
 
     fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        self.is_interrupted.load(Ordering::Relaxed)
     }
 
-    /// Opens the topic, waiting for it as long as the user wants.
-    fn open(&self, start: Start, wait: bool) -> Result<Subscriber<[u8]>, Failure> {
+    /// Opens the topic, waiting for it as long as the arguments allow.
+    fn open(&mut self, start: Start, wait: bool) -> Result<Subscriber<[u8]>, Failure> {
         let deadline = match self.args.timeout {
             Some(timeout) => Instant::now().checked_add(timeout),
             None if wait => None,
             None => Some(Instant::now()),
         };
         let left = || deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-        let mut said = false;
+        // After the end of a publisher the user knows that the topic is missing.
+        let mut is_announced = !self.args.follow || start == Start::Oldest;
         loop {
             let builder = Subscriber::<[u8]>::builder().any_type().copy_samples().start(start).domain(&self.domain);
             let error = match builder.open(self.topic.clone()) {
@@ -215,15 +219,12 @@ impl Echo<'_> {
                 return Err(Failure::Interrupted);
             }
             if left().is_zero() {
-                return Err(self.not_there(&error));
+                return Err(self.source.unopened(&self.topic, error));
             }
-            // After the end of a publisher this has been said.
-            if !said && self.args.follow && start != Start::Oldest {
-                said = true;
-                let known = read_directory(&self.domain).unwrap_or_default();
-                let nearest = nearest(self.topic.as_str(), known.iter().map(|topic| topic.name.as_str()));
-                let hint = nearest.map_or_else(String::new, |name| format!(" (did you mean \"{name}\"?)"));
-                eprintln!("conduit: there is no topic \"{}\" yet{hint}; waiting for it", self.topic);
+            if !std::mem::replace(&mut is_announced, true) {
+                let suggestion = self.source.suggestion(&self.topic);
+                let hint = suggestion.map_or_else(String::new, |name| format!(" (did you mean \"{name}\"?)"));
+                output::notice(format_args!("there is no topic \"{}\" yet{hint}; waiting for it", self.topic));
             }
             if matches!(error, OpenError::Orphaned { .. }) {
                 std::thread::sleep(REOPEN_INTERVAL.min(left()));
@@ -233,71 +234,64 @@ impl Echo<'_> {
         }
     }
 
-    fn not_there(&self, error: &OpenError) -> Failure {
-        let known = matches!(error, OpenError::NotFound { .. }).then(|| read_directory(&self.domain).ok()).flatten();
-        not_found(error, &self.topic, &known.unwrap_or_default())
-    }
-
-    fn region(&self) -> Option<Region> {
-        Region::open(&open_directory(&self.domain).ok()?, &self.topic).ok()
-    }
-
     fn printer(&self, subscriber: &Subscriber<[u8]>) -> Result<Printer, Failure> {
-        let shape = self.region().filter(|region| region.message_type() == Some(subscriber.message_type()));
-        let shape = shape.and_then(|region| region.shape());
-        let longest = if self.args.full_length { usize::MAX } else { self.args.truncate_length };
+        let region = self.source.region(&self.topic);
+        let region = region.filter(|region| region.message_type() == Some(subscriber.message_type()));
+        let shape = region.and_then(|region| region.shape());
+        let max_elements = if self.args.full_length { usize::MAX } else { self.args.truncate_length };
         let format = self.args.format();
-        Printer::new(format, subscriber.message_type(), shape, self.args.field.clone(), longest)
+        Printer::new(format, subscriber.message_type(), shape, self.args.field.clone(), max_elements)
             .map(|printer| printer.coloured(output::is_coloured(&io::stdout())))
             .map_err(|reason| Failure::new(format_args!("topic \"{}\": {reason}", self.topic)))
     }
 
-    fn print_all(&mut self, subscriber: &mut Subscriber<[u8]>, printer: &mut Printer) -> Ended {
-        // Standard output flushes after every line, which a dump has many of.
+    fn print_all(&mut self, subscriber: &mut Subscriber<[u8]>, printer: &mut Printer) -> EchoEnd {
+        // Standard output flushes after every line; a dump has many.
         let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
         let wanted = if self.args.once { 1 } else { self.args.count.unwrap_or(u64::MAX) };
         while self.printed < wanted {
             let sample = match self.receive(subscriber) {
                 Ok(sample) => sample,
-                Err(ended) => return ended,
+                Err(end) => return end,
             };
-            let mut message = Message::new(self.topic.as_str(), &sample);
+            let mut message = PrintedMessage::new(self.topic.as_str(), &sample);
             if self.args.no_lost_messages && !self.args.json {
                 message.lost = 0;
             }
             if let Err(error) = printer.print(&mut out, &message).and_then(|()| out.flush()) {
-                return Ended::Output(error);
+                return EchoEnd::Output(error);
             }
             self.printed += 1;
         }
-        Ended::Enough
+        EchoEnd::Enough
     }
 
-    fn receive(&self, subscriber: &mut Subscriber<[u8]>) -> Result<Sample<[u8]>, Ended> {
+    fn receive(&self, subscriber: &mut Subscriber<[u8]>) -> Result<Sample<[u8]>, EchoEnd> {
         let started = Instant::now();
         let timeout = self.args.timeout;
         loop {
             if self.is_interrupted() {
-                return Err(Ended::Interrupted);
+                return Err(EchoEnd::Interrupted);
             }
             let left = timeout.map_or(SIGNAL_INTERVAL, |timeout| timeout.saturating_sub(started.elapsed()));
             match subscriber.recv_timeout(left.min(SIGNAL_INTERVAL)) {
                 Ok(sample) => return Ok(sample),
                 Err(RecvError::TimedOut { topic, .. }) => {
                     if let Some(timeout) = timeout.filter(|&timeout| started.elapsed() >= timeout) {
-                        return Err(Ended::Receive(RecvError::TimedOut { topic, timeout }));
+                        return Err(EchoEnd::Receive(RecvError::TimedOut { topic, timeout }));
                     }
                 }
-                Err(error) => return Err(Ended::Receive(error)),
+                Err(error) => return Err(EchoEnd::Receive(error)),
             }
         }
     }
 }
 
-fn end(error: &RecvError) -> Result<(), Failure> {
+/// The command's result when a receive failed.
+fn result_of(error: &RecvError) -> Result<(), Failure> {
     match error {
         RecvError::PublisherGone { topic, how: Gone::Closed } => {
-            eprintln!("conduit: the publisher of \"{topic}\" closed it");
+            output::notice(format_args!("the publisher of \"{topic}\" closed it"));
             Ok(())
         }
         RecvError::PublisherGone { topic, how: Gone::Died } => {
@@ -312,8 +306,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exit_code_tells_a_death_from_a_close() {
-        let gone = |how| end(&RecvError::PublisherGone { topic: TopicName::new("imu").unwrap(), how });
+    fn the_exit_code_distinguishes_a_death_from_a_close() {
+        let gone = |how| result_of(&RecvError::PublisherGone { topic: TopicName::new("imu").unwrap(), how });
         assert!(gone(Gone::Closed).is_ok());
         assert!(matches!(gone(Gone::Died), Err(Failure::Error { code: DIED, .. })));
     }

@@ -6,7 +6,7 @@ use anstyle::Style;
 use conduit::{Kind, Sample, Shape, TypeInfo};
 use serde::Serialize;
 
-use super::value::{Path, View, columns};
+use super::value::{FieldPath, View, columns};
 use crate::{hexdump, output};
 
 /// What is written of a message.
@@ -22,7 +22,7 @@ pub(super) enum Format {
 
 /// A message with what is to be said of it.
 #[derive(Debug)]
-pub(super) struct Message<'a> {
+pub(super) struct PrintedMessage<'a> {
     pub(super) topic: &'a str,
     pub(super) sequence: u64,
     /// Messages missed before it; none if the user does not want to know.
@@ -32,7 +32,7 @@ pub(super) struct Message<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-impl<'a> Message<'a> {
+impl<'a> PrintedMessage<'a> {
     pub(super) fn new(topic: &'a str, sample: &'a Sample<[u8]>) -> Self {
         Self {
             topic,
@@ -52,7 +52,7 @@ pub(super) struct Printer {
     message_type: TypeInfo,
     /// Of a message, or of an element if messages are slices; none if nobody knows.
     shape: Option<Shape>,
-    field: Option<Path>,
+    field: Option<FieldPath>,
     /// Elements of an array that are printed for the eye.
     longest: usize,
     /// Of a table: names of the columns until they are written, and whether an element is a row.
@@ -62,7 +62,7 @@ pub(super) struct Printer {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonMessage<'a> {
     topic: &'a str,
     sequence: u64,
     lost: u64,
@@ -84,7 +84,7 @@ impl Printer {
         format: Format,
         message_type: TypeInfo,
         shape: Option<Shape>,
-        field: Option<Path>,
+        field: Option<FieldPath>,
         longest: usize,
     ) -> Result<Self, String> {
         let is_slice = message_type.kind() == Kind::Slice;
@@ -97,7 +97,7 @@ impl Printer {
             };
             selected = Some(field.resolve(shape, is_slice)?);
         }
-        let rows_are_elements = is_slice && field.as_ref().is_none_or(Path::is_whole);
+        let rows_are_elements = is_slice && field.as_ref().is_none_or(FieldPath::is_whole);
         let mut names: Vec<String> = ["sequence", "stamp_ns"].map(String::from).into();
         if format == Format::Csv {
             match &selected {
@@ -116,7 +116,7 @@ impl Printer {
     }
 
     /// Writes a message. Says on standard error what was lost where the format has no place for it.
-    pub(super) fn print(&mut self, out: &mut impl Write, message: &Message<'_>) -> io::Result<()> {
+    pub(super) fn print(&mut self, out: &mut impl Write, message: &PrintedMessage<'_>) -> io::Result<()> {
         if self.format == Format::Csv && !self.columns.is_empty() {
             row(out, std::mem::take(&mut self.columns))?;
         }
@@ -128,7 +128,7 @@ impl Printer {
             (Some(field), view) => match view.and_then(|view| view.select(field)) {
                 Some(view) => Some(view),
                 None => {
-                    eprintln!("conduit: message #{} is too short for {field}", message.sequence);
+                    output::notice(format_args!("message #{} is too short for {field}", message.sequence));
                     return Ok(());
                 }
             },
@@ -138,7 +138,7 @@ impl Printer {
         let has_header = matches!(self.format, Format::Text | Format::Hex) && self.field.is_none();
         if message.lost > 0 && !has_header && self.format != Format::Json {
             let lost = output::count(message.lost, "message");
-            eprintln!("conduit: {lost} lost before #{} of \"{}\"", message.sequence, message.topic);
+            output::notice(format_args!("{lost} lost before #{} of \"{}\"", message.sequence, message.topic));
         }
         if has_header {
             self.header(out, message)?;
@@ -159,10 +159,10 @@ impl Printer {
         }
     }
 
-    fn json(&self, out: &mut impl Write, message: &Message<'_>, view: Option<View<'_>>) -> io::Result<()> {
+    fn json(&self, out: &mut impl Write, message: &PrintedMessage<'_>, view: Option<View<'_>>) -> io::Result<()> {
         let text = if view.is_none() { std::str::from_utf8(message.bytes).ok() } else { None };
         let hex = (view.is_none() && text.is_none()).then(|| hex(message.bytes));
-        let line = Line {
+        let line = JsonMessage {
             topic: message.topic,
             sequence: message.sequence,
             lost: message.lost,
@@ -178,7 +178,7 @@ impl Printer {
         writeln!(out)
     }
 
-    fn csv(&self, out: &mut impl Write, message: &Message<'_>, view: Option<View<'_>>) -> io::Result<()> {
+    fn csv(&self, out: &mut impl Write, message: &PrintedMessage<'_>, view: Option<View<'_>>) -> io::Result<()> {
         let start = [message.sequence.to_string(), message.stamp_ns.map_or_else(String::new, |ns| ns.to_string())];
         match (view, view.filter(|_| self.rows_are_elements).and_then(View::elements)) {
             (_, Some(elements)) => {
@@ -202,7 +202,7 @@ impl Printer {
     }
 
     /// A comment of YAML.
-    fn header(&self, out: &mut impl Write, message: &Message<'_>) -> io::Result<()> {
+    fn header(&self, out: &mut impl Write, message: &PrintedMessage<'_>) -> io::Result<()> {
         let style = |style| if self.coloured { style } else { Style::new() };
         let lost = match message.lost {
             0 => String::new(),
@@ -329,9 +329,9 @@ mod tests {
     use super::super::value::tests::pose;
     use super::*;
 
-    fn message(bytes: &[u8]) -> Message<'_> {
+    fn message(bytes: &[u8]) -> PrintedMessage<'_> {
         let age = Some(Duration::from_micros(52));
-        Message { topic: "pose", sequence: 7, lost: 3, stamp_ns: Some(5), age, bytes }
+        PrintedMessage { topic: "pose", sequence: 7, lost: 3, stamp_ns: Some(5), age, bytes }
     }
 
     fn print(

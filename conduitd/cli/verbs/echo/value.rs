@@ -5,7 +5,7 @@ use std::fmt;
 use conduit::shape::{Element, Field, Shape};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use crate::verbs::info::nearest;
+use crate::suggestion::nearest;
 
 /// Most columns of a table: more is no table any more.
 const MAX_COLUMNS: u64 = 100_000;
@@ -67,10 +67,10 @@ impl<'a> View<'a> {
     }
 
     /// What a path leads to; `None` if an array is too short for it.
-    pub(super) fn select(self, path: &Path) -> Option<Self> {
+    pub(super) fn select(self, path: &FieldPath) -> Option<Self> {
         path.0.iter().try_fold(self, |view, step| match step {
-            Step::Index(index) => view.elements()?.nth(*index),
-            Step::Field(name) => view.fields()?.find(|(field, _)| field == name).map(|(_, view)| view),
+            PathStep::Index(index) => view.elements()?.nth(*index),
+            PathStep::Field(name) => view.fields()?.find(|(field, _)| field == name).map(|(_, view)| view),
         })
     }
 
@@ -180,15 +180,15 @@ impl Serialize for View<'_> {
 
 /// The way to a value inside a message: `pose.position[2]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Path(Vec<Step>);
+pub(super) struct FieldPath(Vec<PathStep>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+enum PathStep {
     Field(String),
     Index(usize),
 }
 
-impl std::str::FromStr for Path {
+impl std::str::FromStr for FieldPath {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -199,55 +199,55 @@ impl std::str::FromStr for Path {
             match name {
                 "" if at == 0 && !indices.is_empty() => {}
                 "" => return Err(bad()),
-                name => steps.push(Step::Field(name.into())),
+                name => steps.push(PathStep::Field(name.into())),
             }
             for index in indices.split_inclusive(']') {
                 let index = index.strip_prefix('[').and_then(|index| index.strip_suffix(']'));
-                steps.push(Step::Index(index.and_then(|index| index.parse().ok()).ok_or_else(bad)?));
+                steps.push(PathStep::Index(index.and_then(|index| index.parse().ok()).ok_or_else(bad)?));
             }
         }
         Ok(Self(steps))
     }
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.0.iter().enumerate() {
             match step {
-                Step::Field(name) => write!(f, "{}{name}", if at > 0 { "." } else { "" })?,
-                Step::Index(index) => write!(f, "[{index}]")?,
+                PathStep::Field(name) => write!(f, "{}{name}", if at > 0 { "." } else { "" })?,
+                PathStep::Index(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())
     }
 }
 
-impl Path {
+impl FieldPath {
     /// The shape of what the path leads to in messages of a shape, or of slices of it.
     pub(super) fn resolve(&self, shape: &Shape, is_slice: bool) -> Result<Shape, String> {
         let mut is_slice = is_slice;
         let mut found = shape.clone();
         for step in &self.0 {
             found = match (step, &found) {
-                (Step::Index(_), _) if is_slice => found,
-                (Step::Field(name), _) if is_slice => return Err(format!("a message is a list; write [0].{name}")),
-                (Step::Index(index), Shape { element, count: Some(count) }) if (*index as u64) < *count => {
+                (PathStep::Index(_), _) if is_slice => found,
+                (PathStep::Field(name), _) if is_slice => return Err(format!("a message is a list; write [0].{name}")),
+                (PathStep::Index(index), Shape { element, count: Some(count) }) if (*index as u64) < *count => {
                     Shape::one(element.clone())
                 }
-                (Step::Index(index), Shape { count: Some(count), .. }) => {
+                (PathStep::Index(index), Shape { count: Some(count), .. }) => {
                     return Err(format!("there is no [{index}], the array has {count} elements"));
                 }
-                (Step::Field(name), Shape { element: Element::Struct { fields, .. }, count: None }) => {
+                (PathStep::Field(name), Shape { element: Element::Struct { fields, .. }, count: None }) => {
                     match fields.iter().find(|field| field.name == *name) {
                         Some(field) => field.shape.clone(),
                         None => return Err(no_field(name, fields)),
                     }
                 }
-                (Step::Field(name), Shape { element: Element::Struct { .. }, count: Some(_) }) => {
+                (PathStep::Field(name), Shape { element: Element::Struct { .. }, count: Some(_) }) => {
                     return Err(format!("there is no {name} of an array; write [0].{name}"));
                 }
-                (Step::Field(name), other) => return Err(format!("there is no {name} in a value of type {other}")),
-                (Step::Index(index), other) => return Err(format!("there is no [{index}] in {other}")),
+                (PathStep::Field(name), other) => return Err(format!("there is no {name} in a value of type {other}")),
+                (PathStep::Index(index), other) => return Err(format!("there is no [{index}] in {other}")),
             };
             is_slice = false;
         }
@@ -346,19 +346,19 @@ pub(super) mod tests {
         for (path, expected) in
             [("at.y", "2.0"), ("corners[1].x", "1e-7"), ("id", "-7"), ("corners[0]", r#"{"x":3.5,"y":-4.0}"#)]
         {
-            let parsed: Path = path.parse().unwrap();
+            let parsed: FieldPath = path.parse().unwrap();
             assert_eq!(parsed.to_string(), path);
             let found = parsed.resolve(&shape, false).unwrap();
             let view = view.select(&parsed).unwrap();
             assert_eq!(found.size(), view.bytes().len() as u64);
             assert_eq!(serde_json::to_string(&view).unwrap(), expected);
         }
-        let first: Path = "[1].x".parse().unwrap();
+        let first: FieldPath = "[1].x".parse().unwrap();
         let points = View::Slice(&shape, &bytes);
         assert!(first.resolve(&shape, true).is_err(), "a pose has no x");
         assert!(points.select(&"[1]".parse().unwrap()).is_none(), "there is one only");
         for bad in ["", ".x", "x..y", "x[", "x[1", "x[a]", "x[1]y"] {
-            assert!(bad.parse::<Path>().is_err(), "{bad}");
+            assert!(bad.parse::<FieldPath>().is_err(), "{bad}");
         }
     }
 
@@ -374,7 +374,7 @@ pub(super) mod tests {
             ("at[0]", false, "there is no [0] in"),
             ("at", true, "a message is a list; write [0].at"),
         ] {
-            let error = path.parse::<Path>().unwrap().resolve(&shape, is_slice).unwrap_err();
+            let error = path.parse::<FieldPath>().unwrap().resolve(&shape, is_slice).unwrap_err();
             assert!(error.contains(complaint), "{path}: {error}");
         }
     }

@@ -14,7 +14,8 @@ use crate::failure::Failure;
 
 /// How many rates of a topic are kept, one a refresh.
 const HISTORY: usize = 120;
-/// So many messages in an interval make a better rate than the publisher's own, which is of the last one to two seconds.
+/// So many messages in an interval make a better rate than the publisher's own, which is of the
+/// last one to two seconds.
 const ENOUGH_MESSAGES: u64 = 10;
 
 /// Everything that is measured.
@@ -76,8 +77,8 @@ impl Collector {
         }
     }
 
-    /// All topics as they are now: as their regions tell, and what only the registry knows from its list. Returns, too, what
-    /// can not be read and could be before.
+    /// All topics as they are now: as their regions tell, and what only the registry knows from its
+    /// list. Returns, too, what can not be read and could be before.
     pub(crate) fn refresh(&mut self, registry: Option<&[TopicInfo]>) -> Result<(Vec<Row>, Vec<String>), Failure> {
         let mut listed: BTreeMap<&str, &TopicInfo> = BTreeMap::new();
         listed.extend(registry.unwrap_or_default().iter().map(|topic| (topic.name.as_str(), topic)));
@@ -198,7 +199,8 @@ impl Source {
             } else {
                 let cursor = counters.head.saturating_sub(reader.lag);
                 let kept = self.region.message_from(cursor);
-                // What is at the cursor may have been overwritten: then the oldest that is left is the next one.
+                // What is at the cursor may have been overwritten: then the oldest that is left is
+                // the next one.
                 let next = kept.or_else(|| {
                     let slots = u64::from(self.region.describe_from(None).slots?);
                     self.region.message_from(cursor.max(counters.head.saturating_sub(slots)))
@@ -279,7 +281,8 @@ fn per_second((before, at): &mut (u64, Instant), count: u64, now: Instant) -> f6
     if seconds > 0.0 { more / seconds } else { 0.0 }
 }
 
-/// The registry knows the processes by the kernel, and what its policy says; the region is newer in all else.
+/// The registry knows the processes by the kernel, and what its policy says; the region is newer in
+/// all else.
 fn add_what_the_registry_knows(topic: &mut TopicInfo, listed: &TopicInfo) {
     use conduit::registry::RegionState::{Live, Unauthorised};
     if topic.state == Live && listed.state == Unauthorised {

@@ -1,4 +1,5 @@
-//! Where the news come from, each on a thread of its own: whoever is slow keeps nobody else waiting.
+//! Where the news come from, each on a thread of its own: whoever is slow keeps nobody else
+//! waiting.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -16,7 +17,8 @@ use super::collect::Collector;
 use super::state::{Mood, Registry, Row};
 use crate::failure::Failure;
 
-/// How often the topic of the detail pane is looked at, and all others; and how many of their last messages.
+/// How often the topic of the detail pane is looked at, and all others; and how many of their last
+/// messages.
 const CLOSE_LOOK: (Duration, u64) = (Duration::from_millis(20), 64);
 const LOOK: (Duration, u64) = (Duration::from_millis(200), 16);
 /// How often a registry is looked for that is not there.

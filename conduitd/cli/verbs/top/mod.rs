@@ -17,11 +17,12 @@ use clap_complete::engine::ArgValueCompleter;
 use conduit::{Domain, TopicPattern};
 use nix::sys::signal::Signal;
 
+use crate::arguments::duration;
+use crate::completion::topics;
 use crate::failure::Failure;
 use crate::output::is_coloured;
-use crate::verbs::completions::topics;
-use crate::verbs::list::{glob, open_directory};
-use crate::{duration, signals};
+use crate::signals;
+use crate::source::open_directory;
 use collect::Collector;
 use feeds::{Feeds, Message};
 use screen::Screen;
@@ -32,10 +33,11 @@ use view::Theme;
 const SHORTEST_BETWEEN_DRAWINGS: Duration = Duration::from_millis(40);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Watch all topics: rates, bandwidth, what subscribers lose and how far they are behind, and events as they happen.
+/// Watch all topics: rates, bandwidth, what subscribers lose and how far they are behind, and
+/// events as they happen.
 ///
-/// Nobody subscribes for it: everything is read from outside, so that no publisher or subscriber notices. Without a registry
-/// the regions alone are shown, without events.
+/// Nobody subscribes for it: everything is read from outside, so that no publisher or subscriber
+/// notices. Without a registry the regions alone are shown, without events.
 ///
 /// Keys: Enter opens a topic, ? explains the rest, q quits.
 #[derive(Debug, ClapArgs)]
@@ -47,7 +49,7 @@ Examples:
   conduit top --once --json --interval 5 | jq '[.topics[].subscribers[].lost_per_second] | add'")]
 pub(crate) struct Args {
     /// Only topics that match: * stays within a segment of the name, ** crosses segments
-    #[arg(value_parser = glob, add = ArgValueCompleter::new(topics))]
+    #[arg(add = ArgValueCompleter::new(topics))]
     glob: Option<TopicPattern>,
     /// Time between two looks, in seconds or with a unit, at least 0.1
     #[arg(short = 'd', long, value_name = "TIME", default_value = "1", value_parser = interval)]
@@ -61,24 +63,26 @@ pub(crate) struct Args {
     /// Print one measurement, over one interval, as a table and end
     #[arg(long)]
     once: bool,
-    /// Print it as a JSON object: time_ms, interval_s, registry (pid, version; null if there is none), totals (topics, live,
-    /// orphaned, subscribers, rate_hz, bytes_per_second, lost_per_second) and topics, in their order
+    /// Print it as a JSON object: time_ms, interval_s, registry (pid, version; null if there is
+    /// none), totals (topics, live, orphaned, subscribers, rate_hz, bytes_per_second,
+    /// lost_per_second) and topics, in their order
     ///
-    /// Of each topic: name, state, type, publisher (pid, uid, program), published, rate_hz, bytes_per_second,
-    /// last_message_age_ns, interval_ns (p50, p99, max of the time between two messages), and subscribers.
+    /// Of each topic: name, state, type, publisher (pid, uid, program), published, rate_hz,
+    /// bytes_per_second, last_message_age_ns, interval_ns (p50, p99, max of the time between two
+    /// messages), and subscribers.
     ///
-    /// Of each subscriber: program, pid, uid, received, lost, lost_per_second, lag (in messages), behind_ns (p50, p99, max
-    /// of how old the oldest message was that it had not received, looked at 50 times a second; 0 when it had all), held,
-    /// asleep.
+    /// Of each subscriber: program, pid, uid, received, lost, lost_per_second, lag (in messages),
+    /// behind_ns (p50, p99, max of how old the oldest message was that it had not received, looked
+    /// at 50 times a second; 0 when it had all), held, asleep.
     ///
-    /// What is not known is null: everything but name and state of what is no topic, rates before the second message and
-    /// without time stamps.
+    /// What is not known is null: everything but name and state of what is no topic, rates before
+    /// the second message and without time stamps.
     #[arg(long, requires = "once")]
     json: bool,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    let interval = duration::parse(text)?;
+    let interval = duration(text)?;
     if interval < SHORTEST_INTERVAL { Err("it is at least 0.1 seconds".into()) } else { Ok(interval) }
 }
 

@@ -4,8 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conduit::Domain;
-use conduit::registry::{Client, RegistryCallError};
-use conduit::registry::{Process, RegionState, RegistryStatus, TopicInfo};
+use conduit::registry::{Process, RegionState, RegistryStatus};
 use serde::Serialize;
 
 use super::Args;
@@ -13,8 +12,9 @@ use super::collect::Collector;
 use super::percentiles::Percentiles;
 use super::state::{Reader, Row, Totals, sort};
 use crate::failure::Failure;
+use crate::output::topics::or_dash;
 use crate::output::{self, Align};
-use crate::verbs::list::say_without_registry;
+use crate::source::Source;
 
 /// How often subscribers and messages are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -101,10 +101,9 @@ impl<'a> SubscriberReport<'a> {
 }
 
 pub(super) fn run(args: &Args, domain: &Domain, mut collector: Collector) -> Result<(), Failure> {
-    let mut registry = Client::connect(domain).map_err(|error| say_without_registry(domain, &error)).ok();
-    let listed = topics(domain, &mut registry);
-    let (_, news) = collector.refresh(listed.as_deref())?;
-    news.iter().for_each(|news| eprintln!("conduit: {news}"));
+    let mut source = Source::connect(domain);
+    let (_, news) = collector.refresh(source.topics_of_registry().as_deref())?;
+    news.iter().for_each(output::notice);
     let begun = Instant::now();
     loop {
         let left = args.interval.saturating_sub(begun.elapsed());
@@ -114,30 +113,18 @@ pub(super) fn run(args: &Args, domain: &Domain, mut collector: Collector) -> Res
         std::thread::sleep(left.min(LOOK_INTERVAL));
         collector.look(None, MESSAGES);
     }
-    let listed = topics(domain, &mut registry);
-    let (mut rows, _) = collector.refresh(listed.as_deref())?;
+    let (mut rows, _) = collector.refresh(source.topics_of_registry().as_deref())?;
     let interval = begun.elapsed();
     sort(&mut rows, args.sort, args.reverse);
-    let status = registry.as_mut().and_then(|registry| registry.status().ok());
-    let mut out = output::stdout();
-    let written = if args.json {
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        output::json(&mut out, &report(&rows, time.as_millis() as u64, interval, status.as_ref()))
-    } else {
-        print(&mut out, &rows)
-    };
-    written.and_then(|()| out.flush()).map_err(Failure::Output)
-}
-
-/// What the registry lists. A registry that does not answer is left alone from then on.
-fn topics(domain: &Domain, registry: &mut Option<Client>) -> Option<Vec<TopicInfo>> {
-    let listed: Result<_, RegistryCallError> = registry.as_mut()?.list();
-    listed
-        .inspect_err(|error| {
-            say_without_registry(domain, error);
-            *registry = None;
-        })
-        .ok()
+    let status = source.status();
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    output::print(|out| {
+        if args.json {
+            output::json(out, &report(&rows, time.as_millis() as u64, interval, status.as_ref()))
+        } else {
+            print(out, &rows)
+        }
+    })
 }
 
 fn report<'a>(rows: &'a [Row], time_ms: u64, interval: Duration, status: Option<&'a RegistryStatus>) -> Report<'a> {
@@ -164,26 +151,24 @@ fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
         ("BEHIND_P99", Align::Right),
         ("PUBLISHER", Align::Left),
     ];
-    let cells: Vec<_> = rows.iter().map(cells).collect();
-    if rows.is_empty() { Ok(()) } else { output::table(out, columns, &cells) }
+    output::table(out, columns, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
 fn cells(row: &Row) -> [String; 11] {
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let topic = &row.topic;
     let unless_raw = |text: String| if topic.raw { "-".into() } else { text };
     [
         topic.name.clone(),
         topic.state.to_string(),
-        or_none(topic.rate_hz.map(output::rate)),
-        or_none(topic.bytes_per_second.map(|bytes| format!("{}/s", output::data_size(bytes.round() as u64)))),
-        or_none(row.interval.map(|interval| output::duration_ns(interval.p99))),
+        or_dash(topic.rate_hz.map(output::rate)),
+        or_dash(topic.bytes_per_second.map(|bytes| format!("{}/s", output::data_size(bytes.round() as u64)))),
+        or_dash(row.interval.map(|interval| output::duration_ns(interval.p99))),
         unless_raw(row.readers.len().to_string()),
         unless_raw(row.lost().to_string()),
         unless_raw(format!("{:.1}", row.lost_per_second())),
-        or_none(row.lag().map(|lag| lag.to_string())),
-        or_none(row.behind_p99().map(output::duration_ns)),
-        or_none(topic.publisher.as_ref().map(ToString::to_string)),
+        or_dash(row.lag().map(|lag| lag.to_string())),
+        or_dash(row.behind_p99().map(output::duration_ns)),
+        or_dash(topic.publisher.as_ref().map(ToString::to_string)),
     ]
 }
 

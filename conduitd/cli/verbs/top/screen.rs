@@ -1,4 +1,5 @@
-//! The terminal, taken and given back: at the end, on signals, on panics, and for as long as the process is stopped.
+//! The terminal, taken and given back: at the end, on signals, on panics, and for as long as the
+//! process is stopped.
 
 use std::io::{self, IsTerminal, Stdout, stdin, stdout};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,7 +15,8 @@ use ratatui::{Frame, Terminal};
 use crate::failure::Failure;
 use crate::signals;
 
-/// Who has the terminal. Locked by whoever writes to it, so that nothing is drawn once it is given back.
+/// Who has the terminal. Locked by whoever writes to it, so that nothing is drawn once it is given
+/// back.
 static STAGE: Mutex<Stage> = Mutex::new(Stage::GivenBack);
 /// The terminal may show something else than what was drawn last.
 static IS_STALE: AtomicBool = AtomicBool::new(false);
@@ -91,7 +93,8 @@ impl Screen {
         }
         let area = self.area().map_err(Failure::Output)?;
         if IS_STALE.swap(false, Relaxed) {
-            // Not `clear`: it asks the terminal where the cursor is, and the answer is another thread's input.
+            // Not `clear`: it asks the terminal where the cursor is, and the answer is another
+            // thread's input.
             self.terminal.resize(area).map_err(Failure::Output)?;
         }
         self.terminal.draw(draw).map(drop).map_err(Failure::Output)

@@ -1,4 +1,5 @@
-//! What `conduit top` shows: rows, their order, the selection, and what the keys do. Pure: no terminal, no region, no clock.
+//! What `conduit top` shows: rows, their order, the selection, and what the keys do. Pure: no
+//! terminal, no region, no clock.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
@@ -10,7 +11,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::help::HELP;
 use super::percentiles::Percentiles;
-use crate::verbs::watch::{sentence, time_of_day};
+use crate::output::events::{certificate, time_of_day};
 
 /// How many events are kept.
 const MAX_EVENTS: usize = 1000;
@@ -282,7 +283,7 @@ impl State {
 
     pub(crate) fn take_event(&mut self, event: RegistryEvent) {
         let process = event.process.as_ref().map_or_else(String::new, |process| format!(" {process}"));
-        let death = event.death.as_ref().map_or_else(String::new, |death| format!(" {}", sentence(death)));
+        let death = event.death.as_ref().map_or_else(String::new, |death| format!(" {}", certificate(death)));
         let mood = match event.kind {
             EventKind::Published | EventKind::Subscribed => Mood::Good,
             EventKind::Died | EventKind::SubscriberDied => Mood::Bad,
@@ -507,7 +508,7 @@ impl<'a> Filter<'a> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::verbs::list::tests::topic;
+    use crate::output::topics::tests::topic;
     use conduit::registry::{DeathCertificate, Process};
 
     pub(crate) fn reader(program: &str, pid: u32, lost: u64, lag: u64) -> Reader {

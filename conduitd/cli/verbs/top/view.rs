@@ -1,6 +1,6 @@
 //! How `conduit top` looks: a pure function of its state.
 
-use conduit::registry::{Liveness, RegionState as TopicState, TopicInfo};
+use conduit::registry::{Liveness, RegionState as TopicState};
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
@@ -11,7 +11,8 @@ use super::help::HELP;
 use super::percentiles::Percentiles;
 use super::state::{Column, Line as EventLine, Mood, Pane, Reader, Registry, Row, State};
 use crate::output;
-use crate::verbs::watch::{sentence, time_of_day};
+use crate::output::events::{certificate, time_of_day};
+use crate::output::topics::{or_dash, size};
 
 /// What it needs at least.
 const SMALLEST: (u16, u16) = (60, 10);
@@ -234,22 +235,18 @@ fn cell(row: &Row, field: usize, width: u16, theme: Theme) -> (String, Style) {
     match field {
         0 => plain(shorten(&topic.name, width)),
         1 => (short_state(topic.state).into(), theme.state(topic.state)),
-        2 => plain(or_none(topic.rate_hz.map(number))),
+        2 => plain(or_dash(topic.rate_hz.map(number))),
         HISTORY => (bars(&row.history, width.into()), theme.colour(Color::Cyan)),
-        4 => plain(or_none(topic.bytes_per_second.map(number))),
+        4 => plain(or_dash(topic.bytes_per_second.map(number))),
         5 => unless_raw(row.readers.len().to_string()),
         6 if topic.raw => plain("-".into()),
         6 => unless_zero(number(row.lost_per_second()), row.lost_per_second() == 0.0),
         7 => unless_raw(number(row.lost() as f64)),
-        8 => plain(or_none(row.lag().map(|lag| number(lag as f64)))),
-        9 => plain(or_none(row.behind_p99().map(duration))),
-        10 => plain(or_none(row.interval.map(|interval| duration(interval.p99)))),
+        8 => plain(or_dash(row.lag().map(|lag| number(lag as f64)))),
+        9 => plain(or_dash(row.behind_p99().map(duration))),
+        10 => plain(or_dash(row.interval.map(|interval| duration(interval.p99)))),
         _ => plain(row.publisher().into()),
     }
-}
-
-fn or_none(text: Option<String>) -> String {
-    text.unwrap_or_else(|| "-".into())
 }
 
 /// The end of a name tells topics apart.
@@ -355,16 +352,16 @@ fn detail(state: &State, row: &Row, is_there: bool, theme: Theme) -> Vec<Line<'s
         lines.push(field("Published", output::count(topic.published.unwrap_or(0), "message") + &age));
         let rate = topic.rate_hz.map(output::rate);
         let bytes = topic.bytes_per_second.map(|bytes| format!(", {}/s", output::data_size(bytes.round() as u64)));
-        lines.push(field("Rate", or_none(rate) + &bytes.unwrap_or_default()));
+        lines.push(field("Rate", or_dash(rate) + &bytes.unwrap_or_default()));
         let interval = row.interval.map(|Percentiles { p50, p99, max }| {
             let [p50, p99, max] = [p50, p99, max].map(output::duration_ns);
             format!("p50 {p50}, p99 {p99}, max {max}")
         });
-        lines.push(field("Interval", or_none(interval)));
+        lines.push(field("Interval", or_dash(interval)));
     }
     if let Some(death) = state.last_death(&topic.name) {
         let process = death.process.as_ref().map_or_else(String::new, |process| format!("{process} "));
-        let told = death.death.as_ref().map(sentence).unwrap_or_default();
+        let told = death.death.as_ref().map(certificate).unwrap_or_default();
         lines.push(field("Last death", format!("{} {process}{told}", seconds(death.time_ms))));
     }
     let publisher = topic.publisher.as_ref();
@@ -378,14 +375,6 @@ fn detail(state: &State, row: &Row, is_there: bool, theme: Theme) -> Vec<Line<'s
     lines.push(field("Path", topic.path.clone()));
     lines.push(field("Size", size(topic)));
     lines
-}
-
-fn size(topic: &TopicInfo) -> String {
-    let size = format!("{} ({} bytes)", output::memory_size(topic.size_bytes), topic.size_bytes);
-    match (topic.slots, topic.slot_bytes) {
-        (Some(slots), Some(bytes)) => format!("{size}, {slots} slots of {}", output::memory_size(bytes)),
-        _ => size,
-    }
 }
 
 fn draw_readers(frame: &mut Frame<'_>, area: Rect, readers: &[Reader], scrolled: usize, theme: Theme) {
@@ -436,7 +425,7 @@ fn draw_readers(frame: &mut Frame<'_>, area: Rect, readers: &[Reader], scrolled:
 
 fn reader_cells(reader: &Reader) -> [String; 12] {
     let Reader { subscriber, lost_per_second, behind } = reader;
-    let behind = |pick: fn(Percentiles) -> u64| or_none(behind.map(|behind| duration(pick(behind))));
+    let behind = |pick: fn(Percentiles) -> u64| or_dash(behind.map(|behind| duration(pick(behind))));
     [
         subscriber.program.clone(),
         subscriber.pid.to_string(),

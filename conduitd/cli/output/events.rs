@@ -1,0 +1,140 @@
+//! How events and deaths are worded and styled.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anstyle::Style;
+use conduit::registry::{DeathCertificate, EventKind, RegistryEvent};
+use nix::sys::signal::Signal;
+
+use super::{BAD, FAINT, GOOD, WARNING, count, duration_ns};
+
+pub(crate) fn kind_style(kind: EventKind) -> Style {
+    match kind {
+        EventKind::Present | EventKind::SubscriberPresent => FAINT,
+        EventKind::Published | EventKind::Subscribed => GOOD,
+        EventKind::Closed | EventKind::Kept | EventKind::Unsubscribed => Style::new(),
+        EventKind::Unlinked | EventKind::Removed => WARNING,
+        EventKind::Died | EventKind::SubscriberDied => BAD,
+    }
+}
+
+/// The time of day in UTC.
+pub(crate) fn time_of_day(time_ms: u64) -> String {
+    let seconds = time_ms / 1000;
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}.{:03}Z", seconds % 60, time_ms % 1000)
+}
+
+/// A death certificate in words, to follow the name of the dead process.
+pub(crate) fn certificate(death: &DeathCertificate) -> String {
+    let mut sentence = cause(death);
+    if let Some(sequence) = death.last_sequence {
+        let age = death.last_message_age_ns.map_or_else(String::new, |age| format!("{} ", duration_ns(age)));
+        let _ = write!(sentence, ", {age}after message #{sequence}");
+    }
+    let subscribers = death.subscribers.len() as u64;
+    if subscribers > 0 {
+        let asleep = death.subscribers.iter().filter(|subscriber| subscriber.asleep).count();
+        let _ = write!(sentence, "; it had {}, {asleep} of them asleep", count(subscribers, "subscriber"));
+    }
+    sentence
+}
+
+fn cause(death: &DeathCertificate) -> String {
+    let dumped = if death.core_dumped == Some(true) { " and dumped core" } else { "" };
+    match (death.signal, death.exit_code) {
+        (Some(number), _) => {
+            let signal = Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |it| it.to_string());
+            format!("was killed by {signal}{}{dumped}", meaning(number))
+        }
+        (None, Some(code)) => format!("exited with code {code} without closing the topic"),
+        (None, None) => "died".into(),
+    }
+}
+
+/// The usual reason for a signal; see signal(7).
+fn meaning(signal: i32) -> &'static str {
+    match Signal::try_from(signal) {
+        Ok(Signal::SIGSEGV | Signal::SIGBUS) => " (invalid memory access)",
+        Ok(Signal::SIGABRT) => " (it aborted: a panic or failed assertion)",
+        Ok(Signal::SIGFPE) => " (arithmetic error)",
+        Ok(Signal::SIGILL) => " (illegal instruction)",
+        Ok(Signal::SIGSYS) => " (forbidden system call)",
+        _ => "",
+    }
+}
+
+/// How long ago an event happened.
+pub(crate) fn ago(event: &RegistryEvent, now: SystemTime) -> String {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    coarse(now.saturating_sub(Duration::from_millis(event.time_ms)))
+}
+
+/// Which process died, and how.
+pub(crate) fn death(event: &RegistryEvent) -> String {
+    let process = event.process.as_ref().map_or_else(|| "a process".into(), ToString::to_string);
+    format!("{process} {}", event.death.as_ref().map_or_else(|| "died".into(), certificate))
+}
+
+/// A duration in its largest unit.
+fn coarse(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => count(seconds / 86_400, "day"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conduit::registry::SubscriberInfo;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_a_sentence() {
+        let one = |asleep| SubscriberInfo {
+            pid: 1,
+            uid: 0,
+            program: "viewer".into(),
+            received: 0,
+            lost: 0,
+            held: 0,
+            lag: 0,
+            asleep,
+        };
+        let by_signal = |signal| DeathCertificate { signal: Some(signal), ..DeathCertificate::default() };
+        for (death, expected) in [
+            (
+                DeathCertificate { last_sequence: Some(99), last_message_age_ns: Some(3_200_000), ..by_signal(9) },
+                "was killed by SIGKILL, 3.20 ms after message #99",
+            ),
+            (
+                DeathCertificate { core_dumped: Some(true), ..by_signal(11) },
+                "was killed by SIGSEGV (invalid memory access) and dumped core",
+            ),
+            (
+                DeathCertificate { subscribers: vec![one(true), one(false)], ..by_signal(9) },
+                "was killed by SIGKILL; it had 2 subscribers, 1 of them asleep",
+            ),
+            (by_signal(40), "was killed by signal 40"),
+            (
+                DeathCertificate { exit_code: Some(1), ..DeathCertificate::default() },
+                "exited with code 1 without closing the topic",
+            ),
+            (DeathCertificate::default(), "died"),
+        ] {
+            assert_eq!(certificate(&death), expected);
+        }
+    }
+
+    #[test]
+    fn ages_are_coarse() {
+        for (seconds, text) in [(0, "0 s"), (59, "59 s"), (3600, "1 h"), (86_400, "1 day"), (200_000, "2 days")] {
+            assert_eq!(coarse(Duration::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! How the command writes: styles, tables, JSON, notices; and how it words what it shows.
+
+pub(crate) mod events;
+pub(crate) mod topics;
+mod units;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use anstream::AutoStream;
+use anstream::stream::RawStream;
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::failure::Failure;
+pub(crate) use units::{count, data_size, duration, duration_ns, memory_size, rate};
+
+/// Titles of columns and of fields.
+pub(crate) const TITLE: Style = Style::new().bold();
+/// Healthy, or new.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// Worth attention, or removed.
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
+/// Wrong, or dead.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+/// Less important.
+pub(crate) const FAINT: Style = Style::new().dimmed();
+
+/// Standard output for styled text. Styles are dropped if it is not a terminal or the user disabled
+/// them.
+pub(crate) type Out = AutoStream<io::StdoutLock<'static>>;
+
+pub(crate) fn stdout() -> Out {
+    anstream::stdout().lock()
+}
+
+/// Writes to standard output and flushes it.
+pub(crate) fn print(write: impl FnOnce(&mut Out) -> io::Result<()>) -> Result<(), Failure> {
+    let mut out = stdout();
+    write(&mut out).and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+/// Writes a line to standard error. If that fails there is nobody left to report it to.
+pub(crate) fn notice(line: impl Display) {
+    let _ = writeln!(io::stderr(), "conduit: {line}");
+}
+
+/// Whether text written to this stream may have colours.
+pub(crate) fn is_coloured(stream: &impl RawStream) -> bool {
+    AutoStream::choice(stream) != anstream::ColorChoice::Never
+}
+
+/// A text in a style.
+pub(crate) fn styled(style: Style, text: impl Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// How a column is aligned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Align {
+    Left,
+    Right,
+}
+
+/// Writes a table whose columns are as wide as their widest cell; nothing if there are no rows.
+/// Cells may be styled.
+pub(crate) fn table<const N: usize>(
+    out: &mut impl Write,
+    columns: [(&str, Align); N],
+    rows: &[[String; N]],
+) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let titles = columns.map(|(title, _)| if title.is_empty() { String::new() } else { styled(TITLE, title) });
+    let widths: [usize; N] =
+        std::array::from_fn(|column| rows.iter().chain([&titles]).map(|row| width(&row[column])).max().unwrap_or(0));
+    for row in [&titles].into_iter().chain(rows) {
+        let mut line = String::new();
+        for ((cell, (_, align)), column) in row.iter().zip(columns).zip(widths) {
+            let space = " ".repeat(column - width(cell));
+            match align {
+                Align::Left => line.extend([cell, &space, "  "]),
+                Align::Right => line.extend([&space, cell, "  "]),
+            }
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// How many terminal columns a text takes, styles excluded.
+fn width(text: &str) -> usize {
+    anstream::adapter::strip_str(text).map(|part| part.chars().count()).sum()
+}
+
+/// Writes a value as indented JSON.
+pub(crate) fn json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+/// Writes a value as one line of JSON.
+pub(crate) fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    writeln!(out)
+}
+
+/// The text without styles.
+#[cfg(test)]
+pub(crate) fn plain(text: &[u8]) -> String {
+    anstream::adapter::strip_str(std::str::from_utf8(text).unwrap()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_lines_not_padded() {
+        let mut out = Vec::new();
+        let rows =
+            [["imu".into(), "7".into(), styled(GOOD, "x")], ["camera/front".into(), "12345".into(), String::new()]];
+        table(&mut out, [("NAME", Align::Left), ("N", Align::Right), ("TYPE", Align::Left)], &rows).unwrap();
+        let expected = "\
+NAME              N  TYPE
+imu               7  x
+camera/front  12345
+";
+        assert_eq!(plain(&out), expected);
+    }
+}

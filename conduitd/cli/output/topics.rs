@@ -1,0 +1,64 @@
+//! How topics and their states are worded and styled.
+
+use anstyle::Style;
+use conduit::registry::{RegionState, TopicInfo};
+
+use super::{BAD, FAINT, GOOD, WARNING, memory_size};
+
+/// The type of a topic's messages; `raw` for raw regions.
+pub(crate) fn message_type(topic: &TopicInfo) -> &str {
+    topic.message_type.as_deref().unwrap_or("raw")
+}
+
+pub(crate) fn state_style(state: RegionState) -> Style {
+    match state {
+        RegionState::Live => GOOD,
+        RegionState::Kept => Style::new(),
+        RegionState::Closed => FAINT,
+        RegionState::Unauthorised | RegionState::Unlinked => WARNING,
+        RegionState::Orphaned => BAD,
+    }
+}
+
+/// The size of a topic's region, and of its slots.
+pub(crate) fn size(topic: &TopicInfo) -> String {
+    let size = format!("{} ({} bytes)", memory_size(topic.size_bytes), topic.size_bytes);
+    match (topic.slots, topic.slot_bytes) {
+        (Some(slots), Some(bytes)) => format!("{size}, {slots} slots of {}", memory_size(bytes)),
+        _ => size,
+    }
+}
+
+/// A value that may be unknown, as a cell of a table.
+pub(crate) fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".into())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use conduit::registry::Process;
+
+    use super::*;
+
+    pub(crate) fn topic(name: &str) -> TopicInfo {
+        TopicInfo {
+            name: name.into(),
+            state: RegionState::Live,
+            refusal: None,
+            unlinked: None,
+            raw: false,
+            path: format!("/dev/shm/conduit_{name}"),
+            size_bytes: 69_632,
+            slots: Some(16),
+            slot_bytes: Some(4096),
+            message_type: Some("[u8]".into()),
+            publisher: Some(Process { pid: 7, uid: 1000, program: "imu_driver".into() }),
+            liveness: None,
+            published: Some(42),
+            rate_hz: Some(99.96),
+            bytes_per_second: Some(4e6),
+            last_message_age_ns: Some(3_200_000),
+            subscribers: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Where answers come from: the registry, or the shared-memory directory if no registry answers.
+
+use std::fmt::Display;
+use std::time::SystemTime;
+
+use conduit::inspect::{self, Region};
+use conduit::internal::shm::dir::{DirEntry, ShmDir};
+use conduit::registry::{
+    Client, ErrorReply, RegistryCallError, RegistryError, RegistryEvent, RegistryStatus, TopicInfo,
+};
+use conduit::{Domain, OpenError, Shape, TopicName};
+
+use crate::failure::Failure;
+use crate::output::{self, events};
+use crate::suggestion;
+
+/// The registry as long as it answers, and the directory in any case.
+pub(crate) struct Source {
+    domain: Domain,
+    registry: Option<Client>,
+}
+
+impl Source {
+    /// Connects to the registry. Without one, a line on standard error says that the directory
+    /// answers.
+    pub(crate) fn connect(domain: &Domain) -> Self {
+        let mut source = Self::directory_only(domain);
+        match Client::connect(domain) {
+            Ok(registry) => source.registry = Some(registry),
+            Err(error) => source.fall_back(&error),
+        }
+        source
+    }
+
+    /// Asks no registry.
+    pub(crate) fn directory_only(domain: &Domain) -> Self {
+        Self { domain: domain.clone(), registry: None }
+    }
+
+    /// The registry, unless it is missing or has failed to answer.
+    pub(crate) fn registry(&mut self) -> Option<&mut Client> {
+        self.registry.as_mut()
+    }
+
+    fn fall_back(&mut self, error: &RegistryCallError) {
+        self.registry = None;
+        let directory = self.domain.shm_dir().display();
+        match error {
+            RegistryCallError::Unreachable { sockets, source, .. } => {
+                output::notice(format_args!("no registry at {sockets} ({source}), reading {directory} instead"));
+            }
+            error => output::notice(format_args!("{error}, reading {directory} instead")),
+        }
+    }
+
+    /// All topics and raw regions, sorted by name.
+    pub(crate) fn topics(&mut self) -> Result<Vec<TopicInfo>, Failure> {
+        match self.topics_of_registry() {
+            Some(topics) => Ok(topics),
+            None => self.topics_of_directory(),
+        }
+    }
+
+    /// What the registry lists; `None` if there is no registry or its answer is an error.
+    pub(crate) fn topics_of_registry(&mut self) -> Option<Vec<TopicInfo>> {
+        let listed = self.registry.as_mut()?.list();
+        listed.map_err(|error| self.fall_back(&error)).ok()
+    }
+
+    /// What the regions themselves say. An unreadable one is reported on standard error.
+    fn topics_of_directory(&self) -> Result<Vec<TopicInfo>, Failure> {
+        let found = inspect::list(&self.open_directory()?).map_err(Failure::io("read", self.domain.shm_dir()))?;
+        Ok(found.into_iter().filter_map(|topic| topic.map_err(output::notice).ok()).collect())
+    }
+
+    /// The status of the registry, if there is one.
+    pub(crate) fn status(&mut self) -> Option<RegistryStatus> {
+        self.registry.as_mut()?.status().ok()
+    }
+
+    pub(crate) fn describe(&mut self, name: &TopicName) -> Result<TopicInfo, Failure> {
+        if let Some(registry) = &mut self.registry {
+            match registry.describe(name) {
+                Ok(topic) => return Ok(topic),
+                Err(RegistryCallError::Refused(reply)) => return Err(self.refused(name, &reply)),
+                Err(error) => self.fall_back(&error),
+            }
+        }
+        match Region::open(&self.open_directory()?, name) {
+            Ok(region) => Ok(region.describe()),
+            Err(error) => Err(self.unopened(name, error)),
+        }
+    }
+
+    /// The region of a topic, read from outside; `None` if there is none to read.
+    pub(crate) fn region(&self, name: &TopicName) -> Option<Region> {
+        Region::open(&ShmDir::open(&self.domain).ok()?, name).ok()
+    }
+
+    /// The layout of a topic's messages, if its publisher describes it.
+    pub(crate) fn shape(&self, name: &TopicName) -> Option<Shape> {
+        self.region(name)?.shape()
+    }
+
+    /// The last death of an owner of the topic that the registry remembers.
+    pub(crate) fn last_death(&mut self, name: &TopicName) -> Option<RegistryEvent> {
+        let deaths = self.registry.as_mut()?.deaths().ok()?;
+        deaths.into_iter().rfind(|event| event.topic == name.as_str())
+    }
+
+    pub(crate) fn open_directory(&self) -> Result<ShmDir, Failure> {
+        open_directory(&self.domain)
+    }
+
+    /// Explains a refusal of the registry.
+    pub(crate) fn refused(&mut self, name: &TopicName, reply: &ErrorReply) -> Failure {
+        match reply.known() {
+            Some(RegistryError::TopicNotFound { .. }) => self.not_found(name, reply),
+            _ => Failure::new(reply),
+        }
+    }
+
+    /// Explains why a region cannot be opened.
+    pub(crate) fn unopened(&mut self, name: &TopicName, error: OpenError) -> Failure {
+        match error {
+            OpenError::NotFound { .. } => self.not_found(name, &error),
+            error => error.into(),
+        }
+    }
+
+    /// Adds to an error that a topic does not exist how its last publisher died, or which name was
+    /// probably meant.
+    fn not_found(&mut self, name: &TopicName, error: &impl Display) -> Failure {
+        if let Some(event) = self.last_death(name) {
+            let ago = events::ago(&event, SystemTime::now());
+            return Failure::new(format_args!("{error}; {ago} ago its publisher {}", events::death(&event)));
+        }
+        match self.suggestion(name) {
+            Some(nearest) => Failure::new(format_args!("{error}; did you mean \"{nearest}\"?")),
+            None => Failure::new(error),
+        }
+    }
+
+    /// An existing name that resembles this one.
+    pub(crate) fn suggestion(&mut self, name: &TopicName) -> Option<String> {
+        let names: Vec<String> = match self.registry.as_mut().and_then(|registry| registry.list().ok()) {
+            Some(topics) => topics.into_iter().map(|topic| topic.name).collect(),
+            None => region_names(&self.domain).iter().map(ToString::to_string).collect(),
+        };
+        suggestion::nearest(name.as_str(), names.iter().map(String::as_str)).map(str::to_owned)
+    }
+}
+
+/// The directory of the domain's regions.
+pub(crate) fn open_directory(domain: &Domain) -> Result<ShmDir, Failure> {
+    ShmDir::open(domain).map_err(Failure::io("open", domain.shm_dir()))
+}
+
+/// Names of the topics and raw regions in the directory, sorted; none if it cannot be read.
+pub(crate) fn region_names(domain: &Domain) -> Vec<TopicName> {
+    let entries = ShmDir::open(domain).and_then(|directory| directory.entries()).unwrap_or_default();
+    let name = |entry| if let DirEntry::Region(topic) = entry { Some(topic) } else { None };
+    let mut names: Vec<TopicName> = entries.into_iter().filter_map(name).collect();
+    names.sort();
+    names
+}
