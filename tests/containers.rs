@@ -151,7 +151,7 @@ fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
     world.wait_until_gone("second");
     let died = events.find("the death of the second", |event| event.kind == EventKind::Died);
     assert_eq!((died.topic.as_str(), died.process.unwrap().pid), ("second", 2));
-    assert_eq!((world.list().len(), world.list()[0].state), (1, RegionState::Live));
+    assert_eq!((world.list().len(), &world.list()[0].state), (1, &RegionState::Live));
     publishers[0].peer.order("send 1 100");
     publishers[0].kill();
     assert!(subscriber.peer.answer().ends_with("0 lost 0 torn, publisher died"));

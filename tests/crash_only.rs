@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::{Counters, Region};
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::FileId;
 use conduit::registry::{EventKind, RegionState, TopicInfo};
 
@@ -45,8 +46,10 @@ fn a_hundred_kills_under_load_lose_no_message_no_topic_and_nobody() {
         fleet.world.kill_daemon();
         for watcher in watchers.drain(..) {
             // Nobody has come to harm while it lived.
-            let bad = |kind| !matches!(kind, EventKind::Present | EventKind::SubscriberPresent | EventKind::Subscribed);
-            let bad: Vec<_> = watcher.so_far().into_iter().filter(|event| bad(event.kind)).collect();
+            let bad = |kind: &EventKind| {
+                !matches!(kind, EventKind::Present | EventKind::SubscriberPresent | EventKind::Subscribed)
+            };
+            let bad: Vec<_> = watcher.so_far().into_iter().filter(|event| bad(&event.kind)).collect();
             assert!(bad.is_empty(), "round {round}: {bad:?}");
         }
         if round % 7 == 3 {

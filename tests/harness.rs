@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::{DirEntry, ShmDir};
 use conduit::registry::Client;
 use conduit::registry::{RegistryEvent, TopicInfo};
@@ -188,7 +189,7 @@ impl World {
     }
 
     pub fn region(&self, topic: &str) -> Region {
-        Region::open(&self.shm(), &topic.parse().unwrap()).unwrap()
+        Region::open_in(&self.shm(), &topic.parse().unwrap()).unwrap()
     }
 
     pub fn path_of(&self, topic: &str) -> PathBuf {

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::lock::{LockByte, OWNER};
 use conduit::registry::RegionState;
 use conduit::{CreateError, LoanError, OpenError, Publisher, Start, Subscriber};
@@ -67,7 +68,10 @@ impl Attack {
     fn look_around(&mut self) {
         let listed = self.world.list();
         let other = listed.iter().find(|topic| topic.name == "other").expect("the other topic is listed");
-        assert_eq!((other.state, other.publisher.as_ref().unwrap().pid), (RegionState::Live, self.bystanders[0].pid()));
+        assert_eq!(
+            (&other.state, other.publisher.as_ref().unwrap().pid),
+            (&RegionState::Live, self.bystanders[0].pid())
+        );
         assert_eq!(other.subscribers.len(), 1);
         for topic in ["victim", "other"] {
             let _ = self.world.client().describe(&topic.parse().unwrap());
@@ -209,7 +213,7 @@ fn closing_while_everything_is_scribbled_over() {
     for _ in 0..20 {
         let mut attack = Publisher::<[u8]>::builder();
         let world = World::new();
-        attack = attack.domain(&world.domain()).slots(SLOTS).capacity(1000);
+        attack = attack.domain(&world.domain()).slots(SLOTS as u32).capacity(1000);
         let mut publisher = attack.create("victim").unwrap();
         let file = File::options().write(true).open(publisher.path()).unwrap();
         let noise: Vec<u8> = (0..REGION_BYTES).map(|_| random.next() as u8).collect();

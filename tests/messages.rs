@@ -139,7 +139,7 @@ fn a_type_may_be_known_only_at_run_time() {
     assert_eq!([(); 2].map(|()| typed.recv().unwrap().x), [1.0, 2.0]);
     assert_eq!([(); 2].map(|()| untyped.recv().unwrap().to_vec()), [bytes(1.0), bytes(2.0)]);
     // Shortened all the same: nobody takes it for one of the type, but who takes any.
-    let any = Subscriber::<[u8]>::builder().domain(&domain).message_type(value).any_type();
+    let any = Subscriber::<[u8]>::builder().domain(&domain).message_type(value).any_type(true);
     let mut any = any.open("point").unwrap();
     let mut loan = publisher.loan_slice(12).unwrap();
     loan.truncate(5);

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::clock::now_ns;
 use conduit::internal::shm::dir::ShmDir;
 use conduit::registry::Client;
@@ -99,7 +100,7 @@ impl State {
             "open-in-a-loop" => open_in_a_loop(words[1], &self.commands),
             "subscribe" => self.subscribe(words[1], words.get(2).copied()),
             "subscribe-any" => {
-                self.subscriber = Some(Subscriber::<[u8]>::builder().any_type().open(words[1])?);
+                self.subscriber = Some(Subscriber::<[u8]>::builder().any_type(true).open(words[1])?);
                 Ok("ok".into())
             }
             "recv" => self.recv(None),
@@ -166,7 +167,8 @@ impl State {
             "publish-fleet" => {
                 let (slots, capacity) = (number(1)?, number(2)?);
                 for topic in &words[3..] {
-                    self.publishers.push(Publisher::builder().slots(slots).capacity(capacity).create(*topic)?);
+                    self.publishers
+                        .push(Publisher::builder().slots(slots as u32).capacity(capacity as usize).create(*topic)?);
                 }
                 Ok("ok".into())
             }
@@ -195,7 +197,7 @@ impl State {
     }
 
     fn publish(&mut self, topic: &str, slots: u64, capacity: u64) -> Outcome {
-        self.publisher = Some(Publisher::builder().slots(slots).capacity(capacity).create(topic)?);
+        self.publisher = Some(Publisher::builder().slots(slots as u32).capacity(capacity as usize).create(topic)?);
         Ok("ok".into())
     }
 
@@ -338,9 +340,9 @@ impl State {
             if self.commands.try_recv().is_ok() {
                 return Ok("done".into());
             }
-            let before = Region::open(&directory, &name);
+            let before = Region::open_in(&directory, &name);
             let opened = Subscriber::<[u8]>::open(topic);
-            let region = Region::open(&directory, &name);
+            let region = Region::open_in(&directory, &name);
             let (Ok(before), Ok(mut subscriber), Ok(region)) = (before, opened, region) else {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;

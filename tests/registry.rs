@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use conduit::internal::ReapRegion;
 use serde_json::{Value, json};
 
 use crate::harness::{Raw, World, wait_until};

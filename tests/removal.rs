@@ -38,7 +38,7 @@ fn a_live_topic_is_removed_by_force_only_and_everybody_finds_out() {
     let mut ends = events.map(|event| event.unwrap()).filter(|event| event.kind != EventKind::Unsubscribed);
     let mut ends = [ends.next().unwrap(), ends.next().unwrap()];
     ends.sort_by_key(|event| event.kind == EventKind::Removed);
-    assert_eq!(ends.each_ref().map(|event| event.kind), [EventKind::Closed, EventKind::Removed]);
+    assert_eq!(ends.each_ref().map(|event| event.kind.clone()), [EventKind::Closed, EventKind::Removed]);
     let by = ends.map(|event| event.process.unwrap().pid);
     assert_eq!(by, [publisher.pid(), std::process::id()]);
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use conduit::Subscriber;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::clock::now_ns;
 use nix::sys::signal::Signal;
 

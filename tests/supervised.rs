@@ -62,7 +62,7 @@ fn nobody_notices_that_the_daemon_was_killed() {
         wait_until("they to end", || world.client().status().unwrap().clients == 4);
         let topics = world.list();
         assert_eq!(topics.len(), 1);
-        assert_eq!((topics[0].state, topics[0].liveness), (RegionState::Live, Some(Liveness::Lease)));
+        assert_eq!((&topics[0].state, topics[0].liveness.as_ref()), (&RegionState::Live, Some(&Liveness::Lease)));
         assert_eq!(topics[0].publisher.as_ref().unwrap().pid, publisher.pid());
         assert_eq!(topics[0].subscribers.len(), 1);
         publisher.order("send 1 100");
@@ -120,7 +120,7 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
     let mut told: Vec<_> = (0..5).map(|_| events.find("the next event", |_| true)).collect();
     told.sort_by(|one, other| one.topic.cmp(&other.topic));
     let told: Vec<_> =
-        told.iter().map(|it| (it.topic.as_str(), it.kind, it.process.as_ref().map(|it| it.pid))).collect();
+        told.iter().map(|it| (it.topic.as_str(), it.kind.clone(), it.process.as_ref().map(|it| it.pid))).collect();
     let own = Some(std::process::id());
     let expected = [
         ("closing", EventKind::Closed, Some(closed)),
@@ -304,7 +304,10 @@ fn what_is_not_ours_in_the_store_is_let_go() {
     let _daemon = restart(&world, &manager, daemon);
     publisher.order("send 1 10");
     let topics = world.list();
-    assert_eq!((topics.len(), topics[0].liveness, topics[0].subscribers.len()), (1, Some(Liveness::Lease), 1));
+    assert_eq!(
+        (topics.len(), topics[0].liveness.as_ref(), topics[0].subscribers.len()),
+        (1, Some(&Liveness::Lease), 1)
+    );
     wait_until("the strangers to be gone", || !manager.kept().iter().any(|name| names.contains(name)));
     assert!(manager.kept().contains(&directory));
     let log = world.log();

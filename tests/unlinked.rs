@@ -19,7 +19,7 @@ fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
     let unlinked = events.find("its name to go", |event| event.kind == EventKind::Unlinked);
     assert_eq!(unlinked.process.unwrap().pid, publisher.pid());
     let topics = world.list();
-    assert_eq!((topics.len(), topics[0].state, topics[0].subscribers.len()), (1, RegionState::Unlinked, 1));
+    assert_eq!((topics.len(), &topics[0].state, topics[0].subscribers.len()), (1, &RegionState::Unlinked, 1));
     let reason = topics[0].unlinked.clone().unwrap();
     assert!(reason.contains("rm") || reason.contains("logind"), "{reason}");
     let described = world.client().describe(&"scan".parse().unwrap()).unwrap();
@@ -44,7 +44,7 @@ fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
     // A successor has the name; both are there.
     let mut successor = world.peer();
     successor.order("publish scan 16 100");
-    let states: Vec<_> = world.list().iter().map(|topic| topic.state).collect();
+    let states: Vec<_> = world.list().iter().map(|topic| topic.state.clone()).collect();
     assert_eq!(states.len(), 2);
     assert!(states.contains(&RegionState::Live) && states.contains(&RegionState::Unlinked), "{states:?}");
     let pid = publisher.pid();

@@ -3,6 +3,7 @@
 use std::io;
 
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::{Removal, ShmDir};
 
 /// Removes the name of a region if it still is that region's.

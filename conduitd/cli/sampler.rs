@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use conduit::inspect::{MessageHeader, Region};
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::ShmDir;
 use conduit::registry::RegionState;
 use conduit::{OpenError, TopicName};
@@ -73,7 +74,7 @@ impl Sampler {
     /// Reads the headers of new messages. Returns whether the topic has a live publisher.
     pub(crate) fn sample(&mut self, directory: &ShmDir) -> Result<bool, OpenError> {
         if self.region.is_none() {
-            match Region::open(directory, &self.topic) {
+            match Region::open_in(directory, &self.topic) {
                 Ok(region) if region.is_raw() => {
                     return Err(OpenError::Kind { path: directory.path_of(&self.topic), expected: "a topic" });
                 }

@@ -69,7 +69,7 @@ impl Source {
 
     /// What the regions themselves say. An unreadable one is reported on standard error.
     fn topics_of_directory(&self) -> Result<Vec<TopicInfo>, Failure> {
-        let found = inspect::list(&self.open_directory()?).map_err(Failure::io("read", self.domain.shm_dir()))?;
+        let found = inspect::list(&self.domain)?;
         Ok(found.into_iter().filter_map(|topic| topic.map_err(output::notice).ok()).collect())
     }
 
@@ -86,7 +86,7 @@ impl Source {
                 Err(error) => self.fall_back(&error),
             }
         }
-        match Region::open(&self.open_directory()?, name) {
+        match Region::open(&self.domain, name) {
             Ok(region) => Ok(region.describe()),
             Err(error) => Err(self.unopened(name, error)),
         }
@@ -94,7 +94,7 @@ impl Source {
 
     /// The region of a topic, read from outside; `None` if there is none to read.
     pub(crate) fn region(&self, name: &TopicName) -> Option<Region> {
-        Region::open(&ShmDir::open(&self.domain).ok()?, name).ok()
+        Region::open(&self.domain, name).ok()
     }
 
     /// The layout of a topic's messages, if its publisher describes it.

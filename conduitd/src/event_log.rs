@@ -54,7 +54,7 @@ fn log(event: &RegistryEvent) {
                 $($message_id)*
                 conduit.topic = event.topic,
                 conduit.event = %event.kind,
-                conduit.owner_pid = process.filter(|_| is_of_owner(event.kind)).map(|process| process.pid),
+                conduit.owner_pid = process.filter(|_| is_of_owner(&event.kind)).map(|process| process.pid),
                 conduit.pid = process.map(|process| process.pid),
                 conduit.uid = process.map(|process| process.uid),
                 conduit.program = process.map(|process| process.program.as_str()),
@@ -78,7 +78,7 @@ fn log(event: &RegistryEvent) {
 }
 
 /// Whether the process of such events is the topic's owner.
-fn is_of_owner(kind: EventKind) -> bool {
+fn is_of_owner(kind: &EventKind) -> bool {
     use EventKind::{Closed, Died, Kept, Present, Published, Unlinked};
     matches!(kind, Present | Published | Closed | Kept | Died | Unlinked)
 }
@@ -99,6 +99,7 @@ fn sentence(event: &RegistryEvent) -> String {
         EventKind::Subscribed => format!("{topic} is subscribed by {who}"),
         EventKind::Unsubscribed => format!("{topic} is no longer subscribed by {who}"),
         EventKind::SubscriberDied => format!("{topic}: its subscriber {who} died{}", how(event)),
+        _ => format!("{topic}: {} by {who}", event.kind),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use conduit::TopicName;
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::protocol::{TopicList, encode_reply};
 use conduit::internal::shm::dir::{FileId, ReapLock, Removal, ShmDir};
 use conduit::internal::shm::process::open_process;

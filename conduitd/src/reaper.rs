@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use conduit::inspect::{Region, age_ns};
 use conduit::internal::shm::dir::{ReapLock, Removal, ShmDir};
 use conduit::internal::shm::process::{Exit, exit_of};
+use conduit::internal::{ReapGuard, ReapRegion};
 use conduit::registry::{DeathCertificate, SubscriberInfo};
 
 use crate::owner::has_exited;
@@ -83,7 +84,7 @@ pub(crate) fn reap(case: &Case) -> Verdict {
 
 /// Holds what proves the death: the lock, or nothing but the word of the pidfd.
 #[expect(clippy::option_option, reason = "the outer option is the verdict, the inner one what must be kept for it")]
-fn prove_death(case: &Case) -> Option<Option<conduit::inspect::ReapGuard>> {
+fn prove_death(case: &Case) -> Option<Option<ReapGuard>> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     let mut pause = FIRST_PAUSE;
     loop {

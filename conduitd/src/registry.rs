@@ -481,7 +481,7 @@ impl Registry {
 }
 
 /// A topic as the registry knows it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Listed<'a> {
     pub(crate) name: &'a TopicName,
     pub(crate) file: FileId,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::{DirEntry, FileId, ShmDir};
 use conduit::registry::{DeathCertificate, EventKind, Process, RegistryEvent};
 use conduit::{OpenError, TopicName};

@@ -137,7 +137,7 @@ impl Server {
         let shm_dir = options.shm_dir.as_path();
         let config = options.config.clone();
         let policy = config.load().map_err(|error| StartError::Policy(error.to_string()))?;
-        let domain = Domain::new(shm_dir);
+        let domain = Domain::from_env().with_shm_dir(shm_dir);
         let directory = ShmDir::open(&domain).map_err(io_error("open", shm_dir))?;
         let kept = Kept::sort(inherited, file_id(shm_dir)?, &supervisor);
         let watch = match kept.directory {

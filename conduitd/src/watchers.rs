@@ -35,8 +35,8 @@ impl EventFilter {
         self.kinds.is_none() && self.topics.is_none()
     }
 
-    fn admits(&self, kind: EventKind, topic: &TopicName) -> bool {
-        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+    fn admits(&self, kind: &EventKind, topic: &TopicName) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
             && self.topics.as_ref().is_none_or(|topics| topics.matches(topic))
     }
 }
@@ -100,7 +100,7 @@ impl Watchers {
         self.invalidate_snapshot();
         let mut encoded: Option<Rc<[u8]>> = None;
         self.queues.borrow_mut().retain(|connection, queue| {
-            if !queue.filter.admits(event.kind, topic) {
+            if !queue.filter.admits(&event.kind, topic) {
                 return true;
             }
             let encoded = encoded.get_or_insert_with(|| encode_continued(&EventReply { event: event.clone() }).into());
@@ -129,7 +129,7 @@ fn snapshot(registry: &Registry, filter: &EventFilter) -> Vec<u8> {
     let subscribers = subscribers.map(|(topic, process)| (EventKind::SubscriberPresent, topic, Some(process)));
     let mut encoded = Vec::new();
     for (kind, topic, process) in topics.chain(subscribers) {
-        if filter.admits(kind, topic) {
+        if filter.admits(&kind, topic) {
             encoded.extend(encode_continued(&EventReply { event: event(kind, topic, process.cloned()) }));
         }
     }
@@ -179,13 +179,13 @@ mod tests {
     #[test]
     fn a_filter_admits_kinds_and_topics() {
         let all = filter(None, None);
-        assert!(all.admits_everything() && all.admits(EventKind::Died, &topic("a")));
+        assert!(all.admits_everything() && all.admits(&EventKind::Died, &topic("a")));
         let deaths = filter(Some("camera/*"), Some(&[EventKind::Died]));
         assert!(!deaths.admits_everything());
-        assert!(deaths.admits(EventKind::Died, &topic("camera/front")));
-        assert!(!deaths.admits(EventKind::Closed, &topic("camera/front")));
-        assert!(!deaths.admits(EventKind::Died, &topic("lidar")));
-        assert!(!filter(None, Some(&[])).admits(EventKind::Died, &topic("a")), "no kind is wanted");
+        assert!(deaths.admits(&EventKind::Died, &topic("camera/front")));
+        assert!(!deaths.admits(&EventKind::Closed, &topic("camera/front")));
+        assert!(!deaths.admits(&EventKind::Died, &topic("lidar")));
+        assert!(!filter(None, Some(&[])).admits(&EventKind::Died, &topic("a")), "no kind is wanted");
         assert!(matches!(EventFilter::new(Some("a//b"), None), Err(RegistryError::InvalidParameter { .. })));
     }
 

@@ -93,7 +93,7 @@ fn count_nothing(_: &mut Publisher<Message>, subscriber: &mut Subscriber<Message
 fn run(case: &Case) -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir_in("/dev/shm")?;
     let domain = Domain::new(directory.path()).without_registry();
-    let builder = Publisher::<Message>::builder().domain(&domain).slots(SLOTS).slot_size(256);
+    let builder = Publisher::<Message>::builder().domain(&domain).slots(SLOTS as u32).slot_size(256);
     let mut publisher = builder.time_stamps(false).create("counted")?;
     let mut subscriber = Subscriber::<Message>::builder().domain(&domain).open("counted")?;
     for number in 0..case.sent {

@@ -11,7 +11,7 @@ use futures_core::{FusedStream, Stream};
 use crate::error::{OpenError, RecvError};
 use crate::message::Message;
 use crate::parker::Ticket;
-use crate::{Sample, Subscriber, TopicName, TopicNameError};
+use crate::{IntoTopicName, Sample, Subscriber};
 
 /// A [`Subscriber`] for asynchronous programs, of tokio or of any other executor. With the feature `async`.
 ///
@@ -126,10 +126,7 @@ impl<T: ?Sized + Message> AsyncSubscriber<T> {
     /// # Errors
     ///
     /// As for [`Subscriber::open`], and [`OpenError::Io`] if a thread is needed to wait for it and can not be started.
-    pub fn open<N>(name: N) -> Result<Self, OpenError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
+    pub fn open(name: impl IntoTopicName) -> Result<Self, OpenError> {
         let subscriber = Subscriber::<T>::open(name)?;
         let path = subscriber.topic().as_str().into();
         Self::new(subscriber).map_err(OpenError::io("start a thread to wait for", path))

@@ -41,9 +41,16 @@ impl Domain {
         }
     }
 
-    /// A domain in a directory of its own, with the registry sockets of the environment.
+    /// A domain in this directory, without a registry. It takes nothing from the environment: use
+    /// [`from_env`](Self::from_env) and [`with_shm_dir`](Self::with_shm_dir) to change only the directory.
     pub fn new(shm_dir: impl Into<PathBuf>) -> Self {
-        Self { shm_dir: shm_dir.into(), ..Self::from_env() }
+        Self { shm_dir: shm_dir.into(), sockets: Vec::new(), any_file_system: false }
+    }
+
+    /// Uses this shared-memory directory.
+    pub fn with_shm_dir(mut self, shm_dir: impl Into<PathBuf>) -> Self {
+        self.shm_dir = shm_dir.into();
+        self
     }
 
     /// Uses the registry at this socket only.
@@ -58,12 +65,12 @@ impl Domain {
         self
     }
 
-    /// Accepts a directory that is no tmpfs.
+    /// Whether to accept a directory that is not on a tmpfs. Off by default.
     ///
-    /// Creation still checks that locks outlive their descriptors there, which overlayfs for one does not provide; the
-    /// memory then is as fast as that file system's page cache.
-    pub fn allow_any_file_system(mut self) -> Self {
-        self.any_file_system = true;
+    /// Creation still checks that locks outlive their descriptors there, which overlayfs, for one, does not provide;
+    /// the memory is then as fast as that file system's page cache.
+    pub fn allow_any_file_system(mut self, enabled: bool) -> Self {
+        self.any_file_system = enabled;
         self
     }
 

@@ -57,6 +57,16 @@ pub enum CreateError {
     /// The slots asked for are not possible.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
+    /// The builder was given a slot size and a capacity, which each determine the size of the slots.
+    #[error(
+        "slot_size({slot_size}) and capacity({capacity}) were both given; give one: capacity computes the slot size"
+    )]
+    SlotSizeAndCapacity {
+        /// The slot size asked for in bytes.
+        slot_size: usize,
+        /// The capacity asked for in bytes.
+        capacity: usize,
+    },
     /// A region of no bytes, or of more than a file can have.
     #[error("a region can not have {size} bytes; use 1 to {}", i64::MAX)]
     Size {

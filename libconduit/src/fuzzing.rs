@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::inspect::Region;
+use crate::inspect::reaping::ReapRegion;
 use crate::ring::header::Layout;
 use crate::ring::layout::CONTROL_BYTES;
 use crate::shm::dir::{DirEntry, ReapLock, ShmDir};

@@ -85,7 +85,7 @@ pub use ring::start::Start;
 pub use shape::Shape;
 
 pub use subscriber::{Borrowed, Copied, Sample, Subscriber, SubscriberBuilder};
-pub use topic::{TopicName, TopicNameError};
+pub use topic::{IntoTopicName, TopicName, TopicNameError};
 pub use wait_set::{Event, Events, Token, WaitSet, WaitSetWaker};
 pub use zerocopy;
 
@@ -93,6 +93,7 @@ pub use zerocopy;
 /// release, without a change of the version that semantic versioning asks for.
 #[doc(hidden)]
 pub mod internal {
+    pub use crate::inspect::reaping::{ReapGuard, ReapRegion};
     pub use crate::registry::protocol;
 
     /// Files, locks and processes.

@@ -1,87 +1,123 @@
-//! What a registry, or a look at a region, reports about regions, processes and events: plain data.
+//! What the registry, or [`inspect`](crate::inspect) without one, reports about regions, processes and events: plain
+//! data, which is also what the registry's protocol carries.
+//!
+//! A registry may be newer than this library. Fields that it adds are ignored; values of enumerations that it adds are
+//! kept as `Unknown`, with their text.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Reply of `Status`: who answers here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegistryStatus {
-    /// Version of the registry.
-    pub version: String,
-    /// Its process id.
-    pub pid: u32,
-    /// Its user id.
-    pub uid: u32,
-    /// The directory that it looks after, by the path it was given.
-    pub shm_dir: String,
-    /// Device number of that directory.
-    pub dev: u64,
-    /// Inode number of that directory.
-    pub inode: u64,
-    /// Whether a service manager keeps its clients' connections while it is restarted.
-    pub supervised: bool,
-    /// Regions.
-    pub topics: u64,
-    /// Connections.
-    pub clients: u64,
-    /// Regions of dead owners that were removed since it was started.
-    pub reaped: u64,
+/// Defines an enumeration that travels as text and keeps a text that it does not know.
+macro_rules! open_enum {
+    ($(#[$attribute:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$attribute])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$doc])* #[serde(rename = $text)] $variant,)*
+            /// A value of a newer registry's: its text.
+            #[serde(untagged)]
+            Unknown(String),
+        }
+
+        impl $name {
+            /// The value as it is in the registry's protocol.
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $text,)*
+                    Self::Unknown(text) => text,
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            /// The value's text; control characters of an unknown one are replaced.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    Self::Unknown(text) => f.pad(&text.replace(char::is_control, "\u{fffd}")),
+                    known => f.pad(known.as_str()),
+                }
+            }
+        }
+    };
 }
 
-/// Whether somebody stands behind a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RegionState {
-    /// Its owner lives.
-    Live,
-    /// Its publisher has closed it.
-    Closed,
-    /// Its owner is dead.
-    Orphaned,
-    /// A raw region whose creator let it go: it stays.
-    Kept,
-    /// Its owner lives, or it is kept, and the registry's policy does not allow it.
-    Unauthorised,
-    /// Its owner lives, and somebody has removed its name: who has it open goes on, nobody else can find it.
-    Unlinked,
-}
-
-impl fmt::Display for RegionState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Live => "live",
-            Self::Closed => "closed",
-            Self::Orphaned => "orphaned",
-            Self::Kept => "kept",
-            Self::Unauthorised => "unauthorised",
-            Self::Unlinked => "unlinked",
-        })
+open_enum! {
+    /// Whether a region has an owner, and a name.
+    RegionState {
+        /// Its owner lives.
+        Live = "live",
+        /// Its publisher has closed it.
+        Closed = "closed",
+        /// Its owner is dead.
+        Orphaned = "orphaned",
+        /// A raw region that its creator released: it stays.
+        Kept = "kept",
+        /// Its owner lives, or it is kept, and the registry's policy does not allow it.
+        Unauthorised = "unauthorised",
+        /// Its owner lives, but its name was removed: processes that have it open continue, others cannot find it.
+        Unlinked = "unlinked",
     }
 }
 
-/// What tells the registry that a region's owner is dead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Liveness {
-    /// The owner's lease, which it took before the region had its name: the end of its connection or process is
-    /// noticed at once.
-    Lease,
-    /// The owner lock, which is looked at twice a second: the region was there before the registry, or its owner never
-    /// registered it.
-    Lock,
-    /// Nothing: a region that is kept has no owner.
-    None,
+open_enum! {
+    /// How the registry notices that a region's owner is dead.
+    Liveness {
+        /// By the owner's lease, which it took before the region had its name: the end of its connection or process is
+        /// noticed at once.
+        Lease = "lease",
+        /// By the owner lock, which is checked twice a second: the region existed before the registry, or its owner
+        /// never registered it.
+        Lock = "lock",
+        /// Not at all: a region that is kept has no owner.
+        None = "none",
+    }
 }
 
-impl fmt::Display for Liveness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Lease => "lease",
-            Self::Lock => "lock",
-            Self::None => "none",
-        })
+open_enum! {
+    /// The kind of an event.
+    EventKind {
+        /// The region existed when the watch began.
+        Present = "present",
+        /// The process was subscribed when the watch began.
+        SubscriberPresent = "subscriber_present",
+        /// A region appeared under the name.
+        Published = "published",
+        /// The publisher closed the topic, or a raw region's name was removed.
+        Closed = "closed",
+        /// A raw region's creator released it; it stays.
+        Kept = "kept",
+        /// The owner died; its region is gone.
+        Died = "died",
+        /// The name of a live region was removed, and not by its owner.
+        Unlinked = "unlinked",
+        /// The process had the registry remove the region. A live topic was closed first.
+        Removed = "removed",
+        /// A process subscribed, or returned to a registry that was restarted.
+        Subscribed = "subscribed",
+        /// A subscriber ended cleanly.
+        Unsubscribed = "unsubscribed",
+        /// A subscriber died.
+        SubscriberDied = "subscriber_died",
     }
+}
+
+impl EventKind {
+    /// Every known kind.
+    pub const ALL: [Self; 11] = [
+        Self::Present,
+        Self::SubscriberPresent,
+        Self::Published,
+        Self::Closed,
+        Self::Kept,
+        Self::Died,
+        Self::Unlinked,
+        Self::Removed,
+        Self::Subscribed,
+        Self::Unsubscribed,
+        Self::SubscriberDied,
+    ];
 }
 
 /// A process.
@@ -169,69 +205,6 @@ pub struct TopicInfo {
     pub subscribers: Vec<SubscriberInfo>,
 }
 
-/// What kind of event it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventKind {
-    /// The topic was there when the watch began.
-    Present,
-    /// The process was subscribed when the watch began.
-    SubscriberPresent,
-    /// A region appeared under the name.
-    Published,
-    /// The publisher closed the topic, or a raw region's name was removed.
-    Closed,
-    /// A raw region's creator let it go; it stays.
-    Kept,
-    /// The owner died; its region is gone.
-    Died,
-    /// Somebody removed the name of a living region.
-    Unlinked,
-    /// This process had the registry remove the region. For a living topic it was closed first.
-    Removed,
-    /// A process subscribed, or came back to a registry that was started anew.
-    Subscribed,
-    /// A subscriber ended cleanly.
-    Unsubscribed,
-    /// A subscriber died.
-    SubscriberDied,
-}
-
-impl EventKind {
-    /// Every kind.
-    pub const ALL: [Self; 11] = [
-        Self::Present,
-        Self::SubscriberPresent,
-        Self::Published,
-        Self::Closed,
-        Self::Kept,
-        Self::Died,
-        Self::Unlinked,
-        Self::Removed,
-        Self::Subscribed,
-        Self::Unsubscribed,
-        Self::SubscriberDied,
-    ];
-}
-
-impl fmt::Display for EventKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Present => "present",
-            Self::SubscriberPresent => "subscriber_present",
-            Self::Published => "published",
-            Self::Closed => "closed",
-            Self::Kept => "kept",
-            Self::Died => "died",
-            Self::Unlinked => "unlinked",
-            Self::Removed => "removed",
-            Self::Subscribed => "subscribed",
-            Self::Unsubscribed => "unsubscribed",
-            Self::SubscriberDied => "subscriber_died",
-        })
-    }
-}
-
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryEvent {
@@ -270,4 +243,29 @@ pub struct DeathCertificate {
     /// Who was subscribed.
     #[serde(default)]
     pub subscribers: Vec<SubscriberInfo>,
+}
+
+/// Reply of `Status`: who answers here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryStatus {
+    /// Version of the registry.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Its user id.
+    pub uid: u32,
+    /// The directory that it looks after, by the path it was given.
+    pub shm_dir: String,
+    /// Device number of that directory.
+    pub dev: u64,
+    /// Inode number of that directory.
+    pub inode: u64,
+    /// Whether a service manager keeps its clients' connections while it is restarted.
+    pub supervised: bool,
+    /// Regions.
+    pub topics: u64,
+    /// Connections.
+    pub clients: u64,
+    /// Regions of dead owners that were removed since it was started.
+    pub reaped: u64,
 }

@@ -11,10 +11,11 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use crate::create::{CreateOptions, Created};
 use crate::error::{CreateError, LoanError, SendError};
 use crate::fault::{self, Step};
-use crate::inspect;
+use crate::inspect::Region;
+use crate::inspect::reaping::ReapRegion;
 use crate::message::{Kind, Message};
 use crate::registry::Lease;
-use crate::ring::geometry::{Geometry, GeometryError};
+use crate::ring::geometry::Geometry;
 use crate::ring::header::Layout;
 use crate::ring::layout::{DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES};
 use crate::ring::memory::Memory;
@@ -24,7 +25,7 @@ use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::dir::{DirLocation, FileId};
 use crate::shm::mark::Mark;
 use crate::shm::process::own_name;
-use crate::{Domain, TopicName, TopicNameError, TypeInfo};
+use crate::{Domain, IntoTopicName, TopicName, TypeInfo};
 
 /// The one process that writes a topic.
 ///
@@ -64,8 +65,9 @@ pub struct Publisher<T: ?Sized> {
 #[derive(Debug)]
 pub struct PublisherBuilder<T: ?Sized> {
     options: CreateOptions,
-    slots: u64,
-    slot_bytes: Option<u64>,
+    slots: u32,
+    slot_bytes: Option<usize>,
+    capacity: Option<usize>,
     time_stamps: bool,
     prefault: bool,
     message: Option<TypeInfo>,
@@ -76,8 +78,9 @@ impl<T: ?Sized> PublisherBuilder<T> {
     fn new() -> Self {
         Self {
             options: CreateOptions::default(),
-            slots: DEFAULT_SLOTS.into(),
+            slots: DEFAULT_SLOTS,
             slot_bytes: None,
+            capacity: None,
             time_stamps: true,
             prefault: true,
             message: None,
@@ -95,22 +98,22 @@ impl<T: ?Sized> PublisherBuilder<T> {
     ///
     /// It bounds how many samples all subscribers together can hold, and how far one of them can fall behind without loss: by one
     /// message less, because one slot is always the publisher's.
-    pub fn slots(mut self, slots: u64) -> Self {
+    pub fn slots(mut self, slots: u32) -> Self {
         self.slots = slots;
         self
     }
 
-    /// Size of a slot in bytes: a multiple of 128, of which 192 are the slot's state and header. By default 4096, or what a message of
-    /// the type needs if that is more.
-    pub fn slot_size(mut self, slot_bytes: u64) -> Self {
+    /// Size of a slot in bytes: a multiple of 128, of which 192 are the slot's state and header. By default 4096, or
+    /// what a message of the type needs if that is more. Excludes [`capacity`](Self::capacity).
+    pub fn slot_size(mut self, slot_bytes: usize) -> Self {
         self.slot_bytes = Some(slot_bytes);
         self
     }
 
-    /// Makes the slots large enough for messages of `len_bytes`.
-    pub fn capacity(self, len_bytes: u64) -> Self {
-        let slot_bytes = slot_bytes_for(len_bytes);
-        self.slot_size(slot_bytes)
+    /// Makes the slots large enough for messages of `len_bytes`. Excludes [`slot_size`](Self::slot_size).
+    pub fn capacity(mut self, len_bytes: usize) -> Self {
+        self.capacity = Some(len_bytes);
+        self
     }
 
     /// Permission bits of the region's file, 0o640 for example. By default what the process's umask leaves of 0o666.
@@ -149,17 +152,22 @@ impl<T: ?Sized> PublisherBuilder<T> {
     }
 
     /// Creates the topic. A name that a dead publisher left is taken over.
-    pub fn create<N>(self, name: N) -> Result<Publisher<T>, CreateError>
+    pub fn create(self, name: impl IntoTopicName) -> Result<Publisher<T>, CreateError>
     where
         T: Message,
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
     {
-        let topic = name.try_into().map_err(Into::into)?;
+        let topic = name.into_topic_name()?;
         let message = self.message.unwrap_or(T::TYPE);
         let message_bytes = if message.kind == Kind::Value { message.size } else { 0 };
-        let slot_bytes = self.slot_bytes.unwrap_or_else(|| slot_bytes_for(message_bytes).max(DEFAULT_SLOT_BYTES));
-        let slots = u32::try_from(self.slots).map_err(|_| GeometryError::Slots(self.slots))?;
-        let geometry = Geometry::new(slots, slot_bytes)?;
+        let slot_bytes = match (self.slot_bytes, self.capacity) {
+            (Some(slot_bytes), Some(capacity)) => {
+                return Err(CreateError::SlotSizeAndCapacity { slot_size: slot_bytes, capacity });
+            }
+            (Some(slot_bytes), None) => slot_bytes as u64,
+            (None, Some(capacity)) => slot_bytes_for(capacity as u64),
+            (None, None) => slot_bytes_for(message_bytes).max(DEFAULT_SLOT_BYTES),
+        };
+        let geometry = Geometry::new(self.slots, slot_bytes)?;
         if message_bytes > geometry.capacity() as u64 {
             let capacity = geometry.capacity() as u64;
             return Err(CreateError::SlotTooSmall { message: Box::new(message), need: message_bytes, capacity });
@@ -208,8 +216,8 @@ impl PublisherBuilder<[u8]> {
     /// assert_eq!(PublisherBuilder::slot_size_for(3904), 4096);
     /// assert_eq!(PublisherBuilder::slot_size_for(3905), 8192);
     /// ```
-    pub fn slot_size_for(len_bytes: u64) -> u64 {
-        slot_bytes_for(len_bytes)
+    pub fn slot_size_for(len_bytes: usize) -> usize {
+        usize::try_from(slot_bytes_for(len_bytes as u64)).unwrap_or(usize::MAX)
     }
 
     /// Gives the topic another type than bytes, known only at run time. Messages are sent as the bytes of its values: a message whose
@@ -249,10 +257,7 @@ fn slot_bytes_for(len_bytes: u64) -> u64 {
 
 impl<T: ?Sized + Message> Publisher<T> {
     /// Creates a topic with 16 slots of 4096 bytes, or larger ones if a message needs it.
-    pub fn create<N>(name: N) -> Result<Self, CreateError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
+    pub fn create(name: impl IntoTopicName) -> Result<Self, CreateError> {
         Self::builder().create(name)
     }
 
@@ -389,8 +394,7 @@ impl<T: ?Sized> Publisher<T> {
 
     /// The subscribers that live now. Costs some system calls; meant for flow control and reports, not for every message.
     pub fn subscribers(&self) -> Vec<crate::model::SubscriberInfo> {
-        let region =
-            self.location.open().ok().and_then(|directory| inspect::Region::open(&directory, &self.topic).ok());
+        let region = self.location.open().ok().and_then(|directory| Region::open_in(&directory, &self.topic).ok());
         let counters = region.filter(|region| region.id() == self.id).and_then(|region| region.counters());
         counters.map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect()).unwrap_or_default()
     }

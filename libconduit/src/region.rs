@@ -15,13 +15,14 @@ use nix::unistd::getpid;
 use crate::create::{CreateOptions, Created};
 use crate::error::{CreateError, OpenError, UnlinkError, WaitError};
 use crate::fault::{self, Step};
+use crate::inspect::reaping::ReapRegion;
 use crate::inspect::{Region, owner_of};
 use crate::registry::Lease;
 use crate::shm::dir::{FileId, ReapLock, ShmDir};
 use crate::shm::map::Mapping;
 use crate::shm::mark::Mark;
 use crate::shm::open::{Access, OpenFileError, reopen};
-use crate::{Domain, TopicName, TopicNameError};
+use crate::{Domain, IntoTopicName, TopicName};
 
 /// How often a wait looks at its flag, which nobody can sleep on.
 const FLAG_INTERVAL: Duration = Duration::from_millis(20);
@@ -94,11 +95,8 @@ impl RegionBuilder {
     }
 
     /// Creates a region of `size_bytes`.
-    pub fn create<N>(self, name: N, size_bytes: usize) -> Result<ShmRegion, CreateError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
-        let topic = name.try_into().map_err(Into::into)?;
+    pub fn create(self, name: impl IntoTopicName, size_bytes: usize) -> Result<ShmRegion, CreateError> {
+        let topic = name.into_topic_name()?;
         let Created { file: owned, lease, .. } =
             self.options.create(&topic, size_bytes as u64, Mark::raw(), &[], None)?;
         let held = Held { file: owned.file, lease, pid: getpid().as_raw() };
@@ -106,13 +104,10 @@ impl RegionBuilder {
     }
 
     /// Opens a region for reading and writing.
-    pub fn open<N>(self, name: N) -> Result<ShmRegion, OpenError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
-        let topic = name.try_into().map_err(Into::into)?;
+    pub fn open(self, name: impl IntoTopicName) -> Result<ShmRegion, OpenError> {
+        let topic = name.into_topic_name()?;
         let directory = open_directory(self.options.domain)?;
-        let region = Region::open(&directory, &topic)?;
+        let region = Region::open_in(&directory, &topic)?;
         let path = directory.path_of(&topic);
         if !region.is_raw() {
             return Err(OpenError::Kind { path, expected: "a raw region but a topic" });
@@ -133,11 +128,8 @@ impl RegionBuilder {
     }
 
     /// Whether a region or topic of the name exists.
-    pub fn exists<N>(self, name: N) -> Result<bool, OpenError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
-        let topic = name.try_into().map_err(Into::into)?;
+    pub fn exists(self, name: impl IntoTopicName) -> Result<bool, OpenError> {
+        let topic = name.into_topic_name()?;
         let directory = open_directory(self.options.domain)?;
         match directory.id_of(&topic) {
             Ok(id) => Ok(id.is_some()),
@@ -148,31 +140,25 @@ impl RegionBuilder {
     /// Sleeps until a region or topic of the name exists, or `keep_waiting` becomes false, or the time is up.
     ///
     /// Returns whether it exists.
-    pub fn wait_until_exists<N>(
+    pub fn wait_until_exists(
         self,
-        name: N,
+        name: impl IntoTopicName,
         keep_waiting: &AtomicBool,
         timeout: Option<Duration>,
-    ) -> Result<bool, WaitError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
+    ) -> Result<bool, WaitError> {
         self.wait_until_exists_while(name, || keep_waiting.load(Ordering::Acquire), timeout)
     }
 
     /// Sleeps until a region or topic of the name exists, or `keep_waiting`, asked every 20 ms, says no, or the time is up.
     ///
     /// Returns whether it exists.
-    pub fn wait_until_exists_while<N>(
+    pub fn wait_until_exists_while(
         self,
-        name: N,
+        name: impl IntoTopicName,
         mut keep_waiting: impl FnMut() -> bool,
         timeout: Option<Duration>,
-    ) -> Result<bool, WaitError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
-        let topic = name.try_into().map_err(Into::into)?;
+    ) -> Result<bool, WaitError> {
+        let topic = name.into_topic_name()?;
         let domain = self.options.domain.unwrap_or_default();
         let failure = |source| WaitError::Io { path: domain.shm_dir().into(), source };
         let directory = ShmDir::open(&domain).map_err(failure)?;
@@ -204,11 +190,8 @@ impl RegionBuilder {
     /// Removes the name of a raw region, whoever uses it; its memory stays until the last process has unmapped it.
     ///
     /// A topic's name is removed only if its publisher is dead.
-    pub fn unlink<N>(self, name: N) -> Result<(), UnlinkError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
-        let topic: TopicName = name.try_into().map_err(Into::into)?;
+    pub fn unlink(self, name: impl IntoTopicName) -> Result<(), UnlinkError> {
+        let topic: TopicName = name.into_topic_name()?;
         let domain = self.options.domain.unwrap_or_default();
         let path = domain.shm_dir().join(topic.file_name());
         let failure = |source| UnlinkError::Io { path: path.clone(), source };
@@ -264,52 +247,34 @@ impl ShmRegion {
     }
 
     /// Creates a region of exactly `size_bytes`, zeroed. Fails if the name is taken by a living process or a kept region.
-    pub fn create<N>(name: N, size_bytes: usize) -> Result<Self, CreateError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
+    pub fn create(name: impl IntoTopicName, size_bytes: usize) -> Result<Self, CreateError> {
         Self::builder().create(name, size_bytes)
     }
 
     /// Opens a region for reading and writing.
-    pub fn open<N>(name: N) -> Result<Self, OpenError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
+    pub fn open(name: impl IntoTopicName) -> Result<Self, OpenError> {
         Self::builder().open(name)
     }
 
     /// Whether a region or topic of the name exists.
-    pub fn exists<N>(name: N) -> Result<bool, OpenError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
+    pub fn exists(name: impl IntoTopicName) -> Result<bool, OpenError> {
         Self::builder().exists(name)
     }
 
     /// Sleeps until a region or topic of the name exists, or `keep_waiting` becomes false; returns whether it exists.
     ///
     /// The region's appearance wakes it at once, the flag within 20 ms.
-    pub fn wait_until_exists<N>(name: N, keep_waiting: &AtomicBool) -> Result<bool, WaitError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
+    pub fn wait_until_exists(name: impl IntoTopicName, keep_waiting: &AtomicBool) -> Result<bool, WaitError> {
         Self::builder().wait_until_exists(name, keep_waiting, None)
     }
 
     /// Sleeps until a region or topic of the name exists, or the time is up; returns whether it exists.
-    pub fn wait_until_exists_for<N>(name: N, timeout: Duration) -> Result<bool, WaitError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
+    pub fn wait_until_exists_for(name: impl IntoTopicName, timeout: Duration) -> Result<bool, WaitError> {
         Self::builder().wait_until_exists(name, &AtomicBool::new(true), Some(timeout))
     }
 
     /// Removes the name of a raw region, whoever uses it; its memory stays until the last process has unmapped it.
-    pub fn unlink<N>(name: N) -> Result<(), UnlinkError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
+    pub fn unlink(name: impl IntoTopicName) -> Result<(), UnlinkError> {
         Self::builder().unlink(name)
     }
 

@@ -117,26 +117,44 @@ impl TryFrom<&str> for TopicName {
     }
 }
 
-impl TryFrom<&String> for TopicName {
+impl TryFrom<String> for TopicName {
     type Error = TopicNameError;
 
-    fn try_from(name: &String) -> Result<Self, TopicNameError> {
-        Self::new(name)
+    fn try_from(name: String) -> Result<Self, TopicNameError> {
+        Self::new(&name)
     }
 }
 
-impl TryFrom<&TopicName> for TopicName {
-    type Error = TopicNameError;
-
-    fn try_from(name: &TopicName) -> Result<Self, TopicNameError> {
-        Ok(name.clone())
-    }
+/// What names a topic in a call: a `&str`, `String` or `&String`, which is checked, or a [`TopicName`] or a reference
+/// to one.
+///
+/// This trait is sealed: it is implemented here alone.
+pub trait IntoTopicName: sealed::Sealed {
+    /// Checks the name if it is not known to be valid.
+    fn into_topic_name(self) -> Result<TopicName, TopicNameError>;
 }
 
-impl From<std::convert::Infallible> for TopicNameError {
-    fn from(never: std::convert::Infallible) -> Self {
-        match never {}
-    }
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! into_topic_name {
+    ($($name:ty: $convert:expr,)*) => {$(
+        impl sealed::Sealed for $name {}
+
+        impl IntoTopicName for $name {
+            fn into_topic_name(self) -> Result<TopicName, TopicNameError> {
+                $convert(self)
+            }
+        }
+    )*};
+}
+into_topic_name! {
+    &str: TopicName::new,
+    String: TopicName::try_from,
+    &String: |name: &String| TopicName::new(name),
+    TopicName: Ok,
+    &TopicName: |name: &TopicName| Ok(name.clone()),
 }
 
 impl fmt::Display for TopicName {

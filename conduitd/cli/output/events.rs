@@ -9,13 +9,13 @@ use nix::sys::signal::Signal;
 
 use super::{BAD, FAINT, GOOD, WARNING, count, duration_ns};
 
-pub(crate) fn kind_style(kind: EventKind) -> Style {
+pub(crate) fn kind_style(kind: &EventKind) -> Style {
     match kind {
         EventKind::Present | EventKind::SubscriberPresent => FAINT,
         EventKind::Published | EventKind::Subscribed => GOOD,
-        EventKind::Closed | EventKind::Kept | EventKind::Unsubscribed => Style::new(),
         EventKind::Unlinked | EventKind::Removed => WARNING,
         EventKind::Died | EventKind::SubscriberDied => BAD,
+        _ => Style::new(),
     }
 }
 

@@ -10,13 +10,13 @@ pub(crate) fn message_type(topic: &TopicInfo) -> &str {
     topic.message_type.as_deref().unwrap_or("raw")
 }
 
-pub(crate) fn state_style(state: RegionState) -> Style {
+pub(crate) fn state_style(state: &RegionState) -> Style {
     match state {
         RegionState::Live => GOOD,
-        RegionState::Kept => Style::new(),
         RegionState::Closed => FAINT,
         RegionState::Unauthorised | RegionState::Unlinked => WARNING,
         RegionState::Orphaned => BAD,
+        _ => Style::new(),
     }
 }
 

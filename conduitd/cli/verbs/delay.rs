@@ -120,7 +120,7 @@ fn measure(
     is_over: &AtomicBool,
 ) -> Result<(), MeasureError> {
     while !is_over.load(Ordering::Relaxed) {
-        let builder = Subscriber::<[u8]>::builder().any_type().start(Start::Next).domain(domain);
+        let builder = Subscriber::<[u8]>::builder().any_type(true).start(Start::Next).domain(domain);
         let mut subscriber = match builder.open(topic.clone()) {
             Ok(subscriber) => subscriber,
             Err(OpenError::NotFound { .. } | OpenError::Orphaned { .. }) => {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::{DirEntry, ReapLock, ShmDir};
 use conduit::registry::{Client, RegionState};
 use conduit::{Domain, TopicName};

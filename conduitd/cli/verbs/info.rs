@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::registry::{Liveness, RegistryEvent, SubscriberInfo, TopicInfo};
 use conduit::{Domain, Shape, TopicName};
 use serde::Serialize;
@@ -93,7 +94,7 @@ fn print_region(out: &mut impl Write, info: &Info, region: Option<&Region>) -> i
     field(out, "Name", &topic.name)?;
     let reason = topic.refusal.as_ref().or(topic.unlinked.as_ref());
     let reason = reason.map_or_else(String::new, |reason| format!(", {reason}"));
-    field(out, "State", format_args!("{}{reason}", output::styled(state_style(topic.state), topic.state)))?;
+    field(out, "State", format_args!("{}{reason}", output::styled(state_style(&topic.state), &topic.state)))?;
     field(out, "Type", topic.message_type.as_deref().unwrap_or("raw region"))?;
     if let (Some(_), Some(shape)) = (region, shape) {
         field(out, "Fields", shape)?;
@@ -106,10 +107,10 @@ fn print_region(out: &mut impl Write, info: &Info, region: Option<&Region>) -> i
     field(out, "Size", size(topic))?;
     let publisher = topic.publisher.as_ref();
     field(out, "Publisher", publisher.map_or("unknown".into(), |process| format!("{process}, uid {}", process.uid)))?;
-    match topic.liveness {
+    match &topic.liveness {
         Some(Liveness::Lease) => field(out, "Liveness", "lease: its end is noticed at once")?,
         Some(Liveness::Lock) => field(out, "Liveness", "lock: checked twice a second")?,
-        Some(Liveness::None) | None => {}
+        Some(_) | None => {}
     }
     if let Some(event) = last_death {
         let ago = events::ago(event, SystemTime::now());

@@ -94,7 +94,7 @@ fn joined<T>([a, b, c, d, e, f, g, h]: [T; 8], [i, j, k, l, m]: [T; 5]) -> [T; 1
 fn row(topic: &TopicInfo) -> [String; 8] {
     [
         topic.name.clone(),
-        output::styled(state_style(topic.state), topic.state),
+        output::styled(state_style(&topic.state), &topic.state),
         message_type(topic).into(),
         output::memory_size(topic.size_bytes),
         or_dash(topic.published.map(|published| published.to_string())),
@@ -110,7 +110,7 @@ fn more(topic: &TopicInfo) -> [String; 5] {
         or_dash(topic.bytes_per_second.map(|bytes| output::data_size(bytes as u64) + "/s")),
         or_dash(topic.last_message_age_ns.map(|age| output::duration_ns(age) + " ago")),
         or_dash((!topic.raw).then(|| lost.to_string())),
-        or_dash(topic.liveness.map(|liveness| liveness.to_string())),
+        or_dash(topic.liveness.as_ref().map(ToString::to_string)),
         topic.path.clone(),
     ]
 }

@@ -18,7 +18,7 @@ const HELD_INTERVAL: Duration = Duration::from_millis(1);
 /// How often to look for subscribers that are waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Size of a slot unless the messages need more.
-const DEFAULT_SLOT_SIZE: u64 = 4096;
+const DEFAULT_SLOT_SIZE: usize = 4096;
 
 /// Publish messages of raw bytes: lines of standard input, files, or a text.
 ///
@@ -53,11 +53,11 @@ pub(crate) struct Args {
     once: bool,
     /// Number of slots, a power of two
     #[arg(long, value_name = "N", default_value_t = 16)]
-    slots: u64,
+    slots: u32,
     /// Size of a slot, a multiple of 128 from 256 up, of which 192 are its state and header; by
     /// default 4096, or what the text or files need
     #[arg(long, value_name = "BYTES")]
-    slot_size: Option<u64>,
+    slot_size: Option<usize>,
     /// Publish nothing before this many subscribers are there
     #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(..=60), alias = "wait-subscribers")]
     wait_matching_subscribers: u16,
@@ -165,7 +165,7 @@ impl TopicOutput {
         let mut publisher = shared.lock().unwrap_or_else(PoisonError::into_inner);
         signals::before_ending(move || close(&on_signal)).map_err(Failure::new)?;
         let longest = messages.unwrap_or_default().iter().map(Vec::len).max().unwrap_or(0);
-        let needed = || PublisherBuilder::slot_size_for(longest as u64).max(DEFAULT_SLOT_SIZE);
+        let needed = || PublisherBuilder::slot_size_for(longest).max(DEFAULT_SLOT_SIZE);
         let builder = Publisher::<[u8]>::builder().slots(args.slots).slot_size(args.slot_size.unwrap_or_else(needed));
         let created = builder.create(topic.clone())?;
         let capacity = created.capacity();
@@ -210,7 +210,7 @@ impl TopicOutput {
     fn refused(error: &LoanError) -> Failure {
         match error {
             LoanError::MessageTooLarge { len, .. } => {
-                let slot_bytes = PublisherBuilder::slot_size_for(*len as u64);
+                let slot_bytes = PublisherBuilder::slot_size_for(*len);
                 Failure::new(format_args!("{error} (--slot-size {slot_bytes})"))
             }
             error => Failure::new(error),

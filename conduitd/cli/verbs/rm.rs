@@ -3,6 +3,7 @@
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::ReapLock;
 use conduit::registry::{RegistryCallError, RegistryError};
 use conduit::{Domain, TopicName};

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::{Args as ClapArgs, value_parser};
 use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::ShmDir;
 use conduit::registry::RegionState;
 use conduit::{Domain, OpenError, TopicName};
@@ -95,7 +96,7 @@ fn watch_directory(domain: &Domain) -> nix::Result<Inotify> {
 
 /// The condition that a topic does not meet yet, in words.
 fn unmet_condition(args: &Args, directory: &ShmDir, topic: &TopicName) -> Result<Option<String>, OpenError> {
-    let region = match Region::open(directory, topic) {
+    let region = match Region::open_in(directory, topic) {
         Ok(region) => region,
         Err(OpenError::NotFound { .. }) if args.gone => return Ok(None),
         Err(OpenError::NotFound { .. }) => return Ok(Some(format!("there is no topic \"{topic}\""))),

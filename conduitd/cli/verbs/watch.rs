@@ -104,14 +104,14 @@ fn kinds() -> Vec<CompletionCandidate> {
 
 fn kind(text: &str) -> Result<EventKind, String> {
     let all = EventKind::ALL;
-    let found = all.into_iter().find(|kind| kind.to_string() == text);
+    let found = all.iter().find(|kind| kind.as_str() == text).cloned();
     found.ok_or_else(|| format!("use one of {}", all.map(|kind| kind.to_string()).join(", ")))
 }
 
 /// An event as one line: time (UTC), kind, topic, process, and how it died.
 fn line(event: &RegistryEvent) -> String {
     let time = output::styled(output::FAINT, events::time_of_day(event.time_ms));
-    let kind = output::styled(events::kind_style(event.kind), format_args!("{:<18}", event.kind));
+    let kind = output::styled(events::kind_style(&event.kind), format_args!("{:<18}", event.kind));
     let process = event.process.as_ref().map_or_else(|| "-".into(), ToString::to_string);
     let death = event.death.as_ref().map_or_else(String::new, |death| format!(" {}", events::certificate(death)));
     format!("{time}  {kind}  {}  {process}{death}", event.topic)

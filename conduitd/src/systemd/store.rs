@@ -252,8 +252,9 @@ mod tests {
         let watch = (prop::option::of(kinds), glob).prop_map(|(kinds, glob)| {
             Held::Watch(EventFilter {
                 topics: glob.map(|glob| TopicPattern::new(glob).unwrap()),
-                kinds: kinds
-                    .map(|kinds| kinds_of(bits_of(&kinds.iter().map(|&it| EventKind::ALL[it]).collect::<Vec<_>>()))),
+                kinds: kinds.map(|kinds| {
+                    kinds_of(bits_of(&kinds.iter().map(|&it| EventKind::ALL[it].clone()).collect::<Vec<_>>()))
+                }),
             })
         });
         prop_oneof![Just(Held::Nothing), lease, watch]

@@ -80,7 +80,7 @@ struct Bench {
 
 impl Bench {
     fn new(domain: &Domain) -> Self {
-        let builder = Publisher::<Imu>::builder().domain(domain).slots(1024).capacity(size_of::<Imu>() as u64);
+        let builder = Publisher::<Imu>::builder().domain(domain).slots(1024).capacity(size_of::<Imu>());
         Self { domain: domain.clone(), publisher: builder.create("bench/rust").unwrap(), imu: Imu::default() }
     }
 

@@ -281,6 +281,10 @@ typedef enum conduit_state {
      * Its owner lives, and somebody has removed its name: who has it open goes on, nobody else can find it.
      */
     CONDUIT_STATE_UNLINKED = 5,
+    /**
+     * A state that a newer registry reports and this library does not know.
+     */
+    CONDUIT_STATE_UNKNOWN = 6,
 } conduit_state;
 
 /**

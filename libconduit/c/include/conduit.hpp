@@ -1832,6 +1832,7 @@ enum class State : int {
     kept = CONDUIT_STATE_KEPT,                  ///< A raw region whose creator let it go: it stays.
     unauthorised = CONDUIT_STATE_UNAUTHORISED,  ///< It is live or kept, and the registry's rules do not allow it.
     unlinked = CONDUIT_STATE_UNLINKED,          ///< Its owner lives, and somebody has removed its name.
+    unknown = CONDUIT_STATE_UNKNOWN,            ///< A newer registry reports a state that this library does not know.
 };
 
 /// One subscriber of a topic.

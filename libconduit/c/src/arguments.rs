@@ -128,7 +128,7 @@ pub(crate) unsafe fn domain(given: *const DomainOptions) -> Result<Domain, Failu
         Some(directory) if directory.is_empty() => {
             return Err(Failure::argument("the shared-memory directory is \"\""));
         }
-        Some(directory) => Domain::new(directory),
+        Some(directory) => Domain::from_env().with_shm_dir(directory),
         None => Domain::from_env(),
     };
     domain = match path(given.socket) {
@@ -136,7 +136,7 @@ pub(crate) unsafe fn domain(given: *const DomainOptions) -> Result<Domain, Failu
         Some(socket) => domain.with_socket(socket),
         None => domain,
     };
-    Ok(if given.any_file_system.get() { domain.allow_any_file_system() } else { domain })
+    Ok(if given.any_file_system.get() { domain.allow_any_file_system(true) } else { domain })
 }
 
 /// Whether a message is one value or any number of them.

@@ -258,11 +258,6 @@ impl Failure {
         self.0.code
     }
 
-    pub(crate) fn with_errno(mut self, error: &std::io::Error) -> Self {
-        self.0.errno = error.raw_os_error().unwrap_or(0);
-        self
-    }
-
     pub(crate) fn null(argument: &str) -> Self {
         Self::new(CONDUIT_ERROR_INVALID_ARGUMENT, format!("{argument} is NULL"))
     }

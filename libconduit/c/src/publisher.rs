@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char, c_void};
 use std::ptr::{NonNull, null, null_mut};
 
-use conduit::{Loan, LoanError, Message, TypeInfo};
+use conduit::{CreateError, GeometryError, Loan, LoanError, Message, TypeInfo};
 
 use crate::arguments::{self, AnyBool, DomainOptions, MessageType, Options, non_zero_ns, result, topic_name};
 use crate::error::Error::{CONDUIT_ERROR_INVALID_ARGUMENT, CONDUIT_ERROR_LOAN_OUT, CONDUIT_ERROR_NO_LOAN, CONDUIT_OK};
@@ -154,12 +154,14 @@ pub unsafe extern "C" fn conduit_publisher_create(
             builder = builder.message_type(message);
         }
         if options.slots != 0 {
-            builder = builder.slots(options.slots);
+            let slots =
+                u32::try_from(options.slots).map_err(|_| CreateError::from(GeometryError::Slots(options.slots)))?;
+            builder = builder.slots(slots);
         }
         if options.slot_size != 0 {
-            builder = builder.slot_size(options.slot_size);
+            builder = builder.slot_size(options.slot_size as usize);
         } else if options.capacity != 0 {
-            builder = builder.capacity(options.capacity);
+            builder = builder.capacity(options.capacity as usize);
         }
         if options.mode != 0 {
             builder = builder.mode(options.mode);

@@ -3,13 +3,12 @@
 use std::ffi::{CString, c_char};
 use std::ptr::{null, null_mut};
 
-use conduit::internal::shm::dir::ShmDir;
 use conduit::registry::Client;
 use conduit::registry::{self as protocol, RegionState as ProtocolState};
 use conduit::{Domain, inspect};
 
 use crate::arguments::{self, DomainOptions, result};
-use crate::error::Error::{CONDUIT_ERROR_INVALID_ARGUMENT, CONDUIT_ERROR_IO, CONDUIT_OK};
+use crate::error::Error::{CONDUIT_ERROR_INVALID_ARGUMENT, CONDUIT_OK};
 use crate::error::{Error, Failure, call, get};
 use crate::handle::{self, Kind, Pool};
 
@@ -59,6 +58,8 @@ pub enum TopicState {
     CONDUIT_STATE_UNAUTHORISED = 4,
     /// Its owner lives, and somebody has removed its name: who has it open goes on, nobody else can find it.
     CONDUIT_STATE_UNLINKED = 5,
+    /// A state that a newer registry reports and this library does not know.
+    CONDUIT_STATE_UNKNOWN = 6,
 }
 
 /// A topic or raw region. Later versions may add members at the end.
@@ -161,6 +162,7 @@ impl Entry {
                 ProtocolState::Kept => TopicState::CONDUIT_STATE_KEPT,
                 ProtocolState::Unauthorised => TopicState::CONDUIT_STATE_UNAUTHORISED,
                 ProtocolState::Unlinked => TopicState::CONDUIT_STATE_UNLINKED,
+                _ => TopicState::CONDUIT_STATE_UNKNOWN,
             },
             slots: topic.slots.unwrap_or(0),
             slot_size: topic.slot_bytes.unwrap_or(0),
@@ -229,12 +231,7 @@ pub unsafe extern "C" fn conduit_listing_open(domain: *const DomainOptions, list
 
 /// What can not be read is left out.
 fn read_directory(domain: &Domain) -> Result<Vec<protocol::TopicInfo>, Failure> {
-    let found = ShmDir::open(domain).and_then(|directory| inspect::list(&directory));
-    let found = found.map_err(|error| {
-        let message = format!("can not read {}: {error}", domain.shm_dir().display());
-        Failure::new(CONDUIT_ERROR_IO, message).with_errno(&error)
-    })?;
-    Ok(found.into_iter().filter_map(Result::ok).collect())
+    Ok(inspect::list(domain)?.into_iter().filter_map(Result::ok).collect())
 }
 
 /// Whether the registry answered. If not, the listing is what the regions themselves say: process ids are those of the processes' own

@@ -177,13 +177,13 @@ pub unsafe extern "C" fn conduit_subscriber_open(
             other => return Err(Failure::argument(format!("{other} is no place to start"))),
         });
         if options.any_type.get() {
-            builder = builder.any_type();
+            builder = builder.any_type(true);
         } else if let Some(message) = message {
             builder = builder.message_type(message);
         }
         builder = builder.spin(arguments::limit_ns(options.spin_ns).unwrap_or(Duration::MAX));
         if options.copy_samples.get() {
-            builder = builder.copy_samples();
+            builder = builder.copy_samples(true);
         }
         let opened = builder.open(&name)?;
         let text = |text: &str| CString::new(text).unwrap_or_default();

@@ -38,7 +38,7 @@ use crate::shm::mark::Mark;
 use crate::shm::open::{Access, OpenFileError, is_regular, reopen};
 use crate::shm::process::own_name;
 use crate::watched::Watched;
-use crate::{Domain, TopicName, TopicNameError, TypeInfo};
+use crate::{Domain, IntoTopicName, TopicName, TypeInfo};
 
 /// How often a subscriber that spins tries before it looks at the clock: for about a microsecond.
 const TRIES_PER_CLOCK_READ: u32 = 64;
@@ -112,10 +112,11 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         self
     }
 
-    /// Receives validated copies instead of zero-copy samples: for tools that may be stopped at any moment, and then must not
-    /// keep a slot from the publisher. A message that is overwritten while it is copied is lost, and counted.
-    pub fn copy_samples(mut self) -> Self {
-        self.copies = true;
+    /// Whether to receive validated copies instead of zero-copy samples: for tools that may be stopped at any moment
+    /// and must not withhold a slot from the publisher meanwhile. A message that is overwritten while it is copied is
+    /// lost, and counted. Off by default.
+    pub fn copy_samples(mut self, enabled: bool) -> Self {
+        self.copies = enabled;
         self
     }
 
@@ -137,12 +138,11 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     }
 
     /// Opens the topic.
-    pub fn open<N>(self, name: N) -> Result<Subscriber<T>, OpenError>
+    pub fn open(self, name: impl IntoTopicName) -> Result<Subscriber<T>, OpenError>
     where
         T: Message,
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
     {
-        let topic = name.try_into().map_err(Into::into)?;
+        let topic = name.into_topic_name()?;
         let domain = self.domain.unwrap_or_default();
         let directory = ShmDir::open(&domain).map_err(OpenError::io("open", domain.shm_dir().into()))?;
         let (file, may_write) = open_region(&directory, &topic)?;
@@ -200,9 +200,10 @@ impl<T: ?Sized> SubscriberBuilder<T> {
 }
 
 impl SubscriberBuilder<[u8]> {
-    /// Opens a topic of any type and receives its messages as bytes: for tools that record or show them.
-    pub fn any_type(mut self) -> Self {
-        self.any_type = true;
+    /// Whether to accept a topic of any type and receive its messages as bytes: for tools that record or show them.
+    /// Off by default.
+    pub fn any_type(mut self, enabled: bool) -> Self {
+        self.any_type = enabled;
         self
     }
 
@@ -354,10 +355,7 @@ impl<T: ?Sized> Subscriber<T> {
 
 impl<T: ?Sized + Message> Subscriber<T> {
     /// Opens a topic; the first message received is the next one published.
-    pub fn open<N>(name: N) -> Result<Self, OpenError>
-    where
-        N: TryInto<TopicName, Error: Into<TopicNameError>>,
-    {
+    pub fn open(name: impl IntoTopicName) -> Result<Self, OpenError> {
         Self::builder().open(name)
     }
 

@@ -143,7 +143,7 @@ pub(super) fn large_bytes() -> u64 {
 
 pub(super) fn create(domain: &Domain, side: Side, large: bool) -> Result<Publisher<[u64]>, Failure> {
     let (words, slots) = if large { (LARGE_WORDS, LARGE_SLOTS) } else { (SMALL_WORDS, SMALL_SLOTS) };
-    let builder = Publisher::builder().domain(domain).slots(slots).capacity(bytes(words));
+    let builder = Publisher::builder().domain(domain).slots(slots as u32).capacity(bytes(words) as usize);
     Ok(builder.create(side.topic(large))?)
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, value_parser};
 use conduit::inspect::{Counters, Region};
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::clock::now_ns;
 use conduit::internal::shm::dir::ShmDir;
 use conduit::{Domain, TopicName};
@@ -104,7 +105,7 @@ impl Stage {
         let directory = stage::Stage::new(".conduit-demo-")?;
         let shm_dir = directory.path().join("shm");
         fs::create_dir(&shm_dir).map_err(Failure::io("make", &shm_dir))?;
-        let domain = Domain::new(shm_dir).with_socket(directory.path().join("registry.sock"));
+        let domain = Domain::from_env().with_shm_dir(shm_dir).with_socket(directory.path().join("registry.sock"));
         Ok(Self { directory, domain })
     }
 
@@ -299,7 +300,7 @@ impl Demo {
     /// The topic's counters, if it is there.
     fn counters(&self) -> Option<Counters> {
         let directory = ShmDir::open(&self.stage.domain).ok()?;
-        Region::open(&directory, &self.topic).ok()?.counters()
+        Region::open_in(&directory, &self.topic).ok()?.counters()
     }
 
     /// Kills the publisher in front of sleeping subscribers, and measures how long the consequences

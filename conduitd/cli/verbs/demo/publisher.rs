@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::ShmDir;
 use conduit::registry::SubscriberInfo;
 use conduit::{Domain, Publisher};
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     child::run::<Report>(args.parent, || {
         let payload = Payload::read(&args.payload)?;
         let mut publisher =
-            Publisher::<[u8]>::builder().slots(SLOTS).capacity(payload.message_len() as u64).create(TOPIC)?;
+            Publisher::<[u8]>::builder().slots(SLOTS as u32).capacity(payload.message_len()).create(TOPIC)?;
         let elapsed = stream(args, &payload, &mut publisher)?;
         Report::Streamed { elapsed_ns: elapsed.as_nanos() as u64 }.send()?;
         if args.stay == 0 {
@@ -59,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn stream(args: &Args, payload: &Payload, publisher: &mut Publisher<[u8]>) -> Result<Duration, Failure> {
     let domain = Domain::from_env();
     let directory = ShmDir::open(&domain).map_err(Failure::io("open", domain.shm_dir()))?;
-    let region = Region::open(&directory, publisher.topic())?;
+    let region = Region::open_in(&directory, publisher.topic())?;
     let patience = patience(payload.message_len() as u64);
     let wait = |published, wanted| wait_for_subscribers(&region, published, wanted, patience);
     wait(0, Wanted::Done)?;

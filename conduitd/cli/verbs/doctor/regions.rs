@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::{DirEntry, ShmDir};
 use conduit::registry::RegionState;
 use conduit::{Domain, OpenError, TopicName};

@@ -209,7 +209,8 @@ impl Echo<'_> {
         // After the end of a publisher the user knows that the topic is missing.
         let mut is_announced = !self.args.follow || start == Start::Oldest;
         loop {
-            let builder = Subscriber::<[u8]>::builder().any_type().copy_samples().start(start).domain(&self.domain);
+            let builder =
+                Subscriber::<[u8]>::builder().any_type(true).copy_samples(true).start(start).domain(&self.domain);
             let error = match builder.open(self.topic.clone()) {
                 Ok(subscriber) => return Ok(subscriber),
                 Err(error @ (OpenError::NotFound { .. } | OpenError::Orphaned { .. })) => error,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
 use conduit::inspect::{Counters, Region, age_ns};
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::{DirEntry, ShmDir};
 use conduit::registry::{SubscriberInfo, TopicInfo};
 use conduit::{OpenError, TopicName, TopicPattern};
@@ -117,7 +118,7 @@ impl Collector {
             let is_same = |source: &Source| self.directory.id_of(&name).ok().flatten() == Some(source.region.id());
             let source = match source.filter(is_same) {
                 Some(source) => Some(source),
-                None => match Region::open(&self.directory, &name) {
+                None => match Region::open_in(&self.directory, &name) {
                     Ok(region) => Some(Source::new(region)?),
                     Err(OpenError::NotFound { .. }) => continue,
                     Err(error) => {
@@ -291,7 +292,7 @@ fn add_what_the_registry_knows(topic: &mut TopicInfo, listed: &TopicInfo) {
     }
     if topic.published >= listed.published {
         topic.publisher = listed.publisher.clone().or(topic.publisher.take());
-        topic.liveness = listed.liveness;
+        topic.liveness.clone_from(&listed.liveness);
     }
     topic.unlinked.clone_from(&listed.unlinked);
 }

@@ -40,7 +40,7 @@ struct Daemon<'a> {
 #[derive(Debug, Serialize)]
 struct TopicReport<'a> {
     name: &'a str,
-    state: RegionState,
+    state: &'a RegionState,
     #[serde(rename = "type")]
     message_type: Option<&'a str>,
     publisher: Option<&'a Process>,
@@ -70,7 +70,7 @@ impl<'a> TopicReport<'a> {
     fn new(row: &'a Row) -> Self {
         Self {
             name: &row.topic.name,
-            state: row.topic.state,
+            state: &row.topic.state,
             message_type: row.topic.message_type.as_deref(),
             publisher: row.topic.publisher.as_ref(),
             published: row.topic.published,

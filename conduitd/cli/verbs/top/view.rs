@@ -38,12 +38,12 @@ impl Theme {
         }
     }
 
-    fn state(self, state: TopicState) -> Style {
+    fn state(self, state: &TopicState) -> Style {
         self.mood(match state {
             TopicState::Live => Mood::Good,
-            TopicState::Closed | TopicState::Kept => Mood::Neutral,
             TopicState::Unlinked => Mood::Warning,
             TopicState::Orphaned | TopicState::Unauthorised => Mood::Bad,
+            _ => Mood::Neutral,
         })
     }
 }
@@ -234,7 +234,7 @@ fn cell(row: &Row, field: usize, width: u16, theme: Theme) -> (String, Style) {
     let unless_raw = |text: String| plain(if topic.raw { "-".into() } else { text });
     match field {
         0 => plain(shorten(&topic.name, width)),
-        1 => (short_state(topic.state).into(), theme.state(topic.state)),
+        1 => (short_state(&topic.state).into(), theme.state(&topic.state)),
         2 => plain(or_dash(topic.rate_hz.map(number))),
         HISTORY => (bars(&row.history, width.into()), theme.colour(Color::Cyan)),
         4 => plain(or_dash(topic.bytes_per_second.map(number))),
@@ -260,7 +260,7 @@ fn shorten(name: &str, width: u16) -> String {
     }
 }
 
-fn short_state(state: TopicState) -> &'static str {
+fn short_state(state: &TopicState) -> &'static str {
     match state {
         TopicState::Live => "live",
         TopicState::Closed => "closed",
@@ -268,6 +268,7 @@ fn short_state(state: TopicState) -> &'static str {
         TopicState::Kept => "kept",
         TopicState::Unauthorised => "unauth",
         TopicState::Unlinked => "unlink",
+        _ => "?",
     }
 }
 
@@ -337,7 +338,7 @@ fn detail(state: &State, row: &Row, is_there: bool, theme: Theme) -> Vec<Line<'s
     let name = format!("{} ", topic.name).bold().reversed();
     let type_name = topic.message_type.clone().unwrap_or_else(|| "raw region".into());
     let mut lines = vec![if is_there {
-        let state = Span::styled(topic.state.to_string(), theme.state(topic.state));
+        let state = Span::styled(topic.state.to_string(), theme.state(&topic.state));
         Line::from(vec![name, "  ".into(), state, format!("  {type_name}").into()])
     } else {
         let gone = Span::styled("gone; this is what was seen last", theme.mood(Mood::Warning).bold());
@@ -366,10 +367,10 @@ fn detail(state: &State, row: &Row, is_there: bool, theme: Theme) -> Vec<Line<'s
     }
     let publisher = topic.publisher.as_ref();
     let publisher = publisher.map_or("unknown".into(), |process| format!("{process}, uid {}", process.uid));
-    let liveness = match topic.liveness {
+    let liveness = match &topic.liveness {
         Some(Liveness::Lease) => ", lease: its end is noticed at once",
         Some(Liveness::Lock) => ", lock: looked at twice a second",
-        Some(Liveness::None) | None => "",
+        Some(_) | None => "",
     };
     lines.push(field("Publisher", format!("{publisher}{liveness}")));
     lines.push(field("Path", topic.path.clone()));

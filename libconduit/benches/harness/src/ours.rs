@@ -38,7 +38,7 @@ impl Conduit {
     ) -> Result<Publisher<P>> {
         let mut builder = builder.domain(&self.domain).time_stamps(!shape.without_stamps);
         if let Some(depth) = shape.depth {
-            builder = builder.slots(depth);
+            builder = builder.slots(u32::try_from(depth)?);
         }
         Ok(builder.create(topic)?)
     }
@@ -76,7 +76,7 @@ impl Carries<[u64]> for Conduit {
     type Subscriber = Subscriber<[u64]>;
 
     fn publisher(&self, topic: &str, shape: Shape) -> Result<Slices> {
-        let builder = Publisher::builder().capacity((shape.words * size_of::<u64>()) as u64);
+        let builder = Publisher::builder().capacity(shape.words * size_of::<u64>());
         Ok(Slices { publisher: self.create(builder, topic, shape)?, words: shape.words })
     }
 

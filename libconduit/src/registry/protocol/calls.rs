@@ -1,6 +1,7 @@
 //! Parameters and replies of the methods.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::{EventKind, RegistryEvent, TopicInfo};
 
@@ -68,9 +69,17 @@ pub struct Watch {
     /// Glob of topic names: `*` stays within a segment, `**` crosses them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// Kinds of events.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Kinds of events. A kind that the registry does not know is an error: it could not report any.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_kinds")]
     pub kinds: Option<Vec<EventKind>>,
+}
+
+fn known_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<EventKind>>, D::Error> {
+    let kinds = Option::<Vec<EventKind>>::deserialize(deserializer)?;
+    match kinds.iter().flatten().find(|kind| matches!(kind, EventKind::Unknown(_))) {
+        Some(unknown) => Err(D::Error::custom(format_args!("unknown variant `{unknown}` of the kinds of events"))),
+        None => Ok(kinds),
+    }
 }
 
 /// Reply of `List`.

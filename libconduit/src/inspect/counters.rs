@@ -1,0 +1,156 @@
+//! Counters and message headers, read from outside.
+
+use nix::sys::uio::pread;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::Region;
+use crate::model::SubscriberInfo;
+use crate::ring::header::{Layout, program_name, read_control};
+use crate::ring::layout::{CLOSED, ORPHANED, PRODUCER_AT, RECORDS, SLOT_STATE_BYTES, STATES_AT, TURN};
+use crate::ring::snapshot::{ControlSnapshot, ProducerSnapshot, SlotSnapshot};
+use crate::ring::window;
+use crate::shm::clock;
+use crate::shm::lock::LockByte;
+
+/// What a topic's region says of itself at one moment.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// Whether the publisher closed it.
+    pub closed: bool,
+    /// Whether a reaper marked it.
+    pub orphaned: bool,
+    /// Messages published.
+    pub published: u64,
+    /// Position of the next message: what the subscribers' lag is counted from.
+    pub head: u64,
+    /// When the last message was published: CLOCK_MONOTONIC in nanoseconds.
+    pub last_stamp_ns: Option<u64>,
+    /// Messages per second, over the last one to two seconds.
+    pub rate_hz: Option<f64>,
+    /// Bytes per second, likewise.
+    pub bytes_per_second: Option<f64>,
+    /// Living subscribers, each with the number of its record.
+    pub subscribers: Vec<(usize, SubscriberInfo)>,
+}
+
+/// What a slot says of its message: everything but the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageHeader {
+    /// Sequence number.
+    pub sequence: u64,
+    /// When it was published: CLOCK_MONOTONIC in nanoseconds; none if the publisher's time stamps are off.
+    pub stamp_ns: Option<u64>,
+    /// Length in bytes.
+    pub len_bytes: u64,
+}
+
+impl Region {
+    /// The counters of a topic; `None` for a raw region, or if the header was damaged or the file is cut short.
+    pub fn counters(&self) -> Option<Counters> {
+        let layout = self.layout.as_ref()?;
+        let control = read_control(&self.file);
+        let control = ControlSnapshot::read_from_bytes(&control).ok()?;
+        let head = control.producer.head;
+        let subscribers = control.records.iter().enumerate().filter(|(index, record)| {
+            record.pid != 0 && LockByte::record(*index).is_write_locked(&self.file).unwrap_or(false)
+        });
+        let subscribers: Vec<_> = subscribers.collect();
+        let held = if subscribers.is_empty() { [0; RECORDS] } else { self.held(layout) };
+        let subscribers = subscribers.into_iter().map(|(index, record)| {
+            let subscriber = SubscriberInfo {
+                pid: record.pid,
+                uid: record.uid,
+                program: program_name(&record.program),
+                received: record.received,
+                lost: record.lost,
+                held: held[index],
+                lag: head.saturating_sub(record.cursor),
+                asleep: control.consumers.waiting & (1 << index) != 0,
+            };
+            (index, subscriber)
+        });
+        let last_stamp_ns = head.checked_sub(1).and_then(|last| self.stamp_of(layout, last));
+        let rate = window::rate(&self.steady_producer(control.producer), last_stamp_ns, clock::now_ns());
+        Some(Counters {
+            closed: control.consumers.wake & CLOSED != 0,
+            orphaned: control.consumers.wake & ORPHANED != 0,
+            published: control.producer.published,
+            head,
+            last_stamp_ns,
+            rate_hz: rate.map(|rate| rate.messages),
+            bytes_per_second: rate.map(|rate| rate.bytes),
+            subscribers: subscribers.collect(),
+        })
+    }
+
+    /// How many samples each subscriber holds: bits in the slots' states.
+    fn held(&self, layout: &Layout) -> [u32; RECORDS] {
+        let mut held = [0; RECORDS];
+        let mut states = vec![[0u64; SLOT_STATE_BYTES / 8]; layout.geometry.slots() as usize];
+        let len = pread(&self.file, states.as_mut_slice().as_mut_bytes(), STATES_AT as i64).unwrap_or(0);
+        for [state, ..] in &states[..len / SLOT_STATE_BYTES] {
+            for (record, held) in held.iter_mut().enumerate() {
+                *held += (state >> record & 1) as u32;
+            }
+        }
+        held
+    }
+
+    /// The headers of the messages that are kept from a position on, oldest first, and the position to go on with. Begin with position
+    /// 0 for all that is kept, or with `u64::MAX` for none. `None` for a raw region, or if the header was damaged or the file is cut short.
+    ///
+    /// Costs the publisher nothing, whatever the size of the messages. Those that are overwritten before they are looked at are left out.
+    pub fn messages_since(&self, position: u64) -> Option<(Vec<MessageHeader>, u64)> {
+        let layout = self.layout.as_ref()?;
+        let mut producer = ProducerSnapshot::new_zeroed();
+        let len = pread(&self.file, producer.as_mut_bytes(), PRODUCER_AT as i64).ok()?;
+        let head = (len == size_of::<ProducerSnapshot>()).then_some(producer.head)?;
+        let oldest = head.saturating_sub(layout.geometry.slots().into());
+        let messages = (position.max(oldest)..head).filter_map(|position| self.header_of(layout, position));
+        Some((messages.collect(), head))
+    }
+
+    /// The header of the oldest message that is kept from a position on, if it lies within the next few positions: at those
+    /// that the publisher skipped there is none.
+    pub fn message_from(&self, position: u64) -> Option<MessageHeader> {
+        let layout = self.layout.as_ref()?;
+        (position..position.saturating_add(8)).find_map(|position| self.header_of(layout, position))
+    }
+
+    fn header_of(&self, layout: &Layout, position: u64) -> Option<MessageHeader> {
+        let at = layout.geometry.slot_at(position) as i64;
+        let read = || {
+            let mut slot = SlotSnapshot::new_zeroed();
+            let len = pread(&self.file, slot.as_mut_bytes(), at).ok()?;
+            (len == size_of::<SlotSnapshot>() && slot.position & !TURN == position + 1).then_some(slot)
+        };
+        let slot = read()?;
+        // It is that position's for as long as the publisher has not taken the slot (C2) and used it (C3).
+        let mut state = 0u64;
+        let len = pread(&self.file, state.as_mut_bytes(), layout.geometry.state_at(position) as i64).ok()?;
+        if len != size_of::<u64>() || (state ^ slot.position) & TURN != 0 || read()?.position != slot.position {
+            return None;
+        }
+        let stamp_ns = Some(slot.stamp_ns).filter(|&stamp| stamp != 0);
+        Some(MessageHeader { sequence: slot.sequence, stamp_ns, len_bytes: slot.len })
+    }
+
+    /// The publisher's line as it is between two messages, if it comes to rest: its numbers belong together.
+    fn steady_producer(&self, mut seen: ProducerSnapshot) -> ProducerSnapshot {
+        for _ in 0..8 {
+            let mut again = ProducerSnapshot::new_zeroed();
+            match pread(&self.file, again.as_mut_bytes(), PRODUCER_AT as i64) {
+                Ok(len) if len == size_of::<ProducerSnapshot>() && again != seen => seen = again,
+                _ => break,
+            }
+        }
+        seen
+    }
+
+    fn stamp_of(&self, layout: &Layout, position: u64) -> Option<u64> {
+        let mut slot = SlotSnapshot::new_zeroed();
+        let at = layout.geometry.slot_at(position) as i64;
+        let len = pread(&self.file, slot.as_mut_bytes(), at).ok()?;
+        (len == size_of::<SlotSnapshot>() && slot.stamp_ns != 0).then_some(slot.stamp_ns)
+    }
+}
