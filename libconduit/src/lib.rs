@@ -98,7 +98,7 @@ pub mod internal {
 
     /// Files, locks and processes.
     pub mod shm {
-        pub use crate::shm::{clock, dir, fork, lock, new_file, process, socket};
+        pub use crate::shm::{clock, dir, fork, inherited, lock, new_file, process, socket};
     }
 }
 

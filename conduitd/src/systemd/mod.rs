@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use conduit::internal::shm::inherited::take_inherited;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 use tokio::sync::oneshot;
@@ -235,15 +236,8 @@ impl Trouble {
 
 /// The descriptors that this process was started with, by their names.
 pub(crate) fn inherited() -> Vec<(String, OwnedFd)> {
-    let described: Vec<_> = match sd_notify::listen_fds_with_names() {
-        Ok(described) => described.collect(),
-        Err(error) => {
-            tracing::warn!("LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES make no sense ({error}); starting without them");
-            return Vec::new();
-        }
-    };
-    let count = u16::try_from(described.len()).unwrap_or(u16::MAX);
-    let descriptors = conduit::internal::shm::process::take_inherited(count);
-    let named = described.into_iter().map(|(_, name)| name).zip(descriptors);
-    named.filter_map(|(name, descriptor)| Some((name, descriptor?))).collect()
+    take_inherited().unwrap_or_else(|error| {
+        tracing::warn!("LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES make no sense ({error}); starting without them");
+        Vec::new()
+    })
 }

@@ -32,7 +32,11 @@ pub(crate) trait Memory {
 
     /// Largest message in bytes.
     fn capacity(&self) -> usize;
-    /// Copies the start of a payload that may change meanwhile; `into` has at most the capacity.
+    /// Copies the start of a payload that may change meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// If `into` is larger than the capacity.
     fn copy_payload(&self, position: u64, into: &mut [u8]);
 
     /// Wakes all who sleep on the wake word.

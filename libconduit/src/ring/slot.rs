@@ -158,7 +158,7 @@ impl Memory for MappedRing {
 
     #[inline(always)]
     fn copy_payload(&self, position: u64, into: &mut [u8]) {
-        debug_assert!(into.len() <= self.capacity());
+        assert!(into.len() <= self.capacity(), "a copy is longer than a slot");
         let payload = self.payload(position).cast::<u64>();
         // SAFETY: within the payload, whose size is a multiple of 8 and at least that of `into`, and aligned to 64. The
         // publisher may write meanwhile: hence atomic loads, and the caller validates the whole copy.

@@ -1,8 +1,9 @@
 //! Keeps forked children from inheriting a region.
 //!
 //! A child forked by another thread between `open` and `close` would inherit the description and with it the owner
-//! lock: the region would look alive for as long as that child lives. [`Guard`] closes the window: `fork` waits for it.
-//! A child that inherits a *handle* (a `Publisher`, say) has no memory behind it; [`generation`] tells.
+//! lock: the region would appear to have a living owner for as long as that child lives. [`Guard`] closes the window:
+//! `fork` waits for it. A child that inherits a *handle* (a `Publisher`, for example) has no memory behind it;
+//! [`generation`] detects that.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -14,7 +15,7 @@ use nix::libc;
 
 struct ForkLock(UnsafeCell<libc::pthread_mutex_t>);
 
-// SAFETY: a pthread mutex is made to be used from several threads, and is only touched by pthread functions.
+// SAFETY: a pthread mutex may be used by several threads, and this one is accessed by pthread functions alone.
 unsafe impl Sync for ForkLock {}
 
 // A pthread mutex, not one of std's: the handlers of `pthread_atfork(3)` lock in one function and unlock in another.
@@ -28,7 +29,7 @@ extern "C" fn lock() {
 }
 
 extern "C" fn unlock() {
-    // SAFETY: every caller holds the mutex; a forked child is the copy of the thread that locked it.
+    // SAFETY: the calling thread has locked the mutex; in a forked child, the thread that it is a copy of.
     unsafe { libc::pthread_mutex_unlock(LOCK.0.get()) };
 }
 
@@ -39,18 +40,19 @@ extern "C" fn unlock_in_child() {
 
 fn install_handlers() {
     HANDLERS.call_once(|| {
-        // SAFETY: the handlers are functions that live as long as the program and only use async-signal-safe calls.
+        // SAFETY: the handlers are functions of the program and never unwind. They do what `pthread_atfork(3)` exists for:
+        // lock a mutex before the fork, and unlock it on both sides.
         unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock_in_child)) };
     });
 }
 
-/// While it lives, no thread of this process can fork.
+/// While it exists, no thread of this process can fork.
 #[derive(Debug)]
 pub struct Guard(PhantomData<*const ()>);
 
-#[expect(clippy::new_without_default, reason = "making one may wait")]
+#[expect(clippy::new_without_default, reason = "creating one may block")]
 impl Guard {
-    /// Waits until no other thread has one. A thread can have only one at a time.
+    /// Waits until no other thread has one. A thread that has one already deadlocks.
     pub fn new() -> Self {
         install_handlers();
         lock();
@@ -64,14 +66,14 @@ impl Drop for Guard {
     }
 }
 
-/// How many forks lie between the first user of the library and this process. A handle that was made in another
+/// Number of forks between the first process that used the library and this one. A handle that was made in another
 /// generation belongs to an ancestor.
 #[inline]
 pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// The same, for a handle that is being made: from now on forks are counted.
+/// The [`generation`] for a new handle: starts to count forks.
 pub fn watched_generation() -> u32 {
     install_handlers();
     generation()

@@ -29,6 +29,7 @@ pub mod clock;
 pub mod dir;
 pub mod fork;
 pub(crate) mod futex;
+pub mod inherited;
 pub mod lock;
 pub(crate) mod map;
 pub(crate) mod mark;

@@ -1,9 +1,7 @@
 //! Who a process is, and how it ended.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::libc;
 use rustix::process::{Pid, PidfdFlags};
@@ -78,26 +76,6 @@ pub fn open_process(pid: u32, uid: u32) -> Option<OwnedFd> {
     // The number may have passed to another process before, not since: the descriptor keeps it.
     let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).ok()?);
     (owner == uid).then_some(pidfd)
-}
-
-/// Takes over the first descriptors after standard error, which were left open for this process by whoever started it: as many as
-/// `LISTEN_FDS` says ([`sd_listen_fds(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html)). None for
-/// one that is not open; nothing the second time.
-///
-/// Call it first of all: before anything else in this process opens files.
-pub fn take_inherited(count: u16) -> Vec<Option<OwnedFd>> {
-    static TAKEN: AtomicBool = AtomicBool::new(false);
-    if TAKEN.swap(true, Relaxed) {
-        return Vec::new();
-    }
-    let take = |descriptor: RawFd| {
-        // SAFETY: fcntl with F_GETFD touches nothing.
-        let is_open = unsafe { libc::fcntl(descriptor, libc::F_GETFD) } >= 0;
-        // SAFETY: it is open, and since this happens once and the numbers are those that our parent left open for us, nothing else
-        // in this process owns it.
-        is_open.then(|| unsafe { OwnedFd::from_raw_fd(descriptor) })
-    };
-    (3..3 + RawFd::from(count)).map(take).collect()
 }
 
 fn decode(status: i32) -> Exit {
