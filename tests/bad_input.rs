@@ -8,6 +8,7 @@ use conduit::{
 };
 
 use crate::harness::World;
+use crate::harness::skip::{Lack, skip};
 
 #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[message(name = "robot/Imu")]
@@ -221,8 +222,7 @@ fn a_directory_that_is_no_tmpfs_or_not_there() {
 fn a_full_directory_is_an_error_at_creation() {
     // A tmpfs of its own needs root; elsewhere the size check alone is tested.
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: mounting a small tmpfs needs root");
-        return;
+        skip!(Lack::Root, "a full directory");
     }
     let world = World::new();
     let script = format!(

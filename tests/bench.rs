@@ -1,6 +1,6 @@
 //! `conduit bench`: what it says has its shape and adds up, and nothing stays of it.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{World, wait_for, wait_until};
 
 fn run(command: &mut Command) -> String {
@@ -87,8 +88,7 @@ fn json_has_the_documented_shape_and_adds_up() {
     check(&results, &run(&mut world.conduit(&["bench", "--help"])));
     assert_eq!(files(&world), [""; 0]);
     if !has_two_cores() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: most of the bench is NOT tested: it needs two cores");
-        return;
+        skip!(Lack::Processors(2), "most of the bench");
     }
     let expected =
         ["64 B polling", "64 B blocking", "12 MB polling", "12 MB blocking", "12 MB, all bytes", "64 B to nobody"];
@@ -130,9 +130,7 @@ fn without_room_for_large_messages_they_are_left_out() {
     let world = World::new();
     let unshare = ["--user", "--map-root-user", "--mount"];
     if !world.command("unshare").args(unshare).arg("true").output().unwrap().status.success() {
-        // Not by `eprintln`, which the test runner keeps to itself if all is well.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: a full /dev/shm is NOT tested: this user may not mount");
-        return;
+        skip!(Lack::Namespaces(&["--user", "--map-root-user", "--mount"]), "a full /dev/shm");
     }
     // A file system of its own, which is gone with the namespace.
     let script = "mount -t tmpfs -o size=20m tmpfs \"$CONDUIT_SHM_DIR\" && exec \"$0\" bench --time 1s";

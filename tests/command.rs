@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{World, wait_until};
 
 fn text(bytes: &[u8]) -> &str {
@@ -280,8 +281,7 @@ fn every_verb_has_an_example_and_the_daemon_its_help() {
 fn the_examples_run_as_two_processes_each() {
     let examples = std::path::Path::new(env!("CARGO_BIN_EXE_conduit")).with_file_name("examples");
     if !examples.join("counter").exists() {
-        eprintln!("SKIPPED: the examples are built by `cargo test --workspace`");
-        return;
+        skip!(Lack::Software("examples, which `cargo test --workspace` builds"), "the examples");
     }
     let world = World::new();
     let example = |name: &str, argument: &str| run(world.command(examples.join(name)).arg(argument));

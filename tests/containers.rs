@@ -1,6 +1,5 @@
-//! Clients, or the daemon, with pids and mounts of their own. Only root may make such; without it, this says so.
+//! Clients, or the daemon, with pids and mounts of their own. Only root can make them.
 
-use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
@@ -8,18 +7,17 @@ use conduit::registry::{EventKind, Liveness, Process, RegionState};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{CONTAINER, Peer, World, wait_for, wait_until};
 
-fn may_contain() -> bool {
-    let tried = Command::new("unshare").args(CONTAINER).args(["--", "true"]).output();
-    let reason = match tried {
-        Ok(output) if output.status.success() => return true,
-        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-        Err(error) => error.to_string(),
+/// Ends a test where no container can be made.
+macro_rules! need_containers {
+    () => {
+        let tried = Command::new("unshare").args(CONTAINER).args(["--", "true"]).output();
+        if !tried.is_ok_and(|output| output.status.success()) {
+            skip!(Lack::Namespaces(&CONTAINER), "a container");
+        }
     };
-    // Not by `eprintln`, which the test runner keeps to itself if all is well.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: clients in containers are NOT tested: {}", reason.trim());
-    false
 }
 
 /// A peer in a container of its own, where it is process 2.
@@ -71,9 +69,7 @@ fn subscriber_pids(world: &World, topic: &str) -> Vec<u32> {
 
 #[test]
 fn clients_in_containers_meet_and_are_listed_by_the_daemons_pids() {
-    if !may_contain() {
-        return;
-    }
+    need_containers!();
     let world = World::with_daemon();
     let (mut first, mut second) = (Contained::start(&world), Contained::start(&world));
     first.peer.order("publish scan 16 100");
@@ -97,9 +93,7 @@ fn clients_in_containers_meet_and_are_listed_by_the_daemons_pids() {
 
 #[test]
 fn a_publisher_killed_in_a_container_is_reaped_with_a_certificate() {
-    if !may_contain() {
-        return;
-    }
+    need_containers!();
     let world = World::with_daemon();
     let (mut first, mut second) = (Contained::start(&world), Contained::start(&world));
     first.peer.order("publish scan 16 100");
@@ -123,9 +117,7 @@ fn a_publisher_killed_in_a_container_is_reaped_with_a_certificate() {
 
 #[test]
 fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
-    if !may_contain() {
-        return;
-    }
+    need_containers!();
     let mut world = World::with_daemon();
     let mut publishers = [(); 2].map(|()| Contained::start(&world));
     let mut subscriber = Contained::start(&world);
@@ -163,9 +155,7 @@ fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
 
 #[test]
 fn a_publisher_killed_in_a_container_while_no_daemon_ran_is_reaped_at_the_start() {
-    if !may_contain() {
-        return;
-    }
+    need_containers!();
     let mut world = World::with_daemon();
     let mut publishers = [(); 2].map(|()| Contained::start(&world));
     publishers[0].peer.order("publish first 16 100");
@@ -180,9 +170,7 @@ fn a_publisher_killed_in_a_container_while_no_daemon_ran_is_reaped_at_the_start(
 
 #[test]
 fn the_end_of_a_namesake_outside_is_not_taken_for_the_publishers() {
-    if !may_contain() {
-        return;
-    }
+    need_containers!();
     let mut world = World::new();
     let mut namesake = Command::new("sleep").arg("1000").spawn().unwrap();
     let mut publisher = Contained::start_as(&world, namesake.id());
@@ -209,9 +197,7 @@ fn the_end_of_a_namesake_outside_is_not_taken_for_the_publishers() {
 
 #[test]
 fn a_daemon_in_a_container_looks_after_clients_it_can_not_see() {
-    if !may_contain() {
-        return;
-    }
+    need_containers!();
     let mut world = World::new();
     world.start_daemon_in_container();
     let mut first = world.peer();

@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 
 use conduit::registry::{EventKind, RegionState};
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{NOBODY, World, wait_until};
 
 #[test]
@@ -217,7 +218,7 @@ fn a_second_daemon_of_the_same_directory_names_the_first() {
 #[test]
 fn a_users_daemon_beside_the_systems_does_no_harm() {
     if !nix::unistd::geteuid().is_root() {
-        return;
+        skip!(Lack::Root, "a user's daemon beside the system's");
     }
     let world = World::with_daemon();
     let other_socket = world.path().join("other/registry.sock");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{World, wait_until};
 
 /// Much less than a person's patience, and more than the command's own with a daemon that says nothing.
@@ -151,7 +152,7 @@ fn who_listens_and_is_no_daemon_is_a_problem() {
 fn a_socket_that_this_user_may_not_use_is_a_problem() {
     use std::os::unix::process::CommandExt;
     if !nix::unistd::geteuid().is_root() {
-        return;
+        skip!(Lack::Root, "another user's socket");
     }
     let world = World::with_daemon();
     std::fs::set_permissions(world.socket(), std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -266,8 +267,7 @@ fn a_directory_that_is_no_tmpfs_is_a_problem_unless_that_is_wanted() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap_or_else(|_| tempfile::tempdir().unwrap());
     let kind = nix::sys::statfs::statfs(directory.path()).unwrap().filesystem_type();
     if kind == nix::sys::statfs::TMPFS_MAGIC {
-        eprintln!("SKIPPED: everything here is a tmpfs");
-        return;
+        skip!(Lack::Disk, "a directory that is no tmpfs");
     }
     let world = World::new();
     let mut command = world.conduit(&["doctor", "--json"]);

@@ -6,6 +6,7 @@ use std::time::Instant;
 use conduit::internal::shm::clock::now_ns;
 use conduit::{Publisher, Start, Subscriber};
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{Peer, World};
 use crate::seccomp;
 
@@ -38,8 +39,7 @@ fn receiving_what_is_there_makes_no_system_call() {
 #[test]
 fn time_stamps_make_no_system_call() {
     if !lives_without_calls("read-clocks") {
-        eprintln!("SKIPPED: no clock of this machine can be read without a system call");
-        return;
+        skip!(Lack::FastClock, "the cost of time stamps");
     }
     assert!(lives_without_calls("publish-stamped"));
     assert!(lives_without_calls("receive-stamped"));
@@ -48,8 +48,7 @@ fn time_stamps_make_no_system_call() {
 #[test]
 fn looking_for_what_is_not_there_makes_no_system_call() {
     if !lives_without_calls("read-clocks") {
-        eprintln!("SKIPPED: no clock of this machine can be read without a system call");
-        return;
+        skip!(Lack::FastClock, "the cost of time stamps");
     }
     // Twice a second it asks for the publisher's health, which is more often than not outside of the few looks of this test.
     assert!((0..5).any(|_| lives_without_calls("look")));

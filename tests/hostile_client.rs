@@ -12,6 +12,7 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::json;
 
+use crate::harness::skip::{self, Lack};
 use crate::harness::{DEADLINE, NOBODY, Raw, World, wait_until};
 
 fn register(raw: &mut Raw, topic: &str, file: &std::fs::Metadata) -> serde_json::Value {
@@ -51,7 +52,7 @@ fn what_is_no_region_stays_whoever_registers_it() {
     if mounted.is_ok() {
         names.push("mount");
     } else {
-        eprintln!("not root: a mount in the directory is not tried");
+        skip::report(&Lack::Root, "a mount in the directory");
     }
     for name in &names {
         let mut raw = Raw::connect(&world);
@@ -166,7 +167,7 @@ fn ten_thousand_half_open_connections_leave_room_for_others() {
         other.order("publish theirs 16 100");
         other.order("unlink-by-registry theirs");
     } else {
-        eprintln!("not root: another user beside the crowd is not tried");
+        skip::report(&Lack::Root, "another user beside the crowd");
     }
     let peak = peak_memory(world.daemon().pid());
     assert!(peak < 64 << 10, "{peak} KiB");

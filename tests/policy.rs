@@ -6,6 +6,7 @@ use conduit::registry::RegionState;
 use conduit::{CreateError, Domain, Publisher};
 use nix::sys::signal::Signal;
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{NOBODY, World, wait_until};
 
 fn world(rules: &str) -> World {
@@ -40,8 +41,7 @@ fn a_registration_against_the_rules_is_refused_and_names_the_rule() {
 #[test]
 fn a_user_without_the_right_is_refused_and_one_in_the_group_is_not() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("not root: rules for other users are not tried");
-        return;
+        skip!(Lack::Root, "rules for other users");
     }
     let world =
         world(&format!("[[rule]]\ntopics = ['a']\nusers = ['root']\n[[rule]]\ntopics = ['b']\ngroups = [{NOBODY}]"));

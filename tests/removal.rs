@@ -4,6 +4,7 @@ use conduit::registry::RegistryCallError;
 use conduit::registry::{EventKind, RegistryError};
 use conduit::{Domain, ShmRegion};
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{NOBODY, World, wait_until};
 
 fn unlink(world: &World, topic: &str, force: bool) -> Result<(), RegistryError> {
@@ -78,8 +79,7 @@ fn a_live_raw_region_loses_its_name_and_nothing_else() {
 #[test]
 fn another_user_removes_nothing() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("not root: removal by another user is not tried");
-        return;
+        skip!(Lack::Root, "removal by another user");
     }
     let world = World::with_daemon();
     let mut publisher = world.peer();
@@ -97,8 +97,7 @@ fn another_user_removes_nothing() {
 #[test]
 fn a_daemon_that_may_not_write_a_region_can_close_it() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("not root: a daemon of another user is not tried");
-        return;
+        skip!(Lack::Root, "a daemon of another user");
     }
     let world = World::new();
     let mut daemon = world.daemon_with_one_right();

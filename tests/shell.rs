@@ -9,6 +9,7 @@ use conduit::Publisher;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{Daemon, World, wait_for, wait_until};
 
 /// A shell that finds `conduit`; none if it is not installed.
@@ -29,7 +30,7 @@ fn shell(world: &World, name: &str, script: &str) -> Option<String> {
             Some(out)
         }
         Err(error) => {
-            eprintln!("SKIPPED: no {name}: {error}");
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{name}");
             None
         }
     }
@@ -79,7 +80,7 @@ fn zsh_completes_verbs_options_and_topics() {
              source <(conduit completions zsh)
              words=({line}); CURRENT=$#words; _clap_dynamic_completer_conduit || true"
         );
-        let Some(said) = shell(&world, "zsh", &script) else { return };
+        let Some(said) = shell(&world, "zsh", &script) else { skip!(Lack::Software("zsh"), "completion") };
         let offered: Vec<&str> = said.lines().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(offered, expected, "{line}");
     }
@@ -90,7 +91,7 @@ fn fish_completes_verbs_options_and_topics() {
     let (world, _publishers) = world_with_topics();
     for (line, expected) in COMPLETIONS {
         let script = format!("conduit completions fish | source; complete -C '{line}'");
-        let Some(said) = shell(&world, "fish", &script) else { return };
+        let Some(said) = shell(&world, "fish", &script) else { skip!(Lack::Software("fish"), "completion") };
         let offered: Vec<&str> = said.lines().map(|line| line.split('\t').next().unwrap()).collect();
         assert_eq!(offered, expected, "{line}");
     }
@@ -104,7 +105,7 @@ fn manual_pages_have_no_warnings() {
     for page in pages {
         // -ww: all warnings; -z: nothing else.
         let groff = Command::new("groff").args(["-man", "-Tutf8", "-Kutf8", "-ww", "-z"]).arg(&page).output();
-        let Ok(Output { status, stderr, .. }) = groff else { return eprintln!("SKIPPED: no groff") };
+        let Ok(Output { status, stderr, .. }) = groff else { skip!(Lack::Software("groff"), "the manual pages") };
         assert!(status.success() && stderr.is_empty(), "{}", String::from_utf8_lossy(&stderr));
     }
 }

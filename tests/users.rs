@@ -1,17 +1,10 @@
-//! Several users: who may read, who may remove. Run by an ordinary user, what needs a second one is skipped with a word.
+//! Several users: who may read, who may remove. Becoming another user needs root.
 
 use conduit::registry::EventKind;
 use conduit::{OpenError, Publisher, Subscriber};
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{NOBODY, World, wait_for, wait_until};
-
-fn is_root(what: &str) -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: {what} needs root to become another user");
-    }
-    root
-}
 
 #[test]
 fn who_may_only_read_gets_copies() {
@@ -43,8 +36,8 @@ fn who_may_only_read_gets_copies() {
 
 #[test]
 fn who_may_not_read_is_told_so() {
-    if !is_root("a region that one may not read") {
-        return;
+    if !nix::unistd::geteuid().is_root() {
+        skip!(Lack::Root, "a region that one may not read");
     }
     let world = World::new();
     let _publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o600).create("scan").unwrap();
@@ -57,8 +50,8 @@ fn who_may_not_read_is_told_so() {
 
 #[test]
 fn a_group_can_be_let_in() {
-    if !is_root("another group") {
-        return;
+    if !nix::unistd::geteuid().is_root() {
+        skip!(Lack::Root, "another group");
     }
     let world = World::new();
     let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o660).group(NOBODY);
@@ -72,8 +65,8 @@ fn a_group_can_be_let_in() {
 
 #[test]
 fn a_daemon_with_the_right_to_removes_another_users_orphan() {
-    if !is_root("another user's orphan") {
-        return;
+    if !nix::unistd::geteuid().is_root() {
+        skip!(Lack::Root, "another user's orphan");
     }
     let world = World::with_daemon();
     let mut events = world.client().watch().unwrap();
@@ -88,8 +81,8 @@ fn a_daemon_with_the_right_to_removes_another_users_orphan() {
 
 #[test]
 fn a_daemon_with_no_right_but_that_one_is_enough() {
-    if !is_root("a daemon of another user") {
-        return;
+    if !nix::unistd::geteuid().is_root() {
+        skip!(Lack::Root, "a daemon of another user");
     }
     let world = World::new();
     let mut daemon = world.daemon_with_one_right();
@@ -109,8 +102,8 @@ fn a_daemon_with_no_right_but_that_one_is_enough() {
 
 #[test]
 fn without_daemon_another_users_orphan_is_explained() {
-    if !is_root("another user's orphan") {
-        return;
+    if !nix::unistd::geteuid().is_root() {
+        skip!(Lack::Root, "another user's orphan");
     }
     let mut world = World::new();
     let mut dead = world.peer();
@@ -127,8 +120,8 @@ fn without_daemon_another_users_orphan_is_explained() {
 
 #[test]
 fn nobody_can_register_another_users_file_and_have_it_reaped() {
-    if !is_root("another user's claim") {
-        return;
+    if !nix::unistd::geteuid().is_root() {
+        skip!(Lack::Root, "another user's claim");
     }
     let world = World::with_daemon();
     let mut stranger = world.peer_of(NOBODY);

@@ -1,5 +1,7 @@
 //! A private world for a test, and the processes in it.
 
+pub mod skip;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
