@@ -143,6 +143,7 @@ impl Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::skip;
 
     fn take_as_user(directory: &Path) -> Result<Guard, Holder> {
         take(directory, Path::new("/run/x.sock"), false).unwrap()
@@ -178,6 +179,7 @@ mod tests {
     #[test]
     fn system_daemons_of_two_users_exclude_each_other() {
         if !geteuid().is_root() {
+            skip::report(&skip::Lack::Root, "daemons of two users");
             return;
         }
         let directory = tempfile::tempdir().unwrap();

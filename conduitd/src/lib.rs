@@ -21,6 +21,10 @@ mod registry;
 mod restore;
 mod server;
 mod shared_answer;
+#[cfg(test)]
+#[allow(dead_code, unreachable_pub, unused_imports, unused_macros, reason = "shared with the end-to-end tests")]
+#[path = "../../tests/harness/skip.rs"]
+mod skip;
 mod systemd;
 mod watchers;
 
