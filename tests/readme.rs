@@ -1,4 +1,4 @@
-//! README's examples of the command are run as they stand there, in one shell, and what they print is what README shows.
+//! The sessions in the documents, run as they stand there, in one shell each: every command prints what the document shows.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -11,30 +11,24 @@ use nix::unistd::Pid;
 
 use crate::harness::{DEADLINE, World};
 
-const README: &str = include_str!("../README.md");
+const MAIN_README: &str = include_str!("../README.md");
+const README: &str = include_str!("../conduitd/README.md");
 
-/// A command, and the lines that README shows below it.
+/// A command, and the lines that the document shows below it.
 struct Example<'a> {
     command: &'a str,
     output: Vec<&'a str>,
 }
 
-/// The examples of a chapter: lines of its blocks of code from one with a prompt on.
-fn examples<'a>(chapter: &str) -> Vec<Example<'a>> {
-    let text = README.split("\n## ").find(|text| text.starts_with(chapter)).expect("the chapter");
+/// The examples in the `console` blocks of a document.
+fn examples(document: &str) -> Vec<Example<'_>> {
     let mut examples: Vec<Example> = Vec::new();
-    let mut is_output = false;
-    for line in text.lines() {
-        match line.strip_prefix("    ") {
-            Some(line) => match line.strip_prefix("$ ") {
-                Some(command) => {
-                    is_output = true;
-                    examples.push(Example { command, output: Vec::new() });
-                }
-                None if is_output => examples.last_mut().unwrap().output.push(line),
-                None => {}
-            },
-            None => is_output = false,
+    for block in document.split("\n```console\n").skip(1) {
+        for line in block.lines().take_while(|line| *line != "```") {
+            match line.strip_prefix("$ ") {
+                Some(command) => examples.push(Example { command, output: Vec::new() }),
+                None => examples.last_mut().expect("a command first").output.push(line),
+            }
         }
     }
     examples
@@ -65,7 +59,7 @@ fn essence(line: &str) -> String {
     essence.trim().replace(" yes", " no")
 }
 
-/// Whether lines are as README has them: `...` stands for any number of lines, and at the end of a line for the rest of it.
+/// Whether lines are as the document has them: `...` stands for any number of lines, and at the end of a line for the rest of it.
 fn matches(shown: &[&str], said: &[String]) -> bool {
     match (shown.split_first(), said.split_first()) {
         (None, None) => true,
@@ -110,7 +104,7 @@ impl Shell {
         writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    /// Runs an example until it has printed what README shows.
+    /// Runs an example until it has printed what the document shows.
     fn run(&mut self, example: &Example) {
         self.type_in(example.command);
         // What is still to come comes from the background.
@@ -129,7 +123,7 @@ impl Shell {
                 }
                 Err(_) => {
                     let (shown, said) = (example.output.join("\n"), said.join("\n"));
-                    panic!("$ {}\nREADME shows:\n{shown}\nit prints:\n{said}", example.command);
+                    panic!("$ {}\nthe document shows:\n{shown}\nit prints:\n{said}", example.command);
                 }
             }
         }
@@ -148,18 +142,29 @@ impl Drop for Shell {
 }
 
 #[test]
-fn the_examples_of_the_command_print_what_readme_shows() {
+fn the_command_prints_what_the_readme_of_conduitd_shows() {
     let world = World::with_daemon();
     let mut shell = Shell::new(&world);
-    let examples = examples("The command");
+    let examples = examples(README);
     let verbs = [
         "list", "info", "echo", "hz", "bw", "delay", "pub", "wait", "watch", "deaths", "type", "find", "rm", "gc",
         "top", "bench", "doctor",
     ];
     for verb in verbs {
         let verb = format!("conduit {verb}");
-        assert!(examples.iter().any(|example| example.command.contains(&verb)), "README has no example of `{verb}`");
+        assert!(examples.iter().any(|example| example.command.contains(&verb)), "no example of `{verb}`");
     }
+    for example in &examples {
+        shell.run(example);
+    }
+}
+
+#[test]
+fn the_command_prints_what_the_main_readme_shows() {
+    let world = World::with_daemon();
+    let mut shell = Shell::new(&world);
+    let examples = examples(MAIN_README);
+    assert!(!examples.is_empty());
     for example in &examples {
         shell.run(example);
     }

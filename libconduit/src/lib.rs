@@ -104,3 +104,8 @@ pub mod internal {
 
 // Lets the derive macro, which writes `::conduit`, be used inside this crate and its tests.
 extern crate self as conduit;
+
+/// The programs in the main README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
