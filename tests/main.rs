@@ -11,6 +11,7 @@ mod cplusplus;
 mod crash_only;
 mod daemon;
 mod doctor;
+mod external_verbs;
 mod frugal;
 mod harness;
 mod hostile_client;

@@ -4,6 +4,7 @@
 mod arguments;
 mod child;
 mod completion;
+mod external;
 mod failure;
 mod hexdump;
 mod output;
@@ -15,9 +16,12 @@ mod stage;
 mod suggestion;
 mod verbs;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::engine::SubcommandCandidates;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -28,7 +32,11 @@ use verbs::{
     bench, completions, deaths, delay, demo, doctor, echo, gc, hz, info, list, publish, rm, top, types, wait, watch,
 };
 
-const EXIT_CODES: &str = "\
+const EXTERNAL: &str = "\
+External verbs:
+  conduit NAME runs the program conduit-NAME if it is on PATH or beside conduit";
+
+const ENVIRONMENT: &str = "\
 Environment:
   CONDUIT_SHM_DIR  directory of the regions (default: /dev/shm)
   CONDUIT_SOCKET   socket of the registry (default: the user's, then the system's)
@@ -37,16 +45,23 @@ Environment:
 
 Exit codes:
   0  success
-  1  error, told on standard error; `conduit doctor`: warnings
+  1  error, reported on standard error; `conduit doctor`: warnings
   2  wrong usage; `conduit doctor`: problems
-  3  `conduit echo`: the publisher died";
+  3  `conduit echo`: the publisher died
+  An external verb has exit codes of its own.";
 
 /// Publish/subscribe through shared memory on one machine.
 #[derive(Debug, Parser)]
-#[command(name = "conduit", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(
+    name = "conduit",
+    version,
+    after_help = format!("{EXTERNAL}\n\n{ENVIRONMENT}"),
+    disable_help_subcommand = true,
+    add = SubcommandCandidates::new(|| external::candidates(&Cli::command()))
+)]
 struct Cli {
-    /// Print without colours; so does NO_COLOR in the environment, and whatever is not a terminal
-    /// has none anyway
+    /// Print without colours, as with NO_COLOR in the environment; only terminals get colours
+    /// anyway
     #[arg(long, global = true)]
     no_color: bool,
     #[command(subcommand)]
@@ -80,11 +95,13 @@ enum Verb {
     DemoPublisher(demo::publisher::Args),
     #[command(hide = true)]
     DemoSubscriber(demo::subscriber::Args),
+    #[command(external_subcommand)]
+    External(Vec<OsString>),
 }
 
 fn main() -> ExitCode {
     completion::answer_shell(Cli::command);
-    let Cli { no_color, verb } = Cli::parse();
+    let Cli { no_color, verb } = parse();
     if no_color {
         anstream::ColorChoice::Never.write_global();
     }
@@ -112,8 +129,22 @@ fn main() -> ExitCode {
         Verb::BenchSecond(args) => bench::second::run(args),
         Verb::DemoPublisher(args) => demo::publisher::run(args),
         Verb::DemoSubscriber(args) => demo::subscriber::run(args),
+        Verb::External(arguments) => Err(external::run(&Cli::command(), arguments, no_color)),
     };
     done.map_or_else(Failure::exit, |()| ExitCode::SUCCESS)
+}
+
+/// Parses the command line. Only if help is wanted, PATH is searched for external verbs to list.
+fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let wants_help = [ErrorKind::DisplayHelp, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand];
+        if !wants_help.contains(&error.kind()) {
+            error.exit();
+        }
+        let found = external::help(&Cli::command());
+        let command = Cli::command().after_help(format!("{EXTERNAL}{found}\n\n{ENVIRONMENT}"));
+        command.try_get_matches().err().unwrap_or(error).exit()
+    })
 }
 
 fn log_to_stderr() {
