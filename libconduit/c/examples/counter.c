@@ -33,7 +33,7 @@ static int count(void) {
     if (conduit_region_create(NAME, SIZE_BYTES, NULL, &region) != CONDUIT_OK) {
         return fail();
     }
-    /* Others read it at any time: it must be atomic. */
+    /* Other processes read it at any time, so it must be atomic. */
     atomic_int *counter = conduit_region_data(region);
     for (;;) {
         atomic_fetch_add(counter, 1);
@@ -41,7 +41,7 @@ static int count(void) {
     }
 }
 
-/* Whether the process that created the region lives. */
+/* Whether the process that created the region is alive. */
 static bool is_alive(void) {
     conduit_listing *listing;
     bool alive = false;
@@ -74,7 +74,7 @@ static int watch(void) {
         }
         sleep_ms(20);
     }
-    printf("nobody counts any more; the last value is %d\n", last);
+    printf("no process counts any more; the last value is %d\n", last);
     conduit_region_close(region);
     return EXIT_SUCCESS;
 }

@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 
 static constexpr const char* name = "counter";
 
-/// What processes share without a lock is atomic. A new region is all zeros, which is a counter at 0.
+/// Memory that processes share without a lock must be atomic. A new region is zeroed: the counter is 0.
 using Counter = std::atomic<int>;
 static_assert(Counter::is_always_lock_free);
 
@@ -49,7 +49,7 @@ static int watch() {
         last = now;
         std::this_thread::sleep_for(500ms);
     }
-    std::printf("nobody counts any more, at %d\n", last);
+    std::printf("no process counts any more, the last value is %d\n", last);
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* A camera, a filter that finds edges, and who shows them: three processes, two topics, no copy between them.
+/* A camera, a filter that finds edges, and a display: three processes, two topics, no copy between them.
  *
  *     cc image_pipeline.c -o image_pipeline $(pkg-config --cflags --libs conduit)
  *     image_pipeline camera
@@ -29,8 +29,8 @@ typedef struct {
 
 static const conduit_type image_type = {"example/GreyImage", CONDUIT_VALUE, _Alignof(Image), sizeof(Image)};
 
-static int fail(const char *who) {
-    fprintf(stderr, "image_pipeline: %s: %s\n", who, conduit_last_error_message());
+static int fail(const char *role) {
+    fprintf(stderr, "image_pipeline: %s: %s\n", role, conduit_last_error_message());
     return EXIT_FAILURE;
 }
 
@@ -41,7 +41,7 @@ static conduit_publisher *publisher_of(const char *topic) {
     return conduit_publisher_create(topic, &options, &publisher) == CONDUIT_OK ? publisher : NULL;
 }
 
-/* Waits for the topic, too if it is one that a dead publisher left and somebody will take over. */
+/* Waits until the topic exists, and while it is an orphan that its next publisher has yet to take over. */
 static conduit_subscriber *subscriber_of(const char *topic) {
     conduit_subscriber_options options = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
     options.message_type = &image_type;
@@ -61,7 +61,7 @@ static conduit_subscriber *subscriber_of(const char *topic) {
     return subscriber;
 }
 
-/* A bright square that wanders over a dark ground, 30 times a second. */
+/* A bright square that moves over a dark background, 30 images per second. */
 static int camera(void) {
     conduit_publisher *publisher = publisher_of(CAMERA);
     if (publisher == NULL) {
@@ -76,7 +76,9 @@ static int camera(void) {
             for (uint32_t y = 0; y < 100; y++) {
                 memset(&image->pixels[(number + y) % HEIGHT][number % (WIDTH - 100)], 200, 100);
             }
-            conduit_publisher_publish(publisher);
+            if (conduit_publisher_publish(publisher) != CONDUIT_OK) {
+                return fail("camera");
+            }
         }
         struct timespec pause = {0, 33333333};
         nanosleep(&pause, NULL);
@@ -108,7 +110,9 @@ static int filter(void) {
         void *edges;
         if (conduit_publisher_loan(publisher, sizeof(Image), &edges) == CONDUIT_OK) {
             find_edges(sample.data, edges);
-            conduit_publisher_publish(publisher);
+            if (conduit_publisher_publish(publisher) != CONDUIT_OK) {
+                fail("filter");
+            }
         }
         conduit_sample_release(&sample);
     }

@@ -34,7 +34,7 @@ static constexpr const char* edges_topic = "camera/edges";
 
 static std::atomic<bool> running{true};
 
-/// Opens a topic once it is there; also one that a dead publisher left, and that somebody will take over.
+/// Waits until the topic exists, and while it is an orphan that its next publisher has yet to take over.
 static conduit::Subscriber<Image> open_when_published(const char* topic) {
     while (running) {
         conduit::ShmRegion::wait_until_exists(topic, running);
@@ -47,12 +47,12 @@ static conduit::Subscriber<Image> open_when_published(const char* topic) {
     return {};
 }
 
-/// A bright square that wanders over a dark ground, 30 times a second.
+/// A bright square that moves over a dark background, 30 images per second.
 static void camera() {
     auto publisher = conduit::Publisher<Image>::create(camera_topic);
     auto next = std::chrono::steady_clock::now();
     for (std::uint32_t number = 0; running; ++number) {
-        // Without a free slot this image is skipped.
+        // An image is skipped if subscribers hold every slot.
         if (auto loan = publisher.loan(std::nothrow)) {
             Image& image = **loan;
             std::memset(&image, 0, sizeof image);

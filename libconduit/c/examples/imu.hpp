@@ -1,4 +1,4 @@
-// What the two IMU examples agree on; those in C and Rust have the same type.
+// The topic and type of the IMU examples; those in C and Rust have the same.
 #ifndef IMU_HPP
 #define IMU_HPP
 

@@ -1,4 +1,4 @@
-/* Publishes inertial measurements, 100 a second, until it is interrupted.
+/* Publishes inertial measurements, 100 per second, until it is interrupted.
  *
  *     cc imu_publisher.c -o imu_publisher $(pkg-config --cflags --libs conduit) -lm
  */
@@ -45,11 +45,13 @@ int main(void) {
     size_t subscribers = 0;
     for (unsigned long i = 0; !interrupted; i++) {
         void *data;
-        if (conduit_publisher_loan(publisher, sizeof(Imu), &data) == CONDUIT_OK) {
+        conduit_error error = conduit_publisher_loan(publisher, sizeof(Imu), &data);
+        if (error == CONDUIT_OK) {
             *(Imu *)data = measure((double)i * 0.01);
-            conduit_publisher_publish(publisher);
-        } else {
-            fail(); /* Every slot is held: this measurement is lost. */
+            error = conduit_publisher_publish(publisher);
+        }
+        if (error != CONDUIT_OK) {
+            fail(); /* Subscribers hold every slot: this measurement is lost. */
         }
 
         size_t now = 0;

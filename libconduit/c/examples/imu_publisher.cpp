@@ -1,4 +1,4 @@
-// Publishes inertial measurements, 100 a second, until it is interrupted.
+// Publishes inertial measurements, 100 per second, until it is interrupted.
 //
 //     g++ -std=c++17 imu_publisher.cpp -o imu_publisher $(pkg-config --cflags --libs conduit)
 
@@ -29,7 +29,7 @@ int main() try {
     std::cout << "publishing " << publisher.topic() << std::endl;
 
     const auto start = std::chrono::steady_clock::now();
-    // Counting from the start, not from the last message, keeps the rate exact.
+    // Deadlines that are multiples of the period keep the rate exact.
     for (auto next = start; running; next += 10ms) {
         std::this_thread::sleep_until(next);
         try {
@@ -37,7 +37,7 @@ int main() try {
             *loan = measure(std::chrono::duration<double>(next - start).count());
             loan.publish();
         } catch (const conduit::AllSlotsHeld& error) {
-            // A measurement that nobody has room for is worth nothing later.
+            // Subscribers hold every slot. The next measurement replaces this one.
             std::cerr << "imu_publisher: " << error.what() << '\n';
         }
     }

@@ -38,7 +38,7 @@ int main(void) {
     }
     printf("received %llu, lost %llu\n", (unsigned long long)conduit_subscriber_received(subscriber),
            (unsigned long long)conduit_subscriber_lost(subscriber));
-    /* It has closed the topic; if it died, somebody should know. */
+    /* That the publisher closed the topic is no error; that it died is one. */
     int status = error == CONDUIT_ERROR_PUBLISHER_CLOSED ? EXIT_SUCCESS : fail();
     conduit_subscriber_close(subscriber);
     return status;

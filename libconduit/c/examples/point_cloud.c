@@ -1,4 +1,4 @@
-/* Lidar scans of 12 MB, ten a second: written where they are read, never copied.
+/* Lidar scans of 12 MB, twenty per second, that are written where they are read and never copied.
  *
  *     cc point_cloud.c -o point_cloud $(pkg-config --cflags --libs conduit) -lm
  *     point_cloud publish
@@ -28,7 +28,7 @@ static int fail(void) {
     return EXIT_FAILURE;
 }
 
-/* A synthetic scan: 64 rings, turned a little each time. */
+/* A synthetic scan of 64 rings, rotated a little each time. */
 static void scan(PointCloud *cloud, unsigned number) {
     for (int i = 0; i < POINTS; i++) {
         float ring = (float)(i % 64);
@@ -49,12 +49,16 @@ static int publish(void) {
     }
     for (unsigned number = 0;; number++) {
         void *cloud;
-        if (conduit_publisher_loan(publisher, sizeof(PointCloud), &cloud) != CONDUIT_OK) {
-            conduit_publisher_close(publisher);
-            return fail();
+        conduit_error error = conduit_publisher_loan(publisher, sizeof(PointCloud), &cloud);
+        if (error == CONDUIT_OK) {
+            scan(cloud, number);
+            error = conduit_publisher_publish(publisher);
         }
-        scan(cloud, number);
-        conduit_publisher_publish(publisher);
+        if (error != CONDUIT_OK) {
+            int status = fail();
+            conduit_publisher_close(publisher);
+            return status;
+        }
         struct timespec pause = {0, 50000000};
         nanosleep(&pause, NULL);
     }

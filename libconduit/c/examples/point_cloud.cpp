@@ -28,7 +28,7 @@ struct PointCloud {
     float x[points], y[points], z[points];
 };
 
-/// Behind the points: how many there are, 0 until all of them are written. Nobody writes to them after that.
+/// After the points: their number, 0 until all of them are written. They do not change after that.
 using Count = std::atomic<std::uint32_t>;
 static_assert(sizeof(PointCloud) + sizeof(Count) <= size && sizeof(PointCloud) % alignof(Count) == 0);
 

@@ -1,45 +1,53 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /**
- * Conduit: zero-copy publish/subscribe between the processes of one Linux machine. The C interface (C11).
+ * Conduit: zero-copy publish/subscribe between the processes of one Linux machine. The C interface
+ * (C11).
  *
  *     conduit_publisher *publisher;
  *     if (conduit_publisher_create("imu", NULL, &publisher) != CONDUIT_OK) {
  *         fprintf(stderr, "%s\n", conduit_last_error_message());
  *         return 1;
  *     }
- *     conduit_publisher_send(publisher, &imu, sizeof imu);
+ *     if (conduit_publisher_send(publisher, &imu, sizeof imu) != CONDUIT_OK) ...
  *     conduit_publisher_close(publisher);
  *
  *     conduit_subscriber *subscriber;  // in another process
  *     conduit_sample sample = CONDUIT_SAMPLE_INIT;
  *     if (conduit_subscriber_open("imu", NULL, &subscriber) != CONDUIT_OK) ...
  *     while (conduit_subscriber_recv(subscriber, &sample) == CONDUIT_OK) {
- *         use(sample.data, sample.size);  // in place
+ *         use(sample.data, sample.size);  // in shared memory
  *         conduit_sample_release(&sample);
  *     }
  *
- * Names. A topic or region has a name of segments of A-Z a-z 0-9 _ - with / between them, at most 200 bytes.
+ * Names. The name of a topic or region consists of segments of A-Z a-z 0-9 _ - with / between them,
+ * at most 200 bytes.
  *
- * Errors. Calls return CONDUIT_OK (0) or another conduit_error; those that return what they find return NULL, 0 or false if they
- * fail. Why a call failed is then said by conduit_last_error_message() of the same thread; calls that succeed leave that alone. The
- * errors of a function are listed without CONDUIT_ERROR_. INTERNAL, which is not listed, can come from every function, is an error in
- * the library, and leaves everything as closable as it was. No call throws, unwinds or sets a signal handler.
+ * Errors. Functions return CONDUIT_OK (0) or another conduit_error. Functions that return something
+ * else return NULL, 0 or false on failure, as documented. conduit_last_error_message() then says
+ * why; it describes the last call of the same thread that failed, and calls that succeed do not
+ * change it. The errors of a function are listed without CONDUIT_ERROR_. INTERNAL is not listed: it
+ * is a bug in the library, every function can return it, and handles can still be closed. No
+ * function throws, unwinds, or sets a signal handler.
  *
- * Handles. conduit_region, conduit_publisher, conduit_subscriber and conduit_listing are made by a call and closed by another, once.
- * Closing NULL does nothing. What the library can tell, it does: NULL, a handle of another kind, a handle that is closed (its memory is
- * not given back; it is only used again for a new handle of the same kind, when 64 others have been closed after it) are
- * CONDUIT_ERROR_INVALID_HANDLE. A pointer that never was a handle, and a handle that was closed so long ago that the library has made
- * another one of it, it can not tell.
+ * Handles. conduit_region, conduit_publisher, conduit_subscriber and conduit_listing are opened by
+ * one function and closed, once, by another. Closing NULL does nothing. INVALID_HANDLE is returned
+ * for NULL, for a handle of another kind, and for a closed handle (its memory is not freed, and is
+ * reused for a handle of the same kind only after 64 others have been closed). A pointer that never
+ * was a handle, or a handle whose memory has been reused since it was closed, is not detected.
  *
- * Threads. Functions without a handle, and functions on different handles, can be called at the same time. A handle may be used by any
- * thread, by one at a time; functions that take it const may run at the same time as each other. Samples may be released on any thread.
+ * Threads. Functions without a handle, and functions on different handles, may be called at the
+ * same time. A handle may be used on any thread, by one thread at a time; functions that take it as
+ * const may run at the same time as each other. Samples may be released on any thread.
  *
- * Fork. A child does not inherit the memory of regions and topics. There its handles are CONDUIT_ERROR_FORKED in every call but close
- * and release, which free them and change nothing for the parent; reading a sample or a region is an invalid access.
+ * Fork. A child does not inherit the memory of topics and regions. There the parent's handles are
+ * CONDUIT_ERROR_FORKED for all functions but close and release, which free them and change nothing
+ * for the parent; reading a sample or a region is an invalid memory access.
  *
- * Strings are UTF-8. Times are nanoseconds. Strings and structures that are passed in are read during the call only.
+ * Structures. Strings are UTF-8 and end with NUL. Strings and structures that are passed to a
+ * function are read during the call only. Times are in nanoseconds. Structures of options begin
+ * with their size, so that later versions can add members; initialise them with their macro.
  *
- * Made by cbindgen from libconduit/c; do not edit.
+ * Generated by cbindgen from libconduit/c; do not edit.
  */
 
 #ifndef CONDUIT_H
@@ -49,13 +57,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__GNUC__)
+#if (defined(__cplusplus) && __cplusplus >= 201703L) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 202311L)
+#define CONDUIT_NODISCARD [[nodiscard]]
+#elif defined(__GNUC__)
 #define CONDUIT_NODISCARD __attribute__((warn_unused_result))
 #else
 #define CONDUIT_NODISCARD
 #endif
 
-/** Options of which each has its default. */
+/** Options that all have their defaults. */
 #define CONDUIT_DOMAIN_INIT {sizeof(conduit_domain), NULL, NULL, false, {0}}
 #define CONDUIT_REGION_OPTIONS_INIT {sizeof(conduit_region_options), NULL, 0, 0, 0, false, {0}}
 #define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, {0}}
@@ -79,28 +89,33 @@
 #define CONDUIT_VERSION_PATCH 0
 
 /**
- * In place of a time: no limit.
+ * A duration without a limit, for functions and options that say so.
  */
 #define CONDUIT_FOREVER UINT64_MAX
 
 /**
- * What a call says. The numbers never change; later versions may add some.
+ * What a call returns. The numbers never change. Later versions may add codes: treat a code that
+ * the program does not know as a failure.
  */
-typedef enum conduit_error {
+enum conduit_error
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
     /**
-     * It worked.
+     * Success.
      */
     CONDUIT_OK = 0,
     /**
-     * There is no message yet. No failure: it leaves the thread's message alone.
+     * There is no message yet. Not a failure: the last error of the thread does not change.
      */
     CONDUIT_NO_MESSAGE = 1,
     /**
-     * An argument is NULL, or options are not initialised or not possible.
+     * An argument is NULL or misaligned, or an option is invalid or not initialised.
      */
     CONDUIT_ERROR_INVALID_ARGUMENT = 10,
     /**
-     * The handle is of another kind, has been closed, or never was one.
+     * The handle is NULL, closed, or of another kind.
      */
     CONDUIT_ERROR_INVALID_HANDLE = 11,
     /**
@@ -108,55 +123,55 @@ typedef enum conduit_error {
      */
     CONDUIT_ERROR_FORKED = 12,
     /**
-     * An error in the library. Close the handle; please report the message.
+     * A bug in the library. The handle can still be closed. Please report the message.
      */
     CONDUIT_ERROR_INTERNAL = 13,
     /**
-     * A system call failed; conduit_last_error_errno() says why.
+     * A system call failed; conduit_last_error_errno() returns its errno.
      */
     CONDUIT_ERROR_IO = 14,
     /**
-     * The name is no valid name of a topic or region.
+     * The name is not a valid name of a topic or region.
      */
     CONDUIT_ERROR_NAME = 20,
     /**
-     * The administrator's rules do not let this process publish the topic.
+     * The registry's rules do not allow this process to publish the topic.
      */
     CONDUIT_ERROR_NOT_ALLOWED = 21,
     /**
-     * The number or the size of the slots is not possible.
+     * The number or the size of the slots is invalid.
      */
     CONDUIT_ERROR_SLOTS = 22,
     /**
-     * The size of the region is not possible.
+     * The size of the region is invalid.
      */
     CONDUIT_ERROR_SIZE = 23,
     /**
-     * The shared-memory directory is too full.
+     * The shared-memory directory has not enough room.
      */
     CONDUIT_ERROR_NO_SPACE = 24,
     /**
-     * The memory limit of this process's cgroup leaves too little.
+     * The memory limit of this process's cgroup does not leave enough memory.
      */
     CONDUIT_ERROR_NO_MEMORY = 25,
     /**
-     * The shared-memory directory is no tmpfs, or keeps no locks.
+     * The shared-memory directory is not on a tmpfs, or its file system does not keep locks.
      */
     CONDUIT_ERROR_FILE_SYSTEM = 26,
     /**
-     * A living process publishes the topic, or has created the region.
+     * A live process publishes the topic, or has the region open that it created.
      */
     CONDUIT_ERROR_ALREADY_PUBLISHED = 27,
     /**
-     * The region exists: its creator let it go and it was kept.
+     * The region exists already: its creator closed it and its name was kept.
      */
     CONDUIT_ERROR_EXISTS = 28,
     /**
-     * A file that Conduit did not make has the name.
+     * The name is taken by a file that Conduit did not create.
      */
     CONDUIT_ERROR_FOREIGN_FILE = 29,
     /**
-     * The owner is dead, but this user may not remove what it left.
+     * The region is an orphan that this user has no permission to remove.
      */
     CONDUIT_ERROR_NOT_REMOVABLE = 30,
     /**
@@ -164,11 +179,11 @@ typedef enum conduit_error {
      */
     CONDUIT_ERROR_NOT_FOUND = 40,
     /**
-     * The file's permissions keep this user out.
+     * The permissions of the region's file do not allow this user to open it.
      */
     CONDUIT_ERROR_PERMISSION = 41,
     /**
-     * The file is damaged, or of another version of the layout.
+     * The region is damaged, or has another version of the layout.
      */
     CONDUIT_ERROR_LAYOUT = 42,
     /**
@@ -180,85 +195,96 @@ typedef enum conduit_error {
      */
     CONDUIT_ERROR_TYPE_MISMATCH = 44,
     /**
-     * The topic's publisher has died and left it.
+     * The topic is an orphan: its publisher has died.
      */
     CONDUIT_ERROR_ORPHANED = 45,
     /**
-     * The topic has as many subscribers as it can have.
+     * The topic has the largest possible number of subscribers.
      */
     CONDUIT_ERROR_TOO_MANY_SUBSCRIBERS = 46,
     /**
-     * The region is a topic whose publisher lives.
+     * The topic cannot be unlinked while its publisher is alive.
      */
     CONDUIT_ERROR_LIVE = 47,
     /**
-     * Every slot is held by a subscriber.
+     * Subscribers hold every slot.
      */
     CONDUIT_ERROR_ALL_SLOTS_HELD = 60,
     /**
-     * The message does not fit a slot.
+     * The message does not fit into a slot.
      */
     CONDUIT_ERROR_MESSAGE_TOO_LARGE = 61,
     /**
-     * The topic's type has no messages of this length.
+     * The length is not valid for the topic's message type.
      */
     CONDUIT_ERROR_WRONG_LENGTH = 62,
     /**
-     * The topic was ended from outside: close the publisher.
+     * Another process removed the topic: close the publisher.
      */
     CONDUIT_ERROR_REMOVED = 63,
     /**
-     * The topic's name was removed from outside; said once.
+     * Another process unlinked the topic. Returned once.
      */
     CONDUIT_ERROR_UNLINKED = 64,
     /**
-     * A loan of this publisher is out: publish or discard it first.
+     * The publisher has a loan: publish or discard it first.
      */
     CONDUIT_ERROR_LOAN_OUT = 65,
     /**
-     * No loan of this publisher is out.
+     * The publisher has no loan.
      */
     CONDUIT_ERROR_NO_LOAN = 66,
     /**
-     * The publisher has closed the topic, and every message was received.
+     * The publisher closed the topic, and every message has been received.
      */
     CONDUIT_ERROR_PUBLISHER_CLOSED = 80,
     /**
-     * The publisher has died, and every message was received.
+     * The publisher died, and every message has been received.
      */
     CONDUIT_ERROR_PUBLISHER_DIED = 81,
     /**
-     * The time was up.
+     * The timeout expired.
      */
     CONDUIT_ERROR_TIMED_OUT = 82,
     /**
-     * The message's length is none of the type. It counts as received.
+     * The length of the message is not valid for its type. It counts as received.
      */
     CONDUIT_ERROR_INVALID_MESSAGE = 83,
     /**
-     * The structure still holds a sample: release it first.
+     * The structure holds a sample: release it first.
      */
     CONDUIT_ERROR_SAMPLE_HELD = 84,
     /**
-     * The structure holds no sample, or not any more.
+     * The structure holds no sample: it was released, or nothing was received.
      */
     CONDUIT_ERROR_NO_SAMPLE = 85,
     /**
-     * No registry (conduitd) answers.
+     * No registry (conduitd) is running.
      */
     CONDUIT_ERROR_NO_REGISTRY = 100,
     /**
-     * The registry refused, or its answer made no sense.
+     * The registry refused the call, or its reply was invalid.
      */
     CONDUIT_ERROR_REGISTRY = 101,
-} conduit_error;
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum conduit_error conduit_error;
+#else
+typedef int32_t conduit_error;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
 
 /**
- * Whether somebody stands behind a region.
+ * The state of a topic or raw region. Later versions may add states.
  */
-typedef enum conduit_state {
+enum conduit_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
     /**
-     * Its owner lives.
+     * Its owner is alive.
      */
     CONDUIT_STATE_LIVE = 0,
     /**
@@ -270,57 +296,87 @@ typedef enum conduit_state {
      */
     CONDUIT_STATE_ORPHANED = 2,
     /**
-     * A raw region whose creator let it go: it stays.
+     * A raw region that its creator closed: it stays until it is unlinked.
      */
     CONDUIT_STATE_KEPT = 3,
     /**
-     * Its owner lives, or it is kept, and the registry's rules do not allow it.
+     * It is live or kept, but the registry's rules do not allow it.
      */
     CONDUIT_STATE_UNAUTHORISED = 4,
     /**
-     * Its owner lives, and somebody has removed its name: who has it open goes on, nobody else can find it.
+     * Its owner is alive, but its name was removed: processes that have it open continue to use
+     * it, others cannot find it.
      */
     CONDUIT_STATE_UNLINKED = 5,
     /**
-     * A state that a newer registry reports and this library does not know.
+     * The registry is newer than this library and reports a state that the library does not know.
      */
     CONDUIT_STATE_UNKNOWN = 6,
-} conduit_state;
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum conduit_state conduit_state;
+#else
+typedef int32_t conduit_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
 
 /**
- * Whether a message is one value or any number of them.
+ * Whether a message is one value or a slice.
  */
-typedef enum conduit_kind {
+enum conduit_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
     /**
      * One value: every message has the size of the type.
      */
     CONDUIT_VALUE = 0,
     /**
-     * A slice: the length of a message is any multiple of the size of an element, 0 too.
+     * A slice: the length of a message is a multiple of the size of an element, or 0.
      */
     CONDUIT_SLICE = 1,
-} conduit_kind;
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum conduit_kind conduit_kind;
+#else
+typedef int32_t conduit_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
 
 /**
  * Where a subscriber starts.
  */
-typedef enum conduit_start {
+enum conduit_start
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
     /**
-     * With the first message published from now on.
+     * With the first message that is published after it is opened.
      */
     CONDUIT_START_NEXT = 0,
     /**
-     * With the newest message that is kept, if there is one.
+     * With the newest message that the topic still has, if there is one.
      */
     CONDUIT_START_LATEST = 1,
     /**
-     * With the oldest message that is kept, if there is one.
+     * With the oldest message that the topic still has, if there is one.
      */
     CONDUIT_START_OLDEST = 2,
-} conduit_start;
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum conduit_start conduit_start;
+#else
+typedef int32_t conduit_start;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
 
 /**
- * All topics and raw regions, as they were at one moment.
+ * All topics and raw regions of a domain, as they were at one moment.
  */
 typedef struct conduit_listing conduit_listing;
 
@@ -340,31 +396,34 @@ typedef struct conduit_region conduit_region;
 typedef struct conduit_subscriber conduit_subscriber;
 
 /**
- * Where regions are and which registry knows them. NULL in place of a domain, and of its members, is the environment's:
- * $CONDUIT_SHM_DIR, else /dev/shm, and $CONDUIT_SOCKET, else $XDG_RUNTIME_DIR/conduit/registry.sock and
+ * Where regions are, and which registry knows them.
+ *
+ * Functions accept NULL in place of a domain. For a member that is NULL, and for a domain that is
+ * NULL, the environment decides: the directory is $CONDUIT_SHM_DIR, or else /dev/shm; the socket
+ * is $CONDUIT_SOCKET, or else $XDG_RUNTIME_DIR/conduit/registry.sock, or else
  * /run/conduit/registry.sock.
  *
- * Begin with CONDUIT_DOMAIN_INIT. The library copies what it needs.
+ * Initialise it with CONDUIT_DOMAIN_INIT. The library copies what it needs during the call.
  */
 typedef struct conduit_domain {
     /**
-     * sizeof(conduit_domain), as CONDUIT_DOMAIN_INIT sets it.
+     * sizeof(conduit_domain); set by CONDUIT_DOMAIN_INIT.
      */
     size_t struct_size;
     /**
-     * The shared-memory directory; NULL for the environment's.
+     * The shared-memory directory. NULL: the environment decides.
      */
     const char *shm_dir;
     /**
-     * The registry's socket; NULL for the environment's, "" for no registry.
+     * The registry's socket. NULL: the environment decides. "": no registry.
      */
     const char *socket;
     /**
-     * Accepts a directory that is no tmpfs.
+     * Whether to accept a directory that is not on a tmpfs.
      */
     bool any_file_system;
     /**
-     * 0.
+     * Must be 0.
      */
     uint8_t reserved[7];
 } conduit_domain;
@@ -372,12 +431,13 @@ typedef struct conduit_domain {
 /**
  * The type of a topic's messages. Publisher and subscriber must agree on all of it.
  *
- * The name identifies the type across builds and languages: "robot/Imu". It has 1 to 64 bytes of UTF-8 without control characters.
- * In Rust the same type is a #[repr(C)] structure with #[message(name = "robot/Imu")].
+ * The name identifies the type across programs and languages, for example "robot/Imu". It has 1 to
+ * 64 bytes of UTF-8 without control characters. In Rust the same type is a #[repr(C)] structure
+ * with #[message(name = "robot/Imu")]. This structure never gets more members.
  */
 typedef struct conduit_type {
     /**
-     * The name. Input: read during the call only. Output: valid as the function says.
+     * The name. As an argument it is read during the call only.
      */
     const char *name;
     /**
@@ -389,169 +449,175 @@ typedef struct conduit_type {
      */
     uint32_t align;
     /**
-     * Size of the value, or of one element of the slice, in bytes: a multiple of the alignment, not 0.
+     * Size of the value, or of one element of the slice, in bytes: a multiple of the alignment
+     * and not 0.
      */
     size_t size;
 } conduit_type;
 
 /**
- * How a topic is to be made. Begin with CONDUIT_PUBLISHER_OPTIONS_INIT; a member that is 0 has its default.
+ * How to create a topic. Initialise it with CONDUIT_PUBLISHER_OPTIONS_INIT; a member that is 0 has
+ * its default.
  */
 typedef struct conduit_publisher_options {
     /**
-     * sizeof(conduit_publisher_options), as CONDUIT_PUBLISHER_OPTIONS_INIT sets it.
+     * sizeof(conduit_publisher_options); set by CONDUIT_PUBLISHER_OPTIONS_INIT.
      */
     size_t struct_size;
     /**
-     * Where; NULL for the environment's.
+     * Where to create it; NULL for the domain of the environment.
      */
     const struct conduit_domain *domain;
     /**
-     * Type of the messages; NULL for bytes.
+     * The type of the messages; NULL for bytes.
      */
     const struct conduit_type *message_type;
     /**
-     * Number of slots: a power of two from 2 to 65,536; 0 for 16. It bounds how far a subscriber can fall behind without loss,
-     * and how many samples all of them together can hold.
+     * Length of the largest message in bytes. Default: 3904, or the size of the type if that is
+     * larger.
      */
-    uint64_t slots;
+    size_t capacity;
     /**
-     * Size of a slot in bytes: a multiple of 128, of which 192 are the slot's state and header; 0 for what `capacity` needs.
+     * Instead of `capacity`: the size of a slot in bytes, a multiple of 128; 192 bytes of it are
+     * the slot's own.
      */
-    uint64_t slot_size;
+    size_t slot_size;
     /**
-     * Length of the largest message in bytes, if `slot_size` is 0; 0 for 3904 or the size of the type, whichever is more.
-     */
-    uint64_t capacity;
-    /**
-     * How long to wait for a dying owner of the name, in nanoseconds; 0 for 250 ms.
+     * How long to wait for a dying owner of the name, in nanoseconds. Default: 250 ms.
      */
     uint64_t takeover_timeout_ns;
     /**
-     * Permission bits of the region's file, 0640 for example; 0 for what the process's umask leaves of 0666. Who may only read it can
-     * subscribe all the same, and gets validated copies.
+     * Number of slots: a power of two from 2 to 65,536. Default: 16. It limits how far a
+     * subscriber can fall behind without loss, and how many samples all of them can hold.
+     */
+    uint32_t slots;
+    /**
+     * Permission bits of the region's file, such as 0640. Default: 0666 without the bits of the
+     * umask. Users who may only read the file can subscribe, and receive validated copies.
      */
     uint32_t mode;
     /**
-     * Numeric id of the file's group, if has_group is set.
+     * Numeric id of the file's group, if `has_group` is set.
      */
     uint32_t group;
     /**
-     * Whether group is to be set.
+     * Whether to set the file's group. Default: the group of the process.
      */
     bool has_group;
     /**
-     * Publishes without time stamps, which saves one clock read per message.
+     * Whether to publish without time stamps, which saves reading the clock for each message.
      */
     bool no_time_stamps;
     /**
-     * 0.
+     * Must be 0.
      */
-    uint8_t reserved[6];
+    uint8_t reserved[2];
 } conduit_publisher_options;
 
 /**
- * How a raw region is to be made. Begin with CONDUIT_REGION_OPTIONS_INIT; a member that is 0 has its default.
+ * How to create a raw region. Initialise it with CONDUIT_REGION_OPTIONS_INIT; a member that is 0
+ * has its default.
  */
 typedef struct conduit_region_options {
     /**
-     * sizeof(conduit_region_options), as CONDUIT_REGION_OPTIONS_INIT sets it.
+     * sizeof(conduit_region_options); set by CONDUIT_REGION_OPTIONS_INIT.
      */
     size_t struct_size;
     /**
-     * Where; NULL for the environment's.
+     * Where to create it; NULL for the domain of the environment.
      */
     const struct conduit_domain *domain;
     /**
-     * Permission bits of the file, 0640 for example; 0 for what the process's umask leaves of 0666.
-     */
-    uint32_t mode;
-    /**
-     * Numeric id of the file's group, if has_group is set.
-     */
-    uint32_t group;
-    /**
-     * How long to wait for a dying owner of the name, in nanoseconds; 0 for 250 ms.
+     * How long to wait for a dying owner of the name, in nanoseconds. Default: 250 ms.
      */
     uint64_t takeover_timeout_ns;
     /**
-     * Whether group is to be set.
+     * Permission bits of the file, such as 0640. Default: 0666 without the bits of the umask.
+     */
+    uint32_t mode;
+    /**
+     * Numeric id of the file's group, if `has_group` is set.
+     */
+    uint32_t group;
+    /**
+     * Whether to set the file's group. Default: the group of the process.
      */
     bool has_group;
     /**
-     * 0.
+     * Must be 0.
      */
     uint8_t reserved[7];
 } conduit_region_options;
 
 /**
- * Says whether to go on waiting. It is called on the thread that waits, about every 20 ms, with the context given. A C++ exception or
- * a longjmp() out of it ends the process.
+ * Returns whether to continue waiting. It is called about every 20 ms, on the thread that waits,
+ * with the context that was given. A C++ exception or longjmp() out of it ends the process.
  */
 typedef bool (*conduit_keep_waiting)(void *context);
 
 /**
- * A topic or raw region. Later versions may add members at the end.
+ * A topic or raw region. Later versions may add members at the end: use it by pointer.
  */
 typedef struct conduit_topic {
     /**
-     * Its name.
+     * Name.
      */
     const char *name;
     /**
-     * Where its file is.
+     * Path of its file.
      */
     const char *path;
     /**
-     * Name of the messages' type, in brackets for a slice; NULL for a raw region.
+     * Name of the message type, in brackets for slices; NULL for a raw region.
      */
     const char *type_name;
     /**
-     * Why it is unauthorised, or who has probably removed its name; NULL in other states.
+     * Why it is unauthorised, or what has probably removed its name; NULL in other states.
      */
     const char *reason;
     /**
-     * Command name of its owner; NULL if it is not known.
+     * Command name of the owner; NULL if it is not known.
      */
     const char *publisher_program;
     /**
-     * Process id of its owner; 0 if it is not known.
+     * Process id of the owner; 0 if it is not known.
      */
     uint32_t publisher_pid;
     /**
-     * User id of its owner, if the process id is known.
+     * User id of the owner; 0 if the process id is not known.
      */
     uint32_t publisher_uid;
     /**
-     * Whether somebody stands behind it.
+     * State.
      */
-    enum conduit_state state;
+    conduit_state state;
     /**
      * Number of slots; 0 for a raw region.
      */
     uint32_t slots;
     /**
-     * Size of a slot in bytes, 192 of which are its state and header; 0 for a raw region.
+     * Size of a slot in bytes, of which 192 are the slot's own; 0 for a raw region.
      */
     uint64_t slot_size;
     /**
-     * Size of its file in bytes.
+     * Size of the file in bytes.
      */
     uint64_t size;
     /**
-     * Messages published; 0 for a raw region.
+     * Number of messages published; 0 for a raw region.
      */
     uint64_t published;
     /**
-     * Time since the last message was published, in nanoseconds; UINT64_MAX if there was none or it has no time stamp.
+     * Time since the last message was published, in nanoseconds; UINT64_MAX if there was none, or
+     * if it has no time stamp.
      */
     uint64_t last_message_age_ns;
     /**
-     * Messages per second, over the last one to two seconds; negative if it is not known.
+     * Messages per second over the last one to two seconds; negative if unknown.
      */
     double rate_hz;
     /**
-     * Bytes of messages per second, likewise.
+     * Bytes per second over the last one to two seconds; negative if unknown.
      */
     double bytes_per_second;
     /**
@@ -565,7 +631,7 @@ typedef struct conduit_topic {
 } conduit_topic;
 
 /**
- * One subscriber of a topic. Later versions may add members at the end.
+ * A subscriber of a topic. Later versions may add members at the end: use it by pointer.
  */
 typedef struct conduit_subscriber_info {
     /**
@@ -581,77 +647,38 @@ typedef struct conduit_subscriber_info {
      */
     uint32_t uid;
     /**
-     * Messages received.
+     * Number of messages received.
      */
     uint64_t received;
     /**
-     * Messages missed.
+     * Number of messages missed.
      */
     uint64_t lost;
     /**
-     * Slots between the publisher's next and this subscriber's.
+     * Number of slots that it is behind the publisher.
      */
     uint64_t lag;
     /**
-     * Samples held now.
+     * Number of samples that it holds.
      */
     uint32_t held;
     /**
-     * Whether it sleeps until the next message.
+     * Whether it is asleep until the next message.
      */
     bool is_asleep;
 } conduit_subscriber_info;
 
 /**
- * How a topic is to be read. Begin with CONDUIT_SUBSCRIBER_OPTIONS_INIT; a member that is 0 has its default.
- */
-typedef struct conduit_subscriber_options {
-    /**
-     * sizeof(conduit_subscriber_options), as CONDUIT_SUBSCRIBER_OPTIONS_INIT sets it.
-     */
-    size_t struct_size;
-    /**
-     * Where; NULL for the environment's.
-     */
-    const struct conduit_domain *domain;
-    /**
-     * The type that the messages must have; NULL for bytes.
-     */
-    const struct conduit_type *message_type;
-    /**
-     * How long to look for a message again and again before going to sleep, in nanoseconds; CONDUIT_FOREVER never sleeps. A message
-     * that comes meanwhile is there some 100 ns later instead of tens of microseconds, for the price of a processor core.
-     */
-    uint64_t spin_ns;
-    /**
-     * Where to start; by default with the next message to be published.
-     */
-    conduit_start start;
-    /**
-     * Receives validated copies instead of reading in place: for programs that may be stopped at any moment, and then must not keep a
-     * slot from the publisher. A message that is overwritten while it is copied is lost, and counted. A copy is allocated.
-     */
-    bool copy_samples;
-    /**
-     * Accepts messages of any type and length; `message_type` is ignored.
-     */
-    bool any_type;
-    /**
-     * 0.
-     */
-    uint8_t reserved[2];
-} conduit_subscriber_options;
-
-/**
- * A message as a subscriber holds it. While it is held its slot is not overwritten.
+ * A message that a subscriber holds. Its slot is not overwritten meanwhile.
  *
- * Begin with CONDUIT_SAMPLE_INIT, receive into it, and release it. It may outlive the subscriber and the topic, be released on
- * another thread, and be moved by assignment if the old copy is forgotten (set to CONDUIT_SAMPLE_INIT): two copies of it must not
- * both be released.
+ * Initialise it with CONDUIT_SAMPLE_INIT, receive into it, and release it with
+ * conduit_sample_release(). It may outlive the subscriber and the topic. To move it, assign it and
+ * set the old structure to CONDUIT_SAMPLE_INIT: do not release two copies. This structure never
+ * gets more members.
  */
 typedef struct conduit_sample {
     /**
-     * The message, aligned to 64 bytes; it must not be written.
+     * The message, aligned to 64 bytes and read-only; NULL if the structure holds none.
      */
     const void *data;
     /**
@@ -659,398 +686,507 @@ typedef struct conduit_sample {
      */
     size_t size;
     /**
-     * The message's number, from 0 at the topic's creation and without gaps at the publisher.
+     * Sequence number of the message: the first of a topic has 0.
      */
     uint64_t sequence;
     /**
-     * How many messages this subscriber missed between the one before and this one.
+     * Number of messages that this subscriber missed between the previous one and this one.
      */
     uint64_t lost;
     /**
-     * When it was published: CLOCK_MONOTONIC in nanoseconds; 0 if the publisher has time stamps off.
+     * When it was published, as nanoseconds of CLOCK_MONOTONIC; 0 if the publisher has time stamps
+     * turned off.
      */
     uint64_t stamp_ns;
     /**
-     * The library's own.
+     * For the library only.
      */
     uint64_t reserved[16];
 } conduit_sample;
+
+/**
+ * How to read a topic. Initialise it with CONDUIT_SUBSCRIBER_OPTIONS_INIT; a member that is 0 has
+ * its default.
+ */
+typedef struct conduit_subscriber_options {
+    /**
+     * sizeof(conduit_subscriber_options); set by CONDUIT_SUBSCRIBER_OPTIONS_INIT.
+     */
+    size_t struct_size;
+    /**
+     * Where to look for the topic; NULL for the domain of the environment.
+     */
+    const struct conduit_domain *domain;
+    /**
+     * The type that the messages must have; NULL for bytes.
+     */
+    const struct conduit_type *message_type;
+    /**
+     * How long to poll for a message before going to sleep, in nanoseconds; CONDUIT_FOREVER never
+     * sleeps. A message that arrives while the subscriber polls is received some 100 ns later
+     * instead of tens of microseconds, at the price of a busy processor core. Default: no polling.
+     */
+    uint64_t spin_ns;
+    /**
+     * Where to start. Default: with the next message that is published.
+     */
+    conduit_start start;
+    /**
+     * Whether to receive validated copies instead of reading in place. For programs that may be
+     * stopped at any moment and must not hold a slot then. A message that is overwritten while it
+     * is copied counts as lost. Each copy is allocated.
+     */
+    bool copy_samples;
+    /**
+     * Whether to accept messages of any type and length; `message_type` is ignored.
+     */
+    bool any_type;
+    /**
+     * Must be 0.
+     */
+    uint8_t reserved[2];
+} conduit_subscriber_options;
 
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
 /**
- * Version of the library that is linked: "0.1.0". A static string. Thread-safe.
+ * Returns the version of the library that the program runs with, such as "0.1.0".
+ *
+ * The string is static. Thread-safe.
  */
 const char *conduit_version(void);
 
 /**
- * The name of a code, as it is written in C: "CONDUIT_ERROR_NAME".
+ * Returns the name of a code as it is written in C, such as "CONDUIT_ERROR_NAME".
  *
- * Returns a static string; "CONDUIT_ERROR_UNKNOWN" for a number that is no code. Thread-safe.
+ * The string is static; "CONDUIT_ERROR_UNKNOWN" for a number that is not a code. Thread-safe.
  */
 const char *conduit_error_name(conduit_error error);
 
 /**
- * What a code means in general, in a few words: "not a valid name".
+ * Returns what a code means in general, such as "invalid name".
  *
- * What happened, to what, and what to do is said by conduit_last_error_message(). Returns a static string; "unknown error" for a
- * number that is no code. Thread-safe.
+ * conduit_last_error_message() is more precise: it says what happened, to what, and what to do.
+ * The string is static; "unknown error" for a number that is not a code. Thread-safe.
  */
 const char *conduit_error_string(conduit_error error);
 
 /**
- * The code of this thread's last failing call, for those that return what they find; CONDUIT_OK if no call has failed.
+ * Returns the code of the last call of this thread that failed; CONDUIT_OK if none has.
  *
- * Calls that succeed leave it alone. Thread-safe: every thread has its own.
+ * This is for functions that return something else than a code. Calls that succeed do not change
+ * it. Thread-safe: every thread has its own.
  */
-enum conduit_error conduit_last_error(void);
+conduit_error conduit_last_error(void);
 
 /**
- * The message of this thread's last failing call: what happened, to what, what to do; UTF-8, one line.
+ * Returns the message of the last call of this thread that failed: what happened, to what, and
+ * what to do, as one line of UTF-8.
  *
- * Valid until the next failing call of this thread, or its end. Calls that succeed leave it alone. Empty if no call has failed.
- * Never NULL. Thread-safe: every thread has its own.
+ * The string is valid until the next call of this thread that fails, or the end of the thread;
+ * calls that succeed do not change it. It is empty if no call has failed, and never NULL.
+ * Thread-safe: every thread has its own.
  */
 const char *conduit_last_error_message(void);
 
 /**
- * The errno of this thread's last failing call; 0 if it did not fail for the kernel's sake, or no call has failed.
+ * Returns the errno of the last call of this thread that failed; 0 if it did not fail because of a
+ * system call, or if none has failed.
  *
  * Thread-safe: every thread has its own.
  */
 int conduit_last_error_errno(void);
 
 /**
- * Creates a topic. A name that a dead publisher left is taken over.
+ * Creates a topic and returns its publisher in `*publisher`, which is NULL on failure.
  *
- * `options` may be NULL: 16 slots for messages of up to 3904 bytes. The handle in `*publisher` is the caller's, to be closed with
- * conduit_publisher_close(); NULL on failure.
+ * If a dead publisher left the topic behind, it is taken over. `options` may be NULL: the topic
+ * has 16 slots for messages of up to 3904 bytes of no particular type. The caller owns the handle
+ * and closes it with conduit_publisher_close().
  *
- * Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit the slots), NO_SPACE, NO_MEMORY,
- * FILE_SYSTEM, ALREADY_PUBLISHED, EXISTS, FOREIGN_FILE, NOT_REMOVABLE, IO. Thread-safe.
+ * Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit into
+ * a slot), NO_SPACE, NO_MEMORY, FILE_SYSTEM, ALREADY_PUBLISHED, EXISTS, FOREIGN_FILE, NOT_REMOVABLE,
+ * IO. Thread-safe.
  */
 CONDUIT_NODISCARD
-enum conduit_error conduit_publisher_create(const char *name,
-                                            const struct conduit_publisher_options *options,
-                                            struct conduit_publisher **publisher);
+conduit_error conduit_publisher_create(const char *name,
+                                       const struct conduit_publisher_options *options,
+                                       struct conduit_publisher **publisher);
 
 /**
- * Sends a copy of `size` bytes. `data` may be NULL if `size` is 0.
+ * Publishes a copy of `size` bytes. `data` may be NULL if `size` is 0.
  *
- * Never blocks, never allocates if it succeeds, and makes no system call unless a subscriber sleeps.
+ * It never blocks, does not allocate unless it fails, and makes no system call unless a subscriber
+ * is asleep.
  *
- * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, LOAN_OUT, ALL_SLOTS_HELD, MESSAGE_TOO_LARGE, WRONG_LENGTH, REMOVED, UNLINKED (once:
- * who goes on publishes to the subscribers that are there). One thread at a time.
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, LOAN_OUT, ALL_SLOTS_HELD, MESSAGE_TOO_LARGE,
+ * WRONG_LENGTH, REMOVED, UNLINKED (once; the next call publishes to the subscribers that have the
+ * topic open). One thread at a time.
  */
-enum conduit_error conduit_publisher_send(struct conduit_publisher *publisher,
-                                          const void *data,
-                                          size_t size);
+CONDUIT_NODISCARD
+conduit_error conduit_publisher_send(struct conduit_publisher *publisher,
+                                     const void *data,
+                                     size_t size);
 
 /**
- * Lends a slot to write a message of `size` bytes in place: `*data` points to as many bytes, aligned to 64, whose contents are
- * unspecified. NULL on failure.
+ * Lends a slot, in which a message of `size` bytes is written in place, and returns its address in
+ * `*data`, which is NULL on failure.
  *
- * The memory is the caller's until conduit_publisher_publish() or conduit_publisher_discard(); one loan can be out at a time.
+ * The memory is aligned to 64 bytes; its contents are unspecified. It belongs to the caller until
+ * conduit_publisher_publish(), conduit_publisher_discard() or conduit_publisher_close(). A publisher
+ * has one loan at a time.
  *
  * Errors: as for conduit_publisher_send(). One thread at a time.
  */
-enum conduit_error conduit_publisher_loan(struct conduit_publisher *publisher,
-                                          size_t size,
-                                          void **data);
+CONDUIT_NODISCARD conduit_error conduit_publisher_loan(struct conduit_publisher *publisher, size_t size, void **data);
 
 /**
- * Shortens the message that is being written to its first `size` bytes.
+ * Shortens the message in the loan to its first `size` bytes.
  *
- * Errors: INVALID_HANDLE, FORKED, NO_LOAN, MESSAGE_TOO_LARGE (the loan is smaller), WRONG_LENGTH. On an error the loan stays as it
- * was. One thread at a time.
+ * Errors: INVALID_HANDLE, FORKED, NO_LOAN, MESSAGE_TOO_LARGE (the loan is smaller), WRONG_LENGTH. On
+ * failure the loan does not change. One thread at a time.
  */
-enum conduit_error conduit_publisher_truncate(struct conduit_publisher *publisher,
-                                              size_t size);
+CONDUIT_NODISCARD conduit_error conduit_publisher_truncate(struct conduit_publisher *publisher, size_t size);
 
 /**
- * Publishes the message that was written into the loan. Its memory is not the caller's any more.
+ * Publishes the message in the loan. Its memory no longer belongs to the caller.
  *
  * Errors: INVALID_HANDLE, FORKED, NO_LOAN. One thread at a time.
  */
-enum conduit_error conduit_publisher_publish(struct conduit_publisher *publisher);
+CONDUIT_NODISCARD conduit_error conduit_publisher_publish(struct conduit_publisher *publisher);
 
 /**
- * Gives the loan back unseen. Its memory is not the caller's any more.
+ * Returns the loan without publishing it. Its memory no longer belongs to the caller.
  *
  * Errors: INVALID_HANDLE, FORKED, NO_LOAN. One thread at a time.
  */
-enum conduit_error conduit_publisher_discard(struct conduit_publisher *publisher);
+conduit_error conduit_publisher_discard(struct conduit_publisher *publisher);
 
 /**
- * Messages published so far, which is the sequence number of the next; 0, with INVALID_HANDLE or FORKED, if there is no publisher.
+ * Returns the number of messages published so far, which is the sequence number of the next.
+ *
+ * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 uint64_t conduit_publisher_published(const struct conduit_publisher *publisher);
 
 /**
- * Largest message in bytes; 0, with INVALID_HANDLE or FORKED, if there is no publisher.
+ * Returns the length of the largest message in bytes.
+ *
+ * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 size_t conduit_publisher_capacity(const struct conduit_publisher *publisher);
 
 /**
- * Number of slots; 0, with INVALID_HANDLE or FORKED, if there is no publisher.
+ * Returns the number of slots.
+ *
+ * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 uint32_t conduit_publisher_slots(const struct conduit_publisher *publisher);
 
 /**
- * The topic's name, valid until the publisher is closed; NULL, with INVALID_HANDLE or FORKED, if there is no publisher.
+ * Returns the name of the topic. The string is valid until the publisher is closed.
+ *
+ * NULL on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 const char *conduit_publisher_topic(const struct conduit_publisher *publisher);
 
 /**
- * Counts in `*count` the subscribers that live now; 0 on failure. Costs some system calls: meant for flow control and reports, not for
- * every message.
+ * Counts the subscribers that are alive, in `*count`, which is 0 on failure.
+ *
+ * It makes several system calls: use it for flow control and reports, not for every message.
  *
  * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, LOAN_OUT. One thread at a time.
  */
-enum conduit_error conduit_publisher_subscribers(struct conduit_publisher *publisher,
-                                                 size_t *count);
+CONDUIT_NODISCARD conduit_error conduit_publisher_subscribers(struct conduit_publisher *publisher, size_t *count);
 
 /**
- * Closes the topic: a loan that is out is discarded, the region's name is removed, and sleeping subscribers wake with
- * CONDUIT_ERROR_PUBLISHER_CLOSED once they have received what is left. What they hold stays valid. NULL is no error. In a forked child it
- * only frees the child's handle.
+ * Closes the topic and frees the handle. NULL is accepted and does nothing.
+ *
+ * A loan is discarded and the region's name is removed. Subscribers receive the remaining messages
+ * and then CONDUIT_ERROR_PUBLISHER_CLOSED; samples that they hold stay valid. In a forked child it
+ * only frees the child's copy of the handle.
  *
  * Errors: INVALID_HANDLE. One thread at a time.
  */
-enum conduit_error conduit_publisher_close(struct conduit_publisher *publisher);
+conduit_error conduit_publisher_close(struct conduit_publisher *publisher);
 
 /**
- * Creates a region of exactly `size` bytes, zeroed and aligned to a page.
+ * Creates a region of exactly `size` bytes and returns it in `*region`, which is NULL on failure.
  *
- * `options` may be NULL. The handle in `*region` is the caller's, to be closed with conduit_region_close(); NULL on failure. If this
- * process dies without closing it, the region is an orphan, which conduitd removes and the next creator takes over.
+ * The memory is zeroed and aligned to a page. If a dead owner left the region behind, it is taken
+ * over. `options` may be NULL. The caller owns the handle and closes it with
+ * conduit_region_close(). If this process dies without closing it, the region is an orphan, which
+ * conduitd removes.
  *
- * Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SIZE, NO_SPACE, NO_MEMORY, FILE_SYSTEM, ALREADY_PUBLISHED, EXISTS, FOREIGN_FILE,
- * NOT_REMOVABLE, IO. Thread-safe.
+ * Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SIZE, NO_SPACE, NO_MEMORY, FILE_SYSTEM,
+ * ALREADY_PUBLISHED, EXISTS, FOREIGN_FILE, NOT_REMOVABLE, IO. Thread-safe.
  */
 CONDUIT_NODISCARD
-enum conduit_error conduit_region_create(const char *name,
-                                         size_t size,
-                                         const struct conduit_region_options *options,
-                                         struct conduit_region **region);
+conduit_error conduit_region_create(const char *name,
+                                    size_t size,
+                                    const struct conduit_region_options *options,
+                                    struct conduit_region **region);
 
 /**
- * Opens a region for reading and writing.
+ * Opens a region for reading and writing and returns it in `*region`, which is NULL on failure.
  *
- * `domain` may be NULL. The handle in `*region` is the caller's, to be closed with conduit_region_close(); NULL on failure.
+ * `domain` may be NULL. The caller owns the handle and closes it with conduit_region_close().
  *
  * Errors: INVALID_ARGUMENT, NAME, NOT_FOUND, PERMISSION, WRONG_KIND, IO. Thread-safe.
  */
 CONDUIT_NODISCARD
-enum conduit_error conduit_region_open(const char *name,
-                                       const struct conduit_domain *domain,
-                                       struct conduit_region **region);
+conduit_error conduit_region_open(const char *name,
+                                  const struct conduit_domain *domain,
+                                  struct conduit_region **region);
 
 /**
- * Says in `*exists` whether a region or topic of the name exists; false on failure. `domain` may be NULL.
+ * Returns in `*exists` whether a region or topic exists; false on failure. `domain` may be NULL.
  *
  * Errors: INVALID_ARGUMENT, NAME, IO. Thread-safe.
  */
 CONDUIT_NODISCARD
-enum conduit_error conduit_region_exists(const char *name,
-                                         const struct conduit_domain *domain,
-                                         bool *exists);
+conduit_error conduit_region_exists(const char *name,
+                                    const struct conduit_domain *domain,
+                                    bool *exists);
 
 /**
- * Sleeps until a region or topic of the name exists, or `keep_waiting` says no, or the time is up.
+ * Sleeps until a region or topic exists, `keep_waiting` returns false, or the timeout expires.
  *
- * Says in `*exists` whether it exists; false on failure. Its appearance wakes the call at once. `domain` and `keep_waiting` may be
- * NULL; `timeout_ns` is CONDUIT_FOREVER for no limit.
+ * Returns in `*exists` whether it exists; false on failure. The call returns as soon as the region
+ * appears. `domain` and `keep_waiting` may be NULL; `timeout_ns` is in nanoseconds, CONDUIT_FOREVER
+ * for no limit.
  *
  * Errors: INVALID_ARGUMENT, NAME, IO. Thread-safe.
  */
 CONDUIT_NODISCARD
-enum conduit_error conduit_region_wait_until_exists(const char *name,
-                                                    const struct conduit_domain *domain,
-                                                    uint64_t timeout_ns,
-                                                    conduit_keep_waiting keep_waiting,
-                                                    void *context,
-                                                    bool *exists);
+conduit_error conduit_region_wait_until_exists(const char *name,
+                                               const struct conduit_domain *domain,
+                                               uint64_t timeout_ns,
+                                               conduit_keep_waiting keep_waiting,
+                                               void *context,
+                                               bool *exists);
 
 /**
- * Removes the name of a raw region, whoever uses it; its memory stays until the last process has unmapped it. A topic's name is
- * removed only if its publisher is dead. `domain` may be NULL.
+ * Removes the name of a raw region, even while processes have it open.
+ *
+ * The memory is freed when the last process has closed it. The name of a topic is removed only if
+ * its publisher is dead. `domain` may be NULL.
  *
  * Errors: INVALID_ARGUMENT, NAME, NOT_FOUND, LIVE, FOREIGN_FILE, IO. Thread-safe.
  */
-CONDUIT_NODISCARD
-enum conduit_error conduit_region_unlink(const char *name,
-                                         const struct conduit_domain *domain);
+CONDUIT_NODISCARD conduit_error conduit_region_unlink(const char *name, const struct conduit_domain *domain);
 
 /**
- * The first byte of the region, aligned to a page and valid for conduit_region_size() bytes until the region is closed.
+ * Returns the address of the region, aligned to a page and valid for conduit_region_size() bytes
+ * until the region is closed.
  *
- * Other processes read and write the same memory at any time: what is shared without a lock must be atomic. A forked child does
- * not have the memory. NULL, with INVALID_HANDLE or FORKED, if there is no such region in this process.
+ * Other processes read and write the same memory at any time: use atomic variables or locks. A
+ * forked child does not inherit the memory.
+ *
+ * NULL on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 void *conduit_region_data(const struct conduit_region *region);
 
 /**
- * Size of the region in bytes, as asked for at its creation; 0, with INVALID_HANDLE or FORKED, if there is no such region.
+ * Returns the size of the region in bytes, as it was created.
+ *
+ * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 size_t conduit_region_size(const struct conduit_region *region);
 
 /**
- * The region's name, valid until the region is closed; NULL, with INVALID_HANDLE or FORKED, if there is no such region.
+ * Returns the name of the region. The string is valid until the region is closed.
+ *
+ * NULL on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 const char *conduit_region_name(const struct conduit_region *region);
 
 /**
- * Unmaps the region and keeps its name and contents, until conduit_region_unlink() or a reboot. NULL is no error. In a forked child it
- * only frees the child's handle.
+ * Unmaps the region and frees the handle. NULL is accepted and does nothing.
  *
- * Errors: INVALID_HANDLE.
+ * The region keeps its name and contents until conduit_region_unlink() or a restart of the machine.
+ * In a forked child it only frees the child's copy of the handle.
+ *
+ * Errors: INVALID_HANDLE. One thread at a time.
  */
-enum conduit_error conduit_region_close(struct conduit_region *region);
+conduit_error conduit_region_close(struct conduit_region *region);
 
 /**
- * Asks the registry of a domain whether it is there. `domain` may be NULL.
+ * Asks the registry of a domain whether it is running. `domain` may be NULL.
  *
- * Errors: INVALID_ARGUMENT, NO_REGISTRY, REGISTRY, IO (it does not answer within 5 s, for one). Thread-safe.
+ * Errors: INVALID_ARGUMENT, NO_REGISTRY, REGISTRY, IO (such as no reply within 5 s). Thread-safe.
  */
-CONDUIT_NODISCARD enum conduit_error conduit_registry_ping(const struct conduit_domain *domain);
+CONDUIT_NODISCARD conduit_error conduit_registry_ping(const struct conduit_domain *domain);
 
 /**
- * Lists all topics and raw regions of a domain, sorted by name.
+ * Lists the topics and raw regions of a domain, sorted by name, and returns the listing in
+ * `*listing`, which is NULL on failure.
  *
- * Asks the registry, or reads the shared-memory directory if none answers. `domain` may be NULL. The handle in `*listing` is the
- * caller's, to be closed with conduit_listing_close(); NULL on failure.
+ * It asks the registry, or reads the shared-memory directory if no registry answers. `domain` may
+ * be NULL. The caller owns the handle and closes it with conduit_listing_close().
  *
  * Errors: INVALID_ARGUMENT, IO. Thread-safe.
  */
 CONDUIT_NODISCARD
-enum conduit_error conduit_listing_open(const struct conduit_domain *domain,
-                                        struct conduit_listing **listing);
+conduit_error conduit_listing_open(const struct conduit_domain *domain,
+                                   struct conduit_listing **listing);
 
 /**
- * Whether the registry answered. If not, the listing is what the regions themselves say: process ids are those of the processes' own
- * namespaces. False, with INVALID_HANDLE, if there is no listing.
+ * Returns whether the listing is from the registry. If not, it is what the regions themselves
+ * contain: process ids are those of the processes' own namespaces, and rates are unknown.
+ *
+ * False on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 bool conduit_listing_is_from_registry(const struct conduit_listing *listing);
 
 /**
- * Number of topics and raw regions in a listing; 0, with INVALID_HANDLE, if there is no listing.
+ * Returns the number of topics and raw regions in a listing.
+ *
+ * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 size_t conduit_listing_count(const struct conduit_listing *listing);
 
 /**
- * One topic or raw region of a listing, valid until the listing is closed. NULL, with INVALID_ARGUMENT or INVALID_HANDLE, if there is
- * none of this index (from 0).
+ * Returns a topic or raw region of a listing by its index, from 0. It is valid until the listing is
+ * closed.
+ *
+ * NULL on failure. Errors: INVALID_ARGUMENT (the index), INVALID_HANDLE, FORKED. Thread-safe with
+ * other `const` functions.
  */
-const struct conduit_topic *conduit_listing_topic(const struct conduit_listing *listing,
-                                                  size_t index);
+const struct conduit_topic *conduit_listing_topic(const struct conduit_listing *listing, size_t index);
 
 /**
- * One subscriber of a topic of a listing, valid until the listing is closed. NULL, with INVALID_ARGUMENT or INVALID_HANDLE, if there is
- * none of this index (from 0).
+ * Returns a subscriber of a topic of a listing by their indices, from 0. It is valid until the
+ * listing is closed.
+ *
+ * NULL on failure. Errors: INVALID_ARGUMENT (an index), INVALID_HANDLE, FORKED. Thread-safe with
+ * other `const` functions.
  */
 const struct conduit_subscriber_info *conduit_listing_subscriber(const struct conduit_listing *listing,
                                                                  size_t topic,
                                                                  size_t index);
 
 /**
- * Frees a listing and everything in it. NULL is no error.
+ * Frees a listing with everything in it. NULL is accepted and does nothing.
  *
- * Errors: INVALID_HANDLE.
+ * Errors: INVALID_HANDLE. One thread at a time.
  */
-enum conduit_error conduit_listing_close(struct conduit_listing *listing);
+conduit_error conduit_listing_close(struct conduit_listing *listing);
 
 /**
- * Opens a topic.
+ * Releases a sample: its data must not be read any more, and the structure can be received into
+ * again. NULL is accepted and does nothing.
  *
- * `options` may be NULL: bytes, from the next message on. The handle in `*subscriber` is the caller's, to be closed with
- * conduit_subscriber_close(); NULL on failure.
+ * Errors: INVALID_ARGUMENT, NO_SAMPLE. Thread-safe for different samples, on any thread.
+ */
+conduit_error conduit_sample_release(struct conduit_sample *sample);
+
+/**
+ * Opens a topic for reading and returns a subscriber in `*subscriber`, which is NULL on failure.
  *
- * Errors: INVALID_ARGUMENT, NAME, NOT_FOUND, PERMISSION, LAYOUT, WRONG_KIND, TYPE_MISMATCH, ORPHANED, TOO_MANY_SUBSCRIBERS, IO.
- * Thread-safe.
+ * `options` may be NULL: the topic must be one of bytes, and the first message is the next that is
+ * published. The caller owns the handle and closes it with conduit_subscriber_close().
+ *
+ * Errors: INVALID_ARGUMENT, NAME, NOT_FOUND, PERMISSION, LAYOUT, WRONG_KIND, TYPE_MISMATCH,
+ * ORPHANED, TOO_MANY_SUBSCRIBERS, IO. Thread-safe.
  */
 CONDUIT_NODISCARD
-enum conduit_error conduit_subscriber_open(const char *name,
-                                           const struct conduit_subscriber_options *options,
-                                           struct conduit_subscriber **subscriber);
+conduit_error conduit_subscriber_open(const char *name,
+                                      const struct conduit_subscriber_options *options,
+                                      struct conduit_subscriber **subscriber);
 
 /**
- * Receives the next message, sleeping until there is one. Signals do not end the wait: who wants to be stopped waits with a timeout.
+ * Receives the next message into `*sample`, and sleeps until there is one.
  *
- * On success `*sample` holds the message, to be released with conduit_sample_release(); on failure it holds none. It must be
- * initialised.
+ * Signals do not interrupt it: a program that has to stop uses conduit_subscriber_recv_timeout().
+ * On success `*sample`, which must be initialised, holds the message until
+ * conduit_sample_release(); on failure it holds none.
  *
- * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, SAMPLE_HELD, PUBLISHER_CLOSED, PUBLISHER_DIED, INVALID_MESSAGE. One thread at a time.
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, SAMPLE_HELD, PUBLISHER_CLOSED, PUBLISHER_DIED,
+ * INVALID_MESSAGE. One thread at a time.
  */
-enum conduit_error conduit_subscriber_recv(struct conduit_subscriber *subscriber,
-                                           struct conduit_sample *sample);
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_recv(struct conduit_subscriber *subscriber,
+                                      struct conduit_sample *sample);
 
 /**
- * Receives the next message, sleeping until there is one or `timeout_ns` nanoseconds are over; CONDUIT_FOREVER is no limit. Signals do
- * not end the wait.
+ * Receives the next message into `*sample`, and sleeps until there is one or `timeout_ns`
+ * nanoseconds have passed; CONDUIT_FOREVER is no limit. Signals do not interrupt it.
  *
  * Errors: as for conduit_subscriber_recv(), and TIMED_OUT. One thread at a time.
  */
-enum conduit_error conduit_subscriber_recv_timeout(struct conduit_subscriber *subscriber,
-                                                   uint64_t timeout_ns,
-                                                   struct conduit_sample *sample);
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_recv_timeout(struct conduit_subscriber *subscriber,
+                                              uint64_t timeout_ns,
+                                              struct conduit_sample *sample);
 
 /**
- * Receives the next message if there is one, else returns CONDUIT_NO_MESSAGE. Does not allocate, if samples are read in place.
+ * Receives the next message into `*sample` if there is one, or else returns CONDUIT_NO_MESSAGE.
+ * Does not allocate unless samples are copied.
  *
  * Errors: as for conduit_subscriber_recv(). One thread at a time.
  */
-enum conduit_error conduit_subscriber_try_recv(struct conduit_subscriber *subscriber,
-                                               struct conduit_sample *sample);
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_try_recv(struct conduit_subscriber *subscriber,
+                                          struct conduit_sample *sample);
 
 /**
- * Releases a sample: its data is not to be read any more, and the structure can be received into again. NULL is no error.
+ * Returns the number of messages received so far.
  *
- * Errors: NO_SAMPLE (it was released before, or never held). Thread-safe for different samples.
- */
-enum conduit_error conduit_sample_release(struct conduit_sample *sample);
-
-/**
- * Messages received so far; 0, with INVALID_HANDLE or FORKED, if there is no subscriber.
+ * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 uint64_t conduit_subscriber_received(const struct conduit_subscriber *subscriber);
 
 /**
- * Messages missed so far; with those received it adds up to what was published since the start. 0, with INVALID_HANDLE or FORKED, if there
- * is no subscriber.
+ * Returns the number of messages missed so far. Together with those received it is the number of
+ * messages published since the start.
+ *
+ * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 uint64_t conduit_subscriber_lost(const struct conduit_subscriber *subscriber);
 
 /**
- * Whether messages are read in place. If not, they are validated copies: this user may only read the region, or wanted them. False,
- * with INVALID_HANDLE or FORKED, if there is no subscriber.
+ * Returns whether messages are read in place. If not, they are validated copies: `copy_samples`
+ * was set, or this user may only read the region.
+ *
+ * False on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 bool conduit_subscriber_is_zero_copy(const struct conduit_subscriber *subscriber);
 
 /**
- * The topic's name, valid until the subscriber is closed; NULL, with INVALID_HANDLE or FORKED, if there is no subscriber.
+ * Returns the name of the topic. The string is valid until the subscriber is closed.
+ *
+ * NULL on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 const char *conduit_subscriber_topic(const struct conduit_subscriber *subscriber);
 
 /**
- * The type of the topic's messages, as the publisher named it. Its name is valid until the subscriber is closed.
+ * Returns the type of the topic's messages, as its publisher declared it, in `*message_type`.
  *
- * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED; `*message_type` is then all zeros.
+ * The name in it is valid until the subscriber is closed. On failure all its members are 0.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
-enum conduit_error conduit_subscriber_type(const struct conduit_subscriber *subscriber,
-                                           struct conduit_type *message_type);
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_type(const struct conduit_subscriber *subscriber,
+                                      struct conduit_type *message_type);
 
 /**
- * Ends the subscription. Samples that are held stay valid. NULL is no error. In a forked child it only frees the child's handle.
+ * Ends the subscription and frees the handle. NULL is accepted and does nothing.
+ *
+ * Samples that are held stay valid. In a forked child it only frees the child's copy of the handle.
  *
  * Errors: INVALID_HANDLE. One thread at a time.
  */
-enum conduit_error conduit_subscriber_close(struct conduit_subscriber *subscriber);
+conduit_error conduit_subscriber_close(struct conduit_subscriber *subscriber);
 
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
 
 #endif  /* CONDUIT_H */
+
+
+#undef CONDUIT_NODISCARD

@@ -1,8 +1,8 @@
-//! Handles: what they are behind the pointers that C has, and how a wrong one is told.
+//! Handles: what the pointers that C has point to, and how a wrong one is recognised.
 //!
-//! A handle begins with a seal, a word that says of which kind it is and in which process it was made (forks are counted). The
-//! memory of a closed handle is kept for later handles of its kind, so that the seal of one that was closed can be read: a second
-//! close is an error and not a crash.
+//! A handle begins with a seal: a word that identifies the kind of handle and the process that
+//! opened it (by counting forks). The memory of a closed handle is reused for handles of the same
+//! kind only, so that its seal can still be read: closing a handle twice is an error, not a crash.
 
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
@@ -11,160 +11,178 @@ use std::sync::{Mutex, PoisonError};
 
 use conduit::internal::shm::fork;
 
-use crate::error::Error::{CONDUIT_ERROR_FORKED, CONDUIT_ERROR_INVALID_HANDLE};
-use crate::error::Failure;
+use crate::error::ErrorCode::{self, CONDUIT_ERROR_FORKED, CONDUIT_ERROR_INVALID_HANDLE, CONDUIT_OK};
+use crate::failure::{self, CallFailure};
 
-/// How many closed handles of a kind are remembered as such at least.
-const REMEMBERED: usize = 64;
+/// At least so many closed handles of a kind are kept before one of them is reused.
+const KEPT_CLOSED: usize = 64;
 
-/// A kind of handle; the type that implements it stands for it in C.
-pub(crate) trait Kind {
-    /// What is behind the handle.
+/// A kind of handle. The type that implements it is opaque in C.
+pub(crate) trait HandleKind {
+    /// What an open handle points to.
     type State: 'static;
-    /// A word that nothing else in memory is likely to have; the lower half is 0.
+    /// A word that is unlikely to occur elsewhere in memory; its lower half is 0.
     const SEAL: u64;
-    /// As a message names it, with its article.
+    /// The name of the kind in messages, with its article.
     const NAME: &'static str;
 
-    fn pool() -> &'static Pool;
+    fn pool() -> &'static HandlePool;
 }
 
 #[repr(C)]
-struct Handle<T> {
+struct HandleMemory<T> {
     seal: AtomicU64,
+    /// Initialised while the seal is set.
     state: MaybeUninit<T>,
 }
 
 /// The memory of the closed handles of a kind, the longest closed first.
 #[derive(Debug)]
-pub(crate) struct Pool(Mutex<VecDeque<Shell>>);
+pub(crate) struct HandlePool(Mutex<VecDeque<ClosedHandle>>);
 
+/// A `HandleMemory` from a box, without a state.
 #[derive(Debug)]
-struct Shell(*mut ());
+struct ClosedHandle(*mut ());
 
-// SAFETY: it is memory that nobody uses.
-unsafe impl Send for Shell {}
+// SAFETY: a closed handle has no state, and only the pool has it: any thread may reuse it.
+unsafe impl Send for ClosedHandle {}
 
-impl Pool {
+impl HandlePool {
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(VecDeque::new()))
     }
 
-    /// The lock is never held in the middle of a fork.
-    fn with<R>(&self, action: impl FnOnce(&mut VecDeque<Shell>) -> R) -> R {
+    /// Other threads cannot fork meanwhile: a child never inherits the lock in its locked state.
+    fn with<R>(&self, action: impl FnOnce(&mut VecDeque<ClosedHandle>) -> R) -> R {
         let _no_fork = fork::Guard::new();
         action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 #[inline]
-fn seal<K: Kind>() -> u64 {
+fn seal<K: HandleKind>() -> u64 {
     K::SEAL ^ u64::from(fork::generation())
 }
 
-/// A new handle.
-pub(crate) fn open<K: Kind>(state: K::State) -> *mut K {
+/// Opens a handle.
+pub(crate) fn open<K: HandleKind>(state: K::State) -> *mut K {
     fork::watched_generation();
-    let used = K::pool().with(|pool| if pool.len() > REMEMBERED { pool.pop_front() } else { None });
-    let handle = match used {
-        Some(Shell(shell)) => shell.cast::<Handle<K::State>>(),
-        None => Box::into_raw(Box::new(Handle { seal: AtomicU64::new(0), state: MaybeUninit::uninit() })),
+    let closed = K::pool().with(|pool| if pool.len() > KEPT_CLOSED { pool.pop_front() } else { None });
+    let handle = match closed {
+        Some(ClosedHandle(memory)) => memory.cast::<HandleMemory<K::State>>(),
+        None => Box::into_raw(Box::new(HandleMemory { seal: AtomicU64::new(0), state: MaybeUninit::uninit() })),
     };
-    // SAFETY: the memory was allocated above or for an earlier handle of the kind, whose state is gone; nobody else has it.
+    // SAFETY: the memory comes from a box of this type, and is neither in the pool nor in use.
     unsafe { (&raw mut (*handle).state).write(MaybeUninit::new(state)) };
-    // SAFETY: as above.
+    // SAFETY: as above. The seal is only accessed atomically, so shared references to it are fine.
     unsafe { &(*handle).seal }.store(seal::<K>(), Relaxed);
     handle.cast()
 }
 
-/// What is behind a handle that is open in this process.
+/// The state behind a handle that is open in this process.
 ///
 /// # Safety
 ///
-/// The pointer is NULL, a handle, open or closed, or points to at least 8 readable bytes. No other thread changes or closes what is behind
-/// it now.
+/// `handle` is NULL, misaligned, was returned by [`open`] for a handle of any kind, or points to 8
+/// readable bytes. No other thread changes or closes the handle during `'a`.
 #[inline(always)]
-pub(crate) unsafe fn get<'a, K: Kind>(handle: *const K) -> Result<&'a K::State, Failure> {
-    // SAFETY: the caller's word.
+pub(crate) unsafe fn state<'a, K: HandleKind>(handle: *const K) -> Result<&'a K::State, CallFailure> {
+    // SAFETY: as the caller vouches.
     let handle = unsafe { checked(handle) }?;
-    // SAFETY: the seal is set while there is a state, and the caller says that nobody changes it.
+    // SAFETY: the seal is set, so the state is initialised; the caller says that it does not change.
     Ok(unsafe { (*handle).state.assume_init_ref() })
 }
 
-/// The same, to be changed.
+/// As [`state`], to be changed.
 ///
 /// # Safety
 ///
-/// As for `get`, and no other thread uses the handle at all.
+/// As for [`state`], and no other thread uses the handle at all during `'a`.
 #[inline(always)]
-pub(crate) unsafe fn get_mut<'a, K: Kind>(handle: *mut K) -> Result<&'a mut K::State, Failure> {
-    // SAFETY: the caller's word.
+pub(crate) unsafe fn state_mut<'a, K: HandleKind>(handle: *mut K) -> Result<&'a mut K::State, CallFailure> {
+    // SAFETY: as the caller vouches.
     let handle = unsafe { checked(handle) }?;
-    // SAFETY: the seal is set while there is a state, and the caller says that nobody else uses it.
+    // SAFETY: the seal is set, so the state is initialised; the caller says that it is used here alone.
     Ok(unsafe { (*handle).state.assume_init_mut() })
+}
+
+/// The body of a function that returns a property of a handle: `otherwise` if it fails.
+///
+/// # Safety
+///
+/// As for [`state`], during the call.
+#[inline(always)]
+pub(crate) unsafe fn property<K: HandleKind, T>(
+    handle: *const K,
+    otherwise: T,
+    read: impl FnOnce(&K::State) -> T,
+) -> T {
+    // SAFETY: as the caller vouches.
+    failure::get(otherwise, || Ok(read(unsafe { state(handle) }?)))
+}
+
+/// The body of a function that closes a handle, which may be inherited by fork. NULL is accepted.
+///
+/// # Safety
+///
+/// As for [`state_mut`], during the call.
+pub(crate) unsafe fn close<K: HandleKind>(handle: *mut K) -> ErrorCode {
+    failure::call(|| {
+        if handle.is_null() {
+            return Ok(CONDUIT_OK);
+        }
+        // SAFETY: as the caller vouches.
+        match unsafe { checked(handle) } {
+            Err(failure) if failure.code() != CONDUIT_ERROR_FORKED => return Err(failure),
+            _ => {}
+        }
+        let memory = handle.cast::<HandleMemory<K::State>>();
+        // SAFETY: its seal is one of this kind, set here or in an ancestor, so it is from `open`.
+        unsafe { &(*memory).seal }.store(0, Relaxed);
+        // Also if the destructor of the state panics.
+        let _returned = ReturnToPool::<K>(handle);
+        // SAFETY: the seal was set, so the state is initialised; now that it is not, no call uses it again.
+        unsafe { (*memory).state.assume_init_drop() };
+        Ok(CONDUIT_OK)
+    })
 }
 
 /// A pointer to a handle that is open in this process.
 ///
 /// # Safety
 ///
-/// As for `get`.
+/// As for [`state`], during the call.
 #[inline(always)]
-unsafe fn checked<K: Kind>(handle: *const K) -> Result<*mut Handle<K::State>, Failure> {
-    let handle = handle.cast_mut().cast::<Handle<K::State>>();
-    if handle.is_null() || !handle.is_aligned() {
+unsafe fn checked<K: HandleKind>(handle: *const K) -> Result<*mut HandleMemory<K::State>, CallFailure> {
+    let memory = handle.cast_mut().cast::<HandleMemory<K::State>>();
+    if memory.is_null() || !memory.is_aligned() {
         return Err(refused::<K>(None));
     }
-    // SAFETY: the caller says that it can be read.
-    let found = unsafe { &(*handle).seal }.load(Relaxed);
-    if found == seal::<K>() { Ok(handle) } else { Err(refused::<K>(Some(found))) }
+    // SAFETY: not NULL, aligned, and readable as the caller vouches: handles are never freed.
+    let found = unsafe { &(*memory).seal }.load(Relaxed);
+    if found == seal::<K>() { Ok(memory) } else { Err(refused::<K>(Some(found))) }
 }
 
-/// Closes a handle; also one that was inherited by fork. NULL is none and no error.
-///
-/// # Safety
-///
-/// As for `get`.
-pub(crate) unsafe fn close<K: Kind>(handle: *mut K) -> Result<(), Failure> {
-    if handle.is_null() {
-        return Ok(());
-    }
-    // SAFETY: the caller's word.
-    match unsafe { checked(handle) } {
-        Ok(_) => {}
-        Err(failure) if failure.code() == CONDUIT_ERROR_FORKED => {}
-        Err(failure) => return Err(failure),
-    }
-    let shell = handle.cast::<Handle<K::State>>();
-    // SAFETY: it is a handle.
-    unsafe { &(*shell).seal }.store(0, Relaxed);
-    // Also if the state's own end panics.
-    let _returned = Returned::<K>(handle);
-    // SAFETY: there is a state, and since the seal is gone nobody reads it again.
-    unsafe { (*shell).state.assume_init_drop() };
-    Ok(())
-}
+struct ReturnToPool<K: HandleKind>(*mut K);
 
-struct Returned<K: Kind>(*mut K);
-
-impl<K: Kind> Drop for Returned<K> {
+impl<K: HandleKind> Drop for ReturnToPool<K> {
     fn drop(&mut self) {
-        K::pool().with(|pool| pool.push_back(Shell(self.0.cast())));
+        K::pool().with(|pool| pool.push_back(ClosedHandle(self.0.cast())));
     }
 }
 
 #[cold]
-fn refused<K: Kind>(seal: Option<u64>) -> Failure {
+fn refused<K: HandleKind>(seal: Option<u64>) -> CallFailure {
     let name = K::NAME;
     match seal {
-        Some(seal) if seal >> 32 == K::SEAL >> 32 => Failure::new(
+        Some(seal) if seal >> 32 == K::SEAL >> 32 => CallFailure::new(
             CONDUIT_ERROR_FORKED,
-            format!("{name} belongs to the process that this one was forked from; make one here"),
+            format!("the handle of {name} belongs to the process that this one was forked from; open one here"),
         ),
-        Some(_) => Failure::new(
+        Some(_) => CallFailure::new(
             CONDUIT_ERROR_INVALID_HANDLE,
-            format!("this is not the handle of {name}: it was closed, or is something else"),
+            format!("this is not the handle of {name}: it was closed, or it is something else"),
         ),
-        None => Failure::new(CONDUIT_ERROR_INVALID_HANDLE, format!("the handle of {name} is NULL or no pointer")),
+        None => CallFailure::new(CONDUIT_ERROR_INVALID_HANDLE, format!("the handle of {name} is NULL or misaligned")),
     }
 }

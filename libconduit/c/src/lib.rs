@@ -1,21 +1,40 @@
-//! The C ABI of Conduit. What is promised to C stands in `include/conduit.h`, which is made from this crate; here is how it is kept.
+//! The C interface of Conduit. `include/conduit.h`, which is generated from this crate, tells C
+//! programmers what the interface promises and what it expects; this crate implements it.
 //!
-//! # The contract of the ABI
+//! # The contract
 //!
-//! Every function that is called from C relies on what C's types say: a pointer is NULL or points to an object of its type, a string
-//! ends with NUL, an object that is written is nobody else's during the call, a handle is used by one thread at a time. Numbers, flags
-//! and enumerations may have any value, a handle may be closed or of another kind; that is checked.
+//! The functions are `unsafe` because they rely on what `conduit.h` asks of their callers. SAFETY
+//! lines that say "`conduit.h`:" refer to these rules:
 //!
-//! Nothing unwinds out of a function: a panic becomes `CONDUIT_ERROR_INTERNAL` ([`error`]).
+//! - *Strings* are NULL or point to bytes that end with NUL and do not change during the call.
+//! - *Options* are NULL or point to as many readable bytes as their first member, `struct_size`,
+//!   says, at least to that member. The strings and structures they point to follow the same rules.
+//! - *Results* are NULL or point to memory of their type that the caller may write and that nobody
+//!   else uses during the call.
+//! - *Handles* are NULL, or were returned by the library, whether they are still open or not. No
+//!   other thread uses the handle during the call; if the function takes it as `const`, other
+//!   threads may do so too, with such functions only.
+//! - *Samples* are NULL or point to an initialised `conduit_sample` that nobody else uses during
+//!   the call.
+//!
+//! Everything else is checked: NULL, alignment, numbers, flags and enumerations of any value,
+//! handles that are closed or of another kind.
+//!
+//! Nothing unwinds out of a function: a panic becomes `CONDUIT_ERROR_INTERNAL` ([`failure`]).
 #![allow(unsafe_code)]
-#![allow(clippy::missing_safety_doc, reason = "the contract is one for all functions, and stands above")]
+#![allow(clippy::missing_safety_doc, reason = "all functions have the contract above")]
 
-pub mod arguments;
+pub mod domain;
 pub mod error;
+mod failure;
 mod handle;
+mod library_errors;
+pub mod message_type;
+mod pointers;
 pub mod publisher;
 pub mod region;
 pub mod registry;
+pub mod sample;
 pub mod subscriber;
 
 use std::ffi::c_char;
@@ -37,10 +56,12 @@ const fn is(text: &str, number: u32) -> bool {
     matches!(u32::from_str_radix(text, 10), Ok(parsed) if parsed == number)
 }
 
-/// In place of a time: no limit.
+/// A duration without a limit, for functions and options that say so.
 pub const CONDUIT_FOREVER: u64 = u64::MAX;
 
-/// Version of the library that is linked: "0.1.0". A static string. Thread-safe.
+/// Returns the version of the library that the program runs with, such as "0.1.0".
+///
+/// The string is static. Thread-safe.
 #[unsafe(no_mangle)]
 pub extern "C" fn conduit_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()

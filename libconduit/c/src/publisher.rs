@@ -3,21 +3,24 @@
 use std::ffi::{CString, c_char, c_void};
 use std::ptr::{NonNull, null, null_mut};
 
-use conduit::{CreateError, GeometryError, Loan, LoanError, Message, TypeInfo};
+use conduit::{Kind, Loan, LoanError, Message, TypeInfo};
 
-use crate::arguments::{self, AnyBool, DomainOptions, MessageType, Options, non_zero_ns, result, topic_name};
-use crate::error::Error::{CONDUIT_ERROR_INVALID_ARGUMENT, CONDUIT_ERROR_LOAN_OUT, CONDUIT_ERROR_NO_LOAN, CONDUIT_OK};
-use crate::error::{Error, Failure, call, get};
-use crate::handle::{self, Kind, Pool};
+use crate::domain::{DomainOptions, domain};
+use crate::error::ErrorCode::{self, CONDUIT_ERROR_LOAN_OUT, CONDUIT_ERROR_NO_LOAN, CONDUIT_OK};
+use crate::failure::{CallFailure, call};
+use crate::handle::{self, HandleKind, HandlePool};
+use crate::message_type::TypeDescription;
+use crate::pointers::{self, OptionsStruct, RawBool, non_zero_ns, result, topic_name};
 
 /// The one process that writes a topic.
 #[derive(Debug)]
-pub struct Publisher(());
+pub struct PublisherHandle(());
 
-/// A publisher and at most one loan of it, which borrows it: while there is a loan nothing else touches the publisher.
+/// A publisher and at most one loan, which borrows it: nothing else uses the publisher meanwhile.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct OpenPublisher {
     loan: Option<Loan<'static, [u8]>>,
+    /// From a box, which is freed by `drop`.
     publisher: NonNull<conduit::Publisher<[u8]>>,
     published: u64,
     capacity: usize,
@@ -26,7 +29,7 @@ pub(crate) struct State {
     topic: CString,
 }
 
-impl State {
+impl OpenPublisher {
     fn new(publisher: conduit::Publisher<[u8]>, message: TypeInfo) -> Self {
         Self {
             loan: None,
@@ -39,290 +42,330 @@ impl State {
         }
     }
 
-    /// The publisher, unless a loan is out.
+    /// The publisher, unless it has a loan.
     #[inline(always)]
-    fn publisher(&mut self) -> Result<&mut conduit::Publisher<[u8]>, Failure> {
+    fn publisher(&mut self) -> Result<&mut conduit::Publisher<[u8]>, CallFailure> {
         if self.loan.is_some() {
             return Err(loan_out());
         }
-        // SAFETY: it is this state's own, from a box, and no loan borrows it.
+        // SAFETY: `new` leaked it from a box, only `drop` frees it, and no loan borrows it.
         Ok(unsafe { self.publisher.as_mut() })
     }
 
     #[inline(always)]
-    fn lend(&mut self, len: usize) -> Result<NonNull<u8>, Failure> {
+    fn lend(&mut self, len: usize) -> Result<NonNull<u8>, CallFailure> {
         if self.loan.is_some() {
             return Err(loan_out());
         }
-        // SAFETY: as for `publisher`. The lifetime is as long as the state's: the publisher is freed after the loan (`drop`).
+        // SAFETY: as in `publisher`. The reference is as long-lived as the box: `drop` ends the loan
+        // before it frees the publisher, and `publisher` refuses to borrow it again meanwhile.
         let publisher: &'static mut conduit::Publisher<[u8]> = unsafe { self.publisher.as_mut() };
         let loan = self.loan.insert(publisher.loan_slice(len)?);
         Ok(NonNull::from(&mut **loan).cast())
     }
+
+    fn truncate(&mut self, size: usize) -> Result<(), CallFailure> {
+        let loan = self.loan.as_mut().ok_or_else(no_loan)?;
+        if size > loan.len() {
+            return Err(LoanError::MessageTooLarge { len: size, capacity: loan.len() }.into());
+        }
+        if !self.message.admits(size) {
+            let exact = self.message.kind() == Kind::Value;
+            return Err(LoanError::WrongLength { len: size, size: self.message.size(), exact }.into());
+        }
+        loan.truncate(size);
+        Ok(())
+    }
 }
 
 #[cold]
-fn loan_out() -> Failure {
-    Failure::new(CONDUIT_ERROR_LOAN_OUT, "a loan of this publisher is out; publish or discard it first")
+fn loan_out() -> CallFailure {
+    CallFailure::new(CONDUIT_ERROR_LOAN_OUT, "the publisher has a loan; publish or discard it first")
 }
 
 #[cold]
-fn no_loan() -> Failure {
-    Failure::new(CONDUIT_ERROR_NO_LOAN, "no loan of this publisher is out; get one with conduit_publisher_loan")
+fn no_loan() -> CallFailure {
+    CallFailure::new(CONDUIT_ERROR_NO_LOAN, "the publisher has no loan; get one with conduit_publisher_loan")
 }
 
-impl Drop for State {
+impl Drop for OpenPublisher {
     fn drop(&mut self) {
         self.loan = None;
-        // SAFETY: it came from a box, and nothing borrows it any more.
+        // SAFETY: `new` leaked it from a box, this is the only place that frees it, and the only
+        // borrow, the loan, has just ended.
         drop(unsafe { Box::from_raw(self.publisher.as_ptr()) });
     }
 }
 
-impl Kind for Publisher {
-    type State = State;
+impl HandleKind for PublisherHandle {
+    type State = OpenPublisher;
     const SEAL: u64 = 0xc04d_1e62_0000_0000;
     const NAME: &'static str = "a publisher";
 
-    fn pool() -> &'static Pool {
-        static POOL: Pool = Pool::new();
+    fn pool() -> &'static HandlePool {
+        static POOL: HandlePool = HandlePool::new();
         &POOL
     }
 }
 
-/// How a topic is to be made. Begin with CONDUIT_PUBLISHER_OPTIONS_INIT; a member that is 0 has its default.
+/// How to create a topic. Initialise it with CONDUIT_PUBLISHER_OPTIONS_INIT; a member that is 0 has
+/// its default.
 #[derive(Debug)]
 #[repr(C)]
 pub struct PublisherOptions {
-    /// sizeof(conduit_publisher_options), as CONDUIT_PUBLISHER_OPTIONS_INIT sets it.
+    /// sizeof(conduit_publisher_options); set by CONDUIT_PUBLISHER_OPTIONS_INIT.
     pub struct_size: usize,
-    /// Where; NULL for the environment's.
+    /// Where to create it; NULL for the domain of the environment.
     pub domain: *const DomainOptions,
-    /// Type of the messages; NULL for bytes.
-    pub message_type: *const MessageType,
-    /// Number of slots: a power of two from 2 to 65,536; 0 for 16. It bounds how far a subscriber can fall behind without loss,
-    /// and how many samples all of them together can hold.
-    pub slots: u64,
-    /// Size of a slot in bytes: a multiple of 128, of which 192 are the slot's state and header; 0 for what `capacity` needs.
-    pub slot_size: u64,
-    /// Length of the largest message in bytes, if `slot_size` is 0; 0 for 3904 or the size of the type, whichever is more.
-    pub capacity: u64,
-    /// How long to wait for a dying owner of the name, in nanoseconds; 0 for 250 ms.
+    /// The type of the messages; NULL for bytes.
+    pub message_type: *const TypeDescription,
+    /// Length of the largest message in bytes. Default: 3904, or the size of the type if that is
+    /// larger.
+    pub capacity: usize,
+    /// Instead of `capacity`: the size of a slot in bytes, a multiple of 128; 192 bytes of it are
+    /// the slot's own.
+    pub slot_size: usize,
+    /// How long to wait for a dying owner of the name, in nanoseconds. Default: 250 ms.
     pub takeover_timeout_ns: u64,
-    /// Permission bits of the region's file, 0640 for example; 0 for what the process's umask leaves of 0666. Who may only read it can
-    /// subscribe all the same, and gets validated copies.
+    /// Number of slots: a power of two from 2 to 65,536. Default: 16. It limits how far a
+    /// subscriber can fall behind without loss, and how many samples all of them can hold.
+    pub slots: u32,
+    /// Permission bits of the region's file, such as 0640. Default: 0666 without the bits of the
+    /// umask. Users who may only read the file can subscribe, and receive validated copies.
     pub mode: u32,
-    /// Numeric id of the file's group, if has_group is set.
+    /// Numeric id of the file's group, if `has_group` is set.
     pub group: u32,
-    /// Whether group is to be set.
-    pub has_group: AnyBool,
-    /// Publishes without time stamps, which saves one clock read per message.
-    pub no_time_stamps: AnyBool,
-    /// 0.
-    pub reserved: [u8; 6],
+    /// Whether to set the file's group. Default: the group of the process.
+    pub has_group: RawBool,
+    /// Whether to publish without time stamps, which saves reading the clock for each message.
+    pub no_time_stamps: RawBool,
+    /// Must be 0.
+    pub reserved: [u8; 2],
 }
 
-// SAFETY: the size comes first, the rest takes any bytes.
-unsafe impl Options for PublisherOptions {
+// SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
+unsafe impl OptionsStruct for PublisherOptions {
     const INIT: &str = "CONDUIT_PUBLISHER_OPTIONS_INIT";
 }
 
-/// Creates a topic. A name that a dead publisher left is taken over.
+impl PublisherOptions {
+    fn apply(
+        &self,
+        mut builder: conduit::PublisherBuilder<[u8]>,
+    ) -> Result<conduit::PublisherBuilder<[u8]>, CallFailure> {
+        if self.capacity != 0 && self.slot_size != 0 {
+            return Err(CallFailure::argument("capacity and slot_size exclude each other; leave one of them 0"));
+        }
+        builder = builder.time_stamps(!self.no_time_stamps.get());
+        if self.slots != 0 {
+            builder = builder.slots(self.slots);
+        }
+        if self.slot_size != 0 {
+            builder = builder.slot_size(self.slot_size);
+        }
+        if self.capacity != 0 {
+            builder = builder.capacity(self.capacity);
+        }
+        if self.mode != 0 {
+            builder = builder.mode(self.mode);
+        }
+        if self.has_group.get() {
+            builder = builder.group(self.group);
+        }
+        if let Some(timeout) = non_zero_ns(self.takeover_timeout_ns) {
+            builder = builder.takeover_timeout(timeout);
+        }
+        Ok(builder)
+    }
+}
+
+/// Creates a topic and returns its publisher in `*publisher`, which is NULL on failure.
 ///
-/// `options` may be NULL: 16 slots for messages of up to 3904 bytes. The handle in `*publisher` is the caller's, to be closed with
-/// conduit_publisher_close(); NULL on failure.
+/// If a dead publisher left the topic behind, it is taken over. `options` may be NULL: the topic
+/// has 16 slots for messages of up to 3904 bytes of no particular type. The caller owns the handle
+/// and closes it with conduit_publisher_close().
 ///
-/// Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit the slots), NO_SPACE, NO_MEMORY,
-/// FILE_SYSTEM, ALREADY_PUBLISHED, EXISTS, FOREIGN_FILE, NOT_REMOVABLE, IO. Thread-safe.
+/// Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit into
+/// a slot), NO_SPACE, NO_MEMORY, FILE_SYSTEM, ALREADY_PUBLISHED, EXISTS, FOREIGN_FILE, NOT_REMOVABLE,
+/// IO. Thread-safe.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_publisher_create(
     name: *const c_char,
     options: *const PublisherOptions,
-    publisher: *mut *mut Publisher,
-) -> Error {
+    publisher: *mut *mut PublisherHandle,
+) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let (publisher, options) = unsafe { (result(publisher, null_mut())?, arguments::options(options)?) };
-        // SAFETY: the contract of the ABI.
-        let (name, domain, message) = unsafe {
-            (topic_name(name)?, arguments::domain(options.domain)?, MessageType::read(options.message_type)?)
-        };
-        let mut builder =
-            conduit::Publisher::<[u8]>::builder().domain(&domain).time_stamps(!options.no_time_stamps.get());
+        // SAFETY: `conduit.h`: `publisher` is a result and `options` are options.
+        let (publisher, options) =
+            unsafe { (result("publisher", publisher, null_mut())?, pointers::options(options)?) };
+        // SAFETY: `conduit.h`: `name` is a string, and so are those in the structures that options
+        // point to.
+        let (name, domain, message) =
+            unsafe { (topic_name(name)?, domain(options.domain)?, TypeDescription::read(options.message_type)?) };
+        let mut builder = options.apply(conduit::Publisher::<[u8]>::builder().domain(&domain))?;
         if let Some(message) = message {
             builder = builder.message_type(message);
         }
-        if options.slots != 0 {
-            let slots =
-                u32::try_from(options.slots).map_err(|_| CreateError::from(GeometryError::Slots(options.slots)))?;
-            builder = builder.slots(slots);
-        }
-        if options.slot_size != 0 {
-            builder = builder.slot_size(options.slot_size as usize);
-        } else if options.capacity != 0 {
-            builder = builder.capacity(options.capacity as usize);
-        }
-        if options.mode != 0 {
-            builder = builder.mode(options.mode);
-        }
-        if options.has_group.get() {
-            builder = builder.group(options.group);
-        }
-        if let Some(timeout) = non_zero_ns(options.takeover_timeout_ns) {
-            builder = builder.takeover_timeout(timeout);
-        }
-        *publisher = handle::open(State::new(builder.create(&name)?, message.unwrap_or(<[u8]>::TYPE)));
+        let open = OpenPublisher::new(builder.create(&name)?, message.unwrap_or(<[u8]>::TYPE));
+        *publisher = handle::open(open);
         Ok(CONDUIT_OK)
     })
 }
 
-/// Sends a copy of `size` bytes. `data` may be NULL if `size` is 0.
+/// Publishes a copy of `size` bytes. `data` may be NULL if `size` is 0.
 ///
-/// Never blocks, never allocates if it succeeds, and makes no system call unless a subscriber sleeps.
+/// It never blocks, does not allocate unless it fails, and makes no system call unless a subscriber
+/// is asleep.
 ///
-/// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, LOAN_OUT, ALL_SLOTS_HELD, MESSAGE_TOO_LARGE, WRONG_LENGTH, REMOVED, UNLINKED (once:
-/// who goes on publishes to the subscribers that are there). One thread at a time.
+/// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, LOAN_OUT, ALL_SLOTS_HELD, MESSAGE_TOO_LARGE,
+/// WRONG_LENGTH, REMOVED, UNLINKED (once; the next call publishes to the subscribers that have the
+/// topic open). One thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_publisher_send(publisher: *mut Publisher, data: *const c_void, size: usize) -> Error {
+pub unsafe extern "C" fn conduit_publisher_send(
+    publisher: *mut PublisherHandle,
+    data: *const c_void,
+    size: usize,
+) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let state = unsafe { handle::get_mut(publisher) }?;
-        let message = if size == 0 {
-            &[][..]
-        } else if data.is_null() || size > isize::MAX as usize {
-            return Err(Failure::new(
-                CONDUIT_ERROR_INVALID_ARGUMENT,
-                format!("the message is NULL or of {size} bytes"),
-            ));
-        } else {
-            // SAFETY: the caller says that so many bytes can be read.
-            unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) }
-        };
-        state.publisher()?.send(message)?;
-        state.published += 1;
+        // SAFETY: `conduit.h`: `publisher` is a handle, and `data` has `size` readable bytes or is NULL.
+        let (open, message) = unsafe { (handle::state_mut(publisher)?, pointers::message(data, size)?) };
+        open.publisher()?.send(message)?;
+        open.published += 1;
         Ok(CONDUIT_OK)
     })
 }
 
-/// Lends a slot to write a message of `size` bytes in place: `*data` points to as many bytes, aligned to 64, whose contents are
-/// unspecified. NULL on failure.
+/// Lends a slot, in which a message of `size` bytes is written in place, and returns its address in
+/// `*data`, which is NULL on failure.
 ///
-/// The memory is the caller's until conduit_publisher_publish() or conduit_publisher_discard(); one loan can be out at a time.
+/// The memory is aligned to 64 bytes; its contents are unspecified. It belongs to the caller until
+/// conduit_publisher_publish(), conduit_publisher_discard() or conduit_publisher_close(). A publisher
+/// has one loan at a time.
 ///
 /// Errors: as for conduit_publisher_send(). One thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_publisher_loan(
-    publisher: *mut Publisher,
+    publisher: *mut PublisherHandle,
     size: usize,
     data: *mut *mut c_void,
-) -> Error {
+) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let (data, state) = unsafe { (result(data, null_mut())?, handle::get_mut(publisher)?) };
-        *data = state.lend(size)?.as_ptr().cast();
+        // SAFETY: `conduit.h`: `data` is a result and `publisher` is a handle.
+        let (data, open) = unsafe { (result("data", data, null_mut())?, handle::state_mut(publisher)?) };
+        *data = open.lend(size)?.as_ptr().cast();
         Ok(CONDUIT_OK)
     })
 }
 
-/// Shortens the message that is being written to its first `size` bytes.
+/// Shortens the message in the loan to its first `size` bytes.
 ///
-/// Errors: INVALID_HANDLE, FORKED, NO_LOAN, MESSAGE_TOO_LARGE (the loan is smaller), WRONG_LENGTH. On an error the loan stays as it
-/// was. One thread at a time.
+/// Errors: INVALID_HANDLE, FORKED, NO_LOAN, MESSAGE_TOO_LARGE (the loan is smaller), WRONG_LENGTH. On
+/// failure the loan does not change. One thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_publisher_truncate(publisher: *mut Publisher, size: usize) -> Error {
+pub unsafe extern "C" fn conduit_publisher_truncate(publisher: *mut PublisherHandle, size: usize) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let state = unsafe { handle::get_mut(publisher) }?;
-        let loan = state.loan.as_mut().ok_or_else(no_loan)?;
-        if size > loan.len() {
-            return Err(LoanError::MessageTooLarge { len: size, capacity: loan.len() }.into());
-        }
-        if !state.message.admits(size) {
-            let exact = state.message.kind() == conduit::Kind::Value;
-            return Err(LoanError::WrongLength { len: size, size: state.message.size(), exact }.into());
-        }
-        loan.truncate(size);
+        // SAFETY: `conduit.h`: `publisher` is a handle.
+        unsafe { handle::state_mut(publisher) }?.truncate(size)?;
         Ok(CONDUIT_OK)
     })
 }
 
-/// Publishes the message that was written into the loan. Its memory is not the caller's any more.
+/// Publishes the message in the loan. Its memory no longer belongs to the caller.
+///
+/// Errors: INVALID_HANDLE, FORKED, NO_LOAN. One thread at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_publisher_publish(publisher: *mut PublisherHandle) -> ErrorCode {
+    call(|| {
+        // SAFETY: `conduit.h`: `publisher` is a handle.
+        let open = unsafe { handle::state_mut(publisher) }?;
+        open.loan.take().ok_or_else(no_loan)?.publish();
+        open.published += 1;
+        Ok(CONDUIT_OK)
+    })
+}
+
+/// Returns the loan without publishing it. Its memory no longer belongs to the caller.
 ///
 /// Errors: INVALID_HANDLE, FORKED, NO_LOAN. One thread at a time.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_publisher_publish(publisher: *mut Publisher) -> Error {
+pub unsafe extern "C" fn conduit_publisher_discard(publisher: *mut PublisherHandle) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let state = unsafe { handle::get_mut(publisher) }?;
-        state.loan.take().ok_or_else(no_loan)?.publish();
-        state.published += 1;
+        // SAFETY: `conduit.h`: `publisher` is a handle.
+        let open = unsafe { handle::state_mut(publisher) }?;
+        drop(open.loan.take().ok_or_else(no_loan)?);
         Ok(CONDUIT_OK)
     })
 }
 
-/// Gives the loan back unseen. Its memory is not the caller's any more.
+/// Returns the number of messages published so far, which is the sequence number of the next.
 ///
-/// Errors: INVALID_HANDLE, FORKED, NO_LOAN. One thread at a time.
+/// 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_publisher_discard(publisher: *mut Publisher) -> Error {
-    call(|| {
-        // SAFETY: the contract of the ABI.
-        let state = unsafe { handle::get_mut(publisher) }?;
-        state.loan.take().ok_or_else(no_loan)?;
-        Ok(CONDUIT_OK)
-    })
+pub unsafe extern "C" fn conduit_publisher_published(publisher: *const PublisherHandle) -> u64 {
+    // SAFETY: `conduit.h`: `publisher` is a handle that does not change during the call.
+    unsafe { handle::property(publisher, 0, |open| open.published) }
 }
 
-/// Messages published so far, which is the sequence number of the next; 0, with INVALID_HANDLE or FORKED, if there is no publisher.
+/// Returns the length of the largest message in bytes.
+///
+/// 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_publisher_published(publisher: *const Publisher) -> u64 {
-    // SAFETY: the contract of the ABI.
-    get(0, || Ok(unsafe { handle::get(publisher) }?.published))
+pub unsafe extern "C" fn conduit_publisher_capacity(publisher: *const PublisherHandle) -> usize {
+    // SAFETY: `conduit.h`: `publisher` is a handle that does not change during the call.
+    unsafe { handle::property(publisher, 0, |open| open.capacity) }
 }
 
-/// Largest message in bytes; 0, with INVALID_HANDLE or FORKED, if there is no publisher.
+/// Returns the number of slots.
+///
+/// 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_publisher_capacity(publisher: *const Publisher) -> usize {
-    // SAFETY: the contract of the ABI.
-    get(0, || Ok(unsafe { handle::get(publisher) }?.capacity))
+pub unsafe extern "C" fn conduit_publisher_slots(publisher: *const PublisherHandle) -> u32 {
+    // SAFETY: `conduit.h`: `publisher` is a handle that does not change during the call.
+    unsafe { handle::property(publisher, 0, |open| open.slots) }
 }
 
-/// Number of slots; 0, with INVALID_HANDLE or FORKED, if there is no publisher.
+/// Returns the name of the topic. The string is valid until the publisher is closed.
+///
+/// NULL on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_publisher_slots(publisher: *const Publisher) -> u32 {
-    // SAFETY: the contract of the ABI.
-    get(0, || Ok(unsafe { handle::get(publisher) }?.slots))
+pub unsafe extern "C" fn conduit_publisher_topic(publisher: *const PublisherHandle) -> *const c_char {
+    // SAFETY: `conduit.h`: `publisher` is a handle that does not change during the call.
+    unsafe { handle::property(publisher, null(), |open| open.topic.as_ptr()) }
 }
 
-/// The topic's name, valid until the publisher is closed; NULL, with INVALID_HANDLE or FORKED, if there is no publisher.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_publisher_topic(publisher: *const Publisher) -> *const c_char {
-    // SAFETY: the contract of the ABI.
-    get(null(), || Ok(unsafe { handle::get(publisher) }?.topic.as_ptr()))
-}
-
-/// Counts in `*count` the subscribers that live now; 0 on failure. Costs some system calls: meant for flow control and reports, not for
-/// every message.
+/// Counts the subscribers that are alive, in `*count`, which is 0 on failure.
+///
+/// It makes several system calls: use it for flow control and reports, not for every message.
 ///
 /// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, LOAN_OUT. One thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_publisher_subscribers(publisher: *mut Publisher, count: *mut usize) -> Error {
+pub unsafe extern "C" fn conduit_publisher_subscribers(
+    publisher: *mut PublisherHandle,
+    count: *mut usize,
+) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let (count, state) = unsafe { (result(count, 0)?, handle::get_mut(publisher)?) };
-        *count = state.publisher()?.subscribers().len();
+        // SAFETY: `conduit.h`: `count` is a result and `publisher` is a handle.
+        let (count, open) = unsafe { (result("count", count, 0)?, handle::state_mut(publisher)?) };
+        *count = open.publisher()?.subscribers().len();
         Ok(CONDUIT_OK)
     })
 }
 
-/// Closes the topic: a loan that is out is discarded, the region's name is removed, and sleeping subscribers wake with
-/// CONDUIT_ERROR_PUBLISHER_CLOSED once they have received what is left. What they hold stays valid. NULL is no error. In a forked child it
-/// only frees the child's handle.
+/// Closes the topic and frees the handle. NULL is accepted and does nothing.
+///
+/// A loan is discarded and the region's name is removed. Subscribers receive the remaining messages
+/// and then CONDUIT_ERROR_PUBLISHER_CLOSED; samples that they hold stay valid. In a forked child it
+/// only frees the child's copy of the handle.
 ///
 /// Errors: INVALID_HANDLE. One thread at a time.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_publisher_close(publisher: *mut Publisher) -> Error {
-    // SAFETY: the contract of the ABI.
-    call(|| unsafe { handle::close(publisher) }.map(|()| CONDUIT_OK))
+pub unsafe extern "C" fn conduit_publisher_close(publisher: *mut PublisherHandle) -> ErrorCode {
+    // SAFETY: `conduit.h`: `publisher` is a handle.
+    unsafe { handle::close(publisher) }
 }

@@ -1,100 +1,102 @@
-//! What there is, and whether a registry answers.
+//! Lists topics, and asks whether a registry answers.
 
 use std::ffi::{CString, c_char};
-use std::ptr::{null, null_mut};
+use std::ptr::{from_ref, null, null_mut};
 
-use conduit::registry::Client;
-use conduit::registry::{self as protocol, RegionState as ProtocolState};
+use conduit::registry::{Client, RegionState, SubscriberInfo, TopicInfo};
 use conduit::{Domain, inspect};
 
-use crate::arguments::{self, DomainOptions, result};
-use crate::error::Error::{CONDUIT_ERROR_INVALID_ARGUMENT, CONDUIT_OK};
-use crate::error::{Error, Failure, call, get};
-use crate::handle::{self, Kind, Pool};
+use crate::domain::{DomainOptions, domain};
+use crate::error::ErrorCode::{self, CONDUIT_ERROR_INVALID_ARGUMENT, CONDUIT_OK};
+use crate::failure::{CallFailure, call, get};
+use crate::handle::{self, HandleKind, HandlePool};
+use crate::pointers::result;
 
-/// All topics and raw regions, as they were at one moment.
+/// All topics and raw regions of a domain, as they were at one moment.
 #[derive(Debug)]
-pub struct Listing(());
+pub struct ListingHandle(());
 
 #[derive(Debug)]
-pub(crate) struct State {
-    topics: Vec<Entry>,
-    from_registry: bool,
+pub(crate) struct OpenListing {
+    topics: Vec<ListedTopic>,
+    is_from_registry: bool,
 }
 
 #[derive(Debug)]
-struct Entry {
-    topic: Topic,
-    subscribers: Vec<SubscriberInfo>,
-    /// What the pointers point to.
-    _texts: Texts,
+struct ListedTopic {
+    record: TopicRecord,
+    subscribers: Vec<SubscriberRecord>,
+    /// What the strings in the records point to.
+    _texts: CTexts,
 }
 
-impl Kind for Listing {
-    type State = State;
+impl HandleKind for ListingHandle {
+    type State = OpenListing;
     const SEAL: u64 = 0xc04d_1e65_0000_0000;
     const NAME: &'static str = "a listing";
 
-    fn pool() -> &'static Pool {
-        static POOL: Pool = Pool::new();
+    fn pool() -> &'static HandlePool {
+        static POOL: HandlePool = HandlePool::new();
         &POOL
     }
 }
 
-/// Whether somebody stands behind a region.
+/// The state of a topic or raw region. Later versions may add states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(non_camel_case_types, reason = "these are the names in C")]
-#[repr(C)]
-pub enum TopicState {
-    /// Its owner lives.
+#[repr(i32)]
+pub enum StateCode {
+    /// Its owner is alive.
     CONDUIT_STATE_LIVE = 0,
     /// Its publisher has closed it.
     CONDUIT_STATE_CLOSED = 1,
     /// Its owner is dead.
     CONDUIT_STATE_ORPHANED = 2,
-    /// A raw region whose creator let it go: it stays.
+    /// A raw region that its creator closed: it stays until it is unlinked.
     CONDUIT_STATE_KEPT = 3,
-    /// Its owner lives, or it is kept, and the registry's rules do not allow it.
+    /// It is live or kept, but the registry's rules do not allow it.
     CONDUIT_STATE_UNAUTHORISED = 4,
-    /// Its owner lives, and somebody has removed its name: who has it open goes on, nobody else can find it.
+    /// Its owner is alive, but its name was removed: processes that have it open continue to use
+    /// it, others cannot find it.
     CONDUIT_STATE_UNLINKED = 5,
-    /// A state that a newer registry reports and this library does not know.
+    /// The registry is newer than this library and reports a state that the library does not know.
     CONDUIT_STATE_UNKNOWN = 6,
 }
 
-/// A topic or raw region. Later versions may add members at the end.
+/// A topic or raw region. Later versions may add members at the end: use it by pointer.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Topic {
-    /// Its name.
+pub struct TopicRecord {
+    /// Name.
     pub name: *const c_char,
-    /// Where its file is.
+    /// Path of its file.
     pub path: *const c_char,
-    /// Name of the messages' type, in brackets for a slice; NULL for a raw region.
+    /// Name of the message type, in brackets for slices; NULL for a raw region.
     pub type_name: *const c_char,
-    /// Why it is unauthorised, or who has probably removed its name; NULL in other states.
+    /// Why it is unauthorised, or what has probably removed its name; NULL in other states.
     pub reason: *const c_char,
-    /// Command name of its owner; NULL if it is not known.
+    /// Command name of the owner; NULL if it is not known.
     pub publisher_program: *const c_char,
-    /// Process id of its owner; 0 if it is not known.
+    /// Process id of the owner; 0 if it is not known.
     pub publisher_pid: u32,
-    /// User id of its owner, if the process id is known.
+    /// User id of the owner; 0 if the process id is not known.
     pub publisher_uid: u32,
-    /// Whether somebody stands behind it.
-    pub state: TopicState,
+    /// State.
+    pub state: StateCode,
     /// Number of slots; 0 for a raw region.
     pub slots: u32,
-    /// Size of a slot in bytes, 192 of which are its state and header; 0 for a raw region.
+    /// Size of a slot in bytes, of which 192 are the slot's own; 0 for a raw region.
     pub slot_size: u64,
-    /// Size of its file in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// Messages published; 0 for a raw region.
+    /// Number of messages published; 0 for a raw region.
     pub published: u64,
-    /// Time since the last message was published, in nanoseconds; UINT64_MAX if there was none or it has no time stamp.
+    /// Time since the last message was published, in nanoseconds; UINT64_MAX if there was none, or
+    /// if it has no time stamp.
     pub last_message_age_ns: u64,
-    /// Messages per second, over the last one to two seconds; negative if it is not known.
+    /// Messages per second over the last one to two seconds; negative if unknown.
     pub rate_hz: f64,
-    /// Bytes of messages per second, likewise.
+    /// Bytes per second over the last one to two seconds; negative if unknown.
     pub bytes_per_second: f64,
     /// Number of subscribers.
     pub subscribers: usize,
@@ -102,33 +104,33 @@ pub struct Topic {
     pub is_raw: bool,
 }
 
-/// One subscriber of a topic. Later versions may add members at the end.
+/// A subscriber of a topic. Later versions may add members at the end: use it by pointer.
 #[derive(Debug)]
 #[repr(C)]
-pub struct SubscriberInfo {
+pub struct SubscriberRecord {
     /// Command name.
     pub program: *const c_char,
     /// Process id.
     pub pid: u32,
     /// User id.
     pub uid: u32,
-    /// Messages received.
+    /// Number of messages received.
     pub received: u64,
-    /// Messages missed.
+    /// Number of messages missed.
     pub lost: u64,
-    /// Slots between the publisher's next and this subscriber's.
+    /// Number of slots that it is behind the publisher.
     pub lag: u64,
-    /// Samples held now.
+    /// Number of samples that it holds.
     pub held: u32,
-    /// Whether it sleeps until the next message.
+    /// Whether it is asleep until the next message.
     pub is_asleep: bool,
 }
 
-/// Strings for C, which do not move.
+/// Strings for C: their addresses do not change when more are added.
 #[derive(Debug, Default)]
-struct Texts(Vec<CString>);
+struct CTexts(Vec<CString>);
 
-impl Texts {
+impl CTexts {
     fn add(&mut self, text: &str) -> *const c_char {
         let bytes: Vec<u8> = text.bytes().filter(|&byte| byte != 0).collect();
         let text = CString::new(bytes).unwrap_or_default();
@@ -142,12 +144,12 @@ impl Texts {
     }
 }
 
-impl Entry {
-    fn new(topic: &protocol::TopicInfo) -> Self {
-        let mut texts = Texts::default();
+impl ListedTopic {
+    fn new(topic: &TopicInfo) -> Self {
+        let mut texts = CTexts::default();
         let subscribers: Vec<_> = topic.subscribers.iter().map(|one| subscriber(one, &mut texts)).collect();
         let publisher = topic.publisher.as_ref();
-        let topic = Topic {
+        let record = TopicRecord {
             name: texts.add(&topic.name),
             path: texts.add(&topic.path),
             type_name: texts.add_some(topic.message_type.as_deref()),
@@ -155,15 +157,7 @@ impl Entry {
             publisher_program: texts.add_some(publisher.map(|process| process.program.as_str())),
             publisher_pid: publisher.map_or(0, |process| process.pid),
             publisher_uid: publisher.map_or(0, |process| process.uid),
-            state: match topic.state {
-                ProtocolState::Live => TopicState::CONDUIT_STATE_LIVE,
-                ProtocolState::Closed => TopicState::CONDUIT_STATE_CLOSED,
-                ProtocolState::Orphaned => TopicState::CONDUIT_STATE_ORPHANED,
-                ProtocolState::Kept => TopicState::CONDUIT_STATE_KEPT,
-                ProtocolState::Unauthorised => TopicState::CONDUIT_STATE_UNAUTHORISED,
-                ProtocolState::Unlinked => TopicState::CONDUIT_STATE_UNLINKED,
-                _ => TopicState::CONDUIT_STATE_UNKNOWN,
-            },
+            state: state(&topic.state),
             slots: topic.slots.unwrap_or(0),
             slot_size: topic.slot_bytes.unwrap_or(0),
             size: topic.size_bytes,
@@ -174,12 +168,24 @@ impl Entry {
             subscribers: subscribers.len(),
             is_raw: topic.raw,
         };
-        Self { topic, subscribers, _texts: texts }
+        Self { record, subscribers, _texts: texts }
     }
 }
 
-fn subscriber(one: &protocol::SubscriberInfo, texts: &mut Texts) -> SubscriberInfo {
-    SubscriberInfo {
+fn state(state: &RegionState) -> StateCode {
+    match state {
+        RegionState::Live => StateCode::CONDUIT_STATE_LIVE,
+        RegionState::Closed => StateCode::CONDUIT_STATE_CLOSED,
+        RegionState::Orphaned => StateCode::CONDUIT_STATE_ORPHANED,
+        RegionState::Kept => StateCode::CONDUIT_STATE_KEPT,
+        RegionState::Unauthorised => StateCode::CONDUIT_STATE_UNAUTHORISED,
+        RegionState::Unlinked => StateCode::CONDUIT_STATE_UNLINKED,
+        _ => StateCode::CONDUIT_STATE_UNKNOWN,
+    }
+}
+
+fn subscriber(one: &SubscriberInfo, texts: &mut CTexts) -> SubscriberRecord {
+    SubscriberRecord {
         program: texts.add(&one.program),
         pid: one.pid,
         uid: one.uid,
@@ -191,102 +197,117 @@ fn subscriber(one: &protocol::SubscriberInfo, texts: &mut Texts) -> SubscriberIn
     }
 }
 
-/// Asks the registry of a domain whether it is there. `domain` may be NULL.
+/// Asks the registry of a domain whether it is running. `domain` may be NULL.
 ///
-/// Errors: INVALID_ARGUMENT, NO_REGISTRY, REGISTRY, IO (it does not answer within 5 s, for one). Thread-safe.
+/// Errors: INVALID_ARGUMENT, NO_REGISTRY, REGISTRY, IO (such as no reply within 5 s). Thread-safe.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_registry_ping(domain: *const DomainOptions) -> Error {
+pub unsafe extern "C" fn conduit_registry_ping(domain: *const DomainOptions) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let domain = unsafe { arguments::domain(domain) }?;
+        // SAFETY: `conduit.h`: `domain` are options.
+        let domain = unsafe { self::domain(domain) }?;
         Client::connect(&domain)?.status()?;
         Ok(CONDUIT_OK)
     })
 }
 
-/// Lists all topics and raw regions of a domain, sorted by name.
+/// Lists the topics and raw regions of a domain, sorted by name, and returns the listing in
+/// `*listing`, which is NULL on failure.
 ///
-/// Asks the registry, or reads the shared-memory directory if none answers. `domain` may be NULL. The handle in `*listing` is the
-/// caller's, to be closed with conduit_listing_close(); NULL on failure.
+/// It asks the registry, or reads the shared-memory directory if no registry answers. `domain` may
+/// be NULL. The caller owns the handle and closes it with conduit_listing_close().
 ///
 /// Errors: INVALID_ARGUMENT, IO. Thread-safe.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_listing_open(domain: *const DomainOptions, listing: *mut *mut Listing) -> Error {
+pub unsafe extern "C" fn conduit_listing_open(
+    domain: *const DomainOptions,
+    listing: *mut *mut ListingHandle,
+) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let (listing, domain) = unsafe { (result(listing, null_mut())?, arguments::domain(domain)?) };
-        let answer = Client::connect(&domain).and_then(|mut registry| registry.list()).ok();
-        let from_registry = answer.is_some();
-        let topics = match answer {
+        // SAFETY: `conduit.h`: `listing` is a result and `domain` are options.
+        let (listing, domain) = unsafe { (result("listing", listing, null_mut())?, self::domain(domain)?) };
+        let reply = Client::connect(&domain).and_then(|mut registry| registry.list()).ok();
+        let is_from_registry = reply.is_some();
+        let topics = match reply {
             Some(topics) => topics,
             None => read_directory(&domain)?,
         };
-        let topics = topics.iter().map(Entry::new).collect();
-        *listing = handle::open(State { topics, from_registry });
+        let topics = topics.iter().map(ListedTopic::new).collect();
+        *listing = handle::open(OpenListing { topics, is_from_registry });
         Ok(CONDUIT_OK)
     })
 }
 
-/// What can not be read is left out.
-fn read_directory(domain: &Domain) -> Result<Vec<protocol::TopicInfo>, Failure> {
+/// Lists the regions of a directory without those that cannot be read.
+fn read_directory(domain: &Domain) -> Result<Vec<TopicInfo>, CallFailure> {
     Ok(inspect::list(domain)?.into_iter().filter_map(Result::ok).collect())
 }
 
-/// Whether the registry answered. If not, the listing is what the regions themselves say: process ids are those of the processes' own
-/// namespaces. False, with INVALID_HANDLE, if there is no listing.
+/// Returns whether the listing is from the registry. If not, it is what the regions themselves
+/// contain: process ids are those of the processes' own namespaces, and rates are unknown.
+///
+/// False on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_listing_is_from_registry(listing: *const Listing) -> bool {
-    // SAFETY: the contract of the ABI.
-    get(false, || Ok(unsafe { handle::get(listing) }?.from_registry))
+pub unsafe extern "C" fn conduit_listing_is_from_registry(listing: *const ListingHandle) -> bool {
+    // SAFETY: `conduit.h`: `listing` is a handle that does not change during the call.
+    unsafe { handle::property(listing, false, |open| open.is_from_registry) }
 }
 
-/// Number of topics and raw regions in a listing; 0, with INVALID_HANDLE, if there is no listing.
+/// Returns the number of topics and raw regions in a listing.
+///
+/// 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_listing_count(listing: *const Listing) -> usize {
-    // SAFETY: the contract of the ABI.
-    get(0, || Ok(unsafe { handle::get(listing) }?.topics.len()))
+pub unsafe extern "C" fn conduit_listing_count(listing: *const ListingHandle) -> usize {
+    // SAFETY: `conduit.h`: `listing` is a handle that does not change during the call.
+    unsafe { handle::property(listing, 0, |open| open.topics.len()) }
 }
 
-/// One topic or raw region of a listing, valid until the listing is closed. NULL, with INVALID_ARGUMENT or INVALID_HANDLE, if there is
-/// none of this index (from 0).
+/// Returns a topic or raw region of a listing by its index, from 0. It is valid until the listing is
+/// closed.
+///
+/// NULL on failure. Errors: INVALID_ARGUMENT (the index), INVALID_HANDLE, FORKED. Thread-safe with
+/// other `const` functions.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_listing_topic(listing: *const Listing, index: usize) -> *const Topic {
+pub unsafe extern "C" fn conduit_listing_topic(listing: *const ListingHandle, index: usize) -> *const TopicRecord {
     get(null(), || {
-        // SAFETY: the contract of the ABI.
-        let state = unsafe { handle::get(listing) }?;
-        Ok(&raw const state.topics.get(index).ok_or_else(|| beyond("topics", state.topics.len()))?.topic)
+        // SAFETY: `conduit.h`: `listing` is a handle that does not change during the call.
+        let open = unsafe { handle::state(listing) }?;
+        Ok(&raw const element(&open.topics, index, "topics")?.record)
     })
 }
 
-/// One subscriber of a topic of a listing, valid until the listing is closed. NULL, with INVALID_ARGUMENT or INVALID_HANDLE, if there is
-/// none of this index (from 0).
+/// Returns a subscriber of a topic of a listing by their indices, from 0. It is valid until the
+/// listing is closed.
+///
+/// NULL on failure. Errors: INVALID_ARGUMENT (an index), INVALID_HANDLE, FORKED. Thread-safe with
+/// other `const` functions.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_listing_subscriber(
-    listing: *const Listing,
+    listing: *const ListingHandle,
     topic: usize,
     index: usize,
-) -> *const SubscriberInfo {
+) -> *const SubscriberRecord {
     get(null(), || {
-        // SAFETY: the contract of the ABI.
-        let state = unsafe { handle::get(listing) }?;
-        let entry = state.topics.get(topic).ok_or_else(|| beyond("topics", state.topics.len()))?;
-        let found = entry.subscribers.get(index).ok_or_else(|| beyond("subscribers", entry.subscribers.len()))?;
-        Ok(std::ptr::from_ref(found))
+        // SAFETY: `conduit.h`: `listing` is a handle that does not change during the call.
+        let open = unsafe { handle::state(listing) }?;
+        let topic = element(&open.topics, topic, "topics")?;
+        Ok(from_ref(element(&topic.subscribers, index, "subscribers")?))
     })
 }
 
-#[cold]
-fn beyond(what: &str, count: usize) -> Failure {
-    Failure::new(CONDUIT_ERROR_INVALID_ARGUMENT, format!("the index is beyond the end: there are {count} {what}"))
+fn element<'a, T>(all: &'a [T], index: usize, what: &str) -> Result<&'a T, CallFailure> {
+    all.get(index).ok_or_else(|| {
+        let message = format!("index {index} is out of range: there are {} {what}", all.len());
+        CallFailure::new(CONDUIT_ERROR_INVALID_ARGUMENT, message)
+    })
 }
 
-/// Frees a listing and everything in it. NULL is no error.
+/// Frees a listing with everything in it. NULL is accepted and does nothing.
 ///
-/// Errors: INVALID_HANDLE.
+/// Errors: INVALID_HANDLE. One thread at a time.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_listing_close(listing: *mut Listing) -> Error {
-    // SAFETY: the contract of the ABI.
-    call(|| unsafe { handle::close(listing) }.map(|()| CONDUIT_OK))
+pub unsafe extern "C" fn conduit_listing_close(listing: *mut ListingHandle) -> ErrorCode {
+    // SAFETY: `conduit.h`: `listing` is a handle.
+    unsafe { handle::close(listing) }
 }

@@ -1,35 +1,37 @@
-//! Subscribers and their samples.
+//! Subscribers.
 
-use std::ffi::{CString, c_char, c_void};
-use std::mem::align_of;
+use std::ffi::{CString, c_char};
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 
-use conduit::{Kind as MessageKind, Start};
+use conduit::Start;
 
-use crate::arguments::{self, AnyBool, AnyKind, DomainOptions, MessageType, Options, TypeKind, result, topic_name};
-use crate::error::Error::{CONDUIT_ERROR_NO_SAMPLE, CONDUIT_ERROR_SAMPLE_HELD, CONDUIT_NO_MESSAGE, CONDUIT_OK};
-use crate::error::{Error, Failure, call, get};
-use crate::handle::{self, Kind, Pool};
+use crate::domain::{DomainOptions, domain};
+use crate::error::ErrorCode::{self, CONDUIT_NO_MESSAGE, CONDUIT_OK};
+use crate::failure::{CallFailure, call};
+use crate::handle::{self, HandleKind, HandlePool};
+use crate::message_type::TypeDescription;
+use crate::pointers::{self, OptionsStruct, RawBool, limit_ns, result, topic_name};
+use crate::sample::HeldSample;
 
 /// A reader of a topic.
 #[derive(Debug)]
-pub struct Subscriber(());
+pub struct SubscriberHandle(());
 
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct OpenSubscriber {
     subscriber: conduit::Subscriber<[u8]>,
     topic: CString,
     type_name: CString,
 }
 
-impl Kind for Subscriber {
-    type State = State;
+impl HandleKind for SubscriberHandle {
+    type State = OpenSubscriber;
     const SEAL: u64 = 0xc04d_1e63_0000_0000;
     const NAME: &'static str = "a subscriber";
 
-    fn pool() -> &'static Pool {
-        static POOL: Pool = Pool::new();
+    fn pool() -> &'static HandlePool {
+        static POOL: HandlePool = HandlePool::new();
         &POOL
     }
 }
@@ -37,305 +39,237 @@ impl Kind for Subscriber {
 /// Where a subscriber starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(non_camel_case_types, reason = "these are the names in C")]
-#[repr(C)]
-pub enum StartAt {
-    /// With the first message published from now on.
+#[repr(i32)]
+pub enum StartCode {
+    /// With the first message that is published after it is opened.
     CONDUIT_START_NEXT = 0,
-    /// With the newest message that is kept, if there is one.
+    /// With the newest message that the topic still has, if there is one.
     CONDUIT_START_LATEST = 1,
-    /// With the oldest message that is kept, if there is one.
+    /// With the oldest message that the topic still has, if there is one.
     CONDUIT_START_OLDEST = 2,
 }
 
 /// A start as C passes it: any number.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub struct AnyStart(u32);
+pub struct RawStart(i32);
 
-/// How a topic is to be read. Begin with CONDUIT_SUBSCRIBER_OPTIONS_INIT; a member that is 0 has its default.
+/// How to read a topic. Initialise it with CONDUIT_SUBSCRIBER_OPTIONS_INIT; a member that is 0 has
+/// its default.
 #[derive(Debug)]
 #[repr(C)]
 pub struct SubscriberOptions {
-    /// sizeof(conduit_subscriber_options), as CONDUIT_SUBSCRIBER_OPTIONS_INIT sets it.
+    /// sizeof(conduit_subscriber_options); set by CONDUIT_SUBSCRIBER_OPTIONS_INIT.
     pub struct_size: usize,
-    /// Where; NULL for the environment's.
+    /// Where to look for the topic; NULL for the domain of the environment.
     pub domain: *const DomainOptions,
     /// The type that the messages must have; NULL for bytes.
-    pub message_type: *const MessageType,
-    /// How long to look for a message again and again before going to sleep, in nanoseconds; CONDUIT_FOREVER never sleeps. A message
-    /// that comes meanwhile is there some 100 ns later instead of tens of microseconds, for the price of a processor core.
+    pub message_type: *const TypeDescription,
+    /// How long to poll for a message before going to sleep, in nanoseconds; CONDUIT_FOREVER never
+    /// sleeps. A message that arrives while the subscriber polls is received some 100 ns later
+    /// instead of tens of microseconds, at the price of a busy processor core. Default: no polling.
     pub spin_ns: u64,
-    /// Where to start; by default with the next message to be published.
-    pub start: AnyStart,
-    /// Receives validated copies instead of reading in place: for programs that may be stopped at any moment, and then must not keep a
-    /// slot from the publisher. A message that is overwritten while it is copied is lost, and counted. A copy is allocated.
-    pub copy_samples: AnyBool,
-    /// Accepts messages of any type and length; `message_type` is ignored.
-    pub any_type: AnyBool,
-    /// 0.
+    /// Where to start. Default: with the next message that is published.
+    pub start: RawStart,
+    /// Whether to receive validated copies instead of reading in place. For programs that may be
+    /// stopped at any moment and must not hold a slot then. A message that is overwritten while it
+    /// is copied counts as lost. Each copy is allocated.
+    pub copy_samples: RawBool,
+    /// Whether to accept messages of any type and length; `message_type` is ignored.
+    pub any_type: RawBool,
+    /// Must be 0.
     pub reserved: [u8; 2],
 }
 
-// SAFETY: the size comes first, the rest takes any bytes.
-unsafe impl Options for SubscriberOptions {
+// SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
+unsafe impl OptionsStruct for SubscriberOptions {
     const INIT: &str = "CONDUIT_SUBSCRIBER_OPTIONS_INIT";
 }
 
-/// A message as a subscriber holds it. While it is held its slot is not overwritten.
-///
-/// Begin with CONDUIT_SAMPLE_INIT, receive into it, and release it. It may outlive the subscriber and the topic, be released on
-/// another thread, and be moved by assignment if the old copy is forgotten (set to CONDUIT_SAMPLE_INIT): two copies of it must not
-/// both be released.
-#[derive(Debug)]
-#[repr(C)]
-pub struct Sample {
-    /// The message, aligned to 64 bytes; it must not be written.
-    pub data: *const c_void,
-    /// Length of the message in bytes.
-    pub size: usize,
-    /// The message's number, from 0 at the topic's creation and without gaps at the publisher.
-    pub sequence: u64,
-    /// How many messages this subscriber missed between the one before and this one.
-    pub lost: u64,
-    /// When it was published: CLOCK_MONOTONIC in nanoseconds; 0 if the publisher has time stamps off.
-    pub stamp_ns: u64,
-    /// The library's own.
-    pub reserved: [u64; 16],
-}
-
-/// In `reserved[0]` of a structure that holds a sample.
-const HELD: u64 = 0xc04d_1e64_5a3e_11ed;
-
-type Held = conduit::Sample<[u8]>;
-const _: () = assert!(size_of::<Held>() <= 15 * 8 && align_of::<Held>() <= 8);
-
-impl Sample {
-    #[inline(always)]
-    fn hold(&mut self, held: Held) {
-        self.data = held.as_ptr().cast();
-        self.size = held.len();
-        self.sequence = held.sequence();
-        self.lost = held.lost();
-        self.stamp_ns = held.stamp_ns().unwrap_or(0);
-        // SAFETY: there is room for it, and it is aligned (see above).
-        unsafe { (&raw mut self.reserved[1]).cast::<Held>().write(held) };
-        self.reserved[0] = HELD;
+impl SubscriberOptions {
+    fn start(&self) -> Result<Start, CallFailure> {
+        match self.start.0 {
+            0 => Ok(Start::Next),
+            1 => Ok(Start::Latest),
+            2 => Ok(Start::Oldest),
+            other => Err(CallFailure::argument(format!(
+                "{other} is not a start; use CONDUIT_START_NEXT, CONDUIT_START_LATEST or CONDUIT_START_OLDEST"
+            ))),
+        }
     }
 }
 
-/// Where a sample is to be put.
+/// Opens a topic for reading and returns a subscriber in `*subscriber`, which is NULL on failure.
 ///
-/// # Safety
+/// `options` may be NULL: the topic must be one of bytes, and the first message is the next that is
+/// published. The caller owns the handle and closes it with conduit_subscriber_close().
 ///
-/// The pointer is NULL or points to an initialised sample that nobody else uses now.
-#[inline(always)]
-unsafe fn place<'a>(sample: *mut Sample) -> Result<&'a mut Sample, Failure> {
-    // SAFETY: the caller's word.
-    match unsafe { sample.as_mut() } {
-        Some(sample) if sample.reserved[0] != HELD => Ok(sample),
-        sample => Err(no_place(sample.is_some())),
-    }
-}
-
-#[cold]
-fn no_place(is_held: bool) -> Failure {
-    if is_held {
-        Failure::new(
-            CONDUIT_ERROR_SAMPLE_HELD,
-            "the structure holds a sample; release it with conduit_sample_release first",
-        )
-    } else {
-        Failure::null("the sample")
-    }
-}
-
-/// Opens a topic.
-///
-/// `options` may be NULL: bytes, from the next message on. The handle in `*subscriber` is the caller's, to be closed with
-/// conduit_subscriber_close(); NULL on failure.
-///
-/// Errors: INVALID_ARGUMENT, NAME, NOT_FOUND, PERMISSION, LAYOUT, WRONG_KIND, TYPE_MISMATCH, ORPHANED, TOO_MANY_SUBSCRIBERS, IO.
-/// Thread-safe.
+/// Errors: INVALID_ARGUMENT, NAME, NOT_FOUND, PERMISSION, LAYOUT, WRONG_KIND, TYPE_MISMATCH,
+/// ORPHANED, TOO_MANY_SUBSCRIBERS, IO. Thread-safe.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_subscriber_open(
     name: *const c_char,
     options: *const SubscriberOptions,
-    subscriber: *mut *mut Subscriber,
-) -> Error {
+    subscriber: *mut *mut SubscriberHandle,
+) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let (subscriber, options) = unsafe { (result(subscriber, null_mut())?, arguments::options(options)?) };
-        // SAFETY: the contract of the ABI.
-        let (name, domain, message) = unsafe {
-            (topic_name(name)?, arguments::domain(options.domain)?, MessageType::read(options.message_type)?)
-        };
-        let mut builder = conduit::Subscriber::<[u8]>::builder().domain(&domain).start(match options.start.0 {
-            0 => Start::Next,
-            1 => Start::Latest,
-            2 => Start::Oldest,
-            other => return Err(Failure::argument(format!("{other} is no place to start"))),
-        });
+        // SAFETY: `conduit.h`: `subscriber` is a result and `options` are options.
+        let (subscriber, options) =
+            unsafe { (result("subscriber", subscriber, null_mut())?, pointers::options(options)?) };
+        // SAFETY: `conduit.h`: `name` is a string, and so are those in the structures that options
+        // point to.
+        let (name, domain, message) =
+            unsafe { (topic_name(name)?, domain(options.domain)?, TypeDescription::read(options.message_type)?) };
+        let mut builder = conduit::Subscriber::<[u8]>::builder()
+            .domain(&domain)
+            .start(options.start()?)
+            .spin(limit_ns(options.spin_ns).unwrap_or(Duration::MAX))
+            .copy_samples(options.copy_samples.get());
         if options.any_type.get() {
             builder = builder.any_type(true);
         } else if let Some(message) = message {
             builder = builder.message_type(message);
         }
-        builder = builder.spin(arguments::limit_ns(options.spin_ns).unwrap_or(Duration::MAX));
-        if options.copy_samples.get() {
-            builder = builder.copy_samples(true);
-        }
         let opened = builder.open(&name)?;
         let text = |text: &str| CString::new(text).unwrap_or_default();
         let (topic, type_name) = (text(opened.topic().as_str()), text(opened.message_type().name()));
-        *subscriber = handle::open(State { subscriber: opened, topic, type_name });
+        *subscriber = handle::open(OpenSubscriber { subscriber: opened, topic, type_name });
         Ok(CONDUIT_OK)
     })
 }
 
-/// Receives the next message, sleeping until there is one. Signals do not end the wait: who wants to be stopped waits with a timeout.
+/// Receives the next message into `*sample`, and sleeps until there is one.
 ///
-/// On success `*sample` holds the message, to be released with conduit_sample_release(); on failure it holds none. It must be
-/// initialised.
+/// Signals do not interrupt it: a program that has to stop uses conduit_subscriber_recv_timeout().
+/// On success `*sample`, which must be initialised, holds the message until
+/// conduit_sample_release(); on failure it holds none.
 ///
-/// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, SAMPLE_HELD, PUBLISHER_CLOSED, PUBLISHER_DIED, INVALID_MESSAGE. One thread at a time.
+/// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, SAMPLE_HELD, PUBLISHER_CLOSED, PUBLISHER_DIED,
+/// INVALID_MESSAGE. One thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_subscriber_recv(subscriber: *mut Subscriber, sample: *mut Sample) -> Error {
+pub unsafe extern "C" fn conduit_subscriber_recv(
+    subscriber: *mut SubscriberHandle,
+    sample: *mut HeldSample,
+) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let (state, sample) = unsafe { (handle::get_mut(subscriber)?, place(sample)?) };
-        sample.hold(state.subscriber.recv()?);
+        // SAFETY: `conduit.h`: `subscriber` is a handle and `sample` a sample.
+        let (open, sample) = unsafe { (handle::state_mut(subscriber)?, HeldSample::empty(sample)?) };
+        sample.hold(open.subscriber.recv()?);
         Ok(CONDUIT_OK)
     })
 }
 
-/// Receives the next message, sleeping until there is one or `timeout_ns` nanoseconds are over; CONDUIT_FOREVER is no limit. Signals do
-/// not end the wait.
+/// Receives the next message into `*sample`, and sleeps until there is one or `timeout_ns`
+/// nanoseconds have passed; CONDUIT_FOREVER is no limit. Signals do not interrupt it.
 ///
 /// Errors: as for conduit_subscriber_recv(), and TIMED_OUT. One thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_subscriber_recv_timeout(
-    subscriber: *mut Subscriber,
+    subscriber: *mut SubscriberHandle,
     timeout_ns: u64,
-    sample: *mut Sample,
-) -> Error {
+    sample: *mut HeldSample,
+) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let (state, sample) = unsafe { (handle::get_mut(subscriber)?, place(sample)?) };
-        sample.hold(match arguments::limit_ns(timeout_ns) {
-            Some(timeout) => state.subscriber.recv_timeout(timeout)?,
-            None => state.subscriber.recv()?,
+        // SAFETY: `conduit.h`: `subscriber` is a handle and `sample` a sample.
+        let (open, sample) = unsafe { (handle::state_mut(subscriber)?, HeldSample::empty(sample)?) };
+        sample.hold(match limit_ns(timeout_ns) {
+            Some(timeout) => open.subscriber.recv_timeout(timeout)?,
+            None => open.subscriber.recv()?,
         });
         Ok(CONDUIT_OK)
     })
 }
 
-/// Receives the next message if there is one, else returns CONDUIT_NO_MESSAGE. Does not allocate, if samples are read in place.
+/// Receives the next message into `*sample` if there is one, or else returns CONDUIT_NO_MESSAGE.
+/// Does not allocate unless samples are copied.
 ///
 /// Errors: as for conduit_subscriber_recv(). One thread at a time.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_subscriber_try_recv(subscriber: *mut Subscriber, sample: *mut Sample) -> Error {
+pub unsafe extern "C" fn conduit_subscriber_try_recv(
+    subscriber: *mut SubscriberHandle,
+    sample: *mut HeldSample,
+) -> ErrorCode {
     call(|| {
-        // SAFETY: the contract of the ABI.
-        let (state, sample) = unsafe { (handle::get_mut(subscriber)?, place(sample)?) };
-        match state.subscriber.try_recv()? {
-            Some(held) => sample.hold(held),
+        // SAFETY: `conduit.h`: `subscriber` is a handle and `sample` a sample.
+        let (open, sample) = unsafe { (handle::state_mut(subscriber)?, HeldSample::empty(sample)?) };
+        match open.subscriber.try_recv()? {
+            Some(received) => sample.hold(received),
             None => return Ok(CONDUIT_NO_MESSAGE),
         }
         Ok(CONDUIT_OK)
     })
 }
 
-/// Releases a sample: its data is not to be read any more, and the structure can be received into again. NULL is no error.
+/// Returns the number of messages received so far.
 ///
-/// Errors: NO_SAMPLE (it was released before, or never held). Thread-safe for different samples.
+/// 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_sample_release(sample: *mut Sample) -> Error {
-    call(|| {
-        // SAFETY: the contract of the ABI.
-        let Some(sample) = (unsafe { sample.as_mut() }) else { return Ok(CONDUIT_OK) };
-        if sample.reserved[0] != HELD {
-            return Err(no_sample());
-        }
-        sample.reserved[0] = 0;
-        sample.data = null();
-        sample.size = 0;
-        // SAFETY: `hold` put it there, and since the mark is gone it is taken out once.
-        unsafe { (&raw mut sample.reserved[1]).cast::<Held>().drop_in_place() };
-        Ok(CONDUIT_OK)
-    })
+pub unsafe extern "C" fn conduit_subscriber_received(subscriber: *const SubscriberHandle) -> u64 {
+    // SAFETY: `conduit.h`: `subscriber` is a handle that does not change during the call.
+    unsafe { handle::property(subscriber, 0, |open| open.subscriber.received()) }
 }
 
-#[cold]
-fn no_sample() -> Failure {
-    Failure::new(
-        CONDUIT_ERROR_NO_SAMPLE,
-        "the structure holds no sample: it was released before, or nothing was received",
-    )
-}
-
-/// Messages received so far; 0, with INVALID_HANDLE or FORKED, if there is no subscriber.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_subscriber_received(subscriber: *const Subscriber) -> u64 {
-    // SAFETY: the contract of the ABI.
-    get(0, || Ok(unsafe { handle::get(subscriber) }?.subscriber.received()))
-}
-
-/// Messages missed so far; with those received it adds up to what was published since the start. 0, with INVALID_HANDLE or FORKED, if there
-/// is no subscriber.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_subscriber_lost(subscriber: *const Subscriber) -> u64 {
-    // SAFETY: the contract of the ABI.
-    get(0, || Ok(unsafe { handle::get(subscriber) }?.subscriber.lost()))
-}
-
-/// Whether messages are read in place. If not, they are validated copies: this user may only read the region, or wanted them. False,
-/// with INVALID_HANDLE or FORKED, if there is no subscriber.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_subscriber_is_zero_copy(subscriber: *const Subscriber) -> bool {
-    // SAFETY: the contract of the ABI.
-    get(false, || Ok(unsafe { handle::get(subscriber) }?.subscriber.is_zero_copy()))
-}
-
-/// The topic's name, valid until the subscriber is closed; NULL, with INVALID_HANDLE or FORKED, if there is no subscriber.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_subscriber_topic(subscriber: *const Subscriber) -> *const c_char {
-    // SAFETY: the contract of the ABI.
-    get(null(), || Ok(unsafe { handle::get(subscriber) }?.topic.as_ptr()))
-}
-
-/// The type of the topic's messages, as the publisher named it. Its name is valid until the subscriber is closed.
+/// Returns the number of messages missed so far. Together with those received it is the number of
+/// messages published since the start.
 ///
-/// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED; `*message_type` is then all zeros.
+/// 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_subscriber_lost(subscriber: *const SubscriberHandle) -> u64 {
+    // SAFETY: `conduit.h`: `subscriber` is a handle that does not change during the call.
+    unsafe { handle::property(subscriber, 0, |open| open.subscriber.lost()) }
+}
+
+/// Returns whether messages are read in place. If not, they are validated copies: `copy_samples`
+/// was set, or this user may only read the region.
+///
+/// False on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_subscriber_is_zero_copy(subscriber: *const SubscriberHandle) -> bool {
+    // SAFETY: `conduit.h`: `subscriber` is a handle that does not change during the call.
+    unsafe { handle::property(subscriber, false, |open| open.subscriber.is_zero_copy()) }
+}
+
+/// Returns the name of the topic. The string is valid until the subscriber is closed.
+///
+/// NULL on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_subscriber_topic(subscriber: *const SubscriberHandle) -> *const c_char {
+    // SAFETY: `conduit.h`: `subscriber` is a handle that does not change during the call.
+    unsafe { handle::property(subscriber, null(), |open| open.topic.as_ptr()) }
+}
+
+/// Returns the type of the topic's messages, as its publisher declared it, in `*message_type`.
+///
+/// The name in it is valid until the subscriber is closed. On failure all its members are 0.
+///
+/// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_subscriber_type(
-    subscriber: *const Subscriber,
-    message_type: *mut MessageType,
-) -> Error {
+    subscriber: *const SubscriberHandle,
+    message_type: *mut TypeDescription,
+) -> ErrorCode {
     call(|| {
-        let none = MessageType { name: null(), kind: AnyKind(0), align: 0, size: 0 };
-        // SAFETY: the contract of the ABI.
-        let (place, state) = unsafe { (result(message_type, none)?, handle::get(subscriber)?) };
-        let message = state.subscriber.message_type();
-        let kind = match message.kind() {
-            MessageKind::Value => TypeKind::CONDUIT_VALUE,
-            MessageKind::Slice => TypeKind::CONDUIT_SLICE,
-        };
-        *place = MessageType {
-            name: state.type_name.as_ptr(),
-            kind: AnyKind(kind as u32),
-            align: message.align(),
-            size: usize::try_from(message.size()).unwrap_or(usize::MAX),
-        };
+        // SAFETY: `conduit.h`: `message_type` is a result, and `subscriber` a handle that does not
+        // change during the call.
+        let (message_type, open) =
+            unsafe { (result("message_type", message_type, TypeDescription::NONE)?, handle::state(subscriber)?) };
+        *message_type = TypeDescription::new(&open.type_name, &open.subscriber.message_type());
         Ok(CONDUIT_OK)
     })
 }
 
-/// Ends the subscription. Samples that are held stay valid. NULL is no error. In a forked child it only frees the child's handle.
+/// Ends the subscription and frees the handle. NULL is accepted and does nothing.
+///
+/// Samples that are held stay valid. In a forked child it only frees the child's copy of the handle.
 ///
 /// Errors: INVALID_HANDLE. One thread at a time.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn conduit_subscriber_close(subscriber: *mut Subscriber) -> Error {
-    // SAFETY: the contract of the ABI.
-    call(|| unsafe { handle::close(subscriber) }.map(|()| CONDUIT_OK))
+pub unsafe extern "C" fn conduit_subscriber_close(subscriber: *mut SubscriberHandle) -> ErrorCode {
+    // SAFETY: `conduit.h`: `subscriber` is a handle.
+    unsafe { handle::close(subscriber) }
 }

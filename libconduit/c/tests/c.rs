@@ -130,7 +130,7 @@ fn example_counter() {
         watching.line();
         watching.line();
         counting.kill();
-        assert!(watching.succeeds().contains("nobody counts any more"));
+        assert!(watching.succeeds().contains("no process counts any more"));
         assert_eq!(world.regions(), ["conduit_counter"], "what the dead left, for the next or the daemon");
         world.start(&program, "unlink").succeeds();
         world.start(&program, "unlink").fails_with("does not exist");

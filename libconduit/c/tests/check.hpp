@@ -1,13 +1,15 @@
-// What the tests in C++ share.
+// Checks that the tests in C++ share.
 #ifndef CHECK_HPP
 #define CHECK_HPP
 
 #include <conduit.hpp>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #define CHECK(condition)                                                                       \
     do {                                                                                       \
@@ -34,6 +36,21 @@ Expected thrown_by(const char* file, int line, const char* what, Action&& action
 }
 
 #define THROWS(class, action) thrown_by<class>(__FILE__, __LINE__, #action, [&] { static_cast<void>(action); })
+
+/// Polls until a condition holds, for at most a minute.
+template <class Condition>
+void poll_until(const char* file, int line, const char* what, Condition&& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    while (!condition()) {
+        if (std::chrono::steady_clock::now() > deadline) {
+            std::fprintf(stderr, "%s:%d: not within a minute: %s\n", file, line, what);
+            std::exit(1);
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
+#define POLL_UNTIL(condition) poll_until(__FILE__, __LINE__, #condition, [&] { return condition; })
 
 inline bool contains(const std::string& text, const std::string& words) {
     return text.find(words) != std::string::npos;

@@ -314,7 +314,7 @@ fn example_counter() {
         watching.line();
         world.start(&program, "count").fails_with("\"counter\" is already published by");
         counting.kill();
-        watching.line_with("nobody counts any more");
+        watching.line_with("no process counts any more");
         watching.succeeds();
         // What the dead left is taken over.
         let mut counting = world.start(&program, "count");

@@ -17,24 +17,24 @@ static void null_arguments(void) {
     conduit_sample sample = CONDUIT_SAMPLE_INIT;
     const conduit_error invalid = CONDUIT_ERROR_INVALID_ARGUMENT, handle = CONDUIT_ERROR_INVALID_HANDLE;
 
-    FAILS(conduit_region_create(NULL, 1, NULL, &region), invalid, "the name is NULL");
+    FAILS(conduit_region_create(NULL, 1, NULL, &region), invalid, "`name` is NULL");
     CHECK(region == NULL);
-    FAILS(conduit_region_create("a", 1, NULL, NULL), invalid, "where the result goes is NULL");
-    FAILS(conduit_region_open(NULL, NULL, &region), invalid, "the name is NULL");
-    FAILS(conduit_region_open("a", NULL, NULL), invalid, "where the result goes is NULL");
-    FAILS(conduit_region_exists(NULL, NULL, &exists), invalid, "the name is NULL");
+    FAILS(conduit_region_create("a", 1, NULL, NULL), invalid, "`region` is NULL");
+    FAILS(conduit_region_open(NULL, NULL, &region), invalid, "`name` is NULL");
+    FAILS(conduit_region_open("a", NULL, NULL), invalid, "`region` is NULL");
+    FAILS(conduit_region_exists(NULL, NULL, &exists), invalid, "`name` is NULL");
     CHECK(!exists);
-    FAILS(conduit_region_exists("a", NULL, NULL), invalid, "where the result goes is NULL");
-    FAILS(conduit_region_wait_until_exists(NULL, NULL, 0, NULL, NULL, &exists), invalid, "the name is NULL");
-    FAILS(conduit_region_wait_until_exists("a", NULL, 0, NULL, NULL, NULL), invalid, "where the result goes");
-    FAILS(conduit_region_unlink(NULL, NULL), invalid, "the name is NULL");
+    FAILS(conduit_region_exists("a", NULL, NULL), invalid, "`exists` is NULL");
+    FAILS(conduit_region_wait_until_exists(NULL, NULL, 0, NULL, NULL, &exists), invalid, "`name` is NULL");
+    FAILS(conduit_region_wait_until_exists("a", NULL, 0, NULL, NULL, NULL), invalid, "`exists` is NULL");
+    FAILS(conduit_region_unlink(NULL, NULL), invalid, "`name` is NULL");
     SAYS(conduit_region_data(NULL), NULL, "region is NULL");
     SAYS(conduit_region_size(NULL), 0, "region is NULL");
     SAYS(conduit_region_name(NULL), NULL, "region is NULL");
     OK(conduit_region_close(NULL));
 
-    FAILS(conduit_publisher_create(NULL, NULL, &publisher), invalid, "the name is NULL");
-    FAILS(conduit_publisher_create("a", NULL, NULL), invalid, "where the result goes is NULL");
+    FAILS(conduit_publisher_create(NULL, NULL, &publisher), invalid, "`name` is NULL");
+    FAILS(conduit_publisher_create("a", NULL, NULL), invalid, "`publisher` is NULL");
     FAILS(conduit_publisher_send(NULL, "x", 1), handle, "publisher is NULL");
     FAILS(conduit_publisher_loan(NULL, 1, &data), handle, "publisher is NULL");
     CHECK(data == NULL);
@@ -49,8 +49,8 @@ static void null_arguments(void) {
     CHECK(count == 0);
     OK(conduit_publisher_close(NULL));
 
-    FAILS(conduit_subscriber_open(NULL, NULL, &subscriber), invalid, "the name is NULL");
-    FAILS(conduit_subscriber_open("a", NULL, NULL), invalid, "where the result goes is NULL");
+    FAILS(conduit_subscriber_open(NULL, NULL, &subscriber), invalid, "`name` is NULL");
+    FAILS(conduit_subscriber_open("a", NULL, NULL), invalid, "`subscriber` is NULL");
     FAILS(conduit_subscriber_recv(NULL, &sample), handle, "subscriber is NULL");
     FAILS(conduit_subscriber_recv_timeout(NULL, 0, &sample), handle, "subscriber is NULL");
     FAILS(conduit_subscriber_try_recv(NULL, &sample), handle, "subscriber is NULL");
@@ -63,7 +63,7 @@ static void null_arguments(void) {
     OK(conduit_subscriber_close(NULL));
     OK(conduit_sample_release(NULL));
 
-    FAILS(conduit_listing_open(NULL, NULL), invalid, "where the result goes is NULL");
+    FAILS(conduit_listing_open(NULL, NULL), invalid, "`listing` is NULL");
     SAYS(conduit_listing_count(NULL), 0, "listing is NULL");
     SAYS(conduit_listing_is_from_registry(NULL), false, "listing is NULL");
     SAYS(conduit_listing_topic(NULL, 0), NULL, "listing is NULL");
@@ -72,13 +72,13 @@ static void null_arguments(void) {
 
     OK(conduit_publisher_create("a", NULL, &publisher));
     OK(conduit_subscriber_open("a", NULL, &subscriber));
-    FAILS(conduit_publisher_send(publisher, NULL, 1), invalid, "the message is NULL");
+    FAILS(conduit_publisher_send(publisher, NULL, 1), invalid, "`data` is NULL");
     FAILS(conduit_publisher_send(publisher, "x", SIZE_MAX), invalid, "bytes");
-    FAILS(conduit_publisher_loan(publisher, 1, NULL), invalid, "where the result goes is NULL");
+    FAILS(conduit_publisher_loan(publisher, 1, NULL), invalid, "`data` is NULL");
     FAILS(conduit_publisher_publish(publisher), CONDUIT_ERROR_NO_LOAN, "no loan");
-    FAILS(conduit_publisher_subscribers(publisher, NULL), invalid, "where the result goes is NULL");
-    FAILS(conduit_subscriber_try_recv(subscriber, NULL), invalid, "the sample is NULL");
-    FAILS(conduit_subscriber_type(subscriber, NULL), invalid, "where the result goes is NULL");
+    FAILS(conduit_publisher_subscribers(publisher, NULL), invalid, "`count` is NULL");
+    FAILS(conduit_subscriber_try_recv(subscriber, NULL), invalid, "`sample` is NULL");
+    FAILS(conduit_subscriber_type(subscriber, NULL), invalid, "`message_type` is NULL");
     OK(conduit_publisher_send(publisher, NULL, 0));
     OK(conduit_subscriber_try_recv(subscriber, &sample));
     CHECK(sample.size == 0 && sample.sequence == 0 && sample.data != NULL);
@@ -115,7 +115,7 @@ static void wrong_handles(void) {
     }
     uint64_t words[2] = {0, 0};
     FAILS(conduit_publisher_publish((conduit_publisher *)words), code, "not the handle of a publisher");
-    FAILS(conduit_publisher_publish((conduit_publisher *)((char *)words + 1)), code, "no pointer");
+    FAILS(conduit_publisher_publish((conduit_publisher *)((char *)words + 1)), code, "misaligned");
     /* All are as they were. */
     OK(conduit_publisher_send(publisher, "x", 1));
     OK(conduit_subscriber_try_recv(subscriber, &sample));
@@ -171,6 +171,11 @@ static void options(void) {
     with.slots = 4;
     with.slot_size = 100;
     FAILS(conduit_publisher_create("a", &with, &publisher), CONDUIT_ERROR_SLOTS, "100");
+    with.capacity = 100;
+    FAILS(conduit_publisher_create("a", &with, &publisher), invalid, "exclude each other");
+    /* A size that no structure of options has was never initialised. */
+    memset(&with, 0x55, sizeof with);
+    FAILS(conduit_publisher_create("a", &with, &publisher), invalid, "CONDUIT_PUBLISHER_OPTIONS_INIT");
 
     /* A program that was compiled with a later version of the header. */
     struct {
@@ -183,7 +188,7 @@ static void options(void) {
     CHECK(conduit_publisher_slots(publisher) == 8 && conduit_publisher_capacity(publisher) == 3904);
     OK(conduit_publisher_close(publisher));
     later.later = 1;
-    FAILS(conduit_publisher_create("a", &later.known, &publisher), invalid, "more members");
+    FAILS(conduit_publisher_create("a", &later.known, &publisher), invalid, "use members");
     /* And with an earlier one. */
     later.known.struct_size = offsetof(conduit_publisher_options, slots);
     OK(conduit_publisher_create("a", &later.known, &publisher));
@@ -202,12 +207,12 @@ static void options(void) {
 
     conduit_subscriber_options reading = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
     memset(&reading.start, 7, sizeof reading.start);
-    FAILS(conduit_subscriber_open("a", &reading, &subscriber), invalid, "no place to start");
+    FAILS(conduit_subscriber_open("a", &reading, &subscriber), invalid, "not a start");
 
     conduit_type type = {NULL, CONDUIT_VALUE, 8, 8};
     with = (conduit_publisher_options)CONDUIT_PUBLISHER_OPTIONS_INIT;
     with.message_type = &type;
-    FAILS(conduit_publisher_create("a", &with, &publisher), invalid, "the type's name is NULL");
+    FAILS(conduit_publisher_create("a", &with, &publisher), invalid, "name of the message type is NULL");
     type.name = "a\nb";
     FAILS(conduit_publisher_create("a", &with, &publisher), invalid, "1 to 64 bytes");
     type.name = "\xff";
@@ -218,10 +223,49 @@ static void options(void) {
     type.align = 3;
     FAILS(conduit_publisher_create("a", &with, &publisher), invalid, "power of two");
     memset(&type.kind, 7, sizeof type.kind);
-    FAILS(conduit_publisher_create("a", &with, &publisher), invalid, "no kind of type");
+    FAILS(conduit_publisher_create("a", &with, &publisher), invalid, "not a kind");
     type = (conduit_type){"a", CONDUIT_VALUE, 8, 8000};
     with.slot_size = 4096;
     FAILS(conduit_publisher_create("a", &with, &publisher), CONDUIT_ERROR_MESSAGE_TOO_LARGE, "8000");
+}
+
+/* A pointer that is not aligned, as into a packed structure or a buffer of bytes. */
+static void misaligned(void) {
+    const conduit_error invalid = CONDUIT_ERROR_INVALID_ARGUMENT;
+    static _Alignas(64) char bytes[256];
+    char *odd = bytes + 1;
+    FAILS(conduit_publisher_create("odd", NULL, (void *)odd), invalid, "`publisher` is not aligned to 8 bytes");
+    FAILS(conduit_region_open("odd", NULL, (void *)odd), invalid, "`region` is not aligned to 8 bytes");
+    FAILS(conduit_listing_open(NULL, (void *)odd), invalid, "`listing` is not aligned to 8 bytes");
+    CHECK(bytes[1] == 0 && bytes[8] == 0);
+
+    /* What is only read may lie anywhere. */
+    conduit_publisher_options with = CONDUIT_PUBLISHER_OPTIONS_INIT;
+    conduit_type type = {"odd", CONDUIT_SLICE, 1, 1};
+    conduit_domain domain = CONDUIT_DOMAIN_INIT;
+    char odd_type[1 + sizeof type], odd_domain[1 + sizeof domain], odd_options[1 + sizeof with];
+    memcpy(odd_type + 1, &type, sizeof type);
+    memcpy(odd_domain + 1, &domain, sizeof domain);
+    with.message_type = (void *)(odd_type + 1);
+    with.domain = (void *)(odd_domain + 1);
+    memcpy(odd_options + 1, &with, sizeof with);
+    OK(conduit_publisher_create("odd", (void *)(odd_options + 1), &publisher));
+    conduit_subscriber_options reading = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
+    reading.message_type = &type;
+    OK(conduit_subscriber_open("odd", &reading, &subscriber));
+
+    FAILS(conduit_publisher_subscribers(publisher, (void *)odd), invalid, "`count` is not aligned to 8 bytes");
+    FAILS(conduit_publisher_loan(publisher, 1, (void *)odd), invalid, "`data` is not aligned to 8 bytes");
+    FAILS(conduit_subscriber_try_recv(subscriber, (void *)odd), invalid, "`sample` is not aligned to 8 bytes");
+    FAILS(conduit_subscriber_recv(subscriber, (void *)odd), invalid, "`sample` is not aligned to 8 bytes");
+    FAILS(conduit_subscriber_type(subscriber, (void *)odd), invalid, "`message_type` is not aligned to 8 bytes");
+    FAILS(conduit_sample_release((void *)odd), invalid, "`sample` is not aligned to 8 bytes");
+    FAILS(conduit_subscriber_close((void *)odd), CONDUIT_ERROR_INVALID_HANDLE, "misaligned");
+    /* Nothing is published or lost by it. */
+    OK(conduit_publisher_send(publisher, "x", 1));
+    CHECK(conduit_publisher_published(publisher) == 1 && conduit_subscriber_received(subscriber) == 0);
+    OK(conduit_subscriber_close(subscriber));
+    OK(conduit_publisher_close(publisher));
 }
 
 static void names(void) {
@@ -259,6 +303,7 @@ int main(void) {
     wrong_handles();
     closed_handles();
     options();
+    misaligned();
     names();
     return 0;
 }

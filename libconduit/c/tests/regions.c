@@ -3,9 +3,9 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 static void made_opened_kept(void) {
@@ -67,10 +67,20 @@ static bool three_times(void *context) {
     return *asked < 3;
 }
 
-static void *create_late(void *context) {
+/* Another thread creates the region as soon as the waiting one has asked for the first time: it waits by then. */
+static _Atomic int asked_so_far;
+
+static bool count_and_continue(void *context) {
     (void)context;
-    struct timespec a_while = {0, 30000000};
-    nanosleep(&a_while, NULL);
+    asked_so_far++;
+    return true;
+}
+
+static void *create_when_awaited(void *context) {
+    (void)context;
+    while (asked_so_far == 0) {
+        sched_yield();
+    }
     conduit_region *region;
     OK(conduit_region_create("late", 64, NULL, &region));
     OK(conduit_region_close(region));
@@ -85,8 +95,8 @@ static void waiting(void) {
     OK(conduit_region_wait_until_exists("late", NULL, 1000000, NULL, NULL, &exists));
     CHECK(!exists);
     pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, create_late, NULL) == 0);
-    OK(conduit_region_wait_until_exists("late", NULL, CONDUIT_FOREVER, NULL, NULL, &exists));
+    CHECK(pthread_create(&thread, NULL, create_when_awaited, NULL) == 0);
+    OK(conduit_region_wait_until_exists("late", NULL, CONDUIT_FOREVER, count_and_continue, NULL, &exists));
     CHECK(exists);
     CHECK(pthread_join(thread, NULL) == 0);
     OK(conduit_region_unlink("late", NULL));

@@ -15,7 +15,7 @@ struct PointCloud {
     float x[1000000], y[1000000], z[1000000];
 };
 
-static void the_pages_people_have_read() {
+static void the_manual_page_that_people_know() {
     {
         ShmRegion region = ShmRegion::create("counter", 4096);
         int* ptr = static_cast<int*>(region.data());
@@ -41,7 +41,7 @@ static void the_pages_people_have_read() {
     CHECK(cloud->x[0] == 1.5F && cloud->z[999'999] == 2.5F && cloud->y[5] == 0 && reader.size() == 13'000'000);
     CHECK(reinterpret_cast<std::uintptr_t>(lidar.data()) % 4096 == 0);
     THROWS(conduit::AlreadyPublished, ShmRegion::create("lidar", 5));
-    // Who has it open goes on.
+    // Processes that have it open continue to use it.
     ShmRegion::unlink("lidar");
     CHECK(cloud->x[0] == 1.5F && !ShmRegion::exists("lidar"));
 }
@@ -50,21 +50,34 @@ static void waiting() {
     std::atomic<bool> running{false};
     CHECK(!ShmRegion::wait_until_exists("waited", running));
     CHECK(!*ShmRegion::wait_until_exists("waited", running, std::nothrow));
+    // Whenever another thread clears the flag, the wait ends.
     running = true;
-    std::thread stopper([&] {
-        std::this_thread::sleep_for(30ms);
-        running = false;
-    });
+    std::thread stopper([&] { running = false; });
     CHECK(!ShmRegion::wait_until_exists("waited", running));
     stopper.join();
+    // Another thread acts when it knows that this one waits: it has asked whether to continue.
     running = true;
+    std::atomic<int> asked{0};
+    const auto ask = [&] {
+        ++asked;
+        return running.load();
+    };
+    std::thread late_stopper([&] {
+        POLL_UNTIL(asked > 0);
+        running = false;
+    });
+    CHECK(!ShmRegion::wait_until_exists_while("waited", ask));
+    late_stopper.join();
+    running = true;
+    asked = 0;
     std::thread creator([&] {
-        std::this_thread::sleep_for(30ms);
+        POLL_UNTIL(asked > 0);
         ShmRegion::create("waited", 8).close();
     });
-    CHECK(ShmRegion::wait_until_exists("waited", running));
+    CHECK(ShmRegion::wait_until_exists_while("waited", ask));
     creator.join();
-    // What is there is found whatever the flag says.
+    CHECK(ShmRegion::wait_until_exists("waited", running));
+    // A region that exists is found whatever the flag says.
     running = false;
     CHECK(ShmRegion::wait_until_exists("waited", running));
     CHECK(ShmRegion::wait_until_exists_for("waited", 0s) && ShmRegion::wait_until_exists_for("waited", 10s));
@@ -106,7 +119,7 @@ static void options_and_errors() {
 }
 
 int main() {
-    the_pages_people_have_read();
+    the_manual_page_that_people_know();
     waiting();
     options_and_errors();
 }

@@ -258,11 +258,11 @@ static void threads(void) {
     OK(conduit_publisher_send(publisher, "handed", 7));
     OK(conduit_subscriber_recv(subscriber, &handed.sample));
     OK(conduit_subscriber_close(subscriber));
-    FAILS(conduit_publisher_discard(publisher), CONDUIT_ERROR_NO_LOAN, "no loan of this publisher");
+    FAILS(conduit_publisher_discard(publisher), CONDUIT_ERROR_NO_LOAN, "the publisher has no loan");
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, release_elsewhere, &handed) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
-    CHECK(strstr(handed.message, "no sample") && strstr(conduit_last_error_message(), "no loan of this publisher"));
+    CHECK(strstr(handed.message, "no sample") && strstr(conduit_last_error_message(), "the publisher has no loan"));
     /* Both slots can be written. */
     OK(conduit_publisher_send(publisher, "a", 1));
     OK(conduit_publisher_send(publisher, "b", 1));

@@ -139,6 +139,11 @@ static void values() {
     CHECK(next && next.lost() == next.sequence() - 2 && next.lost() > 0 && subscriber.lost() == next.lost());
 }
 
+/// The one subscriber of a topic, as its region describes it.
+static conduit::SubscriberInfo reader(const char* topic) {
+    return conduit::list_topics().find(topic)->subscribers.at(0);
+}
+
 static void times() {
     auto publisher = Publisher<int>::create("times");
     auto subscriber = Subscriber<int>::open("times");
@@ -154,7 +159,7 @@ static void times() {
     CHECK(*subscriber.wait_until(std::chrono::steady_clock::time_point::max()) == 6);
 
     std::thread sender([&] {
-        std::this_thread::sleep_for(20ms);
+        POLL_UNTIL(reader("times").is_asleep);
         publisher.send(7);
     });
     CHECK(*subscriber.wait() == 7);
@@ -247,12 +252,14 @@ static void spinning() {
     options.spin = std::chrono::nanoseconds::max();
     auto subscriber = Subscriber<int>::open("spinning", options);
     std::thread sender([&] {
-        for (int i = 0; i < 3; ++i) {
-            // It never sleeps.
-            const auto listing = conduit::list_topics();
-            CHECK(!listing.find("spinning")->subscribers[0].is_asleep);
-            std::this_thread::sleep_for(5ms);
-            publisher.send(i);
+        for (std::uint64_t i = 0; i < 3; ++i) {
+            // It polls and does not sleep, also long after it has received the message before.
+            POLL_UNTIL(reader("spinning").received == i);
+            for (int look = 0; look < 5; ++look) {
+                CHECK(!reader("spinning").is_asleep);
+                std::this_thread::sleep_for(1ms);
+            }
+            publisher.send(static_cast<int>(i));
         }
     });
     CHECK(*subscriber.wait() == 0 && *subscriber.wait_for(60s) == 1 && *subscriber.wait() == 2);

@@ -1,4 +1,4 @@
-// Prints greetings until there will be no more.
+// Prints greetings until the publisher closes the topic.
 
 #include "greeting.hpp"
 

@@ -1,4 +1,4 @@
-// Publishes three greetings, once somebody listens.
+// Publishes three greetings when it has a subscriber.
 
 #include "greeting.hpp"
 
