@@ -662,11 +662,11 @@ struct PublisherOptions {
     Domain domain = {};
     /// Number of slots: a power of two from 2 to 65,536; 0 for 16. It bounds how far a subscriber can fall behind without loss, and
     /// how many samples all of them together can hold.
-    std::uint64_t slots = 0;
+    std::uint32_t slots = 0;
     /// Length of the largest message in bytes; 0 for 3904 or the size of the type, whichever is more.
-    std::uint64_t capacity = 0;
+    std::size_t capacity = 0;
     /// Size of a slot in bytes, in place of `capacity`: a multiple of 128, of which 192 are the slot's state and header; 0 for what that needs.
-    std::uint64_t slot_size = 0;
+    std::size_t slot_size = 0;
     /// Permission bits of the file, 0640 for example. Without, what the process's umask leaves of 0666. Who may only read it can
     /// subscribe all the same, and gets validated copies.
     std::optional<std::uint32_t> mode = std::nullopt;
