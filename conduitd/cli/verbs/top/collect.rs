@@ -9,8 +9,8 @@ use conduit::internal::shm::dir::{DirEntry, ShmDir};
 use conduit::registry::{SubscriberInfo, TopicInfo};
 use conduit::{OpenError, TopicName, TopicPattern};
 
-use super::percentiles::Recent;
-use super::state::{Reader, Row};
+use super::quantiles::RecentDurations;
+use super::rows::{SubscriberRow, TopicRow};
 use crate::failure::Failure;
 
 /// How many rates of a topic are kept, one a refresh.
@@ -23,36 +23,36 @@ const ENOUGH_MESSAGES: u64 = 10;
 pub(crate) struct Collector {
     directory: ShmDir,
     pattern: Option<TopicPattern>,
-    topics: BTreeMap<TopicName, Track>,
+    topics: BTreeMap<TopicName, TopicTrack>,
     /// What could not be read, by topic.
     refusals: BTreeMap<String, String>,
 }
 
 /// One topic, over the lives of its publishers.
-struct Track {
-    source: Option<Source>,
+struct TopicTrack {
+    source: Option<MeasuredRegion>,
     history: VecDeque<f64>,
     /// Messages lost at the last refresh, by the subscribers whom only the registry sees.
     lost: HashMap<u32, (u64, Instant)>,
 }
 
 /// A region as it was measured.
-struct Source {
+struct MeasuredRegion {
     region: Region,
     /// Where to go on.
     position: u64,
     /// Sequence number and time stamp of the message before.
     last: Option<(u64, u64)>,
-    intervals: Recent,
+    intervals: RecentDurations,
     /// By record and process.
-    readers: HashMap<(usize, u32), Behind>,
+    readers: HashMap<(usize, u32), SubscriberTrack>,
     /// What was published at the last refresh, the last message's time stamp, and when that was.
     counted: Option<(u64, Option<u64>, Instant)>,
 }
 
 /// One subscriber.
-struct Behind {
-    behind: Recent,
+struct SubscriberTrack {
+    behind: RecentDurations,
     /// Messages lost at the last refresh, and when that was.
     lost: (u64, Instant),
 }
@@ -80,7 +80,7 @@ impl Collector {
 
     /// All topics as they are now: as their regions tell, and what only the registry knows from its
     /// list. Returns, too, what can not be read and could be before.
-    pub(crate) fn refresh(&mut self, registry: Option<&[TopicInfo]>) -> Result<(Vec<Row>, Vec<String>), Failure> {
+    pub(crate) fn refresh(&mut self, registry: Option<&[TopicInfo]>) -> Result<(Vec<TopicRow>, Vec<String>), Failure> {
         let mut listed: BTreeMap<&str, &TopicInfo> = BTreeMap::new();
         listed.extend(registry.unwrap_or_default().iter().map(|topic| (topic.name.as_str(), topic)));
         let news = self.find_regions(&listed)?;
@@ -115,11 +115,12 @@ impl Collector {
         for name in found {
             let old = self.topics.remove(&name);
             let (source, history, lost) = old.map_or_else(Default::default, |it| (it.source, it.history, it.lost));
-            let is_same = |source: &Source| self.directory.id_of(&name).ok().flatten() == Some(source.region.id());
+            let is_same =
+                |source: &MeasuredRegion| self.directory.id_of(&name).ok().flatten() == Some(source.region.id());
             let source = match source.filter(is_same) {
                 Some(source) => Some(source),
                 None => match Region::open_in(&self.directory, &name) {
-                    Ok(region) => Some(Source::new(region)?),
+                    Ok(region) => Some(MeasuredRegion::new(region)?),
                     Err(OpenError::NotFound { .. }) => continue,
                     Err(error) => {
                         let known = listed.contains_key(name.as_str());
@@ -131,14 +132,14 @@ impl Collector {
                     }
                 },
             };
-            topics.insert(name, Track { source, history, lost });
+            topics.insert(name, TopicTrack { source, history, lost });
         }
         // Living topics whose name somebody has removed, and other containers'.
         for name in listed.keys().filter_map(|name| TopicName::new(name).ok()) {
             if self.wants(&name) && !topics.contains_key(&name) {
                 let old = self.topics.remove(&name);
                 let (history, lost) = old.map_or_else(Default::default, |old| (old.history, old.lost));
-                topics.insert(name, Track { source: None, history, lost });
+                topics.insert(name, TopicTrack { source: None, history, lost });
             }
         }
         (self.topics, self.refusals) = (topics, refusals);
@@ -146,10 +147,10 @@ impl Collector {
     }
 }
 
-impl Source {
+impl MeasuredRegion {
     fn new(region: Region) -> Result<Self, Failure> {
         let position = region.messages_since(u64::MAX).map_or(0, |(_, head)| head);
-        let intervals = Recent::new(Instant::now()).map_err(Failure::new)?;
+        let intervals = RecentDurations::new(Instant::now()).map_err(Failure::new)?;
         let mut source = Self { region, position, last: None, intervals, readers: HashMap::new(), counted: None };
         let now = Instant::now();
         source.counted = source.region.counters().map(|counters| (counters.published, counters.last_stamp_ns, now));
@@ -190,8 +191,8 @@ impl Source {
             let entry = self.readers.entry((*record, reader.pid));
             let one = match entry {
                 std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => match Recent::new(now) {
-                    Ok(behind) => entry.insert(Behind { behind, lost: (reader.lost, now) }),
+                std::collections::hash_map::Entry::Vacant(entry) => match RecentDurations::new(now) {
+                    Ok(behind) => entry.insert(SubscriberTrack { behind, lost: (reader.lost, now) }),
                     Err(_) => continue,
                 },
             };
@@ -214,15 +215,15 @@ impl Source {
         }
     }
 
-    fn row(&mut self, listed: Option<&TopicInfo>, now: Instant) -> Row {
+    fn row(&mut self, listed: Option<&TopicInfo>, now: Instant) -> TopicRow {
         let counters = self.region.counters();
         let mut readers = Vec::new();
         let mut gone = std::mem::take(&mut self.readers);
         for (record, reader) in counters.iter().flat_map(|counters| &counters.subscribers) {
             let mut one = gone.remove(&(*record, reader.pid));
             let lost_per_second = one.as_mut().map_or(0.0, |one| per_second(&mut one.lost, reader.lost, now));
-            let behind = one.as_mut().and_then(|one| one.behind.percentiles(now));
-            readers.push(Reader { subscriber: reader.clone(), lost_per_second, behind });
+            let behind = one.as_mut().and_then(|one| one.behind.quantiles(now));
+            readers.push(SubscriberRow { subscriber: reader.clone(), lost_per_second, behind });
             self.readers.extend(one.map(|one| ((*record, reader.pid), one)));
         }
         let mut topic = self.region.describe_from(counters.clone());
@@ -233,7 +234,7 @@ impl Source {
             add_what_the_registry_knows(&mut topic, listed);
         }
         topic.subscribers = Vec::new();
-        Row { topic, history: Vec::new(), interval: self.intervals.percentiles(now), readers }
+        TopicRow { topic, history: Vec::new(), interval: self.intervals.quantiles(now), readers }
     }
 
     /// The rate since the last refresh, from the messages' own time stamps where they have any.
@@ -260,18 +261,18 @@ impl Source {
     }
 }
 
-impl Track {
-    fn row_of_registry(&mut self, listed: &TopicInfo, now: Instant) -> Row {
+impl TopicTrack {
+    fn row_of_registry(&mut self, listed: &TopicInfo, now: Instant) -> TopicRow {
         let mut topic = listed.clone();
         let mut before = std::mem::take(&mut self.lost);
         let readers = std::mem::take(&mut topic.subscribers).into_iter().map(|subscriber: SubscriberInfo| {
             let mut lost = before.remove(&subscriber.pid).unwrap_or((subscriber.lost, now));
             let lost_per_second = per_second(&mut lost, subscriber.lost, now);
             self.lost.insert(subscriber.pid, lost);
-            Reader { subscriber, lost_per_second, behind: None }
+            SubscriberRow { subscriber, lost_per_second, behind: None }
         });
         let readers = readers.collect();
-        Row { topic, history: Vec::new(), interval: None, readers }
+        TopicRow { topic, history: Vec::new(), interval: None, readers }
     }
 }
 

@@ -14,7 +14,8 @@ use ratatui::crossterm::event::{self, Event as Input, KeyEvent};
 
 use super::Args;
 use super::collect::Collector;
-use super::state::{Mood, Registry, Row};
+use super::rows::TopicRow;
+use super::state::{Mood, RegistryLink};
 use crate::failure::Failure;
 
 /// How often the topic of the detail pane is looked at, and all others; and how many of their last
@@ -25,21 +26,21 @@ const LOOK: (Duration, u64) = (Duration::from_millis(200), 16);
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Something new.
-pub(super) enum Message {
+pub(super) enum Update {
     Key(KeyEvent),
     Redraw,
-    Rows(Vec<Row>),
+    Rows(Vec<TopicRow>),
     News(String, Mood),
-    RegistryEvent(RegistryEvent),
+    Event(RegistryEvent),
     /// Those before this program was started.
     Deaths(Vec<RegistryEvent>),
     /// The registry has come or gone, and a line that says so.
-    Registry(Registry, String, Mood),
+    Registry(RegistryLink, String, Mood),
     Failed(Failure),
 }
 
 /// What the registry listed last; nothing if it did not answer.
-type Listed = Arc<Mutex<Option<Vec<TopicInfo>>>>;
+type ListedTopics = Arc<Mutex<Option<Vec<TopicInfo>>>>;
 
 /// The threads. They end with the process.
 pub(super) struct Feeds {
@@ -51,9 +52,9 @@ impl Feeds {
         domain: &Domain,
         args: &Args,
         collector: Collector,
-        out: &Sender<Message>,
+        out: &Sender<Update>,
     ) -> Result<Self, Failure> {
-        let listed = Listed::default();
+        let listed = ListedTopics::default();
         let interval = args.interval;
         let wanted = Watch { topic: args.glob.as_ref().map(ToString::to_string), kinds: Some(kinds()) };
         let (focus, focuses) = mpsc::channel();
@@ -93,22 +94,22 @@ fn kinds() -> Vec<EventKind> {
     EventKind::ALL.into_iter().filter(is_news).collect()
 }
 
-fn read_keys(out: &Sender<Message>) {
+fn read_keys(out: &Sender<Update>) {
     loop {
-        let message = match event::read() {
-            Ok(Input::Key(key)) => Message::Key(key),
-            Ok(Input::Resize(..)) => Message::Redraw,
+        let update = match event::read() {
+            Ok(Input::Key(key)) => Update::Key(key),
+            Ok(Input::Resize(..)) => Update::Redraw,
             Ok(_) => continue,
-            Err(error) => Message::Failed(Failure::new(format_args!("can not read the terminal: {error}"))),
+            Err(error) => Update::Failed(Failure::new(format_args!("can not read the terminal: {error}"))),
         };
-        let is_over = matches!(message, Message::Failed(_));
-        if out.send(message).is_err() || is_over {
+        let is_over = matches!(update, Update::Failed(_));
+        if out.send(update).is_err() || is_over {
             return;
         }
     }
 }
 
-fn keep_listing(domain: &Domain, listed: &Listed, interval: Duration) {
+fn keep_listing(domain: &Domain, listed: &ListedTopics, interval: Duration) {
     let mut registry = None;
     loop {
         if registry.is_none() {
@@ -123,7 +124,7 @@ fn keep_listing(domain: &Domain, listed: &Listed, interval: Duration) {
     }
 }
 
-fn keep_watching(domain: &Domain, wanted: &Watch, out: &Sender<Message>) {
+fn keep_watching(domain: &Domain, wanted: &Watch, out: &Sender<Update>) {
     let mut is_missed = false;
     loop {
         let error = match watch(domain, wanted, out) {
@@ -135,7 +136,7 @@ fn keep_watching(domain: &Domain, wanted: &Watch, out: &Sender<Message>) {
         };
         if !is_missed {
             let text = format!("no registry, reading {}: {error}", domain.shm_dir().display());
-            if out.send(Message::Registry(Registry::Missing, text, Mood::Warning)).is_err() {
+            if out.send(Update::Registry(RegistryLink::Missing, text, Mood::Warning)).is_err() {
                 return;
             }
         }
@@ -152,25 +153,25 @@ fn describe(error: &RegistryCallError) -> String {
 }
 
 /// Tells what happens until the registry goes away; an error if it was not there.
-fn watch(domain: &Domain, wanted: &Watch, out: &Sender<Message>) -> Result<(), RegistryCallError> {
+fn watch(domain: &Domain, wanted: &Watch, out: &Sender<Update>) -> Result<(), RegistryCallError> {
     let mut registry = Client::connect(domain)?;
     let (status, deaths) = (registry.status()?, registry.deaths()?);
     let events = registry.watch_matching(wanted)?;
     let text = format!("registry {} answers (pid {})", status.version, status.pid);
-    let answers = Registry::Answers { version: status.version, pid: status.pid };
-    let begin = [Message::Deaths(deaths), Message::Registry(answers, text, Mood::Good)];
-    let events = events.map_while(Result::ok).map(Message::RegistryEvent);
+    let answers = RegistryLink::Answers { version: status.version, pid: status.pid };
+    let begin = [Update::Deaths(deaths), Update::Registry(answers, text, Mood::Good)];
+    let events = events.map_while(Result::ok).map(Update::Event);
     // If nobody listens, the process is about to end.
-    let _ = begin.into_iter().chain(events).all(|message| out.send(message).is_ok());
+    let _ = begin.into_iter().chain(events).all(|update| out.send(update).is_ok());
     Ok(())
 }
 
 fn collect(
     mut collector: Collector,
     interval: Duration,
-    listed: &Listed,
+    listed: &ListedTopics,
     focuses: &Receiver<Option<String>>,
-    out: &Sender<Message>,
+    out: &Sender<Update>,
 ) {
     let mut focus: Option<String> = None;
     let (mut next_rows, mut next_look) = (Instant::now(), Instant::now());
@@ -184,14 +185,14 @@ fn collect(
         }
         if now >= next_rows {
             let topics = listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let messages = match collector.refresh(topics.as_deref()) {
+            let updates = match collector.refresh(topics.as_deref()) {
                 Ok((rows, news)) => {
-                    let news = news.into_iter().map(|news| Message::News(news, Mood::Warning));
-                    news.chain([Message::Rows(rows)]).collect()
+                    let news = news.into_iter().map(|news| Update::News(news, Mood::Warning));
+                    news.chain([Update::Rows(rows)]).collect()
                 }
-                Err(failure) => vec![Message::Failed(failure)],
+                Err(failure) => vec![Update::Failed(failure)],
             };
-            if messages.into_iter().any(|message| out.send(message).is_err()) {
+            if updates.into_iter().any(|update| out.send(update).is_err()) {
                 return;
             }
             // After a stop it does not make up for what it missed.

@@ -3,8 +3,10 @@
 mod collect;
 mod feeds;
 mod help;
+mod keys;
 mod once;
-mod percentiles;
+mod quantiles;
+mod rows;
 mod screen;
 mod state;
 mod view;
@@ -24,9 +26,11 @@ use crate::output::is_coloured;
 use crate::signals;
 use crate::source::open_directory;
 use collect::Collector;
-use feeds::{Feeds, Message};
+use feeds::{Feeds, Update};
+use keys::Action;
+use rows::SortKey;
 use screen::Screen;
-use state::{Action, Column, State};
+use state::TopState;
 use view::Theme;
 
 /// Events may come faster than anybody can read.
@@ -56,7 +60,7 @@ pub(crate) struct Args {
     interval: Duration,
     /// Sort by this column: numbers begin with the greatest
     #[arg(long, value_name = "COLUMN", default_value = "name", value_enum)]
-    sort: Column,
+    sort: SortKey,
     /// Sort the other way round
     #[arg(long)]
     reverse: bool,
@@ -94,24 +98,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 fn watch(args: &Args, domain: &Domain, collector: Collector) -> Result<(), Failure> {
     let theme = Theme { is_coloured: is_coloured(&std::io::stdout()) };
-    let (sender, messages) = mpsc::channel();
+    let (sender, updates) = mpsc::channel();
     let redraw = {
         let sender = sender.clone();
-        move || drop(sender.send(Message::Redraw))
+        move || drop(sender.send(Update::Redraw))
     };
     let mut screen = Screen::new(redraw)?;
     let feeds = Feeds::start(domain, args, collector, &sender)?;
-    let mut state = State::new(args.sort, args.reverse);
+    let mut state = TopState::new(args.sort, args.reverse);
     let mut drawn: Option<Instant> = None;
     loop {
         state.page = view::page(screen.area().map_err(Failure::Output)?);
         screen.draw(|frame| view::draw(frame, &state, theme))?;
         // Keys are answered at once, all else may gather.
         let soonest = drawn.replace(Instant::now()).map(|drawn| drawn + SHORTEST_BETWEEN_DRAWINGS);
-        let mut next = messages.recv().ok();
-        while let Some(message) = next {
-            let is_urgent = matches!(message, Message::Key(_) | Message::Redraw);
-            match take(message, &mut state)? {
+        let mut next = updates.recv().ok();
+        while let Some(update) = next {
+            let is_urgent = matches!(update, Update::Key(_) | Update::Redraw);
+            match take(update, &mut state)? {
                 Action::Quit => return Ok(()),
                 Action::Interrupt => {
                     signals::as_if_typed(Signal::SIGINT);
@@ -122,25 +126,25 @@ fn watch(args: &Args, domain: &Domain, collector: Collector) -> Result<(), Failu
                 Action::Stay => {}
             }
             let wait = soonest.map_or(Duration::ZERO, |soonest| soonest.saturating_duration_since(Instant::now()));
-            next = if is_urgent { messages.try_recv().ok() } else { messages.recv_timeout(wait).ok() };
+            next = if is_urgent { updates.try_recv().ok() } else { updates.recv_timeout(wait).ok() };
         }
         feeds.look_at(state.focus());
     }
 }
 
-fn take(message: Message, state: &mut State) -> Result<Action, Failure> {
-    match message {
-        Message::Key(key) => return Ok(state.press(key)),
-        Message::Redraw => {}
-        Message::Rows(rows) => state.take_rows(rows, now_ms()),
-        Message::News(text, mood) => state.take_line(now_ms(), &text, mood),
-        Message::RegistryEvent(event) => state.take_event(event),
-        Message::Deaths(deaths) => deaths.into_iter().for_each(|death| state.take_death(death)),
-        Message::Registry(registry, text, mood) => {
+fn take(update: Update, state: &mut TopState) -> Result<Action, Failure> {
+    match update {
+        Update::Key(key) => return Ok(state.press(key)),
+        Update::Redraw => {}
+        Update::Rows(rows) => state.take_rows(rows, now_ms()),
+        Update::News(text, mood) => state.take_line(now_ms(), &text, mood),
+        Update::Event(event) => state.take_event(event),
+        Update::Deaths(deaths) => deaths.into_iter().for_each(|death| state.take_death(death)),
+        Update::Registry(registry, text, mood) => {
             state.registry = registry;
             state.take_line(now_ms(), &text, mood);
         }
-        Message::Failed(failure) => return Err(failure),
+        Update::Failed(failure) => return Err(failure),
     }
     Ok(Action::Stay)
 }

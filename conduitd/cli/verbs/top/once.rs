@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::Args;
 use super::collect::Collector;
-use super::percentiles::Percentiles;
-use super::state::{Reader, Row, Totals, sort};
+use super::quantiles::Quantiles;
+use super::rows::{SubscriberRow, TopicRow, Totals, sort};
 use crate::failure::Failure;
 use crate::output::topics::or_dash;
 use crate::output::{self, Align};
@@ -23,16 +23,16 @@ const MESSAGES: u64 = 64;
 
 /// What `--json` prints; its help says what is what.
 #[derive(Debug, Serialize)]
-struct Report<'a> {
+struct TopReport<'a> {
     time_ms: u64,
     interval_s: f64,
-    registry: Option<Daemon<'a>>,
+    registry: Option<AnsweringRegistry<'a>>,
     totals: Totals,
     topics: Vec<TopicReport<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Daemon<'a> {
+struct AnsweringRegistry<'a> {
     pid: u32,
     version: &'a str,
 }
@@ -48,7 +48,7 @@ struct TopicReport<'a> {
     rate_hz: Option<f64>,
     bytes_per_second: Option<f64>,
     last_message_age_ns: Option<u64>,
-    interval_ns: Option<Percentiles>,
+    interval_ns: Option<Quantiles>,
     subscribers: Vec<SubscriberReport<'a>>,
 }
 
@@ -61,13 +61,13 @@ struct SubscriberReport<'a> {
     lost: u64,
     lost_per_second: f64,
     lag: u64,
-    behind_ns: Option<Percentiles>,
+    behind_ns: Option<Quantiles>,
     held: u32,
     asleep: bool,
 }
 
 impl<'a> TopicReport<'a> {
-    fn new(row: &'a Row) -> Self {
+    fn new(row: &'a TopicRow) -> Self {
         Self {
             name: &row.topic.name,
             state: &row.topic.state,
@@ -84,7 +84,7 @@ impl<'a> TopicReport<'a> {
 }
 
 impl<'a> SubscriberReport<'a> {
-    fn new(Reader { subscriber, lost_per_second, behind }: &'a Reader) -> Self {
+    fn new(SubscriberRow { subscriber, lost_per_second, behind }: &'a SubscriberRow) -> Self {
         Self {
             program: &subscriber.program,
             pid: subscriber.pid,
@@ -127,17 +127,22 @@ pub(super) fn run(args: &Args, domain: &Domain, mut collector: Collector) -> Res
     })
 }
 
-fn report<'a>(rows: &'a [Row], time_ms: u64, interval: Duration, status: Option<&'a RegistryStatus>) -> Report<'a> {
-    Report {
+fn report<'a>(
+    rows: &'a [TopicRow],
+    time_ms: u64,
+    interval: Duration,
+    status: Option<&'a RegistryStatus>,
+) -> TopReport<'a> {
+    TopReport {
         time_ms,
         interval_s: interval.as_secs_f64(),
-        registry: status.map(|status| Daemon { pid: status.pid, version: &status.version }),
+        registry: status.map(|status| AnsweringRegistry { pid: status.pid, version: &status.version }),
         totals: Totals::of(rows),
         topics: rows.iter().map(TopicReport::new).collect(),
     }
 }
 
-fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+fn print(out: &mut impl Write, rows: &[TopicRow]) -> io::Result<()> {
     let columns = [
         ("TOPIC", Align::Left),
         ("STATE", Align::Left),
@@ -154,7 +159,7 @@ fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     output::table(out, columns, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
-fn cells(row: &Row) -> [String; 11] {
+fn cells(row: &TopicRow) -> [String; 11] {
     let topic = &row.topic;
     let unless_raw = |text: String| if topic.raw { "-".into() } else { text };
     [

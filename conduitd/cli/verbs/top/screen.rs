@@ -17,21 +17,21 @@ use crate::signals;
 
 /// Who has the terminal. Locked by whoever writes to it, so that nothing is drawn once it is given
 /// back.
-static STAGE: Mutex<Stage> = Mutex::new(Stage::GivenBack);
+static SCREEN_STATE: Mutex<ScreenState> = Mutex::new(ScreenState::GivenBack);
 /// The terminal may show something else than what was drawn last.
 static IS_STALE: AtomicBool = AtomicBool::new(false);
 static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
 
 #[derive(Clone, Copy, PartialEq)]
-enum Stage {
+enum ScreenState {
     Taken,
     /// Given back to come back.
     Suspended,
     GivenBack,
 }
 
-fn stage() -> MutexGuard<'static, Stage> {
-    STAGE.lock().unwrap_or_else(PoisonError::into_inner)
+fn screen_state() -> MutexGuard<'static, ScreenState> {
+    SCREEN_STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn take() -> io::Result<()> {
@@ -68,8 +68,8 @@ impl Screen {
             redraw();
         })
         .map_err(|error| Failure::new(format_args!("can not wait for signals: {error}")))?;
-        let mut stage = stage();
-        *stage = Stage::Taken;
+        let mut screen_state = screen_state();
+        *screen_state = ScreenState::Taken;
         take().map_err(|error| {
             give_back();
             failed(error)
@@ -84,11 +84,11 @@ impl Screen {
 
     /// Draws, if the terminal is there to be drawn on.
     pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Result<(), Failure> {
-        let stage = stage();
+        let screen_state = screen_state();
         if HAS_PANICKED.load(Relaxed) {
             return Err(Failure::new("top has failed"));
         }
-        if *stage != Stage::Taken {
+        if *screen_state != ScreenState::Taken {
             return Ok(());
         }
         let area = self.area().map_err(Failure::Output)?;
@@ -108,37 +108,37 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let mut stage = stage();
-        if *stage == Stage::Taken {
+        let mut screen_state = screen_state();
+        if *screen_state == ScreenState::Taken {
             give_back();
         }
-        *stage = Stage::GivenBack;
+        *screen_state = ScreenState::GivenBack;
     }
 }
 
 fn suspend() {
-    let mut stage = stage();
-    if *stage == Stage::Taken {
+    let mut screen_state = screen_state();
+    if *screen_state == ScreenState::Taken {
         give_back();
-        *stage = Stage::Suspended;
+        *screen_state = ScreenState::Suspended;
     }
 }
 
 fn resume() {
-    let mut stage = stage();
-    match *stage {
-        Stage::Suspended => {
+    let mut screen_state = screen_state();
+    match *screen_state {
+        ScreenState::Suspended => {
             if take().is_ok() {
-                *stage = Stage::Taken;
+                *screen_state = ScreenState::Taken;
             }
         }
         // It was stopped by force: the shell has set the terminal its own way.
-        Stage::Taken => {
+        ScreenState::Taken => {
             let _ = disable_raw_mode();
             let _ = enable_raw_mode();
             let _ = execute!(stdout(), Hide);
         }
-        Stage::GivenBack => {}
+        ScreenState::GivenBack => {}
     }
     Screen::forget();
 }
@@ -149,18 +149,18 @@ fn give_back_on_panic() {
     std::panic::set_hook(Box::new(move |panic| {
         HAS_PANICKED.store(true, Relaxed);
         // Whoever panics while drawing has it locked.
-        let mut stage = match STAGE.try_lock() {
-            Ok(stage) => Some(stage),
-            Err(TryLockError::Poisoned(stage)) => Some(stage.into_inner()),
+        let mut screen_state = match SCREEN_STATE.try_lock() {
+            Ok(screen_state) => Some(screen_state),
+            Err(TryLockError::Poisoned(screen_state)) => Some(screen_state.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         };
-        if stage.as_deref() != Some(&Stage::GivenBack) {
+        if screen_state.as_deref() != Some(&ScreenState::GivenBack) {
             give_back();
         }
-        if let Some(stage) = &mut stage {
-            **stage = Stage::GivenBack;
+        if let Some(screen_state) = &mut screen_state {
+            **screen_state = ScreenState::GivenBack;
         }
-        drop(stage);
+        drop(screen_state);
         tell(panic);
     }));
 }

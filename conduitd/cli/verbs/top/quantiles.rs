@@ -1,4 +1,4 @@
-//! Percentiles of what was measured lately.
+//! Quantiles of what was measured lately.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +10,20 @@ const HALF: Duration = Duration::from_secs(30);
 
 /// How durations are distributed, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Percentiles {
+pub(crate) struct Quantiles {
     pub(crate) p50: u64,
     pub(crate) p99: u64,
     pub(crate) max: u64,
 }
 
 /// Durations of the last half to whole minute, with two digits.
-pub(crate) struct Recent {
+pub(crate) struct RecentDurations {
     before: Histogram<u64>,
     now: Histogram<u64>,
     begun: Instant,
 }
 
-impl Recent {
+impl RecentDurations {
     pub(crate) fn new(begun: Instant) -> Result<Self, CreationError> {
         Ok(Self { before: Histogram::new(2)?, now: Histogram::new(2)?, begun })
     }
@@ -35,13 +35,13 @@ impl Recent {
     }
 
     /// None if nothing was measured lately.
-    pub(crate) fn percentiles(&mut self, at: Instant) -> Option<Percentiles> {
+    pub(crate) fn quantiles(&mut self, at: Instant) -> Option<Quantiles> {
         self.forget(at);
         let mut all = self.before.clone();
         // Both resize themselves.
         all.add(&self.now).ok()?;
         let percentile = |quantile| all.value_at_quantile(quantile);
-        (!all.is_empty()).then(|| Percentiles { p50: percentile(0.5), p99: percentile(0.99), max: all.max() })
+        (!all.is_empty()).then(|| Quantiles { p50: percentile(0.5), p99: percentile(0.99), max: all.max() })
     }
 
     fn forget(&mut self, at: Instant) {
@@ -66,18 +66,18 @@ mod tests {
     fn old_measurements_are_forgotten() {
         let begun = Instant::now();
         let after = |seconds| begun + Duration::from_secs(seconds);
-        let mut recent = Recent::new(begun).unwrap();
-        assert_eq!(recent.percentiles(begun), None);
+        let mut recent = RecentDurations::new(begun).unwrap();
+        assert_eq!(recent.quantiles(begun), None);
         for ns in 1..=100 {
             recent.record(ns, begun);
         }
-        assert_eq!(recent.percentiles(after(1)), Some(Percentiles { p50: 50, p99: 99, max: 100 }));
+        assert_eq!(recent.quantiles(after(1)), Some(Quantiles { p50: 50, p99: 99, max: 100 }));
         recent.record(7, after(31));
-        assert_eq!(recent.percentiles(after(32)).unwrap().max, 100);
-        assert_eq!(recent.percentiles(after(62)), Some(Percentiles { p50: 7, p99: 7, max: 7 }));
-        assert_eq!(recent.percentiles(after(200)), None);
+        assert_eq!(recent.quantiles(after(32)).unwrap().max, 100);
+        assert_eq!(recent.quantiles(after(62)), Some(Quantiles { p50: 7, p99: 7, max: 7 }));
+        assert_eq!(recent.quantiles(after(200)), None);
         recent.record(3_600_000_000_000, after(200));
-        let hour = recent.percentiles(after(200)).unwrap().p50;
+        let hour = recent.quantiles(after(200)).unwrap().p50;
         assert!((3_560_000_000_000..3_640_000_000_000).contains(&hour), "{hour}");
     }
 }
