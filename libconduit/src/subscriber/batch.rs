@@ -5,7 +5,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Subscriber, message_accessors};
+use super::Subscriber;
+use super::sample::message_accessors;
 use crate::Message;
 use crate::error::RecvError;
 use crate::ring::copy::Line;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use zerocopy::FromBytes;
 
-use super::{Subscriber, message_accessors};
+use super::Subscriber;
+use super::sample::message_accessors;
 use crate::Message;
 use crate::error::RecvError;
 use crate::ring::copy::Value;

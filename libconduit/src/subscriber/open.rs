@@ -1,0 +1,243 @@
+//! Opening a topic.
+
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::stat::fstat;
+
+use super::{NEVER, Subscriber};
+use crate::error::OpenError;
+use crate::fault::{self, Step};
+use crate::message::Message;
+use crate::registry::Lease;
+use crate::ring::end::Gone;
+use crate::ring::header::{Layout, read_control};
+use crate::ring::layout::RECORDS;
+use crate::ring::reader::Reader;
+use crate::ring::slot::MappedRing;
+use crate::ring::start::Start;
+use crate::shm::dir::{FileId, ShmDir};
+use crate::shm::fork;
+use crate::shm::lock::{LockByte, OWNER};
+use crate::shm::map::Mapping;
+use crate::shm::mark::Mark;
+use crate::shm::open::{Access, OpenFileError, is_regular, reopen};
+use crate::shm::process::own_name;
+use crate::watched::Watched;
+use crate::{Domain, IntoTopicName, TopicName, TypeInfo};
+
+/// How to read a topic.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until its topic is opened"]
+pub struct SubscriberBuilder<T: ?Sized> {
+    domain: Option<Domain>,
+    start: Start,
+    any_type: bool,
+    expected: Option<TypeInfo>,
+    copies: bool,
+    prefault: bool,
+    spin: Duration,
+    _receives: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: ?Sized> SubscriberBuilder<T> {
+    /// Uses another domain than the environment's.
+    pub fn domain(mut self, domain: &Domain) -> Self {
+        self.domain = Some(domain.clone());
+        self
+    }
+
+    /// The first message to receive; by default the next one to be published.
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Whether to receive validated copies instead of zero-copy samples: for tools that may be stopped at any moment
+    /// and must not withhold a slot from the publisher meanwhile. A message that is overwritten while it is copied is
+    /// lost, and counted. Off by default.
+    pub fn copy_samples(mut self, enabled: bool) -> Self {
+        self.copies = enabled;
+        self
+    }
+
+    /// Whether `open` enters all of the region's memory into the process's page tables, so that the first read of a slot
+    /// takes no page fault. On by default; see [`PublisherBuilder::prefault`](crate::PublisherBuilder::prefault).
+    pub fn prefault(mut self, enabled: bool) -> Self {
+        self.prefault = enabled;
+        self
+    }
+
+    /// How long the blocking calls poll for a message before they sleep; zero by default. With `Duration::MAX` they never
+    /// sleep.
+    ///
+    /// A message that arrives while its receiver polls is received after some 100 ns instead of the tens of microseconds
+    /// that waking a thread takes, and its publisher makes no system call. The price is a processor core, for that long
+    /// after every message.
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.spin = spin;
+        self
+    }
+
+    /// Opens the topic.
+    ///
+    /// # Errors
+    ///
+    /// If nobody publishes the topic, if its messages have another type, if this user may not read it, or if 32
+    /// subscribers are attached already.
+    pub fn open(self, name: impl IntoTopicName) -> Result<Subscriber<T>, OpenError>
+    where
+        T: Message,
+    {
+        let topic = name.into_topic_name()?;
+        let domain = self.domain.clone().unwrap_or_default();
+        let directory = ShmDir::open(&domain).map_err(OpenError::io("open", domain.shm_dir().into()))?;
+        let (file, may_write) = open_region(&directory, &topic)?;
+        let (layout, id) = self.check_region(&file, &directory, &topic)?;
+        let (ring, record) = map(file, layout, may_write, self.prefault)
+            .map_err(OpenError::io("map", directory.path_of(&topic)))?
+            .ok_or_else(|| OpenError::TooManySubscribers { topic: topic.clone(), limit: RECORDS })?;
+        let reader = Reader::new(Arc::new(ring), record, self.start);
+        // A topic that has ended is about to lose its name: opening it again must not yield the old one.
+        match reader.has_ended() {
+            Some(Gone::Died) => return Err(OpenError::Orphaned { topic }),
+            Some(Gone::Closed) => return Err(OpenError::NotFound { topic, path: directory.path().into() }),
+            None => {}
+        }
+        let lease = Lease::attach(&domain, &topic, id, record);
+        fault::point(Step::RecordAttached);
+        let watched = Arc::new(Watched::new(reader.sleeper().clone(), lease));
+        Ok(Subscriber {
+            reader,
+            watched,
+            pins: record.filter(|_| !self.copies),
+            topic,
+            message: layout.message,
+            checks_len: self.expected.is_some() && !self.any_type,
+            beacon: None,
+            tick: NEVER,
+            spin: self.spin,
+            _receives: PhantomData,
+        })
+    }
+
+    /// Checks that the file is a topic of the expected type whose publisher lives.
+    fn check_region(&self, file: &OwnedFd, directory: &ShmDir, topic: &TopicName) -> Result<(Layout, FileId), OpenError>
+    where
+        T: Message,
+    {
+        let path = || directory.path_of(topic);
+        let stat = fstat(file).map_err(|errno| OpenError::io("examine", path())(errno.into()))?;
+        if !is_regular(&stat) || matches!(Mark::read(file), Some(Mark::Raw { .. } | Mark::Kept)) {
+            return Err(OpenError::Kind { path: path(), expected: "a topic" });
+        }
+        let layout = Layout::check(&read_control(file), stat.st_size.max(0) as u64)
+            .map_err(|reason| OpenError::Layout { path: path(), reason })?;
+        let expected = self.expected.unwrap_or(T::TYPE);
+        if layout.message != expected && !self.any_type {
+            let (found, expected) = (Box::new(layout.message), Box::new(expected));
+            return Err(OpenError::TypeMismatch { topic: topic.clone(), found, expected });
+        }
+        if !OWNER.is_write_locked(file).map_err(OpenError::io("probe the lock of", path()))? {
+            return Err(OpenError::Orphaned { topic: topic.clone() });
+        }
+        Ok((layout, FileId::of(&stat)))
+    }
+}
+
+impl SubscriberBuilder<[u8]> {
+    /// Whether to accept a topic of any type and receive its messages as bytes: for tools that record or show them.
+    /// Off by default.
+    pub fn any_type(mut self, enabled: bool) -> Self {
+        self.any_type = enabled;
+        self
+    }
+
+    /// Expects a type that is known only at run time, and receives its values as bytes, aligned to 64. A message whose
+    /// length the type does not [admit](TypeInfo::admits) is [`RecvError::Invalid`](crate::RecvError::Invalid). See
+    /// [`PublisherBuilder::message_type`](crate::PublisherBuilder::message_type).
+    pub fn message_type(mut self, message: TypeInfo) -> Self {
+        self.expected = Some(message);
+        self
+    }
+}
+
+impl<T: ?Sized> Subscriber<T> {
+    /// Configures a subscriber that differs from the default.
+    pub fn builder() -> SubscriberBuilder<T> {
+        SubscriberBuilder {
+            domain: None,
+            start: Start::Next,
+            any_type: false,
+            expected: None,
+            copies: false,
+            prefault: true,
+            spin: Duration::ZERO,
+            _receives: PhantomData,
+        }
+    }
+}
+
+impl<T: ?Sized + Message> Subscriber<T> {
+    /// Opens a topic; the first message received is the next one published.
+    pub fn open(name: impl IntoTopicName) -> Result<Self, OpenError> {
+        Self::builder().open(name)
+    }
+}
+
+/// Opens the file for writing if this user may write it, else for reading.
+fn open_region(directory: &ShmDir, topic: &TopicName) -> Result<(OwnedFd, bool), OpenError> {
+    let name = topic.file_name();
+    let opened = match directory.open_file(&name, Access::ReadWrite) {
+        Err(OpenFileError::NoPermission) => directory.open_file(&name, Access::Read).map(|file| (file, false)),
+        other => other.map(|file| (file, true)),
+    };
+    opened.map_err(|error| OpenError::from_file(error, directory, topic, "a topic"))
+}
+
+/// Maps the region, with a record if this user may write it; `None` if all records are taken.
+fn map(
+    file: OwnedFd,
+    layout: Layout,
+    may_write: bool,
+    prefault: bool,
+) -> std::io::Result<Option<(MappedRing, Option<usize>)>> {
+    let (mapping, record) = if may_write {
+        let Some((mapping, record)) = claim_record(&file, layout)? else { return Ok(None) };
+        (mapping, Some(record))
+    } else {
+        (Mapping::new(&file, region_len(layout), false)?, None)
+    };
+    if prefault {
+        mapping.populate(record.is_some());
+    }
+    let ring = MappedRing::new(mapping, layout.geometry, file);
+    let ring = match record {
+        Some(record) => ring.with_record(record, std::process::id(), nix::unistd::getuid().as_raw(), own_name()),
+        None => ring,
+    };
+    Ok(Some((ring, record)))
+}
+
+fn region_len(layout: Layout) -> NonZeroUsize {
+    NonZeroUsize::new(layout.geometry.region_bytes() as usize).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Locks a free record. The mapping alone keeps the lock: its open file description has no descriptor.
+fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mapping, usize)>> {
+    let _no_fork = fork::Guard::new();
+    let locked = reopen(file, Access::ReadWrite)?;
+    // Twice: the publisher locks the record of a dead subscriber briefly, to clear it.
+    for record in (0..RECORDS).chain(0..RECORDS) {
+        if LockByte::record(record).try_write(&locked)? {
+            fault::point(Step::RecordLocked);
+            let mapping = Mapping::new(&locked, region_len(layout), true)?;
+            fault::point(Step::RecordMapped);
+            return Ok(Some((mapping, record)));
+        }
+    }
+    Ok(None)
+}

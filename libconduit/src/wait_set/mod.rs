@@ -1,0 +1,389 @@
+//! Waiting for many topics, and for timers, in one thread.
+
+mod event;
+mod waker;
+
+use std::fmt;
+use std::sync::atomic::Ordering::Acquire;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+pub use event::{Event, Events, Token};
+use waker::Control;
+pub use waker::WaitSetWaker;
+
+use crate::Subscriber;
+use crate::error::WaitSetError;
+use crate::intervals::CHECK_INTERVAL;
+use crate::parker::Ticket;
+use crate::ring::sleeper::sleep_for_any;
+use crate::shm::clock::{coarse_now, now_ns};
+use crate::shm::{fork, futex};
+use crate::watched::Watched;
+
+/// Subscribers and timers that one thread waits for at once.
+///
+/// A set does not own its subscribers: [`add`](Self::add) registers one to wait for, and its owner calls
+/// [`try_recv`](Subscriber::try_recv) when the set reports it as ready. One set takes subscribers of any types.
+///
+/// ```
+/// # let directory = tempfile::tempdir_in("/dev/shm")?;
+/// # let domain = conduit::Domain::new(directory.path()).without_registry();
+/// # let mut imu_publisher = conduit::Publisher::<u64>::builder().domain(&domain).create("imu")?;
+/// # let scan_publisher = conduit::Publisher::<[u8]>::builder().domain(&domain).create("scan")?;
+/// use std::time::Duration;
+///
+/// use conduit::{Event, RecvError, Subscriber, WaitSet};
+///
+/// # /*
+/// let mut imu = Subscriber::<u64>::open("imu")?;
+/// let mut scan = Subscriber::<[u8]>::open("scan")?;
+/// # */
+/// # let mut imu = Subscriber::<u64>::builder().domain(&domain).open("imu")?;
+/// # let mut scan = Subscriber::<[u8]>::builder().domain(&domain).open("scan")?;
+/// # imu_publisher.send(&7)?;
+/// # drop((imu_publisher, scan_publisher));
+/// let mut set = WaitSet::new();
+/// let imu_token = set.add(&imu)?;
+/// let scan_token = set.add(&scan)?;
+/// let tick = set.add_interval(Duration::from_millis(10));
+/// let mut topics = 2;
+/// while topics > 0 {
+///     for event in set.wait()? {
+///         match event {
+///             Event::Ready(token) if token == imu_token => match imu.try_recv() {
+///                 Ok(sample) => println!("imu: {sample:?}"),
+///                 Err(RecvError::PublisherGone { .. }) => topics -= usize::from(set.remove(token)),
+///                 Err(error) => return Err(error.into()),
+///             },
+///             Event::Ready(token) if token == scan_token => match scan.try_recv() {
+///                 Ok(sample) => println!("scan: {} bytes", sample.map_or(0, |sample| sample.len())),
+///                 Err(RecvError::PublisherGone { .. }) => topics -= usize::from(set.remove(token)),
+///                 Err(error) => return Err(error.into()),
+///             },
+///             Event::Timer { token, missed } if token == tick => println!("tick, {missed} missed"),
+///             _ => {}
+///         }
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Level-triggered
+///
+/// A subscriber is ready for as long as it has something to receive: a message, or the end of its topic. A program that
+/// receives one message per event and leaves the others gets the next event at once, without a system call. A program that
+/// ignores a ready subscriber, or does not [remove](Self::remove) one whose topic has ended, never sleeps. Rarely, a
+/// subscriber is ready and `try_recv` finds nothing: the message has been overwritten.
+///
+/// # Fair
+///
+/// Every wait reports all ready subscribers, round-robin. A flooded topic cannot starve the others, as long as its messages
+/// are received a few at a time instead of until none is left.
+///
+/// # What it costs
+///
+/// A set with up to 127 subscribers sleeps in one system call ([`futex_waitv(2)`](https://docs.kernel.org/userspace-api/futex2.html))
+/// that any of the topics, a timer or a waker ends, and meanwhile checks each publisher's owner lock twice a second. For a
+/// larger set, and for any set where the kernel (before Linux 5.16) or a sandbox lacks that call, threads of the library
+/// sleep instead: one for every 127 topics, or one for every topic without the call. They end with the set. The behaviour
+/// is the same, but a message wakes two threads instead of one. A subscriber that may only read its region cannot ask to be
+/// woken; a set that contains one polls every millisecond.
+///
+/// # Drop order, forks
+///
+/// Subscribers, set and wakers may be dropped in any order. A subscriber that is dropped leaves the set by itself. If it is
+/// dropped during a wait, its record in the region is released within half a second, or with the next wait. In a forked
+/// process every call returns [`WaitSetError::Forked`].
+pub struct WaitSet {
+    members: Vec<Member>,
+    timers: Vec<Timer>,
+    control: Arc<Control>,
+    /// The last value seen of [`Control::calls`].
+    calls_seen: u32,
+    /// Which member is reported first, modulo their number.
+    first: usize,
+    /// Up to this many subscribers are slept for in one call; above it, parkers do.
+    most_at_once: usize,
+    generation: u32,
+    /// Scratch space of a wait; empty in between.
+    awaited: Vec<Arc<Watched>>,
+    seen: Vec<u32>,
+}
+
+struct Member {
+    token: Token,
+    watched: Weak<Watched>,
+    /// `Some` if parkers sleep for this set.
+    ticket: Option<Ticket>,
+}
+
+struct Timer {
+    token: Token,
+    /// On CLOCK_MONOTONIC.
+    next_ns: u64,
+    /// `None` for a timer that expires once.
+    period_ns: Option<u64>,
+}
+
+impl Default for WaitSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WaitSet {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self {
+            members: Vec::new(),
+            timers: Vec::new(),
+            control: Arc::default(),
+            calls_seen: 0,
+            first: 0,
+            most_at_once: if futex::can_wait_for_any() { futex::MOST_WORDS - 1 } else { 0 },
+            generation: fork::watched_generation(),
+            awaited: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    /// Adds a subscriber, until it is dropped or [removed](Self::remove).
+    ///
+    /// # Errors
+    ///
+    /// [`Forked`](WaitSetError::Forked) in a process forked from the one that created the set or the subscriber.
+    pub fn add<T: ?Sized>(&mut self, subscriber: &Subscriber<T>) -> Result<Token, WaitSetError> {
+        let watched = subscriber.watched();
+        if self.generation != fork::generation() || watched.ring().is_foreign() {
+            return Err(WaitSetError::Forked);
+        }
+        let token = Token::new();
+        self.members.push(Member { token, watched: Arc::downgrade(watched), ticket: None });
+        Ok(token)
+    }
+
+    /// Adds a timer that expires once, `after` from now, and then leaves the set.
+    pub fn add_timer(&mut self, after: Duration) -> Token {
+        self.add_timer_at(now_ns().saturating_add(ns(after)), None)
+    }
+
+    /// Adds a timer that expires every `period`, first a period from now.
+    ///
+    /// It does not drift: it expires at exact multiples of the period from now, however late its events are handled.
+    /// Expirations that pass before the next wait are reported as one event, which counts them.
+    ///
+    /// # Panics
+    ///
+    /// If the period is zero.
+    pub fn add_interval(&mut self, period: Duration) -> Token {
+        assert!(!period.is_zero(), "a timer needs a period");
+        self.add_timer_at(now_ns().saturating_add(ns(period)), Some(ns(period)))
+    }
+
+    fn add_timer_at(&mut self, next_ns: u64, period_ns: Option<u64>) -> Token {
+        let token = Token::new();
+        self.timers.push(Timer { token, next_ns, period_ns });
+        token
+    }
+
+    /// Removes a subscriber or timer. Returns whether it was in the set. Events already reported remain valid.
+    pub fn remove(&mut self, token: Token) -> bool {
+        let before = self.members.len() + self.timers.len();
+        self.members.retain(|member| member.token != token);
+        self.timers.retain(|timer| timer.token != token);
+        self.members.len() + self.timers.len() != before
+    }
+
+    /// A handle that ends a wait from another thread.
+    pub fn waker(&self) -> WaitSetWaker {
+        WaitSetWaker { control: Arc::clone(&self.control), generation: self.generation }
+    }
+
+    /// Sleeps until there is an event.
+    ///
+    /// # Errors
+    ///
+    /// [`Empty`](WaitSetError::Empty) if nothing can ever end the wait, or if that becomes true during it;
+    /// [`Thread`](WaitSetError::Thread) if a thread is needed and cannot be started; [`Forked`](WaitSetError::Forked) in a
+    /// forked process.
+    pub fn wait(&mut self) -> Result<Events, WaitSetError> {
+        self.wait_until(u64::MAX)
+    }
+
+    /// Sleeps until there is an event or the timeout expires; then there are no events. A timeout of zero polls.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Self::wait), but an empty set sleeps for the whole timeout.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Events, WaitSetError> {
+        self.wait_until(now_ns().saturating_add(ns(timeout)))
+    }
+
+    /// Like [`wait_timeout`](Self::wait_timeout), until a point in time. One in the past is a timeout of zero.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait_timeout`](Self::wait_timeout).
+    pub fn wait_deadline(&mut self, deadline: Instant) -> Result<Events, WaitSetError> {
+        self.wait_timeout(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn wait_until(&mut self, deadline_ns: u64) -> Result<Events, WaitSetError> {
+        if self.generation != fork::generation() {
+            return Err(WaitSetError::Forked);
+        }
+        loop {
+            // Loaded before the check: a later change keeps this round from sleeping.
+            let seen_word = self.control.word.load(Acquire);
+            self.collect_awaited();
+            let events = self.ready();
+            let now_ns = if self.needs_clock(deadline_ns) { now_ns() } else { 0 };
+            let events = self.expire_timers(events, now_ns);
+            if !events.is_empty() || now_ns >= deadline_ns {
+                self.awaited.clear();
+                return Ok(Events(events.into_iter()));
+            }
+            let is_empty = self.members.is_empty() && self.timers.is_empty();
+            if is_empty && deadline_ns == u64::MAX && Arc::strong_count(&self.control) == 1 {
+                return Err(WaitSetError::Empty);
+            }
+            let until_ns = self.timers.iter().map(|timer| timer.next_ns).fold(deadline_ns, u64::min);
+            let slept = if self.members.len() <= self.most_at_once {
+                self.sleep(seen_word, until_ns);
+                Ok(())
+            } else {
+                self.sleep_by_parkers(seen_word, until_ns)
+            };
+            // A region is kept mapped for no longer than one round.
+            self.awaited.clear();
+            slept?;
+        }
+    }
+
+    fn needs_clock(&self, deadline_ns: u64) -> bool {
+        !self.timers.is_empty() || deadline_ns != u64::MAX
+    }
+
+    /// Keeps the subscribers' regions mapped for this round, and removes subscribers that were dropped.
+    fn collect_awaited(&mut self) {
+        let awaited = &mut self.awaited;
+        self.members.retain(|member| {
+            let watched = member.watched.upgrade().filter(|watched| !watched.has_left());
+            let is_alive = watched.is_some();
+            awaited.extend(watched);
+            is_alive
+        });
+    }
+
+    /// The ready subscribers, round-robin.
+    fn ready(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let calls = self.control.calls.load(Acquire);
+        if calls != self.calls_seen {
+            self.calls_seen = calls;
+            events.push(Event::Woken);
+        }
+        let count = self.members.len();
+        let now = coarse_now();
+        for index in 0..count {
+            let index = (self.first + index) % count;
+            let watched = &self.awaited[index];
+            watched.look(now, CHECK_INTERVAL);
+            if watched.is_ready() {
+                events.push(Event::Ready(self.members[index].token));
+            }
+        }
+        if !events.is_empty() {
+            self.first = (self.first + 1) % count.max(1);
+        }
+        events
+    }
+
+    fn expire_timers(&mut self, mut events: Vec<Event>, now_ns: u64) -> Vec<Event> {
+        self.timers.retain_mut(|timer| {
+            let Some(late_ns) = now_ns.checked_sub(timer.next_ns) else { return true };
+            let missed = timer.period_ns.map_or(0, |period_ns| late_ns / period_ns);
+            events.push(Event::Timer { token: timer.token, missed });
+            let Some(period_ns) = timer.period_ns else { return false };
+            timer.next_ns = timer.next_ns.saturating_add((missed + 1).saturating_mul(period_ns));
+            true
+        });
+        events
+    }
+
+    /// Sleeps on all wake words at once, until a point in time or until a publisher's life must be checked.
+    fn sleep(&mut self, seen_word: u32, until_ns: u64) {
+        let longest = self.awaited.iter().map(|watched| watched.longest_sleep()).min();
+        let until_ns = longest.map_or(until_ns, |longest| until_ns.min(now_ns().saturating_add(ns(longest))));
+        let (awaited, control) = (&self.awaited, &self.control);
+        let mut woken = None;
+        sleep_for_any(awaited.iter().map(|watched| watched.sleeper()), &mut self.seen, |seen| {
+            let deadline_ns = (until_ns != u64::MAX).then_some(until_ns);
+            if !futex::can_wait_for_any() {
+                // Without futex_waitv this is called for a set without members only.
+                let timeout = deadline_ns.map(|it| Duration::from_nanos(it.saturating_sub(now_ns())));
+                futex::wait_private(&control.word, seen_word, timeout);
+                return;
+            }
+            let mut words = futex::Words::with_private(&control.word, seen_word);
+            for (watched, seen) in awaited.iter().zip(seen) {
+                words.push(&watched.consumers().wake, *seen);
+            }
+            woken = words.wait(deadline_ns);
+        });
+        // The first word is the control's.
+        if let Some(watched) = woken.and_then(|index| awaited.get(index.wrapping_sub(1)))
+            && !watched.is_ready()
+        {
+            watched.look_after_waking();
+        }
+    }
+
+    /// Lets parkers sleep on the wake words, where one call cannot.
+    fn sleep_by_parkers(&mut self, seen_word: u32, until_ns: u64) -> Result<(), WaitSetError> {
+        let waker = Waker::from(Arc::clone(&self.control));
+        let mut may_sleep = true;
+        let mut outcome = Ok(());
+        for (member, watched) in self.members.iter_mut().zip(&self.awaited) {
+            if member.ticket.is_none() {
+                match Ticket::new(Arc::clone(watched)) {
+                    Ok(ticket) => member.ticket = Some(ticket),
+                    Err(source) => {
+                        outcome = Err(WaitSetError::Thread { source });
+                        break;
+                    }
+                }
+            }
+            if member.ticket.as_ref().is_some_and(|ticket| ticket.arm(&waker)) {
+                may_sleep = false;
+                break;
+            }
+        }
+        if may_sleep && outcome.is_ok() {
+            // Not for long: a subscriber that is dropped does not wake the set.
+            let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns())).min(CHECK_INTERVAL);
+            futex::wait_private(&self.control.word, seen_word, Some(timeout));
+        }
+        for ticket in self.members.iter().filter_map(|member| member.ticket.as_ref()) {
+            ticket.disarm();
+        }
+        outcome
+    }
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl fmt::Debug for WaitSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let members: Vec<_> = self.members.iter().map(|member| member.token).collect();
+        let timers: Vec<_> = self.timers.iter().map(|timer| timer.token).collect();
+        f.debug_struct("WaitSet").field("subscribers", &members).field("timers", &timers).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
