@@ -99,12 +99,6 @@ impl<L: Copy + Display + Send + 'static> Child<L> {
         self.process.id()
     }
 
-    /// Where the parent writes what the child reads, if its command says that there is a pipe;
-    /// once.
-    pub(crate) fn take_stdin(&mut self) -> Option<std::process::ChildStdin> {
-        self.process.stdin.take()
-    }
-
     /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) -> io::Result<()> {
         self.killed = true;

@@ -1,4 +1,4 @@
-//! Distributions as lines of text: columns of equal width on a logarithmic scale, as high as there are measurements.
+//! Distributions as lines of text: columns of equal width on a logarithmic scale, as high as they have measurements.
 
 const DECADES: usize = 6;
 const COLUMNS_PER_DECADE: usize = 9;
@@ -7,7 +7,7 @@ const COLUMNS: usize = DECADES * COLUMNS_PER_DECADE;
 const FIRST_NS: f64 = 10.0;
 const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The numbers at the axis, and its ticks, for lines that begin with as many columns of something else.
+/// The numbers of the axis and its ticks, indented by so many columns.
 pub(super) fn axis(indent: usize) -> [String; 2] {
     let labels = ["10 ns", "100 ns", "1 us", "10 us", "100 us", "1 ms", "10 ms"];
     let numbers: String = labels.iter().map(|label| format!("{label:<COLUMNS_PER_DECADE$}")).collect();
@@ -15,12 +15,12 @@ pub(super) fn axis(indent: usize) -> [String; 2] {
     [numbers, ticks].map(|line| format!("{}{}", " ".repeat(indent), line.trim_end()))
 }
 
-/// A line below the axis. The fullest column is the highest; what occurred once is seen. What lies outside is in the first or
-/// the last column.
+/// A line below the axis. The fullest column is the highest; even a single measurement is visible. Measurements outside of
+/// the axis count in the first or the last column.
 pub(super) fn line(steps: impl Iterator<Item = (f64, u64)>) -> String {
     let mut counts = [0; COLUMNS];
     for (ns, count) in steps {
-        // A float becomes the nearest integer there is: below the axis 0.
+        // The conversion saturates: a duration below the axis is in column 0.
         let column = ((ns / FIRST_NS).log10() * COLUMNS_PER_DECADE as f64) as usize;
         counts[column.min(COLUMNS - 1)] += count;
     }
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn heights_are_shares_of_the_highest_and_one_is_seen() {
+    fn heights_are_shares_of_the_highest_and_one_is_visible() {
         let steps = [(10.0, 800), (12.0, 200), (13.0, 500), (1000.0, 1)];
         assert_eq!(line(steps.into_iter()), format!("█▄{}▁", " ".repeat(16)));
         assert_eq!(line([].into_iter()), "");

@@ -1,27 +1,29 @@
-//! What the bench has found.
+//! The results of the bench, as JSON and as tables and plots.
 
 use std::io::{self, Write};
 
+use conduit_bench::cores::Placement;
+use conduit_bench::statistics::Timings;
+use conduit_bench::turns::Measurements;
 use serde::Serialize;
 
-use super::cores::Placement;
 use super::plot;
-use super::statistics::{Distribution, Tally};
+use super::works::CLOCK;
 use crate::output::{self, Align, FAINT, duration_ns, styled};
 
 /// Everything, in the shape of `--json`.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
+pub(super) struct BenchReport {
     pub(super) duration_s: f64,
-    pub(super) machine: Machine,
-    pub(super) latency: Vec<Latency>,
-    pub(super) throughput: Vec<Throughput>,
-    pub(super) limits: Vec<Limit>,
+    pub(super) machine: BenchMachine,
+    pub(super) latency: Vec<LatencyRow>,
+    pub(super) throughput: Vec<ThroughputRow>,
+    pub(super) limits: Vec<LimitRow>,
     pub(super) left_out: Vec<LeftOut>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Machine {
+pub(super) struct BenchMachine {
     pub(super) cpu: String,
     pub(super) kernel: String,
     pub(super) cores: Vec<usize>,
@@ -31,14 +33,14 @@ pub(super) struct Machine {
     pub(super) words: String,
 }
 
-/// One way of a message, next to the limit measured in between.
+/// One way of a message, beside the limit measured in the same turns.
 #[derive(Debug, Serialize)]
-pub(super) struct Latency {
+pub(super) struct LatencyRow {
     pub(super) work: &'static str,
     pub(super) message_bytes: u64,
     pub(super) touched_bytes: u64,
     #[serde(flatten)]
-    pub(super) percentiles: Percentiles,
+    pub(super) percentiles: BenchPercentiles,
     pub(super) limit: &'static str,
     pub(super) limit_p50_ns: u64,
     pub(super) ratio: f64,
@@ -47,7 +49,7 @@ pub(super) struct Latency {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Percentiles {
+pub(super) struct BenchPercentiles {
     count: u64,
     p50_ns: u64,
     p90_ns: u64,
@@ -57,7 +59,7 @@ pub(super) struct Percentiles {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Throughput {
+pub(super) struct ThroughputRow {
     pub(super) work: &'static str,
     pub(super) message_bytes: u64,
     pub(super) messages: u64,
@@ -69,10 +71,10 @@ pub(super) struct Throughput {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Limit {
+pub(super) struct LimitRow {
     pub(super) limit: &'static str,
     #[serde(flatten)]
-    pub(super) percentiles: Percentiles,
+    pub(super) percentiles: BenchPercentiles,
     #[serde(skip)]
     pub(super) line: String,
 }
@@ -83,8 +85,8 @@ pub(super) struct LeftOut {
     pub(super) reason: String,
 }
 
-impl Percentiles {
-    fn of(measured: &Distribution) -> Self {
+impl BenchPercentiles {
+    fn of(measured: &Timings) -> Self {
         let at = |per_mille| measured.at_ns(per_mille);
         Self {
             count: measured.count(),
@@ -102,36 +104,36 @@ impl Percentiles {
     }
 }
 
-impl Latency {
+impl LatencyRow {
     pub(super) fn new(
         work: &'static str,
         [message_bytes, touched_bytes]: [u64; 2],
-        measured: &Distribution,
+        measured: &Timings,
         limit: &'static str,
-        limit_measured: &Distribution,
+        limit_measured: &Timings,
     ) -> Self {
         Self {
             work,
             message_bytes,
             touched_bytes,
-            percentiles: Percentiles::of(measured),
+            percentiles: BenchPercentiles::of(measured),
             limit,
             limit_p50_ns: limit_measured.at_ns(500),
-            ratio: ratio(measured.median(), limit_measured.median()),
+            ratio: ratio(measured.at(500), limit_measured.at(500)),
             line: plot::line(measured.steps()),
         }
     }
 }
 
-impl Throughput {
+impl ThroughputRow {
     pub(super) fn new(
         work: &'static str,
         message_bytes: u64,
-        measured: Tally,
+        measured: &Measurements,
         limit: &'static str,
         limit_messages_per_second: f64,
     ) -> Self {
-        let messages_per_second = measured.messages_per_second();
+        let messages_per_second = measured.per_second();
         Self {
             work,
             message_bytes,
@@ -145,21 +147,21 @@ impl Throughput {
     }
 }
 
-impl Limit {
-    pub(super) fn new(limit: &'static str, measured: &Distribution) -> Self {
-        Self { limit, percentiles: Percentiles::of(measured), line: plot::line(measured.steps()) }
+impl LimitRow {
+    pub(super) fn new(limit: &'static str, measured: &Timings) -> Self {
+        Self { limit, percentiles: BenchPercentiles::of(measured), line: plot::line(measured.steps()) }
     }
 }
 
-/// How many times the limit; the clock's resolution is no reason to divide by nothing.
+/// How many times the limit, which a coarse clock may measure as zero.
 fn ratio(measured: f64, limit: f64) -> f64 {
     measured / limit.max(f64::MIN_POSITIVE)
 }
 
-impl Summary {
+impl BenchReport {
     /// Writes tables and plots.
     pub(super) fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let Machine { cpu, kernel, words, .. } = &self.machine;
+        let BenchMachine { cpu, kernel, words, .. } = &self.machine;
         writeln!(out, "{cpu}, Linux {kernel}")?;
         writeln!(out, "two processes on {words}, {:.1} s\n", self.duration_s)?;
         self.print_latency(out)?;
@@ -173,13 +175,13 @@ impl Summary {
         for LeftOut { work, reason } in &self.left_out {
             writeln!(out, "not measured: {work}: {reason}")?;
         }
-        let clock = self.limits.iter().find(|limit| limit.limit == super::CLOCK).map(|limit| limit.percentiles.p50_ns);
+        let clock = self.limits.iter().find(|limit| limit.limit == CLOCK).map(|limit| limit.percentiles.p50_ns);
         let clock = clock.map_or_else(String::new, |ns| format!(" ({})", duration_ns(ns)));
         writeln!(
             out,
-            "A way is half a round trip; nothing is trimmed; each measurement contains a clock read{clock}."
+            "One way is half a round trip; nothing is trimmed; each measurement contains a clock read{clock}."
         )?;
-        writeln!(out, "Each limit was measured in turns with what is compared with it; a ratio of 1 is the limit.")
+        writeln!(out, "Each limit was measured in turn with what is compared with it; a ratio of 1 is the limit.")
     }
 
     fn print_latency(&self, out: &mut impl Write) -> io::Result<()> {
@@ -249,31 +251,31 @@ impl Summary {
 mod tests {
     use super::*;
 
-    fn summary() -> Summary {
-        let distribution = |step: u64| {
-            let mut it = Distribution::new().unwrap();
-            (1..=1000).for_each(|at| it.record(at * step));
-            it
+    fn summary() -> BenchReport {
+        let timings = |step: u64| {
+            let mut timings = Timings::new(1);
+            (1..=1000).for_each(|at| timings.record(at * step));
+            timings
         };
-        let mut tally = Tally::default();
-        tally.add(400, 1_000_000_000);
-        Summary {
+        let mut stream = Measurements::new(1);
+        (stream.messages, stream.ns) = (400, 1_000_000_000);
+        BenchReport {
             duration_s: 10.0,
-            machine: Machine {
+            machine: BenchMachine {
                 cpu: "Abacus".into(),
                 kernel: "6.18.0".into(),
                 cores: vec![0, 1],
                 placement: Placement::TwoCores,
                 words: "cores 0 and 1, two physical cores".into(),
             },
-            latency: vec![Latency::new("64 B polling", [64, 64], &distribution(3), "cache line", &distribution(1))],
-            throughput: vec![Throughput::new("64 B in a row", 64, tally, "cache lines in a row", 1000.0)],
-            limits: vec![Limit::new("clock read", &distribution(1))],
+            latency: vec![LatencyRow::new("64 B polling", [64, 64], &timings(3), "cache line", &timings(1))],
+            throughput: vec![ThroughputRow::new("64 B in a row", 64, &stream, "cache lines in a row", 1000.0)],
+            limits: vec![LimitRow::new("clock read", &timings(1))],
             left_out: vec![LeftOut { work: "12 MB polling", reason: "no room".into() }],
         }
     }
 
-    /// Who reads it must not find it changed: this text is the shape.
+    /// Programs read it: this text is the shape, which does not change.
     #[test]
     fn the_shape_of_json() {
         let mut json = Vec::new();

@@ -1,188 +1,180 @@
-//! What it costs to be woken by a message: by a plain `recv`, a wait set, a future, a descriptor.
+//! The latency of ways to wait for a message: a plain `recv`, a wait set, a future, a descriptor.
 //!
-//! Two processes on two cores. One publishes a message of 64 bytes every 250 us, each on a topic picked at random, while the other sleeps;
-//! measured is the time from just before the publication to the message in hand. Five rounds, in each of which every way has its
-//! turn: the table shows the medians of the rounds. Run it alone on the machine:
+//! Two processes on two cores. One publishes a message of 64 bytes every 250 us, each on a topic picked at random, while
+//! the other one sleeps. Measured is the time from just before the publication to the message in hand. In each of five
+//! rounds every way has its turn; the table shows the medians of the rounds. Run it on an idle machine:
 //!
-//!     cargo bench -p libconduit --features async --bench waiting
+//!     cargo bench -p conduit-bench --bench waiting
+#![allow(missing_docs, reason = "nobody uses this crate")]
 
 use std::future::Future;
-use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conduit::{AsyncSubscriber, Domain, Event, Publisher, Subscriber, Token, WaitSet};
-use hdrhistogram::Histogram;
+use conduit::{AsyncSubscriber, Event, Publisher, Subscriber, Token, WaitSet};
+use conduit_bench::conduit_transport::Conduit;
+use conduit_bench::contestants::publishing::await_time;
+use conduit_bench::directory::{BenchSite, handle_signals, with_site};
+use conduit_bench::partner::{self, Partner};
+use conduit_bench::statistics::{Timings, median};
+use conduit_bench::{Result, cores};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 const TOPICS: usize = 100;
 const MESSAGES: usize = 1000;
 const ROUNDS: usize = 5;
 const PAUSE: Duration = Duration::from_micros(250);
+/// First of the hidden arguments of the second process.
+const SECOND: &str = "second";
 
 type Message = [u64; 8];
-/// A name, on how many topics, and what does it.
-type Way = (&'static str, usize, fn(Vec<Subscriber<Message>>, &mut Tally));
+/// A name, a number of topics, and a function that receives all messages.
+type WayToWait = (&'static str, usize, fn(Vec<Subscriber<Message>>, &mut Arrivals));
 
-fn main() {
-    if let Ok(directory) = std::env::var("CONDUIT_BENCH_DIRECTORY") {
-        return publish(&Domain::new(directory).without_registry());
-    }
-    // Options of `cargo bench` do not matter, but a run as a test is none.
-    if std::env::args().any(|argument| argument == "--test") {
-        return;
-    }
-    let directory = tempfile::Builder::new().prefix(".conduit-bench-").tempdir_in("/dev/shm").unwrap();
-    let domain = Domain::new(directory.path()).without_registry();
-    let mut publisher = Command::new(std::env::current_exe().unwrap())
-        .env("CONDUIT_BENCH_DIRECTORY", directory.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut commands = publisher.stdin.take().unwrap();
-    let mut answers = BufReader::new(publisher.stdout.take().unwrap()).lines();
-    assert_eq!(answers.next().unwrap().unwrap(), "ready");
-    pin(0);
+const WAYS: [WayToWait; 9] = [
+    ("`recv`", 1, plain),
+    ("`WaitSet`", 1, set),
+    ("`WaitSet`", 8, set),
+    ("`WaitSet`", 100, set),
+    ("`recv().await`, a minimal executor", 1, minimal),
+    ("`recv().await`, tokio `current_thread`", 1, tokio_tasks),
+    ("`recv().await`, tokio, a task per topic", 100, tokio_tasks),
+    ("`ReadyFd` and `poll(2)`", 1, descriptor),
+    ("`ReadyFd` and `poll(2)`", 100, descriptor),
+];
 
-    let ways: [Way; 9] = [
-        ("`recv`", 1, plain),
-        ("`WaitSet`", 1, set),
-        ("`WaitSet`", 8, set),
-        ("`WaitSet`", 100, set),
-        ("`recv().await`, a minimal executor", 1, minimal),
-        ("`recv().await`, tokio `current_thread`", 1, tokio_tasks),
-        ("`recv().await`, tokio, a task per topic", 100, tokio_tasks),
-        ("`ReadyFd` and `poll(2)`", 1, descriptor),
-        ("`ReadyFd` and `poll(2)`", 100, descriptor),
-    ];
-    let mut results = vec![Vec::new(); ways.len()];
-    for round in 0..=ROUNDS {
-        for ((_, topics, way), results) in ways.iter().zip(&mut results) {
-            let open = |topic| Subscriber::builder().domain(&domain).open(&name(topic)).unwrap();
-            let subscribers = (0..*topics).map(open).collect();
-            writeln!(commands, "{topics}").unwrap();
-            let mut tally = Tally { histogram: Histogram::new(3).unwrap(), left: MESSAGES };
-            way(subscribers, &mut tally);
-            // The first round warms up.
-            if round > 0 {
-                let histogram = &tally.histogram;
-                results.push([0.5, 0.9, 0.99].map(|quantile| histogram.value_at_quantile(quantile)));
-            }
-            assert_eq!(answers.next().unwrap().unwrap(), "sent");
-        }
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [SECOND, parent, core, directory] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        let site = BenchSite { directory: directory.into(), limits_first: false };
+        return partner::run_second(parent.parse()?, core.parse()?, || publish(&site));
     }
-    drop(commands);
-    publisher.wait().unwrap();
-
+    // The options of `cargo bench` do not matter, but `cargo test` is not to measure.
+    if arguments.iter().any(|argument| argument == "--test") {
+        return Ok(());
+    }
+    handle_signals()?;
+    let cores = cores::choose(None)?;
+    cores::pin(cores.first)?;
+    let results = with_site::<Conduit, _>(false, |site| measure(site, cores.second))?;
     println!("| way to wait | topics | p50 us | p90 us | p99 us | p50 / `recv` |\n|---|--:|--:|--:|--:|--:|");
-    let base = median(&results[0], 0);
-    for ((name, topics, _), results) in ways.iter().zip(&results) {
-        let [p50, p90, p99] = [0, 1, 2].map(|column| median(results, column));
+    let median_us =
+        |column, rounds: &Vec<[f64; 3]>| median(rounds.iter().map(|round| round[column] / 1000.0)).unwrap_or_default();
+    let base = median_us(0, &results[0]);
+    for ((name, topics, _), rounds) in WAYS.iter().zip(&results) {
+        let [p50, p90, p99] = [0, 1, 2].map(|column| median_us(column, rounds));
         println!("| {name} | {topics} | {p50:.1} | {p90:.1} | {p99:.1} | {:.2} |", p50 / base);
     }
+    Ok(())
 }
 
-/// Of one quantile over the rounds, in microseconds.
-fn median(rounds: &[[u64; 3]], column: usize) -> f64 {
-    let mut values: Vec<_> = rounds.iter().map(|round| round[column]).collect();
-    values.sort_unstable();
-    values[values.len() / 2] as f64 / 1000.0
+/// The percentiles of each way in each round, in nanoseconds.
+fn measure(site: &BenchSite, core: usize) -> Result<Vec<Vec<[f64; 3]>>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([SECOND, &std::process::id().to_string(), &core.to_string()]).arg(&site.directory);
+    let mut partner = Partner::start(command, mpsc::channel())?;
+    partner.wait_until_started()?;
+    let mut results = vec![Vec::new(); WAYS.len()];
+    for round in 0..=ROUNDS {
+        for ((_, topics, way), results) in WAYS.iter().zip(&mut results) {
+            let open = |topic| Subscriber::builder().domain(&site.domain()).open(&name(topic));
+            let subscribers = (0..*topics).map(open).collect::<std::result::Result<_, _>>()?;
+            partner.begin(&topics.to_string())?;
+            let mut arrivals = Arrivals { timings: Timings::new(1), left: MESSAGES };
+            way(subscribers, &mut arrivals);
+            partner.hear()?;
+            // The first round warms up.
+            if round > 0 {
+                results.push([500, 900, 990].map(|per_mille| arrivals.timings.at(per_mille)));
+            }
+        }
+    }
+    Ok(results)
 }
 
 fn name(topic: usize) -> String {
     format!("bench/{topic}")
 }
 
-fn pin(core: usize) {
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).unwrap();
-}
-
-/// The other process: on every line from its input it publishes on as many topics.
-fn publish(domain: &Domain) {
-    pin(1);
-    let create = |topic| Publisher::<Message>::builder().domain(domain).create(&name(topic)).unwrap();
-    let mut publishers: Vec<_> = (0..TOPICS).map(create).collect();
-    println!("ready");
+/// The second process: in each turn it publishes on the first topics, as many as it is asked for.
+fn publish(site: &BenchSite) -> Result<()> {
+    let create = |topic| Publisher::<Message>::builder().domain(&site.domain()).create(&name(topic));
+    let mut publishers: Vec<_> = (0..TOPICS).map(create).collect::<std::result::Result<_, _>>()?;
     let mut random = 1_u64;
-    for line in std::io::stdin().lines() {
-        let topics: u64 = line.unwrap().parse().unwrap();
-        // Everybody is about to wait.
+    partner::follow(|topics, started| {
+        let topics: u64 = topics.parse()?;
+        started()?;
+        // The subscribers are about to wait.
         thread::sleep(Duration::from_millis(20));
         for _ in 0..MESSAGES {
-            let next = Instant::now() + PAUSE;
             // This core stays awake; the other one sleeps.
-            while Instant::now() < next {
-                std::hint::spin_loop();
-            }
+            await_time(&mut Instant::now(), PAUSE);
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            publishers[((random >> 33) % topics) as usize].send(&[0; 8]).unwrap();
+            publishers[((random >> 33) % topics) as usize].send(&[0; 8])?;
         }
-        println!("sent");
-    }
+        Ok("sent".into())
+    })
 }
 
-struct Tally {
-    histogram: Histogram<u64>,
+/// What has arrived, and how many messages have not.
+struct Arrivals {
+    timings: Timings,
     left: usize,
 }
 
-impl Tally {
+impl Arrivals {
     fn take(&mut self, sample: &conduit::Sample<Message>) {
-        self.histogram.record(sample.age().unwrap().as_nanos() as u64).unwrap();
+        self.timings.record(sample.age().unwrap().as_nanos() as u64);
         self.left -= 1 + sample.lost() as usize;
     }
 }
 
-fn plain(mut subscribers: Vec<Subscriber<Message>>, tally: &mut Tally) {
-    while tally.left > 0 {
-        tally.take(&subscribers[0].recv().unwrap());
+fn plain(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
+    while arrivals.left > 0 {
+        arrivals.take(&subscribers[0].recv().unwrap());
     }
 }
 
-fn set(mut subscribers: Vec<Subscriber<Message>>, tally: &mut Tally) {
+fn set(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
     let mut set = WaitSet::new();
     let tokens: Vec<Token> = subscribers.iter().map(|subscriber| set.add(subscriber).unwrap()).collect();
-    while tally.left > 0 {
+    while arrivals.left > 0 {
         for event in set.wait().unwrap() {
             let Event::Ready(token) = event else { unreachable!() };
-            // In order, as tokens are.
-            let place = tokens.binary_search(&token).unwrap();
-            tally.take(&subscribers[place].try_recv().unwrap().unwrap());
+            // Tokens ascend.
+            let position = tokens.binary_search(&token).unwrap();
+            arrivals.take(&subscribers[position].try_recv().unwrap().unwrap());
         }
     }
 }
 
-fn descriptor(mut subscribers: Vec<Subscriber<Message>>, tally: &mut Tally) {
+fn descriptor(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
     let ready: Vec<_> = subscribers.iter_mut().map(|subscriber| subscriber.ready_fd().unwrap()).collect();
     let mut polled: Vec<_> = ready.iter().map(|ready| PollFd::new(ready.as_fd(), PollFlags::POLLIN)).collect();
-    while tally.left > 0 {
+    while arrivals.left > 0 {
         poll(&mut polled, PollTimeout::NONE).unwrap();
         for (polled, subscriber) in polled.iter().zip(&mut subscribers) {
             if polled.any() == Some(true)
                 && let Some(sample) = subscriber.try_recv().unwrap()
             {
-                tally.take(&sample);
+                arrivals.take(&sample);
             }
         }
     }
 }
 
-async fn receive(subscriber: &mut AsyncSubscriber<Message>, tally: &mut Tally) {
-    while tally.left > 0 {
-        tally.take(&subscriber.recv().await.unwrap());
+async fn receive(subscriber: &mut AsyncSubscriber<Message>, arrivals: &mut Arrivals) {
+    while arrivals.left > 0 {
+        arrivals.take(&subscriber.recv().await.unwrap());
     }
 }
 
 /// An executor that parks its thread.
-fn minimal(mut subscribers: Vec<Subscriber<Message>>, tally: &mut Tally) {
+fn minimal(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -191,18 +183,18 @@ fn minimal(mut subscribers: Vec<Subscriber<Message>>, tally: &mut Tally) {
     }
     let mut subscriber = subscribers.remove(0).into_async().unwrap();
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = std::pin::pin!(receive(&mut subscriber, tally));
+    let mut future = std::pin::pin!(receive(&mut subscriber, arrivals));
     while future.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Pending {
         thread::park();
     }
 }
 
-fn tokio_tasks(mut subscribers: Vec<Subscriber<Message>>, tally: &mut Tally) {
+fn tokio_tasks(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         if subscribers.len() == 1 {
             let mut subscriber = subscribers.remove(0).into_async().unwrap();
-            return receive(&mut subscriber, tally).await;
+            return receive(&mut subscriber, arrivals).await;
         }
         let (sender, mut samples) = tokio::sync::mpsc::unbounded_channel();
         for subscriber in subscribers {
@@ -215,10 +207,10 @@ fn tokio_tasks(mut subscribers: Vec<Subscriber<Message>>, tally: &mut Tally) {
                 }
             });
         }
-        while tally.left > 0 {
+        while arrivals.left > 0 {
             let (age_ns, count) = samples.recv().await.unwrap();
-            tally.histogram.record(age_ns).unwrap();
-            tally.left -= count;
+            arrivals.timings.record(age_ns);
+            arrivals.left -= count;
         }
     });
 }

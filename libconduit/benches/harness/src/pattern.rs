@@ -1,58 +1,54 @@
-//! What messages hold: words that tell a message from every other, so that a torn one is found.
+//! The contents of messages: words that tell a message from every other one, so that a torn message is found.
 
-use super::transport::Result;
+use crate::{BenchError, Result};
 
-/// A permutation of the indices when multiplied with them: odd, and with bits in all places.
+/// Odd and with bits in all places: multiplying by it permutes the indices.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 /// First word of the message that ends a turn.
 pub const END: u64 = u64::MAX;
 /// Set in the index of an answer.
 pub const ANSWER: u64 = 1 << 63;
 /// Words of a cache line.
-const LINE: usize = 8;
+const LINE_WORDS: usize = 8;
 
 /// How much of a message is written and read.
-pub trait Touch: 'static {
-    fn of(words: &[u64]) -> &[u64];
-    fn of_mut(words: &mut [u64]) -> &mut [u64];
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// Its first cache line.
+    Header,
+    /// Every byte.
+    Whole,
 }
 
-/// Its first cache line.
-pub struct Header;
-/// Every byte.
-pub struct Whole;
-
-impl Touch for Header {
+impl Touch {
+    /// That much of a message.
     #[inline]
-    fn of(words: &[u64]) -> &[u64] {
-        &words[..words.len().min(LINE)]
+    pub fn of(self, words: &[u64]) -> &[u64] {
+        match self {
+            Self::Header => &words[..words.len().min(LINE_WORDS)],
+            Self::Whole => words,
+        }
     }
 
+    /// The same, to write.
     #[inline]
-    fn of_mut(words: &mut [u64]) -> &mut [u64] {
-        let touched = words.len().min(LINE);
-        &mut words[..touched]
-    }
-}
-
-impl Touch for Whole {
-    #[inline]
-    fn of(words: &[u64]) -> &[u64] {
-        words
-    }
-
-    #[inline]
-    fn of_mut(words: &mut [u64]) -> &mut [u64] {
-        words
+    pub fn of_mut(self, words: &mut [u64]) -> &mut [u64] {
+        match self {
+            Self::Header => {
+                let touched = words.len().min(LINE_WORDS);
+                &mut words[..touched]
+            }
+            Self::Whole => words,
+        }
     }
 }
 
-/// Writes the words of a message: its index, and what depends on the index and the word's place.
+/// Writes the words of a message: its index, and words that depend on the index and their position.
 #[inline]
 pub fn write(index: u64, words: &mut [u64]) {
     let base = index.wrapping_mul(FACTOR);
-    for (place, word) in words.iter_mut().enumerate() {
-        *word = base.wrapping_add(place as u64);
+    for (position, word) in words.iter_mut().enumerate() {
+        *word = base.wrapping_add(position as u64);
     }
     if let Some(first) = words.first_mut() {
         *first = index;
@@ -65,17 +61,21 @@ pub fn check(index: u64, words: &[u64]) -> Result<()> {
     let base = index.wrapping_mul(FACTOR);
     let Some((first, rest)) = words.split_first() else { return Ok(()) };
     // Without a branch in the loop the compiler compares many words at once.
-    let differing = |all, (place, word): (usize, &u64)| all | (word ^ base.wrapping_add(place as u64 + 1));
+    let differing = |all, (position, word): (usize, &u64)| all | (word ^ base.wrapping_add(position as u64 + 1));
     if rest.iter().enumerate().fold(first ^ index, differing) == 0 { Ok(()) } else { Err(damaged(index, words)) }
 }
 
 #[cold]
-fn damaged(index: u64, words: &[u64]) -> super::transport::Failure {
+fn damaged(index: u64, words: &[u64]) -> BenchError {
     let mut expected = vec![0; words.len()];
     write(index, &mut expected);
     let at = expected.iter().zip(words).position(|(expected, found)| expected != found).unwrap_or_default();
-    let (expected, found) = (expected[at], words[at]);
-    format!("message {index} is damaged: word {at} of {} is {found:#x} instead of {expected:#x}", words.len()).into()
+    let (expected, found, count) = (expected[at], words[at], words.len());
+    format!(
+        "message {index} is damaged: word {at} of {count} is {found:#x} instead of {expected:#x}: \
+         this must not happen, please report it"
+    )
+    .into()
 }
 
 #[cfg(test)]
@@ -90,14 +90,16 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_found() {
-        for index in [0, 5, 5 | ANSWER] {
+        for index in [0, 5, 5 | ANSWER, u64::MAX] {
             check(index, &message(index)).unwrap();
             for bit in 0..9 * 64 {
                 let mut words = message(index);
                 words[bit / 64] ^= 1 << (bit % 64);
-                assert!(check(index, &words).is_err(), "{index} {bit}");
+                let error = check(index, &words).unwrap_err().to_string();
+                assert!(error.contains(&format!("word {} ", bit / 64)), "{index} {bit}: {error}");
             }
         }
+        check(3, &[]).unwrap();
     }
 
     #[test]
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_header_is_a_cache_line() {
-        assert_eq!([1, 8, 9].map(|words| Header::of(&vec![0; words]).len()), [1, 8, 8]);
-        assert_eq!(Whole::of(&[0; 9]).len(), 9);
+        assert_eq!([1, 8, 9].map(|words| Touch::Header.of(&vec![0; words]).len()), [1, 8, 8]);
+        assert_eq!(Touch::Whole.of(&[0; 9]).len(), 9);
     }
 }

@@ -6,28 +6,28 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::transport::Result;
-
 /// Longer than any single measurement.
 const LONGEST_NS: u64 = 600_000_000_000;
 /// Significant digits that are kept.
 const DIGITS: u8 = 3;
 
-/// Durations, each of which is so many times what is wanted: a round trip is twice a way.
+/// Recorded durations, each of which spans several of what is wanted: a round trip spans two ways.
 #[derive(Clone, Debug)]
-pub struct Distribution {
-    times: u64,
+pub struct Timings {
+    spans: u64,
     histogram: Histogram<u64>,
     max_ns: u64,
     sum_ns: u64,
 }
 
-impl Distribution {
-    pub fn new(times: u64) -> Result<Self> {
-        // It takes its memory now, not in the middle of a measurement.
-        Ok(Self { times, histogram: Histogram::new_with_bounds(1, LONGEST_NS, DIGITS)?, max_ns: 0, sum_ns: 0 })
+impl Timings {
+    /// Allocates all memory at once, so that recording does not.
+    pub fn new(spans: u64) -> Self {
+        let histogram = Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).expect("the bounds are valid");
+        Self { spans, histogram, max_ns: 0, sum_ns: 0 }
     }
 
+    /// Adds one duration.
     #[inline]
     pub fn record(&mut self, ns: u64) {
         self.histogram.saturating_record(ns);
@@ -35,73 +35,104 @@ impl Distribution {
         self.sum_ns += ns;
     }
 
+    /// Adds all durations of another measurement of the same kind.
+    pub fn add(&mut self, other: &Self) {
+        self.histogram.add(&other.histogram).expect("the bounds are the same");
+        self.max_ns = self.max_ns.max(other.max_ns);
+        self.sum_ns += other.sum_ns;
+        self.spans = other.spans;
+    }
+
+    /// How many durations were recorded.
     pub fn count(&self) -> u64 {
         self.histogram.len()
     }
 
-    /// So many of a thousand took no longer than this.
+    /// The longest duration, in nanoseconds.
+    pub fn max_ns(&self) -> u64 {
+        (self.max_ns as f64 / self.spans as f64).round() as u64
+    }
+
+    /// The duration that so many of a thousand did not exceed, in nanoseconds.
     pub fn at(&self, per_mille: u64) -> f64 {
         let count = self.count();
         let rank = (count * per_mille).div_ceil(1000);
         // Half a rank below, so that no rounding of floats leads to the next one.
         let quantile = (rank as f64 - 0.5) / count.max(1) as f64;
-        self.histogram.value_at_quantile(quantile.max(0.0)).min(self.max_ns) as f64 / self.times as f64
+        self.histogram.value_at_quantile(quantile.max(0.0)).min(self.max_ns) as f64 / self.spans as f64
     }
 
-    /// The median as if the clock did not move in steps: what falls on the middle one is taken to be spread over it.
+    /// The same, rounded.
+    pub fn at_ns(&self, per_mille: u64) -> u64 {
+        self.at(per_mille).round() as u64
+    }
+
+    /// Durations in nanoseconds, ascending, each with how often it occurred.
+    pub fn steps(&self) -> impl Iterator<Item = (f64, u64)> {
+        let spans = self.spans as f64;
+        self.histogram.iter_recorded().map(move |step| (step.value_iterated_to() as f64 / spans, step.count_at_value()))
+    }
+
+    /// The median as if the clock did not move in steps: what lies on the middle step is taken to be spread over it.
     fn median(&self, step_ns: u64) -> f64 {
-        let p50 = self.at(500) * self.times as f64;
-        let half_ns = step_ns as f64 / 2.0;
+        let (p50, step) = (self.at(500), step_ns as f64 / self.spans as f64);
         let (mut below, mut within) = (0, 0);
-        for step in self.histogram.iter_recorded() {
-            let ns = step.value_iterated_to() as f64;
-            if ns < p50 - half_ns {
-                below += step.count_at_value();
-            } else if ns < p50 + half_ns {
-                within += step.count_at_value();
+        for (ns, count) in self.steps() {
+            if ns < p50 - step / 2.0 {
+                below += count;
+            } else if ns < p50 + step / 2.0 {
+                within += count;
             }
         }
         let part = (self.count() as f64 / 2.0 - below as f64) / f64::max(1.0, within as f64);
-        (p50 - half_ns + part * step_ns as f64) / self.times as f64
+        p50 - step / 2.0 + part * step
     }
 
+    /// What the table shows; `None` if nothing was recorded.
     pub fn figures(&self) -> Option<Figures> {
         let [p50, p90, p99, p999] = [500, 900, 990, 999].map(|per_mille| self.at(per_mille));
-        let (times, count) = (self.times as f64, self.count());
-        let (max, mean) = (self.max_ns as f64 / times, self.sum_ns as f64 / times / count.max(1) as f64);
+        let (spans, count) = (self.spans as f64, self.count());
+        let (max, mean) = (self.max_ns as f64 / spans, self.sum_ns as f64 / spans / count.max(1) as f64);
         let median = self.median(*CLOCK_STEP_NS);
         (count > 0).then_some(Figures { median, p50, p90, p99, p999, max, mean, count, without_clock: None })
     }
 }
 
-/// By how much the clock moves at least, about: how far the shortest times between two looks are apart.
+/// The resolution of the clock: the distance between the two shortest times between two reads.
 static CLOCK_STEP_NS: LazyLock<u64> = LazyLock::new(|| {
-    const LOOKS: usize = 10_000;
-    /// What rounding to nanoseconds makes of one time.
+    const READS: usize = 10_000;
+    /// Rounding to nanoseconds makes one time look like two this far apart.
     const ROUNDING_NS: u64 = 2;
-    let mut times: Vec<_> = (0..LOOKS).map(|_| Instant::now().elapsed().as_nanos() as u64).collect();
+    let mut times: Vec<_> = (0..READS).map(|_| Instant::now().elapsed().as_nanos() as u64).collect();
     times.sort_unstable();
     let next = times.iter().find(|&&time| time > times[0] + ROUNDING_NS);
     next.map_or(1, |next| next - times[0])
 });
 
-/// What is known of many measurements, in nanoseconds.
+/// The statistics of many durations, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// The median between the steps of the clock.
     pub median: f64,
+    /// Percentiles.
     pub p50: f64,
+    /// 90 %.
     pub p90: f64,
+    /// 99 %.
     pub p99: f64,
+    /// 99.9 %.
     pub p999: f64,
+    /// The longest.
     pub max: f64,
+    /// The mean.
     pub mean: f64,
+    /// How many there are.
     pub count: u64,
-    /// The median of means of a few in a row, without a look at the clock in each.
+    /// The median of the means of a few in a row, without a read of the clock in each.
     pub without_clock: Option<f64>,
 }
 
-/// The middle one; of an even number the mean of the two in the middle.
+/// The median; of an even number of values the mean of the two in the middle.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -114,17 +145,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_those_of_all_that_was_recorded() {
-        let mut ways = Distribution::new(2).unwrap();
+    fn percentiles_are_those_of_everything_recorded() {
+        let mut ways = Timings::new(2);
         (1..=1000).for_each(|ns| ways.record(2 * ns));
         let figures = ways.figures().unwrap();
         let found = [figures.p50, figures.p90, figures.p99, figures.p999, figures.max, figures.mean];
         assert_eq!((found, figures.count), ([500.0, 900.0, 990.0, 999.0, 1000.0, 500.5], 1000));
+        assert_eq!([500, 900, 990, 999].map(|per_mille| ways.at_ns(per_mille)), [500, 900, 990, 999]);
+        assert_eq!(ways.steps().map(|(_, count)| count).sum::<u64>(), 1000);
+        assert_eq!(ways.steps().next(), Some((1.0, 1)));
     }
 
     #[test]
     fn the_median_lies_between_the_steps_of_the_clock() {
-        let mut ways = Distribution::new(2).unwrap();
+        let mut ways = Timings::new(2);
         // 123 ns, at a clock that moves by 10 ns, give or take one.
         for ns in [120, 121, 120, 119, 121, 120, 120, 130, 131, 130] {
             ways.record(ns);
@@ -135,18 +169,22 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_took_long_counts() {
-        let mut all = Distribution::new(1).unwrap();
+    fn the_longest_duration_is_kept() {
+        let (mut all, mut other) = (Timings::new(1), Timings::new(1));
         (0..999).for_each(|_| all.record(100));
-        all.record(123_456_789);
+        other.record(123_456_789);
+        all.add(&other);
         let figures = all.figures().unwrap();
         assert_eq!((figures.p999, figures.max, figures.count), (100.0, 123_456_789.0, 1000));
+        assert_eq!([999, 1000].map(|per_mille| all.at_ns(per_mille)), [100, 123_456_789]);
+        assert_eq!((all.count(), all.max_ns()), (1000, 123_456_789));
     }
 
     #[test]
-    fn nothing_measured_is_nothing() {
-        assert_eq!(Distribution::new(1).unwrap().figures(), None);
-        assert_eq!(median([]), None);
+    fn nothing_measured_is_no_panic() {
+        let none = Timings::new(1);
+        assert_eq!((none.count(), none.at_ns(999), none.max_ns(), none.steps().count()), (0, 0, 0, 0));
+        assert_eq!((none.figures(), median([])), (None, None));
     }
 
     #[test]

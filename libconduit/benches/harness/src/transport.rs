@@ -1,91 +1,101 @@
 //! What is compared: everything that carries messages from one process to another.
 
-use std::path::PathBuf;
+use crate::Result;
+use crate::directory::BenchSite;
 
-use serde::{Deserialize, Serialize};
-
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-pub type Result<T> = std::result::Result<T, Failure>;
-
-/// Where the processes of one measurement meet.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Place {
-    /// Theirs alone, in shared memory.
-    pub directory: PathBuf,
-    /// Who takes memory first: pages that are taken at different times are not equally fast.
-    pub limits_first: bool,
-}
-
-/// How a topic is made and used. What is not said is the transport's default.
+/// How a topic is created and used. What is not specified is the transport's default.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Shape {
-    /// Of the longest message.
+pub struct TopicOptions {
+    /// Words of the longest message.
     pub words: usize,
-    /// How many messages may lie between publisher and subscriber.
+    /// How many messages fit between publisher and subscriber.
     pub depth: Option<u64>,
-    /// Subscribers sleep, so the publisher has to wake them.
-    pub sleepers: bool,
-    /// If there are more than the usual few.
+    /// Whether subscribers sleep, so that the publisher has to wake them.
+    pub has_sleepers: bool,
+    /// How many subscribers there are, if more than the usual few.
     pub subscribers: Option<usize>,
-    pub without_stamps: bool,
+    /// Whether messages carry no time stamps, where a transport has a choice.
+    pub is_unstamped: bool,
 }
 
-/// What carries messages.
+/// Something that carries messages.
 pub trait Transport: Sized + 'static {
-    /// Its name and version; `None` if there is nothing to compare with.
+    /// Its name and version; `None` for Conduit, which has no peer in the table without another transport.
     const PEER: Option<&'static str>;
 
-    fn new(place: &Place) -> Result<Self>;
+    /// Opens it for a measurement in a directory.
+    fn new(site: &BenchSite) -> Result<Self>;
 
     /// The bytes that each of its files occupies.
-    fn files(place: &Place) -> Result<Vec<u64>> {
-        super::costs::files_below(&place.directory)
+    fn files(site: &BenchSite) -> Result<Vec<u64>> {
+        Ok(files_below(&site.directory)?)
     }
 
-    /// What a run left outside its directory is removed.
-    fn clean(_place: &Place) {}
+    /// Removes what a run left outside its directory.
+    fn clean(_site: &BenchSite) {}
+}
+
+/// The bytes that each file below a directory occupies.
+pub fn files_below(directory: &std::path::Path) -> std::io::Result<Vec<u64>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            found.extend(files_below(&entry.path())?);
+        } else {
+            found.push(metadata.blocks() * 512);
+        }
+    }
+    Ok(found)
 }
 
 /// A transport of messages of a type: an array or a slice of words.
-pub trait Carries<P: ?Sized>: Transport {
-    type Publisher: Publish<P>;
-    type Subscriber: Receive<P>;
+pub trait Carries<M: ?Sized>: Transport {
+    /// Sends messages of a topic.
+    type Publisher: Publish<M>;
+    /// Receives messages of a topic.
+    type Subscriber: Receive<M>;
 
-    fn publisher(&self, topic: &str, shape: Shape) -> Result<Self::Publisher>;
+    /// Creates a topic.
+    fn publisher(&self, topic: &str, options: TopicOptions) -> Result<Self::Publisher>;
 
-    /// `None` if there is no such topic yet.
-    fn subscriber(&self, topic: &str, shape: Shape) -> Result<Option<Self::Subscriber>>;
+    /// Opens a topic; `None` if it does not exist yet.
+    fn subscriber(&self, topic: &str, options: TopicOptions) -> Result<Option<Self::Subscriber>>;
 }
 
-pub trait Publish<P: ?Sized> {
-    /// Sends a message that `fill` writes where it lies. What it does not write is whatever was there.
-    fn publish(&mut self, fill: impl FnOnce(&mut P)) -> Result<()>;
+/// The sending end of a topic.
+pub trait Publish<M: ?Sized> {
+    /// Sends a message that `fill` writes in place. Words that it does not write have any value.
+    fn publish(&mut self, fill: impl FnOnce(&mut M)) -> Result<()>;
 }
 
-pub trait Receive<P: ?Sized> {
-    /// Reads the next message where it lies, if there is one.
-    fn poll<R>(&mut self, read: impl FnOnce(&P) -> R) -> Result<Option<R>>;
+/// The receiving end of a topic.
+pub trait Receive<M: ?Sized> {
+    /// Reads the next message in place, if there is one.
+    fn poll<R>(&mut self, read: impl FnOnce(&M) -> R) -> Result<Option<R>>;
 
-    /// The same, but sleeps until there is one, or for a good while.
-    fn sleep<R>(&mut self, read: impl FnOnce(&P) -> R) -> Result<Option<R>>;
+    /// The same, but sleeps until there is one, or for a while.
+    fn sleep<R>(&mut self, read: impl FnOnce(&M) -> R) -> Result<Option<R>>;
 
-    /// Reads as many messages as there are, but no more than `most`; returns how many.
-    fn batch(&mut self, most: usize, mut read: impl FnMut(&P)) -> Result<usize> {
-        for received in 0..most {
+    /// Reads the messages that have arrived, at most so many.
+    fn batch(&mut self, most: usize, mut read: impl FnMut(&M)) -> Result<()> {
+        for _ in 0..most {
             if self.poll(&mut read)?.is_none() {
-                return Ok(received);
+                break;
             }
         }
-        Ok(most)
+        Ok(())
     }
 }
 
-/// Everything that the measurements send.
-pub trait All: Carries<[u64; 1]> + Carries<[u64; 8]> + Carries<[u64; 128]> + Carries<[u64]> {}
+/// A transport of everything that the table's rows send.
+pub trait CarriesAll: Carries<[u64; 1]> + Carries<[u64; 8]> + Carries<[u64; 128]> + Carries<[u64]> {}
 
-impl<T: Carries<[u64; 1]> + Carries<[u64; 8]> + Carries<[u64; 128]> + Carries<[u64]>> All for T {}
+impl<T: Carries<[u64; 1]> + Carries<[u64; 8]> + Carries<[u64; 128]> + Carries<[u64]>> CarriesAll for T {}
 
 /// A message of words.
-pub trait Words: AsRef<[u64]> + AsMut<[u64]> + 'static {}
+pub trait WordMessage: AsRef<[u64]> + AsMut<[u64]> + 'static {}
 
-impl<P: AsRef<[u64]> + AsMut<[u64]> + ?Sized + 'static> Words for P {}
+impl<M: AsRef<[u64]> + AsMut<[u64]> + ?Sized + 'static> WordMessage for M {}

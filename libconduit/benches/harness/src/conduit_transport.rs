@@ -1,31 +1,33 @@
-//! Conduit itself.
+//! Conduit as a transport.
 
 use conduit::zerocopy::FromBytes;
 use conduit::{Domain, Message, OpenError, Publisher, PublisherBuilder, Subscriber, SubscriberBuilder};
 
-use super::transport::{Carries, Place, Publish, Receive, Result, Shape, Transport};
+use crate::Result;
+use crate::directory::BenchSite;
+use crate::transport::{Carries, Publish, Receive, TopicOptions, Transport};
 
-/// Samples are read where they lie.
+/// Conduit; samples are read in place.
 pub struct Conduit {
     domain: Domain,
 }
 
-/// Messages are copied out of their slots.
-pub struct Copied(Conduit);
+/// Conduit; messages are copied out of their slots.
+pub struct CopiedConduit(Conduit);
 
 impl Transport for Conduit {
     const PEER: Option<&'static str> = None;
 
-    fn new(place: &Place) -> Result<Self> {
-        Ok(Self { domain: Domain::new(&place.directory).without_registry() })
+    fn new(site: &BenchSite) -> Result<Self> {
+        Ok(Self { domain: site.domain() })
     }
 }
 
-impl Transport for Copied {
+impl Transport for CopiedConduit {
     const PEER: Option<&'static str> = None;
 
-    fn new(place: &Place) -> Result<Self> {
-        Conduit::new(place).map(Self)
+    fn new(site: &BenchSite) -> Result<Self> {
+        Conduit::new(site).map(Self)
     }
 }
 
@@ -34,10 +36,10 @@ impl Conduit {
         &self,
         builder: PublisherBuilder<P>,
         topic: &str,
-        shape: Shape,
+        options: TopicOptions,
     ) -> Result<Publisher<P>> {
-        let mut builder = builder.domain(&self.domain).time_stamps(!shape.without_stamps);
-        if let Some(depth) = shape.depth {
+        let mut builder = builder.domain(&self.domain).time_stamps(!options.is_unstamped);
+        if let Some(depth) = options.depth {
             builder = builder.slots(u32::try_from(depth)?);
         }
         Ok(builder.create(topic)?)
@@ -56,49 +58,49 @@ impl<const N: usize> Carries<[u64; N]> for Conduit {
     type Publisher = Publisher<[u64; N]>;
     type Subscriber = Subscriber<[u64; N]>;
 
-    fn publisher(&self, topic: &str, shape: Shape) -> Result<Self::Publisher> {
-        self.create(Publisher::builder(), topic, shape)
+    fn publisher(&self, topic: &str, options: TopicOptions) -> Result<Self::Publisher> {
+        self.create(Publisher::builder(), topic, options)
     }
 
-    fn subscriber(&self, topic: &str, _shape: Shape) -> Result<Option<Self::Subscriber>> {
+    fn subscriber(&self, topic: &str, _options: TopicOptions) -> Result<Option<Self::Subscriber>> {
         self.open(Subscriber::builder(), topic)
     }
 }
 
-/// A publisher of messages of one length.
-pub struct Slices {
+/// A publisher of slices of one length.
+pub struct SlicePublisher {
     publisher: Publisher<[u64]>,
     words: usize,
 }
 
 impl Carries<[u64]> for Conduit {
-    type Publisher = Slices;
+    type Publisher = SlicePublisher;
     type Subscriber = Subscriber<[u64]>;
 
-    fn publisher(&self, topic: &str, shape: Shape) -> Result<Slices> {
-        let builder = Publisher::builder().capacity(shape.words * size_of::<u64>());
-        Ok(Slices { publisher: self.create(builder, topic, shape)?, words: shape.words })
+    fn publisher(&self, topic: &str, options: TopicOptions) -> Result<SlicePublisher> {
+        let builder = Publisher::builder().capacity(options.words * size_of::<u64>());
+        Ok(SlicePublisher { publisher: self.create(builder, topic, options)?, words: options.words })
     }
 
-    fn subscriber(&self, topic: &str, _shape: Shape) -> Result<Option<Self::Subscriber>> {
+    fn subscriber(&self, topic: &str, _options: TopicOptions) -> Result<Option<Self::Subscriber>> {
         self.open(Subscriber::builder(), topic)
     }
 }
 
-/// What copies every message out.
-pub struct Copying<P>(Subscriber<P>);
+/// A subscriber that copies every message out of its slot.
+pub struct CopyingSubscriber<P>(Subscriber<P>);
 
-impl<const N: usize> Carries<[u64; N]> for Copied {
+impl<const N: usize> Carries<[u64; N]> for CopiedConduit {
     type Publisher = Publisher<[u64; N]>;
-    type Subscriber = Copying<[u64; N]>;
+    type Subscriber = CopyingSubscriber<[u64; N]>;
 
-    fn publisher(&self, topic: &str, shape: Shape) -> Result<Self::Publisher> {
-        Carries::<[u64; N]>::publisher(&self.0, topic, shape)
+    fn publisher(&self, topic: &str, options: TopicOptions) -> Result<Self::Publisher> {
+        Carries::<[u64; N]>::publisher(&self.0, topic, options)
     }
 
-    fn subscriber(&self, topic: &str, _shape: Shape) -> Result<Option<Self::Subscriber>> {
+    fn subscriber(&self, topic: &str, _options: TopicOptions) -> Result<Option<Self::Subscriber>> {
         let opened = self.0.open(Subscriber::builder(), topic)?;
-        Ok(opened.map(Copying))
+        Ok(opened.map(CopyingSubscriber))
     }
 }
 
@@ -112,7 +114,7 @@ impl<P: Message + FromBytes> Publish<P> for Publisher<P> {
     }
 }
 
-impl Publish<[u64]> for Slices {
+impl Publish<[u64]> for SlicePublisher {
     #[inline]
     fn publish(&mut self, fill: impl FnOnce(&mut [u64])) -> Result<()> {
         let mut loan = self.publisher.loan_slice(self.words)?;
@@ -134,12 +136,13 @@ impl<P: Message + ?Sized> Receive<P> for Subscriber<P> {
     }
 
     #[inline]
-    fn batch(&mut self, most: usize, mut read: impl FnMut(&P)) -> Result<usize> {
-        Ok(self.try_recv_batch(most, |message| read(&message))?)
+    fn batch(&mut self, most: usize, mut read: impl FnMut(&P)) -> Result<()> {
+        self.try_recv_batch(most, |message| read(&message))?;
+        Ok(())
     }
 }
 
-impl<P: Message + FromBytes> Receive<P> for Copying<P> {
+impl<P: Message + FromBytes> Receive<P> for CopyingSubscriber<P> {
     #[inline]
     fn poll<R>(&mut self, read: impl FnOnce(&P) -> R) -> Result<Option<R>> {
         Ok(self.0.try_recv_copy()?.map(|message| read(&message)))

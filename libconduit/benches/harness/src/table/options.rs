@@ -4,38 +4,37 @@ use std::ffi::OsString;
 
 use lexopt::ValueExt as _;
 
-use super::cores;
-use super::transport::Result;
+use crate::{Result, cores};
 
-pub const HELP: &str = "\
-Measures Conduit beside what the hardware takes, and beside a peer, and prints a table in Markdown.
+pub(super) const HELP: &str = "\
+Measures Conduit beside the limits of the machine, and beside a peer, and prints a table in Markdown.
 
       --quick           three short repeats instead of six long ones
-      --only TEXT       only rows whose name contains this; may be given several times
+      --only TEXT       only rows whose name contains this text; may be repeated
       --list            print the rows' names
       --repeats N       how often to measure everything [6]
       --time FACTOR     how much longer to measure than usual [1]
-      --cores A,B       where the two processes run [two physical cores]
-      --percentiles     print all percentiles, too
-      --json            print what was measured in each repeat, as JSON
+      --cores A,B       cores of the two processes [two physical cores]
+      --percentiles     print all percentiles as well
+      --json            print the results of each repeat as JSON
   -h, --help            print this
 ";
 
-/// What the caller wants.
+/// What to measure and what to print.
 #[derive(Debug, PartialEq)]
-pub struct Options {
-    pub only: Vec<String>,
-    pub list: bool,
-    pub repeats: usize,
-    pub time: f64,
-    pub cores: Option<(usize, usize)>,
-    pub json: bool,
-    pub percentiles: bool,
+pub(super) struct TableOptions {
+    pub(super) only: Vec<String>,
+    pub(super) list: bool,
+    pub(super) repeats: usize,
+    pub(super) time: f64,
+    pub(super) cores: Option<(usize, usize)>,
+    pub(super) json: bool,
+    pub(super) percentiles: bool,
 }
 
-impl Options {
-    /// `None` if help is wanted.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>> {
+impl TableOptions {
+    /// `None` if the caller asks for help.
+    pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>> {
         use lexopt::Arg::{Long, Short};
         let mut parser = lexopt::Parser::from_args(arguments);
         let (mut only, mut list, mut json, mut percentiles, mut cores) = (Vec::new(), false, false, false, None);
@@ -51,7 +50,7 @@ impl Options {
                 Long("cores") => cores = Some(parser.value()?.parse_with(cores::parse)?),
                 Long("json") => json = true,
                 Long("percentiles") => percentiles = true,
-                // Cargo says it to every benchmark.
+                // Cargo passes it to every benchmark.
                 Long("bench") => {}
                 other => return Err(other.unexpected().into()),
             }
@@ -64,7 +63,7 @@ impl Options {
         Ok(Some(Self { only, list, repeats, time, cores, json, percentiles }))
     }
 
-    pub fn wants(&self, id: &str) -> bool {
+    pub(super) fn wants(&self, id: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|text| id.contains(text))
     }
 }
@@ -73,12 +72,12 @@ impl Options {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Option<Options>> {
-        Options::parse(line.split_whitespace().map(OsString::from))
+    fn parse(line: &str) -> Result<Option<TableOptions>> {
+        TableOptions::parse(line.split_whitespace().map(OsString::from))
     }
 
     #[test]
-    fn what_is_asked_for_is_done() {
+    fn options_are_parsed_and_checked() {
         let options = parse("--bench --quick --only 64B --only start --repeats 7 --cores 1,0").unwrap().unwrap();
         assert_eq!((options.repeats, options.time, options.cores), (7, 0.25, Some((1, 0))));
         assert_eq!(["latency/64B/poll", "latency/8B", "start"].map(|id| options.wants(id)), [true, false, true]);

@@ -1,0 +1,432 @@
+//! What the hardware and the kernel take without Conduit: the limits that the benchmarks compare with.
+//!
+//! Two processes share a [`LimitsRegion`]. Over it they hand over a word ([`PingPong`]), stream cache lines
+//! ([`LineStream`]) or fill and read buffers in turn ([`Relay`]). All methods that wait call `keep_waiting` now and then
+//! and return `false` (or `None`) as soon as it does.
+//!
+//! The protocol of a word: the first process stores PING (it *serves*) or END and waits for the second one to store
+//! PONG or IDLE in return. Whoever stored last waits. Each store releases (label: word), each load acquires.
+#![allow(unsafe_code)]
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use conduit::{OpenError, ShmRegion};
+use rustix::thread::futex;
+
+use crate::directory::BenchSite;
+use crate::partner::retry;
+use crate::{BenchSide, Result, Wait};
+
+/// Messages of a [`LineStream`] that are in flight at most.
+pub const WINDOW: u64 = 256;
+/// Messages of a [`LineStream`] that are acknowledged at once.
+const ACKNOWLEDGED_AT_ONCE: u64 = WINDOW / 4;
+/// Loads of a word between two calls of `keep_waiting`.
+const SPINS: u32 = 4096;
+/// How long to sleep between two calls of `keep_waiting`.
+const NAP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Offset of the payload in a slot of a ring: buffers lie like payloads, because caches depend on addresses.
+const SLOT_HEADER_BYTES: usize = 64;
+const PAGE_BYTES: usize = 4096;
+const NAME: &str = "limits";
+
+const IDLE: u32 = 0;
+const PING: u32 = 1;
+const PONG: u32 = 2;
+const END: u32 = 3;
+
+/// States of `LimitsHeader::stage`.
+const CREATED: u32 = 1;
+const OPENED: u32 = 2;
+
+/// An atomic with a cache line of its own.
+#[repr(C, align(64))]
+struct OwnLine<T>(T);
+
+/// A message of 64 bytes: a cache line whose first word is written last.
+#[repr(C, align(64))]
+struct MessageLine([AtomicU64; 8]);
+
+/// The start of the region. Buffers follow from the next page on.
+#[repr(C)]
+struct LimitsHeader {
+    ping_pong: OwnLine<AtomicU32>,
+    relay: OwnLine<AtomicU32>,
+    acknowledged: OwnLine<AtomicU64>,
+    lines: [MessageLine; WINDOW as usize],
+    stage: AtomicU32,
+    buffer_words: AtomicU64,
+    /// Of each process.
+    buffers: AtomicU64,
+}
+
+const BUFFERS_AT: usize = size_of::<LimitsHeader>().next_multiple_of(PAGE_BYTES);
+
+/// The memory that the limits are measured in: of one first and one second process, each with one of these.
+#[derive(Debug)]
+pub struct LimitsRegion {
+    region: ShmRegion,
+    side: BenchSide,
+    buffer_words: usize,
+    buffers: usize,
+    has_relay: Cell<bool>,
+}
+
+impl LimitsRegion {
+    /// Creates the region (the first process), or waits for it and opens it (the second one, which may pass anything as
+    /// sizes). Each process has as many `buffers` of so many words.
+    pub fn new(site: &BenchSite, side: BenchSide, buffer_words: usize, buffers: usize) -> Result<Rc<Self>> {
+        let builder = || ShmRegion::builder().domain(&site.domain());
+        if side == BenchSide::Second {
+            return retry("the region of the limits", || match builder().open(NAME) {
+                Ok(region) => Self::opened(region),
+                Err(OpenError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            });
+        }
+        let region = builder().create(NAME, region_bytes(buffer_words, buffers))?;
+        let created = Self { region, side, buffer_words, buffers, has_relay: Cell::new(false) };
+        let header = created.header();
+        header.buffer_words.store(buffer_words as u64, Relaxed);
+        header.buffers.store(buffers as u64, Relaxed);
+        header.stage.store(CREATED, Release); // label: stage
+        Ok(Rc::new(created))
+    }
+
+    /// `None` until the first process has written the header.
+    fn opened(region: ShmRegion) -> Result<Option<Rc<Self>>> {
+        if region.size() < BUFFERS_AT {
+            return Err("the region of the limits is too small".into());
+        }
+        let (side, has_relay) = (BenchSide::Second, Cell::new(false));
+        let mut opened = Self { region, side, buffer_words: 0, buffers: 0, has_relay };
+        match opened.header().stage.compare_exchange(CREATED, OPENED, Acquire, Acquire) {
+            // label: stage
+            Ok(_) => {}
+            Err(OPENED) => return Err("a second process has already opened the region of the limits".into()),
+            Err(_) => return Ok(None),
+        }
+        opened.buffer_words = opened.header().buffer_words.load(Relaxed) as usize;
+        opened.buffers = opened.header().buffers.load(Relaxed) as usize;
+        if opened.region.size() < region_bytes(opened.buffer_words, opened.buffers) {
+            return Err("the region of the limits is too small for its buffers".into());
+        }
+        Ok(Some(Rc::new(opened)))
+    }
+
+    fn header(&self) -> &LimitsHeader {
+        // SAFETY: the region is at least as large as the header (created so, or checked when opened), page-aligned and
+        // mapped while it is borrowed. The header consists of atomics, for which all bytes are valid and through which
+        // alone this module accesses it.
+        unsafe { &*self.region.data().cast::<LimitsHeader>() }
+    }
+
+    /// The buffer of a process whose turn it is.
+    fn buffer(&self, side: BenchSide, turn: usize) -> *mut u64 {
+        let at = turn % self.buffers + if side == BenchSide::First { 0 } else { self.buffers };
+        // SAFETY: there are twice as many buffers as `buffers`, and the region has room for all of them.
+        unsafe { self.region.data().add(BUFFERS_AT + at * stride(self.buffer_words) + SLOT_HEADER_BYTES).cast() }
+    }
+}
+
+/// From one buffer to the next: as far as from one slot of a ring to the next.
+const fn stride(words: usize) -> usize {
+    (words * size_of::<u64>() + SLOT_HEADER_BYTES).next_multiple_of(PAGE_BYTES)
+}
+
+const fn region_bytes(words: usize, buffers: usize) -> usize {
+    BUFFERS_AT + 2 * buffers * stride(words)
+}
+
+/// One word that two processes hand over and back: the least that any message between them takes.
+#[derive(Clone, Copy)]
+pub struct PingPong<'a> {
+    word: &'a AtomicU32,
+    wait: Wait,
+}
+
+impl<'a> PingPong<'a> {
+    /// The word of a region; both processes wait in the same way.
+    pub fn new(region: &'a LimitsRegion, wait: Wait) -> Self {
+        Self { word: &region.header().ping_pong.0, wait }
+    }
+
+    /// One round trip.
+    #[inline]
+    pub fn serve(&self, keep_waiting: impl FnMut() -> bool) -> bool {
+        self.hand_over();
+        self.take_back(keep_waiting)
+    }
+
+    /// The first half of a round trip: hands the word over, and wakes the other process if it sleeps.
+    #[inline]
+    pub fn hand_over(&self) {
+        self.store(PING);
+    }
+
+    /// The second half: waits until the word comes back.
+    #[inline]
+    pub fn take_back(&self, keep_waiting: impl FnMut() -> bool) -> bool {
+        self.wait_while(PING, keep_waiting) == Some(PONG)
+    }
+
+    /// Ends the other process's [`answer`](Self::answer).
+    pub fn end(&self, keep_waiting: impl FnMut() -> bool) -> bool {
+        self.store(END);
+        self.wait_while(END, keep_waiting) == Some(IDLE)
+    }
+
+    /// Hands the word back, each time after calling `work`, until the other process ends it.
+    pub fn answer(&self, mut work: impl FnMut(), mut keep_waiting: impl FnMut() -> bool) -> bool {
+        let mut mine = IDLE;
+        loop {
+            match self.wait_while(mine, &mut keep_waiting) {
+                Some(PING) => {
+                    work();
+                    self.store(PONG);
+                    mine = PONG;
+                }
+                Some(END) => {
+                    self.store(IDLE);
+                    return true;
+                }
+                _ => return false,
+            }
+        }
+    }
+
+    #[inline]
+    fn store(&self, value: u32) {
+        self.word.store(value, Release); // label: word
+        if self.wait == Wait::Sleep {
+            let _ = futex::wake(self.word, futex::Flags::empty(), i32::MAX as u32);
+        }
+    }
+
+    /// The word as soon as it differs from `seen`; `None` if the caller stops waiting.
+    #[inline]
+    fn wait_while(&self, seen: u32, mut keep_waiting: impl FnMut() -> bool) -> Option<u32> {
+        loop {
+            let mut loads = SPINS;
+            if self.wait == Wait::Sleep {
+                // All errors (the word has changed, a signal, the time is over) call for another look at the word.
+                let _ = futex::wait(self.word, futex::Flags::empty(), seen, Some(&NAP));
+                loads = 1;
+            }
+            for _ in 0..loads {
+                let value = self.word.load(Acquire); // label: word
+                if value != seen {
+                    return Some(value);
+                }
+            }
+            if !keep_waiting() {
+                return None;
+            }
+        }
+    }
+}
+
+/// Buffers in shared memory that two processes fill and read in turn, as they would the slots of two rings: what
+/// filling and reading take when a word handed over is all that announces a buffer.
+///
+/// The process that holds the word may access all buffers, the other one none. That makes the slices of [`serve`] and
+/// [`answer`] exclusive: there is one relay per process (`LimitsRegion::has_relay`, and `stage` for a second process),
+/// its methods borrow it mutably, only a relay stores its word, and a first process that stops waiting for the word
+/// never accesses a buffer again.
+///
+/// [`serve`]: Self::serve
+/// [`answer`]: Self::answer
+#[derive(Debug)]
+pub struct Relay {
+    region: Rc<LimitsRegion>,
+    wait: Wait,
+    turn: usize,
+    is_lost: bool,
+}
+
+impl Relay {
+    /// The relay of a region; an error if the region has no buffers or this process already has its relay.
+    pub fn new(region: &Rc<LimitsRegion>, wait: Wait) -> Result<Self> {
+        if region.buffers == 0 || region.has_relay.replace(true) {
+            return Err("the region of the limits has no buffers left for a relay".into());
+        }
+        Ok(Self { region: region.clone(), wait, turn: 0, is_lost: false })
+    }
+
+    /// Words of each buffer.
+    pub fn words(&self) -> usize {
+        self.region.buffer_words
+    }
+
+    /// One round trip of the first process: fills a buffer and reads the one that the other process fills in return.
+    #[inline]
+    pub fn serve(
+        &mut self,
+        fill: impl FnOnce(&mut [u64]),
+        read: impl FnOnce(&[u64]),
+        keep_waiting: impl FnMut() -> bool,
+    ) -> bool {
+        let Self { ref region, turn, is_lost, .. } = *self;
+        if is_lost || region.side != BenchSide::First {
+            return false;
+        }
+        // SAFETY: see the type: this process holds the word until it hands it over below. The buffer is valid for so
+        // many words, aligned to a cache line, zeroed at first, and any bytes are valid words.
+        fill(unsafe { std::slice::from_raw_parts_mut(region.buffer(BenchSide::First, turn), region.buffer_words) });
+        if !self.word().serve(keep_waiting) {
+            self.is_lost = true;
+            return false;
+        }
+        // SAFETY: as above: the word has come back.
+        read(unsafe { std::slice::from_raw_parts(region.buffer(BenchSide::Second, turn), region.buffer_words) });
+        self.turn += 1;
+        true
+    }
+
+    /// Ends the other process's [`answer`](Self::answer).
+    pub fn end(&mut self, keep_waiting: impl FnMut() -> bool) -> bool {
+        self.is_lost = self.is_lost || self.region.side != BenchSide::First || !self.word().end(keep_waiting);
+        !self.is_lost
+    }
+
+    /// The part of the second process, until the first one ends it: reads each buffer and fills one in return.
+    pub fn answer(
+        &mut self,
+        mut read: impl FnMut(&[u64]),
+        mut fill: impl FnMut(&mut [u64]),
+        keep_waiting: impl FnMut() -> bool,
+    ) -> bool {
+        let Self { region, turn, .. } = self;
+        if region.side != BenchSide::Second {
+            return false;
+        }
+        let work = || {
+            let words = region.buffer_words;
+            // SAFETY: see the type: this process holds the word during `work`. The buffer is valid for so many words,
+            // aligned to a cache line, zeroed at first, and any bytes are valid words.
+            read(unsafe { std::slice::from_raw_parts(region.buffer(BenchSide::First, *turn), words) });
+            // SAFETY: as above.
+            fill(unsafe { std::slice::from_raw_parts_mut(region.buffer(BenchSide::Second, *turn), words) });
+            *turn += 1;
+        };
+        PingPong { word: &region.header().relay.0, wait: self.wait }.answer(work, keep_waiting)
+    }
+
+    fn word(&self) -> PingPong<'_> {
+        PingPong { word: &self.region.header().relay.0, wait: self.wait }
+    }
+}
+
+/// Messages of 64 bytes in a row from the first process to the second, each a single cache line: the highest rate
+/// without loss.
+pub struct LineStream<'a> {
+    header: &'a LimitsHeader,
+    /// Number of the next message.
+    next: u64,
+}
+
+impl<'a> LineStream<'a> {
+    /// Continues with message `next`: 0, or where the previous stream of this process has stopped.
+    pub fn resume(region: &'a LimitsRegion, next: u64) -> Self {
+        Self { header: region.header(), next }
+    }
+
+    /// Number of the next message.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Sends a message, after waiting while [`WINDOW`] messages are in flight. The receiver stops after the last one.
+    #[inline]
+    pub fn send(&mut self, is_last: bool, keep_waiting: impl FnMut() -> bool) -> bool {
+        if self.next >= WINDOW && !self.wait_for(self.next - WINDOW + 1, keep_waiting) {
+            return false;
+        }
+        let [number, last, rest @ ..] = &self.header.lines[(self.next % WINDOW) as usize].0;
+        last.store(is_last.into(), Relaxed);
+        for word in rest {
+            word.store(self.next, Relaxed);
+        }
+        self.next += 1;
+        number.store(self.next, Release); // label: line
+        true
+    }
+
+    /// Waits until everything sent has been received.
+    pub fn flush(&self, keep_waiting: impl FnMut() -> bool) -> bool {
+        self.wait_for(self.next, keep_waiting)
+    }
+
+    #[inline]
+    fn wait_for(&self, received: u64, mut keep_waiting: impl FnMut() -> bool) -> bool {
+        while (0..SPINS).all(|_| self.header.acknowledged.0.load(Acquire) < received) {
+            // label: acknowledged
+            if !keep_waiting() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Receives until the last message; returns how many messages that were.
+    pub fn receive(&mut self, mut keep_waiting: impl FnMut() -> bool) -> Option<u64> {
+        let begun = self.next;
+        loop {
+            let [number, last, rest @ ..] = &self.header.lines[(self.next % WINDOW) as usize].0;
+            while (0..SPINS).all(|_| number.load(Acquire) != self.next + 1) {
+                // label: line
+                if !keep_waiting() {
+                    return None;
+                }
+            }
+            for word in rest {
+                black_box(word.load(Relaxed));
+            }
+            let is_last = last.load(Relaxed) != 0;
+            self.next += 1;
+            if is_last || self.next.is_multiple_of(ACKNOWLEDGED_AT_ONCE) {
+                self.header.acknowledged.0.store(self.next, Release); // label: acknowledged
+            }
+            if is_last {
+                return Some(self.next - begun);
+            }
+        }
+    }
+}
+
+/// Memory of this process alone: buffers of the size of a large message, used in turn as the slots of a ring are.
+#[derive(Debug)]
+pub struct PrivateBuffers {
+    buffers: Vec<Vec<u64>>,
+    turn: usize,
+}
+
+impl PrivateBuffers {
+    /// Allocates and touches the memory: at least one buffer.
+    pub fn new(words: usize, buffers: usize) -> Self {
+        Self { buffers: vec![vec![1; words]; buffers.max(1)], turn: 0 }
+    }
+
+    /// Fills the next buffer.
+    pub fn fill(&mut self) {
+        self.turn = (self.turn + 1) % self.buffers.len();
+        // A byte that differs from turn to turn, everywhere.
+        let byte = self.turn as u64 * 0x0101_0101_0101_0101;
+        let buffer = &mut self.buffers[self.turn];
+        buffer.fill(byte);
+        black_box(&buffer[..]);
+    }
+
+    /// Reads the buffer that was filled last; returns a value that depends on every byte.
+    pub fn read(&self) -> u64 {
+        let buffer = black_box(&self.buffers[self.turn][..]);
+        black_box(buffer.iter().fold(0, |all, word| all ^ word))
+    }
+}

@@ -1,0 +1,23 @@
+//! The machine that a measurement ran on.
+
+use std::fs;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The first value of a field of `/proc/cpuinfo`; not all architectures have all fields.
+pub fn cpu_field(name: &str) -> Option<String> {
+    let info = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
+}
+
+/// The release of the running kernel.
+pub fn kernel_release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// Now, on the clock that stamps messages: CLOCK_MONOTONIC in nanoseconds, the same in all processes.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -1,0 +1,156 @@
+//! The table of the library's benchmarks: Conduit beside the limits of the machine, and beside a peer if there is one.
+
+mod costs;
+mod fan_out;
+mod options;
+mod plan;
+mod report;
+mod rows;
+mod spin;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::process::{Command, ExitCode};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::partner::{self, Partner};
+use crate::statistics::Figures;
+use crate::transport::CarriesAll;
+use crate::{Result, cores, directory};
+use options::TableOptions;
+use plan::{Entrant, Plan};
+use report::MeasuredRow;
+use rows::TableRow;
+
+/// First of the hidden arguments of the second process.
+const SECOND: &str = "second";
+
+/// What came of a row in one repeat.
+#[derive(Clone, Debug, Default, Serialize)]
+struct RowResult {
+    /// One way of a cache line meanwhile.
+    line_ns: Option<f64>,
+    columns: BTreeMap<Entrant, Figures>,
+    /// Messages per second, where that is what was measured.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    rates: BTreeMap<Entrant, MessageRate>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    footprints: BTreeMap<Entrant, Footprint>,
+    /// The processor time that a message costs its subscriber, where that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_ns: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct MessageRate {
+    per_second: f64,
+    sent: u64,
+    received: u64,
+    lost: u64,
+}
+
+/// What a topic with one publisher and one subscriber occupies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Footprint {
+    files: usize,
+    bytes: u64,
+    publisher_descriptors: usize,
+    subscriber_descriptors: usize,
+}
+
+/// The whole program; `P` is the peer, or Conduit again if there is none.
+pub fn main<P: CarriesAll>() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let texts: Vec<&str> = arguments.iter().map(|argument| argument.to_str().unwrap_or_default()).collect();
+    let done = match texts[..] {
+        [SECOND, parent, core, site, plan] => second::<P>(parent, core, site, plan),
+        [costs::START, entrant, site] => costs::start::<P>(entrant, site),
+        _ => first::<P>(arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn first<P: CarriesAll>(arguments: Vec<OsString>) -> Result<()> {
+    let Some(options) = TableOptions::parse(arguments)? else {
+        print!("{}", options::HELP);
+        return Ok(());
+    };
+    let rows: Vec<TableRow> = rows::all().into_iter().filter(|row| options.wants(&row.id)).collect();
+    if options.list {
+        rows.iter().for_each(|row| println!("{:40} {}", row.id, row.title));
+        return Ok(());
+    }
+    if rows.is_empty() {
+        return Err("no row has such a name: --list shows all".into());
+    }
+    let cores = cores::choose(options.cores)?;
+    if cores.is_one() {
+        return Err("two cores are needed, and this process may use only one".into());
+    }
+    directory::handle_signals()?;
+    cores::pin(cores.first)?;
+    let measured = measure_all::<P>(&rows, cores.second, &options)?;
+    if options.json {
+        println!("{}", report::json(&measured)?);
+    } else {
+        print!("{}", report::markdown(&measured, P::PEER, &cores, options.percentiles));
+    }
+    Ok(())
+}
+
+fn measure_all<'a, P: CarriesAll>(
+    rows: &'a [TableRow],
+    core: usize,
+    options: &TableOptions,
+) -> Result<Vec<MeasuredRow<'a>>> {
+    let is_watched = std::io::stderr().is_terminal();
+    let mut measured: Vec<_> = rows.iter().map(|row| MeasuredRow { row, repeats: Vec::new() }).collect();
+    for repeat in 1..=options.repeats {
+        for MeasuredRow { row, repeats } in &mut measured {
+            if is_watched {
+                eprint!("\x1b[2K{repeat}/{}  {}\r", options.repeats, row.id);
+            }
+            let time = Duration::from_secs_f64(row.seconds * options.time);
+            let result = measure::<P>(row, core, time, repeat % 2 == 1);
+            repeats.push(result.map_err(|error| format!("{}: {error}", row.id))?);
+        }
+    }
+    if is_watched {
+        eprint!("\x1b[2K");
+    }
+    Ok(measured)
+}
+
+/// One row in one repeat: with new processes and new topics.
+fn measure<P: CarriesAll>(row: &TableRow, core: usize, time: Duration, limits_first: bool) -> Result<RowResult> {
+    directory::with_site::<P, _>(limits_first, |site| {
+        if let Plan::Start = row.plan {
+            return costs::time_to_first::<P>(site, time);
+        }
+        let mut command = this_program()?;
+        command.args([SECOND, &std::process::id().to_string(), &core.to_string()]);
+        command.args([serde_json::to_string(site)?, serde_json::to_string(&row.plan)?]);
+        let mut partner = Partner::start(command, mpsc::channel())?;
+        row.plan.measure::<P>(site, &mut partner, time).map_err(|error| partner.reason(error))
+    })
+}
+
+fn second<P: CarriesAll>(parent: &str, core: &str, site: &str, plan: &str) -> Result<()> {
+    let (site, plan): (_, Plan) = (serde_json::from_str(site)?, serde_json::from_str(plan)?);
+    partner::run_second(parent.parse()?, core.parse()?, || plan.answer::<P>(&site))
+}
+
+/// This program again, to be given hidden arguments.
+fn this_program() -> Result<Command> {
+    Ok(Command::new(std::env::current_exe()?))
+}

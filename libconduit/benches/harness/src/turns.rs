@@ -1,0 +1,212 @@
+//! Turns: each contestant measures for a few milliseconds, again and again, so that all of them meet the machine in the
+//! same states.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::partner::{self, Partner};
+use crate::statistics::{Figures, Timings};
+
+/// When a turn ends: after this time and so many rounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Until {
+    /// Not before.
+    pub end: Instant,
+    /// Not after fewer rounds.
+    pub rounds: u64,
+}
+
+impl Until {
+    /// A turn of so many rounds, whatever they take.
+    pub fn rounds(rounds: u64) -> Self {
+        Self { end: Instant::now(), rounds }
+    }
+
+    /// Whether the turn is over.
+    #[inline]
+    pub fn is_over(self, rounds: u64, now: Instant) -> bool {
+        now >= self.end && rounds >= self.rounds
+    }
+}
+
+/// What the second process has counted in a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Messages received.
+    pub received: u64,
+    /// Messages that must have been sent before a received one, and were not received.
+    pub lost: u64,
+}
+
+impl Counts {
+    /// The sum of both.
+    pub fn plus(self, other: Self) -> Self {
+        Self { received: self.received + other.received, lost: self.lost + other.lost }
+    }
+}
+
+/// Rounds that are timed together, to see what they take without a read of the clock in each.
+const GROUP: u64 = 8;
+
+/// What one contestant has measured.
+#[derive(Debug)]
+pub struct Measurements {
+    /// Of rounds, messages or whatever the contestant repeats.
+    pub times: Timings,
+    /// The same, of [`GROUP`] rounds each.
+    groups: Timings,
+    /// Parts of each round, where a contestant distinguishes them.
+    pub parts: Vec<Timings>,
+    /// For rates: messages sent.
+    pub messages: u64,
+    /// For rates: the time they took, in nanoseconds.
+    pub ns: u64,
+    /// What the second process has counted.
+    pub counts: Counts,
+}
+
+impl Measurements {
+    /// Of durations that span so many of what is wanted.
+    pub fn new(spans: u64) -> Self {
+        let (times, groups) = (Timings::new(spans), Timings::new(spans * GROUP));
+        Self { times, groups, parts: Vec::new(), messages: 0, ns: 0, counts: Counts::default() }
+    }
+
+    /// Times rounds: one by one, the second half of the turn in groups if `is_grouped`.
+    #[inline]
+    pub fn time_rounds(&mut self, until: Until, is_grouped: bool, mut round: impl FnMut() -> Result<()>) -> Result<()> {
+        let begun = Instant::now();
+        let half = begun + until.end.saturating_duration_since(begun) / 2;
+        let singly = Until { end: if is_grouped { half } else { until.end }, ..until };
+        for rounds in 1.. {
+            let begun = Instant::now();
+            round()?;
+            let ended = Instant::now();
+            self.times.record((ended - begun).as_nanos() as u64);
+            if singly.is_over(rounds, ended) {
+                break;
+            }
+        }
+        while is_grouped && Instant::now() < until.end {
+            let begun = Instant::now();
+            for _ in 0..GROUP {
+                round()?;
+            }
+            self.groups.record(begun.elapsed().as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    /// What the table shows of the durations.
+    pub fn figures(&self) -> Option<Figures> {
+        let without_clock = self.groups.figures().map(|figures| figures.p50);
+        Some(Figures { without_clock, ..self.times.figures()? })
+    }
+
+    /// Messages per second.
+    pub fn per_second(&self) -> f64 {
+        self.messages as f64 * 1e9 / self.ns.max(1) as f64
+    }
+}
+
+/// To be called by the second process when the first one may begin to measure.
+pub type Started<'a> = &'a mut dyn FnMut() -> Result<()>;
+
+/// Something that is measured. Each of the two processes has one half of it.
+pub trait Contestant {
+    /// How many of what is wanted a recorded duration spans: 2 for round trips, of which one way is wanted.
+    fn spans(&self) -> u64 {
+        1
+    }
+
+    /// The length of its turns, relative to those of others.
+    fn turn_share(&self) -> f64 {
+        1.0
+    }
+
+    /// The first process's part of a turn: measures.
+    fn measure(&mut self, _partner: &mut Partner, _until: Until, _into: &mut Measurements) -> Result<()> {
+        Err("the second process does not measure".into())
+    }
+
+    /// The second process's part of a turn: answers until the first process ends the turn.
+    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
+        started().map(|()| Counts::default())
+    }
+
+    /// The first process compares what was counted in a turn with what it sent.
+    fn verify(&mut self, _counts: Counts) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The contestants of one process, each by a key that both processes know.
+pub type Contestants<K> = Vec<(K, Box<dyn Contestant>)>;
+
+/// A contestant of the first process with what it has measured.
+pub struct Entry<'a, K> {
+    /// What both processes call it.
+    pub key: K,
+    contestant: &'a mut dyn Contestant,
+    /// What it has measured.
+    pub measured: Measurements,
+}
+
+impl<'a, K: Display> Entry<'a, K> {
+    /// Before the first turn.
+    pub fn new(key: K, contestant: &'a mut dyn Contestant) -> Self {
+        let measured = Measurements::new(contestant.spans());
+        Self { key, contestant, measured }
+    }
+
+    /// Warms a contestant up: so many rounds touch every page before anything counts.
+    pub fn warmed_up(key: K, contestant: &'a mut dyn Contestant, partner: &mut Partner, rounds: u64) -> Result<Self> {
+        let mut entry = Self::new(key, contestant);
+        entry.take_turn(partner, Until::rounds(rounds))?;
+        Ok(Self::new(entry.key, entry.contestant))
+    }
+
+    /// One turn, outside of [`take_turns`].
+    pub fn take_turn(&mut self, partner: &mut Partner, until: Until) -> Result<()> {
+        partner.begin(&self.key.to_string())?;
+        self.contestant.measure(partner, until, &mut self.measured)?;
+        let counts: Counts = serde_json::from_str(&partner.hear()?)?;
+        self.contestant.verify(counts)?;
+        self.measured.counts = self.measured.counts.plus(counts);
+        Ok(())
+    }
+}
+
+/// The first process's part: all contestants take turns until the end, at least one each.
+pub fn take_turns<K: Display>(
+    partner: &mut Partner,
+    entries: &mut [Entry<'_, K>],
+    turn: Duration,
+    end: Instant,
+    mut after_each_cycle: impl FnMut(),
+) -> Result<()> {
+    // A contestant finds the caches as the previous one has left them: the order rotates.
+    for first in (0..entries.len()).cycle() {
+        for at in (first..entries.len()).chain(0..first) {
+            let end = Instant::now() + turn.mul_f64(entries[at].contestant.turn_share());
+            entries[at].take_turn(partner, Until { end, rounds: 1 })?;
+        }
+        after_each_cycle();
+        if Instant::now() >= end {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The second process's part.
+pub fn answer_turns<K: Display>(mut contestants: Contestants<K>) -> Result<()> {
+    partner::follow(|line, started| {
+        let contestant = contestants.iter_mut().find(|(key, _)| key.to_string() == line);
+        let (_, contestant) = contestant.ok_or_else(|| format!("there is no contestant {line:?}"))?;
+        Ok(serde_json::to_string(&contestant.answer(started)?)?)
+    })
+}
