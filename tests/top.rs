@@ -199,7 +199,7 @@ fn topics_are_shown_with_their_rates_and_keys_do_what_the_help_says() {
     terminal.see_that("alpha again", |text| order(text)[0] > 0);
 
     terminal.press("?");
-    terminal.see("What this can not know");
+    terminal.see("What this cannot know");
     terminal.press(ESCAPE);
     terminal.see("SUBS");
 

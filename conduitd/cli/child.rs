@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::signals;
 
 /// What a child tells its parent, as a line of JSON on its standard output.
-pub(crate) trait Report: Serialize + DeserializeOwned + Send + 'static {
+pub(crate) trait ChildReport: Serialize + DeserializeOwned + Send + 'static {
     /// The child gives up.
     fn failed(message: String) -> Self;
 
@@ -31,7 +31,7 @@ pub(crate) trait Report: Serialize + DeserializeOwned + Send + 'static {
 }
 
 /// Runs a child's part: it dies with its parent, and tells it why it fails.
-pub(crate) fn run<R: Report>(parent: i32, part: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+pub(crate) fn run<R: ChildReport>(parent: i32, part: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     signals::unblock();
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::new)?;
     if getppid() != Pid::from_raw(parent) {
@@ -45,7 +45,7 @@ pub(crate) fn run<R: Report>(parent: i32, part: impl FnOnce() -> Result<(), Fail
 
 /// What the parent hears.
 #[derive(Debug)]
-pub(crate) enum News<L, R> {
+pub(crate) enum ChildEvent<L, R> {
     Report(L, R),
     /// A child's standard output has ended.
     Ended(L),
@@ -57,7 +57,7 @@ pub(crate) enum News<L, R> {
 /// standard input.
 pub(crate) fn command(verb: &str) -> Result<Command, Failure> {
     let program = env::current_exe()
-        .map_err(|error| Failure::new(format_args!("can not find this program to start it again: {error}")))?;
+        .map_err(|error| Failure::new(format_args!("cannot find this program to start it again: {error}")))?;
     let mut command = Command::new(program);
     command.arg(verb).args(["--parent", &std::process::id().to_string()]).stdin(Stdio::null());
     Ok(command)
@@ -75,21 +75,25 @@ pub(crate) struct Child<L> {
 
 impl<L: Copy + Display + Send + 'static> Child<L> {
     /// Starts a [`command`]; its reports arrive at `news`.
-    pub(crate) fn start<R: Report>(role: L, mut command: Command, news: &Sender<News<L, R>>) -> Result<Self, Failure> {
+    pub(crate) fn start<R: ChildReport>(
+        role: L,
+        mut command: Command,
+        events: &Sender<ChildEvent<L, R>>,
+    ) -> Result<Self, Failure> {
         // Ctrl-C is for the parent, which then ends its children.
         let spawned = command.stdout(Stdio::piped()).process_group(0).spawn();
         let mut process = spawned.map_err(Failure::io("start", command.get_program().as_ref()))?;
         let output = process.stdout.take();
         let child = Self { role, process, killed: false, has_ended: false };
-        let news = news.clone();
+        let events = events.clone();
         let listen = move || {
             let lines = output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(Result::ok);
             for line in lines {
                 let report =
                     serde_json::from_str(&line).unwrap_or_else(|error| R::failed(format!("said {line:?}: {error}")));
-                let _ = news.send(News::Report(role, report));
+                let _ = events.send(ChildEvent::Report(role, report));
             }
-            let _ = news.send(News::Ended(role));
+            let _ = events.send(ChildEvent::Ended(role));
         };
         thread::Builder::new().name("listen".into()).spawn(listen).map_err(Failure::new)?;
         Ok(child)
@@ -118,7 +122,7 @@ impl<L: Copy + Display + Send + 'static> Child<L> {
                 Ok(())
             }
             Ok(status) => Err(Failure::new(format_args!("{} ended too early: {status}", self.role))),
-            Err(error) => Err(Failure::new(format_args!("can not wait for {}: {error}", self.role))),
+            Err(error) => Err(Failure::new(format_args!("cannot wait for {}: {error}", self.role))),
         }
     }
 }

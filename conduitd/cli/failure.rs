@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::output;
+use crate::notice::notice;
+use crate::signals;
 
 /// What a shell reports for a process that was killed by SIGPIPE.
 const BROKEN_PIPE: u8 = 128 + 13;
@@ -41,15 +42,15 @@ impl Failure {
     pub(crate) fn exit(self) -> ExitCode {
         match self {
             Self::Error { message, code } => {
-                output::notice(message);
+                notice(message);
                 ExitCode::from(code)
             }
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(BROKEN_PIPE),
             Self::Output(error) => {
-                output::notice(format_args!("cannot write to standard output: {error}"));
+                notice(format_args!("cannot write to standard output: {error}"));
                 ExitCode::FAILURE
             }
-            Self::Interrupted => crate::signals::wait_for_the_end(),
+            Self::Interrupted => signals::wait_for_the_end(),
         }
     }
 }

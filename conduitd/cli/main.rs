@@ -7,12 +7,13 @@ mod completion;
 mod external;
 mod failure;
 mod hexdump;
+mod notice;
 mod output;
+mod private_directory;
 mod removal;
 mod sampler;
 mod signals;
 mod source;
-mod stage;
 mod suggestion;
 mod verbs;
 

@@ -13,6 +13,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::failure::Failure;
+pub(crate) use crate::notice::notice;
 pub(crate) use units::{count, data_size, duration, duration_ns, memory_size, rate};
 
 /// Titles of columns and of fields.
@@ -38,11 +39,6 @@ pub(crate) fn stdout() -> Out {
 pub(crate) fn print(write: impl FnOnce(&mut Out) -> io::Result<()>) -> Result<(), Failure> {
     let mut out = stdout();
     write(&mut out).and_then(|()| out.flush()).map_err(Failure::Output)
-}
-
-/// Writes a line to standard error. If that fails there is nobody left to report it to.
-pub(crate) fn notice(line: impl Display) {
-    let _ = writeln!(io::stderr(), "conduit: {line}");
 }
 
 /// Whether text written to this stream may have colours.

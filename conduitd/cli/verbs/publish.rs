@@ -24,7 +24,7 @@ const DEFAULT_SLOT_SIZE: usize = 4096;
 ///
 /// Each line, without its line feed, or each file is one message. The topic is closed at the end of
 /// the input, unless --keep is given; subscribers that are there can still read what is kept, those
-/// that come later can not.
+/// that come later cannot.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -112,7 +112,7 @@ fn publish_lines(count: u64, output: &TopicOutput, pace: &mut Pace) -> Result<()
     let mut line = Vec::with_capacity(output.capacity);
     for _ in 0..count {
         let len = read_line(&mut input, &mut line, output.capacity);
-        let Some(len) = len.map_err(|error| Failure::new(format_args!("can not read standard input: {error}")))? else {
+        let Some(len) = len.map_err(|error| Failure::new(format_args!("cannot read standard input: {error}")))? else {
             break;
         };
         if len > line.len() {

@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use crate::arguments::duration;
 use crate::failure::Failure;
-use crate::{child, output, stage};
+use crate::{child, output, private_directory};
 use report::{BenchMachine, BenchReport, LeftOut};
 use works::{Results, WORKS, Work};
 
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let (notices, hear) = mpsc::channel();
     let interrupt = notices.clone();
     directory::remove_leftovers(conduit::Domain::from_env().shm_dir(), DIRECTORY_PREFIX);
-    let stage = stage::Stage::new(DIRECTORY_PREFIX)?;
+    let stage = private_directory::PrivateDirectory::new(DIRECTORY_PREFIX)?;
     // Dropped when the other process has ended and the files are gone.
     let clean = stage.put_away_before_ending(move || drop(interrupt.send(Notice::Interrupted)))?;
     let report = measure(args, begun, &cores, stage, (notices, hear));
@@ -100,8 +100,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// Why large messages cannot be measured, if there is no room for them.
-fn lack_of_room(stage: &stage::Stage) -> Result<Option<String>, Failure> {
-    let (free_bytes, needed_bytes) = (stage::free_bytes(stage.path())?, works::large_bytes());
+fn lack_of_room(stage: &private_directory::PrivateDirectory) -> Result<Option<String>, Failure> {
+    let (free_bytes, needed_bytes) = (private_directory::free_bytes(stage.path())?, works::large_bytes());
     let [needed, free] = [needed_bytes, free_bytes].map(output::memory_size);
     let domain = conduit::Domain::from_env();
     let directory = domain.shm_dir().display();
@@ -129,7 +129,7 @@ fn measure(
     args: &Args,
     begun: Instant,
     cores: &CorePair,
-    stage: stage::Stage,
+    stage: private_directory::PrivateDirectory,
     notices: (mpsc::Sender<Notice>, mpsc::Receiver<Notice>),
 ) -> Result<BenchReport, Failure> {
     let _lock = directory::lock(stage.path()).map_err(Failure::io("lock", stage.path()))?;

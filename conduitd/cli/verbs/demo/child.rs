@@ -1,28 +1,28 @@
-//! The demo's child processes: which there are, and what they report.
+//! The demo's child processes and their reports.
 
 use std::sync::mpsc::Sender;
 
 use serde::{Deserialize, Serialize};
 
-use super::Stage;
-use crate::child::{self, Child, News};
+use super::DemoDirectory;
+use crate::child::{self, Child, ChildEvent, ChildReport};
 use crate::failure::Failure;
 
-/// What a child tells the demo.
+/// A report of a child to the demo.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
-pub(crate) enum Report {
+pub(crate) enum DemoReport {
     /// A publisher has published everything, and every subscriber is done with it.
     Streamed { elapsed_ns: u64 },
     /// A subscriber has received everything.
-    Received(Tally),
-    /// A subscriber knows that its publisher died.
+    Received(SubscriberTally),
+    /// A subscriber has noticed its publisher's death.
     Gone { at_ns: u64 },
     /// The child gives up.
     Failed { message: String },
 }
 
-impl child::Report for Report {
+impl ChildReport for DemoReport {
     fn failed(message: String) -> Self {
         Self::Failed { message }
     }
@@ -30,7 +30,7 @@ impl child::Report for Report {
 
 /// What a subscriber received.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Tally {
+pub(crate) struct SubscriberTally {
     pub(crate) received: u64,
     pub(crate) lost: u64,
     pub(crate) corrupt: u64,
@@ -44,13 +44,13 @@ pub(crate) struct Tally {
 
 /// Which child it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum DemoRole {
     Publisher,
     Restarted,
     Subscriber(usize),
 }
 
-impl std::fmt::Display for Role {
+impl std::fmt::Display for DemoRole {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Publisher => write!(f, "the publisher"),
@@ -60,14 +60,14 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// Starts a child in its role; its reports arrive at `news`.
+/// Starts a child in its role; its reports arrive at `events`.
 pub(crate) fn start(
-    stage: &Stage,
-    role: Role,
+    stage: &DemoDirectory,
+    role: DemoRole,
     args: &[(&str, u64)],
-    news: &Sender<News<Role, Report>>,
-) -> Result<Child<Role>, Failure> {
-    let verb = if matches!(role, Role::Subscriber(_)) { "demo-subscriber" } else { "demo-publisher" };
+    events: &Sender<ChildEvent<DemoRole, DemoReport>>,
+) -> Result<Child<DemoRole>, Failure> {
+    let verb = if matches!(role, DemoRole::Subscriber(_)) { "demo-subscriber" } else { "demo-publisher" };
     let mut command = child::command(verb)?;
     command
         .arg("--payload")
@@ -75,5 +75,5 @@ pub(crate) fn start(
         .args(args.iter().flat_map(|(name, value)| [format!("--{name}"), value.to_string()]))
         .env("CONDUIT_SHM_DIR", stage.domain.shm_dir())
         .env("CONDUIT_SOCKET", stage.socket());
-    Child::start(role, command, news)
+    Child::start(role, command, events)
 }

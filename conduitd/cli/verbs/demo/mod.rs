@@ -1,42 +1,47 @@
-//! `conduit demo`: the main job, with everything it needs started and ended here.
+//! `conduit demo`: streams messages between processes and kills one, with a registry of its own.
 
 mod child;
+mod directory;
 mod payload;
 pub(crate) mod publisher;
 mod report;
 pub(crate) mod subscriber;
 
-use std::fs;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, value_parser};
+use conduit::TopicName;
 use conduit::inspect::{Counters, Region};
 use conduit::internal::ReapRegion;
 use conduit::internal::shm::clock::now_ns;
 use conduit::internal::shm::dir::ShmDir;
-use conduit::{Domain, TopicName};
 use conduitd::{Config, Embedded, Limits, Options};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::child::{Child, News};
+use crate::child::{Child, ChildEvent};
 use crate::failure::Failure;
-use crate::{output, stage};
-use child::{Report, Role};
-use report::{Stream, Summary};
+use crate::output;
+use child::{DemoReport, DemoRole};
+use directory::DemoDirectory;
+use report::{DemoSummary, StreamResult};
 
 const TOPIC: &str = "demo/scan";
 const SLOTS: u64 = 4;
 const SUBSCRIBERS: usize = 2;
+const INTRODUCTION: &str = "\
+A publisher streams messages to two subscribers through shared memory; then it is killed and
+started again. Everything happens in a private directory that is removed at the end.
+";
 /// Most messages after the restart.
 const AGAIN: u64 = 100;
-/// How often to look whether something has happened that takes microseconds.
-const LOOK_INTERVAL: Duration = Duration::from_micros(100);
+/// How often to check for something that takes microseconds.
+const POLL_INTERVAL: Duration = Duration::from_micros(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
-/// How long the file of a dead publisher may stay, and a subscriber sleep on.
+/// How long the file of a dead publisher may remain, and a subscriber remain asleep.
 const DEATH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// See it work: stream large messages between processes, kill the publisher, start it again.
@@ -56,35 +61,54 @@ Exit codes:
   0  every message arrived at both subscribers, intact, and the death was dealt with
   1  something was wrong, told on standard error")]
 pub(crate) struct Args {
-    /// What to stream; by default a synthetic point cloud of 12 MB
+    /// File to stream; by default a synthetic point cloud of 12 MB
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
-    /// How many messages to stream
+    /// Number of messages to stream
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = value_parser!(u64).range(1..=1 << 40))]
     messages: u64,
     /// Size of the synthetic point cloud
     #[arg(long, value_name = "BYTES", default_value_t = 12 * payload::POINTS, conflicts_with = "file")]
     size: u64,
-    /// Print the results as a JSON object and nothing else
+    /// Print only the results, as a JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let (news, hear) = mpsc::channel();
-    let interrupt = news.clone();
-    let stage = Stage::new()?;
+    let (events, receiver) = mpsc::channel();
+    let interrupt = events.clone();
+    let directory = DemoDirectory::new()?;
     // Dropped when the children have ended and the files are gone.
-    let clean = stage.directory.put_away_before_ending(move || drop(interrupt.send(News::Interrupted)))?;
-    let summary = Demo::start(args, stage, news, hear).and_then(|demo| demo.run(args));
-    drop(clean);
+    let clean_up = directory.directory.put_away_before_ending(move || drop(interrupt.send(ChildEvent::Interrupted)))?;
+    let summary = Demo::start(args, directory, events, receiver).and_then(|demo| demo.run(args));
+    drop(clean_up);
     let summary = summary?;
 
-    let mut out = io::stdout().lock();
-    let written = if args.json { output::json(&mut out, &summary) } else { summary.print(&mut out) };
-    written.and_then(|()| out.flush()).map_err(Failure::Output)?;
+    output::print(|out| if args.json { output::json(out, &summary) } else { summary.print(out) })?;
     let problems = summary.problems();
-    if problems.is_empty() { Ok(()) } else { Err(Failure::new(problems.join("; "))) }
+    if !problems.is_empty() {
+        return Err(Failure::new(problems.join("; ")));
+    }
+    if args.json { Ok(()) } else { output::print(|out| write!(out, "\n{}", next_steps(&program()))) }
+}
+
+/// This program as it was called, to be pasted into a shell.
+fn program() -> String {
+    let called = std::env::args().next().unwrap_or_default();
+    let is_plain = called.chars().all(|char| char.is_ascii_alphanumeric() || "/._-".contains(char));
+    if is_plain && called.contains('/') { called } else { "conduit".into() }
+}
+
+fn next_steps(program: &str) -> String {
+    format!(
+        "\
+Try next:
+  {program} pub chatter --text hello --rate 10 --count 600 &
+  {program} echo chatter    # print what it publishes; `top` shows all topics
+  {program} bench           # latency and throughput beside what this machine can do
+"
+    )
 }
 
 /// How long anything may take that moves whole messages: a slow machine moves 100 MB in a second.
@@ -92,67 +116,14 @@ fn patience(message_bytes: u64) -> Duration {
     Duration::from_secs(10) + Duration::from_secs(message_bytes / 100_000_000)
 }
 
-/// The private directory: it holds the regions, the registry's socket and the content of the
-/// messages.
-#[derive(Debug)]
-struct Stage {
-    directory: stage::Stage,
-    domain: Domain,
-}
-
-impl Stage {
-    fn new() -> Result<Self, Failure> {
-        let directory = stage::Stage::new(".conduit-demo-")?;
-        let shm_dir = directory.path().join("shm");
-        fs::create_dir(&shm_dir).map_err(Failure::io("make", &shm_dir))?;
-        let domain = Domain::from_env().with_shm_dir(shm_dir).with_socket(directory.path().join("registry.sock"));
-        Ok(Self { directory, domain })
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("registry.sock")
-    }
-
-    fn payload(&self) -> PathBuf {
-        self.directory.path().join("payload")
-    }
-
-    /// Puts the content where the children find it, so that all see the same even if the file
-    /// changes; gives its size.
-    fn write_payload(&self, args: &Args) -> Result<u64, Failure> {
-        let path = self.payload();
-        let limit_bytes = stage::free_bytes(self.domain.shm_dir())? / (SLOTS + 1);
-        let too_large = |size: &str| {
-            let (limit, directory) = (output::data_size(limit_bytes), self.domain.shm_dir().display());
-            Failure::new(format_args!("{size} is too large: there is room for {SLOTS} slots of {limit} in {directory}"))
-        };
-        let mut to = fs::File::create(&path).map(BufWriter::new).map_err(Failure::io("create", &path))?;
-        let size = if let Some(file) = &args.file {
-            let from = fs::File::open(file).map_err(Failure::io("open", file))?;
-            let size = io::copy(&mut from.take(limit_bytes), &mut to).map_err(Failure::io("copy", file))?;
-            if size == limit_bytes {
-                return Err(too_large(&file.display().to_string()));
-            }
-            size
-        } else if args.size < limit_bytes {
-            payload::write_point_cloud(args.size, &mut to).map_err(Failure::io("write", &path))?;
-            args.size
-        } else {
-            return Err(too_large(&output::data_size(args.size)));
-        };
-        to.flush().map_err(Failure::io("write", &path))?;
-        Ok(size)
-    }
-}
-
-/// The demo as it runs. The fields are dropped in this order: first the children end, last the
-/// directory goes.
+/// The running demo. Fields are dropped in this order: the children end first, the directory is
+/// removed last.
 struct Demo {
-    children: Vec<Child<Role>>,
-    hear: Receiver<News<Role, Report>>,
-    news: Sender<News<Role, Report>>,
+    children: Vec<Child<DemoRole>>,
+    receiver: Receiver<ChildEvent<DemoRole, DemoReport>>,
+    events: Sender<ChildEvent<DemoRole, DemoReport>>,
     _registry: Embedded,
-    stage: Stage,
+    directory: DemoDirectory,
     topic: TopicName,
     patience: Duration,
     message_bytes: u64,
@@ -164,24 +135,24 @@ struct Demo {
 impl Demo {
     fn start(
         args: &Args,
-        stage: Stage,
-        news: Sender<News<Role, Report>>,
-        hear: Receiver<News<Role, Report>>,
+        directory: DemoDirectory,
+        events: Sender<ChildEvent<DemoRole, DemoReport>>,
+        receiver: Receiver<ChildEvent<DemoRole, DemoReport>>,
     ) -> Result<Self, Failure> {
-        let message_bytes = stage.write_payload(args)? + 8;
+        let message_bytes = directory.write_payload(args)? + 8;
         let options = Options {
-            socket: Some(stage.socket()),
-            shm_dir: stage.domain.shm_dir().into(),
+            socket: Some(directory.socket()),
+            shm_dir: directory.domain.shm_dir().into(),
             limits: Limits::default(),
             config: Config::None,
         };
         let registry = Embedded::start(&options).map_err(Failure::new)?;
         Ok(Self {
             children: Vec::new(),
-            hear,
-            news,
+            receiver,
+            events,
             _registry: registry,
-            stage,
+            directory,
             topic: TopicName::new(TOPIC)?,
             patience: patience(message_bytes),
             message_bytes,
@@ -191,25 +162,26 @@ impl Demo {
         })
     }
 
-    fn run(mut self, args: &Args) -> Result<Summary, Failure> {
+    fn run(mut self, args: &Args) -> Result<DemoSummary, Failure> {
         let what = args.file.as_deref().map_or_else(|| "a synthetic point cloud".into(), Path::to_string_lossy);
         let (messages, size) = (self.messages, output::data_size(self.message_bytes));
+        self.say(format_args!("{INTRODUCTION}"))?;
         self.say(format_args!(
             "{messages} messages of {size} ({what}) to {SUBSCRIBERS} processes, every bit compared"
         ))?;
         for index in 0..SUBSCRIBERS {
-            self.start_child(Role::Subscriber(index), &[("messages", self.messages), ("again", self.again)])?;
+            self.start_child(DemoRole::Subscriber(index), &[("messages", self.messages), ("again", self.again)])?;
         }
-        let pid = self.start_child(Role::Publisher, &[("first", 0), ("messages", self.messages), ("stay", 1)])?;
+        let pid = self.start_child(DemoRole::Publisher, &[("first", 0), ("messages", self.messages), ("stay", 1)])?;
         let stream = self.stream(self.messages)?;
-        let mut summary = Summary::new(self.message_bytes, self.messages, &stream)?;
+        let mut summary = DemoSummary::new(self.message_bytes, self.messages, &stream)?;
 
         self.say(format_args!("kill -9 {pid}: the publisher dies while both subscribers sleep"))?;
         self.kill_publisher(&mut summary)?;
 
         self.say(format_args!("the publisher starts again, the subscribers open the topic again"))?;
         let restarted_at_ns = now_ns();
-        self.start_child(Role::Restarted, &[("first", self.messages), ("messages", self.again), ("stay", 0)])?;
+        self.start_child(DemoRole::Restarted, &[("first", self.messages), ("messages", self.again), ("stay", 0)])?;
         let stream = self.stream(self.again)?;
         summary.add_restart(restarted_at_ns, self.again, &stream);
         self.wait_for_children()?;
@@ -220,55 +192,56 @@ impl Demo {
         if self.quiet {
             return Ok(());
         }
-        writeln!(io::stdout().lock(), "{line}").map_err(Failure::Output)
+        output::print(|out| writeln!(out, "{line}"))
     }
 
-    fn start_child(&mut self, role: Role, args: &[(&str, u64)]) -> Result<u32, Failure> {
-        let child = child::start(&self.stage, role, args, &self.news)?;
+    fn start_child(&mut self, role: DemoRole, args: &[(&str, u64)]) -> Result<u32, Failure> {
+        let child = child::start(&self.directory, role, args, &self.events)?;
         let pid = child.pid();
         self.children.push(child);
         Ok(pid)
     }
 
-    /// Waits for a report; none by the deadline is `None`. A child that fails ends the demo.
-    fn hear_until(&mut self, deadline: Instant) -> Result<Option<(Role, Report)>, Failure> {
+    /// Waits for a report; `None` if there is none by the deadline. A child's failure ends the
+    /// demo.
+    fn report_until(&mut self, deadline: Instant) -> Result<Option<(DemoRole, DemoReport)>, Failure> {
         loop {
-            match self.hear.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(News::Report(role, Report::Failed { message })) => {
+            match self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(ChildEvent::Report(role, DemoReport::Failed { message })) => {
                     return Err(Failure::new(format_args!("{role}: {message}")));
                 }
-                Ok(News::Report(role, report)) => return Ok(Some((role, report))),
-                Ok(News::Ended(role)) => {
+                Ok(ChildEvent::Report(role, report)) => return Ok(Some((role, report))),
+                Ok(ChildEvent::Ended(role)) => {
                     self.children.iter_mut().filter(|child| child.role == role).try_for_each(Child::end)?;
                 }
-                Ok(News::Interrupted) => return Err(Failure::Interrupted),
+                Ok(ChildEvent::Interrupted) => return Err(Failure::Interrupted),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
             }
         }
     }
 
-    /// Waits until all children have ended, as they do when they have done their parts.
+    /// Waits until all children have ended.
     fn wait_for_children(&mut self) -> Result<(), Failure> {
         let deadline = Instant::now() + self.patience;
         while let Some(role) = self.children.iter().find(|child| !child.has_ended).map(|child| child.role) {
-            self.hear_until(Instant::now() + PROGRESS_INTERVAL)?;
+            self.report_until(Instant::now() + PROGRESS_INTERVAL)?;
             if Instant::now() >= deadline {
-                return Err(Failure::new(format_args!("{role} does not end")));
+                return Err(Failure::new(format_args!("{role} does not exit")));
             }
         }
         Ok(())
     }
 
     /// Waits until both subscribers have received everything.
-    fn stream(&mut self, messages: u64) -> Result<Stream, Failure> {
+    fn stream(&mut self, messages: u64) -> Result<StreamResult, Failure> {
         let bar = self.progress_bar(messages);
-        let mut stream = Stream::default();
+        let mut stream = StreamResult::default();
         let mut published = 0;
         let mut deadline = Instant::now() + self.patience;
         while stream.elapsed_ns == 0 || stream.tallies.len() < SUBSCRIBERS {
-            match self.hear_until(Instant::now() + PROGRESS_INTERVAL)? {
-                Some((_, Report::Streamed { elapsed_ns })) => stream.elapsed_ns = elapsed_ns.max(1),
-                Some((_, Report::Received(tally))) => stream.tallies.push(tally),
+            match self.report_until(Instant::now() + PROGRESS_INTERVAL)? {
+                Some((_, DemoReport::Streamed { elapsed_ns })) => stream.elapsed_ns = elapsed_ns.max(1),
+                Some((_, DemoReport::Received(tally))) => stream.tallies.push(tally),
                 Some((role, report)) => return Err(Failure::new(format_args!("{role}: unexpected {report:?}"))),
                 None => {}
             }
@@ -297,39 +270,41 @@ impl Demo {
         ProgressBar::new(messages).with_style(style)
     }
 
-    /// The topic's counters, if it is there.
+    /// The topic's counters, if it exists.
     fn counters(&self) -> Option<Counters> {
-        let directory = ShmDir::open(&self.stage.domain).ok()?;
+        let directory = ShmDir::open(&self.directory.domain).ok()?;
         Region::open_in(&directory, &self.topic).ok()?.counters()
     }
 
-    /// Kills the publisher in front of sleeping subscribers, and measures how long the consequences
+    /// Kills the publisher while the subscribers sleep, and measures how long the consequences
     /// take.
-    fn kill_publisher(&mut self, summary: &mut Summary) -> Result<(), Failure> {
+    fn kill_publisher(&mut self, summary: &mut DemoSummary) -> Result<(), Failure> {
         self.wait_until_subscribers_sleep()?;
-        let path = self.stage.domain.shm_dir().join(self.topic.file_name());
-        let Some(publisher) = self.children.iter_mut().find(|child| child.role == Role::Publisher) else {
+        let path = self.directory.domain.shm_dir().join(self.topic.file_name());
+        let Some(publisher) = self.children.iter_mut().find(|child| child.role == DemoRole::Publisher) else {
             return Ok(());
         };
         let killed_at_ns = now_ns();
-        publisher.kill().map_err(|error| Failure::new(format_args!("can not kill the publisher: {error}")))?;
+        publisher.kill().map_err(|error| Failure::new(format_args!("cannot kill the publisher: {error}")))?;
         let deadline = Instant::now() + DEATH_PATIENCE;
         while summary.unlinked_ns.is_none() && Instant::now() < deadline {
             if path.try_exists().is_ok_and(|exists| !exists) {
                 summary.unlinked_ns = Some(now_ns() - killed_at_ns);
             }
             publisher.reap();
-            thread::sleep(LOOK_INTERVAL);
+            thread::sleep(POLL_INTERVAL);
         }
-        // What happened in time has been reported meanwhile.
+        // Reports that were sent in time have arrived by now.
         while summary.woken_ns.len() < SUBSCRIBERS {
-            match self.hear_until(deadline.max(Instant::now() + PROGRESS_INTERVAL))? {
-                Some((_, Report::Gone { at_ns })) => {
+            match self.report_until(deadline.max(Instant::now() + PROGRESS_INTERVAL))? {
+                Some((_, DemoReport::Gone { at_ns })) => {
                     summary.woken_ns.push(at_ns.saturating_sub(killed_at_ns));
                 }
                 Some((role, report)) => return Err(Failure::new(format_args!("{role}: unexpected {report:?}"))),
                 None => {
-                    return Err(Failure::new(format_args!("a subscriber sleeps on {DEATH_PATIENCE:?} after the kill")));
+                    return Err(Failure::new(format_args!(
+                        "a subscriber still sleeps {DEATH_PATIENCE:?} after the kill"
+                    )));
                 }
             }
         }
@@ -344,7 +319,7 @@ impl Demo {
             if Instant::now() >= deadline {
                 return Err(Failure::new("the subscribers do not go to sleep"));
             }
-            thread::sleep(LOOK_INTERVAL);
+            thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ const INDEX_BYTES: usize = 8;
 /// Points of the default point cloud.
 pub(crate) const POINTS: u64 = 1_000_000;
 
-/// The content that all messages carry, each combined with a key of its own.
+/// The content of all messages, each encoded with a key of its own.
 ///
 /// Every word of a message depends on the message's index, so bytes of an older message, or of two
 /// messages, never pass for one of this.
@@ -21,9 +21,9 @@ pub(crate) struct Payload {
     content: Vec<u8>,
 }
 
-/// What is wrong with a message.
+/// Where a message is wrong.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Damage {
+pub(crate) struct Corruption {
     /// Offset of the first wrong byte, or the length if that is wrong.
     pub(crate) at: usize,
 }
@@ -55,9 +55,9 @@ impl Payload {
     }
 
     /// Compares every bit of a message with what was sent.
-    pub(crate) fn check(&self, index: u64, message: &[u8]) -> Result<(), Damage> {
+    pub(crate) fn check(&self, index: u64, message: &[u8]) -> Result<(), Corruption> {
         if message.len() != self.message_len() {
-            return Err(Damage { at: message.len() });
+            return Err(Corruption { at: message.len() });
         }
         let key = key(index);
         let (head, body) = message.split_at(INDEX_BYTES);
@@ -75,10 +75,10 @@ impl Payload {
         Err(self.damage(index, message))
     }
 
-    fn damage(&self, index: u64, message: &[u8]) -> Damage {
+    fn damage(&self, index: u64, message: &[u8]) -> Corruption {
         let mut sent = vec![0; self.message_len()];
         self.write(index, &mut sent);
-        Damage { at: sent.iter().zip(message).position(|(sent, found)| sent != found).unwrap_or(message.len()) }
+        Corruption { at: sent.iter().zip(message).position(|(sent, found)| sent != found).unwrap_or(message.len()) }
     }
 }
 
@@ -139,17 +139,17 @@ mod tests {
         for bit in 0..payload.message_len() * 8 {
             let mut flipped = message(&payload, 5);
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(payload.check(5, &flipped), Err(Damage { at: bit / 8 }));
+            assert_eq!(payload.check(5, &flipped), Err(Corruption { at: bit / 8 }));
         }
     }
 
     #[test]
     fn stale_torn_and_short_messages_are_found() {
         let payload = payload(64);
-        assert_eq!(payload.check(5, &message(&payload, 4)), Err(Damage { at: 0 }));
+        assert_eq!(payload.check(5, &message(&payload, 4)), Err(Corruption { at: 0 }));
         let torn = [&message(&payload, 5)[..40], &message(&payload, 4)[40..]].concat();
-        assert_eq!(payload.check(5, &torn), Err(Damage { at: 40 }));
-        assert_eq!(payload.check(5, &message(&payload, 5)[..40]), Err(Damage { at: 40 }));
+        assert_eq!(payload.check(5, &torn), Err(Corruption { at: 40 }));
+        assert_eq!(payload.check(5, &message(&payload, 5)[..40]), Err(Corruption { at: 40 }));
     }
 
     #[test]

@@ -12,14 +12,14 @@ use conduit::internal::shm::dir::ShmDir;
 use conduit::registry::SubscriberInfo;
 use conduit::{Domain, Publisher};
 
-use super::child::Report;
+use super::child::DemoReport;
 use super::payload::Payload;
 use super::{SLOTS, SUBSCRIBERS, TOPIC, patience};
-use crate::child::{self, Report as _};
+use crate::child::{self, ChildReport as _};
 use crate::failure::Failure;
 
-/// How often to look whether the subscribers are done.
-const LOOK_INTERVAL: Duration = Duration::from_micros(50);
+/// How often to check whether the subscribers are done.
+const POLL_INTERVAL: Duration = Duration::from_micros(50);
 
 /// Publishes for `conduit demo`.
 #[derive(Debug, ClapArgs)]
@@ -42,12 +42,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    child::run::<Report>(args.parent, || {
+    child::run::<DemoReport>(args.parent, || {
         let payload = Payload::read(&args.payload)?;
         let mut publisher =
             Publisher::<[u8]>::builder().slots(SLOTS as u32).capacity(payload.message_len()).create(TOPIC)?;
         let elapsed = stream(args, &payload, &mut publisher)?;
-        Report::Streamed { elapsed_ns: elapsed.as_nanos() as u64 }.send()?;
+        DemoReport::Streamed { elapsed_ns: elapsed.as_nanos() as u64 }.send()?;
         if args.stay == 0 {
             return Ok(());
         }
@@ -83,7 +83,7 @@ fn stream(args: &Args, payload: &Payload, publisher: &mut Publisher<[u8]>) -> Re
 enum Wanted {
     /// Every subscriber has received all messages, or missed them.
     Received,
-    /// And holds none any more.
+    /// And no longer holds any.
     Done,
 }
 
@@ -103,6 +103,6 @@ fn wait_for_subscribers(region: &Region, published: u64, wanted: Wanted, patienc
                 "only {ready} of {SUBSCRIBERS} subscribers were done with {published} messages after {patience:?}"
             )));
         }
-        thread::sleep(LOOK_INTERVAL);
+        thread::sleep(POLL_INTERVAL);
     }
 }

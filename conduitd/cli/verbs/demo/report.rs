@@ -1,4 +1,4 @@
-//! What the demo has found.
+//! The results of the demo.
 
 use std::io::{self, Write};
 
@@ -6,33 +6,39 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::SUBSCRIBERS;
-use super::child::Tally;
+use super::child::SubscriberTally;
 use crate::failure::Failure;
 use crate::output::{data_size, duration_ns};
 
 /// One stream of messages, as its publisher and its subscribers saw it.
 #[derive(Debug, Default)]
-pub(crate) struct Stream {
-    /// From the first message's writing until all subscribers were done with the last; 0 as long as
-    /// it goes on.
+pub(crate) struct StreamResult {
+    /// From writing the first message until all subscribers were done with the last; 0 while the
+    /// stream runs.
     pub(crate) elapsed_ns: u64,
-    pub(crate) tallies: Vec<Tally>,
+    pub(crate) tallies: Vec<SubscriberTally>,
 }
+
+/// Keeps the rate from being taken for Conduit's.
+const RATE_NOTE: [&str; 2] = [
+    "(of the check: the publisher waits until both subscribers have compared",
+    "every bit; of that time, Conduit takes the latency)",
+];
 
 /// The results. Losses and corruption are those of all subscribers, before and after the restart.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Summary {
+pub(crate) struct DemoSummary {
     messages: u64,
     message_bytes: u64,
     messages_per_second: f64,
-    /// Published: what subscribers read together is as many times as much as there are subscribers.
+    /// Published; the subscribers together read a multiple of it.
     megabytes_per_second: f64,
-    latency_ns: Latency,
+    latency_ns: LatencySummary,
     received: u64,
     lost: u64,
     corrupt: u64,
     first_corrupt: Option<String>,
-    /// From the kill until the sleeping subscribers had their error, one by one.
+    /// From the kill until each sleeping subscriber had its error.
     pub(crate) woken_ns: Vec<u64>,
     /// From the kill until the region's file was gone.
     pub(crate) unlinked_ns: Option<u64>,
@@ -44,36 +50,36 @@ pub(crate) struct Summary {
 
 /// From publishing a message until a subscriber had it.
 #[derive(Debug, Default, Serialize)]
-struct Latency {
+struct LatencySummary {
     p50: u64,
     p99: u64,
     p99_9: u64,
     max: u64,
 }
 
-impl Summary {
-    pub(crate) fn new(message_bytes: u64, messages: u64, stream: &Stream) -> Result<Self, Failure> {
+impl DemoSummary {
+    pub(crate) fn new(message_bytes: u64, messages: u64, stream: &StreamResult) -> Result<Self, Failure> {
         let seconds = stream.elapsed_ns as f64 / 1e9;
         let mut summary = Self {
             messages,
             message_bytes,
             messages_per_second: messages as f64 / seconds,
             megabytes_per_second: (messages * message_bytes) as f64 / 1e6 / seconds,
-            latency_ns: Latency::of(&stream.tallies)?,
+            latency_ns: LatencySummary::of(&stream.tallies)?,
             ..Self::default()
         };
         summary.add(stream);
         Ok(summary)
     }
 
-    pub(crate) fn add_restart(&mut self, restarted_at_ns: u64, messages: u64, stream: &Stream) {
+    pub(crate) fn add_restart(&mut self, restarted_at_ns: u64, messages: u64, stream: &StreamResult) {
         self.messages_after_restart = messages;
         let served_at_ns = stream.tallies.iter().map(|tally| tally.first_at_ns).max().unwrap_or(0);
         self.served_again_ns = served_at_ns.saturating_sub(restarted_at_ns);
         self.add(stream);
     }
 
-    fn add(&mut self, stream: &Stream) {
+    fn add(&mut self, stream: &StreamResult) {
         for tally in &stream.tallies {
             self.received += tally.received;
             self.lost += tally.lost;
@@ -82,7 +88,7 @@ impl Summary {
         }
     }
 
-    /// What was not as it should be.
+    /// What went wrong, in words.
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.lost > 0 {
@@ -97,7 +103,7 @@ impl Summary {
             problems.push(format!("{} messages were corrupt, first {first}", self.corrupt));
         }
         if self.woken_ns.len() < SUBSCRIBERS {
-            problems.push("a subscriber slept on after its publisher's death".into());
+            problems.push("a subscriber remained asleep after its publisher's death".into());
         }
         if self.unlinked_ns.is_none() {
             problems.push("the file of the dead publisher was not removed".into());
@@ -114,6 +120,8 @@ impl Summary {
         let rows = [
             ("messages", format!("{} of {}", self.messages, data_size(self.message_bytes))),
             ("rate", format!("{:.1} MB/s, {:.0} messages/s", self.megabytes_per_second, self.messages_per_second)),
+            ("", RATE_NOTE[0].into()),
+            ("", RATE_NOTE[1].into()),
             (
                 "latency",
                 format!(
@@ -142,8 +150,8 @@ impl Summary {
     }
 }
 
-impl Latency {
-    fn of(tallies: &[Tally]) -> Result<Self, Failure> {
+impl LatencySummary {
+    fn of(tallies: &[SubscriberTally]) -> Result<Self, Failure> {
         let mut all = Histogram::<u64>::new(3).map_err(Failure::new)?;
         for &(ns, count) in tallies.iter().flat_map(|tally| &tally.latencies_ns) {
             all.record_n(ns, count).map_err(Failure::new)?;
@@ -157,18 +165,18 @@ impl Latency {
 mod tests {
     use super::*;
 
-    fn stream(messages: u64) -> Stream {
-        let tally = |first_at_ns| Tally {
+    fn stream(messages: u64) -> StreamResult {
+        let tally = |first_at_ns| SubscriberTally {
             received: messages,
             first_at_ns,
             latencies_ns: vec![(1_000, messages - 1), (5_000, 1)],
-            ..Tally::default()
+            ..SubscriberTally::default()
         };
-        Stream { elapsed_ns: 2_000_000_000, tallies: vec![tally(10), tally(30)] }
+        StreamResult { elapsed_ns: 2_000_000_000, tallies: vec![tally(10), tally(30)] }
     }
 
-    fn summary() -> Summary {
-        let mut summary = Summary::new(1_000_000, 2000, &stream(2000)).unwrap();
+    fn summary() -> DemoSummary {
+        let mut summary = DemoSummary::new(1_000_000, 2000, &stream(2000)).unwrap();
         summary.woken_ns = vec![700_000, 800_000];
         summary.unlinked_ns = Some(900_000);
         summary.add_restart(10, 100, &stream(100));
@@ -185,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_went_wrong_is_told() {
+    fn all_problems_are_reported() {
         let mut bad = stream(1998);
         bad.tallies[0].lost = 2;
         bad.tallies[1].corrupt = 1;
         bad.tallies[1].first_corrupt = Some("message 7 from byte 8 on".into());
-        let summary = Summary::new(1_000_000, 2000, &bad).unwrap();
+        let summary = DemoSummary::new(1_000_000, 2000, &bad).unwrap();
         let problems = summary.problems().join("\n");
-        for part in ["2 messages were lost", "expected", "message 7 from byte 8 on", "slept on", "not removed"] {
+        for part in ["2 messages were lost", "expected", "message 7 from byte 8 on", "remained asleep", "not removed"] {
             assert!(problems.contains(part), "{part}: {problems}");
         }
     }

@@ -1,4 +1,4 @@
-//! A subscriber of the demo: compares every bit, sees its publisher die, and opens the topic again.
+//! The demo's subscriber: compares every bit, notices its publisher's death, and reopens the topic.
 
 use std::path::PathBuf;
 use std::thread;
@@ -9,13 +9,13 @@ use conduit::internal::shm::clock::now_ns;
 use conduit::{Gone, OpenError, RecvError, ShmRegion, Start, Subscriber};
 use hdrhistogram::Histogram;
 
-use super::child::{Report, Tally};
+use super::child::{DemoReport, SubscriberTally};
 use super::payload::Payload;
 use super::{TOPIC, patience};
-use crate::child::{self, Report as _};
+use crate::child::{self, ChildReport as _};
 use crate::failure::Failure;
 
-/// How often to try to open a topic that a dead publisher has left.
+/// How often to try to open an orphaned topic.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Subscribes for `conduit demo`.
@@ -36,16 +36,16 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    child::run::<Report>(args.parent, || {
+    child::run::<DemoReport>(args.parent, || {
         let payload = Payload::read(&args.payload)?;
         let patience = patience(payload.message_len() as u64);
         let mut subscriber = open(patience)?;
-        Report::Received(receive(&mut subscriber, &payload, 0, args.messages)?).send()?;
-        Report::Gone { at_ns: wait_for_end(&mut subscriber, Gone::Died)? }.send()?;
+        DemoReport::Received(receive(&mut subscriber, &payload, 0, args.messages)?).send()?;
+        DemoReport::Gone { at_ns: wait_for_end(&mut subscriber, Gone::Died)? }.send()?;
         drop(subscriber);
 
         let mut subscriber = open(patience)?;
-        Report::Received(receive(&mut subscriber, &payload, args.messages, args.again)?).send()?;
+        DemoReport::Received(receive(&mut subscriber, &payload, args.messages, args.again)?).send()?;
         // The publisher looks whether its subscribers are done: they stay until it closes the
         // topic.
         wait_for_end(&mut subscriber, Gone::Closed)?;
@@ -53,12 +53,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     })
 }
 
-/// Opens the topic as soon as it is there.
+/// Opens the topic as soon as it exists.
 fn open(patience: Duration) -> Result<Subscriber<[u8]>, Failure> {
     let deadline = Instant::now() + patience;
     loop {
         ShmRegion::wait_until_exists_for(TOPIC, deadline.saturating_duration_since(Instant::now()))?;
-        // The publisher may be faster than this: nothing it publishes meanwhile is to be missed.
+        // From the oldest: the publisher may have published already.
         match Subscriber::builder().start(Start::Oldest).open(TOPIC) {
             Err(OpenError::NotFound { .. } | OpenError::Orphaned { .. }) if Instant::now() < deadline => {
                 thread::sleep(REOPEN_INTERVAL);
@@ -69,9 +69,14 @@ fn open(patience: Duration) -> Result<Subscriber<[u8]>, Failure> {
 }
 
 /// Receives `messages` messages, the first of which has the index `first`.
-fn receive(subscriber: &mut Subscriber<[u8]>, payload: &Payload, first: u64, messages: u64) -> Result<Tally, Failure> {
+fn receive(
+    subscriber: &mut Subscriber<[u8]>,
+    payload: &Payload,
+    first: u64,
+    messages: u64,
+) -> Result<SubscriberTally, Failure> {
     let mut latencies = Histogram::<u64>::new(3).map_err(Failure::new)?;
-    let mut tally = Tally::default();
+    let mut tally = SubscriberTally::default();
     while subscriber.received() + subscriber.lost() < messages {
         let sample = subscriber.recv()?;
         let now_ns = now_ns();
@@ -92,11 +97,11 @@ fn receive(subscriber: &mut Subscriber<[u8]>, payload: &Payload, first: u64, mes
     Ok(tally)
 }
 
-/// Sleeps until the publisher is gone, and gives the time when that was known.
+/// Sleeps until the publisher is gone; returns the time of the wake-up.
 fn wait_for_end(subscriber: &mut Subscriber<[u8]>, expected: Gone) -> Result<u64, Failure> {
     match subscriber.recv() {
         Err(RecvError::PublisherGone { how, .. }) if how == expected => Ok(now_ns()),
         Err(error) => Err(error.into()),
-        Ok(sample) => Err(Failure::new(format_args!("received message {} too many", sample.sequence()))),
+        Ok(sample) => Err(Failure::new(format_args!("received an unexpected message {}", sample.sequence()))),
     }
 }

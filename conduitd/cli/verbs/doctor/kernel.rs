@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::futex::{self, ClockId, Wait, WaitFlags, WaitPtr, WaitvFlags};
 
-use super::Finding;
+use super::finding::Finding;
 
 pub(super) const FILE_SYSTEM_IDS: [&str; 2] = [LOCKS, UNNAMED];
 pub(super) const PROCESS_IDS: [&str; 4] = [PIDFD, PEER, INFO, WAITV];
@@ -32,7 +32,7 @@ pub(super) fn check_file_system(domain: &Domain) -> Vec<Finding> {
     match ShmDir::open(domain) {
         Ok(directory) => vec![check_locks(&directory), check_unnamed(&directory)],
         Err(error) => {
-            let reason = format!("can not open {}: {error}", domain.shm_dir().display());
+            let reason = format!("cannot open {}: {error}", domain.shm_dir().display());
             FILE_SYSTEM_IDS.map(|id| Finding::skipped(id, reason.clone())).into()
         }
     }
@@ -59,7 +59,7 @@ fn check_locks(directory: &ShmDir) -> Finding {
         ),
         Err(error) => Finding::problem(
             LOCKS,
-            format!("can not try locks in {here} ({error}): nothing can be published"),
+            format!("cannot try locks in {here} ({error}): nothing can be published"),
             "set CONDUIT_SHM_DIR to a directory in a tmpfs that this user may write",
         ),
     }
@@ -80,9 +80,7 @@ fn check_unnamed(directory: &ShmDir) -> Finding {
         }
         Err(errno) => Finding::problem(
             UNNAMED,
-            format!(
-                "can not make a file without a name in {here} and then name it ({errno}): nothing can be published"
-            ),
+            format!("cannot make a file without a name in {here} and then name it ({errno}): nothing can be published"),
             "set CONDUIT_SHM_DIR to a directory in a tmpfs that this user may write",
         ),
     }
@@ -131,7 +129,7 @@ fn check_info() -> Finding {
     });
     let mut child = match child {
         Ok(child) => child,
-        Err(error) => return Finding::skipped(INFO, format!("can not start a process to look at: {error}")),
+        Err(error) => return Finding::skipped(INFO, format!("cannot start a process to look at: {error}")),
     };
     let pidfd = open(&child);
     let status = child.wait();
@@ -148,7 +146,7 @@ fn check_info() -> Finding {
             ),
         },
         (Err(errno), _) => Finding::skipped(INFO, format!("no pidfd ({errno})")),
-        (_, Err(error)) => Finding::skipped(INFO, format!("can not wait for a process: {error}")),
+        (_, Err(error)) => Finding::skipped(INFO, format!("cannot wait for a process: {error}")),
     }
 }
 
@@ -175,23 +173,23 @@ fn check_waitv() -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::finding::Severity;
     use super::*;
 
     #[test]
     fn this_kernel_has_what_the_other_tests_use() {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         for finding in check_file_system(&Domain::new(directory.path())) {
-            assert_eq!(finding.state, State::Ok, "{finding:?}");
+            assert_eq!(finding.state, Severity::Ok, "{finding:?}");
         }
-        assert_eq!(check_pidfd().state, State::Ok);
+        assert_eq!(check_pidfd().state, Severity::Ok);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_file_system_without_unnamed_files_is_a_problem() {
         for finding in check_file_system(&Domain::new("/proc/self")) {
-            assert_eq!(finding.state, State::Problem, "{finding:?}");
+            assert_eq!(finding.state, Severity::Problem, "{finding:?}");
         }
     }
 }

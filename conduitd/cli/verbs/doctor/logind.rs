@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use conduit::Domain;
 use nix::unistd::{User, geteuid};
 
-use super::Finding;
+use super::finding::Finding;
 
 pub(super) const ID: &str = "remove-ipc";
 
@@ -162,7 +162,7 @@ fn sys_uid_max(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::finding::Severity;
     use super::*;
 
     #[test]
@@ -185,9 +185,9 @@ mod tests {
     }
 
     /// A machine's files under a directory.
-    struct Machine(tempfile::TempDir);
+    struct FakeMachine(tempfile::TempDir);
 
-    impl Machine {
+    impl FakeMachine {
         fn new(files: &[(&str, &str)]) -> Self {
             let machine = Self(tempfile::tempdir().unwrap());
             fs::create_dir_all(machine.0.path().join("run/systemd/system")).unwrap();
@@ -203,7 +203,7 @@ mod tests {
             setting(self.0.path()).map(|(value, _)| value)
         }
 
-        fn judge(&self, uid: u32, directory: &str, running: Option<bool>) -> State {
+        fn judge(&self, uid: u32, directory: &str, running: Option<bool>) -> Severity {
             let person = Person { uid, name: "ana".into(), last_system_uid: 999 };
             judge(self.0.path(), Path::new(directory), &person, || running).state
         }
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn drop_ins_count_by_name_and_hide_those_of_the_same_name() {
-        let setting = |files: &[(&str, &str)]| Machine::new(files).setting();
+        let setting = |files: &[(&str, &str)]| FakeMachine::new(files).setting();
         assert_eq!(setting(&[]), None);
         assert_eq!(setting(&[("usr/lib/systemd/logind.conf", NO)]), Some(false));
         let mains = [("etc/systemd/logind.conf", "[Login]\n"), ("usr/lib/systemd/logind.conf", NO)];
@@ -228,28 +228,28 @@ mod tests {
         assert_eq!(setting(&[dropped, hidden[1], ("etc/systemd/logind.conf.d/50-a.conf", NO)]), Some(false));
         assert_eq!(setting(&[("etc/systemd/logind.conf.d/x.conf.bak", NO)]), None);
 
-        let machine = Machine::new(&[dropped, ("etc/systemd/logind.conf.d/x", "")]);
+        let machine = FakeMachine::new(&[dropped, ("etc/systemd/logind.conf.d/x", "")]);
         std::os::unix::fs::symlink("/dev/null", machine.0.path().join("etc/systemd/logind.conf.d/50-a.conf")).unwrap();
         assert_eq!(machine.setting(), None, "a link to /dev/null hides it");
     }
 
     #[test]
     fn only_people_who_do_not_linger_lose_their_regions() {
-        let machine = Machine::new(&[("etc/systemd/logind.conf", NO)]);
-        assert_eq!(machine.judge(1000, "/dev/shm", None), State::Ok);
-        assert_eq!(machine.judge(1000, "/dev/shm", Some(true)), State::Warning, "what runs counts");
-        let machine = Machine::new(&[]);
-        assert_eq!(machine.judge(1000, "/dev/shm", None), State::Warning, "the default");
-        assert_eq!(machine.judge(1000, "/dev/shm/robot", None), State::Warning);
-        assert_eq!(machine.judge(1000, "/dev/shm", Some(false)), State::Ok);
-        assert_eq!(machine.judge(1000, "/mnt/tmpfs", None), State::Ok);
-        assert_eq!(machine.judge(999, "/dev/shm", None), State::Ok);
-        let lingering = Machine::new(&[("var/lib/systemd/linger/ana", "")]);
-        assert_eq!(lingering.judge(1000, "/dev/shm", None), State::Ok);
-        let without = Machine::new(&[]);
+        let machine = FakeMachine::new(&[("etc/systemd/logind.conf", NO)]);
+        assert_eq!(machine.judge(1000, "/dev/shm", None), Severity::Ok);
+        assert_eq!(machine.judge(1000, "/dev/shm", Some(true)), Severity::Warning, "what runs counts");
+        let machine = FakeMachine::new(&[]);
+        assert_eq!(machine.judge(1000, "/dev/shm", None), Severity::Warning, "the default");
+        assert_eq!(machine.judge(1000, "/dev/shm/robot", None), Severity::Warning);
+        assert_eq!(machine.judge(1000, "/dev/shm", Some(false)), Severity::Ok);
+        assert_eq!(machine.judge(1000, "/mnt/tmpfs", None), Severity::Ok);
+        assert_eq!(machine.judge(999, "/dev/shm", None), Severity::Ok);
+        let lingering = FakeMachine::new(&[("var/lib/systemd/linger/ana", "")]);
+        assert_eq!(lingering.judge(1000, "/dev/shm", None), Severity::Ok);
+        let without = FakeMachine::new(&[]);
         fs::remove_dir(without.0.path().join("run/systemd/system")).unwrap();
-        assert_eq!(without.judge(1000, "/dev/shm", None), State::Ok);
-        assert_eq!(without.judge(1000, "/dev/shm", Some(true)), State::Warning, "another login manager answers");
+        assert_eq!(without.judge(1000, "/dev/shm", None), Severity::Ok);
+        assert_eq!(without.judge(1000, "/dev/shm", Some(true)), Severity::Warning, "another login manager answers");
     }
 
     #[test]

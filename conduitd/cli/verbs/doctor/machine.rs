@@ -8,7 +8,7 @@ use conduit::Domain;
 use conduit::internal::shm::clock::now_ns;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-use super::Finding;
+use super::finding::Finding;
 use super::shm::Mount;
 use crate::output::{duration, memory_size};
 
@@ -135,7 +135,7 @@ fn judge_pages(setting: Option<&str>, path: &Path, mount: Option<&Mount>) -> Fin
         (_, "always") => Finding::warning(
             PAGES,
             format!("{at} is mounted with huge=always: {wasteful}"),
-            format!("`mount -o remount,huge=within_size {}`", super::quoted(&mount.at)),
+            format!("`mount -o remount,huge=within_size {}`", super::quoting::quoted(&mount.at)),
         ),
         (_, "within_size") => {
             Finding::ok(PAGES, format!("for the whole huge pages of large regions (huge=within_size of {at})"))
@@ -153,7 +153,7 @@ fn judge_pages(setting: Option<&str>, path: &Path, mount: Option<&Mount>) -> Fin
 
 #[cfg(test)]
 mod tests {
-    use super::super::State::{Ok, Skipped, Warning};
+    use super::super::finding::Severity::{Ok, Skipped, Warning};
     use super::*;
 
     #[test]

@@ -1,11 +1,14 @@
 //! `conduit doctor`: whether this machine is fit for Conduit, and what to do if not.
 
 mod daemon;
+mod finding;
 mod kernel;
 mod logind;
 mod machine;
+mod quoting;
 mod regions;
 mod shm;
+mod socket;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -13,13 +16,13 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use anstyle::Style;
 use clap::Args as ClapArgs;
 use conduit::Domain;
-use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::output;
+use finding::{DoctorReport, Finding, Severity};
+use quoting::printable;
 
 const HELP: &str = "\
 Checks:
@@ -48,13 +51,13 @@ Checks:
   clock             what a time stamp costs
   huge-pages        what pages regions have
 
-States: ok, warning (something works less well), problem (something does not work), skipped (can not be told).
+States: ok, warning (something works less well), problem (something does not work), skipped (cannot be told).
 --json prints {\"checks\": [{\"id\", \"state\", \"message\", \"remedy\"}, ...], \"worst\"}: each check once, in this order;
 \"remedy\" is null unless the state is warning or problem; \"worst\" is ok, warning or problem.
 
 Exit codes:
   0  all is well
-  1  warnings, or the result can not be written
+  1  warnings, or the result cannot be written
   2  problems, or wrong usage
 
 Example:
@@ -75,98 +78,8 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// How well a check went; the later the worse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Skipped,
-    Ok,
-    Warning,
-    Problem,
-}
-
-impl State {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Skipped => "skipped",
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Problem => "problem",
-        }
-    }
-
-    fn style(self) -> Style {
-        match self {
-            Self::Skipped => output::FAINT,
-            Self::Ok => output::GOOD,
-            Self::Warning => output::WARNING,
-            Self::Problem => output::BAD,
-        }
-    }
-}
-
-/// What a check found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Finding {
-    id: &'static str,
-    state: State,
-    message: String,
-    remedy: Option<String>,
-}
-
-impl Finding {
-    fn ok(id: &'static str, message: impl Into<String>) -> Self {
-        Self { id, state: State::Ok, message: message.into(), remedy: None }
-    }
-
-    fn skipped(id: &'static str, message: impl Into<String>) -> Self {
-        Self { id, state: State::Skipped, message: message.into(), remedy: None }
-    }
-
-    fn warning(id: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { id, state: State::Warning, message: message.into(), remedy: Some(remedy.into()) }
-    }
-
-    fn problem(id: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { id, state: State::Problem, message: message.into(), remedy: Some(remedy.into()) }
-    }
-
-    /// One finding of several about the same thing, the worst first; `fine` if there are none.
-    fn of_all(id: &'static str, mut all: Vec<Finding>, fine: impl FnOnce() -> Finding) -> Self {
-        // Stable: what was found first is said first.
-        all.sort_by_key(|finding| std::cmp::Reverse(finding.state));
-        let Some(worst) = all.first().map(|finding| finding.state) else { return fine() };
-        let messages: Vec<_> = all.iter().map(|finding| finding.message.as_str()).collect();
-        let mut remedies: Vec<_> = all.iter().filter_map(|finding| finding.remedy.as_deref()).collect();
-        remedies.dedup();
-        let remedy = (!remedies.is_empty()).then(|| remedies.join("; "));
-        Self { id, state: worst, message: messages.join("; "), remedy }
-    }
-}
-
-#[derive(Serialize)]
-struct Report {
-    checks: Vec<Finding>,
-    worst: State,
-}
-
-impl Report {
-    fn new(checks: Vec<Finding>) -> Self {
-        let worst = checks.iter().map(|finding| finding.state).max().unwrap_or(State::Ok).max(State::Ok);
-        Self { checks, worst }
-    }
-
-    fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self.worst {
-            State::Skipped | State::Ok => 0,
-            State::Warning => 1,
-            State::Problem => 2,
-        })
-    }
-}
-
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let report = Report::new(examine(&Domain::from_env()));
+    let report = DoctorReport::new(examine(&Domain::from_env()));
     let mut out = output::stdout();
     let written = if args.json { output::json(&mut out, &report) } else { print(&mut out, &report) };
     written.and_then(|()| out.flush()).map_err(Failure::Output)?;
@@ -229,7 +142,7 @@ fn guarded(ids: &[&'static str], result: Result<Vec<Finding>, NoResult>) -> Vec<
     result.unwrap_or_else(|reason| ids.iter().map(|id| instead(*id, reason)).collect())
 }
 
-fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
+fn print(out: &mut impl Write, report: &DoctorReport) -> io::Result<()> {
     let width = report.checks.iter().map(|finding| finding.id.len()).max().unwrap_or(0);
     for Finding { id, state, message, remedy } in &report.checks {
         let style = state.style();
@@ -239,52 +152,14 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
         }
     }
     let count = |state| report.checks.iter().filter(|finding| finding.state == state).count() as u64;
-    let mut summary = format!("{} ok", count(State::Ok));
-    for state in [State::Warning, State::Problem] {
+    let mut summary = format!("{} ok", count(Severity::Ok));
+    for state in [Severity::Warning, Severity::Problem] {
         let _ = write!(summary, ", {}", output::count(count(state), state.name()));
     }
-    if count(State::Skipped) > 0 {
-        let _ = write!(summary, ", {} skipped", count(State::Skipped));
+    if count(Severity::Skipped) > 0 {
+        let _ = write!(summary, ", {} skipped", count(Severity::Skipped));
     }
     writeln!(out, "\n{summary}")
-}
-
-/// What others chose (names of files and programs) must not write control sequences to a terminal.
-fn printable(text: &str) -> String {
-    text.chars().fold(String::new(), |mut printable, char| {
-        if char.is_control() {
-            printable.extend(char.escape_default());
-        } else {
-            printable.push(char);
-        }
-        printable
-    })
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &std::path::Path) -> String {
-    let text = path.to_string_lossy();
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,:=@%".contains(char);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.into_owned()
-    } else if text.chars().any(char::is_control) {
-        let escaped = text.chars().fold(String::new(), |mut escaped, char| {
-            match char {
-                '\'' | '\\' => escaped.extend(['\\', char]),
-                char if char.is_control() => {
-                    let mut bytes = [0; 4];
-                    for byte in char.encode_utf8(&mut bytes).bytes() {
-                        let _ = write!(escaped, "\\x{byte:02x}");
-                    }
-                }
-                char => escaped.push(char),
-            }
-            escaped
-        });
-        format!("$'{escaped}'")
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 /// Whether a user is the system's, whose programs nobody who logs in controls.
@@ -294,8 +169,6 @@ fn is_system_user(uid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
@@ -312,12 +185,12 @@ mod tests {
     #[test]
     fn a_directory_that_is_not_there_is_a_finding_not_a_failure() {
         let domain = Domain::new("/does/not/exist").with_socket("/does/not/exist/either");
-        let report = Report::new(examine(&domain));
-        assert_eq!(report.worst, State::Problem);
+        let report = DoctorReport::new(examine(&domain));
+        assert_eq!(report.worst, Severity::Problem);
         let directory = report.checks.iter().find(|finding| finding.id == "shm-directory").unwrap();
-        assert_eq!(directory.state, State::Problem, "{directory:?}");
+        assert_eq!(directory.state, Severity::Problem, "{directory:?}");
         for finding in &report.checks {
-            assert_eq!(finding.remedy.is_some(), finding.state >= State::Warning, "{finding:?}");
+            assert_eq!(finding.remedy.is_some(), finding.state >= Severity::Warning, "{finding:?}");
         }
     }
 
@@ -329,9 +202,9 @@ mod tests {
             Vec::new()
         });
         let findings = guarded(&["one", "two"], late);
-        assert_eq!([findings[0].state, findings[1].state], [State::Problem, State::Skipped]);
+        assert_eq!([findings[0].state, findings[1].state], [Severity::Problem, Severity::Skipped]);
         let failed = guarded(&["one"], Err(NoResult::Panicked));
-        assert_eq!(failed[0].state, State::Skipped);
+        assert_eq!(failed[0].state, Severity::Skipped);
         assert_eq!(within(PATIENCE, || 7), Ok(7));
     }
 
@@ -342,7 +215,7 @@ mod tests {
             Finding::warning("orphans", "1 orphan: \x1b[31mx", "rm x"),
             Finding::skipped("clock", "unknown"),
         ];
-        let report = Report::new(checks);
+        let report = DoctorReport::new(checks);
         let mut out = Vec::new();
         print(&mut out, &report).unwrap();
         let expected = "\
@@ -358,28 +231,5 @@ skipped  clock    unknown
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["worst"], "warning");
         assert_eq!(json["checks"][2]["remedy"], serde_json::Value::Null);
-    }
-
-    #[test]
-    fn the_worst_of_several_comes_first() {
-        let several = vec![
-            Finding::warning("socket", "a", "do a"),
-            Finding::problem("socket", "b", "do b"),
-            Finding::problem("socket", "c", "do b"),
-        ];
-        let one = Finding::of_all("socket", several, || unreachable!());
-        assert_eq!(one, Finding::problem("socket", "b; c; a", "do b; do a"));
-    }
-
-    #[test]
-    fn paths_survive_the_shell() {
-        for (path, expected) in [
-            ("/dev/shm/conduit_a.b", "/dev/shm/conduit_a.b"),
-            ("/dev/shm/conduit_a b;c", "'/dev/shm/conduit_a b;c'"),
-            ("a'b", r"'a'\''b'"),
-            ("a'\nb\\", r"$'a\'\x0ab\\'"),
-        ] {
-            assert_eq!(quoted(Path::new(path)), expected);
-        }
     }
 }

@@ -12,8 +12,9 @@ use conduit::registry::RegionState;
 use conduit::{Domain, OpenError, TopicName};
 use nix::unistd::geteuid;
 
-use super::daemon::{Registry, how_to_start};
-use super::{Finding, quoted};
+use super::daemon::{AnsweringDaemon, how_to_start};
+use super::finding::Finding;
+use super::quoting::quoted;
 use crate::output::{count, memory_size};
 
 pub(super) const IDS: [&str; 5] = [REGIONS, ORPHANS, FOREIGN, UNLINKED, REMOVALS];
@@ -34,7 +35,7 @@ const MANY: usize = 5;
 
 /// What one look at the directory showed.
 #[derive(Debug, Default)]
-struct Sight {
+struct DirectorySurvey {
     alive: u64,
     kept: u64,
     bytes: u64,
@@ -52,34 +53,34 @@ struct Orphan {
     uid: u32,
 }
 
-pub(super) fn check(domain: &Domain, registry: Option<&Registry>) -> Vec<Finding> {
+pub(super) fn check(domain: &Domain, registry: Option<&AnsweringDaemon>) -> Vec<Finding> {
     let here = domain.shm_dir().display();
     let seen = ShmDir::open(domain).and_then(|directory| {
         let deadline = Instant::now() + REAPED_WITHIN;
         loop {
-            let sight = look(&directory)?;
-            let is_clean = sight.orphans.is_empty() && sight.removals.is_empty();
+            let survey = look(&directory)?;
+            let is_clean = survey.orphans.is_empty() && survey.removals.is_empty();
             if is_clean || registry.is_none() || Instant::now() >= deadline {
-                return Ok(sight);
+                return Ok(survey);
             }
             // The daemon is probably just about to do it.
             std::thread::sleep(PAUSE);
         }
     });
     match seen {
-        Ok(sight) => vec![
-            check_all(&sight),
-            check_orphans(&sight, registry.is_some()),
-            check_foreign(&sight),
+        Ok(survey) => vec![
+            check_all(&survey),
+            check_orphans(&survey, registry.is_some()),
+            check_foreign(&survey),
             check_unlinked(registry),
-            check_removals(&sight, registry.is_some()),
+            check_removals(&survey, registry.is_some()),
         ],
-        Err(error) => IDS.map(|id| Finding::skipped(id, format!("can not read {here}: {error}"))).into(),
+        Err(error) => IDS.map(|id| Finding::skipped(id, format!("cannot read {here}: {error}"))).into(),
     }
 }
 
-fn look(directory: &ShmDir) -> std::io::Result<Sight> {
-    let mut sight = Sight::default();
+fn look(directory: &ShmDir) -> std::io::Result<DirectorySurvey> {
+    let mut survey = DirectorySurvey::default();
     let mut entries = directory.entries()?;
     entries.sort_by_key(|entry| match entry {
         DirEntry::Region(topic) => topic.file_name(),
@@ -87,47 +88,47 @@ fn look(directory: &ShmDir) -> std::io::Result<Sight> {
     });
     for entry in entries {
         match entry {
-            DirEntry::Region(topic) => look_at(directory, &topic, &mut sight),
-            DirEntry::Foreign(name) => sight.foreign.push(directory.path().join(name)),
+            DirEntry::Region(topic) => look_at(directory, &topic, &mut survey),
+            DirEntry::Foreign(name) => survey.foreign.push(directory.path().join(name)),
             DirEntry::Removal { file_name, .. } => {
                 let path = directory.path().join(file_name);
                 if age_of_change(&path).is_some_and(|age| age >= ABANDONED_AFTER) {
-                    sight.removals.push(path);
+                    survey.removals.push(path);
                 }
             }
         }
     }
-    Ok(sight)
+    Ok(survey)
 }
 
-fn look_at(directory: &ShmDir, topic: &TopicName, sight: &mut Sight) {
+fn look_at(directory: &ShmDir, topic: &TopicName, survey: &mut DirectorySurvey) {
     let region = match Region::open_even_damaged(directory, topic) {
         Ok(region) => region,
         Err(OpenError::NotFound { .. }) => return,
         Err(OpenError::Permission { .. }) => {
-            sight.hidden += 1;
+            survey.hidden += 1;
             return;
         }
         Err(OpenError::Kind { path, .. }) => {
-            sight.foreign.push(path);
+            survey.foreign.push(path);
             return;
         }
         Err(error) => {
-            sight.damaged.push(error.to_string());
+            survey.damaged.push(error.to_string());
             return;
         }
     };
     let path = directory.path_of(topic);
-    sight.bytes += fs::symlink_metadata(&path).map_or(0, |metadata| metadata.blocks() * 512);
+    survey.bytes += fs::symlink_metadata(&path).map_or(0, |metadata| metadata.blocks() * 512);
     if region.is_kept() {
-        sight.kept += 1;
+        survey.kept += 1;
     } else if region.owner_lives().unwrap_or(true) {
-        sight.alive += 1;
+        survey.alive += 1;
         if let Err(reason) = region.is_intact() {
-            sight.damaged.push(format!("topic \"{topic}\": {reason}"));
+            survey.damaged.push(format!("topic \"{topic}\": {reason}"));
         }
     } else {
-        sight.orphans.push(Orphan { path, uid: region.uid() });
+        survey.orphans.push(Orphan { path, uid: region.uid() });
     }
 }
 
@@ -138,8 +139,8 @@ fn age_of_change(path: &Path) -> Option<Duration> {
     SystemTime::now().duration_since(changed).ok()
 }
 
-fn check_all(sight: &Sight) -> Finding {
-    let Sight { alive, kept, bytes, hidden, damaged, .. } = sight;
+fn check_all(survey: &DirectorySurvey) -> Finding {
+    let DirectorySurvey { alive, kept, bytes, hidden, damaged, .. } = survey;
     let mut message = format!("{alive} live, {kept} kept, {}", memory_size(*bytes));
     if *hidden > 0 {
         message += &format!("; {} that uid {} may not read", count(*hidden, "other"), geteuid());
@@ -155,8 +156,8 @@ fn check_all(sight: &Sight) -> Finding {
     )
 }
 
-fn check_orphans(sight: &Sight, is_served: bool) -> Finding {
-    let orphans = &sight.orphans;
+fn check_orphans(survey: &DirectorySurvey, is_served: bool) -> Finding {
+    let orphans = &survey.orphans;
     if orphans.is_empty() {
         return Finding::ok(ORPHANS, "none");
     }
@@ -178,8 +179,8 @@ fn check_orphans(sight: &Sight, is_served: bool) -> Finding {
     Finding::warning(ORPHANS, message, remedy)
 }
 
-fn check_foreign(sight: &Sight) -> Finding {
-    let foreign = &sight.foreign;
+fn check_foreign(survey: &DirectorySurvey) -> Finding {
+    let foreign = &survey.foreign;
     if foreign.is_empty() {
         return Finding::ok(FOREIGN, "none");
     }
@@ -192,7 +193,7 @@ fn check_foreign(sight: &Sight) -> Finding {
     )
 }
 
-fn check_unlinked(registry: Option<&Registry>) -> Finding {
+fn check_unlinked(registry: Option<&AnsweringDaemon>) -> Finding {
     let Some(registry) = registry else { return Finding::skipped(UNLINKED, "only the daemon knows") };
     let unlinked: Vec<_> = registry.topics.iter().filter(|topic| topic.state == RegionState::Unlinked).collect();
     if unlinked.is_empty() {
@@ -213,8 +214,8 @@ fn check_unlinked(registry: Option<&Registry>) -> Finding {
     Finding::problem(UNLINKED, message, remedy)
 }
 
-fn check_removals(sight: &Sight, is_served: bool) -> Finding {
-    let removals = &sight.removals;
+fn check_removals(survey: &DirectorySurvey, is_served: bool) -> Finding {
+    let removals = &survey.removals;
     if removals.is_empty() {
         return Finding::ok(REMOVALS, "none");
     }

@@ -9,7 +9,9 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
 use nix::unistd::{AccessFlags, eaccess, geteuid};
 
-use super::{Finding, is_system_user, quoted};
+use super::finding::Finding;
+use super::is_system_user;
+use super::quoting::quoted;
 use crate::output::memory_size;
 
 pub(super) const IDS: [&str; 5] = [DIRECTORY, SIZE, SPACE, INODES, SHARING];
@@ -67,7 +69,7 @@ pub(super) fn check(domain: &Domain) -> Vec<Finding> {
 }
 
 fn unusable(path: &Path, reason: &str, remedy: &str) -> Vec<Finding> {
-    let problem = Finding::problem(DIRECTORY, format!("can not use {}: {reason}", path.display()), remedy);
+    let problem = Finding::problem(DIRECTORY, format!("cannot use {}: {reason}", path.display()), remedy);
     let rest = IDS[1..].iter().map(|id| Finding::skipped(id, "there is no directory"));
     std::iter::once(problem).chain(rest).collect()
 }
@@ -99,7 +101,7 @@ fn check_directory(domain: &Domain, path: &Path, mount: Option<&Mount>) -> Findi
         )),
         Err(errno) => found.push(Finding::problem(
             DIRECTORY,
-            format!("can not examine the file system of {here}: {errno}"),
+            format!("cannot examine the file system of {here}: {errno}"),
             "set CONDUIT_SHM_DIR to a directory in a tmpfs",
         )),
     }
@@ -113,7 +115,7 @@ fn check_directory(domain: &Domain, path: &Path, mount: Option<&Mount>) -> Findi
     }
     let (mode, uid) = match fs::metadata(path) {
         Ok(metadata) => (metadata.mode() & 0o7777, metadata.uid()),
-        Err(error) => return Finding::skipped(DIRECTORY, format!("can not examine {here}: {error}")),
+        Err(error) => return Finding::skipped(DIRECTORY, format!("cannot examine {here}: {error}")),
     };
     found.extend(judge_mode(path, mode, uid, geteuid().as_raw()));
     Finding::of_all(DIRECTORY, found, || Finding::ok(DIRECTORY, format!("{here}: {kind}, mode {mode:04o}, uid {uid}")))
@@ -275,7 +277,7 @@ fn unescaped(field: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State::{self, Ok, Problem, Warning};
+    use super::super::finding::Severity::{self, Ok, Problem, Warning};
     use super::*;
 
     const MOUNTS: &str = "\
@@ -330,7 +332,7 @@ a line that says nothing
 
     #[test]
     fn modes_that_let_others_remove_regions_are_problems() {
-        let judge = |path: &str, mode, uid| -> Vec<State> {
+        let judge = |path: &str, mode, uid| -> Vec<Severity> {
             judge_mode(Path::new(path), mode, uid, 4321).iter().map(|finding| finding.state).collect()
         };
         assert_eq!(judge(DEV_SHM, 0o1777, 0), []);

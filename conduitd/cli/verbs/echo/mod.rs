@@ -1,7 +1,9 @@
 //! `conduit echo`: prints the messages of a topic, for people or for a pipe.
 
+mod field_path;
 mod print;
 mod value;
+mod yaml;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -18,8 +20,8 @@ use crate::completion::topics;
 use crate::failure::Failure;
 use crate::source::Source;
 use crate::{output, signals};
+use field_path::FieldPath;
 use print::{Format, PrintedMessage, Printer};
-use value::FieldPath;
 
 /// Exit code when the publisher died.
 const DIED: u8 = 3;

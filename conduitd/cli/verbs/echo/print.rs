@@ -1,4 +1,4 @@
-//! How messages are printed: for the eye, for a pipe, or for a spreadsheet.
+//! How messages are printed: for people, for a pipe, or for a spreadsheet.
 
 use std::io::{self, Write};
 
@@ -6,10 +6,12 @@ use anstyle::Style;
 use conduit::{Kind, Sample, Shape, TypeInfo};
 use serde::Serialize;
 
-use super::value::{FieldPath, View, columns};
+use super::field_path::FieldPath;
+use super::value::{Scalar, View, columns};
+use super::yaml;
 use crate::{hexdump, output};
 
-/// What is written of a message.
+/// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     /// Fields as YAML, text as text, other bytes as a dump.
@@ -20,12 +22,12 @@ pub(super) enum Format {
     Csv,
 }
 
-/// A message with what is to be said of it.
+/// A message and its metadata.
 #[derive(Debug)]
 pub(super) struct PrintedMessage<'a> {
     pub(super) topic: &'a str,
     pub(super) sequence: u64,
-    /// Messages missed before it; none if the user does not want to know.
+    /// Messages missed before it; 0 if the user does not want to know.
     pub(super) lost: u64,
     pub(super) stamp_ns: Option<u64>,
     pub(super) age: Option<std::time::Duration>,
@@ -50,12 +52,12 @@ impl<'a> PrintedMessage<'a> {
 pub(super) struct Printer {
     format: Format,
     message_type: TypeInfo,
-    /// Of a message, or of an element if messages are slices; none if nobody knows.
+    /// Of a message, or of an element if messages are slices; `None` if unknown.
     shape: Option<Shape>,
     field: Option<FieldPath>,
-    /// Elements of an array that are printed for the eye.
-    longest: usize,
-    /// Of a table: names of the columns until they are written, and whether an element is a row.
+    /// Elements of an array printed as YAML.
+    max_elements: usize,
+    /// Names of the columns of a table, until they are written.
     columns: Vec<String>,
     rows_are_elements: bool,
     coloured: bool,
@@ -85,10 +87,10 @@ impl Printer {
         message_type: TypeInfo,
         shape: Option<Shape>,
         field: Option<FieldPath>,
-        longest: usize,
+        max_elements: usize,
     ) -> Result<Self, String> {
         let is_slice = message_type.kind() == Kind::Slice;
-        // Bytes are shown as such.
+        // Plain bytes have no fields to show.
         let shape = shape.filter(|_| !is_bytes(message_type));
         let mut selected = shape.clone();
         if let Some(field) = &field {
@@ -108,14 +110,23 @@ impl Printer {
                 None => names.push("data".into()),
             }
         }
-        Ok(Self { format, message_type, shape, field, longest, columns: names, rows_are_elements, coloured: false })
+        Ok(Self {
+            format,
+            message_type,
+            shape,
+            field,
+            max_elements,
+            columns: names,
+            rows_are_elements,
+            coloured: false,
+        })
     }
 
     pub(super) fn coloured(self, coloured: bool) -> Self {
         Self { coloured, ..self }
     }
 
-    /// Writes a message. Says on standard error what was lost where the format has no place for it.
+    /// Writes a message. Reports losses on standard error if the format has no place for them.
     pub(super) fn print(&mut self, out: &mut impl Write, message: &PrintedMessage<'_>) -> io::Result<()> {
         if self.format == Format::Csv && !self.columns.is_empty() {
             row(out, std::mem::take(&mut self.columns))?;
@@ -149,7 +160,7 @@ impl Printer {
             (Format::Json, view) => self.json(out, message, view),
             (Format::Csv, view) => self.csv(out, message, view),
             (Format::Text, Some(view)) => {
-                yaml(out, view, self.longest)?;
+                yaml::write(out, view, self.max_elements)?;
                 if self.field.is_none() { writeln!(out, "---") } else { Ok(()) }
             }
             (Format::Text, None) => match readable(bytes) {
@@ -201,7 +212,7 @@ impl Printer {
         }
     }
 
-    /// A comment of YAML.
+    /// A comment in YAML.
     fn header(&self, out: &mut impl Write, message: &PrintedMessage<'_>) -> io::Result<()> {
         let style = |style| if self.coloured { style } else { Style::new() };
         let lost = match message.lost {
@@ -224,99 +235,19 @@ fn row(out: &mut impl Write, cells: impl IntoIterator<Item = String>) -> io::Res
     writer.flush()
 }
 
-/// Whether messages are bytes and nothing else is known of them.
+/// Whether messages are plain bytes.
 fn is_bytes(message_type: TypeInfo) -> bool {
     message_type.name() == "u8" && message_type.kind() == Kind::Slice && message_type.size() == 1
 }
 
 fn hex(bytes: &[u8]) -> String {
-    super::value::Scalar::Bytes(bytes).to_string()
+    Scalar::Bytes(bytes).to_string()
 }
 
-/// The text, if it is one that a terminal shows as it is.
+/// The bytes as text, if a terminal can show it unchanged.
 fn readable(bytes: &[u8]) -> Option<&str> {
     let is_shown = |char: char| !char.is_control() || char == '\n' || char == '\t';
     std::str::from_utf8(bytes).ok().filter(|text| text.chars().all(is_shown))
-}
-
-/// A value as a document of YAML: structures over several lines, arrays on one.
-fn yaml(out: &mut impl Write, view: View<'_>, longest: usize) -> io::Result<()> {
-    match view {
-        View::Slice(shape, _)
-            if shape.count.is_some() || matches!(shape.element, conduit::shape::Element::Struct { .. }) =>
-        {
-            lines(out, view, 0, longest)
-        }
-        view => block(out, view, 0, longest),
-    }
-}
-
-fn block(out: &mut impl Write, view: View<'_>, depth: usize, longest: usize) -> io::Result<()> {
-    let Some(fields) = view.fields() else {
-        flow(out, view, longest)?;
-        return writeln!(out);
-    };
-    for (name, value) in fields {
-        write!(out, "{:depth$}{name}:", "")?;
-        let of_structures =
-            value.elements().and_then(|mut elements| elements.next()).is_some_and(|it| it.fields().is_some());
-        if value.fields().is_some() {
-            writeln!(out)?;
-            block(out, value, depth + 2, longest)?;
-        } else if of_structures {
-            writeln!(out)?;
-            lines(out, value, depth, longest)?;
-        } else {
-            write!(out, " ")?;
-            flow(out, value, longest)?;
-            writeln!(out)?;
-        }
-    }
-    Ok(())
-}
-
-/// A list with an element per line.
-fn lines(out: &mut impl Write, view: View<'_>, depth: usize, longest: usize) -> io::Result<()> {
-    let Some(elements) = view.elements() else { return Ok(()) };
-    let count = elements.len();
-    if count == 0 {
-        return writeln!(out, "{:depth$}[]", "");
-    }
-    for element in elements.take(longest) {
-        write!(out, "{:depth$}- ", "")?;
-        flow(out, element, longest)?;
-        writeln!(out)?;
-    }
-    if count > longest { writeln!(out, "{:depth$}# and {} more", "", count - longest) } else { Ok(()) }
-}
-
-fn flow(out: &mut impl Write, view: View<'_>, longest: usize) -> io::Result<()> {
-    if let Some(fields) = view.fields() {
-        write!(out, "{{")?;
-        for (index, (name, value)) in fields.enumerate() {
-            write!(out, "{}{name}: ", if index > 0 { ", " } else { "" })?;
-            flow(out, value, longest)?;
-        }
-        return write!(out, "}}");
-    }
-    let Some(elements) = view.elements() else {
-        return match view.scalar() {
-            Some(super::value::Scalar::Bytes(bytes)) => write!(out, "'{}'", hex(bytes)),
-            // The words of YAML for what is no number.
-            Some(scalar) => write!(out, "{}", scalar.to_string().replace("NaN", ".nan").replace("inf", ".inf")),
-            None => Ok(()),
-        };
-    };
-    let count = elements.len();
-    write!(out, "[")?;
-    for (index, element) in elements.take(longest).enumerate() {
-        write!(out, "{}", if index > 0 { ", " } else { "" })?;
-        flow(out, element, longest)?;
-    }
-    if count > longest {
-        write!(out, ", '... and {} more'", count - longest)?;
-    }
-    write!(out, "]")
 }
 
 #[cfg(test)]
@@ -374,7 +305,7 @@ key: 'dead000001'
     }
 
     #[test]
-    fn long_arrays_are_cut_for_the_eye() {
+    fn long_arrays_are_truncated_in_yaml() {
         let bytes: Vec<u8> = [1u16, 2, 3, 4, 5].iter().flat_map(|number| number.to_ne_bytes()).collect();
         let shape = Some(Shape::one(Element::U16));
         let expected = "#7: 10 bytes, age 52.0 us, 3 messages lost before it\n[1, 2, 3, '... and 2 more']\n---\n";

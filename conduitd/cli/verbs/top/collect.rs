@@ -79,7 +79,7 @@ impl Collector {
     }
 
     /// All topics as they are now: as their regions tell, and what only the registry knows from its
-    /// list. Returns, too, what can not be read and could be before.
+    /// list. Returns, too, what cannot be read and could be before.
     pub(crate) fn refresh(&mut self, registry: Option<&[TopicInfo]>) -> Result<(Vec<TopicRow>, Vec<String>), Failure> {
         let mut listed: BTreeMap<&str, &TopicInfo> = BTreeMap::new();
         listed.extend(registry.unwrap_or_default().iter().map(|topic| (topic.name.as_str(), topic)));

@@ -85,7 +85,7 @@ impl Feeds {
 
 fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let started: io::Result<_> = thread::Builder::new().name(name.into()).spawn(body);
-    started.map(drop).map_err(|error| Failure::new(format_args!("can not start a thread: {error}")))
+    started.map(drop).map_err(|error| Failure::new(format_args!("cannot start a thread: {error}")))
 }
 
 /// What is there is in the table already.
@@ -100,7 +100,7 @@ fn read_keys(out: &Sender<Update>) {
             Ok(Input::Key(key)) => Update::Key(key),
             Ok(Input::Resize(..)) => Update::Redraw,
             Ok(_) => continue,
-            Err(error) => Update::Failed(Failure::new(format_args!("can not read the terminal: {error}"))),
+            Err(error) => Update::Failed(Failure::new(format_args!("cannot read the terminal: {error}"))),
         };
         let is_over = matches!(update, Update::Failed(_));
         if out.send(update).is_err() || is_over {

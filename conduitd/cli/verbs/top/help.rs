@@ -19,7 +19,7 @@ Columns
 One topic
   P50, P99, MAX     percentiles of BEHIND
   HELD, SLEEP       messages it has borrowed now; whether it waits for the next
-What this can not know
+What this cannot know
   top never subscribes: it reads the regions from outside, and nobody notices.
   Only a subscriber can measure when a message reached it. BEHIND is what can be
   seen of that from outside, looked at 5 times a second, of an open topic 50

@@ -60,14 +60,14 @@ impl Screen {
                 "top needs a terminal as standard input and output; use `conduit top --once`, with `--json` for scripts",
             ));
         }
-        let failed = |error| Failure::new(format_args!("can not use the terminal: {error}"));
+        let failed = |error| Failure::new(format_args!("cannot use the terminal: {error}"));
         let terminal = Terminal::new(CrosstermBackend::new(stdout())).map_err(failed)?;
         give_back_on_panic();
         signals::before_ending_or_stopping(suspend, move || {
             resume();
             redraw();
         })
-        .map_err(|error| Failure::new(format_args!("can not wait for signals: {error}")))?;
+        .map_err(|error| Failure::new(format_args!("cannot wait for signals: {error}")))?;
         let mut screen_state = screen_state();
         *screen_state = ScreenState::Taken;
         take().map_err(|error| {

@@ -250,7 +250,7 @@ Columns
 One topic
   P50, P99, MAX     percentiles of BEHIND
   HELD, SLEEP       messages it has borrowed now; whether it waits for the next
-What this can not know
+What this cannot know
   top never subscribes: it reads the regions from outside, and nobody notices.
   Only a subscriber can measure when a message reached it. BEHIND is what can be
   seen of that from outside, looked at 5 times a second, of an open topic 50
@@ -315,7 +315,7 @@ fn without_colours_there_are_none() {
 }
 
 #[test]
-fn what_a_stranger_wrote_can_not_steer_the_terminal() {
+fn what_a_stranger_wrote_cannot_steer_the_terminal() {
     let mut state = state();
     let mut evil = row("imu", 1.0, vec![reader("\u{1b}[2Jx", 1, 0, 0)]);
     evil.topic.publisher.as_mut().unwrap().program = "\u{1b}]0;owned\u{7}".into();

@@ -18,15 +18,15 @@ const CLEANING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The directory, below the one where regions live. Removed when dropped.
 #[derive(Debug)]
-pub(crate) struct Stage(TempDir);
+pub(crate) struct PrivateDirectory(TempDir);
 
 /// What is dropped when everything is put away.
 #[derive(Debug)]
-pub(crate) struct Cleaning {
+pub(crate) struct CleanUp {
     _done: Sender<()>,
 }
 
-impl Stage {
+impl PrivateDirectory {
     /// Makes a directory whose name starts with the prefix.
     pub(crate) fn new(prefix: &str) -> Result<Self, Failure> {
         let outside = Domain::from_env();
@@ -46,10 +46,7 @@ impl Stage {
     /// this returns is dropped; the directory is gone by then, whether the verb is stuck or not.
     ///
     /// To be called before other threads are started.
-    pub(crate) fn put_away_before_ending(
-        &self,
-        interrupt: impl FnOnce() + Send + 'static,
-    ) -> Result<Cleaning, Failure> {
+    pub(crate) fn put_away_before_ending(&self, interrupt: impl FnOnce() + Send + 'static) -> Result<CleanUp, Failure> {
         let (done, is_clean) = mpsc::channel::<()>();
         let directory = self.path().to_owned();
         signals::before_ending(move || {
@@ -60,7 +57,7 @@ impl Stage {
             }
         })
         .map_err(Failure::new)?;
-        Ok(Cleaning { _done: done })
+        Ok(CleanUp { _done: done })
     }
 }
 
