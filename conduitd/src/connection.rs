@@ -24,8 +24,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::frames::{Decoder, Frame};
 use crate::hub::Hub;
-use crate::limits::{Charge, Place};
-use crate::owner::Peer;
+use crate::limits::{Admission, Charge};
+use crate::owner::PeerProcess;
 use crate::policy::FileFacts;
 use crate::registry::ConnectionId;
 use crate::restore::Resumed;
@@ -55,7 +55,7 @@ enum Answer {
 type Answered = (Answer, Option<Held>);
 
 /// Serves a client until it goes.
-pub(crate) async fn serve(hub: &Rc<Hub>, id: ConnectionId, peer: Peer, place: Place, stream: UnixStream) {
+pub(crate) async fn serve(hub: &Rc<Hub>, id: ConnectionId, peer: PeerProcess, place: Admission, stream: UnixStream) {
     let keeper = Keeper::new(hub, id, None);
     let mut connection = Connection::new(hub, id, peer, place, stream, keeper);
     let ended = connection.run().await;
@@ -82,13 +82,20 @@ pub(crate) async fn refuse(mut stream: UnixStream, error: RegistryError) {
 struct Connection<'a> {
     hub: &'a Rc<Hub>,
     id: ConnectionId,
-    peer: Peer,
+    peer: PeerProcess,
     reader: Reader,
     client: Client,
 }
 
 impl<'a> Connection<'a> {
-    fn new(hub: &'a Rc<Hub>, id: ConnectionId, peer: Peer, place: Place, stream: UnixStream, keeper: Keeper) -> Self {
+    fn new(
+        hub: &'a Rc<Hub>,
+        id: ConnectionId,
+        peer: PeerProcess,
+        place: Admission,
+        stream: UnixStream,
+        keeper: Keeper,
+    ) -> Self {
         let reader = Reader::new(hub.limits.message_bytes, place.charge());
         hub.note_counts();
         Self { hub, id, peer, reader, client: Client { stream, place, keeper } }
@@ -249,7 +256,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Only who holds a lease is watched; a descriptor for everybody who asks something would be too many.
-    fn peer_with_pidfd(&self) -> Peer {
+    fn peer_with_pidfd(&self) -> PeerProcess {
         self.peer.clone().with_pidfd(&self.client.stream)
     }
 
@@ -544,7 +551,7 @@ fn exceeded(what: &str, limit: u64) -> Incoming {
 /// The way back.
 struct Client {
     stream: UnixStream,
-    place: Place,
+    place: Admission,
     keeper: Keeper,
 }
 

@@ -25,10 +25,10 @@ use tokio::task::{spawn_blocking, spawn_local};
 use crate::event_log::{EventLog, event};
 use crate::limits::{Accounts, Limits};
 use crate::logging::message_id;
-use crate::owner::{Peer, Watcher, has_exited};
+use crate::owner::{PeerProcess, ProcessWatch, has_exited};
 use crate::policy::{FileFacts, Policy, Refusal};
 use crate::reaper::{Case, Verdict, certify, reap};
-use crate::registry::{Change, ConnectionId, Key, Listed, Owner, Registry, Role, identify};
+use crate::registry::{Change, ConnectionId, Key, LeaseRole, RegistryState, Suspect, TopicView, identify};
 use crate::restore::DirectoryWatch;
 use crate::shared_answer::SharedAnswer;
 use crate::systemd::Supervisor;
@@ -51,14 +51,14 @@ pub(crate) struct Hub {
     pub(crate) limits: Limits,
     pub(crate) accounts: Rc<Accounts>,
     pub(crate) supervisor: Rc<Supervisor>,
-    pub(crate) registry: RefCell<Registry>,
+    pub(crate) registry: RefCell<RegistryState>,
     pub(crate) regions: RefCell<HashMap<Key, Arc<Region>>>,
     /// Names that could not be looked at, for want of descriptors perhaps: to be tried again.
     pub(crate) unseen: RefCell<BTreeSet<TopicName>>,
     /// A scan for removals that were left half-way is due.
     pub(crate) removals_due: Cell<bool>,
     connections: Cell<ConnectionId>,
-    processes: Watcher,
+    processes: ProcessWatch,
     pidfds: RefCell<HashMap<ConnectionId, Arc<OwnedFd>>>,
     /// Processes that regions without a lease name as their owners: watched as if they had a connection. Their ends prove
     /// nothing and are a reason to look.
@@ -89,7 +89,7 @@ impl Hub {
         lock: ReapLock,
         limits: Limits,
         policy: Policy,
-        processes: Watcher,
+        processes: ProcessWatch,
         supervisor: Rc<Supervisor>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -183,7 +183,7 @@ impl Hub {
     pub(crate) fn register(
         self: &Rc<Self>,
         connection: ConnectionId,
-        peer: &Peer,
+        peer: &PeerProcess,
         topic: TopicName,
         file: FileId,
         announced: FileFacts,
@@ -203,14 +203,14 @@ impl Hub {
         let is_late = self.registry.borrow().file_of(&topic) == Some(file);
         self.registry.borrow_mut().register(connection, peer.process.clone(), topic.clone(), file)?;
         self.watch_process(connection, peer);
-        Ok(Held::Lease { topic, file, role: Role::Owner, is_late })
+        Ok(Held::Lease { topic, file, role: LeaseRole::Owner, is_late })
     }
 
     /// `Attach`: a process subscribes.
     pub(crate) fn attach(
         self: &Rc<Self>,
         connection: ConnectionId,
-        peer: &Peer,
+        peer: &PeerProcess,
         topic: TopicName,
         file: FileId,
         record: Option<u32>,
@@ -228,12 +228,12 @@ impl Hub {
         let changes = self.registry.borrow_mut().attach(connection, process, topic.clone(), file, record)?;
         self.watch_process(connection, peer);
         self.carry_out(changes);
-        Ok(Held::Lease { topic, file, role: Role::Subscriber { record }, is_late: false })
+        Ok(Held::Lease { topic, file, role: LeaseRole::Subscriber { record }, is_late: false })
     }
 
     /// A lease that the daemon before granted.
-    pub(crate) fn resume(&self, connection: ConnectionId, peer: &Peer, key: Key, role: Role) {
-        if role == Role::Owner {
+    pub(crate) fn resume(&self, connection: ConnectionId, peer: &PeerProcess, key: Key, role: LeaseRole) {
+        if role == LeaseRole::Owner {
             self.gids.borrow_mut().insert(connection, peer.gids.clone());
         }
         self.registry.borrow_mut().resume(connection, peer.process.clone(), key, role);
@@ -241,7 +241,7 @@ impl Hub {
     }
 
     /// The same of one that came when its file had its name already.
-    pub(crate) fn resume_late(&self, connection: ConnectionId, peer: &Peer, topic: TopicName, file: FileId) {
+    pub(crate) fn resume_late(&self, connection: ConnectionId, peer: &PeerProcess, topic: TopicName, file: FileId) {
         self.gids.borrow_mut().insert(connection, peer.gids.clone());
         let resumed = self.registry.borrow_mut().register(connection, peer.process.clone(), topic, file);
         if resumed.is_ok() {
@@ -249,7 +249,7 @@ impl Hub {
         }
     }
 
-    fn watch_process(&self, connection: ConnectionId, peer: &Peer) {
+    fn watch_process(&self, connection: ConnectionId, peer: &PeerProcess) {
         if let Some(pidfd) = &peer.pidfd {
             self.watch_pidfd(connection, pidfd, &peer.process);
         }
@@ -388,7 +388,7 @@ impl Hub {
         self.regions.borrow().get(&(topic.clone(), file)).cloned()
     }
 
-    fn describe_listed(&self, listed: Listed) -> Option<TopicInfo> {
+    fn describe_listed(&self, listed: TopicView) -> Option<TopicInfo> {
         let region = self.region(listed.name, listed.file)?;
         let mut counters = region.counters();
         let recorded = counters.as_mut().map(|counters| std::mem::take(&mut counters.subscribers)).unwrap_or_default();
@@ -521,7 +521,7 @@ impl Hub {
         }
     }
 
-    fn start_reaper(self: &Rc<Self>, topic: TopicName, file: FileId, owner: Owner) {
+    fn start_reaper(self: &Rc<Self>, topic: TopicName, file: FileId, owner: Suspect) {
         let Some(region) = self.region(&topic, file) else {
             self.registry.borrow_mut().reaped(&topic, file);
             return;
@@ -544,7 +544,7 @@ impl Hub {
         self: &Rc<Self>,
         topic: &TopicName,
         file: FileId,
-        owner: Owner,
+        owner: Suspect,
         pidfd: Option<Arc<OwnedFd>>,
         leases: Leases,
         verdict: Verdict,

@@ -47,11 +47,11 @@ pub(crate) struct Accounts {
     limits: Limits,
     total: Cell<usize>,
     refusals: Cell<u64>,
-    by_uid: RefCell<HashMap<u32, Rc<Account>>>,
+    by_uid: RefCell<HashMap<u32, Rc<UserAccount>>>,
 }
 
 #[derive(Debug)]
-struct Account {
+struct UserAccount {
     connections: Cell<usize>,
     bytes: Cell<usize>,
     turn: Semaphore,
@@ -59,16 +59,16 @@ struct Account {
 
 /// A connection's place among the others. Dropped, it is free again.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Admission {
     accounts: Rc<Accounts>,
-    account: Rc<Account>,
+    account: Rc<UserAccount>,
     uid: u32,
 }
 
 /// Bytes kept for a user. Dropped, they are given back.
 #[derive(Debug)]
 pub(crate) struct Charge {
-    account: Rc<Account>,
+    account: Rc<UserAccount>,
     bytes: usize,
 }
 
@@ -94,7 +94,7 @@ impl Accounts {
     }
 
     /// Lets a user's next connection in.
-    pub(crate) fn admit(self: &Rc<Self>, uid: u32) -> Result<Place, RegistryError> {
+    pub(crate) fn admit(self: &Rc<Self>, uid: u32) -> Result<Admission, RegistryError> {
         let Limits { connections, connections_per_uid, .. } = self.limits;
         let mut by_uid = self.by_uid.borrow_mut();
         let of_uid = by_uid.get(&uid).map_or(0, |account| account.connections.get());
@@ -104,15 +104,15 @@ impl Accounts {
         if of_uid >= connections_per_uid {
             return Err(exceeded("connections of one user", connections_per_uid));
         }
-        let new = || Account { connections: Cell::new(0), bytes: Cell::new(0), turn: Semaphore::new(1) };
+        let new = || UserAccount { connections: Cell::new(0), bytes: Cell::new(0), turn: Semaphore::new(1) };
         let account = Rc::clone(by_uid.entry(uid).or_insert_with(|| Rc::new(new())));
         account.connections.set(of_uid + 1);
         self.total.set(self.total.get() + 1);
-        Ok(Place { accounts: Rc::clone(self), account, uid })
+        Ok(Admission { accounts: Rc::clone(self), account, uid })
     }
 }
 
-impl Place {
+impl Admission {
     /// Waits for the user's turn: one call of each user is answered at a time, so that however many calls one user makes,
     /// another waits for one of them at most.
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
@@ -126,7 +126,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Admission {
     fn drop(&mut self) {
         self.accounts.total.set(self.accounts.total.get() - 1);
         let left = self.account.connections.get() - 1;

@@ -21,7 +21,7 @@ use crate::registry::ConnectionId;
 
 /// What the thread saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum Notice {
     /// The process behind a connection has ended.
     Exited(ConnectionId),
     /// Something in the directory has changed.
@@ -32,14 +32,14 @@ pub(crate) enum Sight {
 
 /// The process at the other end of a socket.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
+pub(crate) struct PeerProcess {
     pub(crate) process: Process,
     pub(crate) pidfd: Option<Arc<OwnedFd>>,
     /// All its groups.
     pub(crate) gids: Vec<u32>,
 }
 
-impl Peer {
+impl PeerProcess {
     /// Asks the kernel who is at the other end: nothing here is the peer's own word.
     pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
         let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
@@ -74,7 +74,7 @@ const ASKED: u64 = u64::MAX - 2;
 
 /// The watching thread; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Watcher {
+pub(crate) struct ProcessWatch {
     shared: Arc<Shared>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -88,9 +88,9 @@ struct Shared {
     pidfds: Mutex<HashMap<ConnectionId, Arc<OwnedFd>>>,
 }
 
-impl Watcher {
+impl ProcessWatch {
     /// Starts the thread. `directory` becomes readable when the directory changes.
-    pub(crate) fn start(directory: &impl AsFd) -> io::Result<(Self, mpsc::UnboundedReceiver<Sight>)> {
+    pub(crate) fn start(directory: &impl AsFd) -> io::Result<(Self, mpsc::UnboundedReceiver<Notice>)> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         // By edge: whoever reads the directory's events does so when it likes.
         epoll.add(directory, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, DIRECTORY))?;
@@ -131,7 +131,7 @@ impl Watcher {
 }
 
 impl Shared {
-    fn run(&self, sights: &mpsc::UnboundedSender<Sight>) {
+    fn run(&self, notices: &mpsc::UnboundedSender<Notice>) {
         let mut events = [EpollEvent::empty(); 64];
         loop {
             let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
@@ -143,13 +143,13 @@ impl Shared {
                 }
             };
             for event in &events[..count] {
-                let sight = match event.data() {
+                let notice = match event.data() {
                     STOP => return,
-                    DIRECTORY => Sight::DirectoryChanged,
-                    ASKED => Sight::Awake,
-                    connection => Sight::Exited(connection),
+                    DIRECTORY => Notice::DirectoryChanged,
+                    ASKED => Notice::Awake,
+                    connection => Notice::Exited(connection),
                 };
-                if sights.send(sight).is_err() {
+                if notices.send(notice).is_err() {
                     return;
                 }
             }
@@ -157,7 +157,7 @@ impl Shared {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for ProcessWatch {
     fn drop(&mut self) {
         let _ = self.shared.stop.write(1);
         if let Some(thread) = self.thread.take() {
@@ -173,9 +173,9 @@ mod tests {
     #[test]
     fn the_end_of_a_process_is_seen_once() {
         let never = EventFd::new().unwrap();
-        let (watcher, mut sights) = Watcher::start(&never).unwrap();
+        let (watcher, mut notices) = ProcessWatch::start(&never).unwrap();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let peer = Peer::of(&ours).unwrap();
+        let peer = PeerProcess::of(&ours).unwrap();
         assert_eq!(peer.process.pid, std::process::id());
         drop(theirs);
         assert!(!peer.pidfd.as_deref().is_some_and(has_exited));
@@ -186,11 +186,11 @@ mod tests {
         watcher.watch(7, &pidfd).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(sights.blocking_recv(), Some(Sight::Exited(7)));
+        assert_eq!(notices.blocking_recv(), Some(Notice::Exited(7)));
         assert!(has_exited(&pidfd));
         never.write(1).unwrap();
-        assert_eq!(sights.blocking_recv(), Some(Sight::DirectoryChanged));
+        assert_eq!(notices.blocking_recv(), Some(Notice::DirectoryChanged));
         drop(watcher);
-        assert_eq!(sights.blocking_recv(), None, "nothing else, and the thread is gone");
+        assert_eq!(notices.blocking_recv(), None, "nothing else, and the thread is gone");
     }
 }

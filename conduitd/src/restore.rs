@@ -23,10 +23,10 @@ use tokio::net::UnixStream;
 
 use crate::event_log::event;
 use crate::hub::Hub;
-use crate::limits::Place;
-use crate::owner::Peer;
+use crate::limits::Admission;
+use crate::owner::PeerProcess;
 use crate::reaper::certify;
-use crate::registry::{Appearance, ConnectionId, Fate, Role};
+use crate::registry::{Appearance, ConnectionId, Fate, LeaseRole};
 use crate::systemd::store::{Held, KeptClient};
 use crate::watchers::EventReceiver;
 
@@ -41,8 +41,8 @@ const MORE_PATIENCE: Duration = Duration::from_secs(30);
 /// A client of the daemon before, taken in.
 pub(crate) struct Resumed {
     pub(crate) id: ConnectionId,
-    pub(crate) peer: Peer,
-    pub(crate) place: Place,
+    pub(crate) peer: PeerProcess,
+    pub(crate) place: Admission,
     pub(crate) held: Held,
     pub(crate) stream: UnixStream,
     /// For a watcher.
@@ -112,8 +112,8 @@ impl Hub {
         self.number_from(clients.last().map_or(0, |client| client.id));
         let mut clients: Vec<Resumed> = clients.into_iter().filter_map(|client| self.take_back(client)).collect();
         for client in &clients {
-            if let Held::Lease { topic, file, role: Role::Owner, is_late: false } = &client.held {
-                self.resume(client.id, &client.peer, (topic.clone(), *file), Role::Owner);
+            if let Held::Lease { topic, file, role: LeaseRole::Owner, is_late: false } = &client.held {
+                self.resume(client.id, &client.peer, (topic.clone(), *file), LeaseRole::Owner);
             }
         }
         let missed = if self.watch.is_resumed { self.watch.take().unwrap_or_default() } else { Vec::new() };
@@ -127,10 +127,10 @@ impl Hub {
         self.scan_but(|topic| changed.contains_key(topic))?;
         for client in &mut clients {
             match &client.held {
-                Held::Lease { topic, file, role: role @ Role::Subscriber { .. }, .. } => {
+                Held::Lease { topic, file, role: role @ LeaseRole::Subscriber { .. }, .. } => {
                     self.resume(client.id, &client.peer, (topic.clone(), *file), *role);
                 }
-                Held::Lease { topic, file, role: Role::Owner, is_late: true } => {
+                Held::Lease { topic, file, role: LeaseRole::Owner, is_late: true } => {
                     self.resume_late(client.id, &client.peer, topic.clone(), *file);
                 }
                 Held::Watch(filter) => {
@@ -150,7 +150,7 @@ impl Hub {
 
     /// A connection of the daemon before; nothing if the limits are narrower by now.
     fn take_back(&self, KeptClient { id, held, stream }: KeptClient) -> Option<Resumed> {
-        let peer = Peer::of(&stream).ok()?;
+        let peer = PeerProcess::of(&stream).ok()?;
         stream.set_nonblocking(true).ok()?;
         let stream = UnixStream::from_std(stream).ok()?;
         let place = match self.accounts.admit(peer.process.uid) {
@@ -169,8 +169,7 @@ impl Hub {
 
     /// A topic that the watchers know of has ended while no daemon ran: whether it was closed, its owner's connection tells.
     fn tell_end(self: &Rc<Self>, topic: &TopicName, clients: &[Resumed]) {
-        let is_owner =
-            |client: &&Resumed| matches!(&client.held, Held::Lease { topic: of, role: Role::Owner, .. } if of == topic);
+        let is_owner = |client: &&Resumed| matches!(&client.held, Held::Lease { topic: of, role: LeaseRole::Owner, .. } if of == topic);
         let owner = clients.iter().find(is_owner);
         let process = owner.map(|owner| owner.peer.process.clone());
         // Who closes says good-bye, which still is to be read.

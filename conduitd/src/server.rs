@@ -27,7 +27,7 @@ use crate::guard::{self, Guard, Holder};
 use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::logging::message_id;
-use crate::owner::{Peer, Sight, Watcher};
+use crate::owner::{Notice, PeerProcess, ProcessWatch};
 use crate::policy::{Config, Policy};
 use crate::restore::DirectoryWatch;
 use crate::systemd::Supervisor;
@@ -192,7 +192,7 @@ impl Server {
     ///
     /// `hangups`: signals to read the rules for names again.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>, hangups: Option<Signal>) -> io::Result<()> {
-        let (watcher, sights) = Watcher::start(&self.watch)?;
+        let (watcher, notices) = ProcessWatch::start(&self.watch)?;
         self.listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(self.listener)?;
         let supervisor = Rc::new(self.supervisor);
@@ -207,7 +207,7 @@ impl Server {
                     spawn_local(connection::resume(Rc::clone(&hub), client));
                 }
                 spawn_local(Rc::clone(&hub).watch_locks());
-                spawn_local(see(Rc::clone(&hub), sights));
+                spawn_local(see(Rc::clone(&hub), notices));
                 spawn_local(accept(Rc::clone(&hub), listener));
                 spawn_local(Rc::clone(&hub).tell_status());
                 if let Some(interval) = supervisor.watchdog_interval() {
@@ -259,12 +259,12 @@ async fn reload(hub: Rc<Hub>, config: Config, mut hangups: Signal) {
     }
 }
 
-async fn see(hub: Rc<Hub>, mut sights: UnboundedReceiver<Sight>) {
-    while let Some(sight) = sights.recv().await {
-        match sight {
-            Sight::Exited(connection) => hub.exited(connection),
-            Sight::DirectoryChanged => hub.catch_up(),
-            Sight::Awake => hub.supervisor.feed_watchdog(),
+async fn see(hub: Rc<Hub>, mut notices: UnboundedReceiver<Notice>) {
+    while let Some(notice) = notices.recv().await {
+        match notice {
+            Notice::Exited(connection) => hub.exited(connection),
+            Notice::DirectoryChanged => hub.catch_up(),
+            Notice::Awake => hub.supervisor.feed_watchdog(),
         }
     }
 }
@@ -286,7 +286,7 @@ async fn accept(hub: Rc<Hub>, listener: UnixListener) {
 
 async fn welcome(hub: Rc<Hub>, stream: UnixStream) {
     refuse_descriptors(&stream);
-    let peer = match Peer::of(&stream) {
+    let peer = match PeerProcess::of(&stream) {
         Ok(peer) => peer,
         Err(error) => {
             tracing::warn!("can not tell who connected: {error}");
@@ -403,7 +403,7 @@ fn who_answers(socket: &Path, stream: &std::os::unix::net::UnixStream) -> String
     let domain = Domain::from_env().with_socket(socket);
     match Client::connect(&domain).and_then(|mut client| client.status()) {
         Ok(RegistryStatus { version, pid, .. }) => format!("another registry (conduitd {version}, pid {pid})"),
-        Err(_) => match Peer::of(stream) {
+        Err(_) => match PeerProcess::of(stream) {
             Ok(peer) => format!("another program, {},", peer.process),
             Err(_) => "another program".into(),
         },

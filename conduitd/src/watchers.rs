@@ -11,7 +11,7 @@ use conduit::{TopicName, TopicPattern};
 use tokio::sync::mpsc;
 
 use crate::event_log::event;
-use crate::registry::{ConnectionId, Registry};
+use crate::registry::{ConnectionId, RegistryState};
 use crate::shared_answer::SharedAnswer;
 
 /// Which events a watcher receives.
@@ -76,7 +76,7 @@ impl Watchers {
         &self,
         connection: ConnectionId,
         filter: EventFilter,
-        registry: &Registry,
+        registry: &RegistryState,
         asked: Instant,
     ) -> EventStream {
         let snapshot = if filter.admits_everything() {
@@ -123,7 +123,7 @@ impl Watchers {
 }
 
 /// The topics and subscribers of now, as encoded events.
-fn snapshot(registry: &Registry, filter: &EventFilter) -> Vec<u8> {
+fn snapshot(registry: &RegistryState, filter: &EventFilter) -> Vec<u8> {
     let topics = registry.topics().map(|topic| (EventKind::Present, topic.name, topic.owner));
     let subscribers = registry.subscribers();
     let subscribers = subscribers.map(|(topic, process)| (EventKind::SubscriberPresent, topic, Some(process)));
@@ -153,8 +153,8 @@ mod tests {
         EventFilter::new(topics, kinds.map(<[_]>::to_vec)).unwrap()
     }
 
-    fn registry_with(names: &[&str]) -> Registry {
-        let mut registry = Registry::default();
+    fn registry_with(names: &[&str]) -> RegistryState {
+        let mut registry = RegistryState::default();
         for (ino, name) in (1..).zip(names) {
             let file = FileId { dev: 1, ino };
             registry.appeared(&topic(name), Appearance { file, uid: 0, is_kept: false, claimed: None });

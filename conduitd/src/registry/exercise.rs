@@ -1,8 +1,8 @@
-//! The registry in a small world of processes, files, names and connections, driven by arbitrary bytes: for the property
-//! tests and the fuzzer.
+//! The registry in a model of processes, files, names and connections, driven by arbitrary bytes: for the property tests
+//! and the fuzzer.
 //!
-//! The world does what the real one can do, and tells the registry what the rest of the daemon would; after every step the
-//! registry must be consistent with itself and with the world.
+//! The model does what the real world can do, and gives the registry the inputs that the daemon would; after each step the
+//! registry must be consistent with itself and with the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,31 +10,31 @@ use conduit::TopicName;
 use conduit::internal::shm::dir::FileId;
 use conduit::registry::Process;
 
-use super::{Appearance, Change, ConnectionId, Fate, Key, Registry, Standing};
+use super::{Appearance, Change, ConnectionId, Fate, Key, RegistryState, Standing};
 
 /// A region's file.
 #[derive(Clone, Copy, Default)]
-struct File {
-    /// Somebody holds its owner lock.
+struct ModelFile {
+    /// A process holds its owner lock.
     lives: bool,
     closed: bool,
     kept: bool,
 }
 
 #[derive(Default)]
-struct World {
-    registry: Registry,
+struct ModelWorld {
+    registry: RegistryState,
     open: BTreeSet<ConnectionId>,
     next: ConnectionId,
-    files: BTreeMap<u64, File>,
+    files: BTreeMap<u64, ModelFile>,
     names: BTreeMap<TopicName, u64>,
     reapers: BTreeSet<Key>,
 }
 
-/// Numbers from the input, as long as it lasts.
-struct Input<'a>(&'a [u8]);
+/// Numbers from the input, until it is used up.
+struct FuzzInput<'a>(&'a [u8]);
 
-impl Input<'_> {
+impl FuzzInput<'_> {
     fn below(&mut self, limit: u8) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -51,8 +51,8 @@ fn process(number: u64) -> Process {
     Process { pid: number as u32 + 100, uid: 1000 + (number % 2) as u32, program: "node".into() }
 }
 
-impl World {
-    fn step(&mut self, input: &mut Input) -> Option<()> {
+impl ModelWorld {
+    fn step(&mut self, input: &mut FuzzInput) -> Option<()> {
         let kind = input.below(13)?;
         let topic: TopicName = ["a", "b", "c"][usize::from(input.below(3)?)].parse().unwrap_or_else(|_| unreachable!());
         let ino = u64::from(input.below(4)?);
@@ -77,7 +77,7 @@ impl World {
             }
             (4, Some(connection)) => self.hang_up(connection),
             (5, _) if !file.lives && !self.names.values().any(|named| *named == ino) => {
-                self.files.insert(ino, File { lives: true, ..File::default() });
+                self.files.insert(ino, ModelFile { lives: true, ..ModelFile::default() });
             }
             (6, _) if file.lives && !self.names.contains_key(&topic) => {
                 self.names.insert(topic.clone(), ino);
@@ -89,9 +89,9 @@ impl World {
             }
             (9, _) if file.lives => {
                 let closed = input.below(2)? == 0;
-                self.files.insert(ino, File { lives: closed, closed, kept: !closed });
+                self.files.insert(ino, ModelFile { lives: closed, closed, kept: !closed });
             }
-            (10, _) => self.look_at_lock(&topic),
+            (10, _) => self.poll_lock(&topic),
             (11, _) => {
                 let index = usize::from(input.below(4)?);
                 if let Some(key) = self.reapers.iter().nth(index).cloned() {
@@ -122,24 +122,24 @@ impl World {
         let Some(ino) = self.names.remove(topic) else { return };
         let file = self.files.get(&ino).copied().unwrap_or_default();
         let fate = match file {
-            File { closed: true, .. } | File { kept: true, .. } => Fate::Closed,
-            File { lives: true, .. } if self.names.values().any(|named| *named == ino) => Fate::Moved,
-            File { lives: true, .. } => Fate::Alive,
+            ModelFile { closed: true, .. } | ModelFile { kept: true, .. } => Fate::Closed,
+            ModelFile { lives: true, .. } if self.names.values().any(|named| *named == ino) => Fate::Moved,
+            ModelFile { lives: true, .. } => Fate::Alive,
             _ => Fate::Dead,
         };
         let changes = self.registry.vanished(topic, file_id(ino), fate);
         self.carry_out(changes);
     }
 
-    fn look_at_lock(&mut self, topic: &TopicName) {
+    fn poll_lock(&mut self, topic: &TopicName) {
         let nameless = self.registry.watched_by_lock().into_iter().filter(|key| key.0 == *topic).map(|key| key.1.ino);
         let files: BTreeSet<u64> = nameless.chain(self.names.get(topic).copied()).collect();
         for ino in files {
-            self.look_at_lock_of(topic, ino);
+            self.poll_lock_of(topic, ino);
         }
     }
 
-    fn look_at_lock_of(&mut self, topic: &TopicName, ino: u64) {
+    fn poll_lock_of(&mut self, topic: &TopicName, ino: u64) {
         let file = self.files.get(&ino).copied().unwrap_or_default();
         let changes = if file.kept {
             self.registry.kept(topic, file_id(ino))
@@ -169,9 +169,9 @@ impl World {
         }
     }
 
-    /// The daemon is killed, with its connections and reapers, and a new one looks at what is there.
+    /// The daemon is killed, with its connections and reapers, and a new one scans the directory.
     fn restart(&mut self) {
-        self.registry = Registry::default();
+        self.registry = RegistryState::default();
         self.open.clear();
         self.reapers.clear();
         for (topic, ino) in self.names.clone() {
@@ -194,10 +194,10 @@ impl World {
             assert!(self.open.contains(connection), "a lease without a connection");
         }
         for key in &registry.dying {
-            assert!(self.reapers.contains(key), "nobody reaps {key:?}");
+            assert!(self.reapers.contains(key), "{key:?} has no reaper");
         }
         let known: BTreeMap<_, _> = registry.topics().map(|topic| (topic.name.clone(), topic.file.ino)).collect();
-        assert_eq!(known, self.names, "topics are not the names that are there");
+        assert_eq!(known, self.names, "the topics differ from the names");
         for (topic, entry) in &registry.topics {
             let file = self.files.get(&entry.file.ino).copied().unwrap_or_default();
             let key = (topic.clone(), entry.file);
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    /// When everybody is dead and every look and every reaper is done, nothing is left but what is kept.
+    /// When all processes are dead, all locks were polled and all reapers are done, only kept regions are left.
     fn end(mut self) {
         for file in self.files.values_mut() {
             file.lives = false;
@@ -219,14 +219,14 @@ impl World {
             self.hang_up(connection);
         }
         for name in ["a", "b", "c"] {
-            self.look_at_lock(&name.parse().unwrap_or_else(|_| unreachable!()));
+            self.poll_lock(&name.parse().unwrap_or_else(|_| unreachable!()));
         }
         for key in self.reapers.clone() {
             self.finish_reaper(&key);
         }
         self.check();
         let registry = &self.registry;
-        assert!(registry.leases.is_empty() && registry.holders.is_empty(), "leases of nobody");
+        assert!(registry.leases.is_empty() && registry.holders.is_empty(), "leases of ended connections");
         assert!(registry.nameless.is_empty() && registry.dying.is_empty() && registry.locked.is_empty());
         for (topic, entry) in &registry.topics {
             assert!(self.files.get(&entry.file.ino).is_some_and(|file| file.kept), "{topic} has outlived its owner");
@@ -234,40 +234,40 @@ impl World {
     }
 }
 
-impl Registry {
-    /// What holds whatever happened.
+impl RegistryState {
+    /// The invariants.
     fn check(&self) {
         for (topic, entry) in &self.topics {
             if let Standing::Leased { connection } = entry.standing {
                 let lease = self.leases.get(&connection);
                 assert!(
                     lease.is_some_and(|lease| lease.file == entry.file && lease.topic == *topic),
-                    "leased by nobody"
+                    "the lease of its owner is missing"
                 );
             }
         }
-        let is_locked = |(topic, entry): &(&TopicName, &super::Topic)| {
+        let is_locked = |(topic, entry): &(&TopicName, &super::RegistryEntry)| {
             entry.standing == Standing::Locked && !self.dying.contains(&((*topic).clone(), entry.file))
         };
         let nameless = self.nameless.iter().map(|((topic, _), entry)| (topic, entry));
         let locked = self.topics.iter().chain(nameless).filter(is_locked);
         let locked: BTreeSet<_> = locked.map(|(topic, entry)| (topic.clone(), entry.file)).collect();
-        assert_eq!(locked, self.locked, "the list of what is locked");
+        assert_eq!(locked, self.locked, "the set of polled locks");
         let holders = self.holders.iter().flat_map(|(file, ids)| ids.iter().map(move |id| (*id, *file)));
         let leases = self.leases.iter().map(|(id, lease)| (*id, lease.file));
         assert_eq!(holders.collect::<BTreeMap<_, _>>(), leases.collect(), "the holders of files");
         for key in self.nameless.keys() {
             let has_lease = self.leases.values().any(|lease| (&lease.topic, lease.file) == (&key.0, key.1));
             let is_watched = self.locked.contains(key) || self.dying.contains(key);
-            assert!(has_lease || is_watched, "a region that nothing will free");
+            assert!(has_lease || is_watched, "a region that will never be freed");
         }
     }
 }
 
-/// Does what the bytes say, and checks everything after every step.
+/// Performs the steps that the bytes encode, and checks the invariants after each.
 pub(crate) fn run(bytes: &[u8]) {
-    let mut world = World::default();
-    let mut input = Input(bytes);
+    let mut world = ModelWorld::default();
+    let mut input = FuzzInput(bytes);
     while world.step(&mut input).is_some() {
         world.check();
     }

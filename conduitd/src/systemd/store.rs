@@ -24,7 +24,7 @@ use conduit::registry::EventKind;
 use conduit::{TopicName, TopicPattern};
 use nix::sys::socket::{AddressFamily, SockType, SockaddrLike, UnixAddr, getpeername, getsockopt, sockopt};
 
-use crate::registry::{ConnectionId, Role};
+use crate::registry::{ConnectionId, LeaseRole};
 use crate::systemd::Supervisor;
 use crate::watchers::EventFilter;
 
@@ -39,7 +39,7 @@ pub(crate) enum Held {
     /// Nothing: its client asks something now and then.
     Nothing,
     /// A lease. `is_late`: the file had its name already when it was announced.
-    Lease { topic: TopicName, file: FileId, role: Role, is_late: bool },
+    Lease { topic: TopicName, file: FileId, role: LeaseRole, is_late: bool },
     /// A place among the watchers.
     Watch(EventFilter),
 }
@@ -81,8 +81,8 @@ impl Entry {
                     kind => {
                         let file = file_id(&mut words)?;
                         let role = match kind {
-                            "owner" | "late" => Role::Owner,
-                            "subscriber" => Role::Subscriber {
+                            "owner" | "late" => LeaseRole::Owner,
+                            "subscriber" => LeaseRole::Subscriber {
                                 record: match words.next()? {
                                     "-" => None,
                                     record => Some(record.parse().ok()?),
@@ -110,10 +110,12 @@ impl fmt::Display for Entry {
         match held {
             Held::Nothing => write!(f, "client {id:x} idle"),
             Held::Lease { topic, file: FileId { dev, ino }, role, is_late } => match role {
-                Role::Owner if *is_late => write!(f, "client {id:x} late {dev:x} {ino:x} {topic}"),
-                Role::Owner => write!(f, "client {id:x} owner {dev:x} {ino:x} {topic}"),
-                Role::Subscriber { record: None } => write!(f, "client {id:x} subscriber {dev:x} {ino:x} - {topic}"),
-                Role::Subscriber { record: Some(record) } => {
+                LeaseRole::Owner if *is_late => write!(f, "client {id:x} late {dev:x} {ino:x} {topic}"),
+                LeaseRole::Owner => write!(f, "client {id:x} owner {dev:x} {ino:x} {topic}"),
+                LeaseRole::Subscriber { record: None } => {
+                    write!(f, "client {id:x} subscriber {dev:x} {ino:x} - {topic}")
+                }
+                LeaseRole::Subscriber { record: Some(record) } => {
                     write!(f, "client {id:x} subscriber {dev:x} {ino:x} {record} {topic}")
                 }
             },
@@ -239,13 +241,16 @@ mod tests {
 
     fn held() -> impl Strategy<Value = Held> {
         let file = (any::<u64>(), any::<u64>()).prop_map(|(dev, ino)| FileId { dev, ino });
-        let role = prop_oneof![Just(Role::Owner), any::<Option<u32>>().prop_map(|record| Role::Subscriber { record })];
+        let role = prop_oneof![
+            Just(LeaseRole::Owner),
+            any::<Option<u32>>().prop_map(|record| LeaseRole::Subscriber { record })
+        ];
         let lease = ("[a-z]{1,9}(/[A-Z0-9_-]{1,9}){0,3}", file, role, any::<bool>());
         let lease = lease.prop_map(|(topic, file, role, late)| Held::Lease {
             topic: topic.parse().unwrap(),
             file,
             role,
-            is_late: late && role == Role::Owner,
+            is_late: late && role == LeaseRole::Owner,
         });
         let kinds = prop::collection::vec(0..EventKind::ALL.len(), 0..5);
         let glob = prop::option::of(Just("a/**/[!x-z]*"));
@@ -285,10 +290,10 @@ mod tests {
         let lease = |role, is_late| Held::Lease { topic: "camera/front".parse().unwrap(), file, role, is_late };
         let watch = Held::Watch(EventFilter { topics: None, kinds: Some(vec![EventKind::Died, EventKind::Published]) });
         let expected = [
-            (lease(Role::Owner, false), "client ff owner 1b 2a camera/front"),
-            (lease(Role::Owner, true), "client ff late 1b 2a camera/front"),
-            (lease(Role::Subscriber { record: Some(12) }, false), "client ff subscriber 1b 2a 12 camera/front"),
-            (lease(Role::Subscriber { record: None }, false), "client ff subscriber 1b 2a - camera/front"),
+            (lease(LeaseRole::Owner, false), "client ff owner 1b 2a camera/front"),
+            (lease(LeaseRole::Owner, true), "client ff late 1b 2a camera/front"),
+            (lease(LeaseRole::Subscriber { record: Some(12) }, false), "client ff subscriber 1b 2a 12 camera/front"),
+            (lease(LeaseRole::Subscriber { record: None }, false), "client ff subscriber 1b 2a - camera/front"),
             (watch, "client ff watcher 24"),
             (Held::Nothing, "client ff idle"),
         ];
@@ -305,7 +310,7 @@ mod tests {
         let lease = Held::Lease {
             topic: "a".repeat(TopicName::MAX_LEN).parse().unwrap(),
             file: FileId { dev: 0xffff, ino: 0xffff_ffff },
-            role: Role::Subscriber { record: Some(59) },
+            role: LeaseRole::Subscriber { record: Some(59) },
             is_late: false,
         };
         assert!(Entry::Client { id: u64::from(u32::MAX), held: lease }.name().is_some());
