@@ -105,7 +105,7 @@ impl<T: ?Sized> AsyncSubscriber<T> {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.subscriber.watched().ring().is_foreign() {
+        if !self.subscriber.watched().sleeper().is_foreign() {
             self.is_armed = true;
             if !self.ticket.arm(context.waker()) {
                 return Poll::Pending;

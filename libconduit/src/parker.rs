@@ -27,6 +27,7 @@ use std::{io, mem, thread};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::intervals::CHECK_INTERVAL;
+use crate::ring::sleeper::Sleep;
 use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
 use crate::watched::Watched;
@@ -143,7 +144,7 @@ impl Ticket {
 
     /// Has no waker called, unless that is being done just now.
     pub(crate) fn disarm(&self) {
-        if self.0.watched.ring().is_foreign() {
+        if self.0.watched.sleeper().is_foreign() {
             return;
         }
         let mut state = lock(&self.0.state);
@@ -158,7 +159,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.0.watched.ring().is_foreign() {
+        if self.0.watched.sleeper().is_foreign() {
             return;
         }
         self.disarm();
@@ -236,7 +237,7 @@ impl Parker {
                 // Also for who is not armed yet: nobody would tell.
                 let step = entry.watched.longest_sleep();
                 longest = Some(longest.map_or(step, |longest| longest.min(step)));
-                words.push(&entry.watched.consumers().wake, state.seen);
+                words.push(entry.watched.sleeper().wake_word(), state.seen);
                 indices[len] = index;
                 len += 1;
                 last_seen = Some(state.seen);
@@ -249,7 +250,7 @@ impl Parker {
         match last_seen {
             // What it is told from here on changes the topic's word too. What it was told before is seen here.
             Some(seen) if self.told.load(Acquire) == told => {
-                futex::wait(&entries[0].watched.consumers().wake, seen, longest.unwrap_or(CHECK_INTERVAL));
+                futex::wait(entries[0].watched.sleeper().wake_word(), seen, longest.unwrap_or(CHECK_INTERVAL));
                 Some(0)
             }
             Some(_) => None,
@@ -288,7 +289,7 @@ impl Entry {
         let seen = if state.waker.is_some() {
             self.watched.sleeper().announce()
         } else {
-            let seen = self.watched.consumers().wake.load(Acquire);
+            let seen = self.watched.sleeper().wake();
             // Otherwise somebody else is woken by this topic, again and again perhaps.
             let is_quiet = seen == state.seen;
             state.is_slept_on &= is_quiet && now.saturating_sub(state.fired) < CHECK_INTERVAL;

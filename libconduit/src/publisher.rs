@@ -19,7 +19,8 @@ use crate::ring::geometry::Geometry;
 use crate::ring::header::Layout;
 use crate::ring::layout::{DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES};
 use crate::ring::memory::Memory;
-use crate::ring::slot::{ClaimError, Claimed, MappedRing};
+use crate::ring::slot::claim::{ClaimError, Claimed};
+use crate::ring::slot::mapped::MappedRing;
 use crate::ring::writer::{Intervention, Writer};
 use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::dir::{DirLocation, FileId};
@@ -188,7 +189,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
             self.options.create(&topic, size, Mark::Topic, control_page.as_bytes(), shape.as_deref())?;
         let id = file.id;
         if self.prefault {
-            file.mapping.populate(true);
+            file.mapping.populate();
         }
         let ring = MappedRing::new(file.mapping, geometry, file.file);
         Ok(Publisher {

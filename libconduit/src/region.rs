@@ -123,7 +123,7 @@ impl RegionBuilder {
         let Some(len) = usize::try_from(size).ok().and_then(NonZeroUsize::new) else {
             return Err(OpenError::Kind { path, expected: "a region with contents" });
         };
-        let mapping = Mapping::new(&file, len, true).map_err(OpenError::io("map", path))?;
+        let mapping = Mapping::new(&file, len).map_err(OpenError::io("map", path))?;
         Ok(ShmRegion { mapping, topic, held: None })
     }
 

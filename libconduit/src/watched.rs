@@ -3,16 +3,13 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::intervals::CHECK_INTERVAL;
 use crate::registry::Lease;
-use crate::ring::layout::Consumers;
-use crate::ring::memory::Memory;
-use crate::ring::sleeper::Sleeper;
-use crate::ring::slot::MappedRing;
-use crate::shm::atomics::Native;
+use crate::ring::attached::AttachedSleeper;
+use crate::ring::sleeper::Sleep;
 use crate::shm::clock::coarse_now;
 use crate::shm::lock::OWNER;
 
@@ -22,7 +19,7 @@ const READ_ONLY_STEP: Duration = Duration::from_millis(1);
 /// A subscriber's topic, as something to wait for.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    sleeper: Sleeper<Arc<MappedRing>>,
+    sleeper: AttachedSleeper,
     /// `None` once the subscriber has left.
     lease: Mutex<Option<Lease>>,
     has_left: AtomicBool,
@@ -35,7 +32,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    pub(crate) fn new(sleeper: Sleeper<Arc<MappedRing>>, lease: Lease) -> Self {
+    pub(crate) fn new(sleeper: AttachedSleeper, lease: Lease) -> Self {
         Self {
             sleeper,
             lease: Mutex::new(Some(lease)),
@@ -46,16 +43,8 @@ impl Watched {
         }
     }
 
-    pub(crate) fn sleeper(&self) -> &Sleeper<Arc<MappedRing>> {
+    pub(crate) fn sleeper(&self) -> &AttachedSleeper {
         &self.sleeper
-    }
-
-    pub(crate) fn ring(&self) -> &MappedRing {
-        self.sleeper.memory()
-    }
-
-    pub(crate) fn consumers(&self) -> &Consumers<Native> {
-        self.ring().consumers()
     }
 
     /// Whether the subscriber has something to receive: a message, or the end.
@@ -91,7 +80,7 @@ impl Watched {
     #[cold]
     fn look_now(&self, now: Duration) {
         // On an error the answer is unknown, which is not dead.
-        if !OWNER.is_write_locked(self.ring().file()).unwrap_or(true) {
+        if !OWNER.is_write_locked(self.sleeper.file()).unwrap_or(true) {
             self.publisher_is_dead.store(true, Release);
         }
         // Whoever has it locked does the same.

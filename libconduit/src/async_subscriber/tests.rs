@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::io::unix::AsyncFd;
 
 use super::*;
+use crate::ring::sleeper::Sleep;
 use crate::{Domain, Gone, Publisher, ReadyFd};
 
 fn topic() -> (TempDir, Publisher<u64>, Subscriber<u64>) {

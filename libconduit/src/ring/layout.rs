@@ -16,13 +16,10 @@
 //! 4096 bytes from each other, which would put all of them into the same few places of a cache. All integers are in native byte order: a region never leaves its machine.
 //! A peer may have written anything: [`Layout::check`](super::header::Layout::check) validates what it says once, on open, and nobody reads
 //! the immutable parts again.
-#![allow(unsafe_code)]
-
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::message::{MAX_ALIGN, TypeName};
 use crate::shm::atomics::{Atomics, Native};
-use crate::shm::map::Shared;
 
 /// Raised with every change of this file that older programs would misread.
 pub(crate) const VERSION: u32 = 2;
@@ -171,14 +168,3 @@ const _: () = {
     assert!(MIN_SLOT_BYTES as usize >= SLOT_OVERHEAD_BYTES + MAX_ALIGN);
     assert!(DEFAULT_SLOTS as u64 * DEFAULT_SLOT_BYTES + CONTROL_BYTES as u64 == 69_632);
 };
-
-// SAFETY: all fields are atomic integers.
-unsafe impl Shared for Producer<Native> {}
-// SAFETY: all fields are atomic integers.
-unsafe impl Shared for Consumers<Native> {}
-// SAFETY: all fields are atomic integers.
-unsafe impl Shared for Record<Native> {}
-// SAFETY: all fields are atomic integers.
-unsafe impl Shared for SlotState<Native> {}
-// SAFETY: all fields are atomic integers.
-unsafe impl Shared for SlotHeader<Native> {}

@@ -1,21 +1,22 @@
-//! What the ring needs of the memory it lies in: mapped, on the heap, or in a model checker.
+//! What the ring needs of its memory, which is mapped, on the heap, or in a model checker.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::layout::{Consumers, Producer, Record, SlotHeader, TURN};
-use crate::shm::atomics::{Atomic, Atomics};
+use crate::shm::atomics::{AtomicLoad, Atomics, WritableAtomics};
 
 /// What a slot's state is about to be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StateUse {
-    /// To see whether a copy is valid.
+    /// To validate a copy.
     Read,
     /// To pin the slot.
     Write,
 }
 
-/// The memory a ring lies in, and what only the kernel can do about it.
+/// A ring that can be read.
 pub(crate) trait Memory {
     type Atomics: Atomics;
 
@@ -23,12 +24,11 @@ pub(crate) trait Memory {
     fn slots(&self) -> u64;
     fn producer(&self) -> &Producer<Self::Atomics>;
     fn consumers(&self) -> &Consumers<Self::Atomics>;
-    fn record(&self, index: usize) -> &Record<Self::Atomics>;
     fn slot(&self, position: u64) -> &SlotHeader<Self::Atomics>;
     /// The state of the slot at a position.
     fn state(&self, position: u64) -> &<Self::Atomics as Atomics>::U64;
-    /// Fetches the state of the slot at a position into this processor's cache, to be read or written there soon.
-    fn expect_state(&self, _position: u64, _use: StateUse) {}
+    /// Prefetches the state of the slot at a position.
+    fn prefetch_state(&self, _position: u64, _use: StateUse) {}
 
     /// Largest message in bytes.
     fn capacity(&self) -> usize;
@@ -39,15 +39,28 @@ pub(crate) trait Memory {
     /// If `into` is larger than the capacity.
     fn copy_payload(&self, position: u64, into: &mut [u8]);
 
-    /// Wakes all who sleep on the wake word.
-    fn wake_all(&self);
     /// Sleeps while the wake word is `seen`; may return early.
     fn sleep(&self, seen: u32, timeout: Duration);
-    /// Runs `action` under the lock of a record, unless its subscriber lives.
+}
+
+/// A ring that can be written.
+pub(crate) trait WritableMemory: Memory<Atomics: WritableAtomics> {
+    fn record(&self, index: usize) -> &Record<Self::Atomics>;
+    /// Wakes all who sleep on the wake word.
+    fn wake_all(&self);
+    /// Runs `action` under the lock of a record, unless its subscriber is alive.
     fn if_dead(&self, record: usize, action: impl FnOnce());
 }
 
-impl<M: Memory> Memory for std::sync::Arc<M> {
+/// A ring that a reader uses: writable or not, as its type says.
+pub(crate) trait ReaderMemory: Memory {
+    type Writable: WritableMemory;
+
+    /// The ring as writable memory, if it is.
+    fn writable(&self) -> Option<&Self::Writable>;
+}
+
+impl<M: Memory> Memory for Arc<M> {
     type Atomics = M::Atomics;
 
     #[inline(always)]
@@ -63,10 +76,6 @@ impl<M: Memory> Memory for std::sync::Arc<M> {
         (**self).consumers()
     }
     #[inline(always)]
-    fn record(&self, index: usize) -> &Record<Self::Atomics> {
-        (**self).record(index)
-    }
-    #[inline(always)]
     fn slot(&self, position: u64) -> &SlotHeader<Self::Atomics> {
         (**self).slot(position)
     }
@@ -75,8 +84,8 @@ impl<M: Memory> Memory for std::sync::Arc<M> {
         (**self).state(position)
     }
     #[inline(always)]
-    fn expect_state(&self, position: u64, purpose: StateUse) {
-        (**self).expect_state(position, purpose);
+    fn prefetch_state(&self, position: u64, purpose: StateUse) {
+        (**self).prefetch_state(position, purpose);
     }
     #[inline(always)]
     fn capacity(&self) -> usize {
@@ -86,14 +95,30 @@ impl<M: Memory> Memory for std::sync::Arc<M> {
     fn copy_payload(&self, position: u64, into: &mut [u8]) {
         (**self).copy_payload(position, into);
     }
-    fn wake_all(&self) {
-        (**self).wake_all();
-    }
     fn sleep(&self, seen: u32, timeout: Duration) {
         (**self).sleep(seen, timeout);
     }
+}
+
+impl<M: WritableMemory> WritableMemory for Arc<M> {
+    #[inline(always)]
+    fn record(&self, index: usize) -> &Record<Self::Atomics> {
+        (**self).record(index)
+    }
+    fn wake_all(&self) {
+        (**self).wake_all();
+    }
     fn if_dead(&self, record: usize, action: impl FnOnce()) {
         (**self).if_dead(record, action);
+    }
+}
+
+impl<M: ReaderMemory> ReaderMemory for Arc<M> {
+    type Writable = M::Writable;
+
+    #[inline(always)]
+    fn writable(&self) -> Option<&Self::Writable> {
+        (**self).writable()
     }
 }
 

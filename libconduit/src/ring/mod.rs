@@ -61,6 +61,7 @@
 //! touches that in one go, when everything else is written. The state moves to the writer before it is needed
 //! (by claiming ahead) and back to the reader while it waits (`expect_state`).
 
+pub(crate) mod attached;
 pub(crate) mod copy;
 pub(crate) mod end;
 pub(crate) mod geometry;

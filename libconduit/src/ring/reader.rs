@@ -6,35 +6,35 @@ use std::time::Duration;
 use super::copy::CopyTarget;
 use super::end::Gone;
 use super::layout::TURN;
-use super::memory::{Memory, StateUse, head};
+use super::memory::{Memory, ReaderMemory, StateUse, WritableMemory, head};
 use super::sleeper::Sleeper;
 use super::start::Start;
 use super::writer::clear_record_bits;
 use crate::fault::{self, Step};
-use crate::shm::atomics::{Atomic, Atomics};
+use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
 
 /// One reader of a ring.
 #[derive(Debug)]
 pub(crate) struct Reader<M: Memory> {
     memory: M,
     sleeper: Sleeper<M>,
-    /// The record whose lock this reader holds; without one it can only copy out.
+    /// The record whose lock this reader holds. Without one it can only copy.
     record: Option<usize>,
     cursor: u64,
-    /// Where there was nothing to pin when this was last looked for.
-    looked_at: u64,
+    /// The cursor for which a state was last prefetched in vain.
+    prefetched: u64,
     expected: u64,
     received: u64,
     lost: u64,
 }
 
-/// What there is at a reader's cursor.
-enum Place {
-    /// Nothing yet.
+/// What head says about the cursor.
+enum AtCursor {
+    /// The position is not published yet.
     Empty,
-    /// A message, and what its slot says of its position.
+    /// A message, with the position word of its slot.
     Readable(u64),
-    /// Nothing, ever; the cursor has moved on.
+    /// The message was overwritten or skipped; the cursor has moved on.
     Hole,
 }
 
@@ -46,30 +46,70 @@ pub(crate) struct Received {
     pub(crate) stamp_ns: u64,
     /// In bytes, at most the capacity.
     pub(crate) len: usize,
-    /// Messages missed just before this one.
+    /// Messages missed since the one received before.
     pub(crate) lost: u64,
 }
 
-impl<M: Memory + Clone> Reader<M> {
+/// How a reader takes a message out of its slot.
+pub(crate) trait Mode<M> {
+    /// What the slot's state is needed for.
+    const STATE_USE: StateUse;
+
+    /// Takes the message at a position whose slot was found `readable`, unless it is overwritten meanwhile.
+    fn take(&mut self, memory: &M, position: u64, readable: u64) -> Option<Received>;
+}
+
+/// Leaves the message in its slot, held with the bit of a record: see [`unpin`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pin {
+    pub(crate) record: usize,
+}
+
+impl<M: ReaderMemory> Mode<M> for Pin {
+    const STATE_USE: StateUse = StateUse::Write;
+
+    #[inline(always)]
+    fn take(&mut self, memory: &M, position: u64, readable: u64) -> Option<Received> {
+        pin(memory.writable()?, position, readable, self.record)
+    }
+}
+
+/// Copies the message to a target.
+#[derive(Debug)]
+pub(crate) struct CopyTo<'a, T>(pub(crate) &'a mut T);
+
+impl<M: Memory, T: CopyTarget> Mode<M> for CopyTo<'_, T> {
+    const STATE_USE: StateUse = StateUse::Read;
+
+    #[inline(always)]
+    fn take(&mut self, memory: &M, position: u64, readable: u64) -> Option<Received> {
+        copy_out(memory, position, readable, self.0)
+    }
+}
+
+impl<M: ReaderMemory + Clone> Reader<M> {
     /// A reader with the lock of `record`, or without a record.
     pub(crate) fn new(memory: M, record: Option<usize>, start: Start) -> Self {
-        if let Some(record) = record {
-            clear_record_bits(&memory, record);
+        let record = record.filter(|_| memory.writable().is_some());
+        if let Some(record) = record
+            && let Some(memory) = memory.writable()
+        {
+            clear_record_bits(memory, record);
             fault::point(Step::RecordCleared);
         }
         // Head first: `published` is then at least as new, and the count starts with what comes after it.
         let head = head(&memory, Acquire);
         let expected = memory.producer().published.load(Relaxed);
         let sleeper = Sleeper::new(memory.clone(), record);
-        let looked_at = u64::MAX;
-        let mut reader = Self { memory, sleeper, record, cursor: head, looked_at, expected, received: 0, lost: 0 };
+        let prefetched = u64::MAX;
+        let mut reader = Self { memory, sleeper, record, cursor: head, prefetched, expected, received: 0, lost: 0 };
         let oldest = reader.oldest(head);
-        let kept = match start {
+        let first = match start {
             Start::Next => None,
             Start::Latest => (oldest..head).rev().find_map(|position| reader.sequence_at(position)),
             Start::Oldest => (oldest..head).find_map(|position| reader.sequence_at(position)),
         };
-        if let Some((position, sequence)) = kept {
+        if let Some((position, sequence)) = first {
             reader.cursor = position;
             reader.expected = sequence;
         }
@@ -79,8 +119,8 @@ impl<M: Memory + Clone> Reader<M> {
     }
 }
 
-impl<M: Memory> Reader<M> {
-    /// What others need to sleep on this reader's behalf.
+impl<M: ReaderMemory> Reader<M> {
+    /// For threads that sleep on this reader's behalf.
     pub(crate) fn sleeper(&self) -> &Sleeper<M> {
         &self.sleeper
     }
@@ -99,10 +139,10 @@ impl<M: Memory> Reader<M> {
         self.received
     }
 
-    /// A position below an acquired head, if it is readable, and its sequence.
+    /// The sequence of a position below an acquired head, if it is readable.
     ///
-    /// If it is overwritten meanwhile the sequence may be the new message's. Then the count starts with that, or with what
-    /// is received before it.
+    /// If it is overwritten meanwhile the sequence may be the new message's. Then the count starts with that message, or
+    /// with the one that is received before it.
     fn sequence_at(&self, position: u64) -> Option<(u64, u64)> {
         let slot = self.memory.slot(position);
         let found = slot.position.load(Relaxed);
@@ -110,64 +150,88 @@ impl<M: Memory> Reader<M> {
         (is_readable(found, position) && !is_taken).then(|| (position, slot.sequence.load(Relaxed)))
     }
 
-    /// The oldest position that is kept: the writer has claimed the one before.
+    /// The oldest position that can be readable: the writer has claimed the slot of the one before.
     fn oldest(&self, head: u64) -> u64 {
         (head + 1).saturating_sub(self.memory.slots())
     }
 
-    /// Receives the next message and pins its slot. `unpin` it.
+    /// Receives the next message, if there is one.
     #[inline(always)]
-    pub(crate) fn receive_pinned(&mut self) -> Option<Received> {
-        let record = self.record?;
-        self.receive(StateUse::Write, |memory, position, readable| pin(memory, position, readable, record))
-    }
-
-    /// Receives a copy of the next message.
-    #[inline(always)]
-    pub(crate) fn receive_copy(&mut self, into: &mut impl CopyTarget) -> Option<Received> {
-        self.receive(StateUse::Read, |memory, position, readable| copy_out(memory, position, readable, into))
-    }
-
-    #[inline(always)]
-    fn receive(&mut self, purpose: StateUse, take: impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
-        let message = self.receive_next(purpose, take)?;
+    pub(crate) fn receive(&mut self, mode: &mut impl Mode<M>) -> Option<Received> {
+        let message = self.receive_next(mode)?;
         self.note_progress();
         Some(message)
     }
 
+    /// Receives the next message of a batch, if there is one. [`note_progress`](Self::note_progress) ends the batch.
     #[inline(always)]
-    fn receive_next(
-        &mut self,
-        purpose: StateUse,
-        mut take: impl FnMut(&M, u64, u64) -> Option<Received>,
-    ) -> Option<Received> {
+    pub(crate) fn receive_next<T: Mode<M>>(&mut self, mode: &mut T) -> Option<Received> {
         loop {
-            let cursor = self.cursor;
-            let slot = self.memory.slot(cursor);
+            let position = self.cursor;
+            let slot = self.memory.slot(position);
             // R1
             let mut found = slot.position.load(Acquire);
-            if !is_readable(found, cursor) {
+            if !is_readable(found, position) {
                 // P1
-                if is_to_come(found, cursor) && slot.passed.load(Acquire) <= cursor {
-                    if self.looked_at != cursor {
-                        // By now the writer has claimed it; until the message comes, its line can come.
-                        self.looked_at = cursor;
-                        self.memory.expect_state(cursor, purpose);
+                if is_to_come(found, position) && slot.passed.load(Acquire) <= position {
+                    if self.prefetched != position {
+                        // By now the writer has claimed the slot: the state's line does not change until the message comes.
+                        self.prefetched = position;
+                        self.memory.prefetch_state(position, T::STATE_USE);
                     }
                     return None;
                 }
-                found = match self.look_at_head() {
-                    Place::Empty => return None,
-                    Place::Readable(found) => found,
-                    Place::Hole => continue,
+                found = match self.check_head() {
+                    AtCursor::Empty => return None,
+                    AtCursor::Readable(found) => found,
+                    AtCursor::Hole => continue,
                 };
             }
-            if let Some(message) = self.take(found, &mut take) {
-                // The next message may be there already; then its line comes while this one is read.
-                self.memory.expect_state(self.cursor, purpose);
+            self.move_to(position + 1);
+            if let Some(mut message) = mode.take(&self.memory, position, found) {
+                message.lost = self.count(message.sequence);
+                // Of the next message, which may be there already.
+                self.memory.prefetch_state(self.cursor, T::STATE_USE);
                 return Some(message);
             }
         }
+    }
+
+    /// Receives the next message; without one, reports how the topic ended once every message is received.
+    ///
+    /// `is_dead` is called if there is no message, and returns whether the publisher is known to be dead; `None` if that,
+    /// and the flags in the wake word, were checked a moment ago.
+    #[inline]
+    pub(crate) fn receive_or_end(
+        &mut self,
+        mode: &mut impl Mode<M>,
+        is_dead: impl FnOnce(&M) -> Option<bool>,
+    ) -> Result<Option<Received>, Gone> {
+        if let Some(received) = self.receive(mode) {
+            return Ok(Some(received));
+        }
+        match is_dead(&self.memory) {
+            None if !self.has_passed() => Ok(None),
+            is_dead => self.receive_last(mode, is_dead.unwrap_or(false)),
+        }
+    }
+
+    /// Goes by head and the wake word, not by the slot alone, whose words a peer may have changed.
+    #[cold]
+    fn receive_last(&mut self, mode: &mut impl Mode<M>, is_dead: bool) -> Result<Option<Received>, Gone> {
+        let ended = self.has_ended().or(is_dead.then_some(Gone::Died));
+        loop {
+            // The last messages may have come between the check for messages and the check for the end.
+            if let Some(received) = self.receive(mode) {
+                return Ok(Some(received));
+            }
+            if matches!(self.check_head(), AtCursor::Empty) {
+                break;
+            }
+        }
+        let Some(how) = ended else { return Ok(None) };
+        self.end();
+        Err(how)
     }
 
     #[inline(always)]
@@ -176,66 +240,25 @@ impl<M: Memory> Reader<M> {
         self.sleeper.note_cursor(cursor);
     }
 
-    /// What there is at the cursor, where nothing was found that can be read; moves on from a place where nothing will come.
+    /// Checks head where the slot has no readable message. Moves the cursor past a hole.
     #[cold]
-    fn look_at_head(&mut self) -> Place {
+    fn check_head(&mut self) -> AtCursor {
         let cursor = self.cursor;
         // H1
         let head = head(&self.memory, Acquire);
         if head <= cursor {
-            return Place::Empty;
+            return AtCursor::Empty;
         }
-        // Once more: it may have come between the two looks. Relaxed: head, which is past it, was acquired.
+        // Once more: the message may have come between the two loads. Relaxed, since head, which is past it, was acquired.
         let found = self.memory.slot(cursor).position.load(Relaxed);
         if is_readable(found, cursor) {
-            return Place::Readable(found);
+            return AtCursor::Readable(found);
         }
         self.move_to((cursor + 1).max(self.oldest(head)));
-        Place::Hole
+        AtCursor::Hole
     }
 
-    /// Takes the message at the cursor, which was found readable, unless it is overwritten meanwhile.
-    #[inline(always)]
-    fn take(&mut self, readable: u64, take: &mut impl FnMut(&M, u64, u64) -> Option<Received>) -> Option<Received> {
-        let position = self.cursor;
-        self.move_to(position + 1);
-        let mut message = take(&self.memory, position, readable)?;
-        message.lost = self.count(message.sequence);
-        Some(message)
-    }
-
-    /// Receives up to `max` messages by `one`, which receives one of a batch, if there is one, and says whether to go on.
-    #[inline(always)]
-    pub(crate) fn receive_batch(&mut self, max: usize, mut one: impl FnMut(&mut Self) -> Option<bool>) -> usize {
-        let mut count = 0;
-        while count < max
-            && let Some(go_on) = one(self)
-        {
-            count += 1;
-            if !go_on {
-                break;
-            }
-        }
-        if count > 0 {
-            self.note_progress();
-        }
-        count
-    }
-
-    /// Receives the next message, as one of a batch, and pins it.
-    #[inline(always)]
-    pub(crate) fn receive_pinned_of_batch(&mut self) -> Option<Received> {
-        let record = self.record?;
-        self.receive_next(StateUse::Write, |memory, position, readable| pin(memory, position, readable, record))
-    }
-
-    /// Receives a copy of the next message, as one of a batch.
-    #[inline(always)]
-    pub(crate) fn receive_copy_of_batch(&mut self, into: &mut impl CopyTarget) -> Option<Received> {
-        self.receive_next(StateUse::Read, |memory, position, readable| copy_out(memory, position, readable, into))
-    }
-
-    /// Whether the writer says that nothing will come at the cursor: then head, or the end, tells more.
+    /// Whether the writer has passed the cursor: then head, or the end, says more.
     #[inline]
     fn has_passed(&self) -> bool {
         // P1
@@ -251,64 +274,25 @@ impl<M: Memory> Reader<M> {
         lost
     }
 
-    /// Tells observers how far this reader is.
+    /// Publishes this reader's progress in its record.
     #[inline(always)]
-    fn note_progress(&self) {
-        if let Some(record) = self.record {
-            let record = self.memory.record(record);
+    pub(crate) fn note_progress(&self) {
+        if let Some(record) = self.record
+            && let Some(memory) = self.memory.writable()
+        {
+            let record = memory.record(record);
             record.received.store(self.received, Relaxed);
             record.lost.store(self.lost, Relaxed);
             record.cursor.store(self.cursor, Relaxed);
         }
     }
 
-    /// Receives, or says how the topic ended once nothing is left of it.
-    ///
-    /// `died` is asked, if there is no message, whether the publisher is known to be dead; `None` if that, and what others than the
-    /// publisher say in the wake word, was looked at a moment ago.
-    #[inline]
-    pub(crate) fn receive_or_end<T>(
-        &mut self,
-        mut receive: impl FnMut(&mut Self) -> Option<T>,
-        died: impl FnOnce(&M) -> Option<bool>,
-    ) -> Result<Option<T>, Gone> {
-        if let Some(received) = receive(self) {
-            return Ok(Some(received));
-        }
-        match died(&self.memory) {
-            None if !self.has_passed() => Ok(None),
-            died => self.receive_last(receive, died.unwrap_or(false)),
-        }
-    }
-
-    /// Goes by head and the wake word, not by what the slot says alone, which a peer may have changed.
-    #[cold]
-    fn receive_last<T>(
-        &mut self,
-        mut receive: impl FnMut(&mut Self) -> Option<T>,
-        died: bool,
-    ) -> Result<Option<T>, Gone> {
-        let ended = self.has_ended().or(died.then_some(Gone::Died));
-        loop {
-            // The last messages may have come between the look for messages and the look for the end.
-            if let Some(received) = receive(self) {
-                return Ok(Some(received));
-            }
-            if matches!(self.look_at_head(), Place::Empty) {
-                break;
-            }
-        }
-        let Some(how) = ended else { return Ok(None) };
-        self.end();
-        Err(how)
-    }
-
-    /// How the topic ended, if it did; messages may be left.
+    /// How the topic ended, if it did; there may be messages left.
     pub(crate) fn has_ended(&self) -> Option<Gone> {
         self.sleeper.has_ended()
     }
 
-    /// Counts what was published and never seen: nothing will follow.
+    /// Counts the messages that were published and never received: nothing will follow.
     fn end(&mut self) {
         let published = self.memory.producer().published.load(Relaxed);
         self.lost = self.lost.saturating_add(published.saturating_sub(self.expected));
@@ -316,9 +300,8 @@ impl<M: Memory> Reader<M> {
         self.note_progress();
     }
 
-    /// Sleeps until there is news, the end, or the time is up; may return early.
-    ///
-    /// Returns whether there is news.
+    /// Sleeps until there is news, the topic has ended, or the time is up; may return early. Returns whether there is
+    /// news.
     pub(crate) fn sleep(&self, timeout: Duration) -> bool {
         self.sleeper.sleep(timeout)
     }
@@ -337,7 +320,7 @@ fn is_to_come(found: u64, position: u64) -> bool {
 }
 
 #[inline(always)]
-fn pin<M: Memory>(memory: &M, position: u64, readable: u64, record: usize) -> Option<Received> {
+fn pin<M: WritableMemory>(memory: &M, position: u64, readable: u64, record: usize) -> Option<Received> {
     let state = memory.state(position);
     let bit = 1 << record;
     // A guess: nobody else holds it.
@@ -364,7 +347,7 @@ fn pin<M: Memory>(memory: &M, position: u64, readable: u64, record: usize) -> Op
 
 /// Gives a pinned slot back.
 #[inline]
-pub(super) fn unpin<M: Memory>(memory: &M, position: u64, record: usize) {
+pub(super) fn unpin<M: WritableMemory>(memory: &M, position: u64, record: usize) {
     fault::point(Step::UnpinBegun);
     // R5
     memory.state(position).fetch_and(!(1 << record), Release);

@@ -1,5 +1,5 @@
-//! Sleeping until a reader has news: the reader itself, or somebody who waits for many of them. Labels refer to the
-//! [protocol](super).
+//! Sleeping until a reader has news: the reader itself, or another thread that waits for several readers. Labels refer
+//! to the [protocol](super).
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,30 +9,45 @@ use std::time::Duration;
 
 use super::end::Gone;
 use super::layout::ONE_WAKE;
-use super::memory::{Memory, head};
+use super::memory::{Memory, ReaderMemory, WritableMemory, head};
 use crate::fault::{self, Step};
-use crate::shm::atomics::{Atomic, Atomics};
+use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
 
-/// Sleeps for a reader. Clones sleep for the same one, at the same time if they like.
+/// What a thread does to sleep until a reader has news.
+///
+/// [`enter`](Self::enter) once, then in every round [`announce`](Self::announce), check for news and the end, and sleep if
+/// there are none; at last [`leave`](Self::leave).
+pub(crate) trait Sleep {
+    /// Registers a thread that is about to sleep.
+    fn enter(&self);
+    /// Asks the writer for a wake-up. Returns the wake word of this round: sleep only while it has that value.
+    fn announce(&self) -> u32;
+    /// Ends [`enter`](Self::enter).
+    fn leave(&self);
+    /// Whether the reader has something to receive.
+    fn has_news(&self) -> bool;
+}
+
+/// Sleeps for a reader. Clones sleep for the same reader, concurrently if need be.
 pub(crate) struct Sleeper<M: Memory> {
     memory: M,
-    /// The reader's record; without one nobody can be asked to wake it.
+    /// The reader's record, without which no writer can wake it.
     record: Option<usize>,
-    shared: Arc<Shared<M::Atomics>>,
+    state: Arc<SleepState<M::Atomics>>,
 }
 
 impl<M: Memory + Clone> Clone for Sleeper<M> {
     fn clone(&self) -> Self {
-        Self { memory: self.memory.clone(), record: self.record, shared: Arc::clone(&self.shared) }
+        Self { memory: self.memory.clone(), record: self.record, state: Arc::clone(&self.state) }
     }
 }
 
-/// What a reader and those who sleep for it have in common, in this process.
-struct Shared<A: Atomics> {
-    /// Where the reader is. Behind that, in the eyes of another thread, is harmless: it finds news that are none.
+/// What a reader and its sleepers share in this process.
+struct SleepState<A: Atomics> {
+    /// The reader's cursor. If another thread reads an old value, it finds news that are not there, which is harmless.
     cursor: AtomicU64,
-    /// How many are about to sleep, or do: they share the reader's bit.
-    sleepers: A::U32,
+    /// Threads between `enter` and `leave`: they share the reader's bit.
+    sleepers: A::Counter,
 }
 
 impl<M: Memory> fmt::Debug for Sleeper<M> {
@@ -41,102 +56,100 @@ impl<M: Memory> fmt::Debug for Sleeper<M> {
     }
 }
 
-impl<M: Memory> Sleeper<M> {
+impl<M: ReaderMemory> Sleeper<M> {
     pub(super) fn new(memory: M, record: Option<usize>) -> Self {
-        let shared = Shared { cursor: AtomicU64::new(0), sleepers: <M::Atomics as Atomics>::U32::default() };
-        Self { memory, record, shared: Arc::new(shared) }
+        let sleepers = <M::Atomics as Atomics>::Counter::default();
+        Self { memory, record, state: Arc::new(SleepState { cursor: AtomicU64::new(0), sleepers }) }
     }
 
     pub(crate) fn memory(&self) -> &M {
         &self.memory
     }
 
-    /// Whether a publisher can be asked to wake whoever sleeps. If not, sleep in short steps.
+    /// Whether a publisher can wake a thread that sleeps. If not, sleep in short steps.
     pub(crate) fn can_be_woken(&self) -> bool {
         self.record.is_some()
     }
 
     #[inline]
     pub(super) fn note_cursor(&self, cursor: u64) {
-        self.shared.cursor.store(cursor, Relaxed);
+        self.state.cursor.store(cursor, Relaxed);
     }
 
-    /// Whether the reader has something to look at.
-    pub(crate) fn has_news(&self) -> bool {
-        // Head, not the slot: at a hole nothing will ever appear. Acquire (H1): who has news finds it.
-        head(&self.memory, Acquire) > self.shared.cursor.load(Relaxed)
-    }
-
-    /// How the topic ended, if it did; messages may be left.
+    /// How the topic ended, if it did; there may be messages left.
     pub(crate) fn has_ended(&self) -> Option<Gone> {
         // E2
         Gone::from_wake_word(self.memory.consumers().wake.load(Acquire))
     }
 
-    fn bit(&self) -> u64 {
-        self.record.map_or(0, |record| 1 << record)
+    /// The memory and the reader's bit in it, if it has a record.
+    fn bit(&self) -> Option<(&M::Writable, u64)> {
+        Some((self.memory.writable()?, 1 << self.record?))
     }
 
-    /// Begins to sleep; [`leave`](Self::leave) ends it. In between, every round is an [`announce`](Self::announce), a look
-    /// for news and the end, and if there are none, sleep.
-    pub(crate) fn enter(&self) {
-        self.shared.sleepers.fetch_add(1, AcqRel);
+    /// Spuriously wakes all waiters of the topic. Does nothing for a reader without a record, which could not write the
+    /// word.
+    pub(crate) fn rouse(&self) {
+        if let Some((memory, _)) = self.bit() {
+            memory.consumers().wake.fetch_add(ONE_WAKE, Relaxed);
+            memory.wake_all();
+        }
     }
 
-    /// What the wake word must still be for this round's sleep.
-    pub(crate) fn announce(&self) -> u32 {
-        let consumers = self.memory.consumers();
+    /// Sleeps until there is news, the topic has ended, or the time is up; may return early. Returns whether there is
+    /// news.
+    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
+        self.enter();
+        let seen = self.announce();
+        let has_news = self.has_news();
+        if !has_news && Gone::from_wake_word(seen).is_none() {
+            self.memory.sleep(seen, timeout);
+        }
+        self.leave();
+        has_news || self.has_news()
+    }
+}
+
+impl<M: ReaderMemory> Sleep for Sleeper<M> {
+    fn enter(&self) {
+        self.state.sleepers.fetch_add(1, AcqRel);
+    }
+
+    fn announce(&self) -> u32 {
         // S1
-        let seen = consumers.wake.load(Relaxed);
-        let bit = self.bit();
-        if bit != 0 {
-            // S2: in every round, since whoever woke us has cleared it.
-            consumers.waiting.fetch_or(bit, AcqRel);
+        let seen = self.memory.consumers().wake.load(Relaxed);
+        if let Some((memory, bit)) = self.bit() {
+            // S2: in every round, since the wake-up has cleared it.
+            memory.consumers().waiting.fetch_or(bit, AcqRel);
             fault::point(Step::SleepAnnounced);
         }
         seen
     }
 
-    pub(crate) fn leave(&self) {
-        let is_last = self.shared.sleepers.fetch_add(u32::MAX, AcqRel) == 1;
-        let (consumers, bit) = (self.memory.consumers(), self.bit());
+    fn leave(&self) {
+        let is_last = self.state.sleepers.fetch_add(u32::MAX, AcqRel) == 1;
+        let Some((memory, bit)) = self.bit() else { return };
+        let waiting = &memory.consumers().waiting;
         // A bit that stays set would cost the next publish a system call.
-        if is_last && bit != 0 && consumers.waiting.load(Relaxed) & bit != 0 {
-            consumers.waiting.fetch_and(!bit, AcqRel);
-            // Who has announced itself since may have lost its bit by this, and must announce itself again.
-            if self.shared.sleepers.load(Acquire) != 0 {
+        if is_last && waiting.load(Relaxed) & bit != 0 {
+            waiting.fetch_and(!bit, AcqRel);
+            // A thread that has announced itself since may have lost its bit by this, and must announce itself again.
+            if self.state.sleepers.load(Acquire) != 0 {
                 self.rouse();
             }
         }
     }
 
-    /// Wakes all who sleep on the topic, for nothing. Does nothing for a reader without a record, who could not write the word.
-    pub(crate) fn rouse(&self) {
-        if self.record.is_some() {
-            self.memory.consumers().wake.fetch_add(ONE_WAKE, Relaxed);
-            self.memory.wake_all();
-        }
-    }
-
-    /// Sleeps until there is news, the end, or the time is up; may return early.
-    ///
-    /// Returns whether there is news.
-    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
-        self.enter();
-        let seen = self.announce();
-        let news = self.has_news();
-        if !news && Gone::from_wake_word(seen).is_none() {
-            self.memory.sleep(seen, timeout);
-        }
-        self.leave();
-        news || self.has_news()
+    fn has_news(&self) -> bool {
+        // Head, not the slot: at a hole no message will ever appear. Acquire (H1), so that the message is found.
+        head(&self.memory, Acquire) > self.state.cursor.load(Relaxed)
     }
 }
 
-/// The same for several readers: `sleep` gets what their wake words must still be, in the same order, and is not called if
-/// one of the readers has news or its topic has ended.
-pub(crate) fn sleep_for_any<'a, M: Memory + 'a>(
-    sleepers: impl Iterator<Item = &'a Sleeper<M>> + Clone,
+/// Sleeps for several readers: calls `sleep` with their wake words, in order, unless one of them has news or its topic has
+/// ended.
+pub(crate) fn sleep_for_any<'a, S: Sleep + 'a>(
+    sleepers: impl Iterator<Item = &'a S> + Clone,
     seen: &mut Vec<u32>,
     sleep: impl FnOnce(&[u32]),
 ) {

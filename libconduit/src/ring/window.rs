@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::layout::Producer;
 use super::snapshot::ProducerSnapshot;
-use crate::shm::atomics::{Atomic, Atomics};
+use crate::shm::atomics::{Atomic, WritableAtomics};
 
 /// A window is at least this long, in nanoseconds.
 const WINDOW_NS: u64 = 1_000_000_000;
@@ -27,7 +27,13 @@ pub(crate) struct Window {
 impl Window {
     /// Counts a message, the last of `published` with `bytes` in all.
     #[inline]
-    pub(crate) fn count<A: Atomics>(&mut self, producer: &Producer<A>, published: u64, bytes: u64, stamp_ns: u64) {
+    pub(crate) fn count<A: WritableAtomics>(
+        &mut self,
+        producer: &Producer<A>,
+        published: u64,
+        bytes: u64,
+        stamp_ns: u64,
+    ) {
         if stamp_ns >= self.stamp_ns + WINDOW_NS {
             self.open(producer, Self { stamp_ns, published, bytes });
         }
@@ -35,7 +41,7 @@ impl Window {
 
     /// All stores are relaxed: who reads them while they change reads once more.
     #[cold]
-    fn open<A: Atomics>(&mut self, producer: &Producer<A>, next: Self) {
+    fn open<A: WritableAtomics>(&mut self, producer: &Producer<A>, next: Self) {
         if self.stamp_ns != 0 {
             let us = (next.stamp_ns - self.stamp_ns) / 1000;
             producer.previous_us.store(u32::try_from(us).unwrap_or(u32::MAX), Relaxed);

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use super::layout::{CLOSED, ONE_WAKE, ORPHANED, READERS, TURN, UNLINKED};
-use super::memory::Memory;
+use super::memory::WritableMemory;
 use super::window::Window;
 use crate::fault::{self, Step};
-use crate::shm::atomics::{Atomic, Atomics};
+use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
 
 /// How many held slots the writer meets before it asks whether a holder is dead: asking costs a system call.
 const SKIPS_PER_LOOK: u32 = 64;
@@ -25,8 +25,8 @@ pub(crate) enum Intervention {
 pub(crate) struct Writer<M> {
     memory: M,
     next: u64,
-    /// The slot that belongs to the writer, if there is one.
-    claimed: Option<Claim>,
+    /// The slot that is claimed for the next message.
+    claimed: Option<ClaimedSlot>,
     sequence: u64,
     bytes: u64,
     window: Window,
@@ -36,17 +36,41 @@ pub(crate) struct Writer<M> {
 
 /// A slot that no reader can hold until its position is published.
 #[derive(Clone, Copy, Debug)]
-struct Claim {
+struct ClaimedSlot {
     position: u64,
-    /// The state's turn since then.
+    /// The state's turn since the claim.
     turn: u64,
+}
+
+/// The right to write a slot and publish it. Dropped without [`publish`](Self::publish), the next claim is the same slot.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Claim<'a, M> {
+    writer: &'a mut Writer<M>,
+    slot: ClaimedSlot,
 }
 
 /// Every slot is held by a reader.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct AllSlotsHeld;
 
-impl<M: Memory> Writer<M> {
+impl<M: WritableMemory> Claim<'_, M> {
+    pub(crate) fn memory(&self) -> &M {
+        &self.writer.memory
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.slot.position
+    }
+
+    /// Publishes the message of `len` bytes that was written into the slot, with the time that `stamp_ns` returns.
+    #[inline(always)]
+    pub(crate) fn publish(self, len: usize, stamp_ns: impl FnOnce() -> u64) {
+        self.writer.publish(self.slot, len, stamp_ns);
+    }
+}
+
+impl<M: WritableMemory> Writer<M> {
     /// A writer for a new ring: all of `memory` is zero.
     pub(crate) fn new(memory: M) -> Self {
         let window = Window::default();
@@ -71,33 +95,27 @@ impl<M: Memory> Writer<M> {
         std::mem::take(&mut self.has_woken)
     }
 
-    /// Takes a slot to write into and returns its position, to be published. Whoever does not publish it gets it again.
+    /// Claims a slot to write into.
     #[inline(always)]
-    pub(crate) fn claim(&mut self) -> Result<u64, AllSlotsHeld> {
-        let claim = match self.claimed {
-            Some(claim) => claim,
+    pub(crate) fn claim(&mut self) -> Result<Claim<'_, M>, AllSlotsHeld> {
+        let slot = match self.claimed {
+            Some(slot) => slot,
             None => self.claim_any()?,
         };
         // W2
         M::Atomics::fence(Release);
         fault::point(Step::ClaimTaken);
-        Ok(claim.position)
+        Ok(Claim { writer: self, slot })
     }
 
-    /// The position whose slot is claimed, if there is one.
-    #[inline(always)]
-    pub(crate) fn claimed(&self) -> Option<u64> {
-        self.claimed.map(|claim| claim.position)
-    }
-
-    /// Claims the slot that comes next, if nobody holds it.
+    /// Claims the slot of the next position, if no reader holds it.
     #[inline(always)]
     fn claim_ahead(&mut self) {
         self.claimed = self.try_claim(self.next).ok();
     }
 
     #[cold]
-    fn claim_any(&mut self) -> Result<Claim, AllSlotsHeld> {
+    fn claim_any(&mut self) -> Result<ClaimedSlot, AllSlotsHeld> {
         if self.claim_in_one_pass().is_none() {
             self.reclaim(READERS);
             // A second pass even if nobody was dead: readers that never hold two samples may have been in the way of
@@ -107,7 +125,7 @@ impl<M: Memory> Writer<M> {
         self.claimed.ok_or(AllSlotsHeld)
     }
 
-    fn claim_in_one_pass(&mut self) -> Option<Claim> {
+    fn claim_in_one_pass(&mut self) -> Option<ClaimedSlot> {
         let mut may_look = true;
         for position in self.next..self.next + self.memory.slots() {
             match self.try_claim(position) {
@@ -123,11 +141,11 @@ impl<M: Memory> Writer<M> {
 
     /// Claims the slot at a position, or says in which state it is.
     #[inline(always)]
-    fn try_claim(&self, position: u64) -> Result<Claim, u64> {
+    fn try_claim(&self, position: u64) -> Result<ClaimedSlot, u64> {
         let state = self.memory.state(position);
         // As the last message left it. Asking the state would fetch its line twice, once to read and once to write.
         let known = self.memory.slot(position).position.load(Relaxed) & TURN;
-        let claim = |turn| Claim { position, turn };
+        let claim = |turn| ClaimedSlot { position, turn };
         // W1
         match state.compare_exchange(known, known ^ TURN, AcqRel, Relaxed) {
             Ok(_) => Ok(claim(known ^ TURN)),
@@ -149,10 +167,8 @@ impl<M: Memory> Writer<M> {
         }
     }
 
-    /// Publishes the claimed position, whose payload is written, with the time that `stamp_ns` tells.
     #[inline(always)]
-    pub(crate) fn publish(&mut self, position: u64, len: usize, stamp_ns: impl FnOnce() -> u64) {
-        let Some(claim) = self.claimed.filter(|claim| claim.position == position) else { return };
+    fn publish(&mut self, ClaimedSlot { position, turn }: ClaimedSlot, len: usize, stamp_ns: impl FnOnce() -> u64) {
         let slot = self.memory.slot(position);
         // First of all: while the clock is read, the line comes from whoever waits there.
         slot.sequence.store(self.sequence, Relaxed);
@@ -161,7 +177,7 @@ impl<M: Memory> Writer<M> {
         slot.stamp_ns.store(stamp_ns, Relaxed);
         fault::point(Step::PublishWritten);
         // W4
-        slot.position.store(claim.turn | (position + 1), Release);
+        slot.position.store(turn | (position + 1), Release);
         fault::point(Step::PublishReadable);
         self.next = position + 1;
         self.sequence += 1;
@@ -246,7 +262,7 @@ impl<M: Memory> Writer<M> {
 }
 
 /// Frees everything that record `record` holds. Only under the lock of that record.
-pub(super) fn clear_record_bits<M: Memory>(memory: &M, record: usize) {
+pub(super) fn clear_record_bits<M: WritableMemory>(memory: &M, record: usize) {
     let bit = 1 << record;
     for position in 0..memory.slots() {
         let state = memory.state(position);

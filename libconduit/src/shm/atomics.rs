@@ -1,10 +1,15 @@
-//! The atomic operations of the ring, so that it runs on real memory and in a model checker alike.
+//! The atomic operations of the ring, abstracted: the same code runs on mapped memory, writable or not, and in a model
+//! checker.
 
 use std::sync::atomic::{self, AtomicU32, AtomicU64, Ordering};
 
-/// An atomic integer with what the ring needs of one.
-pub(crate) trait Atomic<T> {
+/// An atomic integer that can be read.
+pub(crate) trait AtomicLoad<T> {
     fn load(&self, order: Ordering) -> T;
+}
+
+/// An atomic integer that can be written.
+pub(crate) trait Atomic<T>: AtomicLoad<T> {
     fn store(&self, value: T, order: Ordering);
     fn swap(&self, value: T, order: Ordering) -> T;
     fn compare_exchange(&self, current: T, new: T, success: Ordering, failure: Ordering) -> Result<T, T>;
@@ -15,11 +20,18 @@ pub(crate) trait Atomic<T> {
 
 /// A family of atomics.
 pub(crate) trait Atomics: 'static {
-    type U32: Atomic<u32> + Default;
-    type U64: Atomic<u64>;
+    type U32: AtomicLoad<u32>;
+    type U64: AtomicLoad<u64>;
+    /// A counter in this process's own memory.
+    type Counter: Atomic<u32> + Default;
 
     fn fence(order: Ordering);
 }
+
+/// A family of atomics that can be written.
+pub(crate) trait WritableAtomics: Atomics<U32: Atomic<u32>, U64: Atomic<u64>> {}
+
+impl<A: Atomics<U32: Atomic<u32>, U64: Atomic<u64>>> WritableAtomics for A {}
 
 /// The processor's own.
 pub(crate) enum Native {}
@@ -27,6 +39,7 @@ pub(crate) enum Native {}
 impl Atomics for Native {
     type U32 = AtomicU32;
     type U64 = AtomicU64;
+    type Counter = AtomicU32;
 
     #[inline]
     fn fence(order: Ordering) {
@@ -34,13 +47,57 @@ impl Atomics for Native {
     }
 }
 
+/// The processor's own, in memory that may be read-only.
+pub(crate) enum NativeLoads {}
+
+impl Atomics for NativeLoads {
+    type U32 = LoadOnly<AtomicU32>;
+    type U64 = LoadOnly<AtomicU64>;
+    type Counter = AtomicU32;
+
+    #[inline]
+    fn fence(order: Ordering) {
+        atomic::fence(order);
+    }
+}
+
+/// An atomic integer in memory that may be read-only: it has no operation that writes.
+///
+/// In such memory the standard library defines relaxed loads alone (see
+/// [`std::sync::atomic`](std::sync::atomic#atomic-accesses-to-read-only-memory)). An acquire load is a relaxed load and
+/// an acquire fence, which orders at least as much.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct LoadOnly<T>(T);
+
+impl LoadOnly<AtomicU32> {
+    /// The word, for system calls that only read it.
+    pub(super) fn word(&self) -> &AtomicU32 {
+        &self.0
+    }
+}
+
+impl<T, A: AtomicLoad<T>> AtomicLoad<T> for LoadOnly<A> {
+    #[inline]
+    fn load(&self, order: Ordering) -> T {
+        let value = self.0.load(Ordering::Relaxed);
+        if order != Ordering::Relaxed {
+            atomic::fence(order);
+        }
+        value
+    }
+}
+
 macro_rules! forward_atomic {
     ($atomic:ty, $integer:ty) => {
-        impl $crate::shm::atomics::Atomic<$integer> for $atomic {
+        impl $crate::shm::atomics::AtomicLoad<$integer> for $atomic {
             #[inline]
             fn load(&self, order: Ordering) -> $integer {
                 self.load(order)
             }
+        }
+
+        impl $crate::shm::atomics::Atomic<$integer> for $atomic {
             #[inline]
             fn store(&self, value: $integer, order: Ordering) {
                 self.store(value, order);

@@ -11,16 +11,34 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::thread::futex::{self, ClockId, Flags, Timespec, Wait, WaitFlags, WaitPtr, WaitvFlags, WakeOp, WakeOpCmp};
 
-/// Sleeps while the word is `seen`, at most for `timeout`. May return early for no reason.
-pub(crate) fn wait(word: &AtomicU32, seen: u32, timeout: Duration) {
+use super::atomics::LoadOnly;
+
+/// A word to sleep on. The kernel only reads it.
+#[derive(Clone, Copy)]
+pub(crate) struct FutexWord<'a>(&'a AtomicU32);
+
+impl<'a> From<&'a AtomicU32> for FutexWord<'a> {
+    fn from(word: &'a AtomicU32) -> Self {
+        Self(word)
+    }
+}
+
+impl<'a> From<&'a LoadOnly<AtomicU32>> for FutexWord<'a> {
+    fn from(word: &'a LoadOnly<AtomicU32>) -> Self {
+        Self(word.word())
+    }
+}
+
+/// Sleeps while the word is `seen`, at most for `timeout`. May return early (a spurious wake-up).
+pub(crate) fn wait<'a>(word: impl Into<FutexWord<'a>>, seen: u32, timeout: Duration) {
     let timeout = futex::Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
     // EAGAIN (the word has changed), EINTR and ETIMEDOUT are all answers: the caller looks again.
-    let _ = futex::wait(word, Flags::empty(), seen, Some(&timeout));
+    let _ = futex::wait(word.into().0, Flags::empty(), seen, Some(&timeout));
 }
 
 /// Wakes everyone who sleeps on the word.
-pub(crate) fn wake_all(word: &AtomicU32) {
-    let _ = futex::wake(word, Flags::empty(), i32::MAX as u32);
+pub(crate) fn wake_all<'a>(word: impl Into<FutexWord<'a>>) {
+    let _ = futex::wake(word.into().0, Flags::empty(), i32::MAX as u32);
 }
 
 /// Sets bits of the word and wakes all sleepers in one system call, which alone touches the memory.
@@ -62,8 +80,8 @@ impl<'a> Words<'a> {
     /// # Panics
     ///
     /// If there are [`MOST_WORDS`] already.
-    pub(crate) fn push(&mut self, word: &'a AtomicU32, seen: u32) {
-        self.add(word, seen, WaitFlags::SIZE_U32);
+    pub(crate) fn push(&mut self, word: impl Into<FutexWord<'a>>, seen: u32) {
+        self.add(word.into().0, seen, WaitFlags::SIZE_U32);
     }
 
     fn add(&mut self, word: &'a AtomicU32, seen: u32, flags: WaitFlags) {

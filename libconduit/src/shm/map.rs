@@ -2,58 +2,108 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
-use nix::libc::{self, c_void};
+use nix::libc::{self, c_int, c_void};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use nix::unistd::getpid;
 
-/// Types whose references may point into a mapping: they consist of atomics alone, and any bytes are valid.
+use super::atomics::{Atomics, LoadOnly, Native, NativeLoads};
+use super::futex::FutexWord;
+
+/// Types whose references may point into a mapping.
 ///
 /// # Safety
 ///
-/// All fields are atomic integers. Other processes change them at any time.
-pub(crate) unsafe trait Shared {}
+/// All fields are words of the family `A`.
+pub(crate) unsafe trait Shared<A: Atomics> {}
 
-// SAFETY: an atomic integer.
-unsafe impl Shared for AtomicU32 {}
+// SAFETY: one word of the family.
+unsafe impl Shared<Native> for AtomicU32 {}
+// SAFETY: one word of the family.
+unsafe impl Shared<NativeLoads> for LoadOnly<AtomicU32> {}
 
-/// A shared mapping of a whole file. It keeps the file's description, and so its locks, alive.
+/// The access that a mapping gives, fixed by its type.
+///
+/// # Safety
+///
+/// Words of `Atomics` are integers in native byte order that any bytes are valid for. They have operations that write only
+/// if `FLAGS` permit it.
+pub(crate) unsafe trait Protection: 'static {
+    type Atomics: Atomics;
+    const FLAGS: ProtFlags;
+    const POPULATE: c_int;
+
+    /// A word of the mapping to sleep on.
+    fn futex_word(word: &<Self::Atomics as Atomics>::U32) -> FutexWord<'_>;
+}
+
+/// A mapping that can be read and written.
 #[derive(Debug)]
-pub(crate) struct Mapping {
+pub(crate) enum ReadWrite {}
+
+/// A mapping that can be read only: a store would raise SIGSEGV.
+#[derive(Debug)]
+pub(crate) enum ReadOnly {}
+
+// SAFETY: native atomic integers in memory that may be written.
+unsafe impl Protection for ReadWrite {
+    type Atomics = Native;
+    const FLAGS: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
+    const POPULATE: c_int = libc::MADV_POPULATE_WRITE;
+
+    fn futex_word(word: &AtomicU32) -> FutexWord<'_> {
+        word.into()
+    }
+}
+
+// SAFETY: `LoadOnly` is a transparent wrapper of a native atomic integer, with relaxed loads alone.
+unsafe impl Protection for ReadOnly {
+    type Atomics = NativeLoads;
+    const FLAGS: ProtFlags = ProtFlags::PROT_READ;
+    const POPULATE: c_int = libc::MADV_POPULATE_READ;
+
+    fn futex_word(word: &LoadOnly<AtomicU32>) -> FutexWord<'_> {
+        word.into()
+    }
+}
+
+/// A shared mapping of a file. It keeps the file's open file description, and so its locks, alive.
+#[derive(Debug)]
+pub(crate) struct Mapping<P = ReadWrite> {
     start: NonNull<c_void>,
     len: NonZeroUsize,
     creator: u32,
+    _protection: PhantomData<fn() -> P>,
 }
 
-// SAFETY: the mapping is plain memory, owned by this value; what lies in it is reached through atomics or under the
-// rules of `ring::slot`.
-unsafe impl Send for Mapping {}
+// SAFETY: the mapping belongs to this value, not to a thread. Safe code reaches it through `shared`, as atomics; `start`
+// gives a raw pointer, whose users have to synchronize.
+unsafe impl<P> Send for Mapping<P> {}
 // SAFETY: as above.
-unsafe impl Sync for Mapping {}
+unsafe impl<P> Sync for Mapping<P> {}
 
-impl Mapping {
-    /// Maps `len` bytes of a file. With `MADV_DONTFORK`: a forked child does not inherit it.
-    pub(crate) fn new(file: impl AsFd, len: NonZeroUsize, writable: bool) -> io::Result<Self> {
-        let protection = if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
-        // SAFETY: no address is asked for, so no memory of this process is replaced.
-        let start = unsafe { mmap(None, len, protection, MapFlags::MAP_SHARED, file, 0)? };
-        let mapping = Self { start, len, creator: getpid().as_raw() as u32 };
+impl<P: Protection> Mapping<P> {
+    /// Maps the first `len` bytes of a file. A forked child does not inherit the mapping (`MADV_DONTFORK`).
+    pub(crate) fn new(file: impl AsFd, len: NonZeroUsize) -> io::Result<Self> {
+        // SAFETY: without an address the kernel chooses unused memory, so no memory of this process is replaced.
+        let start = unsafe { mmap(None, len, P::FLAGS, MapFlags::MAP_SHARED, file, 0)? };
+        let mapping = Self { start, len, creator: getpid().as_raw() as u32, _protection: PhantomData };
         // SAFETY: the range is the mapping just made; the advice does not change its contents.
         unsafe { madvise(start, len.get(), MmapAdvise::MADV_DONTFORK)? };
         Ok(mapping)
     }
 
-    /// Enters all of the file's memory into this process's page tables now, so that no access has to stop for it later: see
-    /// `MADV_POPULATE_WRITE` in [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html). What can not be entered (kernels before 5.14
-    /// can not) is entered when it is touched.
-    pub(crate) fn populate(&self, writable: bool) {
-        let advice = if writable { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+    /// Enters all of the file's memory into this process's page tables, so that no later access takes a page fault: see
+    /// `MADV_POPULATE_WRITE` in [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html). What the kernel
+    /// cannot enter (before 5.14, nothing) is entered on first access.
+    pub(crate) fn populate(&self) {
         // SAFETY: the range is this mapping; its contents stay as they are.
-        unsafe { libc::madvise(self.start.as_ptr(), self.len.get(), advice) };
+        unsafe { libc::madvise(self.start.as_ptr(), self.len.get(), P::POPULATE) };
     }
 
     #[inline(always)]
@@ -61,34 +111,36 @@ impl Mapping {
         self.len.get()
     }
 
+    /// The first byte. Writing through it is undefined behavior if `P` is [`ReadOnly`].
     #[inline(always)]
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start.cast()
     }
 
-    /// The words of shared state at `offset`.
+    /// The shared words at `offset`.
     ///
     /// # Panics
     ///
-    /// If they would not lie in the mapping, aligned: offsets come from constants or from a checked geometry.
+    /// If they are not within the mapping, or not aligned.
     #[inline(always)]
-    pub(crate) fn shared<T: Shared>(&self, offset: usize) -> &T {
+    pub(crate) fn shared<T: Shared<P::Atomics>>(&self, offset: usize) -> &T {
         assert!(
             offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len()),
             "offset outside of the region"
         );
         assert!(offset.is_multiple_of(align_of::<T>()), "misaligned offset");
-        // SAFETY: in bounds and aligned as asserted (mappings start on a page), valid for any bytes and made of atomics
-        // only (`Shared`), and mapped for as long as `self` is borrowed.
+        // SAFETY: in bounds and aligned as asserted (mappings start on a page), and mapped for as long as `self` is
+        // borrowed. `T` consists of words that any bytes are valid for (`Shared`, `Protection`), that other processes
+        // change atomically, and that this process can write only if the mapping is writable.
         unsafe { self.start().add(offset).cast::<T>().as_ref() }
     }
 }
 
-impl Drop for Mapping {
+impl<P> Drop for Mapping<P> {
     fn drop(&mut self) {
-        // In a forked child the range is not ours: it may by now hold another mapping.
+        // A forked child does not have the mapping; the range may belong to another one there.
         if getpid().as_raw() as u32 == self.creator {
-            // SAFETY: `new` made this mapping and nothing borrows from it any more.
+            // SAFETY: `new` made this mapping in this process, and nothing borrows from it any more.
             let _ = unsafe { munmap(self.start, self.len.get()) };
         }
     }

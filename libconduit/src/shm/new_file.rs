@@ -198,7 +198,7 @@ fn map_locked(file: &OwnedFd, len: NonZeroUsize) -> io::Result<Mapping> {
     if !OWNER.try_write(&locked)? {
         return Err(io::Error::other("another process holds the lock of an unnamed file"));
     }
-    Mapping::new(&locked, len, true)
+    Mapping::new(&locked, len)
 }
 
 /// Makes a file without a name.

@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Subscriber;
 use super::sample::message_accessors;
 use crate::Message;
 use crate::error::RecvError;
+use crate::ring::attached::{AttachedMode, AttachedReader};
 use crate::ring::copy::Line;
-use crate::ring::reader::{Reader, Received};
-use crate::ring::slot::{Invalid, Lent, MappedRing, view_copy};
+use crate::ring::reader::{CopyTo, Pin, Received};
+use crate::ring::slot::sample::{Invalid, LentMessage, view_copy};
 
 /// A message of a batch, lent until the function that it is passed to returns.
 pub struct Borrowed<'a, T: ?Sized> {
@@ -96,53 +96,69 @@ impl<T: ?Sized + Message> Subscriber<T> {
 
     #[inline]
     fn try_batch(&mut self, max: usize, each: &mut impl FnMut(Borrowed<'_, T>)) -> Result<Option<usize>, RecvError> {
-        let pins = self.pins;
-        let mut invalid = None;
-        let received = self.receive_with(|reader| {
-            let count = match pins {
-                Some(record) => lend_pinned(reader, record, max, each, &mut invalid),
-                None => lend_copies(reader, max, each, &mut invalid),
-            };
-            (count > 0).then_some(count)
-        })?;
-        match invalid {
-            None => Ok(received),
-            Some(message) => Err(self.invalid(&message)),
+        if max == 0 {
+            return Ok(None);
+        }
+        if let Some(record) = self.pins {
+            self.batch(&mut Pin { record }, max, |reader, _, message| {
+                let AttachedReader::Writable(reader) = reader else { return Err(Invalid) };
+                let lent = LentMessage::pinned(reader.memory(), record, &message)?;
+                each(Borrowed { value: &lent, message });
+                Ok(())
+            })
+        } else {
+            let mut lines: Vec<Line> = Vec::new();
+            self.batch(&mut CopyTo(&mut lines), max, |_, copy, message| {
+                each(Borrowed { value: view_copy(copy.0, message.len)?, message });
+                Ok(())
+            })
+        }
+    }
+
+    /// Passes up to `max` messages to `lend`, the first of which may be the end. `None`: there was no message.
+    #[inline(always)]
+    fn batch<M: AttachedMode>(
+        &mut self,
+        mode: &mut M,
+        max: usize,
+        mut lend: impl FnMut(&AttachedReader, &M, Received) -> Result<(), Invalid>,
+    ) -> Result<Option<usize>, RecvError> {
+        let Some(mut message) = self.receive_with(mode)? else { return Ok(None) };
+        let mut count = 1;
+        loop {
+            let lent = lend(&self.reader, mode, message);
+            if lent.is_ok()
+                && count < max
+                && let Some(next) = self.reader.receive_next(mode)
+            {
+                message = next;
+                count += 1;
+                continue;
+            }
+            self.reader.note_progress();
+            if self.beacon.is_some() {
+                self.settle_beacon(None);
+            }
+            return if lent.is_ok() { Ok(Some(count)) } else { Err(self.invalid(&message)) };
         }
     }
 }
 
-#[inline]
-fn lend_pinned<T: ?Sized + Message>(
-    reader: &mut Reader<Arc<MappedRing>>,
-    record: usize,
-    max: usize,
-    each: &mut impl FnMut(Borrowed<'_, T>),
-    invalid: &mut Option<Received>,
-) -> usize {
-    reader.receive_batch(max, |reader| {
-        let message = reader.receive_pinned_of_batch()?;
-        match Lent::pinned(reader.memory(), record, &message) {
-            Ok(lent) => each(Borrowed { value: &lent, message }),
-            Err(Invalid) => *invalid = Some(message),
-        }
-        Some(invalid.is_none())
-    })
-}
+#[cfg(test)]
+mod tests {
+    use crate::{Domain, Publisher, Subscriber};
 
-fn lend_copies<T: ?Sized + Message>(
-    reader: &mut Reader<Arc<MappedRing>>,
-    max: usize,
-    each: &mut impl FnMut(Borrowed<'_, T>),
-    invalid: &mut Option<Received>,
-) -> usize {
-    let mut lines: Vec<Line> = Vec::new();
-    reader.receive_batch(max, |reader| {
-        let message = reader.receive_copy_of_batch(&mut lines)?;
-        match view_copy(&lines, message.len) {
-            Ok(value) => each(Borrowed { value, message }),
-            Err(Invalid) => *invalid = Some(message),
+    #[test]
+    fn an_empty_batch_returns_while_a_message_waits() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let domain = Domain::new(directory.path()).without_registry();
+        let mut publisher = Publisher::<u64>::builder().domain(&domain).create("ticks").unwrap();
+        for copies in [false, true] {
+            let builder = Subscriber::<u64>::builder().domain(&domain).copy_samples(copies);
+            let mut subscriber = builder.open("ticks").unwrap();
+            publisher.send(&7).unwrap();
+            assert_eq!(subscriber.try_recv_batch(0, |_| unreachable!("a batch of none")).unwrap(), 0);
+            assert_eq!(subscriber.try_recv_batch(1, |tick| assert_eq!(*tick, 7)).unwrap(), 1);
         }
-        Some(invalid.is_none())
-    })
+    }
 }

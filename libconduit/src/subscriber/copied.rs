@@ -10,8 +10,9 @@ use super::Subscriber;
 use super::sample::message_accessors;
 use crate::Message;
 use crate::error::RecvError;
+use crate::ring::attached::AttachedReader;
 use crate::ring::copy::Value;
-use crate::ring::reader::Received;
+use crate::ring::reader::{CopyTo, Received};
 
 /// A message that was copied out of its slot, whole: nobody else can see or change it, and it keeps no slot from the publisher.
 #[derive(Clone, Copy)]
@@ -71,9 +72,12 @@ impl<T: Message + FromBytes> Subscriber<T> {
     /// ```
     #[inline(always)]
     pub fn try_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
-        if self.beacon.is_none() && !self.reader.memory().is_foreign() {
+        if let AttachedReader::Writable(reader) = &mut self.reader
+            && self.beacon.is_none()
+            && !reader.memory().is_foreign()
+        {
             let mut value = T::new_zeroed();
-            if let Some(message) = self.reader.receive_copy(&mut Value(&mut value)) {
+            if let Some(message) = reader.receive(&mut CopyTo(&mut Value(&mut value))) {
                 return if message.len == size_of::<T>() {
                     Ok(Some(Copied::new(value, &message)))
                 } else {
@@ -87,7 +91,7 @@ impl<T: Message + FromBytes> Subscriber<T> {
     #[inline(never)]
     fn look_or_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
         let mut value = T::new_zeroed();
-        match self.receive_with(|reader| reader.receive_copy(&mut Value(&mut value)))? {
+        match self.receive_with(&mut CopyTo(&mut Value(&mut value)))? {
             None => Ok(None),
             Some(message) if message.len == size_of::<T>() => Ok(Some(Copied::new(value, &message))),
             Some(message) => Err(self.invalid(&message)),

@@ -21,10 +21,11 @@ use crate::fault::{self, Step};
 use crate::intervals::CHECK_INTERVAL;
 use crate::message::Message;
 use crate::ready_fd::{Beacon, ReadyFd};
+use crate::ring::attached::{AttachedMode, AttachedReader};
 use crate::ring::copy::Line;
 use crate::ring::end::Gone;
-use crate::ring::reader::{Reader, Received};
-use crate::ring::slot::{Held, Invalid, MappedRing};
+use crate::ring::reader::{CopyTo, Pin, Received};
+use crate::ring::slot::sample::HeldMessage;
 use crate::shm::clock::{coarse_now, coarse_tick};
 use crate::watched::Watched;
 use crate::{TopicName, TypeInfo};
@@ -59,7 +60,7 @@ const NEVER: u64 = u64::MAX;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Subscriber<T: ?Sized> {
-    reader: Reader<Arc<MappedRing>>,
+    reader: AttachedReader,
     watched: Arc<Watched>,
     /// The record that pins samples; without one, samples are copies.
     pins: Option<usize>,
@@ -126,7 +127,7 @@ impl<T: ?Sized> Subscriber<T> {
     /// If too many files are open, or if a thread that waits for the topic cannot be started. In a process forked from the
     /// subscriber's it is an error of the kind [`Unsupported`](std::io::ErrorKind::Unsupported).
     pub fn ready_fd(&mut self) -> std::io::Result<ReadyFd> {
-        if self.reader.memory().is_foreign() {
+        if self.reader.is_foreign() {
             return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, RecvError::Forked));
         }
         if let Some(handle) = self.beacon.as_ref().and_then(Beacon::handle) {
@@ -152,11 +153,12 @@ impl<T: ?Sized + Message> Subscriber<T> {
     pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, RecvError> {
         // Written out: the common case must not move results through memory.
         if let Some(record) = self.pins
+            && let AttachedReader::Writable(reader) = &mut self.reader
             && self.beacon.is_none()
-            && !self.reader.memory().is_foreign()
-            && let Some(message) = self.reader.receive_pinned()
+            && !reader.memory().is_foreign()
+            && let Some(message) = reader.receive(&mut Pin { record })
         {
-            return match Held::pinned(self.reader.memory(), record, &message) {
+            return match HeldMessage::pinned(reader.memory(), record, &message) {
                 Ok(held) if self.admits(&message) => Ok(Some(Sample { held, lost: message.lost })),
                 _ => Err(self.invalid(&message)),
             };
@@ -166,8 +168,16 @@ impl<T: ?Sized + Message> Subscriber<T> {
 
     #[inline(never)]
     fn check_and_recv(&mut self) -> Result<Option<Sample<T>>, RecvError> {
-        let pins = self.pins;
-        let Some((message, held)) = self.receive_with(|reader| receive(reader, pins))? else { return Ok(None) };
+        let mut lines: Vec<Line> = Vec::new();
+        let received = match self.pins {
+            Some(record) => self.receive_with(&mut Pin { record })?,
+            None => self.receive_with(&mut CopyTo(&mut lines))?,
+        };
+        let Some(message) = received else { return Ok(None) };
+        let held = match (&self.reader, self.pins) {
+            (AttachedReader::Writable(reader), Some(record)) => HeldMessage::pinned(reader.memory(), record, &message),
+            _ => HeldMessage::copied(lines, &message),
+        };
         match held {
             Ok(held) if self.admits(&message) => Ok(Some(Sample { held, lost: message.lost })),
             _ => Err(self.invalid(&message)),
@@ -186,17 +196,14 @@ impl<T: ?Sized + Message> Subscriber<T> {
         }
     }
 
-    /// The result of `receive`, or why no message will follow.
+    /// Receives a message, or reports why none will follow.
     #[inline]
-    fn receive_with<R>(
-        &mut self,
-        receive: impl FnMut(&mut Reader<Arc<MappedRing>>) -> Option<R>,
-    ) -> Result<Option<R>, RecvError> {
-        if self.reader.memory().is_foreign() {
+    fn receive_with(&mut self, mode: &mut impl AttachedMode) -> Result<Option<Received>, RecvError> {
+        if self.reader.is_foreign() {
             return Err(RecvError::Forked);
         }
         let (watched, tick) = (&self.watched, &mut self.tick);
-        let received = self.reader.receive_or_end(receive, |_| {
+        let received = self.reader.receive_or_end(mode, || {
             let now = coarse_tick();
             // A subscriber that polls without pause checks once per tick of the coarse clock, some milliseconds, unless
             // a wait set or parker has already seen the end.
@@ -234,26 +241,9 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 }
 
-/// The next message: pinned if there is a record, else copied.
-fn receive<T: ?Sized + Message>(
-    reader: &mut Reader<Arc<MappedRing>>,
-    pins: Option<usize>,
-) -> Option<(Received, Result<Held<T>, Invalid>)> {
-    if let Some(record) = pins {
-        let message = reader.receive_pinned()?;
-        let held = Held::pinned(reader.memory(), record, &message);
-        Some((message, held))
-    } else {
-        let mut lines: Vec<Line> = Vec::new();
-        let message = reader.receive_copy(&mut lines)?;
-        let held = Held::copied(lines, &message);
-        Some((message, held))
-    }
-}
-
 impl<T: ?Sized> Drop for Subscriber<T> {
     fn drop(&mut self) {
-        if !self.reader.memory().is_foreign() {
+        if !self.reader.is_foreign() {
             if let Some(beacon) = &self.beacon {
                 beacon.raise_for_good();
             }

@@ -13,16 +13,17 @@ use crate::error::OpenError;
 use crate::fault::{self, Step};
 use crate::message::Message;
 use crate::registry::Lease;
+use crate::ring::attached::AttachedReader;
 use crate::ring::end::Gone;
 use crate::ring::header::{Layout, read_control};
 use crate::ring::layout::RECORDS;
 use crate::ring::reader::Reader;
-use crate::ring::slot::MappedRing;
+use crate::ring::slot::mapped::MappedRing;
 use crate::ring::start::Start;
 use crate::shm::dir::{FileId, ShmDir};
 use crate::shm::fork;
 use crate::shm::lock::{LockByte, OWNER};
-use crate::shm::map::Mapping;
+use crate::shm::map::{Mapping, ReadOnly};
 use crate::shm::mark::Mark;
 use crate::shm::open::{Access, OpenFileError, is_regular, reopen};
 use crate::shm::process::own_name;
@@ -86,7 +87,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     ///
     /// # Errors
     ///
-    /// If nobody publishes the topic, if its messages have another type, if this user may not read it, or if 32
+    /// If nobody publishes the topic, if its messages have another type, if this user may not read it, or if 60
     /// subscribers are attached already.
     pub fn open(self, name: impl IntoTopicName) -> Result<Subscriber<T>, OpenError>
     where
@@ -97,10 +98,10 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let directory = ShmDir::open(&domain).map_err(OpenError::io("open", domain.shm_dir().into()))?;
         let (file, may_write) = open_region(&directory, &topic)?;
         let (layout, id) = self.check_region(&file, &directory, &topic)?;
-        let (ring, record) = map(file, layout, may_write, self.prefault)
+        let (reader, record) = self
+            .map(file, layout, may_write)
             .map_err(OpenError::io("map", directory.path_of(&topic)))?
             .ok_or_else(|| OpenError::TooManySubscribers { topic: topic.clone(), limit: RECORDS })?;
-        let reader = Reader::new(Arc::new(ring), record, self.start);
         // A topic that has ended is about to lose its name: opening it again must not yield the old one.
         match reader.has_ended() {
             Some(Gone::Died) => return Err(OpenError::Orphaned { topic }),
@@ -109,7 +110,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         }
         let lease = Lease::attach(&domain, &topic, id, record);
         fault::point(Step::RecordAttached);
-        let watched = Arc::new(Watched::new(reader.sleeper().clone(), lease));
+        let watched = Arc::new(Watched::new(reader.sleeper(), lease));
         Ok(Subscriber {
             reader,
             watched,
@@ -145,6 +146,30 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             return Err(OpenError::Orphaned { topic: topic.clone() });
         }
         Ok((layout, FileId::of(&stat)))
+    }
+
+    /// Maps the region, with a record if this user may write it; `None` if all records are taken.
+    fn map(
+        &self,
+        file: OwnedFd,
+        layout: Layout,
+        may_write: bool,
+    ) -> std::io::Result<Option<(AttachedReader, Option<usize>)>> {
+        if !may_write {
+            let mapping = Mapping::<ReadOnly>::new(&file, region_len(layout))?;
+            if self.prefault {
+                mapping.populate();
+            }
+            let ring = MappedRing::new(mapping, layout.geometry, file);
+            return Ok(Some((AttachedReader::ReadOnly(Reader::new(Arc::new(ring), None, self.start)), None)));
+        }
+        let Some((mapping, record)) = claim_record(&file, layout)? else { return Ok(None) };
+        if self.prefault {
+            mapping.populate();
+        }
+        let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
+        let ring = MappedRing::new(mapping, layout.geometry, file).with_record(record, pid, uid, own_name());
+        Ok(Some((AttachedReader::Writable(Reader::new(Arc::new(ring), Some(record), self.start)), Some(record))))
     }
 }
 
@@ -198,30 +223,6 @@ fn open_region(directory: &ShmDir, topic: &TopicName) -> Result<(OwnedFd, bool),
     opened.map_err(|error| OpenError::from_file(error, directory, topic, "a topic"))
 }
 
-/// Maps the region, with a record if this user may write it; `None` if all records are taken.
-fn map(
-    file: OwnedFd,
-    layout: Layout,
-    may_write: bool,
-    prefault: bool,
-) -> std::io::Result<Option<(MappedRing, Option<usize>)>> {
-    let (mapping, record) = if may_write {
-        let Some((mapping, record)) = claim_record(&file, layout)? else { return Ok(None) };
-        (mapping, Some(record))
-    } else {
-        (Mapping::new(&file, region_len(layout), false)?, None)
-    };
-    if prefault {
-        mapping.populate(record.is_some());
-    }
-    let ring = MappedRing::new(mapping, layout.geometry, file);
-    let ring = match record {
-        Some(record) => ring.with_record(record, std::process::id(), nix::unistd::getuid().as_raw(), own_name()),
-        None => ring,
-    };
-    Ok(Some((ring, record)))
-}
-
 fn region_len(layout: Layout) -> NonZeroUsize {
     NonZeroUsize::new(layout.geometry.region_bytes() as usize).unwrap_or(NonZeroUsize::MIN)
 }
@@ -234,7 +235,7 @@ fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mappi
     for record in (0..RECORDS).chain(0..RECORDS) {
         if LockByte::record(record).try_write(&locked)? {
             fault::point(Step::RecordLocked);
-            let mapping = Mapping::new(&locked, region_len(layout), true)?;
+            let mapping = Mapping::new(&locked, region_len(layout))?;
             fault::point(Step::RecordMapped);
             return Ok(Some((mapping, record)));
         }

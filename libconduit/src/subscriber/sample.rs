@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use crate::ring::slot::Held;
+use crate::ring::slot::sample::HeldMessage;
 
 /// A received message. While the sample lives, the publisher does not overwrite its slot. It may outlive the subscriber
 /// and the topic, and be sent to another thread.
@@ -12,7 +12,7 @@ use crate::ring::slot::Held;
 /// inherited.
 #[must_use = "a sample that is dropped unread is received all the same"]
 pub struct Sample<T: ?Sized> {
-    pub(super) held: Held<T>,
+    pub(super) held: HeldMessage<T>,
     pub(super) lost: u64,
 }
 

@@ -156,7 +156,7 @@ impl WaitSet {
     /// [`Forked`](WaitSetError::Forked) in a process forked from the one that created the set or the subscriber.
     pub fn add<T: ?Sized>(&mut self, subscriber: &Subscriber<T>) -> Result<Token, WaitSetError> {
         let watched = subscriber.watched();
-        if self.generation != fork::generation() || watched.ring().is_foreign() {
+        if self.generation != fork::generation() || watched.sleeper().is_foreign() {
             return Err(WaitSetError::Forked);
         }
         let token = Token::new();
@@ -329,7 +329,7 @@ impl WaitSet {
             }
             let mut words = futex::Words::with_private(&control.word, seen_word);
             for (watched, seen) in awaited.iter().zip(seen) {
-                words.push(&watched.consumers().wake, *seen);
+                words.push(watched.sleeper().wake_word(), *seen);
             }
             woken = words.wait(deadline_ns);
         });

@@ -6,6 +6,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use super::*;
+use crate::ring::sleeper::Sleep;
 use crate::{Domain, Publisher, RecvError};
 
 /// Longer than anything here takes.
@@ -52,7 +53,7 @@ fn wait(set: &mut WaitSet) -> Vec<Event> {
 /// Waits until somebody sleeps for the subscriber.
 fn wait_until_announced(watched: &Watched) {
     let deadline = Instant::now() + DEADLINE;
-    while watched.consumers().waiting.load(Acquire) == 0 {
+    while watched.sleeper().waiting() == 0 {
         assert!(Instant::now() < deadline, "nobody sleeps");
         thread::yield_now();
     }
@@ -108,7 +109,7 @@ fn nobody_is_left_announced_after_a_wait() {
             assert!(subscribers[2].try_recv().unwrap().is_some());
             assert!(set.wait_timeout(Duration::from_millis(5)).unwrap().is_empty());
             for subscriber in &subscribers {
-                assert_eq!(subscriber.watched().consumers().waiting.load(Relaxed), 0);
+                assert_eq!(subscriber.watched().sleeper().waiting(), 0);
             }
         }
     }

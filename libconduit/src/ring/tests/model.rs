@@ -22,9 +22,9 @@ use loom::thread;
 
 use crate::ring::end::Gone;
 use crate::ring::layout::{Consumers, ORPHANED, Producer, READERS, Record, SlotHeader};
-use crate::ring::memory::Memory;
-use crate::ring::reader::{Reader, Received, unpin};
-use crate::ring::sleeper::sleep_for_any;
+use crate::ring::memory::{Memory, ReaderMemory, WritableMemory};
+use crate::ring::reader::{CopyTo, Pin, Reader, Received, unpin};
+use crate::ring::sleeper::{Sleep, sleep_for_any};
 use crate::ring::start::Start;
 use crate::ring::writer::{AllSlotsHeld, Writer};
 use crate::shm::atomics::{Atomics, forward_atomic};
@@ -38,6 +38,7 @@ enum Loom {}
 impl Atomics for Loom {
     type U32 = AtomicU32;
     type U64 = AtomicU64;
+    type Counter = AtomicU32;
 
     fn fence(order: Ordering) {
         loom::sync::atomic::fence(order);
@@ -139,9 +140,6 @@ impl Memory for Ring {
     fn consumers(&self) -> &Consumers<Loom> {
         &self.consumers
     }
-    fn record(&self, index: usize) -> &Record<Loom> {
-        &self.records[index]
-    }
     fn slot(&self, position: u64) -> &SlotHeader<Loom> {
         &self.place(position).header
     }
@@ -157,11 +155,6 @@ impl Memory for Ring {
             *to = from.load(Relaxed).to_ne_bytes();
         }
     }
-    fn wake_all(&self) {
-        let (asleep, woken) = &*self.bed;
-        let _guard = asleep.lock().unwrap();
-        woken.notify_all();
-    }
     fn sleep(&self, seen: u32, _timeout: Duration) {
         let (asleep, woken) = &*self.bed;
         let guard = asleep.lock().unwrap();
@@ -169,10 +162,29 @@ impl Memory for Ring {
             drop(woken.wait(guard).unwrap());
         }
     }
+}
+
+impl WritableMemory for Ring {
+    fn record(&self, index: usize) -> &Record<Loom> {
+        &self.records[index]
+    }
+    fn wake_all(&self) {
+        let (asleep, woken) = &*self.bed;
+        let _guard = asleep.lock().unwrap();
+        woken.notify_all();
+    }
     fn if_dead(&self, record: usize, action: impl FnOnce()) {
         if let Ok(_guard) = self.lives[record].try_lock() {
             action();
         }
+    }
+}
+
+impl ReaderMemory for Ring {
+    type Writable = Self;
+
+    fn writable(&self) -> Option<&Self> {
+        Some(self)
     }
 }
 
@@ -190,10 +202,10 @@ fn fill(ring: &Ring, position: u64, word: impl Fn(usize) -> u64) {
 }
 
 fn try_send(writer: &mut Writer<Shared>) -> Result<(), AllSlotsHeld> {
-    let position = writer.claim()?;
     let sequence = writer.published();
-    fill(writer.memory(), position, |index| word(sequence, index));
-    writer.publish(position, WORDS as usize * 8, || sequence + 7);
+    let claim = writer.claim()?;
+    fill(claim.memory(), claim.position(), |index| word(sequence, index));
+    claim.publish(WORDS as usize * 8, || sequence + 7);
     Ok(())
 }
 
@@ -203,8 +215,8 @@ fn send(writer: &mut Writer<Shared>) {
 
 /// Writes half a message and thinks better of it.
 fn abandon(writer: &mut Writer<Shared>) {
-    let position = writer.claim().unwrap();
-    fill(writer.memory(), position, |_| JUNK);
+    let claim = writer.claim().unwrap();
+    fill(claim.memory(), claim.position(), |_| JUNK);
 }
 
 /// A reader that checks all it receives.
@@ -252,7 +264,7 @@ impl Checked {
 
     /// Receives and pins, and does not let go.
     fn hold(&mut self) -> Option<Received> {
-        let message = self.reader.receive_pinned()?;
+        let message = self.reader.receive(&mut Pin { record: self.record })?;
         self.check_pinned(&message);
         Some(message)
     }
@@ -265,20 +277,14 @@ impl Checked {
     }
 
     fn look(&mut self) -> Result<bool, Gone> {
-        let pins = self.pins;
-        let received = self.reader.receive_or_end(
-            |reader| {
-                if pins {
-                    reader.receive_pinned().map(|message| (message, Vec::new()))
-                } else {
-                    let mut lines = Vec::new();
-                    reader.receive_copy(&mut lines).map(|message| (message, lines))
-                }
-            },
-            |_| Some(false),
-        )?;
-        let Some((message, lines)) = received else { return Ok(false) };
-        if pins {
+        let mut lines = Vec::new();
+        let received = if self.pins {
+            self.reader.receive_or_end(&mut Pin { record: self.record }, |_| Some(false))
+        } else {
+            self.reader.receive_or_end(&mut CopyTo(&mut lines), |_| Some(false))
+        };
+        let Some(message) = received? else { return Ok(false) };
+        if self.pins {
             self.check_pinned(&message);
             self.release(&message);
         } else {
@@ -686,7 +692,7 @@ fn orphan_against_sleeper() {
             thread::spawn(move || {
                 let _life = ring.publisher_life.lock().unwrap();
                 send(&mut writer);
-                writer.claim().unwrap();
+                let _ = writer.claim().unwrap();
             })
         };
         publisher.join().unwrap();

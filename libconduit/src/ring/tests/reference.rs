@@ -10,8 +10,8 @@ use zerocopy::IntoBytes;
 use crate::ring::copy::Line;
 use crate::ring::end::Gone;
 use crate::ring::layout::{CLOSED, Consumers, ORPHANED, Producer, READERS, RECORDS, Record, SlotHeader, TURN};
-use crate::ring::memory::Memory;
-use crate::ring::reader::{Reader, Received, unpin};
+use crate::ring::memory::{Memory, ReaderMemory, WritableMemory};
+use crate::ring::reader::{CopyTo, Pin, Reader, Received, unpin};
 use crate::ring::start::Start;
 use crate::ring::writer::{AllSlotsHeld, Writer};
 use crate::shm::atomics::Native;
@@ -84,9 +84,6 @@ impl Memory for Heap {
     fn consumers(&self) -> &Consumers<Native> {
         &self.consumers
     }
-    fn record(&self, index: usize) -> &Record<Native> {
-        &self.records[index]
-    }
     fn slot(&self, position: u64) -> &SlotHeader<Native> {
         &self.place(position).0
     }
@@ -101,15 +98,29 @@ impl Memory for Heap {
         let words = self.words(position);
         into.copy_from_slice(&words.as_bytes()[..into.len()]);
     }
-    fn wake_all(&self) {}
     fn sleep(&self, seen: u32, _timeout: Duration) {
         assert_eq!(seen, self.consumers.wake.load(Relaxed));
         self.sleeps.fetch_add(1, Relaxed);
     }
+}
+
+impl WritableMemory for Heap {
+    fn record(&self, index: usize) -> &Record<Native> {
+        &self.records[index]
+    }
+    fn wake_all(&self) {}
     fn if_dead(&self, record: usize, action: impl FnOnce()) {
         if !self.alive[record].load(Relaxed) {
             action();
         }
+    }
+}
+
+impl ReaderMemory for Heap {
+    type Writable = Self;
+
+    fn writable(&self) -> Option<&Self> {
+        Some(self)
     }
 }
 
@@ -283,7 +294,8 @@ impl World {
                 if let Some(position) = self.claim() {
                     let message = Message { position, sequence: self.expected.published, len };
                     self.ring.fill(position, message.words());
-                    self.writer.publish(position, len, || message.stamp_ns());
+                    let claim = self.writer.claim().expect("it was claimed just now");
+                    claim.publish(len, || message.stamp_ns());
                     self.expected.publish(message);
                 }
             }
@@ -344,7 +356,7 @@ impl World {
     }
 
     fn claim(&mut self) -> Option<u64> {
-        let claimed = self.writer.claim();
+        let claimed = self.writer.claim().map(|claim| claim.position());
         assert_eq!(claimed, self.expected.claim());
         claimed.ok()
     }
@@ -412,10 +424,12 @@ impl World {
             subscriber.cursor = (cursor + 1).max((self.expected.next + 1).saturating_sub(slots));
         };
         let mut lines: Vec<Line> = Vec::new();
-        let received = subscriber.reader.receive_or_end(
-            |reader| if pinned { reader.receive_pinned() } else { reader.receive_copy(&mut lines) },
-            |_| Some(false),
-        );
+        let received = if pinned {
+            let record = subscriber.record.expect("a reader that pins has a record");
+            subscriber.reader.receive_or_end(&mut Pin { record }, |_| Some(false))
+        } else {
+            subscriber.reader.receive_or_end(&mut CopyTo(&mut lines), |_| Some(false))
+        };
         let Some(message) = expected else {
             let end = if self.closed { Err(Gone::Closed) } else { Ok(None) };
             assert_eq!(received, end);
@@ -516,9 +530,9 @@ proptest! {
         let mut late = Reader::new(Arc::clone(&ring), Some(2), start);
         let mut lines: Vec<Line> = Vec::new();
         for _ in 0..cursor_moves {
-            for reader in [&mut early, &mut late] {
-                let _ = reader.receive_or_end(Reader::receive_pinned, |_| Some(false));
-                let received = reader.receive_or_end(|reader| reader.receive_copy(&mut lines), |_| Some(false));
+            for (record, reader) in [(1, &mut early), (2, &mut late)] {
+                let _ = reader.receive_or_end(&mut Pin { record }, |_| Some(false));
+                let received = reader.receive_or_end(&mut CopyTo(&mut lines), |_| Some(false));
                 match received {
                     Ok(Some(message)) => prop_assert!(message.len <= ring.capacity()),
                     // Nor does it find for ever that there is news.
@@ -527,8 +541,8 @@ proptest! {
                 }
             }
             write();
-            if let Ok(position) = writer.claim() {
-                writer.publish(position, 8, || 0);
+            if let Ok(claim) = writer.claim() {
+                claim.publish(8, || 0);
             }
         }
     }
@@ -540,8 +554,9 @@ fn word() -> impl Strategy<Value = u64> {
 }
 
 fn publish(writer: &mut Writer<Arc<Heap>>) -> u64 {
-    let position = writer.claim().unwrap();
-    writer.publish(position, 8, || 0);
+    let claim = writer.claim().unwrap();
+    let position = claim.position();
+    claim.publish(8, || 0);
     position
 }
 
@@ -551,7 +566,7 @@ fn a_dead_holder_is_found_while_other_slots_are_free() {
     let mut writer = Writer::new(Arc::clone(&ring));
     let mut dead = Reader::new(Arc::clone(&ring), Some(5), Start::Next);
     assert_eq!(publish(&mut writer), 0);
-    dead.receive_pinned().unwrap();
+    dead.receive(&mut Pin { record: 5 }).unwrap();
     // Three messages in a round, and one skip.
     for _ in 0..3 * 64 {
         assert_ne!(publish(&mut writer) % 4, 0);
@@ -570,7 +585,7 @@ fn bits_that_stand_for_nobody_hold_nothing() {
         state.store(0b1111 << RECORDS, Relaxed);
     }
     let mut writer = Writer::new(Arc::clone(&ring));
-    assert_eq!(writer.claim(), Ok(0));
+    assert_eq!(writer.claim().unwrap().position(), 0);
     assert!(ring.states.iter().all(|state| state.load(Relaxed) & !TURN == 0));
 }
 
@@ -582,14 +597,14 @@ fn a_lying_position_does_not_free_a_held_sample() {
     ring.alive[0].store(true, Relaxed);
     for _ in 0..2 {
         publish(&mut writer);
-        reader.receive_pinned().unwrap();
+        reader.receive(&mut Pin { record: 0 }).unwrap();
     }
     // As if position 2 could be read, in the slot that is held for position 0.
     let turn = ring.state(0).load(Relaxed) & TURN;
     ring.slot(0).position.store(turn | 3, Relaxed);
-    assert_eq!(reader.receive_pinned(), None);
+    assert_eq!(reader.receive(&mut Pin { record: 0 }), None);
     assert_eq!(ring.state(0).load(Relaxed) & READERS, 1);
-    assert_eq!(writer.claim(), Err(AllSlotsHeld));
+    assert!(writer.claim().is_err());
 }
 
 #[test]
@@ -599,7 +614,7 @@ fn a_length_beyond_the_slot_is_cut() {
     let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
     publish(&mut writer);
     ring.slot(0).len.store(u64::MAX, Relaxed);
-    assert_eq!(reader.receive_pinned().unwrap().len, ring.capacity());
+    assert_eq!(reader.receive(&mut Pin { record: 0 }).unwrap().len, ring.capacity());
 }
 
 #[test]
@@ -609,17 +624,17 @@ fn a_dead_publisher_is_an_end_like_any_other() {
     let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
     publish(&mut writer);
     // Known to the reader alone.
-    assert!(reader.receive_or_end(Reader::receive_pinned, |_| Some(true)).unwrap().is_some());
-    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| Some(true)), Err(Gone::Died));
-    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| Some(false)), Ok(None));
+    assert!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(true)).unwrap().is_some());
+    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(true)), Err(Gone::Died));
+    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(false)), Ok(None));
     // Marked by a reaper, and after that nobody sleeps.
     ring.consumers.wake.fetch_or(ORPHANED, Relaxed);
-    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| Some(false)), Err(Gone::Died));
+    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(false)), Err(Gone::Died));
     reader.sleep(Duration::ZERO);
     assert_eq!(ring.sleeps.load(Relaxed), 0);
     // Both: whoever closes in time has closed.
     ring.consumers.wake.fetch_or(CLOSED, Relaxed);
-    assert_eq!(reader.receive_or_end(Reader::receive_pinned, |_| Some(false)), Err(Gone::Closed));
+    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(false)), Err(Gone::Closed));
 }
 
 /// Who looks at nothing but its slot, as a subscriber does that polls without pause, is led on by what the writer says there.
@@ -631,9 +646,9 @@ fn who_polls_moves_past_a_hole_and_finds_the_end() {
     ring.alive[1].store(true, Relaxed);
     let mut poller = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
     let mut lines: Vec<Line> = Vec::new();
-    let mut poll = || poller.receive_or_end(|reader| reader.receive_copy(&mut lines), |_| None);
+    let mut poll = || poller.receive_or_end(&mut CopyTo(&mut lines), |_| None);
     publish(&mut writer);
-    holder.receive_pinned().unwrap();
+    holder.receive(&mut Pin { record: 1 }).unwrap();
     for position in 0..4 {
         assert_eq!(poll().unwrap().map(|message| message.position), Some(position));
         assert_eq!(poll(), Ok(None));
@@ -661,13 +676,13 @@ fn a_batch_counts_as_its_messages_do() {
     let mut seen = Vec::new();
     let mut batch = |reader: &mut Reader<Arc<Heap>>, max| {
         seen.clear();
-        let count = reader.receive_batch(max, |reader| {
-            let message = reader.receive_pinned_of_batch()?;
+        while seen.len() < max
+            && let Some(message) = reader.receive_next(&mut Pin { record: 2 })
+        {
             seen.push((message.sequence, message.lost));
             unpin(reader.memory(), message.position, 2);
-            Some(true)
-        });
-        assert_eq!(count, seen.len());
+        }
+        reader.note_progress();
         seen.clone()
     };
     assert_eq!(batch(&mut reader, 2), [(3, 3), (4, 0)]);

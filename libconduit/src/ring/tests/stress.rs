@@ -13,12 +13,15 @@ use std::time::Duration;
 
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::ring::copy::Line;
 use crate::ring::end::Gone;
 use crate::ring::geometry::Geometry;
 use crate::ring::layout::{READERS, RECORDS};
 use crate::ring::memory::Memory;
-use crate::ring::reader::{Reader, Received};
-use crate::ring::slot::{Claimed, Held, MappedRing};
+use crate::ring::reader::{CopyTo, Mode, Pin, Reader, Received};
+use crate::ring::slot::claim::Claimed;
+use crate::ring::slot::mapped::MappedRing;
+use crate::ring::slot::sample::HeldMessage;
 use crate::ring::start::Start;
 use crate::ring::writer::Writer;
 use crate::shm::lock::LockByte;
@@ -45,7 +48,7 @@ impl Bench {
             assert!(LockByte::record(record).try_write(&locked).unwrap());
         }
         let len = NonZeroUsize::new(geometry.region_bytes() as usize).unwrap();
-        let mapping = Mapping::new(&file, len, true).unwrap();
+        let mapping = Mapping::new(&file, len).unwrap();
         Self { ring: Arc::new(MappedRing::new(mapping, geometry, file)), _locked: locked }
     }
 
@@ -84,16 +87,16 @@ fn check(message: &Received, bytes: &[u8]) {
     }
 }
 
-/// Receives until the topic is closed. Not one message is unaccounted for.
-fn read_all<T>(
+/// Receives until the topic is closed. Every message is accounted for.
+fn read_all<M: Mode<Arc<MappedRing>>>(
     mut reader: Reader<Arc<MappedRing>>,
     messages: u64,
-    receive: impl Fn(&mut Reader<Arc<MappedRing>>) -> Option<T>,
-    mut use_it: impl FnMut(T),
+    mut mode: M,
+    mut use_it: impl FnMut(&Reader<Arc<MappedRing>>, &M, Received),
 ) {
     loop {
-        match reader.receive_or_end(&receive, |_| Some(false)) {
-            Ok(Some(received)) => use_it(received),
+        match reader.receive_or_end(&mut mode, |_| Some(false)) {
+            Ok(Some(received)) => use_it(&reader, &mode, received),
             Ok(None) => {
                 reader.sleep(Duration::from_secs(1));
             }
@@ -107,13 +110,9 @@ fn read_all<T>(
 }
 
 fn read_pinned(reader: Reader<Arc<MappedRing>>, record: usize, hold: usize, messages: u64) {
-    let receive = |reader: &mut Reader<Arc<MappedRing>>| {
-        let message = reader.receive_pinned()?;
-        let held = Held::<[u8]>::pinned(reader.memory(), record, &message).unwrap();
-        Some((message, held))
-    };
     let mut kept = VecDeque::new();
-    read_all(reader, messages, receive, |(message, held)| {
+    read_all(reader, messages, Pin { record }, |reader, _, message| {
+        let held = HeldMessage::<[u8]>::pinned(reader.memory(), record, &message).unwrap();
         check(&message, &held);
         kept.push_back((message, held));
         if kept.len() > hold {
@@ -124,13 +123,9 @@ fn read_pinned(reader: Reader<Arc<MappedRing>>, record: usize, hold: usize, mess
 }
 
 fn read_copies(reader: Reader<Arc<MappedRing>>, messages: u64) {
-    let receive = |reader: &mut Reader<Arc<MappedRing>>| {
-        let mut lines = Vec::new();
-        let message = reader.receive_copy(&mut lines)?;
-        Some((message, lines))
-    };
-    read_all(reader, messages, receive, |(message, lines)| {
-        check(&message, &lines.as_slice().as_bytes()[..message.len]);
+    let mut lines: Vec<Line> = Vec::new();
+    read_all(reader, messages, CopyTo(&mut lines), |_, copy, message| {
+        check(&message, &copy.0.as_slice().as_bytes()[..message.len]);
     });
 }
 

@@ -1,0 +1,169 @@
+//! A subscriber's reader: of a writable mapping, where it has a record and can pin slots, or of a read-only one, where it
+//! can only copy. The two are different types, so that nothing can write through a read-only mapping.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+use std::time::Duration;
+
+use super::end::Gone;
+use super::memory::Memory;
+use super::reader::{Mode, Reader, Received};
+use super::sleeper::{Sleep, Sleeper};
+use super::slot::mapped::MappedRing;
+use crate::shm::atomics::AtomicLoad;
+use crate::shm::futex::FutexWord;
+use crate::shm::map::ReadOnly;
+
+/// Does the same with either form.
+macro_rules! either {
+    ($form:expr, $it:ident => $then:expr) => {
+        match $form {
+            Self::Writable($it) => $then,
+            Self::ReadOnly($it) => $then,
+        }
+    };
+}
+
+/// A reader of a mapped ring.
+#[derive(Debug)]
+pub(crate) enum AttachedReader {
+    Writable(Reader<Arc<MappedRing>>),
+    ReadOnly(Reader<Arc<MappedRing<ReadOnly>>>),
+}
+
+/// A mode that works with either form.
+pub(crate) trait AttachedMode: Mode<Arc<MappedRing>> + Mode<Arc<MappedRing<ReadOnly>>> {}
+
+impl<T: Mode<Arc<MappedRing>> + Mode<Arc<MappedRing<ReadOnly>>>> AttachedMode for T {}
+
+impl AttachedReader {
+    pub(crate) fn sleeper(&self) -> AttachedSleeper {
+        match self {
+            Self::Writable(reader) => AttachedSleeper::Writable(reader.sleeper().clone()),
+            Self::ReadOnly(reader) => AttachedSleeper::ReadOnly(reader.sleeper().clone()),
+        }
+    }
+
+    /// See [`MappedRing::is_foreign`].
+    #[inline(always)]
+    pub(crate) fn is_foreign(&self) -> bool {
+        either!(self, reader => reader.memory().is_foreign())
+    }
+
+    /// See [`Reader::lost`].
+    pub(crate) fn lost(&self) -> u64 {
+        either!(self, reader => reader.lost())
+    }
+
+    /// See [`Reader::received`].
+    pub(crate) fn received(&self) -> u64 {
+        either!(self, reader => reader.received())
+    }
+
+    /// See [`Reader::has_ended`].
+    pub(crate) fn has_ended(&self) -> Option<Gone> {
+        either!(self, reader => reader.has_ended())
+    }
+
+    /// See [`Reader::sleep`].
+    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
+        either!(self, reader => reader.sleep(timeout))
+    }
+
+    /// See [`Reader::receive_next`].
+    #[inline(always)]
+    pub(crate) fn receive_next(&mut self, mode: &mut impl AttachedMode) -> Option<Received> {
+        either!(self, reader => reader.receive_next(mode))
+    }
+
+    /// See [`Reader::note_progress`].
+    #[inline(always)]
+    pub(crate) fn note_progress(&self) {
+        either!(self, reader => reader.note_progress());
+    }
+
+    /// See [`Reader::receive_or_end`].
+    #[inline]
+    pub(crate) fn receive_or_end(
+        &mut self,
+        mode: &mut impl AttachedMode,
+        is_dead: impl FnOnce() -> Option<bool>,
+    ) -> Result<Option<Received>, Gone> {
+        either!(self, reader => reader.receive_or_end(mode, |_| is_dead()))
+    }
+}
+
+/// Sleeps for an [`AttachedReader`].
+#[derive(Clone, Debug)]
+pub(crate) enum AttachedSleeper {
+    Writable(Sleeper<Arc<MappedRing>>),
+    ReadOnly(Sleeper<Arc<MappedRing<ReadOnly>>>),
+}
+
+impl AttachedSleeper {
+    /// See [`MappedRing::is_foreign`].
+    pub(crate) fn is_foreign(&self) -> bool {
+        either!(self, sleeper => sleeper.memory().is_foreign())
+    }
+
+    /// See [`MappedRing::file`].
+    pub(crate) fn file(&self) -> &OwnedFd {
+        either!(self, sleeper => sleeper.memory().file())
+    }
+
+    /// The word to sleep on.
+    pub(crate) fn wake_word(&self) -> FutexWord<'_> {
+        either!(self, sleeper => (&sleeper.memory().consumers().wake).into())
+    }
+
+    /// The wake word, with E2.
+    pub(crate) fn wake(&self) -> u32 {
+        either!(self, sleeper => sleeper.memory().consumers().wake.load(Acquire))
+    }
+
+    /// The subscribers of the topic that are about to sleep, one bit per record.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> u64 {
+        either!(self, sleeper => sleeper.memory().consumers().waiting.load(Acquire))
+    }
+
+    /// See [`Sleeper::can_be_woken`].
+    pub(crate) fn can_be_woken(&self) -> bool {
+        either!(self, sleeper => sleeper.can_be_woken())
+    }
+
+    /// See [`Sleeper::has_ended`].
+    pub(crate) fn has_ended(&self) -> Option<Gone> {
+        either!(self, sleeper => sleeper.has_ended())
+    }
+
+    /// See [`Sleeper::sleep`].
+    #[cfg(test)]
+    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
+        either!(self, sleeper => sleeper.sleep(timeout))
+    }
+
+    /// See [`Sleeper::rouse`].
+    pub(crate) fn rouse(&self) {
+        either!(self, sleeper => sleeper.rouse());
+    }
+}
+
+impl Sleep for AttachedSleeper {
+    fn enter(&self) {
+        either!(self, sleeper => sleeper.enter());
+    }
+
+    fn announce(&self) -> u32 {
+        either!(self, sleeper => sleeper.announce())
+    }
+
+    fn leave(&self) {
+        either!(self, sleeper => sleeper.leave());
+    }
+
+    fn has_news(&self) -> bool {
+        either!(self, sleeper => sleeper.has_news())
+    }
+}

@@ -1,0 +1,119 @@
+//! Writing a message in place: a claimed slot as a typed value.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
+
+use super::mapped::MappedRing;
+use crate::ring::memory::Memory;
+use crate::ring::writer::{AllSlotsHeld, Claim, Writer};
+
+/// A claimed slot as a value of type `T`. Dropped without `publish`, it is the next one to be claimed.
+#[derive(Debug)]
+pub(crate) struct Claimed<'a, T: ?Sized> {
+    claim: Claim<'a, Arc<MappedRing>>,
+    value: NonNull<T>,
+    _writes: PhantomData<&'a mut T>,
+}
+
+// SAFETY: `claim` is Send, and `value` stands for a `&mut T` into memory that `claim` borrows.
+unsafe impl<T: ?Sized + Send> Send for Claimed<'_, T> {}
+// SAFETY: `claim` is Sync, and through `&self` only a `&T` is reachable.
+unsafe impl<T: ?Sized + Sync> Sync for Claimed<'_, T> {}
+
+/// Why a slot could not be claimed as a value.
+#[derive(Debug)]
+pub(crate) enum ClaimError {
+    AllSlotsHeld,
+    TooLarge,
+    /// No `T` has this length.
+    Size,
+}
+
+impl From<AllSlotsHeld> for ClaimError {
+    fn from(_: AllSlotsHeld) -> Self {
+        Self::AllSlotsHeld
+    }
+}
+
+impl<'a> Claimed<'a, [u8]> {
+    /// Claims a slot for `len` bytes of unspecified content.
+    #[inline(always)]
+    pub(crate) fn new(writer: &'a mut Writer<Arc<MappedRing>>, len: usize) -> Result<Self, ClaimError> {
+        if len > writer.memory().capacity() {
+            return Err(ClaimError::TooLarge);
+        }
+        let claim = writer.claim()?;
+        let value = NonNull::slice_from_raw_parts(claim.memory().payload(claim.position()), len);
+        Ok(Self { claim, value, _writes: PhantomData })
+    }
+
+    /// Converts the bytes to a type for which any bytes are valid.
+    #[inline(always)]
+    pub(crate) fn cast<T>(mut self) -> Result<Claimed<'a, T>, ClaimError>
+    where
+        T: ?Sized + FromBytes + IntoBytes + KnownLayout<PointerMetadata: Sized> + Immutable,
+    {
+        let value = NonNull::from(T::mut_from_bytes(&mut self).map_err(|_| ClaimError::Size)?);
+        Ok(self.with_value(value))
+    }
+
+    /// Zeroes the bytes and converts them to a type for which zeros are valid.
+    #[inline(always)]
+    pub(crate) fn cast_zeroed<T>(mut self) -> Result<Claimed<'a, T>, ClaimError>
+    where
+        T: ?Sized + TryFromBytes + zerocopy::FromZeros + IntoBytes + KnownLayout<PointerMetadata: Sized> + Immutable,
+    {
+        self.fill(0);
+        let value = NonNull::from(T::try_mut_from_bytes(&mut self).map_err(|_| ClaimError::Size)?);
+        Ok(self.with_value(value))
+    }
+
+    #[inline(always)]
+    fn with_value<T: ?Sized>(self, value: NonNull<T>) -> Claimed<'a, T> {
+        Claimed { claim: self.claim, value, _writes: PhantomData }
+    }
+}
+
+impl<T> Claimed<'_, [T]> {
+    /// Shortens the message to `len` elements; a longer `len` changes nothing.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if len < self.value.len() {
+            self.value = NonNull::slice_from_raw_parts(self.value.cast(), len);
+        }
+    }
+}
+
+impl<T: ?Sized> Claimed<'_, T> {
+    #[inline(always)]
+    pub(crate) fn publish(self, stamp_ns: impl FnOnce() -> u64) {
+        // In a process forked during the loan, the memory is the parent's, and so is the message.
+        if !self.claim.memory().is_foreign() {
+            let len = size_of_val::<T>(&self);
+            self.claim.publish(len, stamp_ns);
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for Claimed<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: the pointer came from a reference to a valid value in the slot's payload, which the claim keeps mapped.
+        // Until the claim ends no reader can pin the slot, and no honest process writes it.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for Claimed<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as for `deref`; `self` is borrowed mutably, so this is the only reference.
+        unsafe { self.value.as_mut() }
+    }
+}

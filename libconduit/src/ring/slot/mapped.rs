@@ -1,0 +1,243 @@
+//! A topic's region as the memory of a ring.
+#![allow(unsafe_code)]
+
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::fault::{self, Step};
+use crate::ring::geometry::Geometry;
+use crate::ring::layout::{
+    CONSUMERS_AT, CONTROL_BYTES, Consumers, PRODUCER_AT, Producer, RECORDS, RECORDS_AT, Record, SLOT_HEADER_BYTES,
+    SlotHeader, SlotState,
+};
+use crate::ring::memory::{Memory, ReaderMemory, StateUse, WritableMemory};
+use crate::shm::atomics::{Atomics, Native};
+use crate::shm::lock::LockByte;
+use crate::shm::map::{Mapping, Protection, ReadOnly, ReadWrite, Shared};
+use crate::shm::{fork, futex, prefetch};
+
+// SAFETY: all fields are words of the family.
+unsafe impl<A: Atomics> Shared<A> for Producer<A> {}
+// SAFETY: all fields are words of the family.
+unsafe impl<A: Atomics> Shared<A> for Consumers<A> {}
+// SAFETY: all fields are words of the family.
+unsafe impl<A: Atomics> Shared<A> for Record<A> {}
+// SAFETY: all elements are words of the family.
+unsafe impl<A: Atomics, T: Shared<A>, const N: usize> Shared<A> for [T; N] {}
+// SAFETY: its only field is a word of the family.
+unsafe impl<A: Atomics> Shared<A> for SlotState<A> {}
+// SAFETY: all fields are words of the family.
+unsafe impl<A: Atomics> Shared<A> for SlotHeader<A> {}
+
+/// A mapped region whose writable form can be asked for.
+pub(crate) trait RingProtection: Protection {
+    fn writable(ring: &MappedRing<Self>) -> Option<&MappedRing<ReadWrite>>
+    where
+        Self: Sized;
+}
+
+impl RingProtection for ReadWrite {
+    #[inline(always)]
+    fn writable(ring: &MappedRing) -> Option<&MappedRing> {
+        Some(ring)
+    }
+}
+
+impl RingProtection for ReadOnly {
+    #[inline(always)]
+    fn writable(_: &MappedRing<Self>) -> Option<&MappedRing> {
+        None
+    }
+}
+
+/// A topic's region, mapped. Aligned so that it shares no cache lines with other objects on the heap.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct MappedRing<P: RingProtection = ReadWrite> {
+    mapping: Mapping<P>,
+    geometry: Geometry,
+    /// A description without locks: for probing those of others and, at the publisher, for taking a dead subscriber's.
+    file: OwnedFd,
+    generation: u32,
+    /// The subscriber record that this mapping's lock protects.
+    record: Option<usize>,
+}
+
+impl<P: RingProtection> MappedRing<P> {
+    /// # Panics
+    ///
+    /// If the mapping does not have the size of the geometry.
+    pub(crate) fn new(mapping: Mapping<P>, geometry: Geometry, file: OwnedFd) -> Self {
+        assert_eq!(mapping.len() as u64, geometry.region_bytes());
+        Self { mapping, geometry, file, generation: fork::watched_generation(), record: None }
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    pub(crate) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
+    /// Whether this process was forked after the region was mapped, and so does not have the memory.
+    #[inline(always)]
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.generation != fork::generation()
+    }
+
+    /// The words at `AT` in the control page.
+    #[inline(always)]
+    fn control<T: Shared<P::Atomics>, const AT: usize>(&self) -> &T {
+        const { assert!(AT + size_of::<T>() <= CONTROL_BYTES && AT.is_multiple_of(align_of::<T>())) };
+        // SAFETY: in the control page and aligned as asserted; `new` compared the mapping's size with the region's, which
+        // includes the control page. `T` is made of words of the mapping's family, which any bytes are valid for.
+        unsafe { self.mapping.start().add(AT).cast::<T>().as_ref() }
+    }
+
+    #[inline(always)]
+    fn slot_start(&self, position: u64) -> NonNull<u8> {
+        // SAFETY: `slot_at` is below the region's size, which `new` compared with the mapping's.
+        unsafe { self.mapping.start().add(self.geometry.slot_at(position)) }
+    }
+
+    #[inline(always)]
+    pub(super) fn payload(&self, position: u64) -> NonNull<u8> {
+        // SAFETY: a slot is larger than its header (`Geometry::new`).
+        unsafe { self.slot_start(position).add(SLOT_HEADER_BYTES) }
+    }
+}
+
+impl MappedRing {
+    /// Signs the record whose lock this mapping holds; it is cleared when the mapping is dropped.
+    pub(crate) fn with_record(mut self, index: usize, pid: u32, uid: u32, program: [u8; 16]) -> Self {
+        let record = self.record(index);
+        let words: [u64; 2] = zerocopy::transmute!(program);
+        for (to, from) in record.program.iter().zip(words) {
+            to.store(from, Relaxed);
+        }
+        for counter in [&record.received, &record.lost, &record.cursor] {
+            counter.store(0, Relaxed);
+        }
+        record.uid.store(uid, Relaxed);
+        record.pid.store(pid, Relaxed);
+        fault::point(Step::RecordSigned);
+        self.record = Some(index);
+        self
+    }
+}
+
+impl<P: RingProtection> Drop for MappedRing<P> {
+    fn drop(&mut self) {
+        if let (Some(index), Some(ring)) = (self.record, P::writable(self))
+            && !ring.is_foreign()
+        {
+            ring.record(index).pid.store(0, Relaxed);
+            fault::point(Step::RecordUnsigned);
+        }
+    }
+}
+
+impl<P: RingProtection> Memory for MappedRing<P> {
+    type Atomics = P::Atomics;
+
+    #[inline(always)]
+    fn slots(&self) -> u64 {
+        self.geometry.slots().into()
+    }
+
+    #[inline(always)]
+    fn producer(&self) -> &Producer<P::Atomics> {
+        self.control::<_, PRODUCER_AT>()
+    }
+
+    #[inline(always)]
+    fn consumers(&self) -> &Consumers<P::Atomics> {
+        self.control::<_, CONSUMERS_AT>()
+    }
+
+    #[inline(always)]
+    fn slot(&self, position: u64) -> &SlotHeader<P::Atomics> {
+        // SAFETY: the header is at the start of the slot, within the mapping, and aligned, since slots are whole cache
+        // lines. It consists of words of the mapping's family (`Shared`), which any bytes are valid for.
+        unsafe { self.slot_start(position).cast().as_ref() }
+    }
+
+    #[inline(always)]
+    fn state(&self, position: u64) -> &<P::Atomics as Atomics>::U64 {
+        // SAFETY: `state_at` is a multiple of the state's size, and below the region's size, which `new` compared with the
+        // mapping's. The state is a word of the mapping's family (`Shared`), which any bytes are valid for.
+        let state: &SlotState<P::Atomics> =
+            unsafe { self.mapping.start().add(self.geometry.state_at(position)).cast().as_ref() };
+        &state.word
+    }
+
+    #[inline(always)]
+    fn prefetch_state(&self, position: u64, purpose: StateUse) {
+        match purpose {
+            StateUse::Read => prefetch::for_reading(self.state(position)),
+            StateUse::Write => prefetch::for_writing(self.state(position)),
+        }
+    }
+
+    #[inline(always)]
+    fn capacity(&self) -> usize {
+        self.geometry.capacity()
+    }
+
+    #[inline(always)]
+    fn copy_payload(&self, position: u64, into: &mut [u8]) {
+        assert!(into.len() <= self.capacity(), "a copy is longer than a slot");
+        let payload = self.payload(position).cast::<u64>();
+        // SAFETY: within the payload, whose size is a multiple of 8 and at least that of `into`, and aligned to 64. Only
+        // relaxed loads, which are defined in read-only memory, too. The publisher may write meanwhile; the caller
+        // validates the copy.
+        let word = |index: usize| unsafe { AtomicU64::from_ptr(payload.add(index).as_ptr()) }.load(Relaxed);
+        let whole = into.len() / size_of::<u64>();
+        let (words, rest) = into.as_chunks_mut::<{ size_of::<u64>() }>();
+        for (index, to) in words.iter_mut().enumerate() {
+            *to = word(index).to_ne_bytes();
+        }
+        if !rest.is_empty() {
+            rest.copy_from_slice(&word(whole).to_ne_bytes()[..rest.len()]);
+        }
+    }
+
+    fn sleep(&self, seen: u32, timeout: Duration) {
+        futex::wait(P::futex_word(&self.consumers().wake), seen, timeout);
+    }
+}
+
+impl WritableMemory for MappedRing {
+    #[inline(always)]
+    fn record(&self, index: usize) -> &Record<Native> {
+        &self.control::<[Record<Native>; RECORDS], RECORDS_AT>()[index]
+    }
+
+    fn wake_all(&self) {
+        futex::wake_all(&self.consumers().wake);
+    }
+
+    fn if_dead(&self, record: usize, action: impl FnOnce()) {
+        let lock = LockByte::record(record);
+        // A probe is three times cheaper than an attempt to lock. On any error the holder counts as alive. A read lock is
+        // enough to keep the record from being claimed meanwhile, and other readers cannot prevent it.
+        if !lock.is_write_locked(&self.file).unwrap_or(true) && lock.try_read(&self.file).unwrap_or(false) {
+            fault::point(Step::ReclaimLocked);
+            action();
+            fault::point(Step::ReclaimCleared);
+            lock.unlock(&self.file);
+        }
+    }
+}
+
+impl<P: RingProtection> ReaderMemory for MappedRing<P> {
+    type Writable = MappedRing;
+
+    #[inline(always)]
+    fn writable(&self) -> Option<&MappedRing> {
+        P::writable(self)
+    }
+}

@@ -1,0 +1,181 @@
+//! Reading a message: pinned in its slot, or a copy of it.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
+
+use super::mapped::MappedRing;
+use crate::ring::copy::Line;
+use crate::ring::memory::Memory;
+use crate::ring::reader::{Received, unpin};
+
+/// A received message: pinned in its slot, or a copy of it.
+#[derive(Debug)]
+pub(crate) struct HeldMessage<T: ?Sized> {
+    value: NonNull<T>,
+    storage: Storage,
+}
+
+#[derive(Debug)]
+enum Storage {
+    Slot(PinnedSlot),
+    Copy(Box<OwnCopy>),
+}
+
+#[derive(Debug)]
+struct PinnedSlot {
+    ring: Arc<MappedRing>,
+    position: u64,
+    record: u32,
+}
+
+/// A message outside of its slot.
+#[derive(Debug)]
+struct OwnCopy {
+    #[expect(dead_code, reason = "owns what `value` points to")]
+    lines: Vec<Line>,
+    sequence: u64,
+    stamp_ns: u64,
+}
+
+impl Drop for PinnedSlot {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.ring.is_foreign() {
+            unpin(&self.ring, self.position, self.record as usize);
+        }
+    }
+}
+
+// SAFETY: it gives out `&T` alone; its parts may be dropped on any thread, since unpinning is atomic.
+unsafe impl<T: ?Sized + Send + Sync> Send for HeldMessage<T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + Send + Sync> Sync for HeldMessage<T> {}
+
+/// The message's bytes are no value of the type.
+#[derive(Debug)]
+pub(crate) struct Invalid;
+
+impl<T: ?Sized + TryFromBytes + KnownLayout + Immutable> HeldMessage<T> {
+    /// A message that `record` has pinned. If its bytes are no `T`, it is unpinned.
+    #[inline(always)]
+    pub(crate) fn pinned(ring: &Arc<MappedRing>, record: usize, message: &Received) -> Result<Self, Invalid> {
+        let pin = PinnedSlot { ring: Arc::clone(ring), position: message.position, record: record as u32 };
+        let value = view_pinned(&pin.ring, message)?;
+        Ok(Self { value, storage: Storage::Slot(pin) })
+    }
+
+    /// A message that was copied out and validated.
+    pub(crate) fn copied(lines: Vec<Line>, message: &Received) -> Result<Self, Invalid> {
+        let value = NonNull::from(view_copy(&lines, message.len)?);
+        // Moving the vector does not move what it holds.
+        let copy = OwnCopy { lines, sequence: message.sequence, stamp_ns: message.stamp_ns };
+        Ok(Self { value, storage: Storage::Copy(Box::new(copy)) })
+    }
+}
+
+/// A pinned message that is lent for a while.
+#[derive(Debug)]
+pub(crate) struct LentMessage<'a, T: ?Sized> {
+    value: NonNull<T>,
+    ring: &'a MappedRing,
+    position: u64,
+    record: usize,
+    _reads: PhantomData<&'a T>,
+}
+
+impl<'a, T: ?Sized + TryFromBytes + KnownLayout + Immutable> LentMessage<'a, T> {
+    /// A message that `record` has pinned. If its bytes are no `T`, it is unpinned.
+    #[inline(always)]
+    pub(crate) fn pinned(ring: &'a MappedRing, record: usize, message: &Received) -> Result<Self, Invalid> {
+        let position = message.position;
+        match view_pinned(ring, message) {
+            Ok(value) => Ok(Self { value, ring, position, record, _reads: PhantomData }),
+            Err(invalid) => {
+                unpin(ring, position, record);
+                Err(invalid)
+            }
+        }
+    }
+}
+
+impl<T: ?Sized> Drop for LentMessage<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.ring.is_foreign() {
+            unpin(self.ring, self.position, self.record);
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for LentMessage<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the pointer came from a reference to a valid value in a slot that is pinned until `self` is dropped.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+/// The value of a pinned message.
+#[inline(always)]
+fn view_pinned<T: ?Sized + TryFromBytes + KnownLayout + Immutable>(
+    ring: &MappedRing,
+    message: &Received,
+) -> Result<NonNull<T>, Invalid> {
+    // SAFETY: within the slot's payload (`len` is clamped to the capacity). The pin keeps an honest publisher from writing
+    // it, and the caller keeps pin and mapping. A hostile process with write access can break this promise: see "Trust
+    // model" in the crate's documentation.
+    let bytes = unsafe { slice::from_raw_parts(ring.payload(message.position).as_ptr(), message.len) };
+    T::try_ref_from_bytes(bytes).map(NonNull::from).map_err(|_| Invalid)
+}
+
+/// The value of a message that was copied out.
+pub(crate) fn view_copy<T: ?Sized + TryFromBytes + KnownLayout + Immutable>(
+    lines: &[Line],
+    len: usize,
+) -> Result<&T, Invalid> {
+    let bytes = lines.as_bytes().get(..len).ok_or(Invalid)?;
+    T::try_ref_from_bytes(bytes).map_err(|_| Invalid)
+}
+
+impl<T: ?Sized> HeldMessage<T> {
+    /// Whether the value lies in shared memory.
+    pub(crate) fn is_pinned(&self) -> bool {
+        matches!(self.storage, Storage::Slot(_))
+    }
+
+    /// The message's sequence number.
+    pub(crate) fn sequence(&self) -> u64 {
+        match &self.storage {
+            // As unchanged as the message itself.
+            Storage::Slot(pin) => pin.ring.slot(pin.position).sequence.load(Relaxed),
+            Storage::Copy(copy) => copy.sequence,
+        }
+    }
+
+    /// When the message was published; 0 if its publisher does not say.
+    pub(crate) fn stamp_ns(&self) -> u64 {
+        match &self.storage {
+            Storage::Slot(pin) => pin.ring.slot(pin.position).stamp_ns.load(Relaxed),
+            Storage::Copy(copy) => copy.stamp_ns,
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for HeldMessage<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the pointer came from a reference to a valid value that `storage` keeps alive and unchanged.
+        unsafe { self.value.as_ref() }
+    }
+}
