@@ -87,7 +87,7 @@ static void mourner() {
     CHECK(subscriber.wait()->stamp == 1'000'000'007);
     std::cout << "waiting" << std::endl;
     try {
-        subscriber.wait();
+        static_cast<void>(subscriber.wait());
     } catch (const conduit::PublisherDied& died) {
         const conduit::PublisherGone& gone = died;
         CHECK(gone.code() == conduit::ErrorCode::publisher_died);

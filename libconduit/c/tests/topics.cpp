@@ -351,7 +351,7 @@ static void results() {
 
 static void errors_of_every_kind_have_their_class() {
     try {
-        Subscriber<int>::open("nothing");
+        static_cast<void>(Subscriber<int>::open("nothing"));
         CHECK(false);
     } catch (const std::runtime_error& error) {
         CHECK(contains(error.what(), "\"nothing\" does not exist"));

@@ -1,6 +1,10 @@
 //! What the tests that compile programs share: a shared-memory directory, the compilers, and processes with a deadline.
 #![allow(dead_code, unused_imports, unused_macros, reason = "no test uses all of it")]
 
+#[path = "../../../../tests/harness/skip.rs"]
+#[allow(unreachable_pub, reason = "it is a module of the end-to-end tests")]
+pub(crate) mod skip;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
@@ -20,17 +24,6 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
 const WARNINGS: [&str; 6] = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"];
-
-/// Ends a test that this machine has not the means for. In a gate (`CI=true`), which installs them, that is a failure.
-macro_rules! skip {
-    ($($reason:tt)*) => {{
-        let reason = format!($($reason)*);
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "must not be skipped in a gate: {reason}");
-        eprintln!("\n**** SKIPPED: {reason} ****\n");
-        return;
-    }};
-}
-pub(crate) use skip;
 
 /// A shared-memory directory without a registry, and a directory of programs that find the library beside them.
 pub(crate) struct World {

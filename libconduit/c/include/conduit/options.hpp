@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// Options, and the handles of C. A part of conduit.hpp: include that.
+
+#ifndef CONDUIT_HPP_OPTIONS
+#define CONDUIT_HPP_OPTIONS
+
+#include "error.hpp"
+#include "type.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace conduit {
+
+/**
+ * Where regions are, and which registry knows them. For members that are not set the environment
+ * decides: the directory is $CONDUIT_SHM_DIR, or else /dev/shm; the socket is $CONDUIT_SOCKET, or
+ * else $XDG_RUNTIME_DIR/conduit/registry.sock, or else /run/conduit/registry.sock.
+ */
+struct Domain {
+    std::optional<std::string> shm_dir = std::nullopt;  ///< The shared-memory directory.
+    std::optional<std::string> socket = std::nullopt;   ///< The registry's socket; "" for no registry.
+    bool any_file_system = false;                       ///< Whether to accept a directory that is not on a tmpfs.
+};
+
+/// How to create a raw region.
+struct RegionOptions {
+    /// Where to create it.
+    Domain domain = {};
+    /// Permission bits of the file, such as 0640. Default: 0666 without the bits of the umask.
+    std::optional<std::uint32_t> mode = std::nullopt;
+    /// Numeric id of the file's group. Default: the group of the process.
+    std::optional<std::uint32_t> group = std::nullopt;
+    /// How long to wait for a dying owner of the name. Default: 250 ms.
+    std::chrono::nanoseconds takeover_timeout = {};
+};
+
+/// How to create a topic. A member that is 0 has its default.
+struct PublisherOptions {
+    /// Where to create it.
+    Domain domain = {};
+    /// Number of slots: a power of two from 2 to 65,536. Default: 16. It limits how far a subscriber
+    /// can fall behind without loss, and how many samples all of them can hold.
+    std::uint32_t slots = 0;
+    /// Length of the largest message in bytes. Default: 3904, or the size of the type if that is larger.
+    std::size_t capacity = 0;
+    /// Instead of `capacity`: the size of a slot in bytes, a multiple of 128; 192 bytes of it are the
+    /// slot's own.
+    std::size_t slot_size = 0;
+    /// Permission bits of the file, such as 0640. Default: 0666 without the bits of the umask. Users who
+    /// may only read the file can subscribe, and receive validated copies.
+    std::optional<std::uint32_t> mode = std::nullopt;
+    /// Numeric id of the file's group. Default: the group of the process.
+    std::optional<std::uint32_t> group = std::nullopt;
+    /// How long to wait for a dying owner of the name. Default: 250 ms.
+    std::chrono::nanoseconds takeover_timeout = {};
+    /// Whether messages have time stamps, for which the clock is read once per message.
+    bool time_stamps = true;
+};
+
+/// Where a subscriber starts.
+enum class Start : std::int32_t {
+    next = CONDUIT_START_NEXT,      ///< With the first message that is published after it is opened.
+    latest = CONDUIT_START_LATEST,  ///< With the newest message that the topic still has, if any.
+    oldest = CONDUIT_START_OLDEST,  ///< With the oldest message that the topic still has, if any.
+};
+
+/// How to read a topic.
+struct SubscriberOptions {
+    /// Where to look for the topic.
+    Domain domain = {};
+    /// Where to start.
+    Start start = Start::next;
+    /// How long to poll for a message before going to sleep; std::chrono::nanoseconds::max() never
+    /// sleeps. A message that arrives while the subscriber polls is received some 100 ns later instead of
+    /// tens of microseconds, at the price of a busy processor core.
+    std::chrono::nanoseconds spin = {};
+    /// Whether to receive validated copies instead of reading in place. For programs that may be stopped
+    /// at any moment and must not hold a slot then. A message that is overwritten while it is copied
+    /// counts as lost. Each copy is allocated.
+    bool copy_samples = false;
+    /// For std::byte only: whether to accept messages of any type and length.
+    bool any_type = false;
+};
+
+namespace detail {
+
+/// A domain for C, with the strings it points to.
+class CDomain {
+public:
+    explicit CDomain(const Domain& domain) : shm_dir_(text(domain.shm_dir)), socket_(text(domain.socket)) {
+        domain_.shm_dir = shm_dir_ ? shm_dir_->c_str() : nullptr;
+        domain_.socket = socket_ ? socket_->c_str() : nullptr;
+        domain_.any_file_system = domain.any_file_system;
+    }
+    CDomain(const CDomain&) = delete;
+    CDomain& operator=(const CDomain&) = delete;
+
+    [[nodiscard]] const conduit_domain* get() const noexcept { return &domain_; }
+
+private:
+    std::optional<std::string> shm_dir_;
+    std::optional<std::string> socket_;
+    conduit_domain domain_ = CONDUIT_DOMAIN_INIT;
+};
+
+/// Closes a handle of C.
+template <class C, conduit_error (*close)(C*)>
+struct Closer {
+    void operator()(C* handle) const noexcept { close(handle); }
+};
+
+using RegionHandle = std::unique_ptr<conduit_region, Closer<conduit_region, conduit_region_close>>;
+using SubscriberHandle = std::unique_ptr<conduit_subscriber, Closer<conduit_subscriber, conduit_subscriber_close>>;
+using ListingHandle = std::unique_ptr<conduit_listing, Closer<conduit_listing, conduit_listing_close>>;
+
+/// Gives the functions below access to private members.
+struct Access {
+    /// Calls `action(value)`, which returns a code of C, and makes a result of both.
+    template <class T, class Action>
+    static Result<T> result(Action&& action) noexcept {
+        Result<T> result;
+        const conduit_error code = action(result.value_);
+        if (__builtin_expect(code != CONDUIT_OK, 0)) {
+            fail(result, failure_of(code));
+        }
+        return result;
+    }
+
+    template <class Action>
+    static Result<void> result(Action&& action) noexcept {
+        Result<void> result;
+        const conduit_error code = action();
+        if (__builtin_expect(code != CONDUIT_OK, 0)) {
+            fail(result, failure_of(code));
+        }
+        return result;
+    }
+
+    template <class T>
+    static Result<T> failed(Failure&& failure) noexcept {
+        Result<T> result;
+        fail(result, std::move(failure));
+        return result;
+    }
+
+    template <class T>
+    [[gnu::cold]] static void fail(Result<T>& result, Failure&& failure) {
+        result.failure_ = std::make_unique<Failure>(std::move(failure));
+    }
+};
+
+}  // namespace detail
+
+}  // namespace conduit
+
+#endif  // CONDUIT_HPP_OPTIONS

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// Samples that a subscriber holds. A part of conduit.hpp: include that.
+
+#ifndef CONDUIT_HPP_SAMPLE
+#define CONDUIT_HPP_SAMPLE
+
+#include "options.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#if defined(__has_include)
+#if __has_include(<version>)
+#include <version>
+#endif
+#endif
+#if defined(__cpp_lib_span)
+#include <span>
+#endif
+
+namespace conduit {
+
+template <class T>
+class Subscriber;
+
+/**
+ * A message that a subscriber holds, or none. Its slot is not overwritten meanwhile: hold it no longer
+ * than necessary.
+ *
+ * It may outlive the subscriber and the topic, and be destroyed on any thread. It is empty if no message
+ * was received in time, and after it was released or moved from: reading it then throws NoSample.
+ */
+template <class T>
+class Sample {
+public:
+    /// The type of the value, or of the elements of the slice.
+    using value_type = detail::Element<T>;
+
+    /// An empty one.
+    Sample() noexcept = default;
+    Sample(Sample&& other) noexcept { take_over(other); }
+    Sample& operator=(Sample&& other) noexcept {
+        if (this != &other) {
+            release();
+            take_over(other);
+        }
+        return *this;
+    }
+    ~Sample() { release(); }
+
+    /// Whether there is a message.
+    explicit operator bool() const noexcept { return raw_.data != nullptr; }
+    /// Whether there is a message.
+    [[nodiscard]] bool has_value() const noexcept { return raw_.data != nullptr; }
+
+    /**
+     * The value.
+     *
+     * @throws NoSample
+     */
+    const value_type& operator*() const {
+        static_assert(!detail::Form<T>::is_slice, "a slice has elements: use data(), [], span() or a loop over it");
+        return *data();
+    }
+    /**
+     * Its members.
+     *
+     * @throws NoSample
+     */
+    const value_type* operator->() const {
+        static_assert(!detail::Form<T>::is_slice, "a slice has elements: use data(), [], span() or a loop over it");
+        return data();
+    }
+
+    /**
+     * The value, or the first element. Aligned to 64 bytes.
+     *
+     * @throws NoSample
+     */
+    [[nodiscard]] const value_type* data() const { return static_cast<const value_type*>(held().data); }
+
+    /// Number of elements; 1 for a value, 0 if it is empty.
+    [[nodiscard]] std::size_t size() const noexcept { return size_bytes() / sizeof(value_type); }
+    /// Size in bytes; 0 if it is empty.
+    [[nodiscard]] std::size_t size_bytes() const noexcept { return has_value() ? raw_.size : 0; }
+
+    /// An element; the index is not checked.
+    /// @throws NoSample
+    const value_type& operator[](std::size_t index) const { return data()[index]; }
+    /// @throws NoSample
+    const value_type* begin() const { return data(); }
+    /// @throws NoSample
+    const value_type* end() const { return data() + size(); }
+
+#if defined(__cpp_lib_span)
+    /// The elements; one for a value.
+    /// @throws NoSample
+    [[nodiscard]] std::span<const value_type> span() const { return {data(), size()}; }
+#endif
+
+    /// Sequence number of the message: the first of a topic has 0.
+    /// @throws NoSample
+    [[nodiscard]] std::uint64_t sequence() const { return held().sequence; }
+
+    /// Number of messages that the subscriber missed between the previous one and this one.
+    /// @throws NoSample
+    [[nodiscard]] std::uint64_t lost() const { return held().lost; }
+
+    /// When it was published; std::nullopt if the publisher has time stamps turned off.
+    /// @throws NoSample
+    [[nodiscard]] std::optional<std::chrono::steady_clock::time_point> published_at() const {
+        if (held().stamp_ns == 0) {
+            return std::nullopt;
+        }
+        // On Linux both clocks are CLOCK_MONOTONIC.
+        return std::chrono::steady_clock::time_point(std::chrono::nanoseconds(held().stamp_ns));
+    }
+
+    /// Time since it was published; std::nullopt if the publisher has time stamps turned off.
+    /// @throws NoSample
+    [[nodiscard]] std::optional<std::chrono::nanoseconds> age() const {
+        const auto published = published_at();
+        if (!published) {
+            return std::nullopt;
+        }
+        return std::chrono::steady_clock::now() - *published;
+    }
+
+    /// Releases the slot: the message must not be read any more. Does nothing if it is empty. The
+    /// destructor does the same.
+    void release() noexcept {
+        if (raw_.data != nullptr) {
+            conduit_sample_release(&raw_);
+            raw_.data = nullptr;
+        }
+    }
+
+private:
+    friend class Subscriber<T>;
+
+    [[nodiscard]] const conduit_sample& held() const {
+        if (__builtin_expect(raw_.data == nullptr, 0)) {
+            detail::raise(detail::no_sample());
+        }
+        return raw_;
+    }
+
+    void take_over(Sample& other) noexcept {
+        if (other.has_value()) {
+            raw_ = other.raw_;
+            other.raw_ = CONDUIT_SAMPLE_INIT;
+        }
+    }
+
+    conduit_sample raw_ = CONDUIT_SAMPLE_INIT;
+};
+
+}  // namespace conduit
+
+#endif  // CONDUIT_HPP_SAMPLE
