@@ -1,9 +1,9 @@
-//! What the linker is told of the shared library.
+//! Options of the linker for the shared library.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // The major version of the ABI.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libconduit.so.0");
-    // It has handlers of fork(2) and of the ends of threads: it can not be unloaded.
+    // The library cannot be unloaded: it registers handlers for fork(2) and for the end of threads.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
 }

@@ -1,4 +1,4 @@
-//! What a call costs from C++ and from Rust: rounds of both in turn, medians.
+//! The cost of a call from C++ and from Rust: medians of alternating rounds.
 //!
 //!     cargo bench -p conduit-c --bench calls [-- --check]
 //!
@@ -146,7 +146,7 @@ impl Cpp {
         let installed = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench");
         let mut make = Command::new("make");
         make.arg("-C").arg(package).arg("install").arg(format!("PREFIX={}", installed.display()));
-        // What cargo tells this program is not for the one that `make` runs.
+        // Variables that cargo sets for this program would affect the cargo that `make` runs.
         make.env_remove("CARGO_TARGET_DIR").stdout(Stdio::null());
         if let Some(target) = installed.ancestors().nth(2) {
             make.env("CARGO_TARGET_DIR", target);

@@ -1,7 +1,7 @@
-//! The C ABI as C sees it: programs in C, compiled with every compiler there is, alone and against each other.
+//! The C interface: programs in C, compiled with gcc and clang, that run alone and against each other.
 //!
-//! They use the library that Cargo has built beside this test. The installed one, sanitizers and valgrind: `tests/run`.
-#![allow(missing_docs, reason = "nobody uses this crate")]
+//! They use the library that cargo built with this test. `tests/run` tests the installed one, with sanitizers and valgrind.
+#![allow(missing_docs, reason = "a test")]
 
 mod harness;
 
@@ -27,7 +27,7 @@ fn passes(name: &str) {
 }
 
 #[test]
-fn misuse_is_told() {
+fn misuse_is_reported() {
     passes("misuse");
 }
 
@@ -42,16 +42,16 @@ fn regions_work() {
 }
 
 #[test]
-fn forked_children_are_told() {
+fn handles_fail_in_forked_children() {
     passes("forked");
 }
 
 #[test]
-fn what_there_is_is_listed() {
+fn topics_and_regions_are_listed() {
     passes("listing");
 }
 
-/// A registry that says yes to everything.
+/// A registry that accepts every call.
 fn registry(listener: UnixListener, clients: Arc<Mutex<Vec<UnixStream>>>) {
     for client in listener.incoming() {
         let client = client.unwrap();
@@ -77,7 +77,7 @@ fn registry(listener: UnixListener, clients: Arc<Mutex<Vec<UnixStream>>>) {
 }
 
 #[test]
-fn a_registry_that_goes_away_kills_nobody() {
+fn a_registry_that_disappears_does_not_kill_its_clients() {
     for compiler in compilers_of_c() {
         let world = World::new();
         let program = world.compile(compiler, &[], "tests/registry.c");
@@ -89,7 +89,7 @@ fn a_registry_that_goes_away_kills_nobody() {
         });
         let mut program = world.start(&program, "");
         assert_eq!(program.line(), "ready");
-        // Nobody listens there any more.
+        // The registry is gone.
         std::fs::remove_file(world.socket()).unwrap();
         for client in clients.lock().unwrap().drain(..) {
             client.shutdown(std::net::Shutdown::Both).unwrap();
@@ -164,7 +164,7 @@ fn example_imu() {
         subscriber.line_with("rad/s");
         publisher.kill();
         assert!(subscriber.fails_with("died").contains("received "));
-        // The publisher closes the topic: its subscriber reports that as well.
+        // The publisher closes the topic: its subscriber reports that, too.
         let mut publisher = world.start(&publishing, "");
         let mut subscriber = open_when_it_is_back(&world, &subscribing);
         subscriber.line_with("rad/s");

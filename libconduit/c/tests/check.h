@@ -1,4 +1,4 @@
-/* What the tests share: checks that say where they failed, and what the library said. */
+/* Checks that the tests share. They print where they failed, and the last error of the library. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -19,10 +19,10 @@
 
 #define OK(call) check_code((call), CONDUIT_OK, NULL, #call, __FILE__, __LINE__)
 
-/* The call fails with this code, and says something with these words in it. */
+/* The call fails with this code and a message that contains these words. */
 #define FAILS(call, code, words) check_code((call), (code), (words), #call, __FILE__, __LINE__)
 
-/* The call returns nothing, and leaves this code's words. */
+/* The call returns this value for a failure, and its message contains these words. */
 #define SAYS(call, nothing, words) \
     do { \
         CHECK((call) == (nothing)); \

@@ -1,5 +1,5 @@
 //! `conduit.hpp`: the tests and examples in C++, programs of C++ and Rust that talk to each other, and the installed package.
-#![allow(missing_docs, reason = "nobody uses this crate")]
+#![allow(missing_docs, reason = "a test")]
 
 mod harness;
 mod readme;
@@ -48,7 +48,7 @@ fn regions_work() {
 }
 
 #[test]
-fn misuse_is_told() {
+fn misuse_is_reported() {
     passes("misuse");
 }
 
@@ -64,7 +64,7 @@ fn compile_text(compiler: &str, options: &[&str], body: &str) -> Output {
 }
 
 #[test]
-fn what_makes_no_sense_does_not_compile_and_says_why() {
+fn invalid_types_and_calls_do_not_compile_and_the_error_says_why() {
     let cases = [
         ("conduit::Publisher<std::string>::create(\"x\");", "trivially copyable"),
         ("struct S { int x; }; conduit::Publisher<S>::create(\"x\");", "write CONDUIT_TYPE(Imu"),
@@ -237,7 +237,7 @@ fn regions_cross_both_ways() {
     world.start(&peer(&world), "write region").succeeds();
     let region = ShmRegion::builder().domain(&world.domain()).open("interop").unwrap();
     assert_eq!(region.size(), 5000);
-    // SAFETY: it is that large, and the program that wrote it has ended.
+    // SAFETY: the region has that size, and the program that wrote it has ended.
     #[allow(unsafe_code, reason = "shared memory is read")]
     let bytes = unsafe { std::slice::from_raw_parts(region.data(), region.size()) };
     assert!(bytes.iter().all(|&byte| byte == 7));
@@ -245,7 +245,7 @@ fn regions_cross_both_ways() {
     let world = World::new();
     let counter = world.compile(compilers_of_cpp()[0], &["-std=c++17"], "examples/counter.cpp");
     let region = ShmRegion::builder().domain(&world.domain()).create("counter", 4096).unwrap();
-    // SAFETY: it is that large, and nobody else writes it.
+    // SAFETY: the region has 4096 bytes, is aligned to a page, and no other process has it open yet.
     #[allow(unsafe_code, reason = "shared memory is written")]
     unsafe {
         region.data().cast::<i32>().write(42);
@@ -254,7 +254,7 @@ fn regions_cross_both_ways() {
 }
 
 #[test]
-fn a_mismatch_is_told_on_both_sides() {
+fn a_type_mismatch_is_reported_on_both_sides() {
     #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
     #[message(name = "robot/Imu")]
     #[zerocopy(crate = "conduit::zerocopy")]
@@ -282,7 +282,7 @@ fn a_mismatch_is_told_on_both_sides() {
 // -------------------------------------------------------------------------------------------------------------------- death
 
 #[test]
-fn without_a_registry_a_subscriber_is_told_that_its_publisher_has_aborted() {
+fn without_a_registry_a_subscriber_notices_that_its_publisher_aborted() {
     for compiler in compilers_of_cpp() {
         let world = World::new();
         let program = world.compile(compiler, &["-std=c++20"], "tests/peer.cpp");
@@ -369,14 +369,14 @@ fn example_imu() {
         }
         let took = begun.elapsed();
         assert!((Duration::from_millis(900)..Duration::from_secs(10)).contains(&took), "{took:?}");
-        // A killed subscriber disturbs nobody.
+        // A killed subscriber does not disturb the others.
         subscriber.kill();
         let mut subscriber = world.start(&subscribing, "");
         assert!(subscriber.line().contains("rad/s"));
-        // A killed publisher is told.
+        // A subscriber notices that its publisher was killed.
         publisher.kill();
         subscriber.fails_with("the publisher of topic \"imu\" died");
-        // One that ends is told, too.
+        // It notices that its publisher closed the topic, too.
         let mut publisher = world.start(&publishing, "");
         publisher.line();
         let mut subscriber = world.start(&subscribing, "");
@@ -424,7 +424,7 @@ fn example_image_pipeline() {
         let camera = world.start(&program, "camera");
         assert!(display.line().contains("pixels on edges"));
         camera.kill();
-        // The filter is told and ends, and with it its own topic, which is told to the display.
+        // The filter ends and closes its own topic, which the display reports.
         filter.fails_with("the publisher of topic \"camera/image\" died");
         display.line_with("the publisher of topic \"camera/edges\" closed the topic");
         display.succeeds();
@@ -435,7 +435,7 @@ fn example_image_pipeline() {
         display.line();
         filter.kill();
         display.fails_with("the publisher of topic \"camera/edges\" died");
-        // A new filter goes on where the old one was killed.
+        // A new filter takes over the topic of the killed one.
         let mut display = world.start(&program, "display");
         let filter = world.start(&program, "filter");
         display.line();
@@ -449,7 +449,7 @@ fn example_image_pipeline() {
 
 // ------------------------------------------------------------------------------------------------------------ as it is installed
 
-/// Runs a line of a shell as somebody would who installed the library; what it prints.
+/// Runs a shell command with the installed library; returns its output.
 fn shell(world: &World, installed: &Path, directory: &Path, line: &str) -> String {
     let mut command = world.command("sh");
     command.arg("-ec").arg(line).current_dir(directory).env("LD_LIBRARY_PATH", installed.join("lib"));

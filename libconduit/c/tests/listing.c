@@ -1,4 +1,4 @@
-/* What there is, without a registry: as the regions say. */
+/* Lists topics and regions without a registry, from the regions themselves. */
 #define _DEFAULT_SOURCE
 #include "check.h"
 
@@ -54,7 +54,7 @@ int main(void) {
     OK(conduit_region_close(region));
     OK(conduit_publisher_close(publisher));
     OK(conduit_subscriber_close(subscriber));
-    /* It is what was, and stays. */
+    /* A listing does not change. */
     CHECK(same(topic->name, "b/topic") && one->lag == 1);
     OK(conduit_listing_close(listing));
     OK(conduit_region_unlink("a", NULL));

@@ -1,4 +1,4 @@
-/* What must not be done: each is an error that says what is wrong, and nothing else happens. */
+/* Each kind of misuse is an error that says what is wrong, and changes nothing else. */
 #include "check.h"
 
 #include <errno.h>
@@ -239,7 +239,7 @@ static void misaligned(void) {
     FAILS(conduit_listing_open(NULL, (void *)odd), invalid, "`listing` is not aligned to 8 bytes");
     CHECK(bytes[1] == 0 && bytes[8] == 0);
 
-    /* What is only read may lie anywhere. */
+    /* Arguments that are only read need no alignment. */
     conduit_publisher_options with = CONDUIT_PUBLISHER_OPTIONS_INIT;
     conduit_type type = {"odd", CONDUIT_SLICE, 1, 1};
     conduit_domain domain = CONDUIT_DOMAIN_INIT;

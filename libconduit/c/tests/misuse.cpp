@@ -1,5 +1,5 @@
-// What must not be done is told, and destroys nothing: use after move and close, at the wrong time, in the wrong process, and what is
-// thrown in a callback. Then what there is to list.
+// Misuse is reported and changes nothing: use after move and close, at the wrong time, in a forked child. Exceptions of callbacks,
+// and listings.
 
 #include "check.hpp"
 
@@ -144,7 +144,7 @@ static void moved_and_closed() {
     }
     CHECK(*samples[0] == 0 && *samples[7] == 7);
 
-    // What is held outlives everything, and is given back anywhere.
+    // Samples outlive their subscriber and publisher, and can be released on any thread.
     subscriber2.close();
     is_refused(subscriber2);
     publisher3.close();
@@ -202,7 +202,7 @@ struct OfTheUser {
     int number;
 };
 
-static void what_a_callback_throws_comes_out() {
+static void exceptions_of_a_callback_are_thrown_by_the_call() {
     int asked = 0;
     const auto throws = [&]() -> bool {
         if (++asked == 2) {
@@ -223,10 +223,10 @@ static void what_a_callback_throws_comes_out() {
     } catch (const OfTheUser& thrown) {
         CHECK(thrown.number == 7);
     }
-    // Nothing of it is left.
+    // The exception does not affect later calls.
     CHECK(!ShmRegion::wait_until_exists_while("never", [] { return false; }));
     CHECK(!*ShmRegion::wait_until_exists_while("never", [] { return false; }, std::nothrow));
-    // A function that is none throws as it does everywhere.
+    // An empty function throws std::bad_function_call.
     bool empty = false;
     try {
         ShmRegion::wait_until_exists_while("never", std::function<bool()>());
@@ -236,7 +236,7 @@ static void what_a_callback_throws_comes_out() {
     CHECK(empty);
 }
 
-static void a_forked_child_is_told() {
+static void objects_throw_in_a_forked_child() {
     auto publisher = Publisher<int>::create("forked");
     auto subscriber = Subscriber<int>::open("forked");
     auto region = ShmRegion::create("forked-region", 100);
@@ -267,7 +267,7 @@ static void a_forked_child_is_told() {
     ShmRegion::unlink("forked-region");
 }
 
-static void what_there_is_is_listed() {
+static void topics_and_regions_are_listed() {
     CHECK(conduit::list_topics().empty());
     CHECK(!conduit::registry_is_reachable());
     CHECK(!*conduit::registry_is_reachable(std::nothrow));
@@ -306,7 +306,7 @@ int main() {
     moved_and_closed();
     a_loan_ends_with_its_publisher();
     regions_moved_and_closed();
-    what_a_callback_throws_comes_out();
-    a_forked_child_is_told();
-    what_there_is_is_listed();
+    exceptions_of_a_callback_are_thrown_by_the_call();
+    objects_throw_in_a_forked_child();
+    topics_and_regions_are_listed();
 }

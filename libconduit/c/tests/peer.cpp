@@ -1,4 +1,4 @@
-// The C++ side of tests with processes of other languages; its argument says what it does.
+// The C++ side of tests with processes in other languages. Its argument selects what it does.
 
 #include "check.hpp"
 
@@ -155,7 +155,7 @@ int main(int argc, char** argv) {
         auto region = conduit::ShmRegion::create("interop", 5000);
         std::memset(region.data(), 7, region.size());
     } else if (what == "mismatch") {
-        // The Rust side has the same name with another size.
+        // The type on the Rust side has the same name and another size.
         const auto error = THROWS(conduit::TypeMismatch, Subscriber<robot::Imu>::open("interop"));
         std::cout << error.what() << std::endl;
     } else if (what == "list") {

@@ -77,7 +77,7 @@ static void waiting() {
     CHECK(ShmRegion::wait_until_exists_while("waited", ask));
     creator.join();
     CHECK(ShmRegion::wait_until_exists("waited", running));
-    // A region that exists is found whatever the flag says.
+    // A region that exists is found whether the flag is set or not.
     running = false;
     CHECK(ShmRegion::wait_until_exists("waited", running));
     CHECK(ShmRegion::wait_until_exists_for("waited", 0s) && ShmRegion::wait_until_exists_for("waited", 10s));

@@ -1,4 +1,4 @@
-/* A registry that answers, and then is gone. The test plays it: it waits for "ready", takes it away, and says so. */
+/* A registry that answers and then disappears. The test plays it: it waits for "ready", removes it, and sends a line. */
 #include "check.h"
 
 #include <signal.h>
@@ -31,7 +31,7 @@ int main(void) {
     fflush(stdout);
     CHECK(getchar() == '\n');
 
-    /* What C does with SIGPIPE by default is to die. */
+    /* By default SIGPIPE kills a C program. */
     CHECK(signal(SIGPIPE, SIG_DFL) == SIG_DFL);
     conduit_sample sample = CONDUIT_SAMPLE_INIT;
     FAILS(conduit_subscriber_recv_timeout(subscriber, 700000000, &sample), CONDUIT_ERROR_TIMED_OUT, "topic");

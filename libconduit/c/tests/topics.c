@@ -178,7 +178,7 @@ static void types(void) {
     OK(conduit_sample_release(&sample));
     OK(conduit_subscriber_close(subscriber));
 
-    /* Who wants any type learns which it is; where it starts is chosen; copies are copies. */
+    /* A subscriber of any type, that starts with the oldest message and receives copies. */
     OK(conduit_publisher_send(publisher, &imu, sizeof imu));
     reading.message_type = NULL;
     reading.any_type = true;

@@ -52,7 +52,7 @@ struct Global {
 };
 CONDUIT_TYPE(Global, "Global");
 
-// ------------------------------------------------------------------------------------------------ what the compiler can tell
+// ------------------------------------------------------------------------------------------------ checked at compile time
 
 template <class T>
 constexpr bool is_named(const char* name) {
@@ -130,7 +130,7 @@ static void values() {
     CHECK(!discarded && !subscriber.take());
     CHECK(publisher.published() == 2 && subscriber.received() == 2 && subscriber.lost() == 0);
 
-    // All of a ring is overwritten but what is held.
+    // All slots are overwritten but the one that is held.
     for (std::uint64_t i = 3; i <= 40; ++i) {
         publisher.send({i, {}, 0, 0});
     }
@@ -240,7 +240,7 @@ static void bytes() {
     auto loan = publisher.loan(3);
     std::memcpy(loan.data(), "abc", 3);
     loan.publish();
-    // The same in another word.
+    // The same type by another name.
     auto another = Subscriber<unsigned char[]>::open("bytes");
     publisher.send(std::string_view("x"));
     CHECK(another.take()[0] == 'x' && subscriber.take().size() == 3);
