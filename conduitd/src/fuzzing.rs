@@ -1,12 +1,13 @@
-//! What the fuzzer drives; compiled for it alone.
+//! The entry points of the fuzz targets; compiled only for them.
 
 use conduit::internal::protocol::Call;
 
-use crate::frames::{Decoder, Frame};
-use crate::{connection, registry};
+use crate::clients::frames::{Decoder, Frame};
+use crate::clients::request::Request;
+use crate::registry;
 
-/// Cuts bytes that arrive in chunks as their first byte says, and parses what comes out. The cuts must be those of the NUL
-/// bytes.
+/// Splits bytes into messages, in chunks of the size that the first byte gives, and parses them. The messages must end at
+/// the NUL bytes.
 pub fn frames(data: &[u8]) {
     const LIMIT: usize = 64;
     let Some((first, bytes)) = data.split_first() else { return };
@@ -31,14 +32,14 @@ pub fn frames(data: &[u8]) {
     }
 }
 
-/// Parses a message as the daemon does, up to the point where the registry is asked.
+/// Parses a message as the daemon does, up to the request.
 pub fn call(message: &[u8]) {
     if let Ok(call) = serde_json::from_slice::<Call>(message) {
-        connection::parse_any(&call.method, call.parameters);
+        let _ = Request::parse(&call.method, call.parameters);
     }
 }
 
-/// Drives the registry.
+/// Drives the pure registry.
 pub fn registry(data: &[u8]) {
     registry::exercise::run(data);
 }

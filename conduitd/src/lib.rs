@@ -1,36 +1,39 @@
 //! The registry daemon of Conduit.
 //!
-//! The daemon knows who owns which topic, removes what dead owners leave behind, wakes whoever sleeps on them, and answers
-//! questions; it is never on the data path. This crate's only doors are [`run`], which is the program `conduitd`, and
-//! [`Embedded`], a registry inside another program.
+//! The daemon knows which process owns which topic, reaps the regions of dead owners, wakes their subscribers, and answers
+//! queries; it is never on the data path. The crate's interface is [`run`], the program `conduitd`, and [`Embedded`], a
+//! registry inside another program.
 #![forbid(unsafe_code)]
 
-mod connection;
+mod clients;
+mod directory;
 mod event_log;
-mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod guard;
+mod holding;
 mod hub;
 mod limits;
 mod logging;
-mod owner;
+mod peer;
 mod policy;
-mod reaper;
+mod process_watch;
+mod processes;
+mod reaping;
 mod registry;
-mod restore;
 mod server;
 mod shared_answer;
 #[cfg(test)]
 #[allow(dead_code, unreachable_pub, unused_imports, unused_macros, reason = "shared with the end-to-end tests")]
 #[path = "../../tests/harness/skip.rs"]
 mod skip;
+mod sockets;
 mod systemd;
+mod tasks;
+mod topics;
 mod watchers;
 
 use std::future::poll_fn;
 use std::io;
-use std::path::PathBuf;
 use std::task::Poll;
 use std::thread::JoinHandle;
 
@@ -38,34 +41,24 @@ pub use limits::Limits;
 pub use logging::start_logging;
 pub use policy::Config;
 use server::Server;
-pub use server::StartError;
+pub use server::{DaemonOptions, StartError};
 use systemd::Supervisor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Where a daemon works.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The socket to listen on. None: the one that the service manager has passed, else where clients of this user look first.
-    pub socket: Option<PathBuf>,
-    /// The directory whose regions it looks after.
-    pub shm_dir: PathBuf,
-    /// What clients may have of it.
-    pub limits: Limits,
-    /// Where the rules for names are.
-    pub config: Config,
-}
-
-/// Runs the daemon until SIGTERM or SIGINT. On SIGHUP it reads the rules for names again.
-pub fn run(options: &Options) -> Result<(), StartError> {
+/// Runs the daemon until SIGTERM or SIGINT. On SIGHUP it reloads the policy.
+///
+/// # Errors
+/// If the daemon cannot start, or a part of it fails.
+pub fn run(options: &DaemonOptions) -> Result<(), StartError> {
     let failed = |doing| {
         let path = options.shm_dir.clone();
         move |source| StartError::Io { doing, path, source }
     };
-    // First of all: these are its first descriptors.
-    let inherited = systemd::inherited();
-    let supervisor = Supervisor::of_environment().map_err(failed("start the daemon for"))?;
+    // First: their numbers are fixed.
+    let inherited = systemd::inherited::inherited();
+    let supervisor = Supervisor::from_environment().map_err(failed("start the daemon for"))?;
     let server = Server::start(options, inherited, supervisor)?;
     let runtime = runtime().map_err(failed("start the daemon for"))?;
     runtime
@@ -80,7 +73,7 @@ pub fn run(options: &Options) -> Result<(), StartError> {
         })
         .map_err(failed("serve"))?;
     tracing::info!("stopped");
-    // A reaper that is stuck in the kernel must not keep the daemon from ending.
+    // Does not wait for a reaper that is stuck in the kernel.
     runtime.shutdown_background();
     Ok(())
 }
@@ -89,7 +82,7 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().thread_name("conduitd-work").build()
 }
 
-/// A registry in a thread of this process, for demonstrations and tests. It ends when dropped.
+/// A registry in a thread of this process, for demonstrations and tests. It stops when dropped.
 #[derive(Debug)]
 pub struct Embedded {
     stop: Option<oneshot::Sender<()>>,
@@ -97,8 +90,11 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts a registry; when this returns it accepts connections.
-    pub fn start(options: &Options) -> Result<Self, StartError> {
+    /// Starts a registry, which accepts connections when this returns.
+    ///
+    /// # Errors
+    /// If it cannot start.
+    pub fn start(options: &DaemonOptions) -> Result<Self, StartError> {
         let server = Server::start(options, Vec::new(), Supervisor::none())?;
         let failed = |source| StartError::Io { doing: "serve", path: options.shm_dir.clone(), source };
         let runtime = runtime().map_err(failed)?;
@@ -108,7 +104,7 @@ impl Embedded {
                 let _ = stopped.await;
             };
             if let Err(error) = runtime.block_on(server.run(stop, None)) {
-                tracing::error!("the embedded registry has ended: {error}");
+                tracing::error!("the embedded registry failed: {error}");
             }
             runtime.shutdown_background();
         };

@@ -1,5 +1,4 @@
-//! What clients may have of the daemon: connections, bytes, turns. Counted by user, so that one user's excess is no other's
-//! loss.
+//! Owns the accounts of users: their connections, bytes and turns, so that no user's excess is another's loss.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -8,7 +7,7 @@ use std::rc::Rc;
 use conduit::registry::RegistryError;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// What clients may have of a registry.
+/// What clients may use of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in all.
@@ -17,20 +16,20 @@ pub struct Limits {
     pub connections_per_uid: usize,
     /// Longest message that a client may send, in bytes.
     pub message_bytes: usize,
-    /// Events that a watcher may be behind before it is disconnected.
+    /// Events that a watcher may leave unread before it is disconnected.
     pub queued_events: usize,
 }
 
 impl Default for Limits {
-    /// What suits a robot.
+    /// Suits a robot.
     fn default() -> Self {
         Self { connections: 4096, connections_per_uid: 1024, message_bytes: 64 << 10, queued_events: 256 }
     }
 }
 
 impl Limits {
-    /// These limits as far as the process's limit of descriptors allows: a publisher takes three, with its region and its
-    /// process, a subscriber two.
+    /// These limits as far as the number of descriptors allows: a publisher takes three, with its region and its process,
+    /// a subscriber two.
     pub(crate) fn within(self, descriptors: usize) -> Self {
         let connections = self.connections.min(descriptors / 3).max(1);
         let share = self.connections_per_uid.saturating_mul(connections).div_ceil(self.connections.max(1));
@@ -38,7 +37,7 @@ impl Limits {
     }
 }
 
-/// Bytes that the daemon keeps for one user: messages that are not complete, replies that are not read. One of them may be larger.
+/// Bytes that the daemon keeps for one user, in incomplete messages and unread replies. A single one may be larger.
 const BYTES_PER_UID: usize = 4 << 20;
 
 /// All users' accounts.
@@ -57,7 +56,7 @@ struct UserAccount {
     turn: Semaphore,
 }
 
-/// A connection's place among the others. Dropped, it is free again.
+/// The right to one connection, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Admission {
     accounts: Rc<Accounts>,
@@ -65,7 +64,7 @@ pub(crate) struct Admission {
     uid: u32,
 }
 
-/// Bytes kept for a user. Dropped, they are given back.
+/// Bytes kept for a user, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Charge {
     account: Rc<UserAccount>,
@@ -86,14 +85,14 @@ impl Accounts {
         self.total.get()
     }
 
-    /// Counts a refusal. Who is refused tries again: the log is told of the first, the second, the fourth, ...
+    /// Counts a refusal; returns the count for the 1st, 2nd, 4th, ..., which is logged: refused clients try again.
     pub(crate) fn count_refusal(&self) -> Option<u64> {
         let count = self.refusals.get() + 1;
         self.refusals.set(count);
         Some(count).filter(|count| count.is_power_of_two())
     }
 
-    /// Lets a user's next connection in.
+    /// Admits a connection of a user.
     pub(crate) fn admit(self: &Rc<Self>, uid: u32) -> Result<Admission, RegistryError> {
         let Limits { connections, connections_per_uid, .. } = self.limits;
         let mut by_uid = self.by_uid.borrow_mut();
@@ -113,10 +112,10 @@ impl Accounts {
 }
 
 impl Admission {
-    /// Waits for the user's turn: one call of each user is answered at a time, so that however many calls one user makes,
-    /// another waits for one of them at most.
+    /// Waits for the user's turn: one call of each user is answered at a time, so that a call waits for at most one call of
+    /// each other user.
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
+        // The semaphore is never closed.
         self.account.turn.acquire().await.ok()
     }
 
@@ -138,7 +137,7 @@ impl Drop for Admission {
 }
 
 impl Charge {
-    /// Keeps so many bytes from now on.
+    /// Sets how many bytes are kept.
     pub(crate) fn set(&mut self, bytes: usize) -> Result<(), RegistryError> {
         let others = self.account.bytes.get() - self.bytes;
         if bytes > self.bytes && others > 0 && others + bytes > BYTES_PER_UID {
@@ -176,7 +175,7 @@ mod tests {
         let third = accounts.admit(3).unwrap();
         assert_eq!(accounts.by_uid.borrow().len(), 3);
         drop(third);
-        assert_eq!(accounts.by_uid.borrow().len(), 2, "nothing is kept of who is gone");
+        assert_eq!(accounts.by_uid.borrow().len(), 2, "no account without connections");
     }
 
     #[test]
@@ -184,10 +183,10 @@ mod tests {
         let accounts = accounts(9, 9);
         let (place, other) = (accounts.admit(1).unwrap(), accounts.admit(2).unwrap());
         let mut large = place.charge();
-        large.set(2 * BYTES_PER_UID).expect("a reply may be of any length if it is the only one");
+        large.set(2 * BYTES_PER_UID).expect("a single reply may be of any length");
         let mut more = place.charge();
         assert!(more.set(1).is_err());
-        other.charge().set(BYTES_PER_UID).expect("another user does not suffer");
+        other.charge().set(BYTES_PER_UID).expect("another user is not affected");
         large.set(BYTES_PER_UID - 1).unwrap();
         more.set(1).unwrap();
         assert!(more.set(2).is_err());

@@ -1,7 +1,6 @@
-//! The log: fields for the journal where there is one, else lines on standard error.
+//! The log: to the journal with fields, else as lines to standard error.
 //!
-//! Fields that the journal is to have are named `conduit.…` in the code, which become `CONDUIT_…` there; lines go without
-//! the prefix. Messages that systemd's catalogue explains (`journalctl -x`) carry a [`message_id`]; see
+//! Fields for the journal are named `conduit.…` in the code, which the journal stores as `CONDUIT_…`; lines omit the prefix. Messages that systemd's catalogue explains (`journalctl -x`) carry a [`message_id`]; see
 //! `systemd/conduit.catalog`.
 
 use std::io::IsTerminal;
@@ -13,24 +12,27 @@ use tracing_subscriber::fmt::format::{FormatFields, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Numbers of messages, for `MESSAGE_ID=` of the journal.
+/// `MESSAGE_ID=` of messages in the journal.
 pub(crate) mod message_id {
-    /// An owner died, and what it left was removed.
+    /// An owner died, and its region was removed.
     pub(crate) const OWNER_DIED: &str = "585179dfe22b4b299713e96a23acbe80";
     /// A subscriber died.
     pub(crate) const SUBSCRIBER_DIED: &str = "70e965302e9247f5bde30388c5d5f4fc";
-    /// The name of a living topic was removed.
+    /// The name of a live topic was removed.
     pub(crate) const UNLINKED: &str = "46a9a874bcfc4370964c20d8c4747b05";
-    /// Something is published against the rules.
+    /// A topic is published against the policy.
     pub(crate) const UNAUTHORISED: &str = "ca73b8de6e554be7a31cdfaf416cd668";
-    /// Clients of the daemon before were taken over.
+    /// Clients of the previous daemon were resumed.
     pub(crate) const RESUMED: &str = "5cdad31b1f49459185828f6924ef9ab8";
 }
 
 const FIELD_PREFIX: &str = "conduit.";
 
-/// Starts logging, for a program that is the daemon: to the journal if standard error goes there, else to standard error.
-/// `RUST_LOG` says what (default: info).
+/// Starts logging for the program `conduitd`: to the journal if standard error is connected to it, else to standard error.
+/// `RUST_LOG` sets the level (default: info).
+///
+/// # Panics
+/// If the program has a logger already.
 pub fn start_logging() {
     let wanted = std::env::var("RUST_LOG").ok().and_then(|it| it.parse::<Targets>().ok());
     let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
@@ -56,7 +58,7 @@ fn journal() -> Option<tracing_journald::Layer> {
     if stream != format!("{}:{}", stderr.dev(), stderr.ino()) {
         return None;
     }
-    // Without a journal that takes fields, lines will do.
+    // Falls back to lines if the journal cannot be reached.
     let layer = tracing_journald::layer().ok()?;
     let priorities = tracing_journald::PriorityMappings {
         info: tracing_journald::Priority::Informational,
@@ -66,7 +68,7 @@ fn journal() -> Option<tracing_journald::Layer> {
     Some(layer.with_field_prefix(None).with_syslog_identifier("conduitd".into()).with_priority_mappings(priorities))
 }
 
-/// Fields as `tracing_subscriber` writes them, but for the names.
+/// Formats fields as `tracing_subscriber` does, except for the names.
 fn lines() -> impl for<'writer> FormatFields<'writer> + 'static {
     debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{value:?}"),

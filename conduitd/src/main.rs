@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use conduit::Domain;
-use conduitd::{Config, Limits, Options, StartError};
+use conduitd::{Config, DaemonOptions, Limits, StartError};
 use lexopt::ValueExt;
 
 const HELP: &str = "\
@@ -93,7 +93,7 @@ enum Task {
     /// The answer has been printed already.
     Nothing,
     Check(Config),
-    Run(Options),
+    Run(DaemonOptions),
 }
 
 fn parse() -> Result<Task, lexopt::Error> {
@@ -129,7 +129,7 @@ fn parse() -> Result<Task, lexopt::Error> {
     }
     let domain = Domain::from_env();
     let shm_dir = shm_dir.unwrap_or_else(|| domain.shm_dir().into());
-    Ok(Task::Run(Options { socket, shm_dir, limits, config }))
+    Ok(Task::Run(DaemonOptions { socket, shm_dir, limits, config }))
 }
 
 fn at_least_one(parser: &mut lexopt::Parser) -> Result<usize, lexopt::Error> {

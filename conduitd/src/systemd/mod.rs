@@ -1,9 +1,10 @@
-//! The service manager: telling it how we are, what it has us begin with, and what it keeps for us.
+//! The service manager: notified of the daemon's state, and the keeper of its descriptors over a restart.
 //!
-//! Everything is told by a thread of its own, in order: a service manager that does not read must not keep the daemon from
-//! serving. Without one all of this does nothing. See [`sd_notify(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html)
+//! A thread of its own sends everything, in order: a service manager that does not read must not block the daemon.
+//! Without a service manager all of this does nothing. See [`sd_notify(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html)
 //! and [`sd_listen_fds(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html).
 
+pub(crate) mod inherited;
 pub(crate) mod logind;
 pub(crate) mod store;
 
@@ -13,136 +14,135 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use conduit::internal::shm::inherited::take_inherited;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
-/// Orders that may wait for the service manager to read. One that does not is not waited for.
-const MOST_ORDERS: usize = 4096;
-/// How long a client waits for the service manager to have its connection. It reads at once unless it is stuck.
+/// Orders that may be queued while the service manager does not read; more are dropped.
+const MAX_ORDERS: usize = 4096;
+/// How long a client waits until the service manager has its connection. It reads at once unless it is stuck.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Who feeds the watchdog more often does nothing else.
+/// A shorter interval would leave no time for other work.
 const SHORTEST_WATCHDOG: Duration = Duration::from_millis(20);
 const LONGEST_WATCHDOG: Duration = Duration::from_secs(24 * 3600);
 
-/// Something to be told.
-enum Order {
-    Say(String),
+/// A message to the service manager.
+enum NotifyOrder {
+    Notify(String),
     Keep { name: String, descriptor: OwnedFd },
     Forget { name: String },
     Barrier(oneshot::Sender<()>),
 }
 
-/// The way to the service manager, if there is one.
+/// The connection to the service manager, if there is one.
 pub(crate) struct Supervisor {
-    orders: Option<SyncSender<Order>>,
+    orders: Option<SyncSender<NotifyOrder>>,
     thread: Option<JoinHandle<()>>,
     keeps: bool,
     watchdog: Option<Duration>,
 }
 
 impl Supervisor {
-    /// Nobody to tell anything.
+    /// No service manager.
     pub(crate) fn none() -> Self {
         Self { orders: None, thread: None, keeps: false, watchdog: None }
     }
 
-    /// Whoever has started this process, if it wants to know.
-    pub(crate) fn of_environment() -> io::Result<Self> {
+    /// The service manager that started this process, if it asks for notifications.
+    pub(crate) fn from_environment() -> io::Result<Self> {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Ok(Self::none());
         }
-        let (orders, received) = sync_channel(MOST_ORDERS);
-        let thread = std::thread::Builder::new().name("notify".into()).spawn(move || tell(&received))?;
+        let (orders, received) = sync_channel(MAX_ORDERS);
+        let thread = std::thread::Builder::new().name("notify".into()).spawn(move || send(&received))?;
         Ok(Self { orders: Some(orders), thread: Some(thread), keeps: has_store(), watchdog: watchdog() })
     }
 
-    /// Whether descriptors that are kept come back to the next daemon.
+    /// Whether kept descriptors are passed to the next daemon.
     pub(crate) fn keeps(&self) -> bool {
         self.keeps
     }
 
-    /// How often it wants to hear that the daemon turns: twice in the time after which it would end it.
+    /// How often to feed the watchdog: twice per time-out.
     pub(crate) fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog.map(|limit| limit / 2)
     }
 
-    /// Clients are served, and everything that was there has been adopted.
+    /// Clients are served, and the directory and earlier clients have been adopted.
     pub(crate) fn ready(&self) {
-        self.say(&[NotifyState::Ready]);
+        self.notify(&[NotifyState::Ready]);
     }
 
-    /// The rules are being read again; then comes [`ready`](Self::ready).
+    /// The policy is being reloaded, until [`ready`](Self::ready).
     pub(crate) fn reloading(&self) {
-        // Without the time the service manager would take the reload for one that it did not ask for.
+        // Without the time, the service manager would not match the reload with its own request.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
-            self.say(&[NotifyState::Reloading, now]);
+            self.notify(&[NotifyState::Reloading, now]);
         }
     }
 
-    /// The daemon is about to end.
+    /// The daemon is stopping.
     pub(crate) fn stopping(&self) {
-        self.say(&[NotifyState::Stopping]);
+        self.notify(&[NotifyState::Stopping]);
     }
 
     /// For `systemctl status`.
     pub(crate) fn status(&self, text: &str) {
-        self.say(&[NotifyState::Status(text)]);
+        self.notify(&[NotifyState::Status(text)]);
     }
 
-    /// The daemon turns.
+    /// The event loop runs.
     pub(crate) fn feed_watchdog(&self) {
-        self.say(&[NotifyState::Watchdog]);
+        self.notify(&[NotifyState::Watchdog]);
     }
 
-    /// What is being done takes its time, and goes on.
+    /// The current operation needs more time.
     pub(crate) fn needs_longer(&self, by: Duration) {
-        self.say(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
+        self.notify(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
     }
 
-    /// Has a descriptor kept under a name that nothing else is kept under. It stays after a hang-up: the next daemon is to see it.
+    /// Has a descriptor kept under a unique name. It is kept after a hang-up too, which the next daemon must see.
     pub(crate) fn keep(&self, name: String, descriptor: impl AsFd) {
         if !self.keeps {
             return;
         }
         match descriptor.as_fd().try_clone_to_owned() {
-            Ok(descriptor) => self.order(Order::Keep { name, descriptor }),
-            Err(error) => tracing::warn!("can not have {name:?} kept over a restart: {error}"),
+            Ok(descriptor) => self.order(NotifyOrder::Keep { name, descriptor }),
+            Err(error) => tracing::warn!("cannot have {name:?} kept over a restart: {error}"),
         }
     }
 
-    /// Ends the keeping.
+    /// Drops a kept descriptor.
     pub(crate) fn forget(&self, name: String) {
         if self.keeps {
-            self.order(Order::Forget { name });
+            self.order(NotifyOrder::Forget { name });
         }
     }
 
-    /// Waits until everything told before has been heard.
+    /// Waits until the service manager has processed everything sent before.
     pub(crate) async fn barrier(&self) {
         if !self.keeps {
             return;
         }
-        let (done, heard) = oneshot::channel();
-        self.order(Order::Barrier(done));
-        if tokio::time::timeout(BARRIER_TIMEOUT, heard).await.is_err() {
-            tracing::warn!("the service manager does not read what it is to keep");
+        let (done, processed) = oneshot::channel();
+        self.order(NotifyOrder::Barrier(done));
+        if tokio::time::timeout(BARRIER_TIMEOUT, processed).await.is_err() {
+            tracing::warn!("the service manager does not read; descriptors may not be kept over a restart");
         }
     }
 
-    fn say(&self, states: &[NotifyState]) {
+    fn notify(&self, states: &[NotifyState]) {
         if self.orders.is_some() {
             let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
-            self.order(Order::Say(lines.join("\n")));
+            self.order(NotifyOrder::Notify(lines.join("\n")));
         }
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: NotifyOrder) {
         if let Some(orders) = &self.orders
             && let Err(TrySendError::Full(_)) = orders.try_send(order)
         {
-            tracing::warn!("the service manager does not read what it is told");
+            tracing::warn!("the service manager does not read its notifications; one was dropped");
         }
     }
 }
@@ -156,12 +156,12 @@ impl Drop for Supervisor {
     }
 }
 
-/// Whether descriptors are kept at all: systemd 254 and newer say so.
+/// Whether descriptors are kept at all: systemd sets the variable since version 254.
 fn has_store() -> bool {
     std::env::var("FDSTORE").ok().and_then(|most| most.parse::<u32>().ok()).is_some_and(|most| most > 0)
 }
 
-/// After what silence the service manager ends the daemon; `None` if it does not, or what it says makes no sense.
+/// The watchdog's time-out; `None` without a watchdog, or if its variables are invalid.
 fn watchdog() -> Option<Duration> {
     let text = std::env::var("WATCHDOG_USEC").ok()?;
     let pid = std::env::var("WATCHDOG_PID").ok();
@@ -173,33 +173,35 @@ fn watchdog() -> Option<Duration> {
         return interval;
     }
     tracing::warn!(
-        "WATCHDOG_USEC={text} is no interval from 20 ms to a day; the watchdog is not fed, set WatchdogSec= to something like 10s"
+        "WATCHDOG_USEC={text} is not between 20 ms and a day; the watchdog is not fed, set WatchdogSec= to a value like 10s"
     );
     None
 }
 
-fn tell(orders: &Receiver<Order>) {
-    let mut trouble = Trouble::default();
+fn send(orders: &Receiver<NotifyOrder>) {
+    let mut failures = FailureLog::default();
     while let Ok(first) = orders.recv() {
-        // One barrier serves all who wait.
+        // One barrier serves all waiting clients.
         let mut waiting = Vec::new();
-        for order in std::iter::once(first).chain(orders.try_iter()).take(MOST_ORDERS) {
-            trouble.note(match order {
-                Order::Say(text) => sd_notify::notify(&[NotifyState::Custom(&text)]),
-                Order::Keep { name, descriptor } => {
-                    // Otherwise it would be forgotten when its other side is gone: nobody would learn of that.
+        for order in std::iter::once(first).chain(orders.try_iter()).take(MAX_ORDERS) {
+            failures.note(match order {
+                NotifyOrder::Notify(text) => sd_notify::notify(&[NotifyState::Custom(&text)]),
+                NotifyOrder::Keep { name, descriptor } => {
+                    // Else it would be dropped when its peer hangs up, and no daemon would notice that.
                     let states = [NotifyState::FdStore, NotifyState::FdName(&name), NotifyState::Custom("FDPOLL=0")];
                     sd_notify::notify_with_fds(&states, &[descriptor.as_fd()])
                 }
-                Order::Forget { name } => sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name)]),
-                Order::Barrier(done) => {
+                NotifyOrder::Forget { name } => {
+                    sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name)])
+                }
+                NotifyOrder::Barrier(done) => {
                     waiting.push(done);
                     Ok(())
                 }
             });
         }
         if !waiting.is_empty() {
-            trouble.note(wait_until_heard());
+            failures.note(wait_until_processed());
             for done in waiting {
                 let _ = done.send(());
             }
@@ -207,8 +209,8 @@ fn tell(orders: &Receiver<Order>) {
     }
 }
 
-/// The service manager closes the pipe when it has come to the message: see `sd_notify_barrier` in `sd_notify(3)`.
-fn wait_until_heard() -> io::Result<()> {
+/// The service manager closes the pipe when it has processed the message: see `sd_notify_barrier` in `sd_notify(3)`.
+fn wait_until_processed() -> io::Result<()> {
     let (ours, theirs) = io::pipe()?;
     sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
     drop(theirs);
@@ -219,25 +221,17 @@ fn wait_until_heard() -> io::Result<()> {
     }
 }
 
-/// Says once that something is wrong, and when it has passed.
+/// Logs the first of consecutive failures.
 #[derive(Default)]
-struct Trouble(bool);
+struct FailureLog(bool);
 
-impl Trouble {
+impl FailureLog {
     fn note(&mut self, result: io::Result<()>) {
         if let Err(error) = &result
             && !self.0
         {
-            tracing::warn!("can not tell the service manager: {error}");
+            tracing::warn!("cannot notify the service manager: {error}");
         }
         self.0 = result.is_err();
     }
-}
-
-/// The descriptors that this process was started with, by their names.
-pub(crate) fn inherited() -> Vec<(String, OwnedFd)> {
-    take_inherited().unwrap_or_else(|error| {
-        tracing::warn!("LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES make no sense ({error}); starting without them");
-        Vec::new()
-    })
 }

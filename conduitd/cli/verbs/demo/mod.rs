@@ -19,7 +19,7 @@ use conduit::inspect::{Counters, Region};
 use conduit::internal::ReapRegion;
 use conduit::internal::shm::clock::now_ns;
 use conduit::internal::shm::dir::ShmDir;
-use conduitd::{Config, Embedded, Limits, Options};
+use conduitd::{Config, DaemonOptions, Embedded, Limits};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::child::{Child, ChildEvent};
@@ -140,7 +140,7 @@ impl Demo {
         receiver: Receiver<ChildEvent<DemoRole, DemoReport>>,
     ) -> Result<Self, Failure> {
         let message_bytes = directory.write_payload(args)? + 8;
-        let options = Options {
+        let options = DaemonOptions {
             socket: Some(directory.socket()),
             shm_dir: directory.domain.shm_dir().into(),
             limits: Limits::default(),

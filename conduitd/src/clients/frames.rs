@@ -1,24 +1,24 @@
-//! Cutting a stream of bytes into messages, each of which ends with a NUL byte.
+//! Splits a stream of bytes into messages, each of which ends with a NUL byte.
 
 use conduit::internal::protocol::END;
 
-/// What came next.
+/// What the stream contains next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
-    /// A message, without its end.
+    /// A message, without its NUL byte.
     Message(Vec<u8>),
-    /// More bytes without an end than a message may have. Nothing useful can follow.
+    /// More bytes without a NUL byte than a message may have. Nothing useful can follow.
     TooLong,
 }
 
-/// Bytes that have arrived and are no message yet. Holds no memory while there are none.
+/// The bytes of incomplete messages. Holds no memory while there are none.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     limit: usize,
     buffer: Vec<u8>,
-    /// Bytes of the buffer that have been given out.
+    /// Bytes of the buffer that were returned as messages.
     taken: usize,
-    /// Bytes of the buffer that are known to hold no end beyond those.
+    /// Bytes of the buffer that were searched for a NUL byte.
     searched: usize,
 }
 
@@ -28,7 +28,7 @@ impl Decoder {
         Self { limit, buffer: Vec::new(), taken: 0, searched: 0 }
     }
 
-    /// Takes in bytes. Take out all messages before the next ones: then no more than a message and these are kept.
+    /// Adds bytes. The caller takes all messages out before it adds more, so that at most one message and a chunk are kept.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if self.taken > 0 {
             self.buffer.drain(..self.taken);
@@ -58,12 +58,12 @@ impl Decoder {
         })
     }
 
-    /// Whether there is anything that has not been given out.
+    /// Whether any bytes were not returned.
     pub(crate) fn has_bytes(&self) -> bool {
         self.taken < self.buffer.len()
     }
 
-    /// Bytes of a message whose end has not come.
+    /// Bytes of the incomplete message.
     pub(crate) fn pending(&self) -> usize {
         self.buffer.len() - self.taken
     }
@@ -94,20 +94,20 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_cut_wherever_the_bytes_come_apart() {
+    fn messages_are_independent_of_the_chunks() {
         let expected = [message(b"ab"), message(b"cd"), message(b"")];
         assert_eq!(frames(9, &[b"ab\0c", b"d", b"\0\0e"]), expected);
     }
 
     #[test]
-    fn a_message_without_end_is_given_up_at_the_limit() {
+    fn a_message_over_the_limit_is_too_long() {
         assert_eq!(frames(4, &[b"1234", b"\0"]), [message(b"1234")]);
         assert_eq!(frames(4, &[b"1234", b"5"]), [Frame::TooLong]);
         assert_eq!(frames(4, &[b"12345\0"]), [Frame::TooLong]);
     }
 
     #[test]
-    fn nothing_is_kept_between_messages() {
+    fn no_memory_is_kept_between_messages() {
         let mut decoder = Decoder::new(100);
         decoder.push(b"abc\0d");
         assert_eq!((decoder.next(), decoder.next(), decoder.pending()), (Some(message(b"abc")), None, 1));
@@ -118,13 +118,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_cuts_do_not_depend_on_the_chunks(
+        fn any_chunks_give_the_same_messages(
             bytes in prop::collection::vec(prop_oneof![Just(0u8), Just(b'x')], 0..200),
             chunk in 1usize..40,
         ) {
             let whole: Vec<Frame> = bytes.split(|&byte| byte == 0).map(message).collect();
             let chunks: Vec<&[u8]> = bytes.chunks(chunk).collect();
-            // What follows the last end is no message.
+            // Bytes after the last NUL byte are not a message.
             prop_assert_eq!(frames(200, &chunks), &whole[..whole.len() - 1]);
         }
     }

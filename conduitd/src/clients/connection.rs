@@ -1,0 +1,222 @@
+//! Owns one connection: its loop of calls and replies, or its stream of events.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use conduit::internal::protocol::{Call, Reply, encode};
+use conduit::registry::RegistryError;
+use nix::sys::socket::{Shutdown, shutdown};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout};
+
+use super::keeper::Keeper;
+use super::methods::{Caller, Response, empty_reply};
+use super::reader::{CallReader, Incoming};
+use super::request::Request;
+use super::writer::ReplyWriter;
+use crate::holding::Holding;
+use crate::hub::{Hub, ResumedClient};
+use crate::limits::Admission;
+use crate::peer::PeerProcess;
+use crate::registry::ConnectionId;
+use crate::sockets::{has_hung_up, peek};
+use crate::watchers::{EventFilter, EventReceiver, EventStream};
+
+/// The age from which a connection without a lease is kept over a restart: most clients send one query and leave.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// Serves a client until it leaves.
+pub(super) async fn serve(
+    hub: &Rc<Hub>,
+    id: ConnectionId,
+    peer: PeerProcess,
+    admission: Admission,
+    stream: UnixStream,
+) {
+    let keeper = Keeper::new(&hub.supervisor, id);
+    let mut connection = Connection::new(hub, id, peer, ReplyWriter { stream, admission, keeper });
+    let ended = connection.run().await;
+    connection.end(ended);
+}
+
+/// Serves a client of the previous daemon until it leaves.
+pub(crate) async fn resume(hub: Rc<Hub>, resumed: ResumedClient) {
+    let ResumedClient { id, peer, admission, holding, stream, events } = resumed;
+    let keeper = Keeper::resume(&hub.supervisor, id, holding);
+    let mut connection = Connection::new(&hub, id, peer, ReplyWriter { stream, admission, keeper });
+    let ended = match events {
+        Some(events) => connection.pass_on(events).await,
+        None => connection.run().await,
+    };
+    connection.end(ended);
+}
+
+struct Connection<'a> {
+    hub: &'a Rc<Hub>,
+    id: ConnectionId,
+    peer: PeerProcess,
+    reader: CallReader,
+    writer: ReplyWriter,
+}
+
+impl<'a> Connection<'a> {
+    fn new(hub: &'a Rc<Hub>, id: ConnectionId, peer: PeerProcess, writer: ReplyWriter) -> Self {
+        let reader = CallReader::new(hub.limits.message_bytes, writer.admission.charge());
+        hub.note_counts();
+        Self { hub, id, peer, reader, writer }
+    }
+
+    /// Ends the connection. Does not run when the daemon ends: the next daemon continues the connection.
+    fn end(self, how: io::Result<()>) {
+        if let Err(error) = how {
+            tracing::debug!(connection = self.id, pid = self.peer.process.pid, "disconnected: {error}");
+        }
+        self.close();
+    }
+
+    fn close(&self) {
+        // Closing is not enough: the service manager may have the socket open too.
+        let _ = shutdown(self.writer.stream.as_raw_fd(), Shutdown::Both);
+        self.writer.keeper.forget();
+        self.hub.ended(self.id);
+        self.hub.note_counts();
+    }
+
+    async fn run(&mut self) -> io::Result<()> {
+        loop {
+            if !self.writer.keeper.is_settled() {
+                // Boxed, as below: the future of a silent client is small.
+                Box::pin(self.settle()).await;
+            }
+            let message = match self.reader.next(&self.writer.stream).await? {
+                Incoming::Message(message) => message,
+                Incoming::Unacceptable(error) => return self.writer.refuse(error).await,
+                Incoming::End => return Ok(()),
+            };
+            let asked = Instant::now();
+            let call = match serde_json::from_slice::<Call>(&message) {
+                Ok(call) => call,
+                Err(error) => return self.refuse_message(&format!("the message is not a call: {error}")).await,
+            };
+            drop(message);
+            if let Some(filter) = Box::pin(self.answer(call, asked)).await? {
+                return Box::pin(self.stream_events(filter, asked)).await;
+            }
+        }
+    }
+
+    /// Waits for the next call, or until the connection is old enough to be kept.
+    async fn settle(&self) {
+        // Tokio takes a socket for readable until a read finds nothing.
+        let has_more = self.reader.has_next() || !matches!(peek(&self.writer.stream, &mut [0]), Ok(None));
+        if !has_more && timeout(SETTLED, self.writer.stream.readable()).await.is_err() {
+            self.writer.keeper.keep(&self.writer.stream, Holding::Nothing);
+        }
+    }
+
+    /// Answers a call; returns the filter if its answer is a stream of events.
+    async fn answer(&mut self, call: Call, asked: Instant) -> io::Result<Option<EventFilter>> {
+        let (oneway, more) = (call.oneway, call.more);
+        let response = self.respond_in_turn(call, asked).await?;
+        if let Some(Ok(response)) = &response {
+            self.keep(response, oneway, more).await;
+        }
+        // As late as possible: if this daemon is killed before, the next one answers the call.
+        self.reader.finish(&self.writer.stream);
+        match response {
+            Some(Ok(Response::Watch(filter))) if more && !oneway => return Ok(Some(filter)),
+            None => {}
+            Some(_) if oneway => {}
+            Some(Ok(Response::Watch(_))) => self.writer.refuse(RegistryError::ExpectedMore {}).await?,
+            Some(Ok(Response::Reply(reply))) => self.writer.send(&reply).await?,
+            Some(Ok(Response::Leased(_) | Response::Released)) => self.writer.send(&empty_reply()).await?,
+            Some(Err(error)) => self.writer.refuse(error).await?,
+        }
+        Ok(None)
+    }
+
+    /// Returns `None` if the call has no effect and its client wants no reply.
+    async fn respond_in_turn(&self, call: Call, asked: Instant) -> io::Result<Option<Result<Response, RegistryError>>> {
+        let _turn = self.writer.admission.turn().await;
+        let request = Request::parse(&call.method, call.parameters);
+        let has_effect = request.as_ref().is_ok_and(Request::has_effect);
+        if !has_effect && !call.oneway && has_hung_up(&self.writer.stream) {
+            // A client that sends queries and leaves gives them up; there may be very many.
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let response = match request {
+            _ if call.oneway && !has_effect => None,
+            Ok(request) => Some(self.caller().respond(request, asked.into_std()).await),
+            Err(error) => Some(Err(error)),
+        };
+        // While this user has the turn, so that other users' calls come before its next one.
+        tokio::task::yield_now().await;
+        Ok(response)
+    }
+
+    fn caller(&self) -> Caller<'_> {
+        Caller { hub: self.hub, id: self.id, peer: &self.peer, stream: &self.writer.stream }
+    }
+
+    /// Has kept what the connection holds from now on, before it is acknowledged: it then outlives this process.
+    async fn keep(&self, response: &Response, oneway: bool, more: bool) {
+        let holding = match response {
+            Response::Leased(holding) => holding.clone(),
+            Response::Watch(filter) if more && !oneway => Holding::Watch(filter.clone()),
+            Response::Released => return self.writer.keeper.forget(),
+            Response::Watch(_) | Response::Reply(_) => return,
+        };
+        self.writer.keeper.keep(&self.writer.stream, holding);
+        if !oneway {
+            self.hub.supervisor.barrier().await;
+        }
+    }
+
+    async fn stream_events(&mut self, filter: EventFilter, asked: Instant) -> io::Result<()> {
+        let EventStream { snapshot, events } = self.hub.watch(self.id, filter, asked.into_std());
+        self.writer.send(&snapshot).await?;
+        drop(snapshot);
+        self.pass_on(events).await
+    }
+
+    async fn pass_on(&mut self, mut events: EventReceiver) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    // Without a time limit: the queue is bounded, and nobody else waits for it.
+                    Some(event) => self.writer.write(&event).await?,
+                    None => {
+                        let limit = self.hub.limits.queued_events as u64;
+                        let error = RegistryError::LimitExceeded { what: "unread events".into(), limit };
+                        return self.writer.write(&encode(&Reply::from(error))).await;
+                    }
+                },
+                incoming = self.reader.next(&self.writer.stream) => match incoming? {
+                    Incoming::End => return Ok(()),
+                    // A watch occupies its connection: only hanging up ends it.
+                    Incoming::Message(_) | Incoming::Unacceptable(_) => {
+                        return self.refuse_message("this connection watches; open another one").await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Refuses a message, after which the connection ends.
+    async fn refuse_message(&mut self, parameter: &str) -> io::Result<()> {
+        // Bytes left unread would reset the connection before the client reads the reply.
+        self.reader.finish(&self.writer.stream);
+        self.writer.refuse(RegistryError::InvalidParameter { parameter: parameter.into() }).await
+    }
+}
+
+impl Drop for Connection<'_> {
+    /// If its task panics, the connection ends like any other: its lease must not outlive it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.close();
+        }
+    }
+}

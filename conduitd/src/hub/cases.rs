@@ -1,0 +1,119 @@
+//! Reaps the regions of dead owners, and reports deaths.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use conduit::TopicName;
+use conduit::registry::{DeathCertificate, EventKind, Process, RegistryEvent};
+
+use super::Hub;
+use crate::event_log::event;
+use crate::reaping::certificate::{LeasedSubscriber, certify, name_subscribers};
+use crate::reaping::{ReapCase, Verdict};
+use crate::registry::{ConnectionId, Key, Suspect};
+use crate::tasks;
+
+impl Hub {
+    pub(super) fn start_reaper(self: &Rc<Self>, key: Key, owner: Suspect) {
+        let Some(region) = self.topics.region(&key) else {
+            self.registry.borrow_mut().reaped(&key.0, key.1);
+            return;
+        };
+        let connection = owner.connection.or_else(|| self.topics.claimant(&key));
+        let pidfd = connection.and_then(|connection| self.processes.pidfd_of(connection));
+        let proof = pidfd.clone().filter(|_| owner.is_proven);
+        let (directory, lock) = (Arc::clone(&self.directory.shm), self.directory.lock);
+        let case = ReapCase { region, directory, lock, proof };
+        // Read now: a subscriber that the reaper wakes may release its lease before the case is closed.
+        let subscribers = self.leased_subscribers(key.1);
+        let open = OpenCase { hub: Rc::clone(self), key, owner: owner.process, pidfd, subscribers, is_closed: false };
+        tasks::spawn("reaper", async move {
+            let verdict = open.hub.reaping.examine(case).await;
+            open.close(verdict).await;
+        });
+    }
+
+    /// Reports the death of a subscriber, with its certificate.
+    pub(super) fn report_subscriber_death(
+        self: &Rc<Self>,
+        topic: TopicName,
+        process: Process,
+        connection: ConnectionId,
+    ) {
+        let pidfd = self.processes.pidfd_of(connection);
+        self.report_death(EventKind::SubscriberDied, topic, Some(process), pidfd);
+    }
+
+    /// Reports a death once the process's exit status is known.
+    pub(super) fn report_death(
+        self: &Rc<Self>,
+        kind: EventKind,
+        topic: TopicName,
+        process: Option<Process>,
+        pidfd: Option<Arc<OwnedFd>>,
+    ) {
+        let hub = Rc::clone(self);
+        tasks::spawn("certificate", async move {
+            let death = Some(certify(DeathCertificate::default(), pidfd.as_deref()).await);
+            hub.publish(RegistryEvent { death, ..event(kind, &topic, process) });
+        });
+    }
+}
+
+/// A region that is being reaped. Dropped by a panic, it is polled by its lock again, so that it is not `dying` for ever.
+struct OpenCase {
+    hub: Rc<Hub>,
+    key: Key,
+    owner: Option<Process>,
+    pidfd: Option<Arc<OwnedFd>>,
+    subscribers: Vec<LeasedSubscriber>,
+    is_closed: bool,
+}
+
+impl OpenCase {
+    async fn close(mut self, verdict: Verdict) {
+        self.settle(&verdict);
+        let (hub, (topic, file)) = (&self.hub, &self.key);
+        let owner = self.owner.take();
+        match verdict {
+            Verdict::Alive => hub.polling_due.notify_one(),
+            Verdict::Failed { reason } => {
+                tracing::error!(conduit.topic = %topic, "cannot reap topic \"{topic}\": {reason}; the daemon will try again");
+                hub.polling_due.notify_one();
+            }
+            Verdict::Kept => {
+                let changes = hub.registry.borrow_mut().kept(topic, *file);
+                hub.carry_out(changes);
+            }
+            Verdict::Closed => hub.publish(event(EventKind::Closed, topic, owner)),
+            Verdict::Dead { death, subscribers } => {
+                let subscribers = name_subscribers(&self.subscribers, subscribers);
+                let death = certify(DeathCertificate { subscribers, ..death }, self.pidfd.as_deref()).await;
+                hub.publish(RegistryEvent { death: Some(death), ..event(EventKind::Died, topic, owner) });
+            }
+        }
+    }
+
+    /// Tells the registry, then the callers that wait.
+    fn settle(&mut self, verdict: &Verdict) {
+        let (topic, file) = &self.key;
+        if verdict.is_reaped() {
+            self.hub.registry.borrow_mut().reaped(topic, *file);
+        } else {
+            self.hub.registry.borrow_mut().survived(topic, *file);
+        }
+        self.is_closed = true;
+        self.hub.forget_unless_known(&self.key);
+        self.hub.reaping.finish(verdict);
+    }
+}
+
+impl Drop for OpenCase {
+    fn drop(&mut self) {
+        if !self.is_closed {
+            self.settle(&Verdict::Failed { reason: "the task was dropped".into() });
+            self.hub.polling_due.notify_one();
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Leases: granted, resumed, released, ended.
+
+use std::rc::Rc;
+
+use conduit::TopicName;
+use conduit::internal::shm::dir::FileId;
+use conduit::registry::{Process, RegistryError};
+
+use super::Hub;
+use crate::holding::Holding;
+use crate::peer::PeerProcess;
+use crate::policy::FileFacts;
+use crate::registry::{ConnectionId, Key, LeaseRole, identify};
+
+impl Hub {
+    /// `Register`: a process is about to name a file.
+    pub(crate) fn register(
+        self: &Rc<Self>,
+        connection: ConnectionId,
+        peer: &PeerProcess,
+        topic: TopicName,
+        file: FileId,
+        announced: FileFacts,
+    ) -> Result<Holding, RegistryError> {
+        self.catch_up();
+        self.authorise(&topic, peer, announced)?;
+        self.processes.set_groups(connection, &peer.gids);
+        self.invalidate_answers();
+        let is_late = self.registry.borrow().file_of(&topic) == Some(file);
+        self.registry.borrow_mut().register(connection, peer.process.clone(), topic.clone(), file)?;
+        self.processes.watch_peer(connection, peer);
+        Ok(Holding::Lease { topic, file, role: LeaseRole::Owner, is_late })
+    }
+
+    /// `Attach`: a process subscribes.
+    pub(crate) fn attach(
+        self: &Rc<Self>,
+        connection: ConnectionId,
+        peer: &PeerProcess,
+        topic: TopicName,
+        file: FileId,
+        record: Option<u32>,
+    ) -> Result<Holding, RegistryError> {
+        self.catch_up();
+        let process = self.identify_subscriber(&peer.process, &(topic.clone(), file), record);
+        let changes = self.registry.borrow_mut().attach(connection, process, topic.clone(), file, record)?;
+        self.processes.watch_peer(connection, peer);
+        self.carry_out(changes);
+        Ok(Holding::Lease { topic, file, role: LeaseRole::Subscriber { record }, is_late: false })
+    }
+
+    /// A subscriber in a pid namespace that is not visible here is identified by its record.
+    fn identify_subscriber(&self, process: &Process, key: &Key, record: Option<u32>) -> Process {
+        let region = self.topics.region(key).filter(|_| process.pid == 0);
+        let subscribers = region.and_then(|region| region.counters()).map(|counters| counters.subscribers);
+        let mut recorded = subscribers.into_iter().flatten();
+        let claimed = recorded.find(|(index, _)| u32::try_from(*index).ok() == record);
+        let claimed = claimed.map(|(_, one)| Process { pid: one.pid, uid: one.uid, program: one.program });
+        identify(process, claimed.as_ref())
+    }
+
+    /// Continues a lease that the previous daemon granted. Reports nothing.
+    pub(super) fn resume(&self, connection: ConnectionId, peer: &PeerProcess, key: Key, role: LeaseRole) {
+        if role == LeaseRole::Owner {
+            self.processes.set_groups(connection, &peer.gids);
+        }
+        self.registry.borrow_mut().resume(connection, peer.process.clone(), key, role);
+        self.processes.watch_peer(connection, peer);
+    }
+
+    /// Continues the lease of a file that had its name before it was announced.
+    pub(super) fn resume_late(&self, connection: ConnectionId, peer: &PeerProcess, topic: TopicName, file: FileId) {
+        self.processes.set_groups(connection, &peer.gids);
+        let resumed = self.registry.borrow_mut().register(connection, peer.process.clone(), topic, file);
+        if resumed.is_ok() {
+            self.processes.watch_peer(connection, peer);
+        }
+    }
+
+    /// `Release`: the client's lease ends cleanly.
+    pub(crate) fn release(self: &Rc<Self>, connection: ConnectionId) {
+        self.catch_up();
+        let key = self.registry.borrow().lease_of(connection);
+        self.invalidate_answers();
+        let changes = self.registry.borrow_mut().release(connection);
+        self.processes.forget(connection);
+        self.carry_out(changes);
+        self.poll_locks();
+        if let Some(key) = key {
+            self.forget_unless_known(&key);
+        }
+    }
+
+    /// A watched process has ended: a client, or the claimed owner of a region.
+    pub(super) fn exited(self: &Rc<Self>, connection: ConnectionId) {
+        let Some(key) = self.topics.claimed_by(connection) else { return self.ended(connection) };
+        self.poll_lock(&key);
+        let region = self.topics.region(&key);
+        if region.is_some_and(|region| region.owner_lives().unwrap_or(true)) {
+            // The process had the claimed pid but is not the owner: it must not be on the owner's certificate.
+            self.topics.set_claimant(&key, None);
+            self.processes.forget(connection);
+        }
+    }
+
+    /// A connection or its process has ended.
+    pub(crate) fn ended(self: &Rc<Self>, connection: ConnectionId) {
+        self.catch_up();
+        self.watchers.remove(connection);
+        let changes = self.registry.borrow_mut().ended(connection);
+        if !changes.is_empty() {
+            self.invalidate_answers();
+        }
+        self.carry_out(changes);
+        self.processes.forget(connection);
+    }
+}

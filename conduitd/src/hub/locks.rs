@@ -1,0 +1,50 @@
+//! Polls the locks of regions without a lease, and inspects again the names that could not be inspected.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Hub;
+use crate::registry::Key;
+
+/// How often the locks of topics without a lease are polled.
+const LOCK_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Hub {
+    /// Polls for as long as there is anything to poll; sleeps otherwise.
+    pub(crate) async fn watch_locks(self: Rc<Self>) {
+        loop {
+            self.polling_due.notified().await;
+            while self.has_work_to_poll() {
+                for topic in self.directory.take_uninspected() {
+                    self.update(&topic);
+                }
+                self.poll_locks();
+                tokio::time::sleep(LOCK_INTERVAL).await;
+            }
+        }
+    }
+
+    pub(super) fn has_work_to_poll(&self) -> bool {
+        self.registry.borrow().watches_locks() || self.directory.has_uninspected()
+    }
+
+    pub(super) fn poll_locks(self: &Rc<Self>) {
+        let polled = self.registry.borrow().watched_by_lock();
+        for key in &polled {
+            self.poll_lock(key);
+        }
+    }
+
+    pub(super) fn poll_lock(self: &Rc<Self>, key: &Key) {
+        let Some(region) = self.topics.region(key) else { return };
+        let (topic, file) = key;
+        let changes = if region.is_kept() {
+            self.registry.borrow_mut().kept(topic, *file)
+        } else if !region.owner_lives().unwrap_or(true) {
+            self.registry.borrow_mut().lock_is_free(topic, *file)
+        } else {
+            return;
+        };
+        self.carry_out(changes);
+    }
+}

@@ -1,0 +1,145 @@
+//! The middle of the daemon: hands the changes of one part to the others. Owns the parts, and two notifications.
+//!
+//! Everything here runs on one thread and never waits; what may stall runs on blocking threads.
+
+mod adoption;
+mod cases;
+mod leases;
+mod locks;
+mod names;
+mod queries;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod unlink;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub(crate) use adoption::ResumedClient;
+use conduit::registry::RegistryEvent;
+use tokio::sync::Notify;
+
+use crate::directory::Directory;
+use crate::event_log::{EventLog, event};
+use crate::limits::{Accounts, Limits};
+use crate::policy::Policy;
+use crate::process_watch::{Notice, ProcessWatch};
+use crate::processes::Processes;
+use crate::reaping::Reaping;
+use crate::registry::{Change, ConnectionId, Key, RegistryState};
+use crate::shared_answer::SharedAnswer;
+use crate::systemd::Supervisor;
+use crate::topics::Topics;
+use crate::watchers::Watchers;
+
+/// The parts of the daemon.
+pub(crate) struct Hub {
+    pub(crate) limits: Limits,
+    pub(crate) accounts: Rc<Accounts>,
+    pub(crate) supervisor: Rc<Supervisor>,
+    pub(crate) directory: Rc<Directory>,
+    registry: RefCell<RegistryState>,
+    topics: Topics,
+    processes: Processes,
+    policy: RefCell<Policy>,
+    watchers: Watchers,
+    reaping: Reaping,
+    log: EventLog,
+    list_reply: SharedAnswer,
+    /// The number of topics, connections or reaped regions may have changed.
+    counts_changed: Notify,
+    /// There may be locks to poll, or names to inspect again.
+    polling_due: Notify,
+}
+
+impl Hub {
+    pub(crate) fn new(
+        directory: Rc<Directory>,
+        limits: Limits,
+        policy: Policy,
+        watch: ProcessWatch,
+        reaping: Reaping,
+        supervisor: Rc<Supervisor>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            limits,
+            accounts: Accounts::new(limits),
+            supervisor,
+            directory,
+            registry: RefCell::default(),
+            topics: Topics::default(),
+            processes: Processes::new(watch),
+            policy: RefCell::new(policy),
+            watchers: Watchers::new(limits.queued_events),
+            reaping,
+            log: EventLog::default(),
+            list_reply: SharedAnswer::default(),
+            counts_changed: Notify::new(),
+            polling_due: Notify::new(),
+        })
+    }
+
+    /// A number for a new connection.
+    pub(crate) fn next_connection(&self) -> ConnectionId {
+        self.processes.next_connection()
+    }
+
+    /// Asks the process-watching thread to report that it runs.
+    pub(crate) fn ping_process_watch(&self) {
+        self.processes.ping();
+    }
+
+    /// Handles a notice of the process-watching thread.
+    pub(crate) fn handle(self: &Rc<Self>, notice: Notice) {
+        match notice {
+            Notice::Exited(connection) => self.exited(connection),
+            Notice::DirectoryChanged => self.catch_up(),
+            Notice::Awake => self.supervisor.feed_watchdog(),
+        }
+    }
+
+    /// Hands the changes of the registry to the parts that carry them out.
+    fn carry_out(self: &Rc<Self>, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Event { kind, topic, process } => self.publish(event(kind, &topic, process)),
+                Change::Reap { topic, file, owner } => self.start_reaper((topic, file), owner),
+                Change::SubscriberDied { topic, process, connection } => {
+                    self.report_subscriber_death(topic, process, connection);
+                }
+            }
+        }
+        if self.has_work_to_poll() {
+            self.polling_due.notify_one();
+        }
+    }
+
+    fn publish(&self, event: RegistryEvent) {
+        self.invalidate_answers();
+        self.note_counts();
+        self.log.record(&event);
+        if let Ok(topic) = event.topic.parse() {
+            self.watchers.publish(&topic, &event);
+        }
+    }
+
+    fn invalidate_answers(&self) {
+        self.list_reply.invalidate();
+        self.watchers.invalidate_snapshot();
+    }
+
+    /// The number of connections, topics or reaped regions may have changed.
+    pub(crate) fn note_counts(&self) {
+        self.counts_changed.notify_one();
+    }
+
+    /// Closes a region about which nothing more can be reported.
+    fn forget_unless_known(&self, key: &Key) {
+        if !self.registry.borrow().knows(key)
+            && let Some(claimant) = self.topics.remove(key)
+        {
+            self.processes.forget(claimant);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Queries: status, list, describe, deaths, watch. Owns no state; costly replies are shared.
+
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use conduit::TopicName;
+use conduit::internal::protocol::{TopicList, encode_reply};
+use conduit::internal::shm::dir::FileId;
+use conduit::registry::{RegionState, RegistryError, RegistryEvent, RegistryStatus, TopicInfo};
+
+use super::Hub;
+use crate::reaping::certificate::{LeasedSubscriber, name_subscribers};
+use crate::registry::{ConnectionId, TopicView};
+use crate::watchers::{EventFilter, EventStream};
+
+/// How often the status line of the service manager is updated.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Hub {
+    /// `Status`.
+    pub(crate) fn status(self: &Rc<Self>) -> RegistryStatus {
+        self.catch_up();
+        let path = self.directory.shm.path();
+        let metadata = std::fs::metadata(path).ok();
+        RegistryStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uid: nix::unistd::geteuid().as_raw(),
+            shm_dir: path.display().to_string(),
+            dev: metadata.as_ref().map_or(0, MetadataExt::dev),
+            inode: metadata.as_ref().map_or(0, MetadataExt::ino),
+            supervised: self.supervisor.keeps(),
+            topics: self.registry.borrow().topics().count() as u64,
+            clients: self.accounts.connections() as u64,
+            reaped: self.reaping.reaped(),
+        }
+    }
+
+    /// Keeps the service manager's status line up to date, at most a second behind.
+    pub(crate) async fn report_status(self: Rc<Self>) {
+        let mut reported = String::new();
+        loop {
+            let RegistryStatus { topics, clients, reaped, .. } = self.status();
+            let text = format!("{topics} topics, {clients} clients, {reaped} reaped");
+            if text != reported {
+                self.supervisor.status(&text);
+                reported = text;
+            }
+            tokio::time::sleep(STATUS_INTERVAL).await;
+            self.counts_changed.notified().await;
+        }
+    }
+
+    /// `List`, encoded. `asked`: when the client sent its call; a reply computed since may be shared.
+    pub(crate) fn list(self: &Rc<Self>, asked: Instant) -> Rc<Vec<u8>> {
+        self.catch_up();
+        self.list_reply.get_or_make(asked, || encode_reply(&TopicList { topics: self.describe_all() }))
+    }
+
+    /// All regions, sorted by name.
+    fn describe_all(&self) -> Vec<TopicInfo> {
+        let registry = self.registry.borrow();
+        let named = registry.topics().filter_map(|topic| self.describe_view(topic));
+        let unlinked = registry.unlinked().filter_map(|topic| self.describe_view(topic));
+        let unlinked = unlinked.filter(|topic| topic.state == RegionState::Unlinked);
+        let mut topics: Vec<TopicInfo> = named.chain(unlinked).collect();
+        topics.sort_by(|one, other| one.name.cmp(&other.name));
+        topics
+    }
+
+    /// `Describe`.
+    pub(crate) fn describe(self: &Rc<Self>, topic: &TopicName) -> Result<TopicInfo, RegistryError> {
+        self.catch_up();
+        let registry = self.registry.borrow();
+        let unlinked = || registry.unlinked().find(|unlinked| unlinked.name == topic);
+        let described = registry.topic(topic).or_else(unlinked).and_then(|topic| self.describe_view(topic));
+        described.ok_or_else(|| not_found(topic))
+    }
+
+    fn describe_view(&self, view: TopicView) -> Option<TopicInfo> {
+        let key = (view.name.clone(), view.file);
+        let region = self.topics.region(&key)?;
+        let mut counters = region.counters();
+        let recorded = counters.as_mut().map(|counters| std::mem::take(&mut counters.subscribers)).unwrap_or_default();
+        let mut topic = region.describe_from(counters);
+        if let Some(owner) = view.owner {
+            topic.publisher = Some(owner.clone());
+        }
+        topic.liveness = Some(view.liveness);
+        if let Some(refusal) = self.topics.refusal(&key)
+            && matches!(topic.state, RegionState::Live | RegionState::Kept)
+        {
+            topic.state = RegionState::Unauthorised;
+            topic.refusal = Some(refusal.to_string());
+        }
+        topic.unlinked = self.topics.unlinked_by(&key);
+        topic.subscribers = name_subscribers(&self.leased_subscribers(view.file), recorded);
+        Some(topic)
+    }
+
+    /// The subscribers of a file that hold a lease.
+    pub(super) fn leased_subscribers(&self, file: FileId) -> Vec<LeasedSubscriber> {
+        let registry = self.registry.borrow();
+        registry.subscribers_of(file).map(|(record, process)| (record, process.clone())).collect()
+    }
+
+    /// `Deaths`.
+    pub(crate) fn deaths(&self) -> Vec<RegistryEvent> {
+        self.log.deaths()
+    }
+
+    /// `Watch`. `asked`: when the client sent its call; a snapshot computed since may be shared.
+    pub(crate) fn watch(self: &Rc<Self>, connection: ConnectionId, filter: EventFilter, asked: Instant) -> EventStream {
+        self.catch_up();
+        self.watchers.start(connection, filter, &self.registry.borrow(), asked)
+    }
+}
+
+pub(super) fn not_found(topic: &TopicName) -> RegistryError {
+    RegistryError::TopicNotFound { topic: topic.to_string() }
+}

@@ -1,0 +1,144 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use conduit::internal::shm::dir::{ReapLock, ShmDir};
+use conduit::registry::{EventKind, Liveness, Process, RegistryError};
+use conduit::{Domain, Publisher, ShmRegion, TopicName};
+use tokio::task::LocalSet;
+
+use super::*;
+use crate::directory::DirectoryWatch;
+use crate::reaping::{ReapCase, Verdict, reap};
+use crate::watchers::EventFilter;
+
+/// A hub that looks after a directory of the test's own.
+struct TestHub {
+    directory: tempfile::TempDir,
+    hub: Rc<Hub>,
+}
+
+impl TestHub {
+    fn new(reaper: fn(&ReapCase) -> Verdict) -> Self {
+        let directory = tempfile::Builder::new().prefix(".conduit-test-").tempdir_in("/dev/shm").unwrap();
+        let shm = Arc::new(ShmDir::open(&Domain::new(directory.path())).unwrap());
+        let watch = DirectoryWatch::new(&shm).unwrap();
+        let (processes, _) = ProcessWatch::start(&watch).unwrap();
+        let parts = Directory::new(shm, watch, ReapLock::Write);
+        let supervisor = Rc::new(Supervisor::none());
+        let hub = Hub::new(parts, Limits::default(), Policy::default(), processes, Reaping::new(reaper), supervisor);
+        Self { directory, hub }
+    }
+
+    fn domain(&self) -> Domain {
+        Domain::new(self.directory.path()).without_registry()
+    }
+
+    fn publish(&self) -> Publisher<u32> {
+        Publisher::builder().domain(&self.domain()).create("a").unwrap()
+    }
+}
+
+fn run(test: impl AsyncFnOnce()) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    LocalSet::new().block_on(&runtime, test());
+}
+
+fn topic() -> TopicName {
+    "a".parse().unwrap()
+}
+
+fn this_user() -> Process {
+    Process { pid: std::process::id(), uid: nix::unistd::geteuid().as_raw(), program: "test".into() }
+}
+
+#[test]
+fn a_topic_is_listed_from_its_first_name_to_its_last() {
+    run(async || {
+        let test = TestHub::new(reap);
+        assert!(matches!(test.hub.describe(&topic()), Err(RegistryError::TopicNotFound { .. })));
+        let publisher = test.publish();
+        let described = test.hub.describe(&topic()).unwrap();
+        assert_eq!((described.name.as_str(), described.liveness), ("a", Some(Liveness::Lock)));
+        assert_eq!(test.hub.status().topics, 1);
+        let mut watch = test.hub.watch(1, EventFilter::default(), Instant::now());
+        drop(publisher);
+        assert_eq!(test.hub.status().topics, 0);
+        assert!(watch.events.try_recv().is_ok(), "the close is reported");
+        assert!(test.hub.topics.keys().is_empty(), "and its region is unmapped");
+    });
+}
+
+#[test]
+fn a_live_topic_is_unlinked_only_by_force() {
+    run(async || {
+        let test = TestHub::new(reap);
+        let _publisher = test.publish();
+        let error = test.hub.unlink(&this_user(), &topic(), false).await.unwrap_err();
+        assert!(matches!(error, RegistryError::TopicInUse { .. }), "{error:?}");
+        let stranger = Process { uid: 4321, ..this_user() };
+        let error = test.hub.unlink(&stranger, &topic(), true).await.unwrap_err();
+        assert!(matches!(error, RegistryError::NotOwner { .. }), "{error:?}");
+        test.hub.unlink(&this_user(), &topic(), true).await.unwrap();
+        assert!(test.hub.describe(&topic()).is_err());
+    });
+}
+
+#[test]
+fn a_kept_region_is_unlinked_without_force() {
+    run(async || {
+        let test = TestHub::new(reap);
+        drop(ShmRegion::builder().domain(&test.domain()).create("a", 4096).unwrap());
+        assert!(!test.hub.reap_if_dead(&topic()), "it has no owner that could be dead");
+        test.hub.unlink(&this_user(), &topic(), false).await.unwrap();
+        assert!(test.hub.describe(&topic()).is_err());
+    });
+}
+
+/// Found by reading: a reaper that panicked left its region `dying` for ever, and `Unlink` polled for ever.
+#[test]
+fn a_reaper_that_panics_leaves_its_region_to_the_next_poll() {
+    run(async || {
+        let test = TestHub::new(|_| panic!("on purpose"));
+        let _publisher = test.publish();
+        test.hub.catch_up();
+        let file = test.hub.registry.borrow().file_of(&topic()).unwrap();
+        let suspected = test.hub.registry.borrow_mut().lock_is_free(&topic(), file);
+        test.hub.carry_out(suspected);
+        assert!(test.hub.registry.borrow().is_dying(&topic(), file));
+        let (user, topic) = (this_user(), topic());
+        let unlinked = test.hub.unlink(&user, &topic, true);
+        let unlinked = tokio::time::timeout(std::time::Duration::from_secs(30), unlinked).await;
+        unlinked.expect("the panic is reported").unwrap();
+        assert!(!test.hub.registry.borrow().knows(&(topic, file)));
+        assert_eq!(test.hub.reaping.reaped(), 0);
+    });
+}
+
+#[test]
+fn a_task_that_is_dropped_leaves_its_region_to_the_next_poll() {
+    let test = TestHub::new(reap);
+    let publisher = test.publish();
+    let file = std::cell::OnceCell::new();
+    run(async || {
+        test.hub.catch_up();
+        let file = *file.get_or_init(|| test.hub.registry.borrow().file_of(&topic()).unwrap());
+        let suspected = test.hub.registry.borrow_mut().lock_is_free(&topic(), file);
+        test.hub.carry_out(suspected);
+        assert!(test.hub.registry.borrow().is_dying(&topic(), file));
+    });
+    let registry = test.hub.registry.borrow();
+    assert!(!registry.is_dying(&topic(), *file.get().unwrap()) && registry.watches_locks());
+    drop(publisher);
+}
+
+#[test]
+fn deaths_are_remembered_and_reported() {
+    run(async || {
+        let test = TestHub::new(reap);
+        test.hub.report_death(EventKind::Died, topic(), Some(this_user()), None);
+        while test.hub.deaths().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(test.hub.deaths()[0].process, Some(this_user()));
+    });
+}

@@ -1,0 +1,124 @@
+//! `Unlink` and `Reap`: removes the name of a region, or reaps it, because a client asks.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use conduit::TopicName;
+use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
+use conduit::internal::shm::dir::{FileId, Removal, ShmDir};
+use conduit::registry::{EventKind, Process, RegistryError};
+use tokio::task::spawn_blocking;
+
+use super::Hub;
+use super::queries::not_found;
+use crate::event_log::event;
+use crate::peer::has_exited;
+
+impl Hub {
+    /// `Reap`: reaps a topic if its owner is dead. Returns whether it is.
+    pub(crate) fn reap_if_dead(self: &Rc<Self>, topic: &TopicName) -> bool {
+        self.catch_up();
+        let Some(file) = self.registry.borrow().file_of(topic) else { return false };
+        let region = self.topics.region(&(topic.clone(), file));
+        let is_dead = region.is_some_and(|region| !region.is_kept() && !region.owner_lives().unwrap_or(true));
+        if is_dead {
+            let changes = self.registry.borrow_mut().lock_is_free(topic, file);
+            self.carry_out(changes);
+        }
+        is_dead
+    }
+
+    /// `Unlink`: removes a region's name; that of a live topic only if `force`.
+    pub(crate) async fn unlink(
+        self: &Rc<Self>,
+        by: &Process,
+        topic: &TopicName,
+        force: bool,
+    ) -> Result<(), RegistryError> {
+        self.catch_up();
+        let file = self.registry.borrow().file_of(topic).ok_or_else(|| not_found(topic))?;
+        let region = self.topics.region(&(topic.clone(), file)).ok_or_else(|| not_found(topic))?;
+        if by.uid != 0 && by.uid != region.uid() {
+            return Err(RegistryError::NotOwner { topic: topic.to_string(), uid: region.uid() });
+        }
+        self.notice_exit(topic);
+        // The lock may outlive a dead owner by some milliseconds: its reaper decides.
+        self.wait_for_reaper(topic, file).await;
+        if self.registry.borrow().file_of(topic) == Some(file) {
+            self.remove(topic, file, region, force).await?;
+        }
+        self.publish(event(EventKind::Removed, topic, Some(by.clone())));
+        self.catch_up();
+        Ok(())
+    }
+
+    async fn remove(
+        self: &Rc<Self>,
+        topic: &TopicName,
+        file: FileId,
+        region: Arc<Region>,
+        force: bool,
+    ) -> Result<(), RegistryError> {
+        let is_kept = region.is_kept();
+        let is_live = !is_kept && region.owner_lives().unwrap_or(true);
+        if is_live && !force {
+            return Err(self.in_use(topic));
+        }
+        if is_live || is_kept {
+            let directory = Arc::clone(&self.directory.shm);
+            let removed = spawn_blocking(move || close_and_remove(&directory, &region, is_live)).await;
+            return removed
+                .map_err(|error| error.to_string())
+                .flatten()
+                .map_err(|reason| RegistryError::Failed { reason });
+        }
+        let changes = self.registry.borrow_mut().lock_is_free(topic, file);
+        self.carry_out(changes);
+        self.wait_for_reaper(topic, file).await;
+        if self.registry.borrow().file_of(topic) == Some(file) {
+            let reason = format!("topic \"{topic}\" could not be reaped, its lock may be in use; try again");
+            return Err(RegistryError::Failed { reason });
+        }
+        Ok(())
+    }
+
+    /// Waits until no reaper works on the file.
+    async fn wait_for_reaper(&self, topic: &TopicName, file: FileId) {
+        self.reaping.wait_while(|| self.registry.borrow().is_dying(topic, file)).await;
+    }
+
+    fn in_use(&self, topic: &TopicName) -> RegistryError {
+        let owner = self.registry.borrow().topic(topic).and_then(|topic| topic.owner.map(ToString::to_string));
+        let owner = owner.unwrap_or_else(|| "an unknown process".into());
+        RegistryError::TopicInUse { topic: topic.to_string(), owner }
+    }
+
+    /// Handles the end of a topic's owner now, if the notice of it has not been read yet.
+    fn notice_exit(self: &Rc<Self>, topic: &TopicName) {
+        let Some(owner) = self.registry.borrow().announcer_of(topic) else { return };
+        if self.processes.pidfd_of(owner).is_some_and(|pidfd| has_exited(&pidfd)) {
+            self.ended(owner);
+        }
+    }
+}
+
+/// Removes a region's name. A live topic is closed first, for its owner and its subscribers.
+fn close_and_remove(directory: &ShmDir, region: &Region, is_live: bool) -> Result<(), String> {
+    let topic = region.topic();
+    if is_live
+        && !region.is_raw()
+        && let Err(error) = region.mark_closed()
+        // A region with a damaged header has no readers.
+        && region.is_intact().is_ok()
+    {
+        return Err(format!("cannot close topic \"{topic}\": {error}"));
+    }
+    match directory.remove(topic, region.id()) {
+        Ok(Removal::Removed | Removal::NotOurs) => Ok(()),
+        Ok(Removal::Stranded(name)) => {
+            Err(format!("a live region was renamed to {name} while \"{topic}\" was removed"))
+        }
+        Err(error) => Err(format!("cannot remove {}: {error}", directory.path_of(topic).display())),
+    }
+}

@@ -1,0 +1,84 @@
+//! Owns the processes behind connections: the numbers of the connections, and the pidfd and groups of each.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use conduit::registry::Process;
+
+use crate::peer::PeerProcess;
+use crate::process_watch::ProcessWatch;
+use crate::registry::ConnectionId;
+
+/// What is kept of a client that holds a lease, or of a process that claims a region.
+#[derive(Default)]
+struct ClientState {
+    pidfd: Option<Arc<OwnedFd>>,
+    /// Of a client that has registered a region.
+    gids: Option<Vec<u32>>,
+}
+
+/// The clients' processes, by connection.
+pub(crate) struct Processes {
+    watch: ProcessWatch,
+    clients: RefCell<HashMap<ConnectionId, ClientState>>,
+    last_connection: Cell<ConnectionId>,
+}
+
+impl Processes {
+    pub(crate) fn new(watch: ProcessWatch) -> Self {
+        Self { watch, clients: RefCell::default(), last_connection: Cell::default() }
+    }
+
+    /// A number for a new connection.
+    pub(crate) fn next_connection(&self) -> ConnectionId {
+        self.last_connection.set(self.last_connection.get() + 1);
+        self.last_connection.get()
+    }
+
+    /// Reserves the numbers up to this one for connections of the previous daemon.
+    pub(crate) fn reserve_up_to(&self, last: ConnectionId) {
+        self.last_connection.set(self.last_connection.get().max(last));
+    }
+
+    /// Asks the watching thread to report that it runs.
+    pub(crate) fn ping(&self) {
+        self.watch.ping();
+    }
+
+    pub(crate) fn set_groups(&self, connection: ConnectionId, gids: &[u32]) {
+        self.clients.borrow_mut().entry(connection).or_default().gids = Some(gids.to_vec());
+    }
+
+    /// The groups of a client that has registered a region.
+    pub(crate) fn groups_of(&self, connection: ConnectionId) -> Option<Vec<u32>> {
+        self.clients.borrow().get(&connection)?.gids.clone()
+    }
+
+    pub(crate) fn pidfd_of(&self, connection: ConnectionId) -> Option<Arc<OwnedFd>> {
+        self.clients.borrow().get(&connection)?.pidfd.clone()
+    }
+
+    /// Watches a client's process, if the kernel gave its pidfd.
+    pub(crate) fn watch_peer(&self, connection: ConnectionId, peer: &PeerProcess) {
+        if let Some(pidfd) = &peer.pidfd {
+            self.watch(connection, pidfd, &peer.process);
+        }
+    }
+
+    pub(crate) fn watch(&self, connection: ConnectionId, pidfd: &Arc<OwnedFd>, process: &Process) {
+        let previous = self.clients.borrow_mut().entry(connection).or_default().pidfd.replace(Arc::clone(pidfd));
+        if previous.is_none()
+            && let Err(error) = self.watch.watch(connection, pidfd)
+        {
+            // The end of the connection is reported too, unless a forked child keeps it open.
+            tracing::warn!("cannot watch process {process}: {error}");
+        }
+    }
+
+    pub(crate) fn forget(&self, connection: ConnectionId) {
+        self.watch.forget(connection);
+        self.clients.borrow_mut().remove(&connection);
+    }
+}

@@ -1,0 +1,66 @@
+//! Death certificates: how a process ended, and who was subscribed.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use conduit::internal::shm::process::{Exit, exit_of};
+use conduit::registry::{DeathCertificate, Process, SubscriberInfo};
+
+use crate::peer::has_exited;
+
+/// How long to wait for the exit status: the kernel has it once the parent has waited for the process.
+const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+const EXIT_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Adds the exit status of the process, if the kernel has it.
+pub(crate) async fn certify(mut death: DeathCertificate, pidfd: Option<&OwnedFd>) -> DeathCertificate {
+    // A process that lives has only hung up.
+    let Some(pidfd) = pidfd.filter(|pidfd| has_exited(pidfd)) else { return death };
+    let deadline = Instant::now() + EXIT_PATIENCE;
+    loop {
+        match exit_of(pidfd) {
+            Some(Exit::Code(code)) => death.exit_code = Some(code),
+            Some(Exit::Signal { signal, core_dumped }) => {
+                death.signal = Some(signal);
+                death.core_dumped = Some(core_dumped);
+            }
+            None if Instant::now() < deadline => {
+                tokio::time::sleep(EXIT_INTERVAL).await;
+                continue;
+            }
+            None => {}
+        }
+        return death;
+    }
+}
+
+/// A subscriber that holds a lease, with its record; a read-only one has none.
+pub(crate) type LeasedSubscriber = (Option<u32>, Process);
+
+/// Lists subscribers by their records, identified by the kernel where they hold a lease, then those without a record.
+pub(crate) fn name_subscribers(
+    leased: &[LeasedSubscriber],
+    recorded: Vec<(usize, SubscriberInfo)>,
+) -> Vec<SubscriberInfo> {
+    let named = recorded.into_iter().map(|(index, subscriber)| {
+        let index = u32::try_from(index).ok();
+        match leased.iter().find(|(record, _)| *record == index) {
+            Some((_, Process { pid, uid, program })) => {
+                SubscriberInfo { pid: *pid, uid: *uid, program: program.clone(), ..subscriber }
+            }
+            None => subscriber,
+        }
+    });
+    let readers = leased.iter().filter(|(record, _)| record.is_none());
+    let readers = readers.map(|(_, Process { pid, uid, program })| SubscriberInfo {
+        pid: *pid,
+        uid: *uid,
+        program: program.clone(),
+        received: 0,
+        lost: 0,
+        held: 0,
+        lag: 0,
+        asleep: false,
+    });
+    named.chain(readers).collect()
+}

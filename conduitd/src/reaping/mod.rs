@@ -1,0 +1,166 @@
+//! Owns the reaping of dead owners' regions: how a death is proven, how many regions were reaped, who waits for a reaper.
+
+pub(crate) mod certificate;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use conduit::inspect::{Counters, Region, age_ns};
+use conduit::internal::shm::dir::{ReapLock, Removal, ShmDir};
+use conduit::internal::{ReapGuard, ReapRegion};
+use conduit::registry::{DeathCertificate, SubscriberInfo};
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+
+use crate::peer::has_exited;
+
+/// How long a lock may outlive its owner before the owner's pidfd decides: a `ps` of another user, or a child that has
+/// not yet called exec, can keep it for some milliseconds.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+const FIRST_PAUSE: Duration = Duration::from_micros(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+
+/// A region whose owner may be dead.
+#[derive(Debug)]
+pub(crate) struct ReapCase {
+    pub(crate) region: Arc<Region>,
+    pub(crate) directory: Arc<ShmDir>,
+    pub(crate) lock: ReapLock,
+    /// The owner's process, if a connection announced the region for it before the region had a name.
+    pub(crate) proof: Option<Arc<OwnedFd>>,
+}
+
+/// What a reaper found.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The owner lives: a process has the lock, and nothing proves otherwise.
+    Alive,
+    /// The creator had released the raw region, which is kept.
+    Kept,
+    /// The owner had closed the topic and died before it removed the name, which is removed now.
+    Closed,
+    /// The owner is dead. Its waiters are awake and its name is removed.
+    Dead {
+        /// What the region tells of the death.
+        death: DeathCertificate,
+        /// The subscribers, with the numbers of their records.
+        subscribers: Vec<(usize, SubscriberInfo)>,
+    },
+    /// The reaper itself failed; the region is as it was, or half reaped.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// Whether the region is gone.
+    pub(crate) fn is_reaped(&self) -> bool {
+        matches!(self, Self::Closed | Self::Dead { .. })
+    }
+}
+
+/// Runs reapers, and lets callers wait for them.
+pub(crate) struct Reaping {
+    reaper: fn(&ReapCase) -> Verdict,
+    reaped: Cell<u64>,
+    finished: Notify,
+}
+
+impl Reaping {
+    /// `reaper` runs on blocking threads: each of its calls can stall on a busy region. It is [`reap`], except in tests.
+    pub(crate) fn new(reaper: fn(&ReapCase) -> Verdict) -> Self {
+        Self { reaper, reaped: Cell::default(), finished: Notify::new() }
+    }
+
+    /// Regions of dead owners that were removed.
+    pub(crate) fn reaped(&self) -> u64 {
+        self.reaped.get()
+    }
+
+    /// Runs a reaper; one that panics has failed.
+    pub(crate) async fn examine(&self, case: ReapCase) -> Verdict {
+        let reaper = self.reaper;
+        let verdict = spawn_blocking(move || reaper(&case)).await;
+        verdict.unwrap_or_else(|error| Verdict::Failed { reason: error.to_string() })
+    }
+
+    /// Counts a verdict and wakes the callers that wait for it. The registry knows of it already.
+    pub(crate) fn finish(&self, verdict: &Verdict) {
+        if verdict.is_reaped() {
+            self.reaped.set(self.reaped.get() + 1);
+        }
+        self.finished.notify_waiters();
+    }
+
+    /// Waits while a region is being reaped.
+    pub(crate) async fn wait_while(&self, is_dying: impl Fn() -> bool) {
+        loop {
+            // Created before the check, so that a reaper that finishes in between is not missed.
+            let finished = self.finished.notified();
+            if !is_dying() {
+                return;
+            }
+            finished.await;
+        }
+    }
+}
+
+/// Finds out whether the owner is dead, and reaps the region if so.
+pub(crate) fn reap(case: &ReapCase) -> Verdict {
+    let Some(_guard) = prove_death(case) else { return Verdict::Alive };
+    let region = &case.region;
+    if region.is_kept() {
+        return Verdict::Kept;
+    }
+    let counters = region.counters();
+    let is_closed = counters.as_ref().is_some_and(|counters| counters.closed);
+    if !is_closed && let Err(error) = region.mark_orphaned() {
+        // Its waiters check the owner lock themselves within a second.
+        tracing::warn!("cannot wake the subscribers of topic \"{}\": {error}", region.topic());
+    }
+    remove_name(case);
+    if is_closed { Verdict::Closed } else { dead(counters) }
+}
+
+fn remove_name(ReapCase { directory, region, .. }: &ReapCase) {
+    match directory.remove(region.topic(), region.id()) {
+        Ok(Removal::Removed | Removal::NotOurs) => {}
+        Ok(Removal::Stranded(name)) => {
+            tracing::error!("a live region was renamed to {name} while topic \"{}\" was reaped", region.topic());
+        }
+        Err(error) => tracing::error!("cannot remove the orphan of topic \"{}\": {error}", region.topic()),
+    }
+}
+
+fn dead(counters: Option<Counters>) -> Verdict {
+    let death = DeathCertificate {
+        last_sequence: counters.as_ref().and_then(|counters| counters.published.checked_sub(1)),
+        last_message_age_ns: counters.as_ref().and_then(|counters| counters.last_stamp_ns).map(age_ns),
+        ..DeathCertificate::default()
+    };
+    Verdict::Dead { death, subscribers: counters.map(|counters| counters.subscribers).unwrap_or_default() }
+}
+
+/// Returns what proves the death: the owner lock, or `None` inside if only the pidfd does.
+#[expect(clippy::option_option, reason = "the outer option is the verdict, the inner one what must be held for it")]
+fn prove_death(case: &ReapCase) -> Option<Option<ReapGuard>> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match case.region.try_reap_lock(case.lock) {
+            Ok(Some(guard)) => return Some(Some(guard)),
+            Ok(None) => {}
+            Err(error) => tracing::debug!("cannot lock topic \"{}\": {error}", case.region.topic()),
+        }
+        if Instant::now() >= deadline {
+            return case.proof.as_deref().is_some_and(has_exited).then_some(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

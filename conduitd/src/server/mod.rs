@@ -1,0 +1,156 @@
+//! Owns the daemon's life from start to stop: what it holds before it serves, and the tasks that serve.
+
+mod error;
+mod guard;
+mod options;
+mod socket;
+mod start;
+
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conduit::internal::shm::dir::{ReapLock, ShmDir};
+pub use error::StartError;
+pub use options::DaemonOptions;
+use tokio::net::UnixListener;
+use tokio::signal::unix::Signal;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::{JoinSet, LocalSet, spawn_blocking};
+
+use self::guard::DirectoryGuard;
+use crate::clients;
+use crate::directory::{Directory, DirectoryWatch};
+use crate::holding::ReturningClient;
+use crate::hub::Hub;
+use crate::limits::Limits;
+use crate::logging::message_id;
+use crate::policy::{Config, Policy};
+use crate::process_watch::{Notice, ProcessWatch};
+use crate::reaping::{Reaping, reap};
+use crate::systemd::Supervisor;
+use crate::tasks;
+
+/// A daemon that holds everything it needs; clients can connect already.
+pub(crate) struct Server {
+    listener: StdListener,
+    /// The listener's name.
+    socket: PathBuf,
+    /// The daemon has created the socket, and removes it when it stops.
+    is_own_socket: bool,
+    directory: Arc<ShmDir>,
+    watch: DirectoryWatch,
+    lock: ReapLock,
+    limits: Limits,
+    policy: Policy,
+    config: Config,
+    /// Clients of the previous daemon.
+    clients: Vec<ReturningClient>,
+    supervisor: Supervisor,
+    _guard: DirectoryGuard,
+}
+
+impl Server {
+    /// Serves until `stop` resolves. Live regions are untouched at the end: clients continue without a registry.
+    ///
+    /// `hangups`: signals to reload the policy.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>, hangups: Option<Signal>) -> io::Result<()> {
+        let (watch, notices) = ProcessWatch::start(&self.watch)?;
+        self.listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(self.listener)?;
+        let supervisor = Rc::new(self.supervisor);
+        let directory = Directory::new(self.directory, self.watch, self.lock);
+        let hub = Hub::new(directory, self.limits, self.policy, watch, Reaping::new(reap), Rc::clone(&supervisor));
+        let serve = async {
+            let resumed = resume_clients(&hub, self.clients)?;
+            let mut serving = start_serving(&hub, listener, notices);
+            if let Some(hangups) = hangups {
+                serving.spawn_local(reload(Rc::clone(&hub), self.config, hangups));
+            }
+            if resumed > 0 {
+                tracing::info!(message_id = message_id::RESUMED, conduit.clients = resumed, "clients were resumed");
+            }
+            let (socket, shm_dir) = (self.socket.display(), hub.directory.shm.path().display());
+            tracing::info!(conduit.socket = %socket, conduit.shm_dir = %shm_dir, "ready");
+            supervisor.ready();
+            let ended = tokio::select! {
+                () = stop => Ok(()),
+                failure = first_failure(&mut serving) => Err(failure),
+            };
+            supervisor.stopping();
+            if self.is_own_socket {
+                // While this process listens: afterwards the name may be another daemon's.
+                let _ = fs::remove_file(&self.socket);
+            }
+            ended
+        };
+        LocalSet::new().run_until(serve).await
+    }
+}
+
+/// Adopts the directory and the clients of the previous daemon; returns how many they are.
+fn resume_clients(hub: &Rc<Hub>, clients: Vec<ReturningClient>) -> io::Result<usize> {
+    let clients = hub.adopt(clients)?;
+    let resumed = clients.len();
+    for client in clients {
+        tasks::spawn("connection", clients::resume(Rc::clone(hub), client));
+    }
+    Ok(resumed)
+}
+
+/// Starts the tasks without which the daemon does not work.
+fn start_serving(hub: &Rc<Hub>, listener: UnixListener, notices: UnboundedReceiver<Notice>) -> JoinSet<()> {
+    let mut serving = JoinSet::new();
+    serving.spawn_local(Rc::clone(hub).watch_locks());
+    serving.spawn_local(handle_notices(Rc::clone(hub), notices));
+    serving.spawn_local(clients::accept(Rc::clone(hub), listener));
+    serving.spawn_local(Rc::clone(hub).report_status());
+    if let Some(interval) = hub.supervisor.watchdog_interval() {
+        serving.spawn_local(ping(Rc::clone(hub), interval));
+    }
+    serving
+}
+
+/// Waits until a serving task ends, which only a defect causes. The daemon then ends, and its service manager restarts
+/// it: a daemon that serves in part would be worse.
+async fn first_failure(serving: &mut JoinSet<()>) -> io::Error {
+    match serving.join_next().await {
+        Some(Err(error)) => io::Error::other(format!("a task of the daemon failed: {error}")),
+        Some(Ok(())) | None => io::Error::other("a task of the daemon has ended"),
+    }
+}
+
+/// Feeds the watchdog for as long as the event loop runs and the process-watching thread answers.
+async fn ping(hub: Rc<Hub>, interval: Duration) {
+    loop {
+        hub.ping_process_watch();
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// Reloads the policy at each hang-up signal. An invalid file changes nothing.
+async fn reload(hub: Rc<Hub>, config: Config, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        hub.supervisor.reloading();
+        let from = config.clone();
+        match spawn_blocking(move || from.load()).await {
+            Ok(Ok(policy)) => {
+                tracing::info!(rules = policy.len(), "the policy was reloaded");
+                hub.set_policy(policy);
+            }
+            Ok(Err(error)) => tracing::error!("{error}; the old rules stay in force"),
+            Err(error) => tracing::error!("cannot reload the policy: {error}; the old rules stay in force"),
+        }
+        hub.supervisor.ready();
+    }
+}
+
+async fn handle_notices(hub: Rc<Hub>, mut notices: UnboundedReceiver<Notice>) {
+    while let Some(notice) = notices.recv().await {
+        hub.handle(notice);
+    }
+}

@@ -1,0 +1,138 @@
+//! Starts the daemon: takes the socket, the directory and the limits.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use conduit::Domain;
+use conduit::internal::shm::dir::{FileId, ReapLock, ShmDir};
+use conduit::internal::shm::socket::refuse_descriptors;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::error::{StartError, io_error};
+use super::guard::{self, DirectoryGuard, Holder};
+use super::options::DaemonOptions;
+use super::{Server, socket};
+use crate::directory::DirectoryWatch;
+use crate::limits::Limits;
+use crate::systemd::Supervisor;
+use crate::systemd::inherited::InheritedDescriptors;
+use crate::systemd::store::StoreEntry;
+
+impl Server {
+    /// `inherited`: the descriptors that the service manager passed, and kept over a restart.
+    pub(crate) fn start(
+        options: &DaemonOptions,
+        inherited: Vec<(String, OwnedFd)>,
+        supervisor: Supervisor,
+    ) -> Result<Self, StartError> {
+        let shm_dir = options.shm_dir.as_path();
+        let config = options.config.clone();
+        let policy = config.load().map_err(|error| StartError::Policy(error.to_string()))?;
+        let domain = Domain::from_env().with_shm_dir(shm_dir);
+        let directory = ShmDir::open(&domain).map_err(io_error("open", shm_dir))?;
+        let inherited = InheritedDescriptors::sort(inherited, file_id(shm_dir)?, &supervisor);
+        let watch = watch(inherited.directory, &directory, &supervisor)?;
+        raise_descriptor_limit();
+        let limits = feasible(options.limits);
+        let is_own_socket = inherited.listener.is_none();
+        let (listener, socket) = listener(inherited.listener, options, &domain)?;
+        refuse_descriptors(&listener);
+        let is_system = socket::may_remove_everything();
+        let guard = guard_directory(shm_dir, &socket, is_system, is_own_socket)?;
+        let lock = if is_system { ReapLock::Read } else { ReapLock::Write };
+        directory.finish_removals(None, lock).map_err(io_error("read", shm_dir))?;
+        Ok(Self {
+            listener,
+            socket,
+            is_own_socket,
+            directory: Arc::new(directory),
+            watch,
+            lock,
+            limits,
+            policy,
+            config,
+            clients: inherited.clients,
+            supervisor,
+            _guard: guard,
+        })
+    }
+}
+
+/// Continues the previous daemon's watch of the directory, or starts one and has it kept.
+fn watch(
+    inherited: Option<OwnedFd>,
+    directory: &ShmDir,
+    supervisor: &Supervisor,
+) -> Result<DirectoryWatch, StartError> {
+    if let Some(inotify) = inherited {
+        return Ok(DirectoryWatch::resume(inotify));
+    }
+    let watch = DirectoryWatch::new(directory).map_err(io_error("watch", directory.path()))?;
+    supervisor.keep(StoreEntry::Directory(file_id(directory.path())?).to_string(), &watch);
+    Ok(watch)
+}
+
+/// The inherited listener, or a new one; and its name.
+fn listener(
+    inherited: Option<UnixListener>,
+    options: &DaemonOptions,
+    domain: &Domain,
+) -> Result<(UnixListener, PathBuf), StartError> {
+    if let Some(listener) = inherited {
+        return socket::passed(listener, options.socket.as_deref());
+    }
+    let own_socket = || domain.own_socket().map(PathBuf::from);
+    let path = options.socket.clone().or_else(own_socket).ok_or(StartError::NoSocket)?;
+    Ok((socket::listen(&path)?, path))
+}
+
+/// Makes this the only daemon of the directory.
+fn guard_directory(
+    shm_dir: &Path,
+    socket: &Path,
+    is_system: bool,
+    is_own_socket: bool,
+) -> Result<DirectoryGuard, StartError> {
+    guard::take(shm_dir, socket, is_system).map_err(io_error("lock", shm_dir))?.map_err(|holder| {
+        if is_own_socket {
+            let _ = fs::remove_file(socket);
+        }
+        let Holder { pid, socket } = holder;
+        StartError::DirectoryInUse { path: shm_dir.into(), pid, socket }
+    })
+}
+
+fn file_id(directory: &Path) -> Result<FileId, StartError> {
+    let metadata = fs::metadata(directory).map_err(io_error("examine", directory))?;
+    Ok(FileId { dev: metadata.dev(), ino: metadata.ino() })
+}
+
+/// Allows this process all the descriptors it may have: every client and every region takes some.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!("cannot raise the limit of open files from {soft} to {hard}: {}", errno.desc());
+    }
+}
+
+/// The limits that the number of descriptors allows.
+fn feasible(asked: Limits) -> Limits {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let limits = asked.within(usize::try_from(descriptors).unwrap_or(usize::MAX));
+    if limits != asked {
+        tracing::warn!(
+            "{descriptors} open files are too few for {} connections: {} are allowed, {} of one user; \
+             raise LimitNOFILE= or ulimit -n",
+            asked.connections,
+            limits.connections,
+            limits.connections_per_uid
+        );
+    }
+    limits
+}
