@@ -208,7 +208,7 @@ fn a_second_daemon_of_the_same_directory_names_the_first() {
     assert_eq!(output.status.code(), Some(4));
     let error = String::from_utf8(output.stderr).unwrap();
     let first = format!("(pid {pid}, at {})", world.socket().display());
-    assert!(error.contains("another registry looks after") && error.contains(&first), "{error}");
+    assert!(error.contains("another registry serves") && error.contains(&first), "{error}");
     assert!(!other_socket.exists());
     // One that was killed is in nobody's way.
     world.kill_daemon();

@@ -97,7 +97,7 @@ fn a_bad_file_is_told_before_the_start() {
     let path = world.config();
     let config = path.to_str().unwrap();
     let (code, said) = run(&["--check-config", "--config", config]);
-    assert!(code == Some(1) && said.contains("can not read the rules for names"), "{said}");
+    assert!(code == Some(1) && said.contains("cannot read the rules for names"), "{said}");
     std::fs::write(&path, "[[rule]]\ntopics = ['a']\n").unwrap();
     assert_eq!(run(&["--check-config", "--config", config]), (Some(0), "ok, 1 rule\n".into()));
     std::fs::write(&path, "[[rule]]\ntopics = 'a'\n").unwrap();

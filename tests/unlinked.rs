@@ -24,7 +24,7 @@ fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
     assert!(reason.contains("rm") || reason.contains("logind"), "{reason}");
     let described = world.client().describe(&"scan".parse().unwrap()).unwrap();
     assert_eq!((described.state, described.unlinked), (RegionState::Unlinked, Some(reason)));
-    assert!(world.log().contains("topic \"scan\" has no name any more"), "{}", world.log());
+    assert!(world.log().contains("topic \"scan\" was unlinked"), "{}", world.log());
 
     // The flag is set beside the event.
     wait_until("the publisher to be told", || {

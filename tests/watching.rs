@@ -110,7 +110,10 @@ fn a_watcher_that_does_not_read_is_told_why_and_costs_the_others_nothing() {
         drop(publish(&world, "churn"));
     }
     assert_eq!(counted.join().unwrap(), count, "who reads gets everything");
-    assert!(world.log().contains("a watcher that does not read is disconnected"), "{count} events are too few");
+    assert!(
+        world.log().contains("a watcher that does not read its events is disconnected"),
+        "{count} events are too few"
+    );
     let mut replies = lazy.replies();
     let reason = replies.pop().unwrap();
     assert_eq!(reason["error"], "io.conduit.Registry.LimitExceeded", "{reason}");

@@ -68,8 +68,7 @@ impl ModelWorld {
             }
             (2, Some(connection)) => {
                 let record = input.below(3).map(u32::from).filter(|record| *record < 2);
-                let changes = self.registry.attach(connection, process(connection), topic, file_id(ino), record);
-                self.carry_out(changes.unwrap_or_default());
+                self.attach(connection, topic, ino, record);
             }
             (3, Some(connection)) => {
                 let changes = self.registry.release(connection);
@@ -102,6 +101,11 @@ impl ModelWorld {
             _ => {}
         }
         Some(())
+    }
+
+    fn attach(&mut self, connection: ConnectionId, topic: TopicName, ino: u64, record: Option<u32>) {
+        let changes = self.registry.attach(connection, process(connection), topic, file_id(ino), record);
+        self.carry_out(changes.unwrap_or_default());
     }
 
     fn hang_up(&mut self, connection: ConnectionId) {
