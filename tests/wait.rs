@@ -102,7 +102,7 @@ fn what_can_not_be_waited_for_is_an_error() {
         (&["foreign"], world.path(), "is not a region that Conduit made"),
         (&["scan"], &missing, "cannot watch"),
         (&[], world.path(), "required"),
-        (&["scan", "--timeout", "soon"], world.path(), "something like"),
+        (&["scan", "--timeout", "soon"], world.path(), "expected a duration"),
         (&["scan", "--gone", "--subscribers", "1"], world.path(), "cannot be used with"),
     ] {
         let mut command = world.conduit(&["wait"]);

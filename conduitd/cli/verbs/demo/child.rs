@@ -4,7 +4,7 @@ use std::sync::mpsc::Sender;
 
 use serde::{Deserialize, Serialize};
 
-use super::DemoDirectory;
+use super::directory::DemoDirectory;
 use crate::child::{self, Child, ChildEvent, ChildReport};
 use crate::failure::Failure;
 

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use conduit::Domain;
 
-use super::{Args, SLOTS, payload};
+use super::payload;
+use super::plan::SLOTS;
 use crate::failure::Failure;
 use crate::output;
 use crate::private_directory::{PrivateDirectory, free_bytes};
@@ -38,7 +39,7 @@ impl DemoDirectory {
 
     /// Copies the content to where the children read it, so that all see the same even if the file
     /// changes; returns its size.
-    pub(super) fn write_payload(&self, args: &Args) -> Result<u64, Failure> {
+    pub(super) fn write_payload(&self, file: Option<&Path>, size_bytes: u64) -> Result<u64, Failure> {
         let path = self.payload();
         let limit_bytes = free_bytes(self.domain.shm_dir())? / (SLOTS + 1);
         let too_large = |size: &str| {
@@ -46,18 +47,18 @@ impl DemoDirectory {
             Failure::new(format_args!("{size} is too large: there is room for {SLOTS} slots of {limit} in {directory}"))
         };
         let mut to = fs::File::create(&path).map(BufWriter::new).map_err(Failure::io("create", &path))?;
-        let size = if let Some(file) = &args.file {
+        let size = if let Some(file) = file {
             let from = fs::File::open(file).map_err(Failure::io("open", file))?;
             let size = io::copy(&mut from.take(limit_bytes), &mut to).map_err(Failure::io("copy", file))?;
             if size == limit_bytes {
                 return Err(too_large(&file.display().to_string()));
             }
             size
-        } else if args.size < limit_bytes {
-            payload::write_point_cloud(args.size, &mut to).map_err(Failure::io("write", &path))?;
-            args.size
+        } else if size_bytes < limit_bytes {
+            payload::write_point_cloud(size_bytes, &mut to).map_err(Failure::io("write", &path))?;
+            size_bytes
         } else {
-            return Err(too_large(&output::data_size(args.size)));
+            return Err(too_large(&output::data_size(size_bytes)));
         };
         to.flush().map_err(Failure::io("write", &path))?;
         Ok(size)

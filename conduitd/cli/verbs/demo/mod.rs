@@ -3,6 +3,7 @@
 mod child;
 mod directory;
 mod payload;
+mod plan;
 pub(crate) mod publisher;
 mod report;
 pub(crate) mod subscriber;
@@ -27,11 +28,9 @@ use crate::failure::Failure;
 use crate::output;
 use child::{DemoReport, DemoRole};
 use directory::DemoDirectory;
+use plan::{SUBSCRIBERS, TOPIC, patience};
 use report::{DemoSummary, StreamResult};
 
-const TOPIC: &str = "demo/scan";
-const SLOTS: u64 = 4;
-const SUBSCRIBERS: usize = 2;
 const INTRODUCTION: &str = "\
 A publisher streams messages to two subscribers through shared memory; then it is killed and
 started again. Everything happens in a private directory that is removed at the end.
@@ -111,11 +110,6 @@ Try next:
     )
 }
 
-/// How long anything may take that moves whole messages: a slow machine moves 100 MB in a second.
-fn patience(message_bytes: u64) -> Duration {
-    Duration::from_secs(10) + Duration::from_secs(message_bytes / 100_000_000)
-}
-
 /// The running demo. Fields are dropped in this order: the children end first, the directory is
 /// removed last.
 struct Demo {
@@ -139,7 +133,7 @@ impl Demo {
         events: Sender<ChildEvent<DemoRole, DemoReport>>,
         receiver: Receiver<ChildEvent<DemoRole, DemoReport>>,
     ) -> Result<Self, Failure> {
-        let message_bytes = directory.write_payload(args)? + 8;
+        let message_bytes = directory.write_payload(args.file.as_deref(), args.size)? + 8;
         let options = DaemonOptions {
             socket: Some(directory.socket()),
             shm_dir: directory.domain.shm_dir().into(),

@@ -14,7 +14,7 @@ use conduit::{Domain, Publisher};
 
 use super::child::DemoReport;
 use super::payload::Payload;
-use super::{SLOTS, SUBSCRIBERS, TOPIC, patience};
+use super::plan::{SLOTS, SUBSCRIBERS, TOPIC, patience};
 use crate::child::{self, ChildReport as _};
 use crate::failure::Failure;
 

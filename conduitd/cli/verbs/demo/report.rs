@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::SUBSCRIBERS;
 use super::child::SubscriberTally;
+use super::plan::SUBSCRIBERS;
 use crate::failure::Failure;
 use crate::output::{data_size, duration_ns};
 

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 
 use super::child::{DemoReport, SubscriberTally};
 use super::payload::Payload;
-use super::{TOPIC, patience};
+use super::plan::{TOPIC, patience};
 use crate::child::{self, ChildReport as _};
 use crate::failure::Failure;
 

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use conduit::Domain;
 use conduit::registry::{Client, RegistryCallError, RegistryStatus, TopicInfo};
-use nix::unistd::geteuid;
 
 use super::finding::{Finding, Severity};
+use super::remedy::{how_to_restart, how_to_start};
 use super::socket::{self, SOCKET, SocketState};
-use super::{PATIENCE, guarded, within};
+use super::time_limit::{PATIENCE, guarded, within};
 use crate::output::{count, duration};
 
 const DAEMON: &str = "daemon";
@@ -172,34 +172,6 @@ fn check_directory(directory: &Path, status: &RegistryStatus) -> Finding {
             "give both the same CONDUIT_SHM_DIR, or set CONDUIT_SOCKET to the socket of the daemon of this directory",
         ),
         Err(error) => Finding::skipped(DIRECTORY, format!("cannot examine {here}: {error}")),
-    }
-}
-
-/// What starts a daemon for this user.
-pub(super) fn how_to_start() -> String {
-    match unit_prefix() {
-        Some(systemctl) => format!("`{systemctl} enable --now conduitd.socket`, or `conduitd &`"),
-        None => "`conduitd &`".into(),
-    }
-}
-
-fn how_to_restart() -> String {
-    match unit_prefix() {
-        Some(systemctl) => format!("`{systemctl} restart conduitd`"),
-        None => "end that process and start `conduitd &`".into(),
-    }
-}
-
-/// The service manager's command, if it starts this user's daemon: one for another directory or
-/// socket it does not.
-fn unit_prefix() -> Option<&'static str> {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if is_set("CONDUIT_SOCKET") || is_set("CONDUIT_SHM_DIR") || !Path::new("/run/systemd/system").is_dir() {
-        None
-    } else if geteuid().is_root() {
-        Some("systemctl")
-    } else {
-        Some("systemctl --user")
     }
 }
 

@@ -146,8 +146,13 @@ fn boolean(word: &str) -> Option<bool> {
     }
 }
 
-/// The last user id that this machine gives to its own services.
-pub(super) fn last_system_uid() -> u32 {
+/// Whether a user is a system user, whose programs no ordinary user controls.
+pub(super) fn is_system_user(uid: u32) -> bool {
+    uid <= last_system_uid()
+}
+
+/// The highest user id that this machine gives to its own services.
+fn last_system_uid() -> u32 {
     let text = fs::read_to_string("/etc/login.defs").unwrap_or_default();
     sys_uid_max(&text).unwrap_or(USUAL_LAST_SYSTEM_UID)
 }

@@ -7,14 +7,14 @@ mod logind;
 mod machine;
 mod quoting;
 mod regions;
+mod remedy;
 mod shm;
 mod socket;
+mod time_limit;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use conduit::Domain;
@@ -23,6 +23,7 @@ use crate::failure::Failure;
 use crate::output;
 use finding::{DoctorReport, Finding, Severity};
 use quoting::printable;
+use time_limit::{PATIENCE, guarded, within};
 
 const HELP: &str = "\
 Checks:
@@ -62,9 +63,6 @@ Exit codes:
 
 Example:
   conduit doctor --json | jq -r '.checks[] | select(.state == \"problem\") | .id'";
-
-/// Longer than any check takes whose file system and daemon answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Check this machine for Conduit: the daemon, the shared memory, the kernel, and what was left
 /// behind.
@@ -107,41 +105,6 @@ fn group(
     guarded(ids, within(PATIENCE, move || check(&domain)))
 }
 
-/// Why there is no result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NoResult {
-    Late,
-    Panicked,
-}
-
-/// Runs something that may hang for ever, on a file system that does not answer for one. Then its
-/// thread stays behind.
-fn within<T: Send + 'static>(patience: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, NoResult> {
-    let (sender, receiver) = mpsc::channel();
-    let thread = std::thread::Builder::new().name("check".into()).spawn(move || sender.send(work()));
-    if thread.is_err() {
-        return Err(NoResult::Panicked);
-    }
-    receiver.recv_timeout(patience).map_err(|error| match error {
-        RecvTimeoutError::Timeout => NoResult::Late,
-        RecvTimeoutError::Disconnected => NoResult::Panicked,
-    })
-}
-
-/// The findings of a group of checks, also if it did not end.
-fn guarded(ids: &[&'static str], result: Result<Vec<Finding>, NoResult>) -> Vec<Finding> {
-    let instead = |id, reason| match reason {
-        NoResult::Late if id == ids[0] => Finding::problem(
-            id,
-            format!("the check has not ended within {} s", PATIENCE.as_secs()),
-            "see in `dmesg` whether a file system or the machine hangs",
-        ),
-        NoResult::Late => Finding::skipped(id, format!("no answer to {}", ids[0])),
-        NoResult::Panicked => Finding::skipped(id, "the check itself has failed; please report it"),
-    };
-    result.unwrap_or_else(|reason| ids.iter().map(|id| instead(*id, reason)).collect())
-}
-
 fn print(out: &mut impl Write, report: &DoctorReport) -> io::Result<()> {
     let width = report.checks.iter().map(|finding| finding.id.len()).max().unwrap_or(0);
     for Finding { id, state, message, remedy } in &report.checks {
@@ -160,11 +123,6 @@ fn print(out: &mut impl Write, report: &DoctorReport) -> io::Result<()> {
         let _ = write!(summary, ", {} skipped", count(Severity::Skipped));
     }
     writeln!(out, "\n{summary}")
-}
-
-/// Whether a user is the system's, whose programs nobody who logs in controls.
-fn is_system_user(uid: u32) -> bool {
-    uid <= logind::last_system_uid()
 }
 
 #[cfg(test)]
@@ -192,20 +150,6 @@ mod tests {
         for finding in &report.checks {
             assert_eq!(finding.remedy.is_some(), finding.state >= Severity::Warning, "{finding:?}");
         }
-    }
-
-    #[test]
-    fn what_hangs_or_fails_is_told_and_the_rest_goes_on() {
-        let (_keep, never) = mpsc::channel::<()>();
-        let late = within(Duration::from_millis(5), move || {
-            let _ = never.recv();
-            Vec::new()
-        });
-        let findings = guarded(&["one", "two"], late);
-        assert_eq!([findings[0].state, findings[1].state], [Severity::Problem, Severity::Skipped]);
-        let failed = guarded(&["one"], Err(NoResult::Panicked));
-        assert_eq!(failed[0].state, Severity::Skipped);
-        assert_eq!(within(PATIENCE, || 7), Ok(7));
     }
 
     #[test]

@@ -12,9 +12,10 @@ use conduit::registry::RegionState;
 use conduit::{Domain, OpenError, TopicName};
 use nix::unistd::geteuid;
 
-use super::daemon::{AnsweringDaemon, how_to_start};
+use super::daemon::AnsweringDaemon;
 use super::finding::Finding;
 use super::quoting::quoted;
+use super::remedy::how_to_start;
 use crate::output::{count, memory_size};
 
 pub(super) const IDS: [&str; 5] = [REGIONS, ORPHANS, FOREIGN, UNLINKED, REMOVALS];

@@ -10,7 +10,7 @@ use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
 use nix::unistd::{AccessFlags, eaccess, geteuid};
 
 use super::finding::Finding;
-use super::is_system_user;
+use super::logind::is_system_user;
 use super::quoting::quoted;
 use crate::output::memory_size;
 

@@ -11,10 +11,10 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
 use nix::unistd::geteuid;
 
-use super::daemon::how_to_start;
 use super::finding::Finding;
-use super::is_system_user;
+use super::logind::is_system_user;
 use super::quoting::quoted;
+use super::remedy::how_to_start;
 
 pub(super) const SOCKET: &str = "socket";
 const SYSTEM_SOCKET: &str = "/run/conduit/registry.sock";
@@ -132,7 +132,7 @@ fn check_socket(path: &Path, place: &SocketState) -> Vec<Finding> {
     found
 }
 
-/// Who may do what with a file.
+/// The owner and the permissions of a file.
 #[derive(Clone, Copy, Debug)]
 struct FileAccess {
     mode: u32,
@@ -140,7 +140,7 @@ struct FileAccess {
     gid: u32,
 }
 
-/// Whether somebody else could listen in the daemon's place.
+/// Whether another user could listen in the daemon's place.
 fn judge_access(
     path: &Path,
     directory: &Path,
@@ -166,23 +166,7 @@ fn judge_access(
             format!("as root: `chown root: {}`", quoted(directory)),
         ));
     }
-    let by_others = parent.mode & 0o002 != 0 || parent.mode & 0o020 != 0 && parent.gid != 0;
-    if by_others {
-        let mode = parent.mode & 0o7777;
-        let is_sticky = parent.mode & 0o1000 != 0;
-        let remedy = format!("`chmod go-w {}`, or another CONDUIT_SOCKET", quoted(directory));
-        found.push(if is_sticky && !is_system {
-            let message = format!(
-                "others may write {} (mode {mode:04o}): while no daemon runs they can listen at {at}",
-                directory.display()
-            );
-            Finding::warning(SOCKET, message, remedy)
-        } else {
-            let message =
-                format!("others may write {} (mode {mode:04o}) and replace the registry's socket", directory.display());
-            Finding::problem(SOCKET, message, remedy)
-        });
-    }
+    found.extend(judge_writers(path, directory, parent.mode, parent.gid, is_system));
     if let Some(socket) = socket.filter(|socket| is_system && socket.mode & 0o006 != 0o006) {
         found.push(Finding::warning(
             SOCKET,
@@ -191,6 +175,22 @@ fn judge_access(
         ));
     }
     found
+}
+
+/// Whether others may write the directory of the socket.
+fn judge_writers(path: &Path, directory: &Path, mode: u32, gid: u32, is_system: bool) -> Option<Finding> {
+    let is_writable = mode & 0o002 != 0 || mode & 0o020 != 0 && gid != 0;
+    let is_sticky = mode & 0o1000 != 0;
+    let remedy = format!("`chmod go-w {}`, or another CONDUIT_SOCKET", quoted(directory));
+    let others = format!("others may write {} (mode {:04o})", directory.display(), mode & 0o7777);
+    is_writable.then(|| {
+        if is_sticky && !is_system {
+            let message = format!("{others}: while no daemon runs they can listen at {}", path.display());
+            Finding::warning(SOCKET, message, remedy)
+        } else {
+            Finding::problem(SOCKET, format!("{others} and replace the registry's socket"), remedy)
+        }
+    })
 }
 
 #[cfg(test)]

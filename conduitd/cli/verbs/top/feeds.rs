@@ -12,7 +12,7 @@ use conduit::registry::{Client, RegistryCallError};
 use conduit::registry::{EventKind, RegistryEvent, TopicInfo, Watch};
 use ratatui::crossterm::event::{self, Event as Input, KeyEvent};
 
-use super::Args;
+use super::args::Args;
 use super::collect::Collector;
 use super::rows::TopicRow;
 use super::state::{Mood, RegistryLink};

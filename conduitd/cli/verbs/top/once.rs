@@ -7,7 +7,7 @@ use conduit::Domain;
 use conduit::registry::{Process, RegionState, RegistryStatus};
 use serde::Serialize;
 
-use super::Args;
+use super::args::Args;
 use super::collect::Collector;
 use super::quantiles::Quantiles;
 use super::rows::{SubscriberRow, TopicRow, Totals, sort};

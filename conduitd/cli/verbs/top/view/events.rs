@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Text};
 
 use super::super::state::{EventLine, TopState};
-use super::Theme;
+use super::theme::Theme;
 
 /// The last events, without the `skip` last of all.
 pub(super) fn draw_events(frame: &mut Frame<'_>, area: Rect, state: &TopState, skip: usize, theme: Theme) {

@@ -3,12 +3,12 @@
 mod detail;
 mod events;
 mod text;
+mod theme;
 mod topics;
 
-use conduit::registry::RegionState;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Style, Stylize};
+use ratatui::style::Stylize;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Paragraph, Wrap};
 
@@ -18,40 +18,11 @@ use crate::output;
 use detail::draw_detail;
 use events::draw_events;
 use text::{number, seconds};
+pub(crate) use theme::Theme;
 use topics::draw_topics;
 
 /// What it needs at least.
 const SMALLEST: (u16, u16) = (60, 10);
-
-/// Colours, or none.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Theme {
-    pub(crate) is_coloured: bool,
-}
-
-impl Theme {
-    fn colour(self, colour: Color) -> Style {
-        if self.is_coloured { Style::new().fg(colour) } else { Style::new() }
-    }
-
-    fn mood(self, mood: Mood) -> Style {
-        match mood {
-            Mood::Neutral => Style::new(),
-            Mood::Good => self.colour(Color::Green),
-            Mood::Warning => self.colour(Color::Yellow),
-            Mood::Bad => self.colour(Color::Red).bold(),
-        }
-    }
-
-    fn state(self, state: &RegionState) -> Style {
-        self.mood(match state {
-            RegionState::Live => Mood::Good,
-            RegionState::Unlinked => Mood::Warning,
-            RegionState::Orphaned | RegionState::Unauthorised => Mood::Bad,
-            _ => Mood::Neutral,
-        })
-    }
-}
 
 /// How many rows a page of the list has.
 pub(crate) fn page(area: Rect) -> usize {

@@ -1,6 +1,7 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
+use ratatui::style::Color;
 
 use super::super::rows::SortKey;
 use super::super::state::tests::{died, press, reader, row, rows};

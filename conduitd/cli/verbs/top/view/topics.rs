@@ -9,8 +9,8 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 
 use super::super::rows::{SortKey, TopicRow};
 use super::super::state::{Mood, TopState};
-use super::Theme;
 use super::text::{bars, duration, number, shorten};
+use super::theme::Theme;
 use crate::output::topics::or_dash;
 
 /// A column of the list of topics.
