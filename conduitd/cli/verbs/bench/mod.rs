@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use clap::Args as ClapArgs;
 use conduit_bench::cores::{self, CorePair};
 use conduit_bench::partner::{Interrupted, Notice, Partner};
-use conduit_bench::turns::{self, Contestants, Entry};
+use conduit_bench::turns::{self, Contestants, TurnTaker};
 use conduit_bench::{BenchError, BenchSide, directory, machine};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
@@ -25,19 +25,20 @@ use report::{BenchMachine, BenchReport, LeftOut};
 use works::{Results, WORKS, Work};
 
 const SHORTEST: Duration = Duration::from_secs(1);
-/// The host of a virtual machine moves its cores, and latencies with them, at any moment: turns are short.
+/// The host of a virtual machine moves its cores, and latencies with them, at any moment: turns are
+/// short.
 const SHORTEST_TURN: Duration = Duration::from_millis(2);
 const LONGEST_TURN: Duration = Duration::from_millis(25);
 /// Turns of a work and of its limit, at least, if there is time.
 const LEAST_TURNS: u32 = 18;
 const DIRECTORY_PREFIX: &str = ".conduit-bench-";
 
-/// Measure latency and throughput on this machine, next to what the machine itself takes.
+/// Measure latency and throughput, beside the limits of this machine.
 ///
-/// Two processes on two cores exchange messages of 64 B and of 12 MB in a private directory, which is removed at the end.
-/// In turn with that they hand over a bare cache line or a bare futex, or one of them fills and reads memory: the limits.
-/// Of large messages the first 64 bytes are written and read, or all of them; all bytes are then compared. Needs neither
-/// root nor a registry.
+/// Two processes on two cores exchange messages of 64 B and of 12 MB in a private directory, which
+/// is removed at the end. In turn with that they hand over a bare cache line or a bare futex, or
+/// one of them fills and reads memory: the limits. Of large messages the first 64 bytes are written
+/// and read, or all of them; all bytes are then compared. Needs neither root nor a registry.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -58,13 +59,15 @@ pub(crate) struct Args {
     /// Print the results as a JSON object and nothing else
     ///
     /// duration_s: seconds of the whole run.
-    /// machine: cpu, kernel (its release), cores (their numbers) and placement (two_cores, two_sockets,
-    /// two_threads_of_one_core, one_core, unknown).
-    /// latency: for each work its message_bytes, touched_bytes (of them written and read), count (of round trips, or of
-    /// messages without subscribers), p50_ns, p90_ns, p99_ns, p99_9_ns and max_ns of one way; limit (its name),
-    /// limit_p50_ns (measured in turn with this) and ratio (of the medians; 1 is the limit).
-    /// throughput: for each work its message_bytes, messages (all of them received), messages_per_second,
-    /// bytes_per_second, limit, limit_messages_per_second and ratio (the limit divided by this).
+    /// machine: cpu, kernel (its release), cores (their numbers) and placement (two_cores,
+    /// two_sockets, two_threads_of_one_core, one_core, unknown).
+    /// latency: for each work its message_bytes, touched_bytes (of them written and read), count (of
+    /// round trips, or of messages without subscribers), p50_ns, p90_ns, p99_ns, p99_9_ns and max_ns
+    /// of one way; limit (its name), limit_p50_ns (measured in turn with this) and ratio (of the
+    /// medians; 1 is the limit).
+    /// throughput: for each work its message_bytes, messages (all of them received),
+    /// messages_per_second, bytes_per_second, limit, limit_messages_per_second and ratio (the limit
+    /// divided by this).
     /// limits: for each limit the same count and percentiles, over the whole run.
     /// left_out: each work that was not measured, and the reason.
     #[arg(long, verbatim_doc_comment)]
@@ -177,8 +180,8 @@ fn measure_all(
     // Every page is touched before anything counts.
     for work in plan {
         let [limit, ours] = works::of(contestants, work)?;
-        Entry::warmed_up(limit.0, limit.1.as_mut(), partner, 2 * work.slots())?;
-        Entry::warmed_up(ours.0, ours.1.as_mut(), partner, 2 * work.slots())?;
+        TurnTaker::warmed_up(limit.0, limit.1.as_mut(), partner, 2 * work.slots())?;
+        TurnTaker::warmed_up(ours.0, ours.1.as_mut(), partner, 2 * work.slots())?;
     }
     let ready = Instant::now();
     let left = (begun + args.time).saturating_duration_since(ready);
@@ -191,11 +194,11 @@ fn measure_all(
         let end = ready + left * done / all;
         let turn = end.saturating_duration_since(Instant::now()) / LEAST_TURNS;
         let [limit, ours] = works::of(contestants, work)?;
-        let mut entries = [Entry::new(limit.0, limit.1.as_mut()), Entry::new(ours.0, ours.1.as_mut())];
-        turns::take_turns(partner, &mut entries, turn.clamp(SHORTEST_TURN, LONGEST_TURN), end, || {
+        let mut takers = [TurnTaker::new(limit.0, limit.1.as_mut()), TurnTaker::new(ours.0, ours.1.as_mut())];
+        turns::take_turns(partner, &mut takers, turn.clamp(SHORTEST_TURN, LONGEST_TURN), end, || {
             bar.set_position(begun.elapsed().as_millis() as u64);
         })?;
-        let [limit, ours] = entries;
+        let [limit, ours] = takers;
         results.add(work, &ours.measured, &limit.measured);
     }
     Ok(results)

@@ -1,4 +1,5 @@
-//! Distributions as lines of text: columns of equal width on a logarithmic scale, as high as they have measurements.
+//! Distributions as lines of text: columns of equal width on a logarithmic scale, as high as they
+//! have measurements.
 
 const DECADES: usize = 6;
 const COLUMNS_PER_DECADE: usize = 9;
@@ -15,8 +16,8 @@ pub(super) fn axis(indent: usize) -> [String; 2] {
     [numbers, ticks].map(|line| format!("{}{}", " ".repeat(indent), line.trim_end()))
 }
 
-/// A line below the axis. The fullest column is the highest; even a single measurement is visible. Measurements outside of
-/// the axis count in the first or the last column.
+/// A line below the axis. The fullest column is the highest; even a single measurement is visible.
+/// Measurements outside of the axis count in the first or the last column.
 pub(super) fn line(steps: impl Iterator<Item = (f64, u64)>) -> String {
     let mut counts = [0; COLUMNS];
     for (ns, count) in steps {

@@ -3,7 +3,7 @@
 use conduit_bench::conduit_transport::Conduit;
 use conduit_bench::contestants::DuplexChannel;
 use conduit_bench::contestants::limits::{Bystander, ClockLimit, LineLimit, MemoryLimit, PingPongLimit};
-use conduit_bench::contestants::publishing::{Audience, Pace, publishing};
+use conduit_bench::contestants::publishing::{Audience, PublishPace, publishing};
 use conduit_bench::contestants::round_trips::RoundTrips;
 use conduit_bench::contestants::stream::MessageStream;
 use conduit_bench::directory::BenchSite;
@@ -105,11 +105,11 @@ pub(super) fn contestants(
     let options = TopicOptions { words: SMALL_WORDS, depth: Some(SMALL_SLOTS), ..TopicOptions::default() };
     let small = DuplexChannel::<Conduit, [u64; SMALL_WORDS]>::open(site, side, "small", options)?;
     let round_trips = |wait| RoundTrips { channel: small.clone(), wait, touch: Touch::Whole, is_grouped: false };
-    let to_nobody = publishing::<Conduit>(site, side, "alone", (Audience::Nobody, Pace::Singly), options)?;
+    let to_nobody = publishing::<Conduit>(site, side, "alone", (Audience::Nobody, PublishPace::Singly), options)?;
     let mut all: Contestants<&'static str> = vec![
         (LINE, Box::new(ping_pong(Wait::Poll))),
         (FUTEX, Box::new(ping_pong(Wait::Sleep))),
-        (CLOCK, alone(side, || ClockLimit(Pace::Singly))),
+        (CLOCK, alone(side, || ClockLimit(PublishPace::Singly))),
         (LINES, Box::new(LineLimit { region: region.clone(), next: 0 })),
         ("64 B polling", Box::new(round_trips(Wait::Poll))),
         ("64 B blocking", Box::new(round_trips(Wait::Sleep))),

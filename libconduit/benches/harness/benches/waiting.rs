@@ -1,8 +1,9 @@
 //! The latency of ways to wait for a message: a plain `recv`, a wait set, a future, a descriptor.
 //!
-//! Two processes on two cores. One publishes a message of 64 bytes every 250 us, each on a topic picked at random, while
-//! the other one sleeps. Measured is the time from just before the publication to the message in hand. In each of five
-//! rounds every way has its turn; the table shows the medians of the rounds. Run it on an idle machine:
+//! Two processes on two cores. One publishes a message of 64 bytes every 250 us, each on a topic
+//! picked at random, while the other one sleeps. Measured is the time from just before the
+//! publication to the message in hand. In each of five rounds every way has its turn; the table
+//! shows the medians of the rounds. Run it on an idle machine:
 //!
 //!     cargo bench -p conduit-bench --bench waiting
 #![allow(missing_docs, reason = "nobody uses this crate")]
@@ -21,6 +22,7 @@ use conduit_bench::contestants::publishing::await_time;
 use conduit_bench::directory::{BenchSite, handle_signals, with_site};
 use conduit_bench::partner::{self, Partner};
 use conduit_bench::statistics::{Timings, median};
+use conduit_bench::transport::SmallMessage;
 use conduit_bench::{Result, cores};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -31,9 +33,8 @@ const PAUSE: Duration = Duration::from_micros(250);
 /// First of the hidden arguments of the second process.
 const SECOND: &str = "second";
 
-type Message = [u64; 8];
 /// A name, a number of topics, and a function that receives all messages.
-type WayToWait = (&'static str, usize, fn(Vec<Subscriber<Message>>, &mut Arrivals));
+type WayToWait = (&'static str, usize, fn(Vec<Subscriber<SmallMessage>>, &mut Arrivals));
 
 const WAYS: [WayToWait; 9] = [
     ("`recv`", 1, plain),
@@ -102,7 +103,7 @@ fn name(topic: usize) -> String {
 
 /// The second process: in each turn it publishes on the first topics, as many as it is asked for.
 fn publish(site: &BenchSite) -> Result<()> {
-    let create = |topic| Publisher::<Message>::builder().domain(&site.domain()).create(&name(topic));
+    let create = |topic| Publisher::<SmallMessage>::builder().domain(&site.domain()).create(&name(topic));
     let mut publishers: Vec<_> = (0..TOPICS).map(create).collect::<std::result::Result<_, _>>()?;
     let mut random = 1_u64;
     partner::follow(|topics, started| {
@@ -127,19 +128,19 @@ struct Arrivals {
 }
 
 impl Arrivals {
-    fn take(&mut self, sample: &conduit::Sample<Message>) {
+    fn take(&mut self, sample: &conduit::Sample<SmallMessage>) {
         self.timings.record(sample.age().unwrap().as_nanos() as u64);
         self.left -= 1 + sample.lost() as usize;
     }
 }
 
-fn plain(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
+fn plain(mut subscribers: Vec<Subscriber<SmallMessage>>, arrivals: &mut Arrivals) {
     while arrivals.left > 0 {
         arrivals.take(&subscribers[0].recv().unwrap());
     }
 }
 
-fn set(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
+fn set(mut subscribers: Vec<Subscriber<SmallMessage>>, arrivals: &mut Arrivals) {
     let mut set = WaitSet::new();
     let tokens: Vec<Token> = subscribers.iter().map(|subscriber| set.add(subscriber).unwrap()).collect();
     while arrivals.left > 0 {
@@ -152,7 +153,7 @@ fn set(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
     }
 }
 
-fn descriptor(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
+fn descriptor(mut subscribers: Vec<Subscriber<SmallMessage>>, arrivals: &mut Arrivals) {
     let ready: Vec<_> = subscribers.iter_mut().map(|subscriber| subscriber.ready_fd().unwrap()).collect();
     let mut polled: Vec<_> = ready.iter().map(|ready| PollFd::new(ready.as_fd(), PollFlags::POLLIN)).collect();
     while arrivals.left > 0 {
@@ -167,14 +168,14 @@ fn descriptor(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals
     }
 }
 
-async fn receive(subscriber: &mut AsyncSubscriber<Message>, arrivals: &mut Arrivals) {
+async fn receive(subscriber: &mut AsyncSubscriber<SmallMessage>, arrivals: &mut Arrivals) {
     while arrivals.left > 0 {
         arrivals.take(&subscriber.recv().await.unwrap());
     }
 }
 
 /// An executor that parks its thread.
-fn minimal(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
+fn minimal(mut subscribers: Vec<Subscriber<SmallMessage>>, arrivals: &mut Arrivals) {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -189,7 +190,7 @@ fn minimal(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
     }
 }
 
-fn tokio_tasks(mut subscribers: Vec<Subscriber<Message>>, arrivals: &mut Arrivals) {
+fn tokio_tasks(mut subscribers: Vec<Subscriber<SmallMessage>>, arrivals: &mut Arrivals) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         if subscribers.len() == 1 {

@@ -1,7 +1,7 @@
 //! The private directory of a run, below the directory of shared memory.
 //!
-//! A run holds a lock on its directory. The directories of runs that were killed are unlocked: the next run of the same
-//! kind removes them.
+//! A run holds a lock on its directory. The directories of runs that were killed are unlocked: the
+//! next run of the same kind removes them.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,8 +21,8 @@ use crate::transport::Transport;
 pub struct BenchSite {
     /// Their directory, in shared memory.
     pub directory: PathBuf,
-    /// Whether the limits allocate their memory before the transports: pages allocated at different times differ in
-    /// speed.
+    /// Whether the limits allocate their memory before the transports: pages allocated at different
+    /// times differ in speed.
     pub limits_first: bool,
 }
 
@@ -66,7 +66,8 @@ fn clean_up() {
     }
 }
 
-/// Makes a directory in shared memory for as long as `act` takes, also if it panics or a signal ends this process.
+/// Makes a directory in shared memory for as long as `act` takes, also if it panics or a signal
+/// ends this process.
 pub fn with_site<P: Transport, R>(limits_first: bool, act: impl FnOnce(&BenchSite) -> Result<R>) -> Result<R> {
     struct OnDrop;
     impl Drop for OnDrop {
@@ -92,7 +93,8 @@ pub fn with_site<P: Transport, R>(limits_first: bool, act: impl FnOnce(&BenchSit
     act(&site)
 }
 
-/// Makes SIGINT, SIGTERM and SIGHUP remove the directory of [`with_site`]; the second process dies with this one.
+/// Makes SIGINT, SIGTERM and SIGHUP remove the directory of [`with_site`]; the second process dies
+/// with this one.
 ///
 /// To be called before other threads are started: they inherit that the signals are blocked.
 pub fn handle_signals() -> Result<()> {

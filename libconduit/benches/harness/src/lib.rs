@@ -1,13 +1,18 @@
 //! The measuring harness of `conduit bench` and of the library's benchmarks.
 //!
-//! Two processes, each pinned to a core, exchange messages over Conduit, over another transport, and over what the
-//! hardware offers without either. All of them take turns of a few milliseconds: the host of a virtual machine moves its
-//! cores at will, and latencies with them, so only figures from the same moments are comparable.
+//! Two processes, each pinned to a core, exchange messages over Conduit, over another transport,
+//! and over what the hardware offers without either. All of them take turns of a few milliseconds:
+//! the host of a virtual machine moves its cores at will, and latencies with them, so only figures
+//! from the same moments are comparable.
 //!
-//! - [`turns`]: whoever is measured is a [`turns::Contestant`]; the first process measures, the second answers;
-//! - [`contestants`]: round trips, streams and publications over any [`transport`], and the [`limits`] of the machine;
-//! - [`partner`], [`directory`], [`cores`]: the second process, the files of both, and where they run;
-//! - `table` (a feature): the table of `cargo bench -p conduit-bench`, with its rows, goals and options.
+//! - [`turns`]: whoever is measured is a [`turns::Contestant`]; the first process measures, the
+//!   second answers;
+//! - [`contestants`]: round trips, streams and publications over any [`transport`], and the
+//!   [`limits`] of the machine;
+//! - [`partner`], [`directory`], [`cores`]: the second process, the files of both, and where they
+//!   run;
+//! - `table` (a feature): the table of `cargo bench -p conduit-bench`, with its rows, goals and
+//!   options.
 
 pub mod conduit_transport;
 pub mod contestants;

@@ -16,7 +16,8 @@ pub fn kernel_release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
-/// Now, on the clock that stamps messages: CLOCK_MONOTONIC in nanoseconds, the same in all processes.
+/// Now, on the clock that stamps messages: CLOCK_MONOTONIC in nanoseconds, the same in all
+/// processes.
 pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

@@ -1,8 +1,8 @@
 //! The second process of a measurement: this program again, with hidden arguments.
 //!
-//! The first process writes on the second's standard input whose turn it is. The second writes on its standard output
-//! when its part of the turn has begun, and what it counted. The second dies with the first, and the first notices the
-//! second's death while it waits.
+//! The first process writes on the second's standard input whose turn it is. The second writes on
+//! its standard output when its part of the turn has begun, and what it counted. The second dies
+//! with the first, and the first notices the second's death while it waits.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;

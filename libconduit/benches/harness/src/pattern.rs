@@ -1,4 +1,5 @@
-//! The contents of messages: words that tell a message from every other one, so that a torn message is found.
+//! The contents of messages: words that tell a message from every other one, so that a torn message
+//! is found.
 
 use crate::{BenchError, Result};
 

@@ -73,7 +73,8 @@ impl Timings {
         self.histogram.iter_recorded().map(move |step| (step.value_iterated_to() as f64 / spans, step.count_at_value()))
     }
 
-    /// The median as if the clock did not move in steps: what lies on the middle step is taken to be spread over it.
+    /// The median as if the clock did not move in steps: what lies on the middle step is taken to
+    /// be spread over it.
     fn median(&self, step_ns: u64) -> f64 {
         let (p50, step) = (self.at(500), step_ns as f64 / self.spans as f64);
         let (mut below, mut within) = (0, 0);

@@ -20,7 +20,8 @@ pub struct TopicOptions {
 
 /// Something that carries messages.
 pub trait Transport: Sized + 'static {
-    /// Its name and version; `None` for Conduit, which has no peer in the table without another transport.
+    /// Its name and version; `None` for Conduit, which has no peer in the table without another
+    /// transport.
     const PEER: Option<&'static str>;
 
     /// Opens it for a measurement in a directory.
@@ -91,9 +92,12 @@ pub trait Receive<M: ?Sized> {
 }
 
 /// A transport of everything that the table's rows send.
-pub trait CarriesAll: Carries<[u64; 1]> + Carries<[u64; 8]> + Carries<[u64; 128]> + Carries<[u64]> {}
+pub trait CarriesAll: Carries<[u64; 1]> + Carries<SmallMessage> + Carries<[u64; 128]> + Carries<[u64]> {}
 
-impl<T: Carries<[u64; 1]> + Carries<[u64; 8]> + Carries<[u64; 128]> + Carries<[u64]>> CarriesAll for T {}
+impl<T: Carries<[u64; 1]> + Carries<SmallMessage> + Carries<[u64; 128]> + Carries<[u64]>> CarriesAll for T {}
+
+/// A message of 64 bytes.
+pub type SmallMessage = [u64; 8];
 
 /// A message of words.
 pub trait WordMessage: AsRef<[u64]> + AsMut<[u64]> + 'static {}

@@ -1,5 +1,5 @@
-//! Turns: each contestant measures for a few milliseconds, again and again, so that all of them meet the machine in the
-//! same states.
+//! Turns: each contestant measures for a few milliseconds, again and again, so that all of them
+//! meet the machine in the same states.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -117,7 +117,8 @@ pub type Started<'a> = &'a mut dyn FnMut() -> Result<()>;
 
 /// Something that is measured. Each of the two processes has one half of it.
 pub trait Contestant {
-    /// How many of what is wanted a recorded duration spans: 2 for round trips, of which one way is wanted.
+    /// How many of what is wanted a recorded duration spans: 2 for round trips, of which one way is
+    /// wanted.
     fn spans(&self) -> u64 {
         1
     }
@@ -146,8 +147,8 @@ pub trait Contestant {
 /// The contestants of one process, each by a key that both processes know.
 pub type Contestants<K> = Vec<(K, Box<dyn Contestant>)>;
 
-/// A contestant of the first process with what it has measured.
-pub struct Entry<'a, K> {
+/// A contestant of the first process with its measurements.
+pub struct TurnTaker<'a, K> {
     /// What both processes call it.
     pub key: K,
     contestant: &'a mut dyn Contestant,
@@ -155,7 +156,7 @@ pub struct Entry<'a, K> {
     pub measured: Measurements,
 }
 
-impl<'a, K: Display> Entry<'a, K> {
+impl<'a, K: Display> TurnTaker<'a, K> {
     /// Before the first turn.
     pub fn new(key: K, contestant: &'a mut dyn Contestant) -> Self {
         let measured = Measurements::new(contestant.spans());
@@ -164,9 +165,9 @@ impl<'a, K: Display> Entry<'a, K> {
 
     /// Warms a contestant up: so many rounds touch every page before anything counts.
     pub fn warmed_up(key: K, contestant: &'a mut dyn Contestant, partner: &mut Partner, rounds: u64) -> Result<Self> {
-        let mut entry = Self::new(key, contestant);
-        entry.take_turn(partner, Until::rounds(rounds))?;
-        Ok(Self::new(entry.key, entry.contestant))
+        let mut taker = Self::new(key, contestant);
+        taker.take_turn(partner, Until::rounds(rounds))?;
+        Ok(Self::new(taker.key, taker.contestant))
     }
 
     /// One turn, outside of [`take_turns`].
@@ -183,16 +184,16 @@ impl<'a, K: Display> Entry<'a, K> {
 /// The first process's part: all contestants take turns until the end, at least one each.
 pub fn take_turns<K: Display>(
     partner: &mut Partner,
-    entries: &mut [Entry<'_, K>],
+    takers: &mut [TurnTaker<'_, K>],
     turn: Duration,
     end: Instant,
     mut after_each_cycle: impl FnMut(),
 ) -> Result<()> {
     // A contestant finds the caches as the previous one has left them: the order rotates.
-    for first in (0..entries.len()).cycle() {
-        for at in (first..entries.len()).chain(0..first) {
-            let end = Instant::now() + turn.mul_f64(entries[at].contestant.turn_share());
-            entries[at].take_turn(partner, Until { end, rounds: 1 })?;
+    for first in (0..takers.len()).cycle() {
+        for at in (first..takers.len()).chain(0..first) {
+            let end = Instant::now() + turn.mul_f64(takers[at].contestant.turn_share());
+            takers[at].take_turn(partner, Until { end, rounds: 1 })?;
         }
         after_each_cycle();
         if Instant::now() >= end {

@@ -1,5 +1,6 @@
-//! iceoryx2, used as its documentation shows: samples are loaned, written in place, sent, and read in place. Beside the
-//! topic of a subscriber that sleeps there is an event service, which the publisher notifies.
+//! iceoryx2, used as its documentation shows: samples are loaned, written in place, sent, and read
+//! in place. Beside the topic of a subscriber that sleeps there is an event service, which the
+//! publisher notifies.
 
 use std::fmt::Debug;
 use std::fs::{self, DirEntry};
@@ -113,8 +114,9 @@ macro_rules! service {
     }};
 }
 
-/// Implements [`Carries`] for arrays or slices, which differ in types and names only: how a publisher is created for a
-/// number of words, and how a message is loaned. Services are created in the same way on both sides.
+/// Implements [`Carries`] for arrays or slices, which differ in types and names only: how a
+/// publisher is created for a number of words, and how a message is loaned. Services are created in
+/// the same way on both sides.
 macro_rules! carries {
     ([$($generics:tt)*], $message:ty, $words:ident, $builder:ident => $create:expr, $publisher:ident => $loan:expr) => {
         impl<$($generics)*> Carries<$message> for Iceoryx {
@@ -141,7 +143,8 @@ macro_rules! carries {
             fn publish(&mut self, fill: impl FnOnce(&mut $message)) -> Result<()> {
                 let ($publisher, $words) = (&self.publisher, self.words);
                 let sample = $loan?;
-                // SAFETY: shared memory is zeroed when it is created, and any bytes are valid words.
+                // SAFETY: shared memory is zeroed when it is created, and any bytes are valid
+                // words.
                 let mut sample = unsafe { sample.assume_init() };
                 fill(sample.payload_mut());
                 sample.send()?;

@@ -1,6 +1,7 @@
 //! The speed of Conduit beside iceoryx2 and the limits of the machine: the table of the README.
 //!
-//! `cargo run --release --manifest-path libconduit/benches/peers/Cargo.toml`, `-- --help` for options.
+//! `cargo run --release --manifest-path libconduit/benches/peers/Cargo.toml`, `-- --help` for
+//! options.
 
 mod iceoryx;
 

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::publishing::{Pace, await_time};
+use super::publishing::{PublishPace, await_time};
 use crate::limits::{LimitsRegion, LineStream, PingPong, PrivateBuffers, Relay};
 use crate::machine::now_ns;
 use crate::partner::{Partner, Patience};
@@ -153,7 +153,7 @@ impl Contestant for LineLimit {
 }
 
 /// The read of the clock that stamps a message; of single messages none but the two that measure.
-pub struct ClockLimit(pub Pace);
+pub struct ClockLimit(pub PublishPace);
 
 impl Contestant for ClockLimit {
     fn spans(&self) -> u64 {

@@ -32,7 +32,8 @@ pub struct DuplexChannel<T: Carries<M>, M: ?Sized> {
 pub type SharedChannel<T, M> = Rc<RefCell<DuplexChannel<T, M>>>;
 
 impl<T: Carries<M>, M: WordMessage + ?Sized> DuplexChannel<T, M> {
-    /// Creates one topic and waits for the other one. Both processes open their channels in the same order.
+    /// Creates one topic and waits for the other one. Both processes open their channels in the
+    /// same order.
     pub fn open(site: &BenchSite, side: BenchSide, name: &str, options: TopicOptions) -> Result<SharedChannel<T, M>> {
         let transport = T::new(site)?;
         let (there, back) = (format!("{name}/there"), format!("{name}/back"));
@@ -118,7 +119,8 @@ impl MessageCounter {
         Ok(is_last)
     }
 
-    /// Counts a message by its index; returns whether it is the last one, which says how many were `sent`.
+    /// Counts a message by its index; returns whether it is the last one, which says how many were
+    /// `sent`.
     #[inline]
     pub fn count_index(&mut self, index: u64, sent: u64) -> Result<bool> {
         let is_last = index == END;

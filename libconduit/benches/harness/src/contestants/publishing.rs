@@ -1,4 +1,5 @@
-//! What one publication costs: without subscribers, and with one that polls, sleeps, or never receives.
+//! What one publication costs: without subscribers, and with one that polls, sleeps, or never
+//! receives.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +9,17 @@ use super::{MessageCounter, send_end, verify};
 use crate::directory::BenchSite;
 use crate::partner::{Partner, retry};
 use crate::pattern;
-use crate::transport::{Carries, Publish as _, TopicOptions};
+use crate::transport::{Carries, Publish as _, SmallMessage, TopicOptions};
 use crate::turns::{Contestant, Counts, Measurements, Started, Until};
 use crate::{BenchSide, Result, Wait};
 
-type Message = [u64; 8];
-
-/// Messages that are published between two reads of the clock in a row. Fewer than any of the intervals at which the
-/// library checks something else.
+/// Messages that are published between two reads of the clock in a row. Fewer than any of the
+/// intervals at which the library checks something else.
 const BATCH: u64 = 256;
 
 /// When messages are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum PublishPace {
     /// Back to back, timed in batches.
     Batches,
     /// Back to back, timed one by one.
@@ -29,7 +28,7 @@ pub enum Pace {
     Every(Duration),
 }
 
-impl Pace {
+impl PublishPace {
     /// Messages between two reads of the clock.
     pub fn batch(self) -> u64 {
         if self == Self::Batches { BATCH } else { 1 }
@@ -88,9 +87,9 @@ pub enum Audience {
 }
 
 /// The publisher's half (with a transport for each port, which is dropped after it).
-struct PacedPublisher<T: Carries<Message>> {
+struct PacedPublisher<T: Carries<SmallMessage>> {
     publisher: T::Publisher,
-    pace: Pace,
+    pace: PublishPace,
     is_heard: bool,
     /// Messages of this turn.
     sent: u64,
@@ -98,17 +97,17 @@ struct PacedPublisher<T: Carries<Message>> {
 }
 
 /// The subscriber's half; without one that receives it only waits for the next turn.
-struct CountingSubscriber<T: Carries<Message>> {
+struct CountingSubscriber<T: Carries<SmallMessage>> {
     subscriber: Option<(T::Subscriber, T)>,
     wait: Option<Wait>,
 }
 
 /// One process's half of publications to an audience.
-pub fn publishing<T: Carries<Message>>(
+pub fn publishing<T: Carries<SmallMessage>>(
     site: &BenchSite,
     side: BenchSide,
     topic: &str,
-    (audience, pace): (Audience, Pace),
+    (audience, pace): (Audience, PublishPace),
     options: TopicOptions,
 ) -> Result<Box<dyn Contestant>> {
     let transport = T::new(site)?;
@@ -127,7 +126,7 @@ pub fn publishing<T: Carries<Message>>(
     Ok(Box::new(CountingSubscriber { subscriber: subscriber.map(|subscriber| (subscriber, transport)), wait }))
 }
 
-impl<T: Carries<Message>> Contestant for PacedPublisher<T> {
+impl<T: Carries<SmallMessage>> Contestant for PacedPublisher<T> {
     fn spans(&self) -> u64 {
         self.pace.batch()
     }
@@ -144,7 +143,7 @@ impl<T: Carries<Message>> Contestant for PacedPublisher<T> {
     }
 }
 
-impl<T: Carries<Message>> Contestant for CountingSubscriber<T> {
+impl<T: Carries<SmallMessage>> Contestant for CountingSubscriber<T> {
     fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
         started()?;
         match (&mut self.subscriber, self.wait) {

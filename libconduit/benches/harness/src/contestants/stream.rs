@@ -24,8 +24,8 @@ pub struct MessageStream<T: Carries<M>, M: ?Sized> {
 }
 
 impl<T: Carries<M>, M: WordMessage + ?Sized> MessageStream<T, M> {
-    /// With at most `window` messages in flight, which are never lost, or without a window. Messages are received one
-    /// by one, or as many at once as have arrived.
+    /// With at most `window` messages in flight, which are never lost, or without a window.
+    /// Messages are received one by one, or as many at once as have arrived.
     pub fn new(channel: SharedChannel<T, M>, window: Option<u64>, is_batched: bool) -> Self {
         Self { channel, window, is_batched, sent: 0 }
     }

@@ -1,11 +1,13 @@
-//! What the hardware and the kernel take without Conduit: the limits that the benchmarks compare with.
+//! What the hardware and the kernel take without Conduit: the limits that the benchmarks compare
+//! with.
 //!
-//! Two processes share a [`LimitsRegion`]. Over it they hand over a word ([`PingPong`]), stream cache lines
-//! ([`LineStream`]) or fill and read buffers in turn ([`Relay`]). All methods that wait call `keep_waiting` now and then
-//! and return `false` (or `None`) as soon as it does.
+//! Two processes share a [`LimitsRegion`]. Over it they hand over a word ([`PingPong`]), stream
+//! cache lines ([`LineStream`]) or fill and read buffers in turn ([`Relay`]). All methods that wait
+//! call `keep_waiting` now and then and return `false` (or `None`) as soon as it does.
 //!
-//! The protocol of a word: the first process stores PING (it *serves*) or END and waits for the second one to store
-//! PONG or IDLE in return. Whoever stored last waits. Each store releases (label: word), each load acquires.
+//! The protocol of a word: the first process stores PING (it *serves*) or END and waits for the
+//! second one to store PONG or IDLE in return. Whoever stored last waits. Each store releases
+//! (label: word), each load acquires.
 #![allow(unsafe_code)]
 
 #[cfg(test)]
@@ -32,7 +34,8 @@ const ACKNOWLEDGED_AT_ONCE: u64 = WINDOW / 4;
 const SPINS: u32 = 4096;
 /// How long to sleep between two calls of `keep_waiting`.
 const NAP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// Offset of the payload in a slot of a ring: buffers lie like payloads, because caches depend on addresses.
+/// Offset of the payload in a slot of a ring: buffers lie like payloads, because caches depend on
+/// addresses.
 const SLOT_HEADER_BYTES: usize = 64;
 const PAGE_BYTES: usize = 4096;
 const NAME: &str = "limits";
@@ -69,7 +72,8 @@ struct LimitsHeader {
 
 const BUFFERS_AT: usize = size_of::<LimitsHeader>().next_multiple_of(PAGE_BYTES);
 
-/// The memory that the limits are measured in: of one first and one second process, each with one of these.
+/// The memory that the limits are measured in: of one first and one second process, each with one
+/// of these.
 #[derive(Debug)]
 pub struct LimitsRegion {
     region: ShmRegion,
@@ -80,8 +84,8 @@ pub struct LimitsRegion {
 }
 
 impl LimitsRegion {
-    /// Creates the region (the first process), or waits for it and opens it (the second one, which may pass anything as
-    /// sizes). Each process has as many `buffers` of so many words.
+    /// Creates the region (the first process), or waits for it and opens it (the second one, which
+    /// may pass anything as sizes). Each process has as many `buffers` of so many words.
     pub fn new(site: &BenchSite, side: BenchSide, buffer_words: usize, buffers: usize) -> Result<Rc<Self>> {
         let builder = || ShmRegion::builder().domain(&site.domain());
         if side == BenchSide::Second {
@@ -122,16 +126,17 @@ impl LimitsRegion {
     }
 
     fn header(&self) -> &LimitsHeader {
-        // SAFETY: the region is at least as large as the header (created so, or checked when opened), page-aligned and
-        // mapped while it is borrowed. The header consists of atomics, for which all bytes are valid and through which
-        // alone this module accesses it.
+        // SAFETY: the region is at least as large as the header (created so, or checked when
+        // opened), page-aligned and mapped while it is borrowed. The header consists of atomics,
+        // for which all bytes are valid and through which alone this module accesses it.
         unsafe { &*self.region.data().cast::<LimitsHeader>() }
     }
 
     /// The buffer of a process whose turn it is.
     fn buffer(&self, side: BenchSide, turn: usize) -> *mut u64 {
         let at = turn % self.buffers + if side == BenchSide::First { 0 } else { self.buffers };
-        // SAFETY: there are twice as many buffers as `buffers`, and the region has room for all of them.
+        // SAFETY: there are twice as many buffers as `buffers`, and the region has room for all of
+        // them.
         unsafe { self.region.data().add(BUFFERS_AT + at * stride(self.buffer_words) + SLOT_HEADER_BYTES).cast() }
     }
 }
@@ -165,7 +170,8 @@ impl<'a> PingPong<'a> {
         self.take_back(keep_waiting)
     }
 
-    /// The first half of a round trip: hands the word over, and wakes the other process if it sleeps.
+    /// The first half of a round trip: hands the word over, and wakes the other process if it
+    /// sleeps.
     #[inline]
     pub fn hand_over(&self) {
         self.store(PING);
@@ -216,7 +222,8 @@ impl<'a> PingPong<'a> {
         loop {
             let mut loads = SPINS;
             if self.wait == Wait::Sleep {
-                // All errors (the word has changed, a signal, the time is over) call for another look at the word.
+                // All errors (the word has changed, a signal, the time is over) call for another
+                // look at the word.
                 let _ = futex::wait(self.word, futex::Flags::empty(), seen, Some(&NAP));
                 loads = 1;
             }
@@ -233,13 +240,14 @@ impl<'a> PingPong<'a> {
     }
 }
 
-/// Buffers in shared memory that two processes fill and read in turn, as they would the slots of two rings: what
-/// filling and reading take when a word handed over is all that announces a buffer.
+/// Buffers in shared memory that two processes fill and read in turn, as they would the slots of
+/// two rings: what filling and reading take when a word handed over is all that announces a buffer.
 ///
-/// The process that holds the word may access all buffers, the other one none. That makes the slices of [`serve`] and
-/// [`answer`] exclusive: there is one relay per process (`LimitsRegion::has_relay`, and `stage` for a second process),
-/// its methods borrow it mutably, only a relay stores its word, and a first process that stops waiting for the word
-/// never accesses a buffer again.
+/// The process that holds the word may access all buffers, the other one none. That makes the
+/// slices of [`serve`] and [`answer`] exclusive: there is one relay per process
+/// (`LimitsRegion::has_relay`, and `stage` for a second process), its methods borrow it mutably,
+/// only a relay stores its word, and a first process that stops waiting for the word never accesses
+/// a buffer again.
 ///
 /// [`serve`]: Self::serve
 /// [`answer`]: Self::answer
@@ -252,7 +260,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// The relay of a region; an error if the region has no buffers or this process already has its relay.
+    /// The relay of a region; an error if the region has no buffers or this process already has its
+    /// relay.
     pub fn new(region: &Rc<LimitsRegion>, wait: Wait) -> Result<Self> {
         if region.buffers == 0 || region.has_relay.replace(true) {
             return Err("the region of the limits has no buffers left for a relay".into());
@@ -265,7 +274,8 @@ impl Relay {
         self.region.buffer_words
     }
 
-    /// One round trip of the first process: fills a buffer and reads the one that the other process fills in return.
+    /// One round trip of the first process: fills a buffer and reads the one that the other process
+    /// fills in return.
     #[inline]
     pub fn serve(
         &mut self,
@@ -277,8 +287,9 @@ impl Relay {
         if is_lost || region.side != BenchSide::First {
             return false;
         }
-        // SAFETY: see the type: this process holds the word until it hands it over below. The buffer is valid for so
-        // many words, aligned to a cache line, zeroed at first, and any bytes are valid words.
+        // SAFETY: see the type: this process holds the word until it hands it over below. The
+        // buffer is valid for so many words, aligned to a cache line, zeroed at first, and any
+        // bytes are valid words.
         fill(unsafe { std::slice::from_raw_parts_mut(region.buffer(BenchSide::First, turn), region.buffer_words) });
         if !self.word().serve(keep_waiting) {
             self.is_lost = true;
@@ -296,7 +307,8 @@ impl Relay {
         !self.is_lost
     }
 
-    /// The part of the second process, until the first one ends it: reads each buffer and fills one in return.
+    /// The part of the second process, until the first one ends it: reads each buffer and fills one
+    /// in return.
     pub fn answer(
         &mut self,
         mut read: impl FnMut(&[u64]),
@@ -309,8 +321,9 @@ impl Relay {
         }
         let work = || {
             let words = region.buffer_words;
-            // SAFETY: see the type: this process holds the word during `work`. The buffer is valid for so many words,
-            // aligned to a cache line, zeroed at first, and any bytes are valid words.
+            // SAFETY: see the type: this process holds the word during `work`. The buffer is valid
+            // for so many words, aligned to a cache line, zeroed at first, and any bytes are valid
+            // words.
             read(unsafe { std::slice::from_raw_parts(region.buffer(BenchSide::First, *turn), words) });
             // SAFETY: as above.
             fill(unsafe { std::slice::from_raw_parts_mut(region.buffer(BenchSide::Second, *turn), words) });
@@ -324,8 +337,8 @@ impl Relay {
     }
 }
 
-/// Messages of 64 bytes in a row from the first process to the second, each a single cache line: the highest rate
-/// without loss.
+/// Messages of 64 bytes in a row from the first process to the second, each a single cache line:
+/// the highest rate without loss.
 pub struct LineStream<'a> {
     header: &'a LimitsHeader,
     /// Number of the next message.
@@ -343,7 +356,8 @@ impl<'a> LineStream<'a> {
         self.next
     }
 
-    /// Sends a message, after waiting while [`WINDOW`] messages are in flight. The receiver stops after the last one.
+    /// Sends a message, after waiting while [`WINDOW`] messages are in flight. The receiver stops
+    /// after the last one.
     #[inline]
     pub fn send(&mut self, is_last: bool, keep_waiting: impl FnMut() -> bool) -> bool {
         if self.next >= WINDOW && !self.wait_for(self.next - WINDOW + 1, keep_waiting) {
@@ -401,7 +415,8 @@ impl<'a> LineStream<'a> {
     }
 }
 
-/// Memory of this process alone: buffers of the size of a large message, used in turn as the slots of a ring are.
+/// Memory of this process alone: buffers of the size of a large message, used in turn as the slots
+/// of a ring are.
 #[derive(Debug)]
 pub struct PrivateBuffers {
     buffers: Vec<Vec<u64>>,

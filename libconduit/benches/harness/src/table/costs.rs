@@ -1,4 +1,5 @@
-//! What a topic costs before any message: the time of a process to its first one, and files, memory and descriptors.
+//! What a topic costs before any message: the time of a process to its first one, and files, memory
+//! and descriptors.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -12,10 +13,8 @@ use crate::directory::BenchSite;
 use crate::machine::now_ns;
 use crate::partner::{self, Partner, retry};
 use crate::statistics::Timings;
-use crate::transport::{Carries, CarriesAll, Publish as _, TopicOptions};
+use crate::transport::{Carries, CarriesAll, Publish as _, SmallMessage, TopicOptions};
 use crate::{Result, pattern};
-
-type Message = [u64; 8];
 
 /// First of the hidden arguments of a process that only starts.
 pub(super) const START: &str = "start";
@@ -27,7 +26,8 @@ fn options() -> TopicOptions {
     TopicOptions { words: 8, ..TopicOptions::default() }
 }
 
-/// Starts processes in turn: one that does nothing, one that publishes with Conduit, one that publishes with the peer.
+/// Starts processes in turn: one that does nothing, one that publishes with Conduit, one that
+/// publishes with the peer.
 pub(super) fn time_to_first<P: CarriesAll>(site: &BenchSite, time: Duration) -> Result<RowResult> {
     let entrants = [Some(Entrant::Limit), Some(Entrant::Ours), P::PEER.map(|_| Entrant::Peer)];
     let mut times: Vec<_> = entrants.into_iter().flatten().map(|entrant| (entrant, Timings::new(1))).collect();
@@ -60,7 +60,7 @@ pub(super) fn time_to_first<P: CarriesAll>(site: &BenchSite, time: Duration) -> 
 
 /// Such a process: it writes the time when it has published, or at once.
 pub(super) fn start<P: CarriesAll>(entrant: &str, site: &str) -> Result<()> {
-    fn publish<T: Carries<Message>>(site: &BenchSite) -> Result<()> {
+    fn publish<T: Carries<SmallMessage>>(site: &BenchSite) -> Result<()> {
         let transport = T::new(site)?;
         let mut publisher = transport.publisher(TOPIC, options())?;
         publisher.publish(|message| pattern::write(1, message))?;
@@ -87,7 +87,7 @@ pub(super) fn footprints<P: CarriesAll>(site: &BenchSite, partner: &mut Partner)
     Ok(result)
 }
 
-fn footprint<T: Carries<Message>>(site: &BenchSite, partner: &mut Partner, entrant: Entrant) -> Result<Footprint> {
+fn footprint<T: Carries<SmallMessage>>(site: &BenchSite, partner: &mut Partner, entrant: Entrant) -> Result<Footprint> {
     let before = descriptors()?;
     let files_before = T::files(site)?;
     let transport = T::new(site)?;
@@ -123,7 +123,7 @@ pub(super) fn answer<P: CarriesAll>(site: &BenchSite) -> Result<()> {
     Ok(())
 }
 
-fn subscribe<T: Carries<Message>>(site: &BenchSite) -> Result<(T::Subscriber, T)> {
+fn subscribe<T: Carries<SmallMessage>>(site: &BenchSite) -> Result<(T::Subscriber, T)> {
     let transport = T::new(site)?;
     let subscriber = retry(TOPIC, || transport.subscriber(TOPIC, options()))?;
     Ok((subscriber, transport))

@@ -13,11 +13,9 @@ use crate::directory::BenchSite;
 use crate::limits::LimitsRegion;
 use crate::partner::{Partner, Patience, retry};
 use crate::pattern::{self, Touch};
-use crate::transport::{Carries, CarriesAll, Publish as _, Receive as _, TopicOptions};
+use crate::transport::{Carries, CarriesAll, Publish as _, Receive as _, SmallMessage, TopicOptions};
 use crate::turns::{Contestant, Counts, Measurements, Started, Until};
 use crate::{BenchSide, Result, Wait};
-
-type Message = [u64; 8];
 
 /// Messages in a row before all polling subscribers have to have received them.
 const BURST: u64 = 32;
@@ -62,7 +60,7 @@ impl FanOutPlan {
         Ok(entrants)
     }
 
-    fn contestant<T: Carries<Message>>(
+    fn contestant<T: Carries<SmallMessage>>(
         &self,
         site: &BenchSite,
         side: BenchSide,
@@ -91,7 +89,7 @@ impl FanOutPlan {
 }
 
 /// The first process's half.
-struct FanOut<T: Carries<Message>> {
+struct FanOut<T: Carries<SmallMessage>> {
     publisher: T::Publisher,
     /// Of subscribers that poll.
     receipts: Option<T::Subscriber>,
@@ -101,7 +99,7 @@ struct FanOut<T: Carries<Message>> {
     _transport: T,
 }
 
-impl<T: Carries<Message>> Contestant for FanOut<T> {
+impl<T: Carries<SmallMessage>> Contestant for FanOut<T> {
     fn spans(&self) -> u64 {
         if self.receipts.is_some() { BURST } else { 1 }
     }
@@ -125,7 +123,7 @@ impl<T: Carries<Message>> Contestant for FanOut<T> {
             let ended = Instant::now();
             into.times.record((ended - begun).as_nanos() as u64);
             if let Some(receipts) = receipts {
-                let received = receive(receipts, Wait::Poll, || patience.check(), |receipt: &Message| receipt[0])?;
+                let received = receive(receipts, Wait::Poll, || patience.check(), |receipt: &SmallMessage| receipt[0])?;
                 if received != sent {
                     return Err(format!("{received} of {sent} messages were received").into());
                 }
@@ -148,20 +146,20 @@ impl<T: Carries<Message>> Contestant for FanOut<T> {
 }
 
 /// Subscribers that one thread polls in turn.
-struct PollingCrowd<T: Carries<Message>> {
+struct PollingCrowd<T: Carries<SmallMessage>> {
     subscribers: Vec<T::Subscriber>,
     receipts: T::Publisher,
     _transport: T,
 }
 
-impl<T: Carries<Message>> Contestant for PollingCrowd<T> {
+impl<T: Carries<SmallMessage>> Contestant for PollingCrowd<T> {
     fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
         let mut counters = vec![MessageCounter::default(); self.subscribers.len()];
         let (mut ended, mut acknowledged) = (0, 0);
         started()?;
         while ended < counters.len() {
             for (subscriber, counter) in self.subscribers.iter_mut().zip(&mut counters) {
-                if let Some(is_last) = subscriber.poll(|message: &Message| counter.count(message, Touch::Whole))? {
+                if let Some(is_last) = subscriber.poll(|message: &SmallMessage| counter.count(message, Touch::Whole))? {
                     ended += usize::from(is_last?);
                 }
             }
@@ -181,7 +179,7 @@ struct SleepingCrowd {
 }
 
 impl SleepingCrowd {
-    fn new<T: Carries<Message>>(plan: FanOutPlan, site: &BenchSite, topic: &str) -> Result<Self> {
+    fn new<T: Carries<SmallMessage>>(plan: FanOutPlan, site: &BenchSite, topic: &str) -> Result<Self> {
         let start = |_| {
             let (turn, turns) = mpsc::channel();
             let (counts, counted) = mpsc::channel();

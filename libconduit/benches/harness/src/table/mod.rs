@@ -1,4 +1,5 @@
-//! The table of the library's benchmarks: Conduit beside the limits of the machine, and beside a peer if there is one.
+//! The table of the library's benchmarks: Conduit beside the limits of the machine, and beside a
+//! peer if there is one.
 
 mod costs;
 mod fan_out;

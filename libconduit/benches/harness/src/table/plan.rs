@@ -12,7 +12,7 @@ use super::{MessageRate, RowResult, costs};
 use crate::conduit_transport::{Conduit, CopiedConduit};
 use crate::contestants::DuplexChannel;
 use crate::contestants::limits::{Bystander, ClockLimit, LineLimit, PingPongLimit, RelayLimit, SHORT_WORDS, WakeLimit};
-use crate::contestants::publishing::{Audience, Pace, publishing};
+use crate::contestants::publishing::{Audience, PublishPace, publishing};
 use crate::contestants::round_trips::RoundTrips;
 use crate::contestants::stream::MessageStream;
 use crate::directory::BenchSite;
@@ -20,7 +20,7 @@ use crate::limits::{LimitsRegion, WINDOW};
 use crate::partner::Partner;
 use crate::pattern::Touch;
 use crate::transport::{Carries, CarriesAll, TopicOptions, WordMessage};
-use crate::turns::{self, Contestant, Contestants, Entry};
+use crate::turns::{self, Contestant, Contestants, TurnTaker};
 use crate::{BenchSide, Result, Wait};
 
 /// What is compared in a row.
@@ -115,13 +115,13 @@ fn compete(
     warm_up_rounds: u64,
 ) -> Result<RowResult> {
     partner.wait_until_started()?;
-    let mut entries = Vec::new();
+    let mut takers = Vec::new();
     for (entrant, contestant) in &mut entrants {
-        entries.push(Entry::warmed_up(*entrant, contestant.as_mut(), partner, warm_up_rounds)?);
+        takers.push(TurnTaker::warmed_up(*entrant, contestant.as_mut(), partner, warm_up_rounds)?);
     }
-    turns::take_turns(partner, &mut entries, turn, Instant::now() + time, || ())?;
+    turns::take_turns(partner, &mut takers, turn, Instant::now() + time, || ())?;
     let mut result = RowResult::default();
-    for Entry { key, measured, .. } in &entries {
+    for TurnTaker { key, measured, .. } in &takers {
         result.columns.extend(measured.figures().map(|figures| (*key, figures)));
         if measured.ns > 0 {
             let (counts, sent) = (measured.counts, measured.messages);
@@ -220,7 +220,8 @@ impl LatencyPlan {
         Ok(())
     }
 
-    /// Conduit's and the peer's channels, in the same order in both processes: each waits for the other's topics.
+    /// Conduit's and the peer's channels, in the same order in both processes: each waits for the
+    /// other's topics.
     fn add_transports<O: Carries<M>, P: Carries<M>, M: WordMessage + ?Sized>(
         &self,
         entrants: &mut Entrants,
@@ -264,13 +265,15 @@ impl PublishingPlan {
     }
 
     fn entrants<P: CarriesAll>(&self, site: &BenchSite, side: BenchSide) -> Result<Entrants> {
-        let pace = self.period_us.map_or(Pace::Batches, |period_us| Pace::Every(Duration::from_micros(period_us)));
+        let pace = self
+            .period_us
+            .map_or(PublishPace::Batches, |period_us| PublishPace::Every(Duration::from_micros(period_us)));
         let region = LimitsRegion::new(site, side, 0, 0)?;
         let mut entrants = vec![line(&region)];
         let limit: Option<Box<dyn Contestant>> = match (self.audience, pace) {
             (Audience::Polling, _) => Some(ping_pong(region, Wait::Poll)),
             // The subscriber falls asleep between two messages if it has the time.
-            (Audience::Sleeping, Pace::Every(period)) if period >= Duration::from_micros(100) => {
+            (Audience::Sleeping, PublishPace::Every(period)) if period >= Duration::from_micros(100) => {
                 Some(Box::new(WakeLimit { region, period }))
             }
             (Audience::Sleeping, _) => None,

@@ -16,10 +16,9 @@ use crate::machine::now_ns;
 use crate::partner::{self, Partner, retry};
 use crate::pattern::END;
 use crate::statistics::{Figures, Timings};
-use crate::turns::{Counts, Entry, Until};
+use crate::transport::SmallMessage;
+use crate::turns::{Counts, TurnTaker, Until};
 use crate::{BenchSide, Result};
-
-type Message = [u64; 8];
 
 const TOPIC: &str = "spin";
 
@@ -42,9 +41,9 @@ struct Reception {
 impl SpinPlan {
     pub(super) fn measure(&self, site: &BenchSite, partner: &mut Partner, time: Duration) -> Result<RowResult> {
         let (key, mut line) = line(&LimitsRegion::new(site, BenchSide::First, 0, 0)?);
-        let mut publisher = Publisher::<Message>::builder().domain(&site.domain()).create(TOPIC)?;
+        let mut publisher = Publisher::<SmallMessage>::builder().domain(&site.domain()).create(TOPIC)?;
         partner.wait_until_started()?;
-        let mut near = Entry::warmed_up(key, line.as_mut(), partner, 1)?;
+        let mut near = TurnTaker::warmed_up(key, line.as_mut(), partner, 1)?;
         near.take_turn(partner, Until { end: Instant::now() + Duration::from_millis(2), rounds: 1 })?;
         partner.begin(TOPIC)?;
         let period = Duration::from_micros(self.period_us);
@@ -66,7 +65,7 @@ impl SpinPlan {
     pub(super) fn answer(&self, site: &BenchSite) -> Result<()> {
         let (_, mut line) = line(&LimitsRegion::new(site, BenchSide::Second, 0, 0)?);
         let spin = Duration::from_micros(self.spin_us);
-        let builder = || Subscriber::<Message>::builder().domain(&site.domain()).spin(spin);
+        let builder = || Subscriber::<SmallMessage>::builder().domain(&site.domain()).spin(spin);
         let mut subscriber = retry(TOPIC, || match builder().open(TOPIC) {
             Ok(subscriber) => Ok(Some(subscriber)),
             Err(OpenError::NotFound { .. }) => Ok(None),
