@@ -548,7 +548,7 @@ impl State {
         let is_at_rest = switches() == before;
         let runs = before - first;
         let sees = is_readable(&ready)?;
-        subscriber.try_recv()?.ok_or("no message")?;
+        drop(subscriber.try_recv()?.ok_or("no message")?);
         let still_sees = is_readable(&ready)?;
         let rests = if is_at_rest && runs <= 3 { "rests".into() } else { format!("ran {runs} times") };
         Ok(format!("readable {sees}, then {still_sees}, the parker {rests}"))
@@ -582,7 +582,7 @@ impl State {
                     drop(old);
                     let mut new = Subscriber::<[u8]>::open(topic)?.into_async()?;
                     answer("child waits");
-                    runtime.block_on(new.recv())?;
+                    drop(runtime.block_on(new.recv())?);
                     Ok(())
                 })();
                 if let Err(error) = &outcome {

@@ -1,0 +1,231 @@
+//! Publishing a topic.
+
+mod builder;
+mod loan;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+pub use builder::PublisherBuilder;
+pub use loan::Loan;
+use zerocopy::{FromBytes, FromZeros};
+
+use crate::error::{LoanError, SendError};
+use crate::fault::{self, Step};
+use crate::inspect::Region;
+use crate::inspect::reaping::ReapRegion;
+use crate::message::{Kind, Message};
+use crate::registry::Lease;
+use crate::ring::geometry::Geometry;
+use crate::ring::memory::Memory;
+use crate::ring::slot::claim::{ClaimError, Claimed};
+use crate::ring::slot::mapped::MappedRing;
+use crate::ring::writer::{Intervention, Writer};
+use crate::shm::clock::{coarse_now, now_ns};
+use crate::shm::dir::{DirLocation, FileId};
+use crate::{TopicName, TypeInfo};
+
+/// The publisher of a topic, which no other process can publish meanwhile.
+///
+/// Publishing never blocks, never allocates, and makes no system call unless a subscriber is asleep. When the publisher is
+/// dropped, the topic is closed, sleeping subscribers wake with
+/// [`RecvError::PublisherGone`](crate::RecvError::PublisherGone), and the region's name is removed. Samples that
+/// subscribers hold stay valid.
+///
+/// ```
+/// # let directory = tempfile::tempdir_in("/dev/shm")?;
+/// # let domain = conduit::Domain::new(directory.path()).without_registry();
+/// use conduit::Publisher;
+///
+/// let mut publisher = Publisher::<[u8]>::builder().slots(8).capacity(1 << 20)
+///     # .domain(&domain)
+///     .create("camera/front")?;
+/// publisher.send(b"small, copied into its slot")?;
+/// let mut frame = publisher.loan_slice(640 * 480)?; // written in place
+/// frame.fill(127);
+/// frame.publish();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Publisher<T: ?Sized> {
+    writer: Writer<Arc<MappedRing>>,
+    topic: TopicName,
+    location: DirLocation,
+    id: FileId,
+    lease: Lease,
+    time_stamps: bool,
+    /// The type, if it was given at run time: then `T` is `[u8]`.
+    message: Option<TypeInfo>,
+    /// Whether the caller has been told that the topic lost its name.
+    is_unlink_reported: bool,
+    discarded_loans: u64,
+    _sends: PhantomData<fn(&T)>,
+}
+
+impl<T: ?Sized + Message> Publisher<T> {
+    /// Sends a copy of a message.
+    #[inline(always)]
+    pub fn send(&mut self, message: &T) -> Result<(), SendError> {
+        let stamped = self.time_stamps;
+        let bytes = message.as_bytes();
+        self.check(bytes.len())?;
+        let geometry = self.writer.memory().geometry();
+        let claimed = Claimed::new(&mut self.writer, bytes.len());
+        let mut claimed = claimed.map_err(|error| loan_error(&error, geometry, bytes.len()))?;
+        claimed.copy_from_slice(bytes);
+        claimed.publish(|| stamp(stamped));
+        Ok(())
+    }
+
+    /// Checks that a message of this length can be sent, and that the topic is still this publisher's.
+    #[inline(always)]
+    fn check(&mut self, len: usize) -> Result<(), LoanError> {
+        if let Some(message) = self.message.as_ref().filter(|message| !message.admits(len)) {
+            return Err(LoanError::WrongLength { len, size: message.size, exact: message.kind == Kind::Value });
+        }
+        if self.writer.memory().is_foreign() || self.writer.take_woken() || self.writer.intervention().is_some() {
+            self.check_topic()?;
+        }
+        Ok(())
+    }
+
+    /// Checks the lease and the name. Publishing makes no system call unless a subscriber is asleep, so this runs after a
+    /// wake-up only, or if something has happened to the topic.
+    #[cold]
+    fn check_topic(&mut self) -> Result<(), LoanError> {
+        if self.writer.memory().is_foreign() {
+            return Err(LoanError::Forked);
+        }
+        if self.lease.look(coarse_now()) && !self.has_its_name() {
+            self.writer.note_unlinked();
+        }
+        match self.writer.intervention() {
+            None => Ok(()),
+            Some(Intervention::Ended) => Err(LoanError::Removed),
+            Some(Intervention::Unlinked) if self.is_unlink_reported => Ok(()),
+            Some(Intervention::Unlinked) => {
+                self.is_unlink_reported = true;
+                Err(LoanError::Unlinked)
+            }
+        }
+    }
+
+    /// If the lookup fails, the name is assumed to be intact.
+    fn has_its_name(&self) -> bool {
+        let found = self.location.open().and_then(|directory| directory.id_of(&self.topic));
+        !found.is_ok_and(|found| found != Some(self.id))
+    }
+
+    #[inline(always)]
+    fn loan_as<'a, U: ?Sized>(
+        &'a mut self,
+        len: usize,
+        cast: impl FnOnce(Claimed<'a, [u8]>) -> Result<Claimed<'a, U>, ClaimError>,
+    ) -> Result<Loan<'a, U>, LoanError> {
+        self.check(len)?;
+        let geometry = self.writer.memory().geometry();
+        let claimed = Claimed::new(&mut self.writer, len).and_then(cast);
+        let claimed = claimed.map_err(|error| loan_error(&error, geometry, len))?;
+        Ok(Loan::new(claimed, self.time_stamps, &mut self.discarded_loans))
+    }
+}
+
+#[cold]
+fn loan_error(error: &ClaimError, geometry: Geometry, len: usize) -> LoanError {
+    match error {
+        ClaimError::AllSlotsHeld => LoanError::AllSlotsHeld { slots: geometry.slots() },
+        ClaimError::TooLarge | ClaimError::Size => LoanError::MessageTooLarge { len, capacity: geometry.capacity() },
+    }
+}
+
+fn stamp(enabled: bool) -> u64 {
+    if enabled { now_ns() } else { 0 }
+}
+
+impl<T: Message + FromBytes> Publisher<T> {
+    /// Loans a slot, to write a message in place. Its contents are unspecified, usually those of an older message.
+    ///
+    /// Types for which some bytes are invalid (a `bool`, an enum) use [`loan_zeroed`](Self::loan_zeroed) or
+    /// [`send`](Self::send).
+    #[inline(always)]
+    pub fn loan(&mut self) -> Result<Loan<'_, T>, LoanError> {
+        self.loan_as(size_of::<T>(), Claimed::cast)
+    }
+}
+
+impl<T: Message + FromZeros> Publisher<T> {
+    /// Loans a slot filled with zeros, to write a message in place.
+    pub fn loan_zeroed(&mut self) -> Result<Loan<'_, T>, LoanError> {
+        self.loan_as(size_of::<T>(), Claimed::cast_zeroed)
+    }
+}
+
+impl<E: Message + FromBytes> Publisher<[E]> {
+    /// Loans a slot, to write `len` elements in place. Their values are unspecified until written.
+    #[inline(always)]
+    pub fn loan_slice(&mut self, len: usize) -> Result<Loan<'_, [E]>, LoanError> {
+        self.loan_as(len.saturating_mul(size_of::<E>()), Claimed::cast)
+    }
+}
+
+impl<T: ?Sized> Publisher<T> {
+    /// The topic's name.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// The absolute path of the region's file.
+    pub fn path(&self) -> std::path::PathBuf {
+        self.location.path_of(&self.topic)
+    }
+
+    /// Messages published so far, which is the sequence number of the next message.
+    pub fn published(&self) -> u64 {
+        self.writer.published()
+    }
+
+    /// Number of slots.
+    pub fn slots(&self) -> u32 {
+        self.writer.memory().geometry().slots()
+    }
+
+    /// Largest message in bytes.
+    pub fn capacity(&self) -> usize {
+        self.writer.memory().capacity()
+    }
+
+    /// Loans that were dropped without [`publish`](Loan::publish): messages that were begun and never sent.
+    pub fn discarded_loans(&self) -> u64 {
+        self.discarded_loans
+    }
+
+    /// The subscribers that are alive now. Makes some system calls: meant for flow control and reports, not for every
+    /// message.
+    pub fn subscribers(&self) -> Vec<crate::model::SubscriberInfo> {
+        let region = self.location.open().ok().and_then(|directory| Region::open_in(&directory, &self.topic).ok());
+        let counters = region.filter(|region| region.id() == self.id).and_then(|region| region.counters());
+        counters.map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect()).unwrap_or_default()
+    }
+}
+
+impl<T: ?Sized> Drop for Publisher<T> {
+    fn drop(&mut self) {
+        if self.writer.memory().is_foreign() {
+            return;
+        }
+        self.writer.close();
+        let removed = self.location.open().and_then(|directory| directory.remove(&self.topic, self.id));
+        if let Err(error) = removed {
+            tracing::warn!("cannot remove {}: {error}", self.path().display());
+        }
+        fault::point(Step::CloseRemoved);
+        self.lease.release();
+        fault::point(Step::CloseReleased);
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Publisher<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("topic", &self.topic).field("published", &self.published()).finish()
+    }
+}
