@@ -38,7 +38,7 @@ impl fmt::Display for OwnerClaim {
 }
 
 /// Why a topic or raw region could not be created.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
     /// The name is not valid.
@@ -172,7 +172,7 @@ impl CreateError {
 }
 
 /// Why a topic or raw region could not be opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The name is not valid.
@@ -267,7 +267,7 @@ impl OpenError {
 }
 
 /// Why no slot could be had to write into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoanError {
     /// Subscribers hold a sample in every slot.
@@ -317,7 +317,7 @@ pub enum LoanError {
 pub type SendError = LoanError;
 
 /// Why no message was received.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {
     /// Every message that is left has been received and there will be no more.
@@ -352,7 +352,7 @@ pub enum RecvError {
 }
 
 /// Why a raw region's name could not be removed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum UnlinkError {
     /// The name is not valid.
@@ -391,7 +391,7 @@ pub enum UnlinkError {
 }
 
 /// Why a wait for a region failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The name is not valid.
@@ -408,7 +408,7 @@ pub enum WaitError {
 }
 
 /// Why a [`WaitSet`](crate::WaitSet) can not wait.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitSetError {
     /// Nothing could ever end the wait.
@@ -434,3 +434,13 @@ fn hint(error: &io::Error) -> &'static str {
         _ => "",
     }
 }
+
+crate::error_text::debug_as_display!(
+    CreateError,
+    OpenError,
+    LoanError,
+    RecvError,
+    UnlinkError,
+    WaitError,
+    WaitSetError
+);

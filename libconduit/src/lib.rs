@@ -40,8 +40,11 @@
 #[cfg(feature = "async")]
 mod async_subscriber;
 mod create;
+#[doc(hidden)]
+pub mod derive_support;
 mod domain;
 mod error;
+mod error_text;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
 #[cfg(not(feature = "fault-injection"))]

@@ -157,7 +157,7 @@ impl fmt::Display for TypeInfo {
 }
 
 /// Why something can not be the type of messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TypeInfoError {
     /// The name is empty, too long or no text.
@@ -250,6 +250,8 @@ impl<T: Message> Message for [T] {
         T::shape()
     }
 }
+
+crate::error_text::debug_as_display!(TypeInfoError);
 
 #[cfg(test)]
 mod tests {

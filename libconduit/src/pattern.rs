@@ -171,11 +171,7 @@ impl fmt::Display for TopicPattern {
     }
 }
 
-impl fmt::Debug for TopicPatternError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+crate::error_text::debug_as_display!(TopicPatternError);
 
 #[cfg(test)]
 mod tests;

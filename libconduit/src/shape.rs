@@ -169,31 +169,6 @@ impl fmt::Display for Shape {
     }
 }
 
-/// For the derive macro: the shape of any type, whether it is a message or not.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Of<T>(std::marker::PhantomData<T>);
-
-impl<T: crate::Message> Of<T> {
-    #[doc(hidden)]
-    pub fn shape() -> Shape {
-        T::shape()
-    }
-}
-
-/// What [`Of`] is for types that are no messages: their bytes. An inherent function comes before a trait's.
-#[doc(hidden)]
-pub trait Unknown {
-    #[doc(hidden)]
-    fn shape() -> Shape;
-}
-
-impl<T> Unknown for Of<T> {
-    fn shape() -> Shape {
-        Shape::bytes(size_of::<T>() as u64)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

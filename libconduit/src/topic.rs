@@ -20,7 +20,7 @@ pub(crate) const FILE_PREFIX: &str = "conduit_";
 pub struct TopicName(Box<str>);
 
 /// Why a text is no topic name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopicNameError {
     /// The name has no characters.
@@ -168,6 +168,8 @@ impl AsRef<str> for TopicName {
         &self.0
     }
 }
+
+crate::error_text::debug_as_display!(TopicNameError);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! `#[derive(Message)]` for libconduit: gives a `#[repr(C)]` struct the type name that its topics carry.
+//! `#[derive(Message)]` for libconduit: gives a `#[repr(C)]` struct a type name and a shape.
 #![forbid(unsafe_code)]
 
 use proc_macro::TokenStream;
@@ -12,8 +12,8 @@ const MAX_NAME: usize = 64;
 /// Implements `conduit::Message` for a type of fixed size.
 ///
 /// The type name is the struct's identifier unless `#[message(name = "robot/Imu")]` gives another; it has
-/// at most 64 bytes. Names, types and places of the fields are kept beside the region, so that `conduit echo` can show them.
-/// The zerocopy traits are derived beside it, they prove that the bytes may be shared.
+/// at most 64 bytes. The names, types and offsets of the fields are stored beside the region, so that `conduit echo` can
+/// display them. Derive the zerocopy traits too: they prove that the bytes may be shared.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(syn::Error::into_compile_error).into()
@@ -21,7 +21,7 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
 
 fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     if let Some(parameter) = input.generics.params.first() {
-        return Err(syn::Error::new_spanned(parameter, "a Message has one name, so its type can not be generic"));
+        return Err(syn::Error::new_spanned(parameter, "a message type has one name, so it cannot be generic"));
     }
     let mut name = LitStr::new(&input.ident.to_string(), input.ident.span());
     for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("message")) {
@@ -48,7 +48,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     })
 }
 
-/// `Message::shape` for what has one. An enumeration without a fixed representation is bytes.
+/// `Message::shape`, for types that have one. An enum without a primitive representation is described as bytes.
 fn shape(input: &DeriveInput) -> Option<proc_macro2::TokenStream> {
     let shape = match &input.data {
         Data::Struct(DataStruct { fields, .. }) => {
@@ -58,12 +58,13 @@ fn shape(input: &DeriveInput) -> Option<proc_macro2::TokenStream> {
                     Member::Unnamed(index) => index.index.to_string(),
                 };
                 let field_type = &field.ty;
-                // What is no message is shown as bytes: the inherent function, if there is one, hides the trait's.
+                // A field that is not a message is described as bytes: the inherent function of `Of`, where it exists, hides
+                // the trait's.
                 quote! { (#name, ::core::mem::offset_of!(Self, #member), Of::<#field_type>::shape()) }
             });
             quote! {
                 #[allow(unused_imports)]
-                use ::conduit::shape::{Of, Unknown as _};
+                use ::conduit::derive_support::{Of, Unknown as _};
                 let fields: ::std::vec::Vec<(&'static str, usize, ::conduit::Shape)> = ::std::vec![#(#fields),*];
                 ::conduit::Shape::structure(::core::mem::size_of::<Self>(), fields)
             }

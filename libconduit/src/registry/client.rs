@@ -23,7 +23,7 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 
 /// Why the registry did not answer a question.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryCallError {
     /// No registry listens at any socket of the domain.
@@ -193,3 +193,5 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(stream)
 }
+
+crate::error_text::debug_as_display!(RegistryCallError);

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Errors of the interface: their parameters are the fields.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "error", content = "parameters")]
 pub enum RegistryError {
     /// The name is no topic name.
@@ -139,3 +139,5 @@ impl fmt::Display for ErrorReply {
         }
     }
 }
+
+crate::error_text::debug_as_display!(RegistryError);
