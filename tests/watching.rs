@@ -17,7 +17,7 @@ fn a_watcher_gets_the_topics_and_kinds_it_wants() {
     let world = World::with_daemon();
     let _present = [publish(&world, "camera/front"), publish(&world, "lidar")];
     let watch = |topic: Option<&str>, kinds: Option<&[EventKind]>| {
-        let wanted = Watch { topic: topic.map(Into::into), kinds: kinds.map(<[_]>::to_vec) };
+        let wanted = Watch::new(topic.map(Into::into), kinds.map(<[_]>::to_vec));
         world
             .client()
             .watch_matching(&wanted)
@@ -99,7 +99,7 @@ fn a_watcher_that_does_not_read_is_told_why_and_costs_the_others_nothing() {
     let mut world = World::new();
     world.daemon_arguments = vec!["--max-queued-events", "50"];
     world.start_daemon();
-    let wanted = Watch { topic: None, kinds: Some(vec![EventKind::Closed]) };
+    let wanted = Watch::new(None, Some(vec![EventKind::Closed]));
     let reader = world.client().watch_matching(&wanted).unwrap();
     let mut lazy = Raw::connect(&world);
     let call = json!({"method": "io.conduit.Registry.Watch", "parameters": {"kinds": ["closed"]}, "more": true});

@@ -151,7 +151,7 @@ mod tests {
         let mut sampler = Sampler::new("imu".parse().unwrap(), 100);
         sampler.messages = messages
             .iter()
-            .map(|&(sequence, ms, len_bytes)| MessageHeader { sequence, stamp_ns: Some(ms * 1_000_000), len_bytes })
+            .map(|&(sequence, ms, len_bytes)| MessageHeader::new(sequence, Some(ms * 1_000_000), len_bytes))
             .collect();
         sampler
     }

@@ -186,7 +186,7 @@ impl Directory {
 /// What the registry must know of a new region.
 pub(crate) fn appearance_of(region: &Region) -> Appearance {
     let owner = region.claimed_owner();
-    let claimed = owner.pid.map(|pid| Process { pid, uid: region.uid(), program: owner.program.unwrap_or_default() });
+    let claimed = owner.pid.map(|pid| Process::new(pid, region.uid(), owner.program.unwrap_or_default()));
     Appearance { file: region.id(), uid: region.uid(), is_kept: region.is_kept(), claimed }
 }
 

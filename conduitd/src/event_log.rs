@@ -16,7 +16,7 @@ const MAX_DEATHS: usize = 1000;
 pub(crate) fn event(kind: EventKind, topic: &TopicName, process: Option<Process>) -> RegistryEvent {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let time_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    RegistryEvent { kind, topic: topic.to_string(), time_ms, process, death: None }
+    RegistryEvent::new(kind, topic.to_string(), time_ms).with_process(process)
 }
 
 /// The log of events.
@@ -131,7 +131,7 @@ mod tests {
         let log = EventLog::default();
         log.record(&event_of(EventKind::Closed));
         for time_ms in 0..MAX_DEATHS as u64 + 3 {
-            log.record(&RegistryEvent { time_ms, ..event_of(EventKind::Died) });
+            log.record(&RegistryEvent::new(EventKind::Died, "a", time_ms));
         }
         let times: Vec<u64> = log.deaths().iter().map(|event| event.time_ms).collect();
         assert_eq!(times, (3..MAX_DEATHS as u64 + 3).collect::<Vec<_>>());
@@ -139,11 +139,15 @@ mod tests {
 
     #[test]
     fn a_sentence_names_the_process_and_how_it_died() {
-        let process = Some(Process { pid: 7, uid: 0, program: "node".into() });
-        let death = |signal, exit_code| Some(DeathCertificate { signal, exit_code, ..DeathCertificate::default() });
-        let died = RegistryEvent { process, death: death(Some(9), None), ..event_of(EventKind::Died) };
+        let process = Some(Process::new(7, 0, "node"));
+        let death = |signal, exit_code| {
+            let mut death = DeathCertificate::default();
+            (death.signal, death.exit_code) = (signal, exit_code);
+            Some(death)
+        };
+        let died = event_of(EventKind::Died).with_process(process).with_death(death(Some(9), None));
         assert_eq!(sentence(&died), "topic \"a\" is gone: its owner node (7) died, killed by signal 9");
-        let died = RegistryEvent { death: death(None, Some(3)), ..died };
+        let died = died.with_death(death(None, Some(3)));
         assert_eq!(sentence(&died), "topic \"a\" is gone: its owner node (7) died, exit code 3");
         assert_eq!(sentence(&event_of(EventKind::Closed)), "topic \"a\" was closed by an unknown process");
     }

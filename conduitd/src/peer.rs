@@ -27,7 +27,7 @@ impl PeerProcess {
         let pid = u32::try_from(credentials.pid()).unwrap_or(0);
         let program = command_name(pid).unwrap_or_default();
         let gids = vec![credentials.gid()];
-        Ok(Self { process: Process { pid, uid: credentials.uid(), program }, pidfd: None, gids })
+        Ok(Self { process: Process::new(pid, credentials.uid(), program), pidfd: None, gids })
     }
 
     /// Adds the pidfd. There is none before Linux 6.5, or if the process has ended.

@@ -158,7 +158,7 @@ mod tests {
         for (ino, name) in (1..).zip(names) {
             let file = FileId { dev: 1, ino };
             registry.appeared(&topic(name), Appearance { file, uid: 0, is_kept: false, claimed: None });
-            let process = Process { pid: 7, uid: 0, program: "node".into() };
+            let process = Process::new(7, 0, "node");
             registry.attach(100 + ino, process, topic(name), file, None).unwrap();
         }
         registry

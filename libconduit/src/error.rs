@@ -14,6 +14,7 @@ use crate::{TopicName, TopicNameError, TypeInfo};
 
 /// Who owns a region, as the region says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OwnerClaim {
     /// Process id in the owner's own pid namespace.
     pub pid: Option<u32>,

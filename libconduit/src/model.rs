@@ -122,6 +122,7 @@ impl EventKind {
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Process {
     /// Process id: as the daemon sees it for clients of the registry, else as the process itself said.
     pub pid: u32,
@@ -131,6 +132,13 @@ pub struct Process {
     pub program: String,
 }
 
+impl Process {
+    /// A process by its id, user id and command name.
+    pub fn new(pid: u32, uid: u32, program: impl Into<String>) -> Self {
+        Self { pid, uid, program: program.into() }
+    }
+}
+
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.program, self.pid)
@@ -138,7 +146,8 @@ impl fmt::Display for Process {
 }
 
 /// One subscriber of a topic.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SubscriberInfo {
     /// Process id.
     pub pid: u32,
@@ -160,6 +169,7 @@ pub struct SubscriberInfo {
 
 /// A region, as the registry and the region itself know it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TopicInfo {
     /// Name of the topic or raw region.
     pub name: String,
@@ -205,8 +215,34 @@ pub struct TopicInfo {
     pub subscribers: Vec<SubscriberInfo>,
 }
 
+impl TopicInfo {
+    /// A region of which only the name and the state are known.
+    pub fn new(name: impl Into<String>, state: RegionState) -> Self {
+        Self {
+            name: name.into(),
+            state,
+            refusal: None,
+            unlinked: None,
+            raw: false,
+            path: String::new(),
+            size_bytes: 0,
+            slots: None,
+            slot_bytes: None,
+            message_type: None,
+            publisher: None,
+            liveness: None,
+            published: None,
+            rate_hz: None,
+            bytes_per_second: None,
+            last_message_age_ns: None,
+            subscribers: Vec::new(),
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RegistryEvent {
     /// What.
     pub kind: EventKind,
@@ -222,8 +258,28 @@ pub struct RegistryEvent {
     pub death: Option<DeathCertificate>,
 }
 
+impl RegistryEvent {
+    /// An event at a time in milliseconds since the epoch.
+    pub fn new(kind: EventKind, topic: impl Into<String>, time_ms: u64) -> Self {
+        Self { kind, topic: topic.into(), time_ms, process: None, death: None }
+    }
+
+    /// The event of this process.
+    #[must_use]
+    pub fn with_process(self, process: Option<Process>) -> Self {
+        Self { process, ..self }
+    }
+
+    /// The event with a death certificate.
+    #[must_use]
+    pub fn with_death(self, death: Option<DeathCertificate>) -> Self {
+        Self { death, ..self }
+    }
+}
+
 /// A death certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DeathCertificate {
     /// The code it exited with, where the kernel tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -246,7 +302,8 @@ pub struct DeathCertificate {
 }
 
 /// Reply of `Status`: who answers here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RegistryStatus {
     /// Version of the registry.
     pub version: String,

@@ -96,33 +96,51 @@ mod tests {
 
     #[test]
     fn a_certificate_is_a_sentence() {
-        let one = |asleep| SubscriberInfo {
-            pid: 1,
-            uid: 0,
-            program: "viewer".into(),
-            received: 0,
-            lost: 0,
-            held: 0,
-            lag: 0,
-            asleep,
+        let one = |asleep| {
+            let mut it = SubscriberInfo::default();
+            it.pid = 1;
+            it.program = "viewer".into();
+            it.asleep = asleep;
+            it
         };
-        let by_signal = |signal| DeathCertificate { signal: Some(signal), ..DeathCertificate::default() };
+        let by_signal = |signal| {
+            let mut it = DeathCertificate::default();
+            it.signal = Some(signal);
+            it
+        };
         for (death, expected) in [
             (
-                DeathCertificate { last_sequence: Some(99), last_message_age_ns: Some(3_200_000), ..by_signal(9) },
+                {
+                    let mut it = by_signal(9);
+                    it.last_sequence = Some(99);
+                    it.last_message_age_ns = Some(3_200_000);
+                    it
+                },
                 "was killed by SIGKILL, 3.20 ms after message #99",
             ),
             (
-                DeathCertificate { core_dumped: Some(true), ..by_signal(11) },
+                {
+                    let mut it = by_signal(11);
+                    it.core_dumped = Some(true);
+                    it
+                },
                 "was killed by SIGSEGV (invalid memory access) and dumped core",
             ),
             (
-                DeathCertificate { subscribers: vec![one(true), one(false)], ..by_signal(9) },
+                {
+                    let mut it = by_signal(9);
+                    it.subscribers = vec![one(true), one(false)];
+                    it
+                },
                 "was killed by SIGKILL; it had 2 subscribers, 1 of them asleep",
             ),
             (by_signal(40), "was killed by signal 40"),
             (
-                DeathCertificate { exit_code: Some(1), ..DeathCertificate::default() },
+                {
+                    let mut it = DeathCertificate::default();
+                    it.exit_code = Some(1);
+                    it
+                },
                 "exited with code 1 without closing the topic",
             ),
             (DeathCertificate::default(), "died"),

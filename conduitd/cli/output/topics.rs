@@ -41,24 +41,19 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn topic(name: &str) -> TopicInfo {
-        TopicInfo {
-            name: name.into(),
-            state: RegionState::Live,
-            refusal: None,
-            unlinked: None,
-            raw: false,
-            path: format!("/dev/shm/conduit_{name}"),
-            size_bytes: 69_632,
-            slots: Some(16),
-            slot_bytes: Some(4096),
-            message_type: Some("[u8]".into()),
-            publisher: Some(Process { pid: 7, uid: 1000, program: "imu_driver".into() }),
-            liveness: None,
-            published: Some(42),
-            rate_hz: Some(99.96),
-            bytes_per_second: Some(4e6),
-            last_message_age_ns: Some(3_200_000),
-            subscribers: Vec::new(),
+        {
+            let mut it = TopicInfo::new(name, RegionState::Live);
+            it.path = format!("/dev/shm/conduit_{name}");
+            it.size_bytes = 69_632;
+            it.slots = Some(16);
+            it.slot_bytes = Some(4096);
+            it.message_type = Some("[u8]".into());
+            it.publisher = Some(Process::new(7, 1000, "imu_driver"));
+            it.published = Some(42);
+            it.rate_hz = Some(99.96);
+            it.bytes_per_second = Some(4e6);
+            it.last_message_age_ns = Some(3_200_000);
+            it
         }
     }
 }

@@ -164,18 +164,24 @@ mod tests {
 
     #[test]
     fn subscribers_are_a_table() {
-        let subscriber = SubscriberInfo {
-            pid: 12,
-            uid: 1000,
-            program: "viewer".into(),
-            received: 40,
-            lost: 2,
-            held: 1,
-            lag: 0,
-            asleep: true,
+        let subscriber = {
+            let mut it = SubscriberInfo::default();
+            it.pid = 12;
+            it.uid = 1000;
+            it.program = "viewer".into();
+            it.received = 40;
+            it.lost = 2;
+            it.held = 1;
+            it.asleep = true;
+            it
         };
         let mut out = Vec::new();
-        let topic = TopicInfo { subscribers: vec![subscriber], liveness: Some(Liveness::Lease), ..topic("imu") };
+        let topic = {
+            let mut it = topic("imu");
+            it.subscribers = vec![subscriber];
+            it.liveness = Some(Liveness::Lease);
+            it
+        };
         print(&mut out, &Info { topic, shape: None, last_death: None }, None).unwrap();
         let expected = "\
 Name:         imu

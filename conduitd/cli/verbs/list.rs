@@ -124,17 +124,18 @@ mod tests {
 
     #[test]
     fn topics_and_raw_regions_share_a_table() {
-        let raw = TopicInfo {
-            state: RegionState::Kept,
-            raw: true,
-            slots: None,
-            slot_bytes: None,
-            message_type: None,
-            publisher: None,
-            liveness: None,
-            published: None,
-            rate_hz: None,
-            ..topic("map")
+        let raw = {
+            let mut it = topic("map");
+            it.state = RegionState::Kept;
+            it.raw = true;
+            it.slots = None;
+            it.slot_bytes = None;
+            it.message_type = None;
+            it.publisher = None;
+            it.liveness = None;
+            it.published = None;
+            it.rate_hz = None;
+            it
         };
         let mut out = Vec::new();
         print(&mut out, &[topic("imu"), raw]).unwrap();

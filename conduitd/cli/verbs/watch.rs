@@ -41,7 +41,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let kinds = (!args.kind.is_empty()).then(|| args.kind.clone());
-    let wanted = Watch { topic: args.glob.clone(), kinds };
+    let wanted = Watch::new(args.glob.clone(), kinds);
     let domain = Domain::from_env();
     let mut registry = Client::connect(&domain)?;
     loop {
@@ -124,8 +124,8 @@ mod tests {
     use super::*;
 
     fn event(kind: EventKind, death: Option<DeathCertificate>) -> RegistryEvent {
-        let process = Some(Process { pid: 7, uid: 0, program: "imu_driver".into() });
-        RegistryEvent { kind, topic: "imu".into(), time_ms: 86_400_000 + 45_296_789, process, death }
+        let process = Some(Process::new(7, 0, "imu_driver"));
+        RegistryEvent::new(kind, "imu", 86_400_000 + 45_296_789).with_process(process).with_death(death)
     }
 
     #[test]
@@ -136,7 +136,12 @@ mod tests {
 
     #[test]
     fn a_death_says_how() {
-        let killed = DeathCertificate { signal: Some(9), last_sequence: Some(99), ..DeathCertificate::default() };
+        let killed = {
+            let mut it = DeathCertificate::default();
+            it.signal = Some(9);
+            it.last_sequence = Some(99);
+            it
+        };
         let line = line(&event(EventKind::Died, Some(killed)));
         let end = "died                imu  imu_driver (7) was killed by SIGKILL, after message #99";
         assert!(output::plain(line.as_bytes()).ends_with(end), "{line}");

@@ -78,7 +78,7 @@ impl Request {
                 Self::Unlink { topic: topic_name(&topic)?, force }
             }
             "Watch" => {
-                let Watch { topic, kinds } = parse(parameters)?;
+                let Watch { topic, kinds, .. } = parse(parameters)?;
                 Self::Watch(EventFilter::new(topic.as_deref(), kinds)?)
             }
             _ => return Err(RegistryError::MethodNotFound { method: name.into() }),

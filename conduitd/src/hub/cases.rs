@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use conduit::TopicName;
-use conduit::registry::{DeathCertificate, EventKind, Process, RegistryEvent};
+use conduit::registry::{DeathCertificate, EventKind, Process};
 
 use super::Hub;
 use crate::event_log::event;
@@ -56,7 +56,7 @@ impl Hub {
         let hub = Rc::clone(self);
         tasks::spawn("certificate", async move {
             let death = Some(certify(DeathCertificate::default(), pidfd.as_deref()).await);
-            hub.publish(RegistryEvent { death, ..event(kind, &topic, process) });
+            hub.publish(event(kind, &topic, process).with_death(death));
         });
     }
 }
@@ -87,10 +87,10 @@ impl OpenCase {
                 hub.carry_out(changes);
             }
             Verdict::Closed => hub.publish(event(EventKind::Closed, topic, owner)),
-            Verdict::Dead { death, subscribers } => {
-                let subscribers = name_subscribers(&self.subscribers, subscribers);
-                let death = certify(DeathCertificate { subscribers, ..death }, self.pidfd.as_deref()).await;
-                hub.publish(RegistryEvent { death: Some(death), ..event(EventKind::Died, topic, owner) });
+            Verdict::Dead { mut death, subscribers } => {
+                death.subscribers = name_subscribers(&self.subscribers, subscribers);
+                let death = certify(death, self.pidfd.as_deref()).await;
+                hub.publish(event(EventKind::Died, topic, owner).with_death(Some(death)));
             }
         }
     }

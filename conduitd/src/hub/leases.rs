@@ -55,7 +55,7 @@ impl Hub {
         let subscribers = region.and_then(|region| region.counters()).map(|counters| counters.subscribers);
         let mut recorded = subscribers.into_iter().flatten();
         let claimed = recorded.find(|(index, _)| u32::try_from(*index).ok() == record);
-        let claimed = claimed.map(|(_, one)| Process { pid: one.pid, uid: one.uid, program: one.program });
+        let claimed = claimed.map(|(_, one)| Process::new(one.pid, one.uid, one.program));
         identify(process, claimed.as_ref())
     }
 

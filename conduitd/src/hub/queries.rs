@@ -23,18 +23,18 @@ impl Hub {
         self.catch_up();
         let path = self.directory.shm.path();
         let metadata = std::fs::metadata(path).ok();
-        RegistryStatus {
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            uid: nix::unistd::geteuid().as_raw(),
-            shm_dir: path.display().to_string(),
-            dev: metadata.as_ref().map_or(0, MetadataExt::dev),
-            inode: metadata.as_ref().map_or(0, MetadataExt::ino),
-            supervised: self.supervisor.keeps(),
-            topics: self.registry.borrow().topics().count() as u64,
-            clients: self.accounts.connections() as u64,
-            reaped: self.reaping.reaped(),
-        }
+        let mut status = RegistryStatus::default();
+        status.version = env!("CARGO_PKG_VERSION").into();
+        status.pid = std::process::id();
+        status.uid = nix::unistd::geteuid().as_raw();
+        status.shm_dir = path.display().to_string();
+        status.dev = metadata.as_ref().map_or(0, MetadataExt::dev);
+        status.inode = metadata.as_ref().map_or(0, MetadataExt::ino);
+        status.supervised = self.supervisor.keeps();
+        status.topics = self.registry.borrow().topics().count() as u64;
+        status.clients = self.accounts.connections() as u64;
+        status.reaped = self.reaping.reaped();
+        status
     }
 
     /// Keeps the service manager's status line up to date, at most a second behind.

@@ -48,7 +48,7 @@ fn topic() -> TopicName {
 }
 
 fn this_user() -> Process {
-    Process { pid: std::process::id(), uid: nix::unistd::geteuid().as_raw(), program: "test".into() }
+    Process::new(std::process::id(), nix::unistd::geteuid().as_raw(), "test")
 }
 
 #[test]
@@ -75,7 +75,11 @@ fn a_live_topic_is_unlinked_only_by_force() {
         let _publisher = test.publish();
         let error = test.hub.unlink(&this_user(), &topic(), false).await.unwrap_err();
         assert!(matches!(error, RegistryError::TopicInUse { .. }), "{error:?}");
-        let stranger = Process { uid: 4321, ..this_user() };
+        let stranger = {
+            let mut it = this_user();
+            it.uid = 4321;
+            it
+        };
         let error = test.hub.unlink(&stranger, &topic(), true).await.unwrap_err();
         assert!(matches!(error, RegistryError::NotOwner { .. }), "{error:?}");
         test.hub.unlink(&this_user(), &topic(), true).await.unwrap();

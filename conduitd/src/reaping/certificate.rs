@@ -42,25 +42,19 @@ pub(crate) fn name_subscribers(
     leased: &[LeasedSubscriber],
     recorded: Vec<(usize, SubscriberInfo)>,
 ) -> Vec<SubscriberInfo> {
+    let identify = |mut subscriber: SubscriberInfo, process: &Process| {
+        (subscriber.pid, subscriber.uid) = (process.pid, process.uid);
+        subscriber.program.clone_from(&process.program);
+        subscriber
+    };
     let named = recorded.into_iter().map(|(index, subscriber)| {
         let index = u32::try_from(index).ok();
         match leased.iter().find(|(record, _)| *record == index) {
-            Some((_, Process { pid, uid, program })) => {
-                SubscriberInfo { pid: *pid, uid: *uid, program: program.clone(), ..subscriber }
-            }
+            Some((_, process)) => identify(subscriber, process),
             None => subscriber,
         }
     });
     let readers = leased.iter().filter(|(record, _)| record.is_none());
-    let readers = readers.map(|(_, Process { pid, uid, program })| SubscriberInfo {
-        pid: *pid,
-        uid: *uid,
-        program: program.clone(),
-        received: 0,
-        lost: 0,
-        held: 0,
-        lag: 0,
-        asleep: false,
-    });
+    let readers = readers.map(|(_, process)| identify(SubscriberInfo::default(), process));
     named.chain(readers).collect()
 }

@@ -138,11 +138,9 @@ fn remove_name(ReapCase { directory, region, .. }: &ReapCase) {
 }
 
 fn dead(counters: Option<Counters>) -> Verdict {
-    let death = DeathCertificate {
-        last_sequence: counters.as_ref().and_then(|counters| counters.published.checked_sub(1)),
-        last_message_age_ns: counters.as_ref().and_then(|counters| counters.last_stamp_ns).map(age_ns),
-        ..DeathCertificate::default()
-    };
+    let mut death = DeathCertificate::default();
+    death.last_sequence = counters.as_ref().and_then(|counters| counters.published.checked_sub(1));
+    death.last_message_age_ns = counters.as_ref().and_then(|counters| counters.last_stamp_ns).map(age_ns);
     Verdict::Dead { death, subscribers: counters.map(|counters| counters.subscribers).unwrap_or_default() }
 }
 

@@ -130,16 +130,15 @@ fn a_certificate_has_the_exit_status() {
 
 #[test]
 fn the_kernel_identifies_subscribers_that_hold_a_lease() {
-    let process = |pid| conduit::registry::Process { pid, uid: 1000, program: format!("node{pid}") };
-    let claimed = SubscriberInfo {
-        pid: 1,
-        uid: 1,
-        program: "claimed".into(),
-        received: 5,
-        lost: 0,
-        held: 0,
-        lag: 0,
-        asleep: true,
+    let process = |pid| conduit::registry::Process::new(pid, 1000, format!("node{pid}"));
+    let claimed = {
+        let mut it = SubscriberInfo::default();
+        it.pid = 1;
+        it.uid = 1;
+        it.program = "claimed".into();
+        it.received = 5;
+        it.asleep = true;
+        it
     };
     let recorded = vec![(0, claimed.clone()), (2, claimed)];
     let named = name_subscribers(&[(Some(2), process(22)), (None, process(33))], recorded);

@@ -48,7 +48,7 @@ fn file_id(ino: u64) -> FileId {
 
 /// Files and connections belong to two users.
 fn process(number: u64) -> Process {
-    Process { pid: number as u32 + 100, uid: 1000 + (number % 2) as u32, program: "node".into() }
+    Process::new(number as u32 + 100, 1000 + (number % 2) as u32, "node")
 }
 
 impl ModelWorld {

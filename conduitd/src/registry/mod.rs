@@ -93,9 +93,7 @@ pub(crate) enum LeaseRole {
 /// pid 0, as its region claims.
 pub(crate) fn identify(process: &Process, claimed: Option<&Process>) -> Process {
     match claimed {
-        Some(Process { pid, program, .. }) if process.pid == 0 => {
-            Process { pid: *pid, uid: process.uid, program: program.clone() }
-        }
+        Some(Process { pid, program, .. }) if process.pid == 0 => Process::new(*pid, process.uid, program.clone()),
         _ => process.clone(),
     }
 }

@@ -5,7 +5,7 @@ use conduit::registry::RegistryError;
 use super::*;
 
 fn process(pid: u32) -> Process {
-    Process { pid, uid: 1000, program: "node".into() }
+    Process::new(pid, 1000, "node")
 }
 
 fn file(ino: u64) -> FileId {
@@ -56,7 +56,7 @@ fn a_late_registration_proves_nothing() {
 #[test]
 fn a_process_without_a_visible_pid_is_identified_by_its_claim() {
     let mut registry = RegistryState::default();
-    let unseen = Process { pid: 0, uid: 1000, program: String::new() };
+    let unseen = Process::new(0, 1000, String::new());
     registry.register(1, unseen.clone(), topic("a"), file(5)).unwrap();
     registry.appeared(&topic("a"), plain(5));
     assert_eq!(registry.topic(&topic("a")).unwrap().owner, Some(&process(99)));
@@ -68,7 +68,11 @@ fn a_process_without_a_visible_pid_is_identified_by_its_claim() {
 
 #[test]
 fn an_announcement_by_another_user_does_not_count() {
-    let stranger = Process { uid: 65534, ..process(66) };
+    let stranger = {
+        let mut it = process(66);
+        it.uid = 65534;
+        it
+    };
     let mut registry = RegistryState::default();
     // The first announcement, but not by the file's owner.
     registry.register(6, stranger.clone(), topic("a"), file(5)).unwrap();

@@ -14,6 +14,7 @@ use crate::shm::lock::LockByte;
 
 /// What a topic's region says of itself at one moment.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Counters {
     /// Whether the publisher closed it.
     pub closed: bool,
@@ -35,6 +36,7 @@ pub struct Counters {
 
 /// What a slot says of its message: everything but the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MessageHeader {
     /// Sequence number.
     pub sequence: u64,
@@ -42,6 +44,13 @@ pub struct MessageHeader {
     pub stamp_ns: Option<u64>,
     /// Length in bytes.
     pub len_bytes: u64,
+}
+
+impl MessageHeader {
+    /// A header; `stamp_ns` is on CLOCK_MONOTONIC.
+    pub fn new(sequence: u64, stamp_ns: Option<u64>, len_bytes: u64) -> Self {
+        Self { sequence, stamp_ns, len_bytes }
+    }
 }
 
 impl Region {

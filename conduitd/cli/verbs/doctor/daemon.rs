@@ -180,17 +180,17 @@ mod tests {
     use super::*;
 
     fn status() -> RegistryStatus {
-        RegistryStatus {
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: 812,
-            uid: 990,
-            shm_dir: "/dev/shm".into(),
-            dev: 0,
-            inode: 0,
-            supervised: true,
-            topics: 1,
-            clients: 2,
-            reaped: 3,
+        {
+            let mut it = RegistryStatus::default();
+            it.version = env!("CARGO_PKG_VERSION").into();
+            it.pid = 812;
+            it.uid = 990;
+            it.shm_dir = "/dev/shm".into();
+            it.supervised = true;
+            it.topics = 1;
+            it.clients = 2;
+            it.reaped = 3;
+            it
         }
     }
 
@@ -204,7 +204,11 @@ mod tests {
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(finding, Finding::ok(DAEMON, expected));
-        let finding = judge(&RegistryStatus { version: "9.0.0".into(), ..status() });
+        let finding = judge(&{
+            let mut it = status();
+            it.version = "9.0.0".into();
+            it
+        });
         assert_eq!(finding.state, Severity::Warning);
         assert!(finding.message.contains("conduitd 9.0.0") && finding.message.contains("this command is"));
     }
@@ -213,12 +217,26 @@ mod tests {
     fn the_daemon_of_another_directory_is_a_problem() {
         let directory = tempfile::tempdir().unwrap();
         let metadata = fs::metadata(directory.path()).unwrap();
-        let right = RegistryStatus { dev: metadata.dev(), inode: metadata.ino(), ..status() };
+        let right = {
+            let mut it = status();
+            it.dev = metadata.dev();
+            it.inode = metadata.ino();
+            it
+        };
         assert_eq!(check_directory(directory.path(), &right).state, Severity::Ok);
-        let other = check_directory(directory.path(), &RegistryStatus { inode: right.inode + 1, ..right.clone() });
+        let other = check_directory(directory.path(), &{
+            let mut it = right.clone();
+            it.inode += 1;
+            it
+        });
         assert_eq!(other.state, Severity::Problem);
         assert!(other.message.contains("looks after /dev/shm, programs here use"), "{other:?}");
-        let same_path = RegistryStatus { dev: right.dev + 1, shm_dir: directory.path().display().to_string(), ..right };
+        let same_path = {
+            let mut it = right;
+            it.dev += 1;
+            it.shm_dir = directory.path().display().to_string();
+            it
+        };
         let other = check_directory(directory.path(), &same_path);
         assert!(other.state == Severity::Problem && other.message.contains("container"), "{other:?}");
     }

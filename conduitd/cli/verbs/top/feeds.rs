@@ -56,7 +56,7 @@ impl Feeds {
     ) -> Result<Self, Failure> {
         let listed = ListedTopics::default();
         let interval = args.interval;
-        let wanted = Watch { topic: args.glob.as_ref().map(ToString::to_string), kinds: Some(kinds()) };
+        let wanted = Watch::new(args.glob.as_ref().map(ToString::to_string), Some(kinds()));
         let (focus, focuses) = mpsc::channel();
         start("list", {
             let (domain, listed) = (domain.clone(), listed.clone());

@@ -184,17 +184,14 @@ mod tests {
 
     #[test]
     fn the_object_is_as_documented() {
-        let status = RegistryStatus {
-            version: "1.2.3".into(),
-            pid: 77,
-            uid: 0,
-            shm_dir: String::new(),
-            dev: 0,
-            inode: 0,
-            supervised: false,
-            topics: 1,
-            clients: 1,
-            reaped: 0,
+        let status = {
+            let mut it = RegistryStatus::default();
+            it.version = "1.2.3".into();
+            it.pid = 77;
+            it.shm_dir = String::new();
+            it.topics = 1;
+            it.clients = 1;
+            it
         };
         let rows = rows();
         let mut out = Vec::new();

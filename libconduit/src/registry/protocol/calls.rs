@@ -65,6 +65,7 @@ pub struct Unlink {
 /// Parameters of `Watch`: which events are wanted. Without them, all.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Watch {
     /// Glob of topic names: `*` stays within a segment, `**` crosses them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +73,13 @@ pub struct Watch {
     /// Kinds of events. A kind that the registry does not know is an error: it could not report any.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_kinds")]
     pub kinds: Option<Vec<EventKind>>,
+}
+
+impl Watch {
+    /// The events of topics that match a pattern, and of some kinds; `None` for all.
+    pub fn new(topic: Option<String>, kinds: Option<Vec<EventKind>>) -> Self {
+        Self { topic, kinds }
+    }
 }
 
 fn known_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<EventKind>>, D::Error> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Errors of the interface: their parameters are the fields.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "error", content = "parameters")]
+#[non_exhaustive]
 pub enum RegistryError {
     /// The name is no topic name.
     #[serde(rename = "io.conduit.Registry.InvalidTopic")]
@@ -116,6 +117,7 @@ pub enum RegistryError {
 
 /// An error as it came over the socket: known or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ErrorReply {
     /// Qualified name of the error.
     pub name: String,

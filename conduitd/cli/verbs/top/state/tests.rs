@@ -1,4 +1,4 @@
-use conduit::registry::{DeathCertificate, Process, SubscriberInfo, TopicInfo};
+use conduit::registry::{DeathCertificate, Process, SubscriberInfo};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::super::keys::Action;
@@ -8,15 +8,17 @@ use super::*;
 use crate::output::topics::tests::topic;
 
 pub(crate) fn reader(program: &str, pid: u32, lost: u64, lag: u64) -> SubscriberRow {
-    let subscriber = SubscriberInfo {
-        pid,
-        uid: 1000,
-        program: program.into(),
-        received: 1000,
-        lost,
-        held: 1,
-        lag,
-        asleep: lag == 0,
+    let subscriber = {
+        let mut it = SubscriberInfo::default();
+        it.pid = pid;
+        it.uid = 1000;
+        it.program = program.into();
+        it.received = 1000;
+        it.lost = lost;
+        it.held = 1;
+        it.lag = lag;
+        it.asleep = lag == 0;
+        it
     };
     let behind = Some(Quantiles { p50: lag * 1_000_000, p99: lag * 2_000_000, max: lag * 3_000_000 });
     SubscriberRow { subscriber, lost_per_second: lost as f64 / 10.0, behind }
@@ -24,7 +26,12 @@ pub(crate) fn reader(program: &str, pid: u32, lost: u64, lag: u64) -> Subscriber
 
 pub(crate) fn row(name: &str, rate: f64, readers: Vec<SubscriberRow>) -> TopicRow {
     let bytes = rate * 4000.0;
-    let topic = TopicInfo { rate_hz: Some(rate), bytes_per_second: Some(bytes), ..topic(name) };
+    let topic = {
+        let mut it = topic(name);
+        it.rate_hz = Some(rate);
+        it.bytes_per_second = Some(bytes);
+        it
+    };
     let interval = Some(Quantiles { p50: 5_000_000, p99: (1e9 / rate) as u64, max: 9_000_000 });
     TopicRow { topic, history: vec![rate, rate / 2.0, rate], interval, readers }
 }
@@ -43,9 +50,14 @@ pub(crate) fn press(state: &mut TopState, keys: &str) -> Action {
 }
 
 pub(crate) fn died(topic: &str) -> RegistryEvent {
-    let process = Some(Process { pid: 7, uid: 0, program: "driver".into() });
-    let death = Some(DeathCertificate { signal: Some(9), last_sequence: Some(99), ..DeathCertificate::default() });
-    RegistryEvent { kind: EventKind::Died, topic: topic.into(), time_ms: 45_296_789, process, death }
+    let process = Some(Process::new(7, 0, "driver"));
+    let death = Some({
+        let mut it = DeathCertificate::default();
+        it.signal = Some(9);
+        it.last_sequence = Some(99);
+        it
+    });
+    RegistryEvent::new(EventKind::Died, topic, 45_296_789).with_process(process).with_death(death)
 }
 
 fn state() -> TopState {
