@@ -34,7 +34,7 @@ impl Lack {
                 let tried = Command::new("unshare").args(*options).args(["--", "true"]).output();
                 !tried.is_ok_and(|output| output.status.success())
             }
-            Self::Processors(count) => std::thread::available_parallelism().map_or(1, |it| it.get()) < *count,
+            Self::Processors(count) => std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < *count,
             Self::FastClock => {
                 let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
                 let clock = std::fs::read_to_string(path).unwrap_or_default();

@@ -806,9 +806,9 @@ int conduit_last_error_errno(void);
  * has 16 slots for messages of up to 3904 bytes of no particular type. The caller owns the handle
  * and closes it with conduit_publisher_close().
  *
- * Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit into
- * a slot), NO_SPACE, NO_MEMORY, FILE_SYSTEM, ALREADY_PUBLISHED, EXISTS, FOREIGN_FILE, NOT_REMOVABLE,
- * IO. Thread-safe.
+ * Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit
+ * into a slot), NO_SPACE, NO_MEMORY, FILE_SYSTEM, ALREADY_PUBLISHED, EXISTS, FOREIGN_FILE,
+ * NOT_REMOVABLE, IO. Thread-safe.
  */
 CONDUIT_NODISCARD
 conduit_error conduit_publisher_create(const char *name,
@@ -835,8 +835,8 @@ conduit_error conduit_publisher_send(struct conduit_publisher *publisher,
  * `*data`, which is NULL on failure.
  *
  * The memory is aligned to 64 bytes; its contents are unspecified. It belongs to the caller until
- * conduit_publisher_publish(), conduit_publisher_discard() or conduit_publisher_close(). A publisher
- * has one loan at a time.
+ * conduit_publisher_publish(), conduit_publisher_discard() or conduit_publisher_close(). A
+ * publisher has one loan at a time.
  *
  * Errors: as for conduit_publisher_send(). One thread at a time.
  */
@@ -845,8 +845,8 @@ CONDUIT_NODISCARD conduit_error conduit_publisher_loan(struct conduit_publisher 
 /**
  * Shortens the message in the loan to its first `size` bytes.
  *
- * Errors: INVALID_HANDLE, FORKED, NO_LOAN, MESSAGE_TOO_LARGE (the loan is smaller), WRONG_LENGTH. On
- * failure the loan does not change. One thread at a time.
+ * Errors: INVALID_HANDLE, FORKED, NO_LOAN, MESSAGE_TOO_LARGE (the loan is smaller), WRONG_LENGTH.
+ * On failure the loan does not change. One thread at a time.
  */
 CONDUIT_NODISCARD conduit_error conduit_publisher_truncate(struct conduit_publisher *publisher, size_t size);
 
@@ -955,8 +955,8 @@ conduit_error conduit_region_exists(const char *name,
  * Sleeps until a region or topic exists, `keep_waiting` returns false, or the timeout expires.
  *
  * Returns in `*exists` whether it exists; false on failure. The call returns as soon as the region
- * appears. `domain` and `keep_waiting` may be NULL; `timeout_ns` is in nanoseconds, CONDUIT_FOREVER
- * for no limit.
+ * appears. `domain` and `keep_waiting` may be NULL; `timeout_ns` is in nanoseconds, or
+ * CONDUIT_FOREVER for no limit.
  *
  * Errors: INVALID_ARGUMENT, NAME, IO. Thread-safe.
  */
@@ -1006,8 +1006,8 @@ const char *conduit_region_name(const struct conduit_region *region);
 /**
  * Unmaps the region and frees the handle. NULL is accepted and does nothing.
  *
- * The region keeps its name and contents until conduit_region_unlink() or a restart of the machine.
- * In a forked child it only frees the child's copy of the handle.
+ * The region keeps its name and contents until conduit_region_unlink() or a restart of the
+ * machine. In a forked child it only frees the child's copy of the handle.
  *
  * Errors: INVALID_HANDLE. One thread at a time.
  */
@@ -1049,8 +1049,8 @@ bool conduit_listing_is_from_registry(const struct conduit_listing *listing);
 size_t conduit_listing_count(const struct conduit_listing *listing);
 
 /**
- * Returns a topic or raw region of a listing by its index, from 0. It is valid until the listing is
- * closed.
+ * Returns a topic or raw region of a listing by its index, from 0. It is valid until the listing
+ * is closed.
  *
  * NULL on failure. Errors: INVALID_ARGUMENT (the index), INVALID_HANDLE, FORKED. Thread-safe with
  * other `const` functions.
@@ -1176,7 +1176,8 @@ conduit_error conduit_subscriber_type(const struct conduit_subscriber *subscribe
 /**
  * Ends the subscription and frees the handle. NULL is accepted and does nothing.
  *
- * Samples that are held stay valid. In a forked child it only frees the child's copy of the handle.
+ * Samples that are held stay valid. In a forked child it only frees the child's copy of the
+ * handle.
  *
  * Errors: INVALID_HANDLE. One thread at a time.
  */

@@ -185,9 +185,9 @@ impl PublisherOptions {
 /// has 16 slots for messages of up to 3904 bytes of no particular type. The caller owns the handle
 /// and closes it with conduit_publisher_close().
 ///
-/// Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit into
-/// a slot), NO_SPACE, NO_MEMORY, FILE_SYSTEM, ALREADY_PUBLISHED, EXISTS, FOREIGN_FILE, NOT_REMOVABLE,
-/// IO. Thread-safe.
+/// Errors: INVALID_ARGUMENT, NAME, NOT_ALLOWED, SLOTS, MESSAGE_TOO_LARGE (the type does not fit
+/// into a slot), NO_SPACE, NO_MEMORY, FILE_SYSTEM, ALREADY_PUBLISHED, EXISTS, FOREIGN_FILE,
+/// NOT_REMOVABLE, IO. Thread-safe.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_publisher_create(
@@ -241,8 +241,8 @@ pub unsafe extern "C" fn conduit_publisher_send(
 /// `*data`, which is NULL on failure.
 ///
 /// The memory is aligned to 64 bytes; its contents are unspecified. It belongs to the caller until
-/// conduit_publisher_publish(), conduit_publisher_discard() or conduit_publisher_close(). A publisher
-/// has one loan at a time.
+/// conduit_publisher_publish(), conduit_publisher_discard() or conduit_publisher_close(). A
+/// publisher has one loan at a time.
 ///
 /// Errors: as for conduit_publisher_send(). One thread at a time.
 #[must_use]
@@ -262,8 +262,8 @@ pub unsafe extern "C" fn conduit_publisher_loan(
 
 /// Shortens the message in the loan to its first `size` bytes.
 ///
-/// Errors: INVALID_HANDLE, FORKED, NO_LOAN, MESSAGE_TOO_LARGE (the loan is smaller), WRONG_LENGTH. On
-/// failure the loan does not change. One thread at a time.
+/// Errors: INVALID_HANDLE, FORKED, NO_LOAN, MESSAGE_TOO_LARGE (the loan is smaller), WRONG_LENGTH.
+/// On failure the loan does not change. One thread at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_publisher_truncate(publisher: *mut PublisherHandle, size: usize) -> ErrorCode {
@@ -297,7 +297,7 @@ pub unsafe extern "C" fn conduit_publisher_discard(publisher: *mut PublisherHand
     call(|| {
         // SAFETY: `conduit.h`: `publisher` is a handle.
         let open = unsafe { handle::state_mut(publisher) }?;
-        drop(open.loan.take().ok_or_else(no_loan)?);
+        let _discarded = open.loan.take().ok_or_else(no_loan)?;
         Ok(CONDUIT_OK)
     })
 }

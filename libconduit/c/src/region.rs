@@ -147,8 +147,8 @@ pub type KeepWaiting = Option<unsafe extern "C-unwind" fn(context: *mut c_void) 
 /// Sleeps until a region or topic exists, `keep_waiting` returns false, or the timeout expires.
 ///
 /// Returns in `*exists` whether it exists; false on failure. The call returns as soon as the region
-/// appears. `domain` and `keep_waiting` may be NULL; `timeout_ns` is in nanoseconds, CONDUIT_FOREVER
-/// for no limit.
+/// appears. `domain` and `keep_waiting` may be NULL; `timeout_ns` is in nanoseconds, or
+/// CONDUIT_FOREVER for no limit.
 ///
 /// Errors: INVALID_ARGUMENT, NAME, IO. Thread-safe.
 #[must_use]
@@ -223,8 +223,8 @@ pub unsafe extern "C" fn conduit_region_name(region: *const RegionHandle) -> *co
 
 /// Unmaps the region and frees the handle. NULL is accepted and does nothing.
 ///
-/// The region keeps its name and contents until conduit_region_unlink() or a restart of the machine.
-/// In a forked child it only frees the child's copy of the handle.
+/// The region keeps its name and contents until conduit_region_unlink() or a restart of the
+/// machine. In a forked child it only frees the child's copy of the handle.
 ///
 /// Errors: INVALID_HANDLE. One thread at a time.
 #[unsafe(no_mangle)]

@@ -263,8 +263,8 @@ pub unsafe extern "C" fn conduit_listing_count(listing: *const ListingHandle) ->
     unsafe { handle::property(listing, 0, |open| open.topics.len()) }
 }
 
-/// Returns a topic or raw region of a listing by its index, from 0. It is valid until the listing is
-/// closed.
+/// Returns a topic or raw region of a listing by its index, from 0. It is valid until the listing
+/// is closed.
 ///
 /// NULL on failure. Errors: INVALID_ARGUMENT (the index), INVALID_HANDLE, FORKED. Thread-safe with
 /// other `const` functions.

@@ -265,7 +265,8 @@ pub unsafe extern "C" fn conduit_subscriber_type(
 
 /// Ends the subscription and frees the handle. NULL is accepted and does nothing.
 ///
-/// Samples that are held stay valid. In a forked child it only frees the child's copy of the handle.
+/// Samples that are held stay valid. In a forked child it only frees the child's copy of the
+/// handle.
 ///
 /// Errors: INVALID_HANDLE. One thread at a time.
 #[unsafe(no_mangle)]
