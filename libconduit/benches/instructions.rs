@@ -1,9 +1,10 @@
-//! How many instructions a message takes on each side: unlike times, these are the same on every run of the same program,
-//! so that a regression shows on the noisiest machine. `cargo bench -p libconduit --bench instructions` counts them under
+//! Instructions per message on each side. Unlike times, these are the same on every run of the same
+//! program, so that a regression shows on the noisiest machine. `cargo bench -p libconduit --bench
+//! instructions` counts them under
 //! [callgrind](https://valgrind.org/docs/manual/cl-manual.html) and fails if one exceeds its limit.
 //!
-//! Each case has a function of its own, which callgrind is told to count; what has to happen besides happens outside of it. The clock
-//! is left out, since valgrind makes a system call of it.
+//! Each case has a function of its own, in which alone callgrind counts. Time stamps are off, since
+//! valgrind turns reading the clock into a system call.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -15,40 +16,41 @@ type Message = [u64; 8];
 
 /// Messages of a run.
 const COUNT: u64 = 1000;
-/// More than are sent in a run, so that none is lost.
+/// More than the messages of a run, so that none is lost.
 const SLOTS: u64 = 2048;
 
 struct Case {
     name: &'static str,
-    /// The function that is counted.
+    /// The function that callgrind counts in.
     function: &'static str,
     run: fn(&mut Publisher<Message>, &mut Subscriber<Message>),
-    /// Messages that are there before.
+    /// Messages that are sent before.
     sent: u64,
-    /// Instructions per message at most: a tenth more than were counted when this was written. Raise it with a reason.
+    /// Instructions per message at most: a tenth more than counted when it was last set. Raise it
+    /// only with a reason.
     limit: u64,
 }
 
 const CASES: [Case; 6] = [
     Case { name: "send to nobody", function: "count_send", run: count_send, sent: 0, limit: 148 },
-    Case { name: "loan and publish", function: "count_loan", run: count_loan, sent: 0, limit: 152 },
-    Case { name: "receive in place", function: "count_try_recv", run: count_try_recv, sent: COUNT, limit: 216 },
-    Case { name: "receive a copy", function: "count_copy", run: count_copy, sent: COUNT, limit: 217 },
-    Case { name: "receive in batches", function: "count_batch", run: count_batch, sent: COUNT, limit: 140 },
-    Case { name: "find nothing", function: "count_nothing", run: count_nothing, sent: 0, limit: 265 },
+    Case { name: "loan and publish", function: "count_loan", run: count_loan, sent: 0, limit: 148 },
+    Case { name: "receive in place", function: "count_try_recv", run: count_try_recv, sent: COUNT, limit: 213 },
+    Case { name: "receive a copy", function: "count_copy", run: count_copy, sent: COUNT, limit: 212 },
+    Case { name: "receive in batches", function: "count_batch", run: count_batch, sent: COUNT, limit: 138 },
+    Case { name: "find nothing", function: "count_nothing", run: count_nothing, sent: 0, limit: 227 },
 ];
 
 #[inline(never)]
 fn count_send(publisher: &mut Publisher<Message>, _: &mut Subscriber<Message>) {
     for number in 0..COUNT {
-        publisher.send(black_box(&[number; 8])).expect("nobody holds a slot");
+        publisher.send(black_box(&[number; 8])).expect("no slot is held");
     }
 }
 
 #[inline(never)]
 fn count_loan(publisher: &mut Publisher<Message>, _: &mut Subscriber<Message>) {
     for number in 0..COUNT {
-        let mut loan = publisher.loan().expect("nobody holds a slot");
+        let mut loan = publisher.loan().expect("no slot is held");
         *loan = black_box([number; 8]);
         loan.publish();
     }
@@ -57,7 +59,7 @@ fn count_loan(publisher: &mut Publisher<Message>, _: &mut Subscriber<Message>) {
 #[inline(never)]
 fn count_try_recv(_: &mut Publisher<Message>, subscriber: &mut Subscriber<Message>) {
     for number in 0..COUNT {
-        let sample = subscriber.try_recv().expect("its publisher lives").expect("it was sent");
+        let sample = subscriber.try_recv().expect("the publisher is alive").expect("it was sent");
         assert_eq!(sample[7], number);
     }
 }
@@ -65,7 +67,7 @@ fn count_try_recv(_: &mut Publisher<Message>, subscriber: &mut Subscriber<Messag
 #[inline(never)]
 fn count_copy(_: &mut Publisher<Message>, subscriber: &mut Subscriber<Message>) {
     for number in 0..COUNT {
-        let copied = subscriber.try_recv_copy().expect("its publisher lives").expect("it was sent");
+        let copied = subscriber.try_recv_copy().expect("the publisher is alive").expect("it was sent");
         assert_eq!(copied[7], number);
     }
 }
@@ -78,14 +80,14 @@ fn count_batch(_: &mut Publisher<Message>, subscriber: &mut Subscriber<Message>)
             assert_eq!(message[7], number);
             number += 1;
         };
-        assert!(subscriber.try_recv_batch(64, each).expect("its publisher lives") > 0);
+        assert!(subscriber.try_recv_batch(64, each).expect("the publisher is alive") > 0);
     }
 }
 
 #[inline(never)]
 fn count_nothing(_: &mut Publisher<Message>, subscriber: &mut Subscriber<Message>) {
     for _ in 0..COUNT {
-        assert!(black_box(subscriber.try_recv()).expect("its publisher lives").is_none());
+        assert!(black_box(subscriber.try_recv()).expect("the publisher is alive").is_none());
     }
 }
 
@@ -107,28 +109,28 @@ fn run(case: &Case) -> Result<(), Box<dyn Error>> {
 fn count(case: &Case) -> Result<u64, Box<dyn Error>> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"]);
-    // Rust's mangled names have a hash behind, C++'s way of writing them is matched with a star.
+    // Rust's mangled names end with a hash, hence the stars.
     valgrind.arg(format!("--toggle-collect=*{}*", case.function));
     let output = valgrind.arg(std::env::current_exe()?).args(["--run", case.name]).output();
-    let output = output.map_err(|error| format!("can not run valgrind (Debian package valgrind): {error}"))?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    let collected = told.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse::<u64>().ok());
+    let output = output.map_err(|error| format!("cannot run valgrind (Debian package valgrind): {error}"))?;
+    let report = String::from_utf8_lossy(&output.stderr);
+    let collected = report.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse::<u64>().ok());
     match collected {
         Some(collected) if output.status.success() && collected > 0 => Ok(collected.div_ceil(COUNT)),
-        _ => Err(format!("{}: valgrind did not count:\n{told}", case.name).into()),
+        _ => Err(format!("{}: valgrind did not count:\n{report}", case.name).into()),
     }
 }
 
 fn check() -> Result<bool, Box<dyn Error>> {
-    let mut is_kept = true;
+    let mut is_within_limits = true;
     println!("{:20} {:>12} {:>6}", "", "INSTRUCTIONS", "LIMIT");
     for case in &CASES {
         let counted = count(case)?;
         let verdict = if counted > case.limit { "  EXCEEDED" } else { "" };
         println!("{:20} {counted:12} {:6}{verdict}", case.name, case.limit);
-        is_kept &= counted <= case.limit;
+        is_within_limits &= counted <= case.limit;
     }
-    Ok(is_kept)
+    Ok(is_within_limits)
 }
 
 fn main() -> ExitCode {

@@ -1,13 +1,13 @@
-//! Kills this process at a chosen step of the protocol: for tests, and only with the feature `fault-injection`.
-//!
-//! `CONDUIT_FAULT=PublishReadable:3` is a SIGKILL when that step is reached for the third time. Every step stands once or
-//! more in the sources as `fault::point(Step::...)`; the end-to-end tests kill a process at each of [`Step::ALL`] and fail
-//! if one is never reached. Without the feature a point is nothing.
-#![cfg_attr(not(feature = "fault-injection"), allow(unreachable_pub, reason = "nobody reaches it without the feature"))]
+//! Fault injection: kills this process at a chosen step of the protocol. Only with the feature
+//! `fault-injection`, for tests. `CONDUIT_FAULT=PublishReadable:3` raises SIGKILL when that step is
+//! reached for the third time. Every step is marked in the sources, at least once, by
+//! `fault::point(Step::...)`. The end-to-end tests kill a process at each of [`Step::ALL`] and fail
+//! if a step is never reached. Without the feature an injection point compiles to nothing.
+#![cfg_attr(not(feature = "fault-injection"), allow(unreachable_pub, reason = "unreachable without the feature"))]
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident,)*) => {
-        /// A step at which a process can be made to die. The points lie just behind what their names say.
+        /// A step at which a process can be killed. The injection point is just after the step.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Step {
             $($(#[$doc])* $step,)*
@@ -28,23 +28,23 @@ steps! {
     CreateReserved,
     /// Its control page is written.
     CreateWritten,
-    /// It is marked as ours.
+    /// It is marked as Conduit's.
     CreateMarked,
     /// Its owner lock is taken and the memory mapped.
     CreateLocked,
-    /// The registry knows of it, if there is one.
+    /// It is registered, if there is a registry.
     CreateRegistered,
     /// It has its name.
     CreateLinked,
-    /// A dead owner's file was met under the name, and its lock taken.
+    /// A dead owner's file was found under the name, and its lock taken.
     TakeoverLocked,
-    /// A dead owner's subscribers are told.
+    /// A dead owner's topic is marked, and its subscribers are woken.
     OrphanMarked,
     /// The dead owner's name is free.
     TakeoverRemoved,
-    /// A name was changed to a private one.
+    /// A name was renamed to a private one.
     RemoveRenamed,
-    /// The private name stands for the right file.
+    /// The private name refers to the right file.
     RemoveChecked,
     /// The private name is gone.
     RemoveUnlinked,
@@ -60,27 +60,27 @@ steps! {
     PublishCounted,
     /// W6: head has moved.
     PublishMoved,
-    /// W7: the sleepers are taken off the list.
+    /// W7: the bits of the sleepers are taken.
     PublishTaken,
     /// W8: the wake word has changed.
     PublishChanged,
     /// The sleepers are awake.
     PublishWoken,
-    /// W1: the next slot is claimed, if nobody holds it.
+    /// W1: the next slot is claimed, unless a reader holds it.
     PublishClaimed,
     /// The lock of a dead subscriber's record is taken.
     ReclaimLocked,
-    /// What it held is free.
+    /// The slots that it held are released.
     ReclaimCleared,
     /// A publisher is being dropped.
     CloseBegun,
     /// E1: the topic is closed.
     CloseMarked,
-    /// The sleepers know.
+    /// The sleepers are woken.
     CloseWoken,
     /// The name of the closed topic is gone.
     CloseRemoved,
-    /// The registry knows.
+    /// The lease is released.
     CloseReleased,
     /// The lock of a free record is taken.
     RecordLocked,
@@ -88,23 +88,23 @@ steps! {
     RecordMapped,
     /// The record is signed.
     RecordSigned,
-    /// What its last holder left is cleared.
+    /// The bits of its previous holder are cleared.
     RecordCleared,
-    /// The registry knows of the subscriber, if there is one.
+    /// The subscriber is attached at the registry, if there is one.
     RecordAttached,
-    /// R2: the own bit is set.
+    /// R2: the reader's bit is set.
     PinSet,
-    /// R3: the position is still the same.
+    /// R3: the position is unchanged.
     PinChecked,
     /// The sample is about to be given back.
     UnpinBegun,
     /// R5: the own bit is cleared.
     UnpinCleared,
-    /// S2: the own bit is on the list of sleepers.
+    /// S2: the reader's bit is among the sleepers.
     SleepAnnounced,
-    /// The registry knows that a subscriber leaves.
+    /// The lease of a subscriber is released.
     RecordReleased,
-    /// The record is signed off; its lock is still held.
+    /// The record is cleared; its lock is still held.
     RecordUnsigned,
     /// A raw region is being dropped by its creator.
     KeepBegun,
@@ -114,7 +114,7 @@ steps! {
     UnlinkBegun,
 }
 
-/// Dies here if this step was chosen.
+/// Kills this process if this step was chosen.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
 pub(crate) fn point(_: Step) {}

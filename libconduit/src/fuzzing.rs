@@ -1,4 +1,4 @@
-//! What the fuzzer drives; compiled for it alone.
+//! The entry point of the fuzzer; compiled for it alone.
 
 use std::io::Write;
 
@@ -9,9 +9,9 @@ use crate::ring::layout::CONTROL_BYTES;
 use crate::shm::dir::{DirEntry, ReapLock, ShmDir};
 use crate::{Domain, Subscriber, TopicName};
 
-/// Makes a file of these bytes a topic's region and does with it what the daemon, the command and a subscriber do.
-///
-/// The first bytes choose its length; what the input is short of is a valid topic's.
+/// Writes these bytes as a topic's region, and uses it as the daemon, the command and a subscriber
+/// do. The first two bytes choose its contents and length; bytes that the input lacks are those of
+/// a valid topic.
 pub fn region(data: &[u8]) {
     let Some((choice, data)) = data.split_first_chunk::<2>() else { return };
     let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
@@ -24,7 +24,7 @@ pub fn region(data: &[u8]) {
     let mut bytes = std::fs::read(publisher.path()).expect("its region");
     drop(publisher);
     let common = data.len().min(bytes.len());
-    // Where the input has a zero the valid byte stays, so that it need not guess the magic.
+    // A zero in the input keeps the valid byte, so that the fuzzer need not guess the magic.
     for (byte, new) in bytes.iter_mut().zip(&data[..common]) {
         *byte ^= new;
     }
@@ -43,7 +43,7 @@ pub fn region(data: &[u8]) {
         let _ = region.try_reap_lock(ReapLock::Read);
         let _ = region.mark_orphaned();
     }
-    // Held by this process, so that it seems to live.
+    // Locked by this process, so that its owner seems alive.
     let locked = std::fs::File::options().read(true).write(true).open(shm.path_of(&name)).expect("our own file");
     assert!(crate::shm::lock::OWNER.try_write(&locked).expect("a lock"));
     if bytes.len() >= CONTROL_BYTES

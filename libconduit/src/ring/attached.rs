@@ -1,5 +1,6 @@
-//! A subscriber's reader: of a writable mapping, where it has a record and can pin slots, or of a read-only one, where it
-//! can only copy. The two are different types, so that nothing can write through a read-only mapping.
+//! A subscriber's reader: of a writable mapping, where it has a record and can pin slots, or of a
+//! read-only one, where it can only copy. The two are different types, so that nothing can write
+//! through a read-only mapping.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -46,7 +46,8 @@ impl Gone {
 
 /// Marks the topic of a dead publisher, and wakes its subscribers.
 ///
-/// If this user may not write the region the subscribers are only woken; they then probe the owner lock themselves.
+/// If this user may not write the region the subscribers are only woken; they then probe the owner
+/// lock themselves.
 pub(crate) fn mark_orphaned(file: impl AsFd) -> io::Result<()> {
     match reopen(&file, Access::ReadWrite) {
         Ok(writable) => word::set_bits_and_wake_all(writable, WAKE_AT, ORPHANED as u16)?,
@@ -58,7 +59,8 @@ pub(crate) fn mark_orphaned(file: impl AsFd) -> io::Result<()> {
 
 /// Ends a topic whose publisher is alive, and wakes its subscribers.
 ///
-/// If this user may not write the region it must be allowed to change other users' files (CAP_FOWNER).
+/// If this user may not write the region it must be allowed to change other users' files
+/// (CAP_FOWNER).
 pub(crate) fn mark_closed(file: impl AsFd) -> io::Result<()> {
     set_flag(file, CLOSED)
 }

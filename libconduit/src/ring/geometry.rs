@@ -4,27 +4,28 @@ use super::layout::{
     CONTROL_BYTES, MAX_SLOTS, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES, SLOT_STATE_BYTES, STATES_AT,
 };
 
-/// How a region is divided. Values of this type are consistent, whoever wrote the header.
+/// Number and size of a region's slots. Values of this type are consistent, even if they come from
+/// a hostile header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     slots: u32,
     slot_bytes: u64,
 }
 
-/// Why a geometry is not possible.
+/// Why a topic cannot have the slots asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GeometryError {
-    /// The number of slots is no power of two in range.
-    #[error("a topic can not have {0} slots: use a power of two from 2 to {MAX_SLOTS}")]
+    /// The number of slots is not a power of two, or out of range.
+    #[error("a topic cannot have {0} slots; use a power of two from 2 to {MAX_SLOTS}")]
     Slots(u64),
-    /// The slots are too small, too large, or no whole number of cache lines.
+    /// The slots are too small, or their size is not a multiple of two cache lines.
     #[error(
-        "a slot can not have {0} bytes: use a multiple of {SLOT_ALIGN} from {MIN_SLOT_BYTES} up ({SLOT_OVERHEAD_BYTES} are its header)"
+        "a slot cannot have {0} bytes; use a multiple of {SLOT_ALIGN} that is at least {MIN_SLOT_BYTES} ({SLOT_OVERHEAD_BYTES} are its header)"
     )]
     SlotBytes(u64),
     /// The region would be larger than any file.
-    #[error("{slots} slots of {slot_bytes} bytes are more than a file can hold")]
+    #[error("{slots} slots of {slot_bytes} bytes exceed the size of any file; use fewer or smaller slots")]
     TooLarge {
         /// Number of slots.
         slots: u32,
@@ -72,13 +73,13 @@ impl Geometry {
         (position & u64::from(self.slots - 1)) as usize
     }
 
-    /// Where the state of a position's slot lies in the region.
+    /// Offset of the state of a position's slot in the region.
     #[inline(always)]
     pub(crate) fn state_at(self, position: u64) -> usize {
         STATES_AT + self.index_of(position) * SLOT_STATE_BYTES
     }
 
-    /// Where the header of a position's slot lies in the region; the payload follows.
+    /// Offset of the header of a position's slot in the region; the payload follows.
     #[inline(always)]
     pub(crate) fn slot_at(self, position: u64) -> usize {
         let states_bytes = self.slots as usize * SLOT_STATE_BYTES;

@@ -1,4 +1,5 @@
-//! The header of a topic's region: written once by its creator, and checked once by everybody who opens it.
+//! The header of a topic's region: written once by its creator, and checked once by everybody who
+//! opens it.
 
 use std::os::fd::AsFd;
 
@@ -10,7 +11,7 @@ use super::snapshot::ControlSnapshot;
 use crate::message::{Kind, MAX_ALIGN, TypeInfo, TypeName};
 use crate::shm::mark::MAGIC;
 
-/// Why a file is no region this library can use.
+/// Why a file cannot be used as a topic's region.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
@@ -19,7 +20,7 @@ pub enum LayoutError {
     NotATopic,
     /// Made by another version of the library.
     #[error(
-        "it has layout version {found}, this program understands version {VERSION}; use the same Conduit version on both sides"
+        "it has layout version {found}, and this program uses version {VERSION}; use the same Conduit version on both sides"
     )]
     Version {
         /// The version in the region.
@@ -30,7 +31,7 @@ pub enum LayoutError {
     Damaged(String),
 }
 
-/// What a valid header says.
+/// The contents of a valid header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     pub(crate) geometry: Geometry,
@@ -62,15 +63,15 @@ impl Layout {
             return damaged(format!("the file has {file_bytes} bytes, its slots need {}", geometry.region_bytes()));
         }
         let Some(name) = TypeName::from_region(control.type_name) else {
-            return damaged("its type name is no text".into());
+            return damaged("its type name is not text".into());
         };
         let kind = match identity.type_kind {
             0 => Kind::Value,
             1 => Kind::Slice,
-            other => return damaged(format!("{other} is no kind of message")),
+            other => return damaged(format!("{other} is not a kind of message")),
         };
         if !identity.type_align.is_power_of_two() || identity.type_align as usize > MAX_ALIGN {
-            return damaged(format!("{} is no alignment", identity.type_align));
+            return damaged(format!("{} is not an alignment", identity.type_align));
         }
         if kind == Kind::Value && identity.type_size > geometry.capacity() as u64 {
             return damaged(format!("its messages have {} bytes, its slots fewer", identity.type_size));
@@ -107,7 +108,7 @@ pub(crate) fn read_control(file: impl AsFd) -> Vec<u8> {
     control
 }
 
-/// A command name from a region, made safe to print.
+/// A command name from a region, with control characters replaced.
 pub(crate) fn program_name(bytes: &[u8; 16]) -> String {
     let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(16);
     String::from_utf8_lossy(&bytes[..len]).chars().map(|c| if c.is_control() { '?' } else { c }).collect()

@@ -1,4 +1,4 @@
-//! What lies where in the region of a topic.
+//! The byte layout of a topic's region.
 //!
 //! ```text
 //!     0  Identity      64  immutable: magic, version, geometry, type, owner
@@ -6,34 +6,38 @@
 //!   128  Consumers     64  written by both sides: wake word, mask of sleepers
 //!   192  type name     64  immutable
 //!   256  Record x 60   64  each, written by one subscriber
-//!  4096  SlotState x N    128  each: who holds the slot; written by both sides
+//!  4096  SlotState x N    128  each, ownership of a slot: written by both sides
 //!     .  slot x N          slot_bytes - 128 each: SlotHeader (64), then the payload
 //! ```
 //!
-//! Every part has its own cache lines, by writer. Processors fetch lines in pairs of 128 bytes: so a slot's header, which
-//! waiting subscribers look at all the time, shares its pair with the start of the payload, which they will want next, and the state,
-//! which both sides write, has a pair to itself. Since the states lie apart, the headers of a default topic are not
-//! 4096 bytes from each other, which would put all of them into the same few places of a cache. All integers are in native byte order: a region never leaves its machine.
-//! A peer may have written anything: [`Layout::check`](super::header::Layout::check) validates what it says once, on open, and nobody reads
-//! the immutable parts again.
+//! Parts with different writers have different cache lines. Processors fetch lines in pairs of 128
+//! bytes. So a slot's header, which waiting subscribers poll, shares its pair with the start of the
+//! payload, which they need next; and the state, which both sides write, has a pair to itself. As
+//! the states are apart, the headers of a default topic are not 4096 bytes from each other, which
+//! would map all of them to the same cache sets.
+//!
+//! All integers are in native byte order: a region never leaves its machine. A peer may have
+//! written anything: [`Layout::check`](super::header::Layout::check) validates the immutable parts
+//! once, on open, and they are not read again.
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::message::{MAX_ALIGN, TypeName};
 use crate::shm::atomics::{Atomics, Native};
 
-/// Raised with every change of this file that older programs would misread.
+/// Incremented with every change of this file that older programs would misread.
 pub(crate) const VERSION: u32 = 2;
 
 /// Subscriber records of a region, one bit each in a slot's state.
 pub(crate) const RECORDS: usize = 60;
 /// The bits of a slot's state that stand for readers.
 pub(crate) const READERS: u64 = (1 << RECORDS) - 1;
-/// In a slot's state and in its position: flips with every claim, and with every message.
+/// In a slot's state: flips with every claim. In its position: flips with every message.
 pub(crate) const TURN: u64 = 1 << 63;
 pub(crate) const CONTROL_BYTES: usize = 4096;
 pub(crate) const SLOT_STATE_BYTES: usize = 128;
 pub(crate) const SLOT_HEADER_BYTES: usize = 64;
-/// What a slot has besides its payload.
+/// Size of a slot without its payload.
 pub(crate) const SLOT_OVERHEAD_BYTES: usize = SLOT_STATE_BYTES + SLOT_HEADER_BYTES;
 
 pub(crate) const DEFAULT_SLOTS: u32 = 16;
@@ -49,7 +53,7 @@ pub(crate) const TYPE_NAME_AT: usize = 192;
 pub(crate) const RECORDS_AT: usize = 256;
 pub(crate) const STATES_AT: usize = CONTROL_BYTES;
 
-/// The immutable start of a region: what its publisher said when it made it.
+/// The immutable start of a region, as written by its creator.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct Identity {
@@ -63,11 +67,11 @@ pub(crate) struct Identity {
     pub(crate) type_kind: u32,
     pub(crate) pid: u32,
     pub(crate) uid: u32,
-    /// The owner's command name, padded with NUL. A claim: the registry knows better.
+    /// The owner's command name, padded with NUL. A claim; the registry has the verified name.
     pub(crate) program: [u8; 16],
 }
 
-/// What the publisher writes with every message.
+/// The publisher's counters, written with every message.
 #[repr(C, align(64))]
 pub(crate) struct Producer<A: Atomics> {
     /// The next position to be published.
@@ -76,12 +80,12 @@ pub(crate) struct Producer<A: Atomics> {
     pub(crate) published: A::U64,
     /// Bytes of all messages published so far.
     pub(crate) bytes: A::U64,
-    /// The current window of [`super::window`]: when its first message was published, and what `published` and
-    /// `bytes` were then, that message included.
+    /// The current window of [`super::window`]: when its first message was published, and what
+    /// `published` and `bytes` were then, that message included.
     pub(crate) window_stamp_ns: A::U64,
     pub(crate) window_published: A::U64,
     pub(crate) window_bytes: A::U64,
-    /// The window before: its length in microseconds, and what was published in it.
+    /// The previous window: its length in microseconds, and the messages and bytes published in it.
     pub(crate) previous_us: A::U32,
     pub(crate) previous_messages: A::U32,
     pub(crate) previous_bytes: A::U64,
@@ -103,7 +107,7 @@ impl<A: Atomics<U32: Default, U64: Default>> Default for Producer<A> {
     }
 }
 
-/// Where subscribers sleep.
+/// The words that subscribers sleep with.
 #[repr(C, align(64))]
 pub(crate) struct Consumers<A: Atomics> {
     /// Bit i: subscriber i sleeps or is about to.
@@ -114,40 +118,41 @@ pub(crate) struct Consumers<A: Atomics> {
 
 /// In the wake word: the publisher has closed the topic.
 pub(crate) const CLOSED: u32 = 1;
-/// In the wake word: the publisher died, a reaper says.
+/// In the wake word: a reaper found the publisher dead.
 pub(crate) const ORPHANED: u32 = 2;
-/// In the wake word: somebody has removed the name of a topic that goes on.
+/// In the wake word: the topic is live, but its name was removed.
 pub(crate) const UNLINKED: u32 = 4;
 /// One wake-up. The count overflows off the top of the word and so never reaches the flags.
 pub(crate) const ONE_WAKE: u32 = 8;
 
-/// What one subscriber says of itself.
+/// What one subscriber reports about itself.
 #[repr(C, align(64))]
 pub(crate) struct Record<A: Atomics> {
-    /// 0 while nobody has the record.
+    /// 0 while the record is free.
     pub(crate) pid: A::U32,
     pub(crate) uid: A::U32,
     pub(crate) program: [A::U64; 2],
     pub(crate) received: A::U64,
     pub(crate) lost: A::U64,
-    /// The position the subscriber looks at next.
+    /// The next position to receive.
     pub(crate) cursor: A::U64,
 }
 
-/// Who has a slot.
+/// Slot ownership word.
 #[repr(C, align(128))]
 pub(crate) struct SlotState<A: Atomics> {
     /// Bit i: held by record i; [`TURN`]: flips when the publisher takes the slot.
     pub(crate) word: A::U64,
 }
 
-/// What the publisher says of a slot, before its payload.
+/// The header of a slot, written by the publisher.
 #[repr(C, align(64))]
 pub(crate) struct SlotHeader<A: Atomics> {
-    /// 0: never written; h + 1: what the slot has is that of position h, while [`TURN`] is as in the state.
+    /// 0: never written; h + 1: the slot has the message of position h, while [`TURN`] is as in the
+    /// state.
     pub(crate) position: A::U64,
-    /// h + 1: the publisher will not write at position h, because it skipped it or has closed the topic. Older positions
-    /// say nothing.
+    /// h + 1: the publisher will not publish position h, because it skipped it or closed the topic.
+    /// Values below the reader's position mean nothing.
     pub(crate) passed: A::U64,
     pub(crate) sequence: A::U64,
     /// When the message was published, CLOCK_MONOTONIC in nanoseconds; 0 if time stamps are off.

@@ -122,7 +122,8 @@ impl<M: ReaderMemory> ReaderMemory for Arc<M> {
     }
 }
 
-/// The next position to be published (H1 with `Acquire`), capped so that no peer can make a cursor overflow.
+/// The next position to be published (H1 with `Acquire`), capped so that no peer can make a cursor
+/// overflow.
 #[inline]
 pub(super) fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
     memory.producer().head.load(order).min(TURN - 2)

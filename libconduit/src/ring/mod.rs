@@ -1,65 +1,80 @@
-//! The ring: how one writer and up to 60 readers share slots without ever waiting for each other.
+//! The ring: one writer and up to 60 readers share slots, and none of them ever waits for another.
 //!
 //! # The protocol
 //!
-//! The writer numbers *positions* 0, 1, 2, ...; position h lives in slot h mod N. Messages carry a *sequence* of their
-//! own, because the writer skips positions whose slot a reader holds. A slot has a `state` (bit i: held by reader i) and, in
-//! cache lines of its own, a `position` (h + 1: what the slot has is that of position h). Both have a bit [`TURN`](layout::TURN), which the writer
-//! flips in the state when it takes the slot, and in the position when it has written it: what a slot has is valid while the two
-//! agree. `passed` says of which position nothing will come. The ring has `head` (the next position), `published` (the next sequence) and,
-//! to sleep on, `waiting` (bit i: reader i sleeps) and the futex word `wake`, whose lowest bits say how the topic ended.
+//! *Positions and sequences.* The writer numbers positions 0, 1, 2, ...; position h is in slot h
+//! mod N. Messages have sequence numbers of their own, since the writer skips positions whose slot
+//! a reader holds.
 //!
-//! **Claim** the slot at h: flip the turn of its state while no reader's bit is set (W1), before any byte changes (W2). From
-//! then on nobody can hold or copy what the slot has, and nothing needs to be given back. If a reader
-//! holds it, say so in `passed` (W3) and try the next position, N at most. If every slot is held, h stays as it is: moving it would tell
-//! readers that messages they can still read are gone. A claim outlives its loan: the next loan takes the same slot.
+//! *Words.* A slot has a `state` (bit i: held by reader i) and, in other cache lines, a `position`
+//! (h + 1: the slot has the message of position h). Both have a bit [`TURN`](layout::TURN). The
+//! writer flips it in the state when it claims the slot, and in the position when it publishes
+//! there: the message is valid while the two agree. A slot's `passed` (h + 1) says that position h
+//! will never be published. The ring has `head` (the next position), `published` (the next
+//! sequence), and for sleepers `waiting` (bit i: reader i sleeps) and the futex word `wake`, whose
+//! lowest bits say how the topic ended.
 //!
-//! **Publish.** Write the message into the claimed slot, and make its position readable (W4). Count it (W5), *then* move head (W6). If
-//! `waiting` was not empty, take all of it (W7), change the wake word (W8) and wake the sleepers. At last claim the slot at h + 1, if nobody
-//! holds it: its state, which readers have written to, then comes from their cache while nobody waits for it. So N - 1
-//! messages are kept, not N.
+//! **Claim** the slot of position h: flip the turn of its state while no reader's bit is set (W1),
+//! before any byte of the slot changes (W2). From then on no reader can hold or copy the old
+//! message, and there is no way back. If a reader holds the slot, set its `passed` (W3) and try the
+//! next position, up to N positions. If every slot is held, h stays: moving it would make readers
+//! skip messages that they can still read. A claim outlives its loan: the next loan gets the same
+//! slot.
 //!
-//! **Receive at position k.** Look at the slot (R1). If k is not there, and neither has a later position taken its place nor
-//! has k been passed (P1), there is nothing: a reader that polls shares one line with the writer, and nothing else. Otherwise look at head (H1); if
-//! it has passed k, look at the slot once more, for the message may have come between the two looks; then k is a hole or
-//! overwritten, and the next position to try is `max(k + 1, head + 1 - N)`. A position that is readable is *pinned*: set the own bit in a
-//! state that has the position's turn (R2), look at the position again (R3); and later cleared (R5). Or it is *copied out*: read
-//! everything, then (C1) check that state (C2) and position (C3) are as before.
+//! **Publish.** Write the message into the claimed slot and make its position readable (W4). Count
+//! it (W5), *then* move head (W6). Take all bits of `waiting` (W7); if there were any, change the
+//! wake word (W8) and wake the sleepers. Then claim the slot of h + 1 ahead of time, unless a
+//! reader holds it: the line of its state, which readers have written, then moves to the writer's
+//! cache while no message is delayed by it. So the ring keeps N - 1 messages, not N.
 //!
-//! **Loss** is the gap between the sequence received and the one expected, and at the end the gap up to `published`.
+//! **Receive position k.** Load the slot's position (R1). If the slot has an older position and k
+//! is not passed (P1), there is no message: a polling reader shares a single line with the writer.
+//! Otherwise load head (H1). If it is beyond k, load the slot's position again, because the message
+//! may have come between the two loads; if k is still not readable, it is a hole or was
+//! overwritten, and the next position to try is `max(k + 1, head + 1 - N)`. A readable position is
+//! *pinned*: set the reader's bit in a state that has the position's turn (R2), load the position
+//! again (R3); the bit is cleared later (R5). Or it is *copied*: read everything, then (C1) check
+//! that the state's turn (C2) and the position (C3) have not changed.
 //!
-//! **Sleep.** Read the wake word (S1), set the own bit in `waiting` (S2), look at head once more, and sleep unless the
-//! word has changed. S2 and W7 are both read-modify-writes of one word, so one of them sees the other: either the
-//! writer sees the bit and wakes, or the reader sees the message. **Close** sets a bit of the wake word (E1), which by
-//! itself keeps everybody from falling asleep, passes the next position (E3), for those who poll, and wakes all; a reader that finds the bit
-//! looks once more for messages before it reports the end (E2).
+//! **Loss** is the gap between the expected sequence and the received one, and at the end the gap
+//! up to `published`.
 //!
-//! **Reclaim.** A dead reader's bits are cleared by whoever holds the lock of its record: the writer, when it keeps
-//! meeting a held slot, or the next subscriber with that record. Without the lock a new subscriber could have
-//! pinned in between.
+//! **Sleep.** Load the wake word (S1), set the reader's bit in `waiting` (S2), check head again,
+//! and sleep unless the wake word has changed. S2 and W7 are read-modify-writes of the same word,
+//! so one of them observes the other: either the writer finds the bit and wakes the reader, or the
+//! reader finds the message.
+//!
+//! **Close** sets a bit of the wake word (E1), which keeps every reader from falling asleep, passes
+//! the next position (E3), for readers that poll, and wakes all sleepers. A reader that finds the
+//! bit (E2) checks for messages once more before it reports the end.
+//!
+//! **Reclaim.** A dead reader's bits are cleared by the process that holds the lock of its record:
+//! the writer, when it keeps finding a slot held, or the next subscriber with that record. Without
+//! the lock, the bits could be those of a new subscriber.
 //!
 //! # Orderings
 //!
 //! | label | pairs with | why |
 //! |---|---|---|
 //! | W1 acquire | R5 release, reclaim release | the last reader's reads happen before the slot is overwritten |
-//! | W1 release | R2, C2 acquire | who finds the turn as before because the slot was taken twice sees at R3, C3 that its position has changed |
-//! | W2 fence release | C1 fence acquire | who copied a byte of the new message sees at C2 that the slot was taken |
+//! | W1 release | R2, C2 acquire | a reader that finds the turn unchanged because the slot was claimed twice finds the position changed (R3, C3) |
+//! | W2 fence release | C1 fence acquire | a reader that copied a byte of the new message finds the slot claimed (C2) |
 //! | W4 release | R1 acquire | the message is complete when its position is readable, and the claim has happened |
 //! | W6 release | H1 acquire | position and `published` are at least as new as head |
-//! | W7 acq-rel | S2 acq-rel | one of writer and sleeper sees the other; S1 is before S2, and W8 after W7 |
-//! | E1 release | E2 acquire | who sees the end sees all messages and counts before it |
-//! | E3 release | P1 acquire | who is told to look for the end finds it |
+//! | W7 acq-rel | S2 acq-rel | writer or sleeper observes the other; S1 stays before S2, and W8 after W7 |
+//! | E1 release | E2 acquire | a reader that observes the end observes all messages and counts before it |
+//! | E3 release | P1 acquire | a reader that finds the position passed finds the end |
 //!
-//! Everything else is relaxed. One turn bit is enough because every claim of a slot but the last has been published there
-//! (W4) before the next, so that the position has changed whenever the turns agree again.
-//! The models in `tests/model.rs` run this very code; `tests/reference.rs` specifies what one thread observes.
+//! Everything else is relaxed. One turn bit is enough: between two claims of a slot its position is
+//! published (W4), so the position has changed whenever the turns agree again. The models in
+//! `tests/model.rs` run this code; `tests/reference.rs` specifies what a single thread observes.
 //!
 //! # Cache lines
 //!
-//! What a message costs is lines that move between two processors. Readers wait at the slot's header, so the writer
-//! touches that in one go, when everything else is written. The state moves to the writer before it is needed
-//! (by claiming ahead) and back to the reader while it waits (`expect_state`).
+//! The cost of a message is the cache lines that move between two processors. Readers wait at the
+//! slot's header, so the writer touches it once, after everything else is written. The state moves
+//! to the writer before it is needed (by claiming ahead), and back to the reader while the reader
+//! waits (`prefetch_state`).
 
 pub(crate) mod attached;
 pub(crate) mod copy;

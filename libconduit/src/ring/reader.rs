@@ -55,7 +55,8 @@ pub(crate) trait Mode<M> {
     /// What the slot's state is needed for.
     const STATE_USE: StateUse;
 
-    /// Takes the message at a position whose slot was found `readable`, unless it is overwritten meanwhile.
+    /// Takes the message at a position whose slot was found `readable`, unless it is overwritten
+    /// meanwhile.
     fn take(&mut self, memory: &M, position: u64, readable: u64) -> Option<Received>;
 }
 
@@ -97,7 +98,8 @@ impl<M: ReaderMemory + Clone> Reader<M> {
             clear_record_bits(memory, record);
             fault::point(Step::RecordCleared);
         }
-        // Head first: `published` is then at least as new, and the count starts with what comes after it.
+        // Head first: `published` is then at least as new, and the count starts with what comes
+        // after it.
         let head = head(&memory, Acquire);
         let expected = memory.producer().published.load(Relaxed);
         let sleeper = Sleeper::new(memory.clone(), record);
@@ -141,8 +143,8 @@ impl<M: ReaderMemory> Reader<M> {
 
     /// The sequence of a position below an acquired head, if it is readable.
     ///
-    /// If it is overwritten meanwhile the sequence may be the new message's. Then the count starts with that message, or
-    /// with the one that is received before it.
+    /// If it is overwritten meanwhile the sequence may be the new message's. Then the count starts
+    /// with that message, or with the one that is received before it.
     fn sequence_at(&self, position: u64) -> Option<(u64, u64)> {
         let slot = self.memory.slot(position);
         let found = slot.position.load(Relaxed);
@@ -163,7 +165,8 @@ impl<M: ReaderMemory> Reader<M> {
         Some(message)
     }
 
-    /// Receives the next message of a batch, if there is one. [`note_progress`](Self::note_progress) ends the batch.
+    /// Receives the next message of a batch, if there is one.
+    /// [`note_progress`](Self::note_progress) ends the batch.
     #[inline(always)]
     pub(crate) fn receive_next<T: Mode<M>>(&mut self, mode: &mut T) -> Option<Received> {
         loop {
@@ -175,7 +178,8 @@ impl<M: ReaderMemory> Reader<M> {
                 // P1
                 if is_to_come(found, position) && slot.passed.load(Acquire) <= position {
                     if self.prefetched != position {
-                        // By now the writer has claimed the slot: the state's line does not change until the message comes.
+                        // By now the writer has claimed the slot: the state's line does not change
+                        // until the message comes.
                         self.prefetched = position;
                         self.memory.prefetch_state(position, T::STATE_USE);
                     }
@@ -197,10 +201,11 @@ impl<M: ReaderMemory> Reader<M> {
         }
     }
 
-    /// Receives the next message; without one, reports how the topic ended once every message is received.
+    /// Receives the next message; without one, reports how the topic ended once every message is
+    /// received.
     ///
-    /// `is_dead` is called if there is no message, and returns whether the publisher is known to be dead; `None` if that,
-    /// and the flags in the wake word, were checked a moment ago.
+    /// `is_dead` is called if there is no message, and returns whether the publisher is known to be
+    /// dead; `None` if that, and the flags in the wake word, were checked a moment ago.
     #[inline]
     pub(crate) fn receive_or_end(
         &mut self,
@@ -221,7 +226,8 @@ impl<M: ReaderMemory> Reader<M> {
     fn receive_last(&mut self, mode: &mut impl Mode<M>, is_dead: bool) -> Result<Option<Received>, Gone> {
         let ended = self.has_ended().or(is_dead.then_some(Gone::Died));
         loop {
-            // The last messages may have come between the check for messages and the check for the end.
+            // The last messages may have come between the check for messages and the check for the
+            // end.
             if let Some(received) = self.receive(mode) {
                 return Ok(Some(received));
             }
@@ -249,7 +255,8 @@ impl<M: ReaderMemory> Reader<M> {
         if head <= cursor {
             return AtCursor::Empty;
         }
-        // Once more: the message may have come between the two loads. Relaxed, since head, which is past it, was acquired.
+        // Once more: the message may have come between the two loads. Relaxed, since head, which is
+        // past it, was acquired.
         let found = self.memory.slot(cursor).position.load(Relaxed);
         if is_readable(found, cursor) {
             return AtCursor::Readable(found);
@@ -300,20 +307,20 @@ impl<M: ReaderMemory> Reader<M> {
         self.note_progress();
     }
 
-    /// Sleeps until there is news, the topic has ended, or the time is up; may return early. Returns whether there is
-    /// news.
+    /// Sleeps until there is news, the topic has ended, or the time is up; may return early.
+    /// Returns whether there is news.
     pub(crate) fn sleep(&self, timeout: Duration) -> bool {
         self.sleeper.sleep(timeout)
     }
 }
 
-/// Whether what a slot says of its position means that this one can be read.
+/// Whether a slot's position word makes this position readable.
 #[inline]
 fn is_readable(found: u64, position: u64) -> bool {
     found & !TURN == position + 1
 }
 
-/// Whether what a slot says of its position leaves this one to come: an older one is there.
+/// Whether a slot's position word is older, so that this position may still come.
 #[inline]
 fn is_to_come(found: u64, position: u64) -> bool {
     found & !TURN <= position
@@ -323,13 +330,14 @@ fn is_to_come(found: u64, position: u64) -> bool {
 fn pin<M: WritableMemory>(memory: &M, position: u64, readable: u64, record: usize) -> Option<Received> {
     let state = memory.state(position);
     let bit = 1 << record;
-    // A guess: nobody else holds it.
+    // The first guess: no other reader holds it.
     let mut seen = readable & TURN;
     loop {
         // R2
         match state.compare_exchange(seen, seen | bit, Acquire, Relaxed) {
             Ok(_) => break,
-            // The writer has taken the slot; or a sample of this subscriber is in it, which undoing the pin would free.
+            // The writer has claimed the slot; or this reader holds it already, and undoing the pin
+            // would release that.
             Err(now) if (now ^ readable) & TURN != 0 || now & bit != 0 => return None,
             Err(now) => seen = now,
         }
@@ -345,7 +353,7 @@ fn pin<M: WritableMemory>(memory: &M, position: u64, readable: u64, record: usiz
     Some(read_header(memory, position))
 }
 
-/// Gives a pinned slot back.
+/// Releases a pinned slot.
 #[inline]
 pub(super) fn unpin<M: WritableMemory>(memory: &M, position: u64, record: usize) {
     fault::point(Step::UnpinBegun);

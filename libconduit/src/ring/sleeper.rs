@@ -1,5 +1,5 @@
-//! Sleeping until a reader has news: the reader itself, or another thread that waits for several readers. Labels refer
-//! to the [protocol](super).
+//! Sleeping until a reader has news: the reader itself, or another thread that waits for several
+//! readers. Labels refer to the [protocol](super).
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,12 +15,13 @@ use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
 
 /// What a thread does to sleep until a reader has news.
 ///
-/// [`enter`](Self::enter) once, then in every round [`announce`](Self::announce), check for news and the end, and sleep if
-/// there are none; at last [`leave`](Self::leave).
+/// [`enter`](Self::enter) once, then in every round [`announce`](Self::announce), check for news
+/// and the end, and sleep if there are none; at last [`leave`](Self::leave).
 pub(crate) trait Sleep {
     /// Registers a thread that is about to sleep.
     fn enter(&self);
-    /// Asks the writer for a wake-up. Returns the wake word of this round: sleep only while it has that value.
+    /// Asks the writer for a wake-up. Returns the wake word of this round: sleep only while it has
+    /// that value.
     fn announce(&self) -> u32;
     /// Ends [`enter`](Self::enter).
     fn leave(&self);
@@ -44,7 +45,8 @@ impl<M: Memory + Clone> Clone for Sleeper<M> {
 
 /// What a reader and its sleepers share in this process.
 struct SleepState<A: Atomics> {
-    /// The reader's cursor. If another thread reads an old value, it finds news that are not there, which is harmless.
+    /// The reader's cursor. If another thread reads an old value, it finds news that are not there,
+    /// which is harmless.
     cursor: AtomicU64,
     /// Threads between `enter` and `leave`: they share the reader's bit.
     sleepers: A::Counter,
@@ -87,8 +89,8 @@ impl<M: ReaderMemory> Sleeper<M> {
         Some((self.memory.writable()?, 1 << self.record?))
     }
 
-    /// Spuriously wakes all waiters of the topic. Does nothing for a reader without a record, which could not write the
-    /// word.
+    /// Spuriously wakes all waiters of the topic. Does nothing for a reader without a record, which
+    /// could not write the word.
     pub(crate) fn rouse(&self) {
         if let Some((memory, _)) = self.bit() {
             memory.consumers().wake.fetch_add(ONE_WAKE, Relaxed);
@@ -96,8 +98,8 @@ impl<M: ReaderMemory> Sleeper<M> {
         }
     }
 
-    /// Sleeps until there is news, the topic has ended, or the time is up; may return early. Returns whether there is
-    /// news.
+    /// Sleeps until there is news, the topic has ended, or the time is up; may return early.
+    /// Returns whether there is news.
     pub(crate) fn sleep(&self, timeout: Duration) -> bool {
         self.enter();
         let seen = self.announce();
@@ -133,7 +135,8 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
         // A bit that stays set would cost the next publish a system call.
         if is_last && waiting.load(Relaxed) & bit != 0 {
             waiting.fetch_and(!bit, AcqRel);
-            // A thread that has announced itself since may have lost its bit by this, and must announce itself again.
+            // A thread that has announced itself since may have lost its bit by this, and must
+            // announce itself again.
             if self.state.sleepers.load(Acquire) != 0 {
                 self.rouse();
             }
@@ -141,13 +144,14 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
     }
 
     fn has_news(&self) -> bool {
-        // Head, not the slot: at a hole no message will ever appear. Acquire (H1), so that the message is found.
+        // Head, not the slot: at a hole no message will ever appear. Acquire (H1), so that the
+        // message is found.
         head(&self.memory, Acquire) > self.state.cursor.load(Relaxed)
     }
 }
 
-/// Sleeps for several readers: calls `sleep` with their wake words, in order, unless one of them has news or its topic has
-/// ended.
+/// Sleeps for several readers: calls `sleep` with their wake words, in order, unless one of them
+/// has news or its topic has ended.
 pub(crate) fn sleep_for_any<'a, S: Sleep + 'a>(
     sleepers: impl Iterator<Item = &'a S> + Clone,
     seen: &mut Vec<u32>,

@@ -1,4 +1,5 @@
-//! The ring's shared structures as plain bytes: for writing a new control page, and for reading one with `pread`.
+//! The ring's shared structures as plain bytes: for writing a new control page, and for reading one
+//! with `pread`.
 
 use std::mem::offset_of;
 
@@ -7,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::layout::{CONTROL_BYTES, Consumers, Identity, Producer, RECORDS, Record, SlotHeader};
 use crate::shm::atomics::Native;
 
-/// The control page as plain bytes: for writing a new one, and for looking at one through `pread`.
+/// The control page.
 #[derive(Clone, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct ControlSnapshot {

@@ -1,13 +1,13 @@
-//! Where a reader starts.
+//! The first message of a reader.
 
-/// Where a subscriber starts to read.
+/// The first message that a subscriber receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With the next message to be published.
+    /// The next message to be published.
     #[default]
     Next,
-    /// With the newest message in the ring; with the next one if there is none.
+    /// The newest message in the ring; the next one if the ring is empty.
     Latest,
-    /// With the oldest message in the ring; with the next one if there is none.
+    /// The oldest message in the ring; the next one if the ring is empty.
     Oldest,
 }

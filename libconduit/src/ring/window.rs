@@ -1,9 +1,10 @@
-//! How often a topic is published: two windows of about a second that the publisher keeps in the region, so that anybody can
-//! tell the rate at one look, without a history of their own.
+//! The rate of a topic: the publisher keeps two windows of about a second in the region, from which
+//! an observer computes the rate without a history of its own.
 //!
-//! The first message opens a window, and so does every message that comes a second or more after the one that opened the
-//! last. What is counted of a window is intervals, from the message that opens it (not counted) to the one that
-//! opens the next (counted): the rate of a steady stream is exact. Messages without a time stamp open no windows.
+//! The first message opens a window, and so does every message that comes a second or more after
+//! the one that opened the current window. A window counts intervals, from the message that opens
+//! it (not counted) to the one that opens the next (counted), so that the rate of a steady stream
+//! is exact. Messages without a time stamp open no windows.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,7 +14,7 @@ use crate::shm::atomics::{Atomic, WritableAtomics};
 
 /// A window is at least this long, in nanoseconds.
 const WINDOW_NS: u64 = 1_000_000_000;
-/// A previous window longer than this, in microseconds, had a pause in it and says little of the present.
+/// A previous window longer than this, in microseconds, contains a pause and is ignored.
 const LONGEST_US: u32 = 5_000_000;
 
 /// The message that opened the current window.
@@ -39,7 +40,7 @@ impl Window {
         }
     }
 
-    /// All stores are relaxed: who reads them while they change reads once more.
+    /// All stores are relaxed: observers read them until two reads agree.
     #[cold]
     fn open<A: WritableAtomics>(&mut self, producer: &Producer<A>, next: Self) {
         if self.stamp_ns != 0 {
@@ -56,7 +57,7 @@ impl Window {
     }
 }
 
-/// How much is published.
+/// The rate of a topic.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rate {
     /// Messages per second.
@@ -65,10 +66,10 @@ pub(crate) struct Rate {
     pub(crate) bytes: f64,
 }
 
-/// The rate over the last one to two seconds; 0 if nothing has come for a second and for two of the usual intervals. `None`
-/// before the second message, and without time stamps.
+/// The rate over the last one to two seconds; 0 if the last message is older than a second and than
+/// two average intervals. `None` before the second message, and without time stamps.
 ///
-/// The region may hold anything: the result is finite and not negative whatever it holds.
+/// The region is not trusted: the result is finite and not negative for any contents.
 pub(crate) fn rate(producer: &ProducerSnapshot, last_stamp_ns: Option<u64>, now_ns: u64) -> Option<Rate> {
     let last = last_stamp_ns.filter(|_| producer.window_stamp_ns != 0)?;
     let mut ns = last.saturating_sub(producer.window_stamp_ns) as f64;
@@ -97,7 +98,8 @@ mod tests {
     use super::*;
     use crate::shm::atomics::Native;
 
-    /// What a publisher's line says after messages of 10 bytes at these times, in milliseconds from its start.
+    /// What a publisher's line says after messages of 10 bytes at these times, in milliseconds from
+    /// its start.
     fn publish(times_ms: impl IntoIterator<Item = u64>) -> (ProducerSnapshot, u64) {
         let producer = Producer::<Native>::default();
         let mut window = Window::default();

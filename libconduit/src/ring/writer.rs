@@ -8,13 +8,13 @@ use super::window::Window;
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
 
-/// How many held slots the writer meets before it asks whether a holder is dead: asking costs a system call.
-const SKIPS_PER_LOOK: u32 = 64;
+/// Held slots that the writer skips before it probes for dead readers, which costs a system call.
+const SKIPS_PER_RECLAIM: u32 = 64;
 
-/// What somebody else has done to a topic.
+/// What another process has done to a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intervention {
-    /// Closed it.
+    /// Ended it.
     Ended,
     /// Removed its name.
     Unlinked,
@@ -42,7 +42,8 @@ struct ClaimedSlot {
     turn: u64,
 }
 
-/// The right to write a slot and publish it. Dropped without [`publish`](Self::publish), the next claim is the same slot.
+/// The right to write a slot and publish it. Dropped without [`publish`](Self::publish), the next
+/// claim is the same slot.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Claim<'a, M> {
@@ -63,7 +64,8 @@ impl<M: WritableMemory> Claim<'_, M> {
         self.slot.position
     }
 
-    /// Publishes the message of `len` bytes that was written into the slot, with the time that `stamp_ns` returns.
+    /// Publishes the message of `len` bytes that was written into the slot, with the time that
+    /// `stamp_ns` returns.
     #[inline(always)]
     pub(crate) fn publish(self, len: usize, stamp_ns: impl FnOnce() -> u64) {
         self.writer.publish(self.slot, len, stamp_ns);
@@ -71,7 +73,7 @@ impl<M: WritableMemory> Claim<'_, M> {
 }
 
 impl<M: WritableMemory> Writer<M> {
-    /// A writer for a new ring: all of `memory` is zero.
+    /// A writer for a new ring, whose memory is zero.
     pub(crate) fn new(memory: M) -> Self {
         let window = Window::default();
         let mut writer =
@@ -89,7 +91,7 @@ impl<M: WritableMemory> Writer<M> {
         self.sequence
     }
 
-    /// Whether somebody has been woken since the last question.
+    /// Whether a reader was woken since the last call.
     #[inline]
     pub(crate) fn take_woken(&mut self) -> bool {
         std::mem::take(&mut self.has_woken)
@@ -118,51 +120,52 @@ impl<M: WritableMemory> Writer<M> {
     fn claim_any(&mut self) -> Result<ClaimedSlot, AllSlotsHeld> {
         if self.claim_in_one_pass().is_none() {
             self.reclaim(READERS);
-            // A second pass even if nobody was dead: readers that never hold two samples may have been in the way of
-            // every single try of the first.
+            // A second pass even if no reader was dead: a reader that never holds two samples may
+            // have blocked every try of the first.
             self.claim_in_one_pass();
         }
         self.claimed.ok_or(AllSlotsHeld)
     }
 
     fn claim_in_one_pass(&mut self) -> Option<ClaimedSlot> {
-        let mut may_look = true;
+        let mut may_reclaim = true;
         for position in self.next..self.next + self.memory.slots() {
             match self.try_claim(position) {
                 Ok(claim) => {
                     self.claimed = Some(claim);
                     return self.claimed;
                 }
-                Err(state) => self.skip(position, state, &mut may_look),
+                Err(state) => self.skip(position, state, &mut may_reclaim),
             }
         }
         None
     }
 
-    /// Claims the slot at a position, or says in which state it is.
+    /// Claims the slot of a position, or returns its state.
     #[inline(always)]
     fn try_claim(&self, position: u64) -> Result<ClaimedSlot, u64> {
         let state = self.memory.state(position);
-        // As the last message left it. Asking the state would fetch its line twice, once to read and once to write.
+        // The turn since the last message. Loading the state would fetch its line twice, to read
+        // and to write.
         let known = self.memory.slot(position).position.load(Relaxed) & TURN;
         let claim = |turn| ClaimedSlot { position, turn };
         // W1
         match state.compare_exchange(known, known ^ TURN, AcqRel, Relaxed) {
             Ok(_) => Ok(claim(known ^ TURN)),
             Err(held) if held & !TURN != 0 => Err(held),
-            // Somebody has tampered with one of the two.
+            // A peer has tampered with one of the two.
             Err(found) => state.compare_exchange(found, found ^ TURN, AcqRel, Relaxed).map(|_| claim(found ^ TURN)),
         }
     }
 
     #[cold]
-    fn skip(&mut self, position: u64, state: u64, may_look: &mut bool) {
+    fn skip(&mut self, position: u64, state: u64, may_reclaim: &mut bool) {
         // W3
         self.memory.slot(position).passed.store(position + 1, Release);
         self.skips = self.skips.wrapping_add(1);
-        // Once in a pass: each look goes over all slots.
-        if *may_look && self.skips.is_multiple_of(SKIPS_PER_LOOK) {
-            *may_look = false;
+        // At most once per pass: it visits all slots.
+        if *may_reclaim && self.skips.is_multiple_of(SKIPS_PER_RECLAIM) {
+            *may_reclaim = false;
             self.reclaim(state);
         }
     }
@@ -170,7 +173,7 @@ impl<M: WritableMemory> Writer<M> {
     #[inline(always)]
     fn publish(&mut self, ClaimedSlot { position, turn }: ClaimedSlot, len: usize, stamp_ns: impl FnOnce() -> u64) {
         let slot = self.memory.slot(position);
-        // First of all: while the clock is read, the line comes from whoever waits there.
+        // Before the clock is read: the line then comes from a polling reader's cache meanwhile.
         slot.sequence.store(self.sequence, Relaxed);
         slot.len.store(len as u64, Relaxed);
         let stamp_ns = stamp_ns();
@@ -211,7 +214,8 @@ impl<M: WritableMemory> Writer<M> {
         fault::point(Step::PublishWoken);
     }
 
-    /// What somebody else has done to the topic. One load from a line that `publish` looks at anyway.
+    /// What another process has done to the topic. One load from a line that `publish` needs
+    /// anyway.
     #[inline]
     pub(crate) fn intervention(&self) -> Option<Intervention> {
         let flags = self.memory.consumers().wake.load(Relaxed) & (CLOSED | ORPHANED | UNLINKED);
@@ -222,13 +226,13 @@ impl<M: WritableMemory> Writer<M> {
         }
     }
 
-    /// Notes that the name is gone, for everybody to see.
+    /// Marks the topic as unlinked.
     #[cold]
     pub(crate) fn note_unlinked(&mut self) {
         self.memory.consumers().wake.fetch_or(UNLINKED, Relaxed);
     }
 
-    /// Says that nothing will follow, and wakes all sleepers.
+    /// Ends the topic and wakes all sleepers.
     pub(crate) fn close(&mut self) {
         fault::point(Step::CloseBegun);
         // E1
@@ -240,7 +244,7 @@ impl<M: WritableMemory> Writer<M> {
         fault::point(Step::CloseWoken);
     }
 
-    /// Clears the bits of those holders in `state` that are dead, and bits that stand for nobody.
+    /// Clears the bits of dead readers that are in `state`, and bits of no reader.
     #[cold]
     fn reclaim(&mut self, state: u64) {
         let mut held = 0;
@@ -261,7 +265,7 @@ impl<M: WritableMemory> Writer<M> {
     }
 }
 
-/// Frees everything that record `record` holds. Only under the lock of that record.
+/// Releases every slot that a record holds. The caller holds the lock of that record.
 pub(super) fn clear_record_bits<M: WritableMemory>(memory: &M, record: usize) {
     let bit = 1 << record;
     for position in 0..memory.slots() {

@@ -1,8 +1,9 @@
-//! Writing to another user's file with no more than CAP_FOWNER, which lets change who may open it.
+//! Opening another user's file for writing with CAP_FOWNER alone, which permits changing its access
+//! rights.
 //!
-//! Widening its mode would let everybody in for a moment. An access control list lets in one user: this process's. See
-//! [`acl(5)`](https://man7.org/linux/man-pages/man5/acl.5.html); the extended attribute's format is in the kernel's
-//! `include/uapi/linux/posix_acl_xattr.h`.
+//! Widening its mode would let everybody in for a moment. An access control list lets in one user:
+//! this process's. See [`acl(5)`](https://man7.org/linux/man-pages/man5/acl.5.html); the extended
+//! attribute's format is in the kernel's `include/uapi/linux/posix_acl_xattr.h`.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,26 +23,27 @@ const USER: u16 = 0x02;
 const GROUP_OBJ: u16 = 0x04;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
-/// Id of an entry whose tag says whom it is for.
+/// Id of an entry without a user or group.
 const NOBODY_NAMED: u32 = u32::MAX;
 
-/// Opens a file for reading and writing that this user may not write but whose rights it may change.
+/// Opens a file for reading and writing that this user may not write, but whose access rights it
+/// may change.
 pub(crate) fn open_for_writing(file: impl AsFd) -> io::Result<OwnedFd> {
     if fgetxattr(&file, XATTR, &mut [0u8; 4][..]) != Err(rustix::io::Errno::NODATA) {
-        // Its owner has a list of their own there, or the file system has none.
+        // Its owner has set a list, or the file system has no lists.
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let mode = fstat(&file)?.st_mode & 0o7777;
     fsetxattr(&file, XATTR, &list(mode, geteuid().as_raw()), XattrFlags::CREATE)?;
     let opened = reopen(&file, Access::ReadWrite);
-    // In this order: the group's rights are those of the list's mask for as long as there is a list, and must be the old
-    // ones when it goes.
+    // In this order: while there is a list the group's rights are those of its mask, and they must
+    // be restored before the list is removed.
     fchmod(&file, Mode::from_bits_truncate(mode))?;
     fremovexattr(&file, XATTR)?;
     opened
 }
 
-/// The mode as a list, and in addition what `uid` needs.
+/// The mode as a list, with read and write access for `uid`.
 fn list(mode: u32, uid: u32) -> Vec<u8> {
     let bits = |shift: u32| (mode >> shift & 0o7) as u16;
     let entries = [
@@ -71,7 +73,7 @@ mod tests {
         for mode in [0o644, 0o600, 0o640, 0o604] {
             let file = tempfile::tempfile_in("/dev/shm").unwrap();
             file.set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
-            // Without a privilege one can do this to one's own files.
+            // Any user may do this to its own files.
             let opened = open_for_writing(&file).unwrap();
             rustix::io::write(&opened, b"x").unwrap();
             assert_eq!(fstat(&file).unwrap().st_mode & 0o7777, mode);

@@ -1,5 +1,5 @@
-//! The atomic operations of the ring, abstracted: the same code runs on mapped memory, writable or not, and in a model
-//! checker.
+//! The atomic operations of the ring, abstracted: the same code runs on mapped memory, writable or
+//! not, and in a model checker.
 
 use std::sync::atomic::{self, AtomicU32, AtomicU64, Ordering};
 
@@ -64,8 +64,8 @@ impl Atomics for NativeLoads {
 /// An atomic integer in memory that may be read-only: it has no operation that writes.
 ///
 /// In such memory the standard library defines relaxed loads alone (see
-/// [`std::sync::atomic`](std::sync::atomic#atomic-accesses-to-read-only-memory)). An acquire load is a relaxed load and
-/// an acquire fence, which orders at least as much.
+/// [`std::sync::atomic`](std::sync::atomic#atomic-accesses-to-read-only-memory)). An acquire load
+/// is a relaxed load and an acquire fence, which orders at least as much.
 #[derive(Debug)]
 #[repr(transparent)]
 pub(crate) struct LoadOnly<T>(T);

@@ -1,4 +1,4 @@
-//! The shared-memory directory: looking names up, and removing them safely.
+//! The shared-memory directory: finding names, and removing them safely.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,7 +20,7 @@ use crate::fault::{self, Step};
 use crate::topic::FILE_PREFIX;
 use crate::{Domain, TopicName};
 
-/// A file, whatever its name: device and inode.
+/// The identity of a file, independent of its name: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId {
     /// Number of the file system.
@@ -35,24 +35,24 @@ impl FileId {
     }
 }
 
-/// What a file name in the directory stands for.
+/// The meaning of a file name in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirEntry {
     /// A region.
     Region(TopicName),
-    /// A name that a remover uses for a moment; it has been killed if the name stays.
+    /// The private name of a region that is being removed; if it stays, the remover was killed.
     Removal {
         /// The region's name before.
         topic: TopicName,
         /// The private name.
         file_name: String,
     },
-    /// Starts like a region's name but is none.
+    /// A name with the prefix of regions that is not a valid region name.
     Foreign(String),
 }
 
 impl DirEntry {
-    /// Reads a file name; `None` if it has nothing to do with Conduit.
+    /// Parses a file name; `None` if it is not one of Conduit's.
     pub fn parse(file_name: &str) -> Option<Self> {
         if file_name.starts_with(FILE_PREFIX) {
             let region = TopicName::from_file_name(file_name).map(Self::Region);
@@ -66,10 +66,11 @@ impl DirEntry {
 /// Which lock a remover takes to prove that the owner is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReapLock {
-    /// The write lock: excludes everybody. Needs write access to the region; hostile readers can prevent it.
+    /// The write lock: excludes everybody. Needs write access to the region; hostile readers can
+    /// prevent it.
     Write,
-    /// The read lock: readers cannot prevent it, owners and takers are excluded. For the one system daemon of a
-    /// directory.
+    /// The read lock: readers cannot prevent it, owners and takers are excluded. For the one system
+    /// daemon of a directory.
     Read,
 }
 
@@ -83,20 +84,21 @@ impl ReapLock {
     }
 }
 
-/// What became of a name that was to be removed.
+/// The result of a removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// It is gone.
+    /// The name is gone.
     Removed,
-    /// It was gone already, or stands for another file by now.
+    /// The name was gone already, or refers to another file.
     NotOurs,
-    /// Another file had taken the name in the middle, and yet another took it before that one could be put back; it has
-    /// this name now.
+    /// Another file had taken the name in the meantime, and a third took it before that one could
+    /// be put back; the second file has this private name now.
     Stranded(String),
 }
 
 const REMOVAL_SEPARATOR: char = '~';
-/// A private name older than this belongs to a remover that was killed: a removal takes microseconds.
+/// A private name older than this belongs to a remover that was killed: a removal takes
+/// microseconds.
 const ABANDONED_AFTER: Duration = Duration::from_secs(1);
 
 /// An open shared-memory directory.
@@ -107,7 +109,7 @@ pub struct ShmDir {
     any_file_system: bool,
 }
 
-/// A shared-memory directory that is needed now and then: no descriptor is kept for it.
+/// A shared-memory directory without an open descriptor, for occasional use.
 #[derive(Clone, Debug)]
 pub(crate) struct DirLocation {
     path: PathBuf,
@@ -116,7 +118,7 @@ pub(crate) struct DirLocation {
 }
 
 impl DirLocation {
-    /// Opens the directory. Fails if another one has its path by now: names in that say nothing.
+    /// Opens the directory. Fails if its path refers to another directory now.
     pub(crate) fn open(&self) -> io::Result<ShmDir> {
         let directory = ShmDir::open_path(&self.path, self.any_file_system)?;
         if FileId::of(&fstat(&directory.fd)?) != self.id {
@@ -125,7 +127,7 @@ impl DirLocation {
         Ok(directory)
     }
 
-    /// Where the region of a topic is.
+    /// Path of a topic's region.
     pub(crate) fn path_of(&self, topic: &TopicName) -> PathBuf {
         self.path.join(topic.file_name())
     }
@@ -143,14 +145,14 @@ impl ShmDir {
         Ok(Self { path: path.into(), fd, any_file_system })
     }
 
-    /// Where the directory is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where it is, to open it again.
+    /// Its location, to open it again.
     pub(crate) fn location(&self) -> io::Result<DirLocation> {
-        // The process may go to another directory.
+        // The process may change its working directory.
         let path = std::path::absolute(&self.path)?;
         Ok(DirLocation { path, id: FileId::of(&fstat(&self.fd)?), any_file_system: self.any_file_system })
     }
@@ -160,12 +162,12 @@ impl ShmDir {
         self.path.join(topic.file_name())
     }
 
-    /// Whether regions can live here: in a tmpfs, or anywhere if the domain says so.
+    /// Whether regions can be created here: in a tmpfs, or anywhere if the domain allows it.
     pub(crate) fn is_suitable(&self) -> io::Result<bool> {
         Ok(self.any_file_system || fstatfs(&self.fd)?.filesystem_type() == TMPFS_MAGIC)
     }
 
-    /// Everything in the directory that is named like Conduit's.
+    /// All entries of the directory with names of Conduit's.
     pub fn entries(&self) -> io::Result<Vec<DirEntry>> {
         let mut directory = Dir::openat(&self.fd, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
         let mut entries = Vec::new();
@@ -175,7 +177,8 @@ impl ShmDir {
         Ok(entries)
     }
 
-    /// Opens a file of the directory. Never follows a link, and never waits for a device or a lease.
+    /// Opens a file of the directory. Never follows a link, and never waits for a device or a
+    /// lease.
     pub(crate) fn open_file(&self, file_name: &str, access: Access) -> Result<OwnedFd, OpenFileError> {
         let flags = access.flag() | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
         let how = OpenHow::new()
@@ -210,7 +213,7 @@ impl ShmDir {
         }
     }
 
-    /// The file that a name stands for now.
+    /// The file that a name refers to now.
     pub fn id_of(&self, topic: &TopicName) -> io::Result<Option<FileId>> {
         Ok(self.stat(&topic.file_name())?.map(|stat| FileId::of(&stat)))
     }
@@ -231,10 +234,10 @@ impl ShmDir {
         unlinkat(&self.fd, file_name, UnlinkatFlags::NoRemoveDir)
     }
 
-    /// Removes the name of a region if it still stands for this file, and never another file.
+    /// Removes the name of a region if it still refers to this file, and never another file.
     ///
-    /// The caller holds the owner lock of `id` (or, for a raw region, was asked by its user to remove the name). See
-    /// the [module documentation](super) for the steps and their reason.
+    /// The caller holds the owner lock of `id` (or, for a raw region, was asked by its user to
+    /// remove the name). See the [module documentation](super) for the steps and their reason.
     pub fn remove(&self, topic: &TopicName, id: FileId) -> io::Result<Removal> {
         static REMOVALS: AtomicU32 = AtomicU32::new(0);
         let name = topic.file_name();
@@ -246,12 +249,13 @@ impl ShmDir {
             let private = format!(".{name}{REMOVAL_SEPARATOR}{}-{}-{count}", id.ino, std::process::id());
             match self.rename(&name, &private) {
                 Ok(()) => fault::point(Step::RemoveRenamed),
-                // Gone, or an unlikely leftover of an earlier process with our pid: look again.
+                // Gone, or a leftover of an earlier process with this pid: check again.
                 Err(Errno::ENOENT | Errno::EEXIST) => continue,
                 Err(errno) => return Err(errno.into()),
             }
             let Some(stat) = self.stat(&private)? else {
-                // We were stopped for so long that a scan took us for dead and put the name back.
+                // This process was stopped for so long that a scan took it for dead and put the
+                // name back.
                 continue;
             };
             if FileId::of(&stat) == id {
@@ -271,15 +275,16 @@ impl ShmDir {
         }
     }
 
-    /// Finishes removals whose removers were killed: all of them, or one topic's.
-    ///
-    /// A file whose lock can be had is dead and is unlinked. Another had been renamed by mistake and gets its name back.
+    /// Finishes removals whose removers were killed: all, or those of one topic. If the lock of the
+    /// file is free, its owner is dead and the file is unlinked. Otherwise it was renamed by
+    /// mistake and gets its name back.
     pub fn finish_removals(&self, only: Option<&TopicName>, lock: ReapLock) -> io::Result<()> {
         for entry in self.entries()? {
             if let DirEntry::Removal { topic, file_name } = entry
                 && only.is_none_or(|only| *only == topic)
             {
-                // What cannot be finished now (no permission, say) is left for a later scan by somebody who can.
+                // What cannot be finished now (without permission, for example) is left for a later
+                // scan.
                 let _ = self.finish_removal(&topic, &file_name, lock);
             }
         }
@@ -314,7 +319,7 @@ impl AsFd for ShmDir {
     }
 }
 
-/// Takes the owner lock as a remover; `false` if the owner or another remover has it.
+/// Takes the owner lock as a remover; `false` if the owner or another remover holds it.
 pub(crate) fn try_reap_lock(file: impl AsFd, lock: ReapLock) -> io::Result<bool> {
     match lock {
         ReapLock::Write => OWNER.try_write(file),
@@ -322,7 +327,7 @@ pub(crate) fn try_reap_lock(file: impl AsFd, lock: ReapLock) -> io::Result<bool>
     }
 }
 
-/// How long ago the inode changed: a rename counts.
+/// Time since the inode changed; a rename counts.
 fn age_of_change(stat: &FileStat) -> Duration {
     let changed = UNIX_EPOCH + Duration::new(stat.st_ctime.max(0) as u64, stat.st_ctime_nsec as u32);
     SystemTime::now().duration_since(changed).unwrap_or_default()

@@ -1,9 +1,9 @@
 //! Keeps forked children from inheriting a region.
 //!
-//! A child forked by another thread between `open` and `close` would inherit the description and with it the owner
-//! lock: the region would appear to have a living owner for as long as that child lives. [`Guard`] closes the window:
-//! `fork` waits for it. A child that inherits a *handle* (a `Publisher`, for example) has no memory behind it;
-//! [`generation`] detects that.
+//! A child forked by another thread between `open` and `close` would inherit the description and
+//! with it the owner lock: the region would appear to have a living owner for as long as that child
+//! lives. [`Guard`] closes the window: `fork` waits for it. A child that inherits a *handle* (a
+//! `Publisher`, for example) has no memory behind it; [`generation`] detects that.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -15,10 +15,12 @@ use nix::libc;
 
 struct ForkLock(UnsafeCell<libc::pthread_mutex_t>);
 
-// SAFETY: a pthread mutex may be used by several threads, and this one is accessed by pthread functions alone.
+// SAFETY: a pthread mutex may be used by several threads, and this one is accessed by pthread
+// functions alone.
 unsafe impl Sync for ForkLock {}
 
-// A pthread mutex, not one of std's: the handlers of `pthread_atfork(3)` lock in one function and unlock in another.
+// A pthread mutex, not one of std's: the handlers of `pthread_atfork(3)` lock in one function and
+// unlock in another.
 static LOCK: ForkLock = ForkLock(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 static HANDLERS: Once = Once::new();
@@ -29,7 +31,8 @@ extern "C" fn lock() {
 }
 
 extern "C" fn unlock() {
-    // SAFETY: the calling thread has locked the mutex; in a forked child, the thread that it is a copy of.
+    // SAFETY: the calling thread has locked the mutex; in a forked child, the thread that it is a
+    // copy of.
     unsafe { libc::pthread_mutex_unlock(LOCK.0.get()) };
 }
 
@@ -40,8 +43,9 @@ extern "C" fn unlock_in_child() {
 
 fn install_handlers() {
     HANDLERS.call_once(|| {
-        // SAFETY: the handlers are functions of the program and never unwind. They do what `pthread_atfork(3)` exists for:
-        // lock a mutex before the fork, and unlock it on both sides.
+        // SAFETY: the handlers are functions of the program and never unwind. They do what
+        // `pthread_atfork(3)` exists for: lock a mutex before the fork, and unlock it on both
+        // sides.
         unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock_in_child)) };
     });
 }
@@ -66,8 +70,8 @@ impl Drop for Guard {
     }
 }
 
-/// Number of forks between the first process that used the library and this one. A handle that was made in another
-/// generation belongs to an ancestor.
+/// Number of forks between the first process that used the library and this one. A handle that was
+/// made in another generation belongs to an ancestor.
 #[inline]
 pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)

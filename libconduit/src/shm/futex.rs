@@ -1,7 +1,8 @@
-//! Sleeping on words of regions, and waking whoever does.
+//! Sleeping on words of regions, and waking the sleepers.
 //!
-//! See [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html). The words are shared between processes, so none of the calls on
-//! them uses `FUTEX_PRIVATE_FLAG`; the calls named `private` are for words of this process alone.
+//! See [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html). The words are shared
+//! between processes, so none of the calls on them uses `FUTEX_PRIVATE_FLAG`; the calls named
+//! `private` are for words of this process alone.
 
 use std::marker::PhantomData;
 use std::sync::OnceLock;
@@ -32,19 +33,21 @@ impl<'a> From<&'a LoadOnly<AtomicU32>> for FutexWord<'a> {
 /// Sleeps while the word is `seen`, at most for `timeout`. May return early (a spurious wake-up).
 pub(crate) fn wait<'a>(word: impl Into<FutexWord<'a>>, seen: u32, timeout: Duration) {
     let timeout = futex::Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
-    // EAGAIN (the word has changed), EINTR and ETIMEDOUT are all answers: the caller looks again.
+    // EAGAIN (the word has changed), EINTR and ETIMEDOUT all mean that the caller checks again.
     let _ = futex::wait(word.into().0, Flags::empty(), seen, Some(&timeout));
 }
 
-/// Wakes everyone who sleeps on the word.
+/// Wakes all threads that sleep on the word.
 pub(crate) fn wake_all<'a>(word: impl Into<FutexWord<'a>>) {
     let _ = futex::wake(word.into().0, Flags::empty(), i32::MAX as u32);
 }
 
-/// Sets bits of the word and wakes all sleepers in one system call, which alone touches the memory.
+/// Sets bits of the word and wakes all sleepers in one system call. This process itself does not
+/// access the memory.
 ///
-/// The kernel writes the word, so a region that was truncated gives EFAULT here instead of SIGBUS to this process.
-/// `bits` is below `1 << 11`: the operation's argument has 12 bits, one of them a sign.
+/// The kernel writes the word, so a region that was truncated gives EFAULT here instead of SIGBUS
+/// to this process. `bits` is below `1 << 11`: the operation's argument has 12 bits, one of them a
+/// sign.
 pub(crate) fn set_bits_and_wake_all(word: &AtomicU32, bits: u16) -> Result<(), Errno> {
     let all = i32::MAX as u32;
     futex::wake_op(word, Flags::empty(), all, 0, word, WakeOp::Or, WakeOpCmp::Eq, bits, 0).map(drop)
@@ -53,14 +56,17 @@ pub(crate) fn set_bits_and_wake_all(word: &AtomicU32, bits: u16) -> Result<(), E
 /// The most words that can be slept on at once (the kernel's `FUTEX_WAITV_MAX`).
 pub(crate) const MOST_WORDS: usize = 128;
 
-/// Whether the kernel, and whatever filters this process's system calls, lets it sleep on several words at once: Linux 5.16.
+/// Whether this process can sleep on several words at once: from Linux 5.16 on, unless a system
+/// call filter forbids it.
 pub(crate) fn can_wait_for_any() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
-    // No word at all is an invalid argument to a kernel that knows the call. A filter may answer anything else.
+    // A kernel that has the call rejects an empty list as an invalid argument. A filter may return
+    // any other error.
     *CAN.get_or_init(|| futex::waitv(&[], WaitvFlags::empty(), None, ClockId::Monotonic) == Err(Errno::INVAL))
 }
 
-/// Words to sleep on together: see [`futex_waitv`](https://docs.kernel.org/userspace-api/futex2.html).
+/// Words to sleep on together: see
+/// [`futex_waitv`](https://docs.kernel.org/userspace-api/futex2.html).
 pub(crate) struct Words<'a> {
     list: [Wait; MOST_WORDS],
     len: usize,
@@ -68,7 +74,7 @@ pub(crate) struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// Begins with a word of this process alone.
+    /// Starts with a word that is private to this process.
     pub(crate) fn with_private(word: &'a AtomicU32, seen: u32) -> Self {
         let mut words = Self { list: [Wait::new(); MOST_WORDS], len: 0, _words: PhantomData };
         words.add(word, seen, WaitFlags::SIZE_U32 | WaitFlags::PRIVATE);
@@ -92,15 +98,16 @@ impl<'a> Words<'a> {
         self.len += 1;
     }
 
-    /// Sleeps while every word is what was seen of it, until `deadline_ns` on CLOCK_MONOTONIC at most. Returns the index of a
-    /// word that was woken, if the kernel says so; may return early for no reason.
+    /// Sleeps while every word has the value that was seen, until `deadline_ns` on CLOCK_MONOTONIC
+    /// at most. Returns the index of a word that was woken, if known; may return early (a spurious
+    /// wake-up).
     pub(crate) fn wait(&self, deadline_ns: Option<u64>) -> Option<usize> {
         let deadline = deadline_ns.map(timespec);
         let woken = futex::waitv(&self.list[..self.len], WaitvFlags::empty(), deadline.as_ref(), ClockId::Monotonic);
         match woken {
             Ok(index) => return Some(index),
             Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
-            // No memory, or a filter that was put up since. Nobody spins for that.
+            // No memory, or a filter that was installed since. Do not spin.
             Err(_) => std::thread::sleep(Duration::from_millis(1)),
         }
         None
@@ -111,13 +118,13 @@ fn timespec(ns: u64) -> Timespec {
     Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
 }
 
-/// Sleeps while a word of this process alone is `seen`, for `timeout` at most if there is one. May return early.
+/// Sleeps while a private word is `seen`, for `timeout` at most if there is one. May return early.
 pub(crate) fn wait_private(word: &AtomicU32, seen: u32, timeout: Option<Duration>) {
     let timeout = timeout.map(|timeout| timespec(timeout.as_nanos().min(i64::MAX as u128) as u64));
     let _ = futex::wait(word, Flags::PRIVATE, seen, timeout.as_ref());
 }
 
-/// Wakes everyone who sleeps on a word of this process alone.
+/// Wakes all threads that sleep on a private word.
 pub(crate) fn wake_all_private(word: &AtomicU32) {
     let _ = futex::wake(word, Flags::PRIVATE, i32::MAX as u32);
 }

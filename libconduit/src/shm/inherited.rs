@@ -13,15 +13,17 @@ const FIRST: RawFd = 3;
 /// A descriptor without a name is called so.
 const UNNAMED: &str = "unknown";
 
-/// Takes ownership of the descriptors that `LISTEN_FDS` announces to this process, with their names from
-/// `LISTEN_FDNAMES`. Each is returned once in the life of the process, and left out if it is not open.
+/// Takes ownership of the descriptors that `LISTEN_FDS` announces to this process, with their names
+/// from `LISTEN_FDNAMES`. Each is returned once in the life of the process, and left out if it is
+/// not open.
 ///
 /// # Errors
 ///
 /// If the variables contradict each other. No descriptor is taken then.
 pub fn take_inherited() -> io::Result<Vec<(String, OwnedFd)>> {
     let variable = |name| std::env::var(name).ok();
-    // A parent's variables, or those of the process this one was forked from, announce nothing to it.
+    // A parent's variables, or those of the process this one was forked from, announce nothing to
+    // it.
     if variable("LISTEN_PID").is_none_or(|pid| pid != std::process::id().to_string()) {
         return Ok(Vec::new());
     }
@@ -46,21 +48,22 @@ fn names(count: Option<&str>, names: Option<&str>) -> io::Result<Vec<String>> {
 
 /// Takes an inherited descriptor that nobody has taken yet.
 ///
-/// The close-on-exec flag tells: `execve` closes every descriptor that has it, so a descriptor that was inherited starts
-/// without it, and whoever takes one sets it, as `sd_listen_fds` does.
+/// The close-on-exec flag tells: `execve` closes every descriptor that has it, so a descriptor that
+/// was inherited starts without it, and whoever takes one sets it, as `sd_listen_fds` does.
 fn take(number: RawFd) -> Option<OwnedFd> {
     static TAKING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = TAKING.lock();
-    // SAFETY: F_GETFD reads the flags of a descriptor and fails if it is not open; it changes nothing.
+    // SAFETY: F_GETFD reads the flags of a descriptor and fails if it is not open; it changes
+    // nothing.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
         return None;
     }
-    // SAFETY: sets a flag of a descriptor that was inherited: LISTEN_PID names this process, so the numbers were open
-    // when it was executed, for it to take, and this one still is as it was then.
+    // SAFETY: sets a flag of a descriptor that was inherited: LISTEN_PID names this process, so the
+    // numbers were open when it was executed, for it to take, and this one still is as it was then.
     unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
-    // SAFETY: it is open. Nobody else owns it: no code of this process opened it (as above), and from now on its flag
-    // keeps every other taker away, here and in other copies of this function.
+    // SAFETY: it is open. Nobody else owns it: no code of this process opened it (as above), and
+    // from now on its flag keeps every other taker away, here and in other copies of this function.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 

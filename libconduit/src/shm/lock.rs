@@ -1,4 +1,5 @@
-//! Open file description locks on bytes past the end of a region: who is alive.
+//! Open file description locks on bytes past the end of a region: they prove that a process is
+//! alive.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,10 +8,10 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-/// The byte the owner of a region holds.
+/// The byte that the owner of a region locks.
 pub const OWNER: LockByte = LockByte(1 << 62);
 
-/// A byte of a region that stands for one process, far past any file's end.
+/// A byte of a region, far past any file's end, that one process locks while it is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockByte(i64);
 
@@ -30,12 +31,14 @@ impl LockByte {
         }
     }
 
-    /// Takes the write lock; `false` if another description holds the byte. The file must be open for writing.
+    /// Takes the write lock; `false` if another description holds a lock. The file must be open for
+    /// writing.
     pub fn try_write(self, file: impl AsFd) -> io::Result<bool> {
         self.try_set(file, libc::F_WRLCK)
     }
 
-    /// Takes a read lock; `false` if another description holds a write lock. The file must be open for reading.
+    /// Takes a read lock; `false` if another description holds a write lock. The file must be open
+    /// for reading.
     pub fn try_read(self, file: impl AsFd) -> io::Result<bool> {
         self.try_set(file, libc::F_RDLCK)
     }
@@ -48,15 +51,14 @@ impl LockByte {
         }
     }
 
-    /// Gives the lock of this description back.
+    /// Releases the lock of this description.
     pub fn unlock(self, file: impl AsFd) {
         // Unlocking cannot fail on a descriptor on which locking succeeded.
         let _ = fcntl(&file, FcntlArg::F_OFD_SETLK(&self.request(libc::F_UNLCK)));
     }
 
     /// Whether another description holds the write lock. The file must be open for reading.
-    ///
-    /// Asks as a reader, so that read locks, which any reader may take, do not count.
+    /// Tests with a read lock, so that read locks, which any reader may take, do not count.
     pub fn is_write_locked(self, file: impl AsFd) -> io::Result<bool> {
         let mut request = self.request(libc::F_RDLCK);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut request))?;

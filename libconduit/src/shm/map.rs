@@ -31,8 +31,8 @@ unsafe impl Shared<NativeLoads> for LoadOnly<AtomicU32> {}
 ///
 /// # Safety
 ///
-/// Words of `Atomics` are integers in native byte order that any bytes are valid for. They have operations that write only
-/// if `FLAGS` permit it.
+/// Words of `Atomics` are integers in native byte order that any bytes are valid for. They have
+/// operations that write only if `FLAGS` permit it.
 pub(crate) unsafe trait Protection: 'static {
     type Atomics: Atomics;
     const FLAGS: ProtFlags;
@@ -81,16 +81,18 @@ pub(crate) struct Mapping<P = ReadWrite> {
     _protection: PhantomData<fn() -> P>,
 }
 
-// SAFETY: the mapping belongs to this value, not to a thread. Safe code reaches it through `shared`, as atomics; `start`
-// gives a raw pointer, whose users have to synchronize.
+// SAFETY: the mapping belongs to this value, not to a thread. Safe code reaches it through
+// `shared`, as atomics; `start` gives a raw pointer, whose users have to synchronize.
 unsafe impl<P> Send for Mapping<P> {}
 // SAFETY: as above.
 unsafe impl<P> Sync for Mapping<P> {}
 
 impl<P: Protection> Mapping<P> {
-    /// Maps the first `len` bytes of a file. A forked child does not inherit the mapping (`MADV_DONTFORK`).
+    /// Maps the first `len` bytes of a file. A forked child does not inherit the mapping
+    /// (`MADV_DONTFORK`).
     pub(crate) fn new(file: impl AsFd, len: NonZeroUsize) -> io::Result<Self> {
-        // SAFETY: without an address the kernel chooses unused memory, so no memory of this process is replaced.
+        // SAFETY: without an address the kernel chooses unused memory, so no memory of this process
+        // is replaced.
         let start = unsafe { mmap(None, len, P::FLAGS, MapFlags::MAP_SHARED, file, 0)? };
         let mapping = Self { start, len, creator: getpid().as_raw() as u32, _protection: PhantomData };
         // SAFETY: the range is the mapping just made; the advice does not change its contents.
@@ -98,9 +100,10 @@ impl<P: Protection> Mapping<P> {
         Ok(mapping)
     }
 
-    /// Enters all of the file's memory into this process's page tables, so that no later access takes a page fault: see
-    /// `MADV_POPULATE_WRITE` in [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html). What the kernel
-    /// cannot enter (before 5.14, nothing) is entered on first access.
+    /// Enters all of the file's memory into this process's page tables, so that no later access
+    /// takes a page fault: see `MADV_POPULATE_WRITE` in
+    /// [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html). What the kernel cannot
+    /// enter (before 5.14, nothing) is entered on first access.
     pub(crate) fn populate(&self) {
         // SAFETY: the range is this mapping; its contents stay as they are.
         unsafe { libc::madvise(self.start.as_ptr(), self.len.get(), P::POPULATE) };
@@ -129,9 +132,10 @@ impl<P: Protection> Mapping<P> {
             "offset outside of the region"
         );
         assert!(offset.is_multiple_of(align_of::<T>()), "misaligned offset");
-        // SAFETY: in bounds and aligned as asserted (mappings start on a page), and mapped for as long as `self` is
-        // borrowed. `T` consists of words that any bytes are valid for (`Shared`, `Protection`), that other processes
-        // change atomically, and that this process can write only if the mapping is writable.
+        // SAFETY: in bounds and aligned as asserted (mappings start on a page), and mapped for as
+        // long as `self` is borrowed. `T` consists of words that any bytes are valid for (`Shared`,
+        // `Protection`), that other processes change atomically, and that this process can write
+        // only if the mapping is writable.
         unsafe { self.start().add(offset).cast::<T>().as_ref() }
     }
 }
@@ -140,7 +144,8 @@ impl<P> Drop for Mapping<P> {
     fn drop(&mut self) {
         // A forked child does not have the mapping; the range may belong to another one there.
         if getpid().as_raw() as u32 == self.creator {
-            // SAFETY: `new` made this mapping in this process, and nothing borrows from it any more.
+            // SAFETY: `new` made this mapping in this process, and nothing borrows from it any
+            // more.
             let _ = unsafe { munmap(self.start, self.len.get()) };
         }
     }

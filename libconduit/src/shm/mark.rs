@@ -1,5 +1,5 @@
-//! The mark by which a file is known to be Conduit's: an extended attribute or, on file systems without them, the first
-//! bytes of a topic.
+//! The mark by which a file is known to be Conduit's: an extended attribute or, on file systems
+//! without them, the first bytes of a topic.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,7 +12,8 @@ const XATTR: &str = "user.conduit";
 /// The first bytes of a topic's file: `CONDUIT` and a byte that occurs in no text.
 pub(crate) const MAGIC: [u8; 8] = *b"CONDUIT\xd1";
 
-/// What the extended attribute `user.conduit` says about a file. A file without it is not Conduit's and is never removed.
+/// What the extended attribute `user.conduit` says about a file. A file without it is not Conduit's
+/// and is never removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// A topic: header and ring.
@@ -36,8 +37,8 @@ impl Mark {
         Self::Raw { pid, program }
     }
 
-    /// Writes the mark to a file. File systems without extended attributes store none: topics are then recognized by
-    /// their header, and raw regions are never reaped.
+    /// Writes the mark to a file. File systems without extended attributes store none: topics are
+    /// then recognized by their header, and raw regions are never reaped.
     pub(crate) fn write(&self, file: impl AsFd) -> io::Result<()> {
         let value = match self {
             Self::Topic => "topic".into(),

@@ -24,7 +24,8 @@ use super::takeover::{TakeoverError, TakeoverHooks, free_name};
 use crate::TopicName;
 use crate::fault::{self, Step};
 
-/// Default time that creation waits for a dying owner, or a reaper at work, before it reports the name as taken.
+/// Default time that creation waits for a dying owner, or a reaper at work, before it reports the
+/// name as taken.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What a new region's file shall be.
@@ -38,7 +39,8 @@ pub(crate) struct FileSpec<'a> {
     pub(crate) mark: Mark,
     /// The first bytes of the file.
     pub(crate) content: &'a [u8],
-    /// Name and value of an extended attribute for tools: left out where the file system has no room for it.
+    /// Name and value of an extended attribute for tools: left out where the file system has no
+    /// room for it.
     pub(crate) attribute: Option<(&'a str, &'a [u8])>,
     pub(crate) patience: Duration,
 }
@@ -171,8 +173,8 @@ fn write(file: &OwnedFd, spec: &FileSpec) -> Result<(), NewFileError> {
     Ok(())
 }
 
-/// Sets the mode, in which the owner may always read and write: it could change the mode anyway, and it (or its
-/// successor, which takes the region over) must be able to lock and mark the file.
+/// Sets the mode, in which the owner may always read and write: it could change the mode anyway,
+/// and it (or its successor, which takes the region over) must be able to lock and mark the file.
 fn set_mode(file: &OwnedFd, mode: Option<u32>) -> io::Result<()> {
     let current = fstat(file)?.st_mode & 0o7777;
     let mode = mode.unwrap_or(current) | 0o600;
@@ -227,8 +229,8 @@ pub fn link_unnamed(file: impl AsFd, directory: &ShmDir, name: &str) -> io::Resu
     }
 }
 
-/// Whether the lock of a file in this directory outlives its descriptor in a mapping, as the owner lock must. On
-/// overlayfs, for example, it does not.
+/// Whether the lock of a file in this directory outlives its descriptor in a mapping, as the owner
+/// lock must. On overlayfs, for example, it does not.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
-//! Hints to the processor's cache. They change nothing but time.
+//! Prefetch hints to the processor. They affect nothing but time.
 #![allow(unsafe_code)]
 
-/// Has the line that `what` lies in brought into this processor's cache, to be read there.
+/// Prefetches the cache line of `what` for reading.
 #[inline]
 pub(crate) fn for_reading<T>(what: &T) {
     let address = std::ptr::from_ref(what);
@@ -19,17 +19,17 @@ pub(crate) fn for_reading<T>(what: &T) {
     let _ = address;
 }
 
-/// Has the line that `what` lies in brought into this processor's cache, to be written there: away from whoever has it now.
+/// Prefetches the cache line of `what` for writing, exclusively.
 #[inline]
 pub(crate) fn for_writing<T>(what: &T) {
     let address = std::ptr::from_ref(what);
-    // SAFETY: the instruction reads and writes no memory of the program and never faults; processors that do not know it
-    // take it for a no-op (all with 64 bits do).
+    // SAFETY: the instruction changes no memory and never faults; 64-bit processors that lack it
+    // execute it as a no-op.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
     }
-    // SAFETY: as above; every processor of the architecture knows it.
+    // SAFETY: as above; every processor of the architecture has it.
     #[cfg(target_arch = "aarch64")]
     unsafe {
         std::arch::asm!("prfm pstl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));

@@ -1,4 +1,4 @@
-//! Who a process is, and how it ended.
+//! Names and exit states of processes.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,7 +12,7 @@ pub fn command_name(pid: u32) -> Option<String> {
     Some(name.trim_end_matches('\n').to_owned())
 }
 
-/// This process as a region's header and a subscriber's record name it.
+/// The command name of this process, as in headers and records of regions.
 pub(crate) fn own_name() -> [u8; 16] {
     let mut bytes = [0; 16];
     if let Some(name) = command_name(std::process::id()) {
@@ -62,18 +62,20 @@ struct PidfdInfo {
 
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 
-/// How the process behind a pidfd ended, if the kernel tells: from Linux 6.15 on, once its parent has waited for it.
+/// How the process of a pidfd ended. Known from Linux 6.15 on, once its parent has waited for it.
 pub fn exit_of(pidfd: impl AsFd) -> Option<Exit> {
     let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
-    // SAFETY: the kernel writes at most the size of the structure, which is part of the request's number.
+    // SAFETY: the kernel writes at most the size of the structure, which is part of the request's
+    // number.
     unsafe { ioctl::pidfd_get_info(pidfd.as_fd().as_raw_fd(), &raw mut info) }.ok()?;
     (info.mask & PIDFD_INFO_EXIT != 0).then(|| decode(info.exit_code))
 }
 
-/// Opens a process of a user by its number; `None` if it is gone, another user's, or hidden.
+/// Opens a process of user `uid` by its pid; `None` if it is gone, another user's, or hidden.
 pub fn open_process(pid: u32, uid: u32) -> Option<OwnedFd> {
     let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
-    // The number may have passed to another process before, not since: the descriptor keeps it.
+    // The pid may have been reused before; not from here on, since the descriptor keeps the
+    // process's identity.
     let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).ok()?);
     (owner == uid).then_some(pidfd)
 }
@@ -96,13 +98,13 @@ mod tests {
         let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
-        assert_eq!(exit_of(&pidfd), None, "it has not been reaped yet");
+        assert_eq!(exit_of(&pidfd), None, "its parent has not waited for it yet");
         child.wait().unwrap();
         exit_of(&pidfd)
     }
 
     #[test]
-    fn the_kernel_tells_how_a_process_ended() {
+    fn the_kernel_reports_how_a_process_ended() {
         // Kernels before 6.15 report nothing, never something wrong.
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));

@@ -15,8 +15,9 @@ pub(crate) enum RoomError {
     Cgroup { have_bytes: u64 },
 }
 
-/// Refuses what cannot fit before anything is reserved: a tmpfs fills up before it reports an error, and beyond the limit
-/// of a memory cgroup `fallocate` invokes the out-of-memory killer instead of reporting one.
+/// Refuses what cannot fit before anything is reserved: a tmpfs fills up before it reports an
+/// error, and beyond the limit of a memory cgroup `fallocate` invokes the out-of-memory killer
+/// instead of reporting one.
 pub(super) fn check(directory: &ShmDir, need_bytes: u64) -> Result<(), RoomError> {
     if free_bytes(directory).is_some_and(|have| have < need_bytes) {
         return Err(no_space(directory));
@@ -38,7 +39,8 @@ fn free_bytes(directory: &ShmDir) -> Option<u64> {
     Some(if stat.blocks() == 0 { u64::MAX } else { stat.blocks_available() * stat.fragment_size() })
 }
 
-/// What the limits of this process's memory cgroups leave; `None` without limits (or without cgroup v2).
+/// What the limits of this process's memory cgroups leave; `None` without limits (or without cgroup
+/// v2).
 fn cgroup_bytes() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;

@@ -20,14 +20,16 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 pub(crate) trait TakeoverHooks {
     /// Asks a process with more rights to reap the name.
     fn ask_reaper(&self);
-    /// Marks a dead owner's topic as orphaned, and wakes its subscribers. The caller holds the owner lock.
+    /// Marks a dead owner's topic as orphaned, and wakes its subscribers. The caller holds the
+    /// owner lock.
     fn mark_orphaned(&self, topic: &OwnedFd);
 }
 
 /// Why a name is not free.
 #[derive(Debug)]
 pub(crate) enum TakeoverError {
-    /// Its owner is alive, or its state cannot be determined. With the file, if that could be opened.
+    /// Its owner is alive, or its state cannot be determined. With the file, if that could be
+    /// opened.
     Owned(Option<(OwnedFd, Mark)>),
     /// Its owner is dead, but this process may not remove the file of user `uid`.
     NotRemovable { uid: u32 },
@@ -50,7 +52,8 @@ impl TakeoverError {
     }
 }
 
-/// Waits until no living process owns the name, for `patience` at most, and removes the file of a dead owner.
+/// Waits until no living process owns the name, for `patience` at most, and removes the file of a
+/// dead owner.
 pub(super) fn free_name(
     directory: &ShmDir,
     topic: &TopicName,

@@ -1,7 +1,7 @@
 //! Changing a futex word of a region without accessing its memory.
 //!
-//! The kernel accesses the word on this process's behalf, so a region that is truncated meanwhile gives `EFAULT` instead
-//! of a SIGBUS.
+//! The kernel accesses the word on this process's behalf, so a region that is truncated meanwhile
+//! gives `EFAULT` instead of a SIGBUS.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -15,8 +15,8 @@ use super::map::{Mapping, ReadOnly, ReadWrite};
 /// The words are in the first page.
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// Sets bits of the word at `offset` and wakes all who sleep on it. `bits` is below `1 << 11`. The file is open for
-/// writing.
+/// Sets bits of the word at `offset` and wakes all who sleep on it. `bits` is below `1 << 11`. The
+/// file is open for writing.
 pub(crate) fn set_bits_and_wake_all(file: impl AsFd, offset: usize, bits: u16) -> io::Result<()> {
     let mapping = Mapping::<ReadWrite>::new(&file, PAGE)?;
     Ok(futex::set_bits_and_wake_all(mapping.shared::<AtomicU32>(offset), bits)?)

@@ -12,7 +12,8 @@ use super::mapped::MappedRing;
 use crate::ring::memory::Memory;
 use crate::ring::writer::{AllSlotsHeld, Claim, Writer};
 
-/// A claimed slot as a value of type `T`. Dropped without `publish`, it is the next one to be claimed.
+/// A claimed slot as a value of type `T`. Dropped without `publish`, it is the next one to be
+/// claimed.
 #[derive(Debug)]
 pub(crate) struct Claimed<'a, T: ?Sized> {
     claim: Claim<'a, Arc<MappedRing>>,
@@ -104,8 +105,9 @@ impl<T: ?Sized> Deref for Claimed<'_, T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: the pointer came from a reference to a valid value in the slot's payload, which the claim keeps mapped.
-        // Until the claim ends no reader can pin the slot, and no honest process writes it.
+        // SAFETY: the pointer came from a reference to a valid value in the slot's payload, which
+        // the claim keeps mapped. Until the claim ends no reader can pin the slot, and no honest
+        // process writes it.
         unsafe { self.value.as_ref() }
     }
 }

@@ -52,13 +52,15 @@ impl RingProtection for ReadOnly {
     }
 }
 
-/// A topic's region, mapped. Aligned so that it shares no cache lines with other objects on the heap.
+/// A topic's region, mapped. Aligned so that it shares no cache lines with other objects on the
+/// heap.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct MappedRing<P: RingProtection = ReadWrite> {
     mapping: Mapping<P>,
     geometry: Geometry,
-    /// A description without locks: for probing those of others and, at the publisher, for taking a dead subscriber's.
+    /// A description without locks: for probing those of others and, at the publisher, for taking a
+    /// dead subscriber's.
     file: OwnedFd,
     generation: u32,
     /// The subscriber record that this mapping's lock protects.
@@ -82,7 +84,8 @@ impl<P: RingProtection> MappedRing<P> {
         &self.file
     }
 
-    /// Whether this process was forked after the region was mapped, and so does not have the memory.
+    /// Whether this process was forked after the region was mapped, and so does not have the
+    /// memory.
     #[inline(always)]
     pub(crate) fn is_foreign(&self) -> bool {
         self.generation != fork::generation()
@@ -92,8 +95,9 @@ impl<P: RingProtection> MappedRing<P> {
     #[inline(always)]
     fn control<T: Shared<P::Atomics>, const AT: usize>(&self) -> &T {
         const { assert!(AT + size_of::<T>() <= CONTROL_BYTES && AT.is_multiple_of(align_of::<T>())) };
-        // SAFETY: in the control page and aligned as asserted; `new` compared the mapping's size with the region's, which
-        // includes the control page. `T` is made of words of the mapping's family, which any bytes are valid for.
+        // SAFETY: in the control page and aligned as asserted; `new` compared the mapping's size
+        // with the region's, which includes the control page. `T` is made of words of the mapping's
+        // family, which any bytes are valid for.
         unsafe { self.mapping.start().add(AT).cast::<T>().as_ref() }
     }
 
@@ -160,15 +164,17 @@ impl<P: RingProtection> Memory for MappedRing<P> {
 
     #[inline(always)]
     fn slot(&self, position: u64) -> &SlotHeader<P::Atomics> {
-        // SAFETY: the header is at the start of the slot, within the mapping, and aligned, since slots are whole cache
-        // lines. It consists of words of the mapping's family (`Shared`), which any bytes are valid for.
+        // SAFETY: the header is at the start of the slot, within the mapping, and aligned, since
+        // slots are whole cache lines. It consists of words of the mapping's family (`Shared`),
+        // which any bytes are valid for.
         unsafe { self.slot_start(position).cast().as_ref() }
     }
 
     #[inline(always)]
     fn state(&self, position: u64) -> &<P::Atomics as Atomics>::U64 {
-        // SAFETY: `state_at` is a multiple of the state's size, and below the region's size, which `new` compared with the
-        // mapping's. The state is a word of the mapping's family (`Shared`), which any bytes are valid for.
+        // SAFETY: `state_at` is a multiple of the state's size, and below the region's size, which
+        // `new` compared with the mapping's. The state is a word of the mapping's family
+        // (`Shared`), which any bytes are valid for.
         let state: &SlotState<P::Atomics> =
             unsafe { self.mapping.start().add(self.geometry.state_at(position)).cast().as_ref() };
         &state.word
@@ -191,9 +197,9 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     fn copy_payload(&self, position: u64, into: &mut [u8]) {
         assert!(into.len() <= self.capacity(), "a copy is longer than a slot");
         let payload = self.payload(position).cast::<u64>();
-        // SAFETY: within the payload, whose size is a multiple of 8 and at least that of `into`, and aligned to 64. Only
-        // relaxed loads, which are defined in read-only memory, too. The publisher may write meanwhile; the caller
-        // validates the copy.
+        // SAFETY: within the payload, whose size is a multiple of 8 and at least that of `into`,
+        // and aligned to 64. Only relaxed loads, which are defined in read-only memory, too. The
+        // publisher may write meanwhile; the caller validates the copy.
         let word = |index: usize| unsafe { AtomicU64::from_ptr(payload.add(index).as_ptr()) }.load(Relaxed);
         let whole = into.len() / size_of::<u64>();
         let (words, rest) = into.as_chunks_mut::<{ size_of::<u64>() }>();
@@ -222,8 +228,9 @@ impl WritableMemory for MappedRing {
 
     fn if_dead(&self, record: usize, action: impl FnOnce()) {
         let lock = LockByte::record(record);
-        // A probe is three times cheaper than an attempt to lock. On any error the holder counts as alive. A read lock is
-        // enough to keep the record from being claimed meanwhile, and other readers cannot prevent it.
+        // A probe is three times cheaper than an attempt to lock. On any error the holder counts as
+        // alive. A read lock is enough to keep the record from being claimed meanwhile, and other
+        // readers cannot prevent it.
         if !lock.is_write_locked(&self.file).unwrap_or(true) && lock.try_read(&self.file).unwrap_or(false) {
             fault::point(Step::ReclaimLocked);
             action();

@@ -53,7 +53,8 @@ impl Drop for PinnedSlot {
     }
 }
 
-// SAFETY: it gives out `&T` alone; its parts may be dropped on any thread, since unpinning is atomic.
+// SAFETY: it gives out `&T` alone; its parts may be dropped on any thread, since unpinning is
+// atomic.
 unsafe impl<T: ?Sized + Send + Sync> Send for HeldMessage<T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Send + Sync> Sync for HeldMessage<T> {}
@@ -119,7 +120,8 @@ impl<T: ?Sized> Deref for LentMessage<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the pointer came from a reference to a valid value in a slot that is pinned until `self` is dropped.
+        // SAFETY: the pointer came from a reference to a valid value in a slot that is pinned until
+        // `self` is dropped.
         unsafe { self.value.as_ref() }
     }
 }
@@ -130,9 +132,9 @@ fn view_pinned<T: ?Sized + TryFromBytes + KnownLayout + Immutable>(
     ring: &MappedRing,
     message: &Received,
 ) -> Result<NonNull<T>, Invalid> {
-    // SAFETY: within the slot's payload (`len` is clamped to the capacity). The pin keeps an honest publisher from writing
-    // it, and the caller keeps pin and mapping. A hostile process with write access can break this promise: see "Trust
-    // model" in the crate's documentation.
+    // SAFETY: within the slot's payload (`len` is clamped to the capacity). The pin keeps an honest
+    // publisher from writing it, and the caller keeps pin and mapping. A hostile process with write
+    // access can break this promise: see "Trust model" in the crate's documentation.
     let bytes = unsafe { slice::from_raw_parts(ring.payload(message.position).as_ptr(), message.len) };
     T::try_ref_from_bytes(bytes).map(NonNull::from).map_err(|_| Invalid)
 }
@@ -175,7 +177,8 @@ impl<T: ?Sized> Deref for HeldMessage<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the pointer came from a reference to a valid value that `storage` keeps alive and unchanged.
+        // SAFETY: the pointer came from a reference to a valid value that `storage` keeps alive and
+        // unchanged.
         unsafe { self.value.as_ref() }
     }
 }
