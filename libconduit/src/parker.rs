@@ -91,7 +91,7 @@ impl Ticket {
     }
 
     fn with_capacity(watched: Arc<Watched>, capacity: usize) -> io::Result<Self> {
-        let _no_fork = fork::Guard::new();
+        let _no_fork = fork::ForkGuard::new();
         let mut parkers = lock(&PARKERS);
         if parkers.generation != fork::generation() {
             parkers.generation = fork::generation();
@@ -165,7 +165,7 @@ impl Drop for Ticket {
         self.disarm();
         let Entry { parker, watched, state } = &*self.0;
         {
-            let _no_fork = fork::Guard::new();
+            let _no_fork = fork::ForkGuard::new();
             lock(&parker.tickets).retain(|entry| !Arc::ptr_eq(entry, &self.0));
         }
         parker.tell();
@@ -263,7 +263,7 @@ impl Parker {
 
     /// Whether there are no tickets left, and nobody will find this parker any more.
     fn ends(self: &Arc<Self>) -> bool {
-        let _no_fork = fork::Guard::new();
+        let _no_fork = fork::ForkGuard::new();
         let mut parkers = lock(&PARKERS);
         let is_empty = lock(&self.tickets).is_empty();
         if is_empty {

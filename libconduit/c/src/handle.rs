@@ -54,7 +54,7 @@ impl HandlePool {
 
     /// Other threads cannot fork meanwhile: a child never inherits the lock in its locked state.
     fn with<R>(&self, action: impl FnOnce(&mut VecDeque<ClosedHandle>) -> R) -> R {
-        let _no_fork = fork::Guard::new();
+        let _no_fork = fork::ForkGuard::new();
         action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::end::Gone;
 use super::memory::Memory;
-use super::reader::{Mode, Reader, Received};
+use super::reader::{Reader, ReceiveMode, Received};
 use super::sleeper::{Sleep, Sleeper};
 use super::slot::mapped::MappedRing;
 use crate::shm::atomics::AtomicLoad;
@@ -34,9 +34,9 @@ pub(crate) enum AttachedReader {
 }
 
 /// A mode that works with either form.
-pub(crate) trait AttachedMode: Mode<Arc<MappedRing>> + Mode<Arc<MappedRing<ReadOnly>>> {}
+pub(crate) trait AttachedMode: ReceiveMode<Arc<MappedRing>> + ReceiveMode<Arc<MappedRing<ReadOnly>>> {}
 
-impl<T: Mode<Arc<MappedRing>> + Mode<Arc<MappedRing<ReadOnly>>>> AttachedMode for T {}
+impl<T: ReceiveMode<Arc<MappedRing>> + ReceiveMode<Arc<MappedRing<ReadOnly>>>> AttachedMode for T {}
 
 impl AttachedReader {
     pub(crate) fn sleeper(&self) -> AttachedSleeper {

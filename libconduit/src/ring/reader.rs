@@ -51,7 +51,7 @@ pub(crate) struct Received {
 }
 
 /// How a reader takes a message out of its slot.
-pub(crate) trait Mode<M> {
+pub(crate) trait ReceiveMode<M> {
     /// What the slot's state is needed for.
     const STATE_USE: StateUse;
 
@@ -66,7 +66,7 @@ pub(crate) struct Pin {
     pub(crate) record: usize,
 }
 
-impl<M: ReaderMemory> Mode<M> for Pin {
+impl<M: ReaderMemory> ReceiveMode<M> for Pin {
     const STATE_USE: StateUse = StateUse::Write;
 
     #[inline(always)]
@@ -79,7 +79,7 @@ impl<M: ReaderMemory> Mode<M> for Pin {
 #[derive(Debug)]
 pub(crate) struct CopyTo<'a, T>(pub(crate) &'a mut T);
 
-impl<M: Memory, T: CopyTarget> Mode<M> for CopyTo<'_, T> {
+impl<M: Memory, T: CopyTarget> ReceiveMode<M> for CopyTo<'_, T> {
     const STATE_USE: StateUse = StateUse::Read;
 
     #[inline(always)]
@@ -159,7 +159,7 @@ impl<M: ReaderMemory> Reader<M> {
 
     /// Receives the next message, if there is one.
     #[inline(always)]
-    pub(crate) fn receive(&mut self, mode: &mut impl Mode<M>) -> Option<Received> {
+    pub(crate) fn receive(&mut self, mode: &mut impl ReceiveMode<M>) -> Option<Received> {
         let message = self.receive_next(mode)?;
         self.note_progress();
         Some(message)
@@ -168,7 +168,7 @@ impl<M: ReaderMemory> Reader<M> {
     /// Receives the next message of a batch, if there is one.
     /// [`note_progress`](Self::note_progress) ends the batch.
     #[inline(always)]
-    pub(crate) fn receive_next<T: Mode<M>>(&mut self, mode: &mut T) -> Option<Received> {
+    pub(crate) fn receive_next<T: ReceiveMode<M>>(&mut self, mode: &mut T) -> Option<Received> {
         loop {
             let position = self.cursor;
             let slot = self.memory.slot(position);
@@ -209,7 +209,7 @@ impl<M: ReaderMemory> Reader<M> {
     #[inline]
     pub(crate) fn receive_or_end(
         &mut self,
-        mode: &mut impl Mode<M>,
+        mode: &mut impl ReceiveMode<M>,
         is_dead: impl FnOnce(&M) -> Option<bool>,
     ) -> Result<Option<Received>, Gone> {
         if let Some(received) = self.receive(mode) {
@@ -223,7 +223,7 @@ impl<M: ReaderMemory> Reader<M> {
 
     /// Goes by head and the wake word, not by the slot alone, whose words a peer may have changed.
     #[cold]
-    fn receive_last(&mut self, mode: &mut impl Mode<M>, is_dead: bool) -> Result<Option<Received>, Gone> {
+    fn receive_last(&mut self, mode: &mut impl ReceiveMode<M>, is_dead: bool) -> Result<Option<Received>, Gone> {
         let ended = self.has_ended().or(is_dead.then_some(Gone::Died));
         loop {
             // The last messages may have come between the check for messages and the check for the

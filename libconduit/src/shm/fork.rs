@@ -2,7 +2,7 @@
 //!
 //! A child forked by another thread between `open` and `close` would inherit the description and
 //! with it the owner lock: the region would appear to have a living owner for as long as that child
-//! lives. [`Guard`] closes the window: `fork` waits for it. A child that inherits a *handle* (a
+//! lives. [`ForkGuard`] closes the window: `fork` waits for it. A child that inherits a *handle* (a
 //! `Publisher`, for example) has no memory behind it; [`generation`] detects that.
 #![allow(unsafe_code)]
 
@@ -52,10 +52,10 @@ fn install_handlers() {
 
 /// While it exists, no thread of this process can fork.
 #[derive(Debug)]
-pub struct Guard(PhantomData<*const ()>);
+pub struct ForkGuard(PhantomData<*const ()>);
 
 #[expect(clippy::new_without_default, reason = "creating one may block")]
-impl Guard {
+impl ForkGuard {
     /// Waits until no other thread has one. A thread that has one already deadlocks.
     pub fn new() -> Self {
         install_handlers();
@@ -64,7 +64,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for ForkGuard {
     fn drop(&mut self) {
         unlock();
     }

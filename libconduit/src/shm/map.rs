@@ -20,12 +20,12 @@ use super::futex::FutexWord;
 /// # Safety
 ///
 /// All fields are words of the family `A`.
-pub(crate) unsafe trait Shared<A: Atomics> {}
+pub(crate) unsafe trait SharedWords<A: Atomics> {}
 
 // SAFETY: one word of the family.
-unsafe impl Shared<Native> for AtomicU32 {}
+unsafe impl SharedWords<Native> for AtomicU32 {}
 // SAFETY: one word of the family.
-unsafe impl Shared<NativeLoads> for LoadOnly<AtomicU32> {}
+unsafe impl SharedWords<NativeLoads> for LoadOnly<AtomicU32> {}
 
 /// The access that a mapping gives, fixed by its type.
 ///
@@ -126,14 +126,14 @@ impl<P: Protection> Mapping<P> {
     ///
     /// If they are not within the mapping, or not aligned.
     #[inline(always)]
-    pub(crate) fn shared<T: Shared<P::Atomics>>(&self, offset: usize) -> &T {
+    pub(crate) fn shared<T: SharedWords<P::Atomics>>(&self, offset: usize) -> &T {
         assert!(
             offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len()),
             "offset outside of the region"
         );
         assert!(offset.is_multiple_of(align_of::<T>()), "misaligned offset");
         // SAFETY: in bounds and aligned as asserted (mappings start on a page), and mapped for as
-        // long as `self` is borrowed. `T` consists of words that any bytes are valid for (`Shared`,
+        // long as `self` is borrowed. `T` consists of words that any bytes are valid for (`SharedWords`,
         // `Protection`), that other processes change atomically, and that this process can write
         // only if the mapping is writable.
         unsafe { self.start().add(offset).cast::<T>().as_ref() }

@@ -1,4 +1,4 @@
-//! Shared memory and liveness: the layer below topics and raw regions, shared with the daemon.
+//! SharedWords memory and liveness: the layer below topics and raw regions, shared with the daemon.
 //!
 //! # The protocol of names and locks
 //! A region is a file in the shared-memory directory. Its *owner* is the process that holds the

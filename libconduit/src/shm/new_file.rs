@@ -195,7 +195,7 @@ fn reserve(file: &OwnedFd, size_bytes: u64) -> nix::Result<()> {
 
 /// Takes the owner lock on a description that the mapping alone keeps open.
 fn map_locked(file: &OwnedFd, len: NonZeroUsize) -> io::Result<Mapping> {
-    let _no_fork = fork::Guard::new();
+    let _no_fork = fork::ForkGuard::new();
     let locked = reopen(file, Access::ReadWrite)?;
     if !OWNER.try_write(&locked)? {
         return Err(io::Error::other("another process holds the lock of an unnamed file"));

@@ -229,7 +229,7 @@ fn region_len(layout: Layout) -> NonZeroUsize {
 
 /// Locks a free record. The mapping alone keeps the lock: its open file description has no descriptor.
 fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mapping, usize)>> {
-    let _no_fork = fork::Guard::new();
+    let _no_fork = fork::ForkGuard::new();
     let locked = reopen(file, Access::ReadWrite)?;
     // Twice: the publisher locks the record of a dead subscriber briefly, to clear it.
     for record in (0..RECORDS).chain(0..RECORDS) {

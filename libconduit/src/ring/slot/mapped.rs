@@ -15,21 +15,21 @@ use crate::ring::layout::{
 use crate::ring::memory::{Memory, ReaderMemory, StateUse, WritableMemory};
 use crate::shm::atomics::{Atomics, Native};
 use crate::shm::lock::LockByte;
-use crate::shm::map::{Mapping, Protection, ReadOnly, ReadWrite, Shared};
+use crate::shm::map::{Mapping, Protection, ReadOnly, ReadWrite, SharedWords};
 use crate::shm::{fork, futex, prefetch};
 
 // SAFETY: all fields are words of the family.
-unsafe impl<A: Atomics> Shared<A> for Producer<A> {}
+unsafe impl<A: Atomics> SharedWords<A> for Producer<A> {}
 // SAFETY: all fields are words of the family.
-unsafe impl<A: Atomics> Shared<A> for Consumers<A> {}
+unsafe impl<A: Atomics> SharedWords<A> for Consumers<A> {}
 // SAFETY: all fields are words of the family.
-unsafe impl<A: Atomics> Shared<A> for Record<A> {}
+unsafe impl<A: Atomics> SharedWords<A> for Record<A> {}
 // SAFETY: all elements are words of the family.
-unsafe impl<A: Atomics, T: Shared<A>, const N: usize> Shared<A> for [T; N] {}
+unsafe impl<A: Atomics, T: SharedWords<A>, const N: usize> SharedWords<A> for [T; N] {}
 // SAFETY: its only field is a word of the family.
-unsafe impl<A: Atomics> Shared<A> for SlotState<A> {}
+unsafe impl<A: Atomics> SharedWords<A> for SlotState<A> {}
 // SAFETY: all fields are words of the family.
-unsafe impl<A: Atomics> Shared<A> for SlotHeader<A> {}
+unsafe impl<A: Atomics> SharedWords<A> for SlotHeader<A> {}
 
 /// A mapped region whose writable form can be asked for.
 pub(crate) trait RingProtection: Protection {
@@ -93,7 +93,7 @@ impl<P: RingProtection> MappedRing<P> {
 
     /// The words at `AT` in the control page.
     #[inline(always)]
-    fn control<T: Shared<P::Atomics>, const AT: usize>(&self) -> &T {
+    fn control<T: SharedWords<P::Atomics>, const AT: usize>(&self) -> &T {
         const { assert!(AT + size_of::<T>() <= CONTROL_BYTES && AT.is_multiple_of(align_of::<T>())) };
         // SAFETY: in the control page and aligned as asserted; `new` compared the mapping's size
         // with the region's, which includes the control page. `T` is made of words of the mapping's
@@ -165,7 +165,7 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     #[inline(always)]
     fn slot(&self, position: u64) -> &SlotHeader<P::Atomics> {
         // SAFETY: the header is at the start of the slot, within the mapping, and aligned, since
-        // slots are whole cache lines. It consists of words of the mapping's family (`Shared`),
+        // slots are whole cache lines. It consists of words of the mapping's family (`SharedWords`),
         // which any bytes are valid for.
         unsafe { self.slot_start(position).cast().as_ref() }
     }
@@ -174,7 +174,7 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     fn state(&self, position: u64) -> &<P::Atomics as Atomics>::U64 {
         // SAFETY: `state_at` is a multiple of the state's size, and below the region's size, which
         // `new` compared with the mapping's. The state is a word of the mapping's family
-        // (`Shared`), which any bytes are valid for.
+        // (`SharedWords`), which any bytes are valid for.
         let state: &SlotState<P::Atomics> =
             unsafe { self.mapping.start().add(self.geometry.state_at(position)).cast().as_ref() };
         &state.word

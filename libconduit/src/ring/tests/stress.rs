@@ -18,7 +18,7 @@ use crate::ring::end::Gone;
 use crate::ring::geometry::Geometry;
 use crate::ring::layout::{READERS, RECORDS};
 use crate::ring::memory::Memory;
-use crate::ring::reader::{CopyTo, Mode, Pin, Reader, Received};
+use crate::ring::reader::{CopyTo, Pin, Reader, ReceiveMode, Received};
 use crate::ring::slot::claim::Claimed;
 use crate::ring::slot::mapped::MappedRing;
 use crate::ring::slot::sample::HeldMessage;
@@ -88,7 +88,7 @@ fn check(message: &Received, bytes: &[u8]) {
 }
 
 /// Receives until the topic is closed. Every message is accounted for.
-fn read_all<M: Mode<Arc<MappedRing>>>(
+fn read_all<M: ReceiveMode<Arc<MappedRing>>>(
     mut reader: Reader<Arc<MappedRing>>,
     messages: u64,
     mut mode: M,
