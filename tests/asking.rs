@@ -9,6 +9,7 @@ use conduit::{Message, Publisher};
 use serde_json::{Value, json};
 
 use crate::harness::{Daemon, World, wait_for, wait_until};
+use crate::protocol::Order::{Publish, Send, Subscribe};
 
 #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[message(name = "robot/Imu")]
@@ -141,16 +142,16 @@ fn echo_follows_a_publisher_that_comes_back() {
     let (mut echo, mut out, mut err) = start(world.conduit(&["echo", "scan", "--follow", "--csv", "--count", "3"]));
     assert_eq!(err.next(), "conduit: there is no topic \"scan\" yet; waiting for it");
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     world.wait_until_asleep("scan", 1);
-    publisher.order("send 1 100");
+    publisher.order(Send(1, 100));
     assert_eq!(out.next(), "sequence,stamp_ns,data");
     assert!(out.next().starts_with("0,"));
     publisher.kill();
     assert!(err.next().contains("died"), "it says so");
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
-    publisher.order("send 2 100");
+    publisher.order(Publish("scan", 16, 100));
+    publisher.order(Send(2, 100));
     assert!(err.next().contains("\"scan\" is published again: "), "it says so");
     wait_for("the end after three messages", || echo.try_wait().unwrap());
 }
@@ -186,10 +187,10 @@ fn list_has_the_options_of_ros2() {
 fn info_knows_the_last_death() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish imu 16 100");
+    publisher.order(Publish("imu", 16, 100));
     let mut subscriber = world.peer();
-    subscriber.order("subscribe imu");
-    publisher.order("send 5 100");
+    subscriber.order(Subscribe("imu"));
+    publisher.order(Send(5, 100));
     let pid = publisher.pid();
     publisher.kill();
     world.wait_until_gone("imu");
@@ -269,7 +270,7 @@ fn watch_goes_on_with_the_next_registry() {
     let mut world = World::with_daemon();
     let (mut watch, mut out, mut err) = start(world.conduit(&["watch", "--no-color"]));
     let mut publisher = world.peer();
-    publisher.order("publish early 16 100");
+    publisher.order(Publish("early", 16, 100));
     assert!(out.next().contains("  early  "));
     world.kill_daemon();
     assert!(err.next().contains("waiting for a registry"));
@@ -308,7 +309,7 @@ fn a_thousand_topics_are_listed() {
     let world = World::with_daemon();
     let domain = world.domain();
     let topics: Vec<Publisher<[u8]>> = (0..1000)
-        .map(|number| Publisher::<[u8]>::builder().slots(2).domain(&domain).create(&format!("t/{number}")).unwrap())
+        .map(|number| Publisher::<[u8]>::builder().slots(2).domain(&domain).create(format!("t/{number}")).unwrap())
         .collect();
     let started = Instant::now();
     let said = run(&mut world.conduit(&["list"]));

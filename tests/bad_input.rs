@@ -9,6 +9,7 @@ use conduit::{
 
 use crate::harness::World;
 use crate::harness::skip::{Lack, skip};
+use crate::protocol::Order::{Publish, Send};
 
 #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[message(name = "robot/Imu")]
@@ -199,10 +200,10 @@ fn values_that_the_type_does_not_have() {
 fn a_second_publisher_is_told_who_the_first_is() {
     let world = World::new();
     let mut first = world.peer();
-    first.order("publish scan 16 100");
+    first.order(Publish("scan", 16, 100));
     let error = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap_err().to_string();
     assert!(error.starts_with(&format!("topic \"scan\" is already published by pid {} (", first.pid())), "{error}");
-    first.order("send 1 10");
+    first.order(Send(1, 10));
 }
 
 #[test]

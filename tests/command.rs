@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{World, wait_until};
+use crate::protocol::Order::*;
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
@@ -54,11 +55,11 @@ fn list_and_info_show_counters_with_and_without_daemon() {
             world.start_daemon();
         }
         let mut publisher = world.peer();
-        publisher.order("publish front/scan 16 1000");
+        publisher.order(Publish("front/scan", 16, 1000));
         let mut subscriber = world.peer();
-        subscriber.order("subscribe front/scan");
-        publisher.order("send 20 1000");
-        subscriber.order("hold 2");
+        subscriber.order(Subscribe("front/scan"));
+        publisher.order(Send(20, 1000));
+        subscriber.order(Hold(2));
 
         let output = world.conduit(&["list", "--json"]).output().unwrap();
         assert_eq!(text(&output.stderr).contains("reading"), !daemon, "{}", text(&output.stderr));
@@ -94,7 +95,7 @@ fn list_and_info_show_counters_with_and_without_daemon() {
             expected["liveness"] = "lease".into();
         }
         assert_eq!(described, expected);
-        assert!(described["publisher"]["program"].as_str().unwrap().starts_with("e2e"));
+        assert!(described["publisher"]["program"].as_str().unwrap().starts_with("conduit-test"));
 
         let table = run(&mut world.conduit(&["list"]));
         assert!(table.contains("front/scan  live"), "{table}");
@@ -107,7 +108,7 @@ fn list_and_info_show_counters_with_and_without_daemon() {
 fn an_orphan_is_shown_as_one() {
     let world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     publisher.kill();
     let described: Value = serde_json::from_str(&run(&mut world.conduit(&["info", "scan", "--json"]))).unwrap();
     assert_eq!(described["state"], "orphaned");
@@ -159,7 +160,7 @@ fn a_hex_dump_is_the_one_people_know() {
 fn echo_tells_how_the_publisher_ended() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let echo = world.conduit(&["echo", "scan"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     world.wait_until_asleep("scan", 1);
     publisher.kill();
@@ -174,11 +175,11 @@ fn watch_prints_a_line_for_every_event() {
     let mut watch = world.conduit(&["watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().unwrap()));
     let mut publisher = world.peer();
-    publisher.order("publish early 16 100");
+    publisher.order(Publish("early", 16, 100));
     let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
     // Present or published: the watch may begin before or after.
     assert_eq!(next()["topic"], "early");
-    publisher.order("send 7 100");
+    publisher.order(Send(7, 100));
     publisher.kill();
     let died = next();
     assert_eq!((&died["kind"], &died["death"]["last_sequence"]), (&Value::from("died"), &Value::from(6)));
@@ -193,14 +194,14 @@ fn deaths_are_remembered() {
     assert_eq!(deaths(&[]), "");
     for topic in ["first", "second"] {
         let mut publisher = world.peer();
-        publisher.order(&format!("publish {topic} 16 100"));
-        publisher.order("send 3 100");
+        publisher.order(Publish(topic, 16, 100));
+        publisher.order(Send(3, 100));
         publisher.kill();
         world.wait_until_gone(topic);
     }
     let mut closed = world.peer();
-    closed.order("publish third 16 100");
-    closed.order("unpublish");
+    closed.order(Publish("third", 16, 100));
+    closed.order(Unpublish);
     wait_until("both certificates", || deaths(&["--json"]).lines().count() == 2);
     let output = deaths(&["--json"]);
     let certificates: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -214,7 +215,7 @@ fn deaths_are_remembered() {
 fn mistakes_are_explained() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish front/scan 16 100");
+    publisher.order(Publish("front/scan", 16, 100));
     for (arguments, code, complaint) in [
         (&["info", "front/scam"][..], 1, "did you mean \"front/scan\"?"),
         (&["info", "/x"], 1, "empty segment"),
@@ -243,14 +244,15 @@ fn a_line_longer_than_a_slot_is_refused_and_the_ones_before_stay() {
     let mut input = publisher.stdin.take().unwrap();
     wait_until("the topic", || world.exists("lines"));
     let mut subscriber = world.peer();
-    subscriber.order("subscribe lines");
+    subscriber.order(Subscribe("lines"));
     writeln!(input, "short\n{}", "x".repeat(65)).unwrap();
     drop(input);
     let output = publisher.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("a message of 65 bytes does not fit a slot, which holds 64"));
     assert!(text(&output.stderr).trim_end().ends_with("(--slot-size 384)"), "{}", text(&output.stderr));
-    assert!(subscriber.ask("drain").starts_with("1 received 0 lost"));
+    let drained = subscriber.ask(Drain).drained();
+    assert_eq!((drained.received, drained.lost), (1, 0));
 }
 
 #[test]

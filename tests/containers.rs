@@ -7,8 +7,11 @@ use conduit::registry::{EventKind, Liveness, Process, RegionState};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::harness::sample;
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{CONTAINER, Peer, World, wait_for, wait_until};
+use crate::protocol::Order::{Drain, Publish, Recv, Send, Subscribe, Unpublish};
+use crate::protocol::{Answer, End, Order};
 
 /// Ends a test where no container can be made.
 macro_rules! need_containers {
@@ -37,11 +40,11 @@ impl Contained {
         let mut command = world.contained_command("sh");
         // A shell that does not become the peer is process 1.
         let script = format!(r#"echo {} > /proc/sys/kernel/ns_last_pid; "$0" "$@"; exit $?"#, inner - 1);
-        command.args(["-c", &script]).arg(std::env::current_exe().unwrap());
+        command.args(["-c", &script]).arg(Peer::PROGRAM);
         // The shell has something to say about how its child ends.
         command.stderr(Stdio::null());
         let mut peer = Peer::run(command, None);
-        assert_eq!(peer.ask("pid"), inner.to_string());
+        assert_eq!(peer.ask(Order::Pid).number(), u64::from(inner));
         let shell = only_child(peer.pid());
         let pid = only_child(shell);
         Self { peer, pid }
@@ -72,23 +75,23 @@ fn clients_in_containers_meet_and_are_listed_by_the_daemons_pids() {
     need_containers!();
     let world = World::with_daemon();
     let (mut first, mut second) = (Contained::start(&world), Contained::start(&world));
-    first.peer.order("publish scan 16 100");
-    second.peer.order("subscribe scan");
+    first.peer.order(Publish("scan", 16, 100));
+    second.peer.order(Subscribe("scan"));
     let owner = publisher(&world, "scan").unwrap();
     assert_eq!(owner.pid, first.pid);
-    assert!(owner.program.starts_with("e2e-"), "{owner:?}");
+    assert!(owner.program.starts_with("conduit-test"), "{owner:?}");
     assert_eq!(subscriber_pids(&world, "scan"), [second.pid]);
     assert_eq!(world.list()[0].liveness, Some(Liveness::Lease));
     for number in 0..20 {
-        first.peer.order("send 1 100");
-        assert_eq!(second.peer.ask("recv"), format!("sample {number} 0 whole"));
+        first.peer.order(Send(1, 100));
+        assert_eq!(second.peer.ask(Recv), sample(number));
     }
-    let answer = second.peer.ask("publish scan 16 100");
-    assert!(answer.contains("is already published by pid"), "{answer}");
-    first.peer.order("send 1 100");
-    assert_eq!(second.peer.ask("recv"), "sample 20 0 whole");
-    first.peer.order("unpublish");
-    assert_eq!(second.peer.ask("recv"), "gone closed the topic");
+    let answer = second.peer.ask(Publish("scan", 16, 100));
+    assert!(answer.failure().contains("is already published by pid"), "{answer:?}");
+    first.peer.order(Send(1, 100));
+    assert_eq!(second.peer.ask(Recv), sample(20));
+    first.peer.order(Unpublish);
+    assert_eq!(second.peer.ask(Recv), Answer::Gone(End::Closed));
 }
 
 #[test]
@@ -96,13 +99,13 @@ fn a_publisher_killed_in_a_container_is_reaped_with_a_certificate() {
     need_containers!();
     let world = World::with_daemon();
     let (mut first, mut second) = (Contained::start(&world), Contained::start(&world));
-    first.peer.order("publish scan 16 100");
-    second.peer.order("subscribe scan");
-    second.peer.tell("recv");
+    first.peer.order(Publish("scan", 16, 100));
+    second.peer.order(Subscribe("scan"));
+    second.peer.tell(Recv);
     world.wait_until_asleep("scan", 1);
     let events = world.watch();
     first.kill();
-    second.peer.expect("gone died");
+    second.peer.expect(Answer::Gone(End::Died));
     world.wait_until_gone("scan");
     let died = events.find("its death", |event| event.kind == EventKind::Died);
     assert_eq!(died.process.unwrap().pid, first.pid);
@@ -121,10 +124,10 @@ fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
     let mut world = World::with_daemon();
     let mut publishers = [(); 2].map(|()| Contained::start(&world));
     let mut subscriber = Contained::start(&world);
-    publishers[0].peer.order("publish first 16 100");
-    publishers[1].peer.order("publish second 16 100");
-    subscriber.peer.order("subscribe first");
-    subscriber.peer.tell("drain");
+    publishers[0].peer.order(Publish("first", 16, 100));
+    publishers[1].peer.order(Publish("second", 16, 100));
+    subscriber.peer.order(Subscribe("first"));
+    subscriber.peer.tell(Drain);
     world.wait_until_asleep("first", 1);
     world.kill_daemon();
     world.start_daemon();
@@ -133,7 +136,7 @@ fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
     assert!(world.list().iter().all(|topic| topic.liveness == Some(Liveness::Lock)));
     let events = world.watch();
     wait_until("those who make system calls to come under lease again", || {
-        publishers[0].peer.order("send 1 100");
+        publishers[0].peer.order(Send(1, 100));
         publisher(&world, "first").unwrap().pid == publishers[0].pid
             && subscriber_pids(&world, "first") == [subscriber.pid]
     });
@@ -144,9 +147,10 @@ fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
     let died = events.find("the death of the second", |event| event.kind == EventKind::Died);
     assert_eq!((died.topic.as_str(), died.process.unwrap().pid), ("second", 2));
     assert_eq!((world.list().len(), &world.list()[0].state), (1, &RegionState::Live));
-    publishers[0].peer.order("send 1 100");
+    publishers[0].peer.order(Send(1, 100));
     publishers[0].kill();
-    assert!(subscriber.peer.answer().ends_with("0 lost 0 torn, publisher died"));
+    let drained = subscriber.peer.answer().drained();
+    assert_eq!((drained.lost, drained.torn, drained.end), (0, 0, End::Died));
     let died = events.find("the death of the first", |event| event.kind == EventKind::Died);
     assert_eq!((died.topic.as_str(), died.process.unwrap().pid), ("first", publishers[0].pid));
     assert!(matches!(died.death.unwrap().signal, Some(9) | None));
@@ -158,13 +162,13 @@ fn a_publisher_killed_in_a_container_while_no_daemon_ran_is_reaped_at_the_start(
     need_containers!();
     let mut world = World::with_daemon();
     let mut publishers = [(); 2].map(|()| Contained::start(&world));
-    publishers[0].peer.order("publish first 16 100");
-    publishers[1].peer.order("publish second 16 100");
+    publishers[0].peer.order(Publish("first", 16, 100));
+    publishers[1].peer.order(Publish("second", 16, 100));
     world.kill_daemon();
     publishers[0].kill();
     world.start_daemon();
     world.wait_until_gone("first");
-    publishers[1].peer.order("send 1 100");
+    publishers[1].peer.order(Send(1, 100));
     assert!(world.exists("second"));
 }
 
@@ -174,7 +178,7 @@ fn the_end_of_a_namesake_outside_is_not_taken_for_the_publishers() {
     let mut world = World::new();
     let mut namesake = Command::new("sleep").arg("1000").spawn().unwrap();
     let mut publisher = Contained::start_as(&world, namesake.id());
-    publisher.peer.order("publish scan 16 100");
+    publisher.peer.order(Publish("scan", 16, 100));
     // All it knows of the publisher is that pid.
     world.start_daemon();
     let events = world.watch();
@@ -187,7 +191,7 @@ fn the_end_of_a_namesake_outside_is_not_taken_for_the_publishers() {
     };
     let daemon = world.daemon().pid();
     wait_until("the daemon to see that it was another", || !watches_a_process(daemon));
-    publisher.peer.order("send 1 100");
+    publisher.peer.order(Send(1, 100));
     assert_eq!(world.list()[0].state, RegionState::Live);
     publisher.kill();
     let died = events.find("its death", |event| event.kind == EventKind::Died);
@@ -201,27 +205,27 @@ fn a_daemon_in_a_container_looks_after_clients_it_can_not_see() {
     let mut world = World::new();
     world.start_daemon_in_container();
     let mut first = world.peer();
-    first.order("publish scan 16 100");
+    first.order(Publish("scan", 16, 100));
     let mut second = world.peer();
-    second.order("subscribe scan");
-    second.tell("recv");
+    second.order(Subscribe("scan"));
+    second.tell(Recv);
     world.wait_until_asleep("scan", 1);
     let owner = publisher(&world, "scan").unwrap();
     // The kernel can not name them to a daemon that has no pid for them; the region can.
     assert_eq!(owner.pid, first.pid(), "{owner:?}");
-    assert!(owner.program.starts_with("e2e-"), "{owner:?}");
+    assert!(owner.program.starts_with("conduit-test"), "{owner:?}");
     assert_eq!(subscriber_pids(&world, "scan"), [second.pid()]);
     let events = world.watch();
     let pid = first.pid();
     first.kill();
-    second.expect("gone died");
+    second.expect(Answer::Gone(End::Died));
     world.wait_until_gone("scan");
     let died = events.find("its death", |event| event.kind == EventKind::Died);
     assert_eq!(died.process.unwrap().pid, pid);
 
     let mut first = world.peer();
-    first.order("publish scan 16 100");
-    second.order("subscribe scan");
+    first.order(Publish("scan", 16, 100));
+    second.order(Subscribe("scan"));
     let daemon = only_child(world.daemon().pid());
     world.kill_daemon();
     wait_until("the daemon to be dead", || {
@@ -231,7 +235,7 @@ fn a_daemon_in_a_container_looks_after_clients_it_can_not_see() {
     let events = world.watch();
     assert_eq!(publisher(&world, "scan").unwrap().pid, first.pid());
     // Nor when they come under lease again.
-    second.tell("drain");
+    second.tell(Drain);
     events.find("the subscriber to attach", |event| {
         let is_his = event.process.as_ref().is_some_and(|process| process.pid == second.pid());
         is_his && matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent)
@@ -239,12 +243,12 @@ fn a_daemon_in_a_container_looks_after_clients_it_can_not_see() {
     assert_eq!(subscriber_pids(&world, "scan"), [second.pid()]);
     // Twice as long as it takes the publisher to look.
     for _ in 0..100 {
-        first.order("send 1 10");
+        first.order(Send(1, 10));
         assert_eq!(publisher(&world, "scan").unwrap().pid, first.pid());
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     first.kill();
-    assert!(second.answer().ends_with("publisher died"));
+    assert_eq!(second.answer().drained().end, End::Died);
     world.wait_until_gone("scan");
     wait_for("the list to be empty", || world.list().is_empty().then_some(()));
 }

@@ -9,6 +9,8 @@ use conduit::internal::shm::dir::FileId;
 use conduit::registry::{EventKind, RegionState, TopicInfo};
 
 use crate::harness::{Events, Peer, Random, World, wait_until};
+use crate::protocol::Order::{DrainFleet, PublishFleet, Stop, StreamFleet, SubscribeFleet, UnpublishFleet};
+use crate::protocol::{Account, Answer, End};
 
 const ROUNDS: u64 = 100;
 /// Processes of each kind; process i subscribes to the topics of process i.
@@ -113,7 +115,7 @@ impl Fleet {
     fn publisher(&mut self, process: usize) -> Peer {
         let mut peer = self.world.peer();
         let topics = topics_of(process);
-        peer.order(&format!("publish-fleet {SLOTS} {LEN} {}", topics.join(" ")));
+        peer.order(PublishFleet(SLOTS as u32, LEN, topics.iter().map(String::as_str).collect()));
         for topic in topics {
             let region = self.world.region(&topic);
             self.regions.insert(topic, region);
@@ -124,9 +126,9 @@ impl Fleet {
     fn subscriber(&self, process: usize) -> Peer {
         let mut peer = self.world.peer();
         for _ in 0..SUBSCRIBERS_PER_TOPIC {
-            peer.order(&format!("subscribe-fleet {}", topics_of(process).join(" ")));
+            peer.order(SubscribeFleet(topics_of(process).iter().map(String::as_str).collect()));
         }
-        assert_eq!(peer.ask("drain-fleet"), "draining");
+        peer.begin(DrainFleet);
         peer
     }
 
@@ -149,7 +151,7 @@ impl Fleet {
             assert_eq!(topic.state, RegionState::Live, "{topic:?}");
             let owner = topic.publisher.as_ref().unwrap();
             assert_eq!(owner.pid, self.publishers[process].pid(), "{topic:?}");
-            assert!(owner.program.starts_with("e2e-"), "{topic:?}");
+            assert!(owner.program.starts_with("conduit-test"), "{topic:?}");
             let pids: Vec<u32> = topic.subscribers.iter().map(|subscriber| subscriber.pid).collect();
             assert_eq!(pids, [self.subscribers[process].pid(); SUBSCRIBERS_PER_TOPIC], "{topic:?}");
             let region = &self.regions[&topic.name];
@@ -210,7 +212,7 @@ impl Fleet {
             let count = self.regions[&topic].counters().unwrap().published;
             published.insert(topic, count);
         }
-        self.check(&ends, &published, "died");
+        self.check(ends, &published, End::Died);
         let mut publisher = self.publisher(process);
         self.subscribers[process] = self.subscriber(process);
         stream(&mut publisher);
@@ -234,21 +236,19 @@ impl Fleet {
     }
 
     /// Compares what subscribers have received with what was published.
-    fn check(&mut self, ends: &str, published: &BTreeMap<String, u64>, expected: &str) {
-        let mut count = 0;
-        for end in ends.split(' ') {
-            let (topic, rest) = end.split_once('=').unwrap_or_else(|| panic!("{ends}"));
-            let fields: Vec<&str> = rest.split('/').collect();
-            let [first, received, lost, wrong] = [0, 1, 2, 3].map(|at: usize| fields[at].parse::<u64>().unwrap());
-            assert_eq!((lost, wrong, fields[4]), (0, 0, expected), "{end}");
+    fn check(&mut self, ends: Answer, published: &BTreeMap<String, u64>, expected: End) {
+        let Answer::Fleet(ends) = ends else { panic!("{ends:?}") };
+        assert_eq!(ends.len(), TOPICS_EACH * SUBSCRIBERS_PER_TOPIC, "{ends:?}");
+        for (topic, account) in ends {
+            let Account { first, received, lost, wrong, end } = account.clone();
+            assert_eq!((lost, wrong, end), (0, 0, Ok(expected)), "{topic}");
             // A publisher that is killed between W6 and W7 has not counted its last message.
-            let killed = u64::from(expected == "died");
-            let published = published[topic];
-            assert!((published..=published + killed).contains(&(first + received)), "{end} of {published}");
+            let killed = u64::from(expected == End::Died);
+            let published = published[&topic];
+            let seen = first + received;
+            assert!((published..=published + killed).contains(&seen), "{topic}: {account:?} of {published}");
             self.received += received;
-            count += 1;
         }
-        assert_eq!(count, TOPICS_EACH * SUBSCRIBERS_PER_TOPIC, "{ends}");
     }
 
     fn land(mut self) {
@@ -258,15 +258,13 @@ impl Fleet {
         });
         let mut published = BTreeMap::new();
         for publisher in &mut self.publishers {
-            for one in publisher.ask("stop").split(' ') {
-                let (topic, count) = one.split_once('=').unwrap();
-                published.insert(topic.to_owned(), count.parse().unwrap());
-            }
-            publisher.order("unpublish-fleet");
+            let Answer::Published(counts) = publisher.ask(Stop) else { panic!("no counts") };
+            published.extend(counts);
+            publisher.order(UnpublishFleet);
         }
         for process in 0..PROCESSES {
             let ends = self.subscribers[process].answer();
-            self.check(&ends, &published, "closed");
+            self.check(ends, &published, End::Closed);
         }
         self.world.wait_until_empty();
         println!("{ROUNDS} kills, {} messages received, 0 lost; slowest answer {:?}", self.received, self.slowest);
@@ -274,5 +272,5 @@ impl Fleet {
 }
 
 fn stream(publisher: &mut Peer) {
-    assert_eq!(publisher.ask(&format!("stream-fleet {INTERVAL_MS} {LEN}")), "streaming");
+    publisher.begin(StreamFleet(INTERVAL_MS, LEN));
 }

@@ -6,22 +6,23 @@ use conduit::registry::{EventKind, RegionState};
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{NOBODY, World, wait_until};
+use crate::protocol::Order::*;
+use crate::protocol::{Answer, End};
 
 #[test]
 fn killed_and_restarted_under_load_it_loses_nothing() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 64 256");
+    publisher.order(Publish("scan", 64, 256));
     let mut subscribers: Vec<_> = (0..3)
         .map(|_| {
             let mut subscriber = world.peer();
-            subscriber.order("subscribe scan");
-            subscriber.tell("drain");
+            subscriber.order(Subscribe("scan"));
+            subscriber.tell(Drain);
             subscriber
         })
         .collect();
-    publisher.tell("stream 256");
-    publisher.expect("streaming");
+    publisher.begin(Stream(256));
     for round in 0..20 {
         world.kill_daemon();
         world.start_daemon();
@@ -30,14 +31,12 @@ fn killed_and_restarted_under_load_it_loses_nothing() {
         assert_eq!(topic.publisher.unwrap().pid, publisher.pid());
         assert_eq!(topic.subscribers.len(), 3);
     }
-    publisher.tell("stop");
-    let published: u64 = publisher.answer().parse().unwrap();
-    publisher.order("unpublish");
+    publisher.tell(Stop);
+    let published: u64 = publisher.answer().number();
+    publisher.order(Unpublish);
     for subscriber in &mut subscribers {
-        let answer = subscriber.answer();
-        let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
-        assert_eq!(numbers[0] + numbers[1], published, "{answer}");
-        assert_eq!(numbers[2], 0, "{answer}");
+        let drained = subscriber.answer().drained();
+        assert_eq!((drained.received + drained.lost, drained.torn), (published, 0), "{drained:?}");
     }
 }
 
@@ -45,11 +44,11 @@ fn killed_and_restarted_under_load_it_loses_nothing() {
 fn started_late_it_adopts_what_is_there_and_reaps_what_died_before() {
     let mut world = World::new();
     let mut live = world.peer();
-    live.order("publish live 16 100");
+    live.order(Publish("live", 16, 100));
     let mut subscriber = world.peer();
-    subscriber.order("subscribe live");
+    subscriber.order(Subscribe("live"));
     let mut dead = world.peer();
-    dead.order("publish dead 16 100");
+    dead.order(Publish("dead", 16, 100));
     dead.kill();
     assert!(world.exists("dead"));
     world.start_daemon();
@@ -59,10 +58,10 @@ fn started_late_it_adopts_what_is_there_and_reaps_what_died_before() {
     assert_eq!(topics[0].publisher.as_ref().unwrap().pid, live.pid());
     assert_eq!(topics[0].subscribers[0].pid, subscriber.pid());
     // And from now on it looks after those who never spoke to it.
-    subscriber.tell("recv");
+    subscriber.tell(Recv);
     world.wait_until_asleep("live", 1);
     live.kill();
-    subscriber.expect("gone died");
+    subscriber.expect(Answer::Gone(End::Died));
     world.wait_until_gone("live");
 }
 
@@ -70,7 +69,7 @@ fn started_late_it_adopts_what_is_there_and_reaps_what_died_before() {
 fn a_publisher_that_died_while_no_daemon_ran_is_reaped_at_the_start() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     world.kill_daemon();
     publisher.kill();
     assert!(world.exists("scan"));
@@ -82,13 +81,13 @@ fn a_publisher_that_died_while_no_daemon_ran_is_reaped_at_the_start() {
 fn sigterm_ends_it_cleanly_and_leaves_the_living_alone() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let daemon = world.daemon();
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait(), Some(0));
     assert!(!world.socket().exists());
     assert!(world.exists("scan"));
-    publisher.order("send 3 100");
+    publisher.order(Send(3, 100));
 }
 
 #[test]
@@ -122,7 +121,7 @@ fn a_socket_that_nobody_listens_on_is_replaced_and_another_file_is_not() {
 fn a_region_cut_short_while_mapped_does_not_kill_it() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     wait_until("it to be listed", || world.list().len() == 1);
     let file = std::fs::File::options().write(true).open(world.path_of("scan")).unwrap();
     file.set_len(0).unwrap();
@@ -154,7 +153,7 @@ fn files_that_are_not_ours_are_left_alone() {
 fn removing_a_living_topics_file_is_noticed() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     wait_until("it to be listed", || world.list().len() == 1);
     let mut events = world.client().watch().unwrap();
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Present);
@@ -162,8 +161,8 @@ fn removing_a_living_topics_file_is_noticed() {
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Unlinked);
     // The publisher's end does not touch its successor.
     let mut successor = world.peer();
-    successor.order("publish scan 16 100");
-    publisher.order("unpublish");
+    successor.order(Publish("scan", 16, 100));
+    publisher.order(Unpublish);
     assert!(world.exists("scan"));
 }
 
@@ -171,7 +170,7 @@ fn removing_a_living_topics_file_is_noticed() {
 fn a_killed_removers_leftover_is_finished() {
     let mut world = World::new();
     let mut dead = world.peer();
-    dead.order("publish scan 16 100");
+    dead.order(Publish("scan", 16, 100));
     dead.kill();
     std::fs::rename(world.path_of("scan"), world.path().join(".conduit_scan~1-2-3")).unwrap();
     assert_eq!(world.leftovers().len(), 1);
@@ -179,7 +178,7 @@ fn a_killed_removers_leftover_is_finished() {
     wait_until("the leftover to be removed", || world.leftovers().is_empty());
     // And while it runs.
     let mut dead = world.peer();
-    dead.order("publish scan 16 100");
+    dead.order(Publish("scan", 16, 100));
     world.kill_daemon();
     dead.kill();
     world.start_daemon();
@@ -194,7 +193,7 @@ fn a_client_of_the_daemon_before_asks_the_next() {
     world.kill_daemon();
     world.start_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     assert_eq!(client.list().unwrap().len(), 1);
 }
 
@@ -229,13 +228,13 @@ fn a_users_daemon_beside_the_systems_does_no_harm() {
     wait_until("the other to listen", || other_socket.exists());
     for uid in [0, NOBODY].repeat(10) {
         let mut publisher = world.peer_of(uid);
-        publisher.order("publish scan 16 100");
+        publisher.order(Publish("scan", 16, 100));
         publisher.kill();
         let mut successor = world.peer_of(uid);
-        successor.order("publish scan 16 100");
+        successor.order(Publish("scan", 16, 100));
         assert!(world.exists("scan"));
-        successor.order("send 1 10");
-        successor.order("unpublish");
+        successor.order(Send(1, 10));
+        successor.order(Unpublish);
     }
     other.kill().unwrap();
     other.wait().unwrap();
@@ -257,7 +256,7 @@ fn what_is_no_registry_is_not_called_one() {
 fn a_second_hard_link_changes_nothing_for_the_topic() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let link = world.path_of("link");
     std::fs::hard_link(world.path_of("scan"), &link).unwrap();
     assert_eq!(world.list().iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>(), ["link", "scan"]);
@@ -273,10 +272,10 @@ fn a_second_hard_link_changes_nothing_for_the_topic() {
 fn the_owner_of_a_topic_whose_file_was_removed_is_still_seen_to_die() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
-    subscriber.tell("recv");
+    subscriber.order(Subscribe("scan"));
+    subscriber.tell(Recv);
     world.wait_until_asleep("scan", 1);
     let mut events = world.client().watch().unwrap();
     let mut next = || events.next().unwrap().unwrap().kind;
@@ -285,7 +284,7 @@ fn the_owner_of_a_topic_whose_file_was_removed_is_still_seen_to_die() {
     std::fs::remove_file(world.path_of("scan")).unwrap();
     assert_eq!(next(), EventKind::Unlinked);
     publisher.kill();
-    subscriber.expect("gone died");
+    subscriber.expect(Answer::Gone(End::Died));
     assert_eq!(next(), EventKind::Died);
 }
 
@@ -294,8 +293,8 @@ fn a_stopped_daemon_keeps_nobody_waiting_for_ever() {
     let mut world = World::with_daemon();
     world.daemon().signal(Signal::SIGSTOP);
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
-    publisher.order("send 1 10");
+    publisher.order(Publish("scan", 16, 100));
+    publisher.order(Send(1, 10));
     world.daemon().signal(Signal::SIGCONT);
     wait_until("the topic to be listed", || world.list().len() == 1);
 }

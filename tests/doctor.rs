@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{World, wait_until};
+use crate::protocol::Order::{CreateRegion, DropRegion, Publish, Unpublish};
 
 /// Much less than a person's patience, and more than the command's own with a daemon that says nothing.
 const BOUND: Duration = Duration::from_secs(20);
@@ -69,7 +70,7 @@ fn doctor(world: &World) -> Checkup {
 fn a_healthy_world_has_no_problems() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish imu 16 100");
+    publisher.order(Publish("imu", 16, 100));
     let checkup = doctor(&world);
     checkup.assert_healthy_but(&[]);
     for id in
@@ -178,14 +179,14 @@ fn the_daemon_of_another_directory_is_a_problem() {
 fn what_the_dead_and_others_left_is_named_with_its_remedy() {
     let mut world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish front/scan 16 100");
+    publisher.order(Publish("front/scan", 16, 100));
     publisher.kill();
     let mut removed = world.peer();
-    removed.order("publish half 16 100");
-    removed.die_at("RemoveRenamed", "unpublish");
+    removed.order(Publish("half", 16, 100));
+    removed.die_at("RemoveRenamed", Unpublish);
     let mut keeper = world.peer();
-    keeper.order("create-region kept 4096");
-    keeper.order("drop-region");
+    keeper.order(CreateRegion("kept", 4096));
+    keeper.order(DropRegion);
     std::fs::write(world.path().join("conduit_mine"), "hands off").unwrap();
     std::fs::write(world.path().join("conduit_a b\u{7}"), "").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", world.path_of("link")).unwrap();
@@ -228,8 +229,8 @@ fn what_the_dead_and_others_left_is_named_with_its_remedy() {
 fn what_the_daemon_is_about_to_remove_is_no_finding() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish half 16 100");
-    publisher.die_at("RemoveRenamed", "unpublish");
+    publisher.order(Publish("half", 16, 100));
+    publisher.die_at("RemoveRenamed", Unpublish);
     let mut checkups = 0;
     while !world.leftovers().is_empty() {
         assert_eq!(doctor(&world).state("stale-removals"), "ok");
@@ -242,7 +243,7 @@ fn what_the_daemon_is_about_to_remove_is_no_finding() {
 fn a_topic_whose_name_was_removed_is_told_by_the_daemon() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish imu 16 100");
+    publisher.order(Publish("imu", 16, 100));
     wait_until("the daemon to know", || world.list().len() == 1);
     std::fs::remove_file(world.path_of("imu")).unwrap();
     let checkup = doctor(&world);
@@ -255,7 +256,7 @@ fn a_topic_whose_name_was_removed_is_told_by_the_daemon() {
 fn a_damaged_topic_is_told() {
     let world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish imu 16 100");
+    publisher.order(Publish("imu", 16, 100));
     std::fs::File::options().write(true).open(world.path_of("imu")).unwrap().set_len(4096).unwrap();
     let checkup = doctor(&world);
     checkup.assert_healthy_but(&["regions"]);

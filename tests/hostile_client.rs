@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::harness::skip::{self, Lack};
 use crate::harness::{DEADLINE, NOBODY, Raw, World, wait_until};
+use crate::protocol::Order::{HalfOpen, Publish, Send, UnlinkByRegistry};
 
 fn register(raw: &mut Raw, topic: &str, file: &std::fs::Metadata) -> serde_json::Value {
     raw.call("io.conduit.Registry.Register", &json!({"topic": topic, "dev": file.dev(), "inode": file.ino()}))
@@ -22,7 +23,7 @@ fn register(raw: &mut Raw, topic: &str, file: &std::fs::Metadata) -> serde_json:
 /// The daemon serves a topic from its beginning to its end.
 fn serves(world: &World) {
     let mut publisher = world.peer();
-    publisher.order("publish innocent 16 100");
+    publisher.order(Publish("innocent", 16, 100));
     assert!(world.list().iter().any(|topic| topic.name == "innocent" && topic.state == RegionState::Live));
     publisher.kill();
     world.wait_until_gone("innocent");
@@ -78,12 +79,12 @@ fn a_file_that_is_replaced_after_its_announcement_is_not_taken_for_it() {
     register(&mut raw, "scan", &announced.metadata().unwrap());
     // Another file gets the name.
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let listed = world.list();
     assert_eq!(listed[0].publisher.as_ref().unwrap().pid, publisher.pid());
     drop(raw);
     serves(&world);
-    publisher.order("send 1 10");
+    publisher.order(Send(1, 10));
     assert!(world.exists("scan"));
 }
 
@@ -91,7 +92,7 @@ fn a_file_that_is_replaced_after_its_announcement_is_not_taken_for_it() {
 fn a_region_of_eight_exabytes_is_listed_like_any_other() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let file = File::options().write(true).open(world.path_of("scan")).unwrap();
     file.set_len(i64::MAX as u64).unwrap();
     assert_eq!(world.list()[0].size_bytes, i64::MAX as u64);
@@ -157,15 +158,15 @@ fn a_write_lease_on_a_region_keeps_nobody_waiting() {
 fn ten_thousand_half_open_connections_leave_room_for_others() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     // As many as its limit of descriptors lets it.
     let mut crowd = world.peer();
-    let count: u64 = crowd.ask("half-open 10000").parse().unwrap();
+    let count: u64 = crowd.ask(HalfOpen(10_000)).number();
     assert!(count > 900, "{count}");
     if nix::unistd::geteuid().is_root() {
         let mut other = world.peer_of(NOBODY);
-        other.order("publish theirs 16 100");
-        other.order("unlink-by-registry theirs");
+        other.order(Publish("theirs", 16, 100));
+        other.order(UnlinkByRegistry("theirs"));
     } else {
         skip::report(&Lack::Root, "another user beside the crowd");
     }
@@ -204,7 +205,7 @@ fn a_message_that_comes_byte_by_byte_is_not_waited_for() {
 fn clients_that_never_read_are_dropped_and_cost_little_memory() {
     let mut world = World::with_daemon();
     let publishers: Vec<Publisher<[u8]>> = (0..100)
-        .map(|number| Publisher::builder().domain(&world.domain()).create(&format!("topic/{number}")).unwrap())
+        .map(|number| Publisher::builder().domain(&world.domain()).create(format!("topic/{number}")).unwrap())
         .collect();
     let before = descriptors(world.daemon().pid());
     let calls = b"{\"method\":\"io.conduit.Registry.List\"}\0".repeat(100);

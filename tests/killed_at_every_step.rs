@@ -10,7 +10,10 @@ use conduit::fault::Step::{self, *};
 use conduit::{Publisher, Subscriber};
 use nix::sys::signal::Signal;
 
+use crate::harness::sample;
 use crate::harness::{Peer, World, wait_until};
+use crate::protocol::Order::*;
+use crate::protocol::{Answer, End};
 
 /// Kills a process at the step, in a way of its own, and sees what becomes of the others.
 type Scenario = fn(&mut Place, Step);
@@ -122,7 +125,7 @@ fn fault(step: Step) -> String {
 }
 
 fn creating(world: &mut Place, step: Step) {
-    world.peer().die_at(&fault(step), "publish scan 4 100");
+    world.peer().die_at(&fault(step), Publish("scan", 4, 100));
     topic_can_be_used_again(world);
 }
 
@@ -138,126 +141,126 @@ fn taking_over(world: &mut Place, step: Step) {
     let victim = world.peer();
     daemon(world, Signal::SIGSTOP);
     publisher.kill();
-    victim.die_at(&fault(step), "publish scan 4 100");
+    victim.die_at(&fault(step), Publish("scan", 4, 100));
     daemon(world, Signal::SIGCONT);
     topic_can_be_used_again(world);
-    assert_eq!(total(&sleeper.answer(), "died"), 10);
+    assert_eq!(total(sleeper.answer(), End::Died), 10);
 }
 
 fn finishing_a_removal(world: &mut Place, step: Step) {
     let victim = world.peer();
     leave_a_private_name(world);
-    victim.die_at(&fault(step), "publish scan 4 100");
+    victim.die_at(&fault(step), Publish("scan", 4, 100));
     topic_can_be_used_again(world);
 }
 
 /// Of a publisher that was killed while it removed its name.
 fn leave_a_private_name(world: &World) {
     let mut publisher = world.peer();
-    publisher.order("publish scan 4 100");
-    publisher.die_at("RemoveRenamed", "unpublish");
+    publisher.order(Publish("scan", 4, 100));
+    publisher.die_at("RemoveRenamed", Unpublish);
     assert_eq!(world.leftovers().len(), 1);
 }
 
 fn publishing(world: &mut Place, step: Step) {
     let (publisher, sleeper) = publisher_and_sleeper(world);
     let mut late = world.peer();
-    late.order("subscribe scan oldest");
+    late.order(SubscribeOldest("scan"));
     world.wait_until_asleep("scan", 1);
-    publisher.die_at(&fault(step), "send 1 100");
+    publisher.die_at(&fault(step), Send(1, 100));
     // From W4 on the message is there, and must be seen by all; before, by nobody.
     let published = if step >= PublishReadable { 11 } else { 10 };
-    assert_eq!(total(&sleeper.answer(), "died"), published);
+    assert_eq!(total(sleeper.answer(), End::Died), published);
     // This one starts with the oldest of three: the fourth slot was the publisher's.
-    assert_eq!(total(&late.ask("drain"), "died"), published - 7);
+    assert_eq!(total(late.ask(Drain), End::Died), published - 7);
     topic_can_be_used_again(world);
 }
 
 fn closing(world: &mut Place, step: Step) {
     let (publisher, sleeper) = publisher_and_sleeper(world);
-    publisher.die_at(&fault(step), "unpublish");
-    let how = if step == CloseBegun { "died" } else { "closed the topic" };
-    assert_eq!(total(&sleeper.answer(), how), 10);
+    publisher.die_at(&fault(step), Unpublish);
+    let how = if step == CloseBegun { End::Died } else { End::Closed };
+    assert_eq!(total(sleeper.answer(), how), 10);
     topic_can_be_used_again(world);
 }
 
 fn reclaiming(world: &mut Place, step: Step) {
     let mut publisher = world.peer();
-    publisher.order("publish scan 4 100");
+    publisher.order(Publish("scan", 4, 100));
     let mut survivor = world.peer();
-    survivor.order("subscribe scan");
+    survivor.order(Subscribe("scan"));
     let mut holder = world.peer();
-    holder.order("subscribe scan");
+    holder.order(Subscribe("scan"));
     for count in [3, 1] {
-        publisher.order(&format!("send {count} 100"));
-        holder.order(&format!("hold {count}"));
+        publisher.order(Send(count, 100));
+        holder.order(Hold(count));
     }
     holder.kill();
-    publisher.die_at(&fault(step), "send 1 100");
-    assert_eq!(total(&survivor.ask("drain"), "died"), 4);
+    publisher.die_at(&fault(step), Send(1, 100));
+    assert_eq!(total(survivor.ask(Drain), End::Died), 4);
     topic_can_be_used_again(world);
 }
 
 fn attaching(world: &mut Place, step: Step) {
     let others = Others::new(world);
-    world.peer().die_at(&fault(step), "subscribe scan");
+    world.peer().die_at(&fault(step), Subscribe("scan"));
     others.go_on(world, 0);
 }
 
 fn receiving(world: &mut Place, step: Step) {
     let mut others = Others::new(world);
     let mut victim = world.peer();
-    victim.order("subscribe scan");
-    others.publisher.order("send 1 100");
-    victim.die_at(&fault(step), "recv");
+    victim.order(Subscribe("scan"));
+    others.publisher.order(Send(1, 100));
+    victim.die_at(&fault(step), Recv);
     others.go_on(world, 1);
 }
 
 fn falling_asleep(world: &mut Place, step: Step) {
     let others = Others::new(world);
     let mut victim = world.peer();
-    victim.order("subscribe scan");
-    victim.die_at(&fault(step), "recv");
+    victim.order(Subscribe("scan"));
+    victim.die_at(&fault(step), Recv);
     others.go_on(world, 0);
 }
 
 fn leaving(world: &mut Place, step: Step) {
     let mut others = Others::new(world);
     let mut victim = world.peer();
-    victim.order("subscribe scan");
-    others.publisher.order("send 3 100");
-    assert_eq!(victim.ask("recv"), "sample 0 0 whole");
-    victim.die_at(&fault(step), "unsubscribe");
+    victim.order(Subscribe("scan"));
+    others.publisher.order(Send(3, 100));
+    assert_eq!(victim.ask(Recv), sample(0));
+    victim.die_at(&fault(step), Unsubscribe);
     others.go_on(world, 3);
 }
 
 fn creating_a_raw_region(world: &mut Place, step: Step) {
-    world.peer().die_at(&fault(step), "create-region scan 4096");
+    world.peer().die_at(&fault(step), CreateRegion("scan", 4096));
     raw_region_can_be_used_again(world);
 }
 
 fn keeping_a_raw_region(world: &mut Place, step: Step) {
     let mut creator = world.peer();
-    creator.order("create-region scan 4096");
-    creator.die_at(&fault(step), "drop-region");
+    creator.order(CreateRegion("scan", 4096));
+    creator.die_at(&fault(step), DropRegion);
     if step == KeepMarked {
         // From then on it is there to stay.
         let mut other = world.peer();
-        let answer = other.ask("create-region scan 64");
-        assert!(answer.contains("unlink"), "{answer}");
-        other.order("unlink-region scan");
+        let answer = other.ask(CreateRegion("scan", 64));
+        assert!(answer.failure().contains("unlink"), "{answer:?}");
+        other.order(UnlinkRegion("scan"));
     }
     raw_region_can_be_used_again(world);
 }
 
 fn unlinking_a_raw_region(world: &mut Place, step: Step) {
     let mut creator = world.peer();
-    creator.order("create-region scan 4096");
-    creator.order("drop-region");
-    world.peer().die_at(&fault(step), "unlink-region scan");
+    creator.order(CreateRegion("scan", 4096));
+    creator.order(DropRegion);
+    world.peer().die_at(&fault(step), UnlinkRegion("scan"));
     // Whoever removes it again finishes what the killed remover began; the answer depends on how far that one came.
-    let answer = world.peer().ask("unlink-region scan");
-    assert!(answer == "ok" || answer.contains("does not exist"), "{answer}");
+    let answer = world.peer().ask(UnlinkRegion("scan"));
+    assert!(answer == Answer::Done || answer.failure().contains("does not exist"), "{answer:?}");
     world.wait_until_empty();
     raw_region_can_be_used_again(world);
 }
@@ -268,7 +271,7 @@ fn reaping(world: &mut Place, step: Step) {
     let (publisher, sleeper) = publisher_and_sleeper(world);
     publisher.kill();
     daemon.wait_until_killed();
-    assert_eq!(total(&sleeper.answer(), "died"), 10);
+    assert_eq!(total(sleeper.answer(), End::Died), 10);
     topic_can_be_used_again(world);
     // And its successor cleans up what it left.
     let daemon = world.daemon_that_dies(&fault(step));
@@ -277,7 +280,7 @@ fn reaping(world: &mut Place, step: Step) {
     publisher.kill();
     daemon.wait_until_killed();
     world.start_daemon();
-    assert_eq!(total(&sleeper.answer(), "died"), 10);
+    assert_eq!(total(sleeper.answer(), End::Died), 10);
     wait_until("the removal to be finished", || world.leftovers().is_empty());
     assert_eq!(world.list(), []);
 }
@@ -294,20 +297,20 @@ fn adopting(world: &mut Place, step: Step) {
 /// A publisher of ten messages, and a subscriber that has seen those it could and sleeps.
 fn publisher_and_sleeper(world: &World) -> (Peer, Peer) {
     let mut publisher = world.peer();
-    publisher.order("publish scan 4 100");
+    publisher.order(Publish("scan", 4, 100));
     let mut sleeper = world.peer();
-    sleeper.order("subscribe scan");
-    publisher.order("send 10 100");
-    sleeper.tell("drain");
+    sleeper.order(Subscribe("scan"));
+    publisher.order(Send(10, 100));
+    sleeper.tell(Drain);
     world.wait_until_asleep("scan", 1);
     (publisher, sleeper)
 }
 
-/// Received and lost, of an answer to `drain`.
-fn total(answer: &str, how: &str) -> u64 {
-    let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
-    assert!(answer.ends_with(&format!(" 0 torn, publisher {how}")), "{answer}");
-    numbers[0] + numbers[1]
+/// Received and lost, of an answer to `Drain`.
+fn total(answer: Answer, end: End) -> u64 {
+    let drained = answer.drained();
+    assert_eq!((drained.torn, drained.end), (0, end), "{drained:?}");
+    drained.received + drained.lost
 }
 
 /// A new publisher creates the topic at once and a new subscriber receives from it; then nothing is left.
@@ -329,31 +332,31 @@ struct Others {
 impl Others {
     fn new(world: &World) -> Self {
         let mut publisher = world.peer();
-        publisher.order("publish scan 4 100");
+        publisher.order(Publish("scan", 4, 100));
         let mut survivor = world.peer();
-        survivor.order("subscribe scan");
+        survivor.order(Subscribe("scan"));
         Self { publisher, survivor }
     }
 
     /// They do; all slots and records can be used; and when the topic is dropped nothing is left.
     fn go_on(mut self, world: &mut World, published: u64) {
         let domain = world.domain();
-        self.publisher.order("send 10 100");
+        self.publisher.order(Send(10, 100));
         let mut all: Vec<_> =
             (1..60).map(|_| Subscriber::<[u8]>::builder().domain(&domain).open("scan").unwrap()).collect();
         Subscriber::<[u8]>::builder().domain(&domain).open("scan").unwrap_err();
         let mut samples = Vec::new();
         for count in [3, 1] {
-            self.publisher.order(&format!("send {count} 100"));
+            self.publisher.order(Send(count, 100));
             samples.extend((0..count).map(|_| all[0].recv().unwrap()));
         }
         assert!(samples.iter().map(conduit::Sample::lost).eq([0; 4]));
-        assert!(self.publisher.ask("send 1 100").contains("all 4 slots are held"));
+        assert!(self.publisher.ask(Send(1, 100)).failure().contains("all 4 slots are held"));
         drop(samples);
-        self.publisher.order("send 1 100");
+        self.publisher.order(Send(1, 100));
         drop(all);
-        self.publisher.order("unpublish");
-        assert_eq!(total(&self.survivor.ask("drain"), "closed the topic"), published + 15);
+        self.publisher.order(Unpublish);
+        assert_eq!(total(self.survivor.ask(Drain), End::Closed), published + 15);
         nothing_is_left(world);
     }
 }
@@ -367,9 +370,9 @@ fn let_the_daemon_clean_up(world: &mut Place) {
 fn raw_region_can_be_used_again(world: &mut Place) {
     let_the_daemon_clean_up(world);
     let mut creator = world.peer();
-    creator.order("create-region scan 64");
-    creator.order("drop-region");
-    creator.order("unlink-region scan");
+    creator.order(CreateRegion("scan", 64));
+    creator.order(DropRegion);
+    creator.order(UnlinkRegion("scan"));
     nothing_is_left(world);
     // Nor is the name spoilt for a topic.
     drop(Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap());

@@ -6,13 +6,16 @@ use conduit::registry::{EventKind, RegistryEvent};
 use conduit::{Publisher, RecvError, Subscriber};
 use nix::sys::signal::Signal;
 
+use crate::harness::drained;
 use crate::harness::{Events, Peer, World, wait_until};
+use crate::protocol::Order::*;
+use crate::protocol::{Answer, End};
 
 /// A subscriber asleep on "scan".
 fn sleeper(world: &World) -> Peer {
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
-    subscriber.tell("drain");
+    subscriber.order(Subscribe("scan"));
+    subscriber.tell(Drain);
     world.wait_until_asleep("scan", 1);
     subscriber
 }
@@ -29,7 +32,7 @@ fn wait_until_attached(events: &Events, pid: u32) -> RegistryEvent {
 fn a_sleeping_subscriber_attaches_again_when_the_daemon_is_restarted() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let subscriber = sleeper(&world);
     for _ in 0..3 {
         world.kill_daemon();
@@ -50,13 +53,13 @@ fn a_sleeping_subscriber_attaches_again_when_the_daemon_is_restarted() {
 fn a_subscriber_that_began_without_a_daemon_attaches_when_there_is_one() {
     let mut world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let subscriber = sleeper(&world);
     world.start_daemon();
     let events = world.watch();
     wait_until_attached(&events, subscriber.pid());
-    publisher.order("unpublish");
-    subscriber.expect("0 received 0 lost 0 torn, publisher closed the topic");
+    publisher.order(Unpublish);
+    subscriber.expect(drained(0, 0, End::Closed));
 }
 
 #[test]
@@ -83,10 +86,10 @@ fn a_subscriber_that_only_polls_attaches_too_and_leaves_cleanly() {
 fn a_publisher_registers_again_when_it_wakes_somebody() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let _subscriber = sleeper(&world);
     // What the region says of him is from then, what the kernel says is from now.
-    publisher.order("rename afterwards");
+    publisher.order(Rename("afterwards"));
     let named = |world: &World| world.list()[0].publisher.clone().unwrap();
     assert_ne!(named(&world).program, "afterwards");
     for _ in 0..3 {
@@ -94,7 +97,7 @@ fn a_publisher_registers_again_when_it_wakes_somebody() {
         world.start_daemon();
         assert_ne!(named(&world).program, "afterwards", "a daemon that was just started knows what the region says");
         wait_until("the publisher to register", || {
-            publisher.order("send 1 10");
+            publisher.order(Send(1, 10));
             named(&world).program == "afterwards"
         });
     }
@@ -110,11 +113,11 @@ fn a_publisher_registers_again_when_it_wakes_somebody() {
 fn the_death_of_an_adopted_publisher_is_told_in_full() {
     let mut world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
-    publisher.order("send 3 10");
+    publisher.order(Publish("scan", 16, 100));
+    publisher.order(Send(3, 10));
     let mut sleeper = world.peer();
-    sleeper.order("subscribe scan");
-    sleeper.tell("recv");
+    sleeper.order(Subscribe("scan"));
+    sleeper.tell(Recv);
     world.wait_until_asleep("scan", 1);
     world.start_daemon();
     let events = world.watch();
@@ -127,23 +130,23 @@ fn the_death_of_an_adopted_publisher_is_told_in_full() {
     assert!(death.last_message_age_ns.is_some());
     let subscribers: Vec<_> = death.subscribers.iter().map(|one| (one.pid, one.asleep)).collect();
     assert_eq!(subscribers, [(sleeper.pid(), true)]);
-    sleeper.expect("gone died");
+    sleeper.expect(Answer::Gone(End::Died));
     let log = world.log();
-    assert!(log.contains("asleep=\"e2e") && log.contains("last_sequence=2"), "{log}");
+    assert!(log.contains("asleep=\"conduit-test") && log.contains("last_sequence=2"), "{log}");
 }
 
 #[test]
 fn a_lease_taken_again_ends_cleanly_even_if_the_daemon_is_dead_again() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
+    subscriber.order(Subscribe("scan"));
     let attach = |world: &World, subscriber: &mut Peer| {
         let events = world.watch();
         // Half a second until it looks.
         for _ in 0..100 {
-            assert_eq!(subscriber.ask("recv-for 10"), "nothing");
+            assert_eq!(subscriber.ask(RecvFor(10)), Answer::Nothing);
         }
         wait_until_attached(&events, subscriber.pid());
     };
@@ -151,14 +154,14 @@ fn a_lease_taken_again_ends_cleanly_even_if_the_daemon_is_dead_again() {
     world.start_daemon();
     attach(&world, &mut subscriber);
     world.kill_daemon();
-    subscriber.order("unsubscribe");
-    subscriber.order("subscribe scan");
+    subscriber.order(Unsubscribe);
+    subscriber.order(Subscribe("scan"));
     world.start_daemon();
     attach(&world, &mut subscriber);
     world.kill_daemon();
-    publisher.order("unpublish");
-    assert_eq!(subscriber.ask("recv"), "gone closed the topic");
-    subscriber.order("unsubscribe");
+    publisher.order(Unpublish);
+    assert_eq!(subscriber.ask(Recv), Answer::Gone(End::Closed));
+    subscriber.order(Unsubscribe);
 }
 
 #[test]
@@ -168,8 +171,8 @@ fn a_stopped_daemon_keeps_nobody_waiting_who_comes_back() {
     let mut subscriber = Subscriber::<u64>::builder().domain(&world.domain()).open("scan").unwrap();
     let sleeper = {
         let mut peer = world.peer();
-        peer.order("subscribe-any scan");
-        peer.tell("drain");
+        peer.order(SubscribeAny("scan"));
+        peer.tell(Drain);
         world.wait_until_asleep("scan", 1);
         peer
     };
@@ -195,5 +198,5 @@ fn a_stopped_daemon_keeps_nobody_waiting_who_comes_back() {
     let events = world.watch();
     wait_until_attached(&events, std::process::id());
     drop(publisher);
-    assert!(sleeper.answer().ends_with("publisher closed the topic"));
+    assert_eq!(sleeper.answer().drained().end, End::Closed);
 }

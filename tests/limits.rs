@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::harness::skip::{self, Lack};
 use crate::harness::{NOBODY, Raw, World};
+use crate::protocol::Order::{Publish, UnlinkByRegistry};
 
 fn world(arguments: &[&'static str]) -> World {
     let mut world = World::new();
@@ -60,8 +61,8 @@ fn connections_of_one_user_are_limited() {
         let _crowd: Vec<Raw> = (0..4).map(|_| Raw::connect(&world)).collect();
         let mut stranger = world.peer_of(NOBODY);
         // A lease of its own: another user has room.
-        stranger.order("publish scan 16 100");
-        stranger.order("unlink-by-registry scan");
+        stranger.order(Publish("scan", 16, 100));
+        stranger.order(UnlinkByRegistry("scan"));
     } else {
         skip::report(&Lack::Root, "another user beside the crowd");
     }

@@ -21,8 +21,9 @@ mod limits;
 mod malice;
 mod manager;
 mod messages;
-mod peer;
 mod policy;
+#[path = "peer/protocol.rs"]
+mod protocol;
 mod publisher_dies;
 mod races;
 mod rates;
@@ -30,7 +31,6 @@ mod readme;
 mod regions;
 mod registry;
 mod removal;
-mod seccomp;
 mod shell;
 mod storm;
 mod subscriber_dies;

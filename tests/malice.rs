@@ -15,6 +15,8 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::Signal;
 
 use crate::harness::{Peer, Random, World, wait_until};
+use crate::protocol::Answer;
+use crate::protocol::Order::*;
 
 /// Slots of the region under attack, and bytes of each.
 const SLOTS: u64 = 4;
@@ -52,14 +54,14 @@ impl Attack {
     fn new() -> Self {
         let world = World::with_daemon();
         let mut victim = world.peer();
-        victim.order(&format!("publish victim {SLOTS} {}", SLOT_BYTES - STATE_BYTES - HEADER_BYTES));
+        victim.order(Publish("victim", SLOTS as u32, (SLOT_BYTES - STATE_BYTES - HEADER_BYTES) as usize));
         let file = File::options().read(true).write(true).open(world.path_of("victim")).unwrap();
         assert_eq!(file.metadata().unwrap().len(), REGION_BYTES);
         let mut publisher = world.peer();
-        publisher.order("publish other 16 1000");
+        publisher.order(Publish("other", 16, 1000));
         let mut subscriber = world.peer();
-        subscriber.order("subscribe other");
-        subscriber.tell("drain");
+        subscriber.order(Subscribe("other"));
+        subscriber.tell(Drain);
         wait_until("both to be listed", || world.list().len() == 2);
         Self { world, victim, file, bystanders: [publisher, subscriber] }
     }
@@ -78,7 +80,7 @@ impl Attack {
         }
         // A watcher is told what is there, and this one leaves.
         self.world.client().watch().unwrap().next().unwrap().unwrap();
-        self.bystanders[0].order("send 1 1000");
+        self.bystanders[0].order(Send(1, 1000));
     }
 
     /// The attacked topic's publisher dies: it is reaped, its name can be used, and all else goes on.
@@ -91,18 +93,17 @@ impl Attack {
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
         wait_until("the list to forget it", || self.world.list().len() == 1);
         let mut successor = self.world.peer();
-        successor.order("publish victim 4 100");
-        successor.order("send 3 100");
-        successor.order("unpublish");
+        successor.order(Publish("victim", 4, 100));
+        successor.order(Send(3, 100));
+        successor.order(Unpublish);
         assert!(self.world.daemon().is_running());
         self.look_around();
         let [mut publisher, subscriber] = self.bystanders;
-        publisher.order("send 10 1000");
-        let published: u64 = publisher.ask("published").parse().unwrap();
-        publisher.order("unpublish");
-        let answer = subscriber.answer();
-        let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
-        assert_eq!((numbers[0] + numbers[1], numbers[2]), (published, 0), "{answer}");
+        publisher.order(Send(10, 1000));
+        let published: u64 = publisher.ask(Published).number();
+        publisher.order(Unpublish);
+        let drained = subscriber.answer().drained();
+        assert_eq!((drained.received + drained.lost, drained.torn), (published, 0), "{drained:?}");
         self.world.wait_until_empty();
     }
 }
@@ -128,12 +129,10 @@ fn scribbling_over_everything_that_changes() {
     let seed = 17;
     let mut random = Random(seed);
     let mut attack = Attack::new();
-    attack.victim.tell("endure-sending 1000");
-    attack.victim.expect("enduring");
+    attack.victim.begin(EndureSending(1000));
     let mut readers: Vec<_> = (0..2).map(|_| attack.world.peer()).collect();
     for reader in &mut readers {
-        reader.tell("endure-receiving victim");
-        reader.expect("enduring");
+        reader.begin(EndureReceiving("victim"));
     }
     let deadline = Instant::now() + Duration::from_secs(2);
     let mut rounds = 0;
@@ -155,14 +154,14 @@ fn scribbling_over_everything_that_changes() {
     assert!(rounds > 10, "{rounds}");
     for reader in &mut readers {
         // Still alive: no lie made it panic.
-        let answer = reader.ask("stop");
-        let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
-        assert!(numbers[0] > 0 && numbers[1] > 0, "{answer}");
+        let answer = reader.ask(Stop);
+        let Answer::Received { opened, received } = answer else { panic!("{answer:?}") };
+        assert!(opened > 0 && received > 0, "{answer:?}");
     }
-    let answer = attack.victim.ask("stop");
-    let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
-    assert!(numbers[0] > 0, "{answer}");
-    assert!(numbers[2] < 1000, "a publisher has hung: {answer}");
+    let answer = attack.victim.ask(Stop);
+    let Answer::Endured { sent, longest_ms, .. } = answer else { panic!("{answer:?}") };
+    assert!(sent > 0, "{answer:?}");
+    assert!(longest_ms < 1000, "a publisher has hung: {answer:?}");
     attack.ends_well();
 }
 
@@ -231,7 +230,7 @@ fn destroying_the_identity() {
         let mut attack = Attack::new();
         attack.file.write_all_at(&damage, 0).unwrap();
         attack.look_around();
-        attack.victim.order("send 3 1000");
+        attack.victim.order(Send(3, 1000));
         attack.ends_well();
     }
 }
@@ -242,7 +241,7 @@ fn destroying_the_identity_before_the_daemon_comes() {
     attack.file.write_all_at(&[0; 64], 0).unwrap();
     attack.world.kill_daemon();
     attack.world.start_daemon();
-    attack.bystanders[0].order("send 1 1000");
+    attack.bystanders[0].order(Send(1, 1000));
     attack.ends_well();
 }
 
@@ -252,7 +251,7 @@ fn calling_a_topic_something_else() {
         let mut attack = Attack::new();
         rustix::fs::fsetxattr(&attack.file, "user.conduit", mark.as_bytes(), rustix::fs::XattrFlags::empty()).unwrap();
         attack.look_around();
-        attack.victim.order("send 3 1000");
+        attack.victim.order(Send(3, 1000));
         attack.ends_well();
     }
 }
@@ -277,7 +276,7 @@ fn cutting_growing_and_punching_the_file() {
         let mut attack = Attack::new();
         damage(&attack.file);
         attack.look_around();
-        attack.victim.tell("send 1 1000");
+        attack.victim.tell(Send(1, 1000));
         attack.look_around();
         attack.ends_well();
     }
@@ -291,20 +290,20 @@ fn holding_every_slot() {
             attack.file.write_all_at(&u64::to_ne_bytes(state), state_at(slot)).unwrap();
         }
         // Nobody has these records: the publisher frees what they seem to hold.
-        attack.victim.order("send 10 1000");
+        attack.victim.order(Send(10, 1000));
     }
     let mut holder = attack.world.peer();
-    holder.order("subscribe victim");
+    holder.order(Subscribe("victim"));
     for slot in 0..SLOTS {
         attack.file.write_all_at(&u64::to_ne_bytes(1), state_at(slot)).unwrap();
     }
     // The slot that it had claimed before.
-    attack.victim.order("send 1 1000");
+    attack.victim.order(Send(1, 1000));
     // This one somebody has: the publisher is told.
-    let answer = attack.victim.ask("send 1 1000");
-    assert!(answer.contains("all 4 slots are held"), "{answer}");
+    let answer = attack.victim.ask(Send(1, 1000));
+    assert!(answer.failure().contains("all 4 slots are held"), "{answer:?}");
     holder.kill();
-    attack.victim.order("send 10 1000");
+    attack.victim.order(Send(10, 1000));
     attack.ends_well();
 }
 
@@ -321,10 +320,10 @@ fn taking_every_lock_there_is() {
             attack.file.write_all_at(&u64::to_ne_bytes((1 << 60) - 1), state_at(slot)).unwrap();
         }
         // The slot that it had claimed before.
-        attack.victim.order("send 1 1000");
-        let answer = attack.victim.ask("send 1 1000");
+        attack.victim.order(Send(1, 1000));
+        let answer = attack.victim.ask(Send(1, 1000));
         // Who holds a write lock looks like a subscriber, who holds a read lock does not.
-        assert_eq!(answer.contains("all 4 slots are held"), exclusive, "{answer}");
+        assert_eq!(answer.failure().contains("all 4 slots are held"), exclusive, "{answer:?}");
         let error = Subscriber::<[u8]>::builder().domain(&attack.world.domain()).open("victim").unwrap_err();
         assert!(matches!(error, OpenError::TooManySubscribers { .. }), "{error}");
         attack.look_around();
@@ -367,7 +366,7 @@ fn giving_a_region_other_names() {
         victim != Some(dead_id) && !world.exists("second") && !dead.iter().any(|path| path.exists())
     });
     assert_eq!(world.region("other").id(), id);
-    bystanders[0].order("send 3 1000");
+    bystanders[0].order(Send(3, 1000));
     assert!(world.list().iter().any(|topic| topic.name == "other" && topic.state == RegionState::Live));
 }
 
@@ -375,7 +374,7 @@ fn giving_a_region_other_names() {
 fn making_a_creator_wait() {
     let world = World::new();
     let mut dead = world.peer();
-    dead.order("publish victim 4 1000");
+    dead.order(Publish("victim", 4, 1000));
     let file = File::options().read(true).write(true).open(world.path_of("victim")).unwrap();
     dead.kill();
     assert!(OWNER.try_write(&file).unwrap());

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{NOBODY, World, wait_until};
+use crate::protocol::Order::{CreateRegion, Publish};
 
 fn world(rules: &str) -> World {
     let mut world = World::new();
@@ -28,13 +29,12 @@ fn a_registration_against_the_rules_is_refused_and_names_the_rule() {
     );
     let world = world(&rules);
     let mut peer = world.peer();
-    let expected =
-        "error topic \"secret/a\" may not be published, rule \"secrets\" of the registry: nobody may publish it";
-    assert_eq!(peer.ask("publish secret/a 16 100"), expected);
-    assert!(peer.ask("create-region secret/b 100").contains("rule \"secrets\""));
+    let expected = "topic \"secret/a\" may not be published, rule \"secrets\" of the registry: nobody may publish it";
+    assert_eq!(peer.ask(Publish("secret/a", 16, 100)).failure(), expected);
+    assert!(peer.ask(CreateRegion("secret/b", 100)).failure().contains("rule \"secrets\""));
     assert!(world.list().is_empty() && !world.exists("secret/a"));
-    peer.order("publish ours 16 100");
-    peer.order("create-region secrets 100");
+    peer.order(Publish("ours", 16, 100));
+    peer.order(CreateRegion("secrets", 100));
     assert_eq!(world.list().len(), 2);
 }
 
@@ -46,10 +46,14 @@ fn a_user_without_the_right_is_refused_and_one_in_the_group_is_not() {
     let world =
         world(&format!("[[rule]]\ntopics = ['a']\nusers = ['root']\n[[rule]]\ntopics = ['b']\ngroups = [{NOBODY}]"));
     let (mut root, mut nobody) = (world.peer(), world.peer_of(NOBODY));
-    assert!(nobody.ask("publish a 16 100").contains("rule 1 of the registry: only user root may publish it"));
-    assert!(root.ask("publish b 16 100").contains("rule 2 of the registry: only group 65534 may publish it"));
-    root.order("publish a 16 100");
-    nobody.order("publish b 16 100");
+    assert!(
+        nobody.ask(Publish("a", 16, 100)).failure().contains("rule 1 of the registry: only user root may publish it")
+    );
+    assert!(
+        root.ask(Publish("b", 16, 100)).failure().contains("rule 2 of the registry: only group 65534 may publish it")
+    );
+    root.order(Publish("a", 16, 100));
+    nobody.order(Publish("b", 16, 100));
 }
 
 #[test]

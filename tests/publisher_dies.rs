@@ -3,13 +3,16 @@
 use conduit::registry::{EventKind, RegionState};
 
 use crate::harness::{Peer, World, wait_for, wait_until};
+use crate::harness::{drained, sample};
+use crate::protocol::Order::*;
+use crate::protocol::{Answer, End};
 
 /// Two subscribers asleep in `recv`.
 fn sleepers(world: &World, topic: &str) -> [Peer; 2] {
     let sleepers = [(); 2].map(|()| {
         let mut peer = world.peer();
-        peer.order(&format!("subscribe {topic}"));
-        peer.tell("recv");
+        peer.order(Subscribe(topic));
+        peer.tell(Recv);
         peer
     });
     world.wait_until_asleep(topic, 2);
@@ -21,13 +24,13 @@ fn killed_while_all_subscribers_sleep_with_daemon() {
     let world = World::with_daemon();
     let mut events = world.client().watch().unwrap();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 1000");
-    publisher.order("send 5 1000");
+    publisher.order(Publish("scan", 16, 1000));
+    publisher.order(Send(5, 1000));
     let sleepers = sleepers(&world, "scan");
     let pid = publisher.pid();
     publisher.kill();
     for sleeper in &sleepers {
-        sleeper.expect("gone died");
+        sleeper.expect(Answer::Gone(End::Died));
     }
     world.wait_until_gone("scan");
     let died = events.find(|event| event.as_ref().unwrap().kind == EventKind::Died).unwrap().unwrap();
@@ -49,11 +52,11 @@ fn killed_while_all_subscribers_sleep_with_daemon() {
 fn killed_while_all_subscribers_sleep_without_daemon() {
     let world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 1000");
+    publisher.order(Publish("scan", 16, 1000));
     let sleepers = sleepers(&world, "scan");
     publisher.kill();
     for sleeper in &sleepers {
-        sleeper.expect("gone died");
+        sleeper.expect(Answer::Gone(End::Died));
     }
 }
 
@@ -61,7 +64,7 @@ fn killed_while_all_subscribers_sleep_without_daemon() {
 fn killed_while_idle() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 1000");
+    publisher.order(Publish("scan", 16, 1000));
     wait_until("the topic to be listed", || world.list().len() == 1);
     publisher.kill();
     world.wait_until_gone("scan");
@@ -73,17 +76,17 @@ fn killed_while_idle() {
 fn killed_while_writing() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 4 1000");
+    publisher.order(Publish("scan", 4, 1000));
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
-    publisher.order("send 2 1000");
-    publisher.order("loan 1000");
+    subscriber.order(Subscribe("scan"));
+    publisher.order(Send(2, 1000));
+    publisher.order(Loan(1000));
     publisher.kill();
     // What was published stays readable, what was half-written is never seen.
-    assert_eq!(subscriber.ask("drain"), "2 received 0 lost 0 torn, publisher died");
+    assert_eq!(subscriber.ask(Drain), drained(2, 0, End::Died));
     world.wait_until_gone("scan");
     let mut successor = world.peer();
-    successor.order("publish scan 4 1000");
+    successor.order(Publish("scan", 4, 1000));
 }
 
 #[test]
@@ -91,11 +94,11 @@ fn closing_is_told_apart_from_dying() {
     let world = World::with_daemon();
     let mut events = world.client().watch().unwrap();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 1000");
+    publisher.order(Publish("scan", 16, 1000));
     let sleepers = sleepers(&world, "scan");
-    publisher.order("unpublish");
+    publisher.order(Unpublish);
     for sleeper in &sleepers {
-        sleeper.expect("gone closed the topic");
+        sleeper.expect(Answer::Gone(End::Closed));
     }
     assert!(!world.exists("scan"), "the publisher itself removes the name");
     let kinds = [EventKind::Published, EventKind::Subscribed, EventKind::Subscribed, EventKind::Closed];
@@ -110,12 +113,12 @@ fn closing_is_told_apart_from_dying() {
 fn a_subscriber_learns_at_the_end_what_it_missed() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 4 100");
+    publisher.order(Publish("scan", 4, 100));
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
-    publisher.order("send 10 100");
-    publisher.order("unpublish");
-    assert_eq!(subscriber.ask("drain"), "3 received 7 lost 0 torn, publisher closed the topic");
+    subscriber.order(Subscribe("scan"));
+    publisher.order(Send(10, 100));
+    publisher.order(Unpublish);
+    assert_eq!(subscriber.ask(Drain), drained(3, 7, End::Closed));
 }
 
 #[test]
@@ -131,11 +134,11 @@ fn a_crashed_publisher_restarts_at_once_without_daemon() {
 fn restart(world: &World) {
     for round in 0..20 {
         let mut publisher = world.peer();
-        publisher.order("publish scan 16 1000");
-        publisher.order("send 3 1000");
+        publisher.order(Publish("scan", 16, 1000));
+        publisher.order(Send(3, 1000));
         let mut subscriber = world.peer();
-        subscriber.order("subscribe scan oldest");
-        assert_eq!(subscriber.ask("recv"), "sample 0 0 whole", "round {round}");
+        subscriber.order(SubscribeOldest("scan"));
+        assert_eq!(subscriber.ask(Recv), sample(0), "round {round}");
         publisher.kill();
         subscriber.kill();
     }
@@ -145,35 +148,36 @@ fn restart(world: &World) {
 fn old_subscribers_of_a_topic_that_was_taken_over_are_woken_without_daemon() {
     let world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 1000");
+    publisher.order(Publish("scan", 16, 1000));
     let sleepers = sleepers(&world, "scan");
     publisher.kill();
     let mut successor = world.peer();
-    successor.order("publish scan 16 1000");
+    successor.order(Publish("scan", 16, 1000));
     for sleeper in &sleepers {
-        sleeper.expect("gone died");
+        sleeper.expect(Answer::Gone(End::Died));
     }
     let mut again = world.peer();
-    again.order("subscribe scan");
-    again.tell("recv");
+    again.order(Subscribe("scan"));
+    again.tell(Recv);
     world.wait_until_asleep("scan", 1);
-    successor.order("send 1 1000");
-    again.expect("sample 0 0 whole");
+    successor.order(Send(1, 1000));
+    again.expect(sample(0));
 }
 
 #[test]
 fn aborting_and_exiting_count_as_dying() {
     let world = World::with_daemon();
-    for (how, signal, code) in [("abort", Some(6), None), ("exit", None, Some(0))] {
+    for (how, signal, code) in [(Abort, Some(6), None), (Exit, None, Some(0))] {
         let mut events = world.client().watch().unwrap();
         let mut publisher = world.peer();
-        publisher.order("publish scan 16 1000");
+        publisher.order(Publish("scan", 16, 1000));
+        let what = format!("{how:?}");
         publisher.tell(how);
         let died = wait_for("the event", || events.next().unwrap().ok().filter(|event| event.kind == EventKind::Died));
         drop(publisher);
         let death = died.death.unwrap();
         let is_told = death.signal.is_some() || death.exit_code.is_some();
-        assert!(!is_told || (death.signal, death.exit_code) == (signal, code), "{how}: {death:?}");
+        assert!(!is_told || (death.signal, death.exit_code) == (signal, code), "{what}: {death:?}");
         assert!(world.list().iter().all(|topic| topic.state != RegionState::Live));
     }
 }
@@ -182,18 +186,18 @@ fn aborting_and_exiting_count_as_dying() {
 fn a_stopped_publisher_is_not_dead() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 1000");
+    publisher.order(Publish("scan", 16, 1000));
     publisher.signal(nix::sys::signal::Signal::SIGSTOP);
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
-    subscriber.tell("recv");
+    subscriber.order(Subscribe("scan"));
+    subscriber.tell(Recv);
     world.wait_until_asleep("scan", 1);
     // Two of the intervals at which a sleeper looks at the lock.
     std::thread::sleep(std::time::Duration::from_millis(2100));
     assert_eq!(world.list()[0].state, RegionState::Live);
     publisher.signal(nix::sys::signal::Signal::SIGCONT);
-    publisher.order("send 1 10");
-    subscriber.expect("sample 0 0 whole");
+    publisher.order(Send(1, 10));
+    subscriber.expect(sample(0));
 }
 
 #[test]
@@ -204,18 +208,18 @@ fn a_forked_child_inherits_nothing_of_a_publisher() {
             world.start_daemon();
         }
         let mut publisher = world.peer();
-        publisher.order("publish scan 16 1000");
+        publisher.order(Publish("scan", 16, 1000));
         let sleepers = sleepers(&world, "scan");
         // It gets its own copy of the handle, drops it, and lives on, with the lease's socket open.
-        publisher.order("fork");
-        publisher.order("send 0 0");
+        publisher.order(Fork);
+        publisher.order(Send(0, 0));
         assert!(world.exists("scan"));
         publisher.kill();
         for sleeper in &sleepers {
-            sleeper.expect("gone died");
+            sleeper.expect(Answer::Gone(End::Died));
         }
         let mut successor = world.peer();
-        successor.order("publish scan 16 1000");
+        successor.order(Publish("scan", 16, 1000));
     }
 }
 
@@ -228,7 +232,7 @@ fn who_opens_a_topic_again_never_gets_the_old_one() {
         (1, |error| matches!(error, OpenError::NotFound { .. })),
     ] {
         let mut publisher = world.peer();
-        publisher.order("publish scan 16 100");
+        publisher.order(Publish("scan", 16, 100));
         // As a reaper or the publisher leaves it just before the name is removed.
         let file = std::fs::File::options().write(true).open(world.path_of("scan")).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &mark.to_ne_bytes(), 136).unwrap();

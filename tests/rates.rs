@@ -1,12 +1,13 @@
 //! `conduit hz` and `conduit bw`: what they say is what was published, and nobody notices them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::harness::{Daemon, World};
+use crate::protocol::Order::{Publish, Stream};
 
 fn run(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -77,14 +78,17 @@ fn several_topics_are_a_table_and_json_is_an_object_per_line() {
 fn a_publisher_that_comes_back_is_counted_anew() {
     let world = World::with_daemon();
     let first = traffic(&world, "scan");
-    let child = world.conduit(&["hz", "scan", "--count", "4", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(1200));
+    let mut child = world.conduit(&["hz", "scan", "--count", "4", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    output.read_line(&mut said).unwrap();
     drop(first);
     world.wait_until_gone("scan");
     // Longer than between two of its messages: a gap in the mean would show.
     std::thread::sleep(Duration::from_millis(700));
     let _second = traffic(&world, "scan");
-    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    output.read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success());
     let longest = |line: &str| serde_json::from_str::<Value>(line).unwrap()["interval_s"]["max"].as_f64().unwrap();
     assert_eq!(said.lines().count(), 4, "{said}");
     assert!(said.lines().all(|line| longest(line) < 0.6), "{said}");
@@ -107,9 +111,8 @@ fn who_waits_is_told_and_what_has_no_messages_has_no_rate() {
     }
     // Slots that nobody could have looked at in time are no reason for a wrong number.
     let mut publisher = world.peer();
-    publisher.order("publish fast 2 100");
-    publisher.tell("stream 100");
-    publisher.expect("streaming");
+    publisher.order(Publish("fast", 2, 100));
+    publisher.begin(Stream(100));
     let region = world.region("fast");
     let (before, begun) = (region.counters().unwrap().published, Instant::now());
     let said = run(&mut world.conduit(&["hz", "fast", "--count", "2", "--json"]));

@@ -7,6 +7,7 @@ use conduit::registry::RegionState;
 use conduit::{CreateError, OpenError, ShmRegion, UnlinkError};
 
 use crate::harness::{World, wait_until};
+use crate::protocol::Order::{CreateRegion, DropRegion};
 
 fn builder(world: &World) -> conduit::RegionBuilder {
     ShmRegion::builder().domain(&world.domain())
@@ -31,7 +32,7 @@ fn the_size_is_exact_the_bytes_zero_and_the_start_on_a_page() {
 fn a_second_create_fails_and_names_the_first() {
     let world = World::new();
     let mut creator = world.peer();
-    creator.order("create-region counter 4096");
+    creator.order(CreateRegion("counter", 4096));
     let error = builder(&world).create("counter", 4096).unwrap_err();
     let CreateError::AlreadyPublished { owner, .. } = &error else { panic!("{error}") };
     assert_eq!(owner.pid, Some(creator.pid()));
@@ -46,8 +47,8 @@ fn dropped_it_stays_until_unlinked() {
             world.start_daemon();
         }
         let mut creator = world.peer();
-        creator.order("create-region counter 4096");
-        creator.order("drop-region");
+        creator.order(CreateRegion("counter", 4096));
+        creator.order(DropRegion);
         creator.kill();
         if daemon {
             assert_eq!(world.list()[0].state, RegionState::Kept);
@@ -70,7 +71,7 @@ fn dropped_it_stays_until_unlinked() {
 fn the_death_of_its_creator_makes_it_an_orphan_with_daemon() {
     let world = World::with_daemon();
     let mut creator = world.peer();
-    creator.order("create-region counter 4096");
+    creator.order(CreateRegion("counter", 4096));
     let listed = world.list().remove(0);
     assert_eq!((listed.state, listed.raw, listed.size_bytes), (RegionState::Live, true, 4096));
     creator.kill();
@@ -81,7 +82,7 @@ fn the_death_of_its_creator_makes_it_an_orphan_with_daemon() {
 fn the_death_of_its_creator_makes_it_an_orphan_without_daemon() {
     let world = World::new();
     let mut creator = world.peer();
-    creator.order("create-region counter 4096");
+    creator.order(CreateRegion("counter", 4096));
     creator.kill();
     builder(&world).create("counter", 8192).unwrap();
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{Raw, World, wait_until};
+use crate::protocol::Order::{Publish, Send};
 
 #[test]
 fn it_describes_itself() {
@@ -117,7 +118,7 @@ fn a_message_just_over_the_limit_says_so() {
 fn registering_what_one_does_not_own_gains_nothing() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     wait_until("it to be listed", || world.list().len() == 1);
     let id = world.region("scan").id();
     let parameters = json!({"topic": "scan", "dev": id.dev, "inode": id.ino});
@@ -129,7 +130,7 @@ fn registering_what_one_does_not_own_gains_nothing() {
     // Nor does asking for the removal of what lives.
     let mut raw = Raw::connect(&world);
     assert_eq!(raw.call("io.conduit.Registry.Reap", &json!({"topic": "scan"}))["parameters"]["reaped"], json!(false));
-    publisher.order("send 1 10");
+    publisher.order(Send(1, 10));
     assert_eq!(world.list()[0].publisher.as_ref().unwrap().pid, publisher.pid());
 }
 
@@ -137,7 +138,7 @@ fn registering_what_one_does_not_own_gains_nothing() {
 fn a_false_owner_that_hangs_up_does_not_kill_the_topic() {
     let mut world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     world.start_daemon();
     let id = world.region("scan").id();
     let mut raw = Raw::connect(&world);
@@ -148,7 +149,7 @@ fn a_false_owner_that_hangs_up_does_not_kill_the_topic() {
     drop(raw);
     // Longer than the daemon waits for a lock before a pidfd would decide.
     std::thread::sleep(Duration::from_millis(600));
-    publisher.order("send 1 10");
+    publisher.order(Send(1, 10));
     assert!(world.exists("scan"));
     publisher.kill();
     world.wait_until_gone("scan");
@@ -192,7 +193,7 @@ fn one_user_can_not_take_all_connections() {
     assert!(refused >= 83, "{refused}");
     // A topic that comes meanwhile goes without a lease, and is not forgotten.
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     drop(crowd);
     wait_until("the topic to be listed", || world.client().list().is_ok_and(|topics| topics.len() == 1));
     publisher.kill();
@@ -210,7 +211,7 @@ fn the_python_client_can_list_describe_and_watch() {
     }
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish front/scan 16 100");
+    publisher.order(Publish("front/scan", 16, 100));
     let address = format!("unix:{}", world.socket().display());
     let varlink = |arguments: &[&str]| {
         let mut command = Command::new("python3");

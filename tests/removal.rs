@@ -6,6 +6,8 @@ use conduit::{Domain, ShmRegion};
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{NOBODY, World, wait_until};
+use crate::protocol::Order::{Publish, Recv, Send, Subscribe, UnlinkByRegistry, Unpublish};
+use crate::protocol::{Answer, End};
 
 fn unlink(world: &World, topic: &str, force: bool) -> Result<(), RegistryError> {
     world.client().unlink(&topic.parse().unwrap(), force).map_err(|error| match error {
@@ -18,10 +20,10 @@ fn unlink(world: &World, topic: &str, force: bool) -> Result<(), RegistryError> 
 fn a_live_topic_is_removed_by_force_only_and_everybody_finds_out() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut sleeper = world.peer();
-    sleeper.order("subscribe scan");
-    sleeper.tell("recv");
+    sleeper.order(Subscribe("scan"));
+    sleeper.tell(Recv);
     world.wait_until_asleep("scan", 1);
     let error = unlink(&world, "scan", false).unwrap_err();
     let RegistryError::TopicInUse { owner, .. } = &error else { panic!("{error}") };
@@ -33,8 +35,8 @@ fn a_live_topic_is_removed_by_force_only_and_everybody_finds_out() {
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::SubscriberPresent);
     unlink(&world, "scan", true).unwrap();
     assert!(!world.exists("scan"));
-    sleeper.expect("gone closed the topic");
-    assert!(publisher.ask("send 1 10").starts_with("error the topic was removed from outside"));
+    sleeper.expect(Answer::Gone(End::Closed));
+    assert!(publisher.ask(Send(1, 10)).failure().starts_with("the topic was removed from outside"));
     // In either order, and the sleeper may leave in between.
     let mut ends = events.map(|event| event.unwrap()).filter(|event| event.kind != EventKind::Unsubscribed);
     let mut ends = [ends.next().unwrap(), ends.next().unwrap()];
@@ -43,9 +45,9 @@ fn a_live_topic_is_removed_by_force_only_and_everybody_finds_out() {
     let by = ends.map(|event| event.process.unwrap().pid);
     assert_eq!(by, [publisher.pid(), std::process::id()]);
 
-    publisher.order("unpublish");
-    publisher.order("publish scan 16 100");
-    publisher.order("send 1 10");
+    publisher.order(Unpublish);
+    publisher.order(Publish("scan", 16, 100));
+    publisher.order(Send(1, 10));
     assert_eq!(world.list().len(), 1);
 }
 
@@ -59,7 +61,7 @@ fn what_nobody_owns_goes_without_force() {
     assert_eq!(missing, RegistryError::TopicNotFound { topic: "map".into() });
     // An orphan whose death the registry has not noticed yet, or just has.
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     publisher.kill();
     let removed = unlink(&world, "scan", false);
     assert!(matches!(removed, Ok(()) | Err(RegistryError::TopicNotFound { .. })), "{removed:?}");
@@ -83,14 +85,14 @@ fn another_user_removes_nothing() {
     }
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut stranger = world.peer_of(NOBODY);
-    let refused = stranger.ask("unlink-by-registry scan");
-    assert_eq!(refused, "error topic \"scan\" belongs to uid 0; only that user's processes can do this");
+    let refused = stranger.ask(UnlinkByRegistry("scan"));
+    assert_eq!(refused.failure(), "topic \"scan\" belongs to uid 0; only that user's processes can do this");
     assert!(world.exists("scan"));
     let mut theirs = world.peer_of(NOBODY);
-    theirs.order("publish theirs 16 100");
-    stranger.order("unlink-by-registry theirs");
+    theirs.order(Publish("theirs", 16, 100));
+    stranger.order(UnlinkByRegistry("theirs"));
     assert!(!world.exists("theirs"));
 }
 
@@ -106,12 +108,12 @@ fn a_daemon_that_may_not_write_a_region_can_close_it() {
     let builder = conduit::Publisher::<[u8]>::builder().domain(&domain).mode(0o644);
     let mut publisher = builder.create("scan").unwrap();
     let mut sleeper = world.peer();
-    sleeper.order("subscribe scan");
-    sleeper.tell("recv");
+    sleeper.order(Subscribe("scan"));
+    sleeper.tell(Recv);
     world.wait_until_asleep("scan", 1);
     let file = std::fs::File::open(world.path_of("scan")).unwrap();
     unlink(&world, "scan", true).unwrap();
-    sleeper.expect("gone closed the topic");
+    sleeper.expect(Answer::Gone(End::Closed));
     assert_eq!(publisher.send(b"x"), Err(conduit::LoanError::Removed));
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o644, "as it was before");

@@ -11,6 +11,8 @@ use conduit::internal::shm::clock::now_ns;
 use nix::sys::signal::Signal;
 
 use crate::harness::{Peer, Random, World, wait_until};
+use crate::protocol::Order::*;
+use crate::protocol::{self, Answer, Order, Session};
 
 /// Topics and the length of their messages. The publisher of the last is never killed.
 const TOPICS: [(&str, usize); 5] =
@@ -99,7 +101,7 @@ impl Storm {
         let pause = Duration::from_millis(self.random.below(300));
         match self.random.below(12) {
             0 | 1 => self.kill_publisher(publisher, None),
-            2 => self.kill_publisher(publisher, Some("unpublish")),
+            2 => self.kill_publisher(publisher, Some(Unpublish)),
             3 => self.close_publisher(publisher),
             4..=6 => self.kill_subscriber(subscriber),
             7 | 8 => {
@@ -117,11 +119,11 @@ impl Storm {
     }
 
     /// Kills it where it is, or in the middle of something else.
-    fn kill_publisher(&mut self, topic: usize, in_the_middle_of: Option<&str>) {
+    fn kill_publisher(&mut self, topic: usize, in_the_middle_of: Option<Order>) {
         let Ok(publisher) = &mut self.publishers[topic] else { return };
         assert!(publisher.peer.answers_so_far().is_empty(), "it has ended by itself");
         if let Some(deed) = in_the_middle_of {
-            publisher.peer.tell("stop");
+            publisher.peer.tell(Stop);
             publisher.peer.tell(deed);
         }
         let end = End { at_ns: now_ns(), published: None };
@@ -133,9 +135,9 @@ impl Storm {
     fn close_publisher(&mut self, topic: usize) {
         let Ok(publisher) = &mut self.publishers[topic] else { return };
         publisher.let_run_again();
-        let published = publisher.peer.ask("stop").parse().expect("a number of messages");
+        let published = publisher.peer.ask(Stop).number();
         let end = End { at_ns: now_ns(), published: Some(published) };
-        publisher.peer.order("unpublish");
+        publisher.peer.order(Unpublish);
         self.ends.insert(publisher.file, end);
         self.let_rest(topic);
     }
@@ -184,27 +186,24 @@ impl Storm {
     }
 
     fn hear_out_one(&mut self, which: usize) {
-        for line in self.subscribers[which].peer.answers_so_far() {
-            self.check_session(which, &line);
+        for answer in self.subscribers[which].peer.answers_so_far() {
+            self.check_session(which, answer);
         }
     }
 
-    fn check_session(&mut self, which: usize, line: &str) {
-        let words: Vec<&str> = line.split(' ').collect();
-        assert_eq!(words[0], "session", "{line}");
-        let number = |at: usize| words[at].parse::<u64>().unwrap();
-        let (file, seen_ns, first, received, lost, wrong, published) =
-            (number(1), number(3), number(4), number(5), number(6), number(7), number(8));
-        assert_eq!(wrong, 0, "{line}");
-        assert_eq!(first + received + lost, published, "{line}");
-        let end = self.ends.get(&file).unwrap_or_else(|| panic!("the publisher lives: {line}"));
+    fn check_session(&mut self, which: usize, answer: Answer) {
+        let Answer::Session(session) = answer else { panic!("{answer:?}") };
+        let Session { file, end: seen_as, seen_ns, first, received, lost, wrong, published } = session.clone();
+        assert_eq!(wrong, 0, "{session:?}");
+        assert_eq!(first + received + lost, published, "{session:?}");
+        let end = self.ends.get(&file).unwrap_or_else(|| panic!("the publisher lives: {session:?}"));
         if let Some(own_word) = end.published {
-            assert_eq!((published, words[2]), (own_word, "closed"), "{line}");
+            assert_eq!((published, seen_as), (own_word, protocol::End::Closed), "{session:?}");
         }
         let continued = self.subscribers[which].continued_ns.iter().rev().find(|&&at_ns| at_ns <= seen_ns);
         let could_see_ns = end.at_ns.max(continued.copied().unwrap_or(0));
         let took = Duration::from_nanos(seen_ns.saturating_sub(could_see_ns));
-        assert!(took < NOTICED_WITHIN, "it took {took:?} to notice: {line}");
+        assert!(took < NOTICED_WITHIN, "it took {took:?} to notice: {session:?}");
         self.slowest = self.slowest.max(took);
         // A region that is just being removed can still be opened, and ends at once.
         self.sessions += usize::from(received + lost > 0);
@@ -214,21 +213,20 @@ impl Storm {
         self.steady_topic_is_as_new();
         for (topic, publisher) in self.publishers.iter_mut().enumerate() {
             let publisher = publisher.as_mut().expect("all have been started");
-            let published = publisher.peer.ask(if topic == STEADY { "published" } else { "stop" });
-            let published = Some(published.parse().expect("a number of messages"));
+            let published = Some(publisher.peer.ask(if topic == STEADY { Published } else { Stop }).number());
             let end = End { at_ns: now_ns(), published };
-            publisher.peer.order("unpublish");
+            publisher.peer.order(Unpublish);
             self.ends.insert(publisher.file, end);
         }
         // Those who were attached see the end; then there is nothing left to see.
         for which in 0..self.subscribers.len() {
-            self.subscribers[which].peer.tell("stop");
+            self.subscribers[which].peer.tell(Stop);
             loop {
                 let answer = self.subscribers[which].peer.answer();
-                if answer == "done" {
+                if answer == Answer::Done {
                     break;
                 }
-                self.check_session(which, &answer);
+                self.check_session(which, answer);
             }
         }
         wait_until("everything to be removed", || self.world.leftovers().is_empty());
@@ -240,7 +238,7 @@ impl Storm {
     fn steady_topic_is_as_new(&mut self) {
         let domain = self.world.domain();
         let publisher = &mut self.publishers[STEADY].as_mut().expect("it is never killed").peer;
-        let published: u64 = publisher.ask("stop").parse().expect("a number of messages");
+        let published: u64 = publisher.ask(Stop).number();
         assert!(published > 0);
         let attached = || self.world.region("steady").counters().unwrap().subscribers.len();
         wait_until("its subscribers to attach", || attached() == SUBSCRIBERS);
@@ -253,7 +251,7 @@ impl Storm {
         // One slot is always the publisher's, until there is no other left.
         let mut samples = Vec::new();
         for count in [SLOTS - 1, 1] {
-            publisher.order(&format!("send {count} 100"));
+            publisher.order(Send(count as u64, 100));
             samples.extend((0..count).map(|_| all[0].recv().expect("a slot has leaked")));
         }
         assert!(samples.iter().map(conduit::Sample::lost).eq([0; SLOTS]));
@@ -273,11 +271,10 @@ impl Publisher {
         let mut peer = world.peer();
         let (name, len) = TOPICS[topic];
         let started = Instant::now();
-        peer.order(&format!("publish {name} {SLOTS} {len}"));
+        peer.order(Publish(name, SLOTS as u32, len));
         assert!(started.elapsed() < CREATED_WITHIN, "{:?}", started.elapsed());
         let file = world.region(name).id().ino;
-        peer.tell(&format!("stream {len}"));
-        peer.expect("streaming");
+        peer.begin(Stream(len));
         Self { peer, file, stopped_until: None }
     }
 
@@ -296,8 +293,7 @@ impl Reader {
     fn start(world: &World, topic: usize) -> Self {
         let mut peer = world.peer();
         let (name, len) = TOPICS[topic];
-        peer.tell(&format!("sessions {name} {len}"));
-        peer.expect("waiting");
+        peer.begin(Sessions(name, len));
         Self { peer, topic, stopped_until: None, continued_ns: Vec::new() }
     }
 

@@ -3,7 +3,10 @@
 use conduit::registry::EventKind;
 use conduit::{LoanError, OpenError, Publisher, Subscriber};
 
+use crate::harness::sample;
 use crate::harness::{World, wait_for, wait_until};
+use crate::protocol::Answer;
+use crate::protocol::Order::*;
 
 /// More than the 60 records of a region, three times over.
 const KILLS: usize = 200;
@@ -14,8 +17,8 @@ fn killed_while_asleep_200_times() {
     let _publisher = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap();
     for _ in 0..KILLS {
         let mut subscriber = world.peer();
-        subscriber.order("subscribe scan");
-        subscriber.tell("recv");
+        subscriber.order(Subscribe("scan"));
+        subscriber.tell(Recv);
         world.wait_until_asleep("scan", 1);
         subscriber.kill();
     }
@@ -28,11 +31,11 @@ fn killed_while_holding_samples_200_times() {
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(4).create("scan").unwrap();
     for number in 0..KILLS {
         let mut subscriber = world.peer();
-        subscriber.order("subscribe scan");
+        subscriber.order(Subscribe("scan"));
         for _ in 0..3 {
             publisher.send(&[1; 100]).unwrap();
         }
-        subscriber.order("hold 3");
+        subscriber.order(Hold(3));
         assert_eq!(world.region("scan").counters().unwrap().subscribers[0].1.held, 3, "round {number}");
         subscriber.kill();
         // Without a daemon: the publisher frees what the dead held.
@@ -63,12 +66,12 @@ fn a_publisher_whose_slots_are_all_held_says_so_until_the_holder_dies() {
     let world = World::new();
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("scan").unwrap();
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
+    subscriber.order(Subscribe("scan"));
     // One at a time: until it is published, the other slot is the publisher's.
     publisher.send(b"a").unwrap();
-    subscriber.order("hold 1");
+    subscriber.order(Hold(1));
     publisher.send(b"b").unwrap();
-    subscriber.order("hold 1");
+    subscriber.order(Hold(1));
     assert_eq!(publisher.send(b"c").unwrap_err(), LoanError::AllSlotsHeld { slots: 2 });
     assert_eq!(publisher.published(), 2, "nothing was lost");
     subscriber.kill();
@@ -79,11 +82,11 @@ fn a_publisher_whose_slots_are_all_held_says_so_until_the_holder_dies() {
 fn a_death_is_reported_and_the_others_go_on() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut survivor = world.peer();
-    survivor.order("subscribe scan");
+    survivor.order(Subscribe("scan"));
     let mut victim = world.peer();
-    victim.order("subscribe scan");
+    victim.order(Subscribe("scan"));
     wait_until("both to be listed", || world.list()[0].subscribers.len() == 2);
     let mut events = world.client().watch().unwrap();
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Present);
@@ -93,8 +96,8 @@ fn a_death_is_reported_and_the_others_go_on() {
         wait_for("the event", || events.next().unwrap().ok().filter(|event| event.kind == EventKind::SubscriberDied));
     assert_eq!(event.process.unwrap().pid, pid);
     assert!(matches!(event.death.unwrap().signal, Some(9) | None));
-    publisher.order("send 3 100");
-    assert_eq!(survivor.ask("recv"), "sample 0 0 whole");
+    publisher.order(Send(3, 100));
+    assert_eq!(survivor.ask(Recv), sample(0));
     let listed = world.list().remove(0).subscribers;
     assert_eq!(listed.iter().map(|subscriber| subscriber.pid).collect::<Vec<_>>(), [survivor.pid()]);
     assert_eq!((listed[0].received, listed[0].lost, listed[0].lag), (1, 0, 2));
@@ -104,22 +107,20 @@ fn a_death_is_reported_and_the_others_go_on() {
 fn a_slow_reader_never_sees_a_torn_byte_while_it_is_lapped_a_million_times() {
     let world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 4 64");
+    publisher.order(Publish("scan", 4, 64));
     let mut reader = world.peer();
-    reader.order("subscribe scan");
-    publisher.order("send 3 64");
-    reader.order("hold 3");
+    reader.order(Subscribe("scan"));
+    publisher.order(Send(3, 64));
+    reader.order(Hold(3));
     // With one free slot every message is a lap.
-    publisher.tell("send 1000000 64");
+    publisher.tell(Send(1_000_000, 64));
     for _ in 0..50 {
-        assert_eq!(reader.ask("held-are-whole"), "true");
+        assert_eq!(reader.ask(HeldAreWhole), Answer::Flag(true));
     }
-    publisher.expect("ok");
-    assert_eq!(reader.ask("held-are-whole"), "true");
-    reader.order("let-go");
-    publisher.order("unpublish");
-    let answer = reader.ask("drain");
-    let numbers: Vec<u64> = answer.split(' ').filter_map(|word| word.parse().ok()).collect();
-    assert_eq!(numbers[0] + numbers[1], 1_000_003, "{answer}");
-    assert_eq!(numbers[2], 0, "{answer}");
+    publisher.expect(Answer::Done);
+    assert_eq!(reader.ask(HeldAreWhole), Answer::Flag(true));
+    reader.order(LetGo);
+    publisher.order(Unpublish);
+    let drained = reader.ask(Drain).drained();
+    assert_eq!((drained.received + drained.lost, drained.torn), (1_000_003, 0), "{drained:?}");
 }

@@ -12,8 +12,11 @@ use conduit::{Domain, Publisher};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use crate::harness::sample;
 use crate::harness::{Daemon, Peer, Raw, World, wait_until};
 use crate::manager::Manager;
+use crate::protocol::Order::*;
+use crate::protocol::{Answer, End};
 
 /// The sockets of a process, by their inodes.
 fn sockets(pid: u32) -> BTreeSet<PathBuf> {
@@ -40,9 +43,9 @@ fn restart(world: &World, manager: &Manager, daemon: Daemon) -> Daemon {
 
 fn pair(world: &World) -> (Peer, Peer) {
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
+    subscriber.order(Subscribe("scan"));
     (publisher, subscriber)
 }
 
@@ -65,20 +68,20 @@ fn nobody_notices_that_the_daemon_was_killed() {
         assert_eq!((&topics[0].state, topics[0].liveness.as_ref()), (&RegionState::Live, Some(&Liveness::Lease)));
         assert_eq!(topics[0].publisher.as_ref().unwrap().pid, publisher.pid());
         assert_eq!(topics[0].subscribers.len(), 1);
-        publisher.order("send 1 100");
+        publisher.order(Send(1, 100));
     }
     // Longer than either needs to look for a lost lease.
     std::thread::sleep(Duration::from_millis(600));
-    publisher.order("send 1 100");
-    assert_eq!(subscriber.ask("counts"), "0 0");
+    publisher.order(Send(1, 100));
+    assert_eq!(subscriber.ask(Counts), Answer::Counts { received: 0, lost: 0 });
     for sequence in 0..4 {
-        assert_eq!(subscriber.ask("recv"), format!("sample {sequence} 0 whole"));
+        assert_eq!(subscriber.ask(Recv), sample(sequence));
     }
     assert_eq!([sockets(publisher.pid()), sockets(subscriber.pid())], before, "the connections are the same");
 
     let pid = publisher.pid();
     publisher.kill();
-    assert_eq!(subscriber.ask("recv"), "gone died");
+    assert_eq!(subscriber.ask(Recv), Answer::Gone(End::Died));
     let died = next();
     assert_eq!((died.kind, died.process.unwrap().pid), (EventKind::Died, pid), "the next event, nothing twice");
     assert!(died.death.unwrap().signal.is_none_or(|signal| signal == 9));
@@ -96,7 +99,7 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
     let (world, manager, daemon) = started();
     let (publisher, mut subscriber) = pair(&world);
     let mut closing = world.peer();
-    closing.order("publish closing 16 100");
+    closing.order(Publish("closing", 16, 100));
     let unregistered = Domain::new(world.path()).without_registry();
     let silent = Publisher::<[u8]>::builder().domain(&unregistered).create("silent").unwrap();
     let stays = Publisher::<[u8]>::builder().domain(&unregistered).create("stays").unwrap();
@@ -109,13 +112,13 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
     let (killed, closed) = (publisher.pid(), closing.pid());
     publisher.kill();
     // It waits for the answer to its good-bye.
-    closing.tell("unpublish");
+    closing.tell(Unpublish);
     wait_until("it to be closed", || !world.exists("closing"));
     drop(silent);
     let again = Publisher::<[u8]>::builder().domain(&unregistered).create("silent").unwrap();
     let new = Publisher::<[u8]>::builder().domain(&unregistered).create("new").unwrap();
     let _daemon = manager.start(&world);
-    closing.expect("ok");
+    closing.expect(Answer::Done);
 
     let mut told: Vec<_> = (0..5).map(|_| events.find("the next event", |_| true)).collect();
     told.sort_by(|one, other| one.topic.cmp(&other.topic));
@@ -130,7 +133,7 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
         ("silent", EventKind::Published, own),
     ];
     assert_eq!(told, expected);
-    subscriber.order("unsubscribe");
+    subscriber.order(Unsubscribe);
     assert_eq!(events.find("the next event", |_| true).kind, EventKind::Unsubscribed, "nothing was told besides");
     drop((stays, new, again));
 }
@@ -139,7 +142,7 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
 fn much_to_take_in_is_no_reason_to_be_ended() {
     let world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     for number in 0..1000 {
         std::fs::hard_link(world.path_of("scan"), world.path_of(&format!("scan/{number}"))).unwrap();
     }
@@ -155,13 +158,13 @@ fn a_lease_is_kept_before_it_is_acknowledged() {
     let (world, manager, daemon) = started();
     manager.hold_barriers_back();
     let mut publisher = world.peer();
-    publisher.tell("publish scan 16 100");
+    publisher.tell(Publish("scan", 16, 100));
     wait_until("the barrier", || manager.barriers_held_back() > 0);
     let kept = manager.wait_until_kept("owner");
     assert!(kept.ends_with(" scan"), "{kept}");
     assert!(publisher.answers_so_far().is_empty() && !world.exists("scan"), "it is not acknowledged");
     // A service manager that is stuck does not keep anybody from publishing.
-    publisher.expect("ok");
+    publisher.expect(Answer::Done);
     manager.answer_barriers();
     // Announced and named: this is what a lease is that came first.
     let _daemon = restart(&world, &manager, daemon);
@@ -173,13 +176,13 @@ fn a_call_in_the_middle_of_which_the_daemon_dies_is_answered_by_the_next() {
     let (world, manager, daemon) = started();
     manager.hold_barriers_back();
     let mut publisher = world.peer();
-    publisher.tell("publish scan 16 100");
+    publisher.tell(Publish("scan", 16, 100));
     wait_until("the barrier", || manager.barriers_held_back() > 0);
     daemon.kill();
     manager.answer_barriers();
     let begun = Instant::now();
     let _daemon = manager.start(&world);
-    publisher.expect("ok");
+    publisher.expect(Answer::Done);
     assert!(begun.elapsed() < Duration::from_secs(4), "it would be a client's time-out");
     assert_eq!(world.list()[0].liveness, Some(Liveness::Lease));
 }
@@ -205,7 +208,7 @@ fn what_can_not_be_kept_whole_is_not_kept_by_halves() {
 fn leases_that_came_late_stay_late() {
     let world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let manager = Manager::new(&world);
     let daemon = manager.start(&world);
     manager.hear("READY=1");
@@ -224,7 +227,7 @@ fn leases_that_came_late_stay_late() {
     drop(late);
     wait_until("it to be forgotten", || !manager.kept().iter().any(|name| name.contains(" late ")));
     assert_eq!(world.list().len(), 1);
-    publisher.order("send 1 10");
+    publisher.order(Send(1, 10));
 }
 
 #[test]
@@ -254,7 +257,7 @@ fn a_watcher_with_half_a_message_is_not_handed_on() {
     lazy.send(b"{\"method\":\"io.conduit.Registry.Watch\",\"more\":true}\0");
     manager.wait_until_kept("watcher");
     let mut publisher = world.peer();
-    publisher.tell("churn scan 3000");
+    publisher.tell(Churn("scan", 3000));
     wait_until("it to be given up", || !manager.kept().iter().any(|name| name.contains("watcher")));
     let _daemon = restart(&world, &manager, daemon);
     let mut bytes = Vec::new();
@@ -302,7 +305,7 @@ fn what_is_not_ours_in_the_store_is_let_go() {
         manager.put(name, descriptor);
     }
     let _daemon = restart(&world, &manager, daemon);
-    publisher.order("send 1 10");
+    publisher.order(Send(1, 10));
     let topics = world.list();
     assert_eq!(
         (topics.len(), topics[0].liveness.as_ref(), topics[0].subscribers.len()),

@@ -6,6 +6,8 @@ use conduit::ShmRegion;
 use serde_json::Value;
 
 use crate::harness::{World, wait_until};
+use crate::protocol::Order::{Publish, Recv, Send, Subscribe, Unpublish};
+use crate::protocol::{Answer, End};
 
 fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -22,7 +24,7 @@ fn what_nobody_owns_is_removed_and_what_lives_is_not() {
     for world in worlds() {
         drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
         let mut publisher = world.peer();
-        publisher.order("publish scan 16 100");
+        publisher.order(Publish("scan", 16, 100));
         let (code, _, said) = run(&mut world.conduit(&["rm", "scna", "map", "scan"]));
         assert_eq!(code, Some(1));
         assert!(said.contains("\"scna\"") && said.contains("did you mean \"scan\"?"), "{said}");
@@ -30,7 +32,7 @@ fn what_nobody_owns_is_removed_and_what_lives_is_not() {
         assert!(said.contains("topic \"scan\" is live: ") && said.contains(&live) && said.contains("force"), "{said}");
         assert!(said.matches("no registry").count() <= 1, "{said}");
         assert!(!world.exists("map") && world.exists("scan"), "one failure keeps none of the others");
-        publisher.order("send 1 10");
+        publisher.order(Send(1, 10));
         publisher.kill();
         let (code, _, said) = run(&mut world.conduit(&["rm", "scan"]));
         assert!(code == Some(0) || said.contains("there is no topic"), "{said}");
@@ -42,17 +44,17 @@ fn what_nobody_owns_is_removed_and_what_lives_is_not() {
 fn by_force_a_living_topic_ends_for_everybody() {
     for world in worlds() {
         let mut publisher = world.peer();
-        publisher.order("publish scan 16 100");
+        publisher.order(Publish("scan", 16, 100));
         let mut subscriber = world.peer();
-        subscriber.order("subscribe scan");
-        subscriber.tell("recv");
+        subscriber.order(Subscribe("scan"));
+        subscriber.tell(Recv);
         world.wait_until_asleep("scan", 1);
         let region = ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap();
         let (code, _, said) = run(&mut world.conduit(&["rm", "--force", "scan", "map"]));
         assert_eq!(code, Some(0), "{said}");
         assert!(!world.exists("scan") && !world.exists("map"));
-        subscriber.expect("gone closed the topic");
-        assert!(publisher.ask("send 1 10").starts_with("error the topic was removed from outside"));
+        subscriber.expect(Answer::Gone(End::Closed));
+        assert!(publisher.ask(Send(1, 10)).failure().starts_with("the topic was removed from outside"));
         drop(region);
     }
 }
@@ -61,15 +63,15 @@ fn by_force_a_living_topic_ends_for_everybody() {
 fn what_the_dead_have_left_is_shown_and_then_removed() {
     let world = World::new();
     let mut lives = world.peer();
-    lives.order("publish lives 16 100");
+    lives.order(Publish("lives", 16, 100));
     drop(ShmRegion::builder().domain(&world.domain()).create("kept", 100).unwrap());
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let owner = format!("({})", publisher.pid());
     publisher.kill();
     let mut remover = world.peer();
-    remover.order("publish half/way 16 100");
-    remover.die_at("RemoveRenamed", "unpublish");
+    remover.order(Publish("half/way", 16, 100));
+    remover.die_at("RemoveRenamed", Unpublish);
     std::fs::write(world.path_of("foreign"), "not ours").unwrap();
 
     let (code, shown, _) = run(&mut world.conduit(&["gc", "--dry-run"]));
@@ -87,7 +89,7 @@ fn what_the_dead_have_left_is_shown_and_then_removed() {
     assert_eq!(names, [(&Value::from("half/way"), &Value::from(true)), (&Value::from("scan"), &Value::from(true))]);
     assert_eq!(removed[1]["size_bytes"], 16 * 384 + 4096);
     assert!(world.exists("lives") && world.exists("kept") && world.path_of("foreign").exists());
-    lives.order("send 1 10");
+    lives.order(Send(1, 10));
     assert_eq!(run(&mut world.conduit(&["gc"])), (Some(0), "nothing to remove\n".into(), String::new()));
 }
 
@@ -95,7 +97,7 @@ fn what_the_dead_have_left_is_shown_and_then_removed() {
 fn beside_a_daemon_there_is_nothing_to_do() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     publisher.kill();
     let (code, _, said) = run(&mut world.conduit(&["gc"]));
     assert_eq!(code, Some(0), "{said}");

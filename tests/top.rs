@@ -16,6 +16,7 @@ use serde_json::Value;
 use vt100::{Color, Parser};
 
 use crate::harness::{Daemon, World, wait_for, wait_until};
+use crate::protocol::Order::{Recv, Subscribe};
 
 /// What a user does at a prompt: runs it, and has it come back if it was stopped.
 const SHELL: &str =
@@ -223,11 +224,11 @@ fn a_topic_shows_its_subscribers_and_the_death_of_its_publisher() {
     let world = World::with_daemon();
     let (publisher, pid) = traffic(&world, "scan", "500");
     let mut reader = world.peer();
-    reader.order("subscribe scan");
+    reader.order(Subscribe("scan"));
     let region = world.region("scan");
     // More than the topic keeps.
     wait_until("the subscriber to lag", || region.counters().unwrap().subscribers[0].1.lag > 20);
-    reader.ask("recv");
+    reader.ask(Recv);
     let lost = region.counters().unwrap().subscribers[0].1.lost;
     assert!(lost > 0);
 
@@ -386,7 +387,7 @@ fn once_is_for_scripts_and_its_rates_are_right() {
     let world = World::with_daemon();
     let _publishers = [traffic(&world, "camera/front", "30"), traffic(&world, "scan", "200")];
     let mut reader = world.peer();
-    reader.order("subscribe scan");
+    reader.order(Subscribe("scan"));
     let region = world.region("scan");
     // The truth: a busy machine keeps the publisher from its pace, too.
     let published = || (region.counters().unwrap().published, Instant::now());

@@ -3,16 +3,19 @@
 use conduit::registry::{EventKind, RegionState};
 use conduit::{Domain, LoanError, Publisher, ShmRegion};
 
+use crate::harness::sample;
 use crate::harness::{World, wait_until};
+use crate::protocol::Order::{Publish, Published, Recv, Send, Subscribe};
+use crate::protocol::{Answer, End};
 
 #[test]
 fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
-    publisher.order("send 1 100");
+    subscriber.order(Subscribe("scan"));
+    publisher.order(Send(1, 100));
     let events = world.watch();
     events.find("it to be there", |event| event.kind == EventKind::SubscriberPresent);
     std::fs::remove_file(world.path_of("scan")).unwrap();
@@ -28,22 +31,20 @@ fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
 
     // The flag is set beside the event.
     wait_until("the publisher to be told", || {
-        let answer = publisher.ask("send 1 100");
-        assert!(
-            answer == "ok" || answer.starts_with("error somebody has removed the topic's name: logind"),
-            "{answer}"
-        );
-        answer != "ok"
+        let answer = publisher.ask(Send(1, 100));
+        let is_told = answer.failure().starts_with("somebody has removed the topic's name: logind");
+        assert!(answer == Answer::Done || is_told, "{answer:?}");
+        is_told
     });
-    publisher.order("send 1 100");
-    let published: u64 = publisher.ask("published").parse().unwrap();
+    publisher.order(Send(1, 100));
+    let published: u64 = publisher.ask(Published).number();
     for sequence in 0..published {
-        assert_eq!(subscriber.ask("recv"), format!("sample {sequence} 0 whole"));
+        assert_eq!(subscriber.ask(Recv), sample(sequence));
     }
 
     // A successor has the name; both are there.
     let mut successor = world.peer();
-    successor.order("publish scan 16 100");
+    successor.order(Publish("scan", 16, 100));
     let states: Vec<_> = world.list().iter().map(|topic| topic.state.clone()).collect();
     assert_eq!(states.len(), 2);
     assert!(states.contains(&RegionState::Live) && states.contains(&RegionState::Unlinked), "{states:?}");
@@ -51,7 +52,7 @@ fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
     publisher.kill();
     let died = events.find("the end of the first", |event| event.kind == EventKind::Died);
     assert_eq!(died.process.unwrap().pid, pid);
-    assert_eq!(subscriber.ask("recv"), "gone died");
+    assert_eq!(subscriber.ask(Recv), Answer::Gone(End::Died));
     wait_until("one to be left", || world.list().len() == 1);
     assert_eq!(world.list()[0].state, RegionState::Live);
 }
@@ -74,18 +75,19 @@ fn one_without_a_lease_is_seen_too() {
 fn without_a_daemon_whoever_wakes_somebody_looks_for_itself() {
     let world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
+    subscriber.order(Subscribe("scan"));
     std::fs::remove_file(world.path_of("scan")).unwrap();
     wait_until("the publisher to find out", || {
-        subscriber.tell("recv");
-        let answer = publisher.ask("send 1 100");
-        if answer != "ok" {
-            publisher.order("send 1 100");
+        subscriber.tell(Recv);
+        let answer = publisher.ask(Send(1, 100));
+        if answer != Answer::Done {
+            publisher.order(Send(1, 100));
         }
-        assert!(subscriber.answer().ends_with("whole"));
-        answer.starts_with("error somebody has removed the topic's name")
+        let received = subscriber.answer();
+        assert!(matches!(received, Answer::Sample { is_whole: true, .. }), "{received:?}");
+        answer.failure().starts_with("somebody has removed the topic's name")
     });
 }
 

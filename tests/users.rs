@@ -5,6 +5,9 @@ use conduit::{OpenError, Publisher, Subscriber};
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{NOBODY, World, wait_for, wait_until};
+use crate::harness::{drained, sample};
+use crate::protocol::Order::*;
+use crate::protocol::{Answer, End};
 
 #[test]
 fn who_may_only_read_gets_copies() {
@@ -15,23 +18,23 @@ fn who_may_only_read_gets_copies() {
     let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o444);
     std::fs::set_permissions(publisher.path(), read_only).unwrap();
     let mut reader = if nix::unistd::geteuid().is_root() { world.peer_of(NOBODY) } else { world.peer() };
-    reader.order("subscribe scan");
-    assert_eq!(reader.ask("zero-copy"), "false");
+    reader.order(Subscribe("scan"));
+    assert_eq!(reader.ask(ZeroCopy), Answer::Flag(false));
     let mut message = [0; 100];
     for number in 0..3 {
         crate::harness::fill_pattern(number, &mut message);
         publisher.send(&message).unwrap();
-        assert_eq!(reader.ask("recv"), format!("sample {number} 0 whole"));
+        assert_eq!(reader.ask(Recv), sample(number));
     }
     wait_until("it to be listed", || world.list()[0].subscribers.iter().any(|it| it.pid == reader.pid()));
     for number in 3..10 {
         crate::harness::fill_pattern(number, &mut message);
         publisher.send(&message).unwrap();
     }
-    assert_eq!(reader.ask("recv"), "sample 7 4 whole");
-    reader.tell("drain");
+    assert_eq!(reader.ask(Recv), Answer::Sample { sequence: 7, lost: 4, is_whole: true });
+    reader.tell(Drain);
     drop(publisher);
-    reader.expect("6 received 4 lost 0 torn, publisher closed the topic");
+    reader.expect(drained(6, 4, End::Closed));
 }
 
 #[test]
@@ -42,10 +45,13 @@ fn who_may_not_read_is_told_so() {
     let world = World::new();
     let _publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o600).create("scan").unwrap();
     let mut stranger = world.peer_of(NOBODY);
-    let answer = stranger.ask("subscribe scan");
-    assert!(answer.contains("no permission to read") && answer.contains("mode or group"), "{answer}");
-    let answer = stranger.ask("publish scan 2 64");
-    assert!(answer.contains("is already published by"), "{answer}");
+    let answer = stranger.ask(Subscribe("scan"));
+    assert!(
+        answer.failure().contains("no permission to read") && answer.failure().contains("mode or group"),
+        "{answer:?}"
+    );
+    let answer = stranger.ask(Publish("scan", 2, 64));
+    assert!(answer.failure().contains("is already published by"), "{answer:?}");
 }
 
 #[test]
@@ -57,10 +63,10 @@ fn a_group_can_be_let_in() {
     let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o660).group(NOBODY);
     let mut publisher = publisher.create("scan").unwrap();
     let mut member = world.peer_of(NOBODY);
-    member.order("subscribe scan");
-    assert_eq!(member.ask("zero-copy"), "true");
+    member.order(Subscribe("scan"));
+    assert_eq!(member.ask(ZeroCopy), Answer::Flag(true));
     publisher.send(&[]).unwrap();
-    assert_eq!(member.ask("recv"), "sample 0 0 whole");
+    assert_eq!(member.ask(Recv), sample(0));
 }
 
 #[test]
@@ -71,7 +77,7 @@ fn a_daemon_with_the_right_to_removes_another_users_orphan() {
     let world = World::with_daemon();
     let mut events = world.client().watch().unwrap();
     let mut publisher = world.peer_of(NOBODY);
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     assert_eq!(world.list()[0].publisher.as_ref().unwrap().uid, NOBODY);
     publisher.kill();
     world.wait_until_gone("scan");
@@ -88,13 +94,13 @@ fn a_daemon_with_no_right_but_that_one_is_enough() {
     let mut daemon = world.daemon_with_one_right();
     // Readable for the daemon, but neither its own nor writable: it can not even mark it.
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut sleeper = world.peer();
-    sleeper.order("subscribe scan");
-    sleeper.tell("recv");
+    sleeper.order(Subscribe("scan"));
+    sleeper.tell(Recv);
     world.wait_until_asleep("scan", 1);
     publisher.kill();
-    sleeper.expect("gone died");
+    sleeper.expect(Answer::Gone(End::Died));
     world.wait_until_gone("scan");
     daemon.kill().unwrap();
     daemon.wait().unwrap();
@@ -107,15 +113,18 @@ fn without_daemon_another_users_orphan_is_explained() {
     }
     let mut world = World::new();
     let mut dead = world.peer();
-    dead.order("publish scan 16 100");
+    dead.order(Publish("scan", 16, 100));
     dead.kill();
     let mut stranger = world.peer_of(NOBODY);
-    let answer = stranger.ask("publish scan 16 100");
-    assert!(answer.contains("was left by a dead publisher of uid 0") && answer.contains("conduitd"), "{answer}");
+    let answer = stranger.ask(Publish("scan", 16, 100));
+    assert!(
+        answer.failure().contains("was left by a dead publisher of uid 0") && answer.failure().contains("conduitd"),
+        "{answer:?}"
+    );
     let error = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap_err();
     assert!(matches!(error, OpenError::Orphaned { .. }), "{error}");
     world.start_daemon();
-    stranger.order("publish scan 16 100");
+    stranger.order(Publish("scan", 16, 100));
 }
 
 #[test]
@@ -133,16 +142,16 @@ fn nobody_can_register_another_users_file_and_have_it_reaped() {
         .unwrap()
         .map_or_else(|| std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(world.path()).unwrap()), |id| id.dev);
     // Inode numbers of a tmpfs are easy to guess.
-    stranger.order(&format!("claim scan {dev} {} 60", next + 1));
+    stranger.order(Claim("scan", dev, next + 1, 60));
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     assert_eq!(world.list()[0].publisher.as_ref().unwrap().pid, publisher.pid());
     let mut events = world.client().watch().unwrap();
     events.next().unwrap().unwrap();
     stranger.kill();
     // The end of the claims is followed by the publisher's own, and by nothing else.
-    publisher.order("send 1 10");
-    publisher.order("unpublish");
+    publisher.order(Send(1, 10));
+    publisher.order(Unpublish);
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Closed);
 }
 
@@ -151,10 +160,10 @@ fn a_hostile_reader_can_not_keep_a_dead_subscribers_slots() {
     let world = World::new();
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("scan").unwrap();
     let mut subscriber = world.peer();
-    subscriber.order("subscribe scan");
+    subscriber.order(Subscribe("scan"));
     for message in [b"a", b"b"] {
         publisher.send(message).unwrap();
-        subscriber.order("hold 1");
+        subscriber.order(Hold(1));
     }
     subscriber.kill();
     let file = std::fs::File::open(world.path_of("scan")).unwrap();
@@ -166,17 +175,17 @@ fn a_hostile_reader_can_not_keep_a_dead_subscribers_slots() {
 fn a_hostile_reader_can_not_keep_an_orphan_alive() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut sleeper = world.peer();
-    sleeper.order("subscribe scan");
-    sleeper.tell("recv");
+    sleeper.order(Subscribe("scan"));
+    sleeper.tell(Recv);
     world.wait_until_asleep("scan", 1);
     let file = std::fs::File::open(world.path_of("scan")).unwrap();
     assert!(conduit::internal::shm::lock::OWNER.try_read(&file).is_ok_and(|locked| !locked), "the owner holds it");
     publisher.kill();
     // From now on a read lock can be had; the daemon may or may not have been faster.
     let _ = conduit::internal::shm::lock::OWNER.try_read(&file);
-    sleeper.expect("gone died");
+    sleeper.expect(Answer::Gone(End::Died));
     world.wait_until_gone("scan");
 }
 

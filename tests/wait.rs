@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use conduit::ShmRegion;
 
 use crate::harness::{DEADLINE, World, wait_for};
+use crate::protocol::Order::{Publish, Subscribe, Unpublish, Unsubscribe};
 
 fn start(world: &World, arguments: &[&str]) -> Child {
     let mut command: Command = world.conduit(&["wait"]);
@@ -32,11 +33,11 @@ fn it_ends_when_all_topics_are_there() {
     for world in [World::new(), World::with_daemon()] {
         let mut waiting = start(&world, &["scan", "imu", "map"]);
         let mut publisher = world.peer();
-        publisher.order("publish scan 16 100");
+        publisher.order(Publish("scan", 16, 100));
         drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
         assert!(is_still_waiting(&mut waiting));
         let mut other = world.peer();
-        other.order("publish imu 16 100");
+        other.order(Publish("imu", 16, 100));
         assert_eq!(finish(waiting), REACHED);
         assert_eq!(finish(start(&world, &["scan"])), REACHED, "at once");
     }
@@ -46,13 +47,13 @@ fn it_ends_when_all_topics_are_there() {
 fn it_ends_when_the_publisher_is_dead_or_has_closed() {
     for world in [World::new(), World::with_daemon()] {
         let mut publishers = [world.peer(), world.peer()];
-        publishers[0].order("publish scan 16 100");
-        publishers[1].order("publish imu 16 100");
+        publishers[0].order(Publish("scan", 16, 100));
+        publishers[1].order(Publish("imu", 16, 100));
         let mut waiting = start(&world, &["scan", "imu", "--gone"]);
         let [killed, mut closing] = publishers;
         killed.kill();
         assert!(is_still_waiting(&mut waiting));
-        closing.order("unpublish");
+        closing.order(Unpublish);
         assert_eq!(finish(waiting), REACHED);
         assert_eq!(finish(start(&world, &["never/was", "--gone"])), REACHED);
     }
@@ -62,15 +63,15 @@ fn it_ends_when_the_publisher_is_dead_or_has_closed() {
 fn it_counts_living_subscribers() {
     let world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let mut waiting = start(&world, &["scan", "--subscribers", "2"]);
     let mut subscribers = [world.peer(), world.peer(), world.peer()];
-    subscribers[0].order("subscribe scan");
+    subscribers[0].order(Subscribe("scan"));
     let [dead, first, second] = &mut subscribers;
-    dead.order("unsubscribe");
-    first.order("subscribe scan");
+    dead.order(Unsubscribe);
+    first.order(Subscribe("scan"));
     assert!(is_still_waiting(&mut waiting));
-    second.order("subscribe scan");
+    second.order(Subscribe("scan"));
     assert_eq!(finish(waiting), REACHED);
 }
 
@@ -78,7 +79,7 @@ fn it_counts_living_subscribers() {
 fn time_that_is_up_is_told_with_what_is_missing() {
     let world = World::new();
     let mut publisher = world.peer();
-    publisher.order("publish scan 16 100");
+    publisher.order(Publish("scan", 16, 100));
     let begun = Instant::now();
     let (code, said) = finish(start(&world, &["scan", "imu", "--timeout", "200ms"]));
     assert_eq!((code, said.as_str()), (Some(1), "conduit: time is up: there is no topic \"imu\"\n"));
@@ -102,7 +103,7 @@ fn what_can_not_be_waited_for_is_an_error() {
         (&["foreign"], world.path(), "is not a region that Conduit made"),
         (&["scan"], &missing, "cannot watch"),
         (&[], world.path(), "required"),
-        (&["scan", "--timeout", "soon"], world.path(), "expected a duration"),
+        (&["scan", "--timeout", "soon"], world.path(), "a duration such as"),
         (&["scan", "--gone", "--subscribers", "1"], world.path(), "cannot be used with"),
     ] {
         let mut command = world.conduit(&["wait"]);

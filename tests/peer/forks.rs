@@ -1,0 +1,77 @@
+//! Children that do not become other programs.
+
+use std::time::Duration;
+
+use conduit::{RecvError, Subscriber};
+use nix::sys::wait::{WaitStatus, waitpid};
+
+use crate::protocol::Answer;
+use crate::{Outcome, State, answer, waiting};
+
+impl State {
+    /// Leaves a child behind that has inherited all it can and lives on for a while.
+    pub fn fork(&mut self) -> Outcome {
+        // SAFETY: the child only reads memory, sleeps and ends without running anything of its parent's.
+        #[allow(unsafe_code)]
+        match unsafe { nix::unistd::fork() }? {
+            nix::unistd::ForkResult::Parent { .. } => Ok(Answer::Done),
+            nix::unistd::ForkResult::Child => {
+                let publisher = self.publisher.as_mut().map(|publisher| publisher.send(b"from the child"));
+                let is_refused = matches!(publisher, Some(Err(conduit::LoanError::Forked)) | None);
+                // A child's drop must not end what is its parent's.
+                self.publisher = None;
+                self.subscriber = None;
+                std::thread::sleep(Duration::from_secs(if is_refused { 5 } else { 0 }));
+                // SAFETY: ends the process, as `fork(2)` allows.
+                #[allow(unsafe_code)]
+                unsafe {
+                    nix::libc::_exit(0)
+                }
+            }
+        }
+    }
+}
+
+/// A child of a process that waits in every way: what it inherits says so, and it can begin anew.
+pub fn fork_waiting(topic: &str) -> Outcome {
+    let runtime = waiting::runtime()?;
+    let mut old = Subscriber::<[u8]>::open(topic)?;
+    let ready = old.ready_fd()?;
+    let mut old = old.into_async()?;
+    let pending = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(5), old.recv()).await });
+    assert!(pending.is_err());
+    // SAFETY: the child runs no code that another thread of its parent could have left a lock for: glibc sees to malloc's.
+    #[allow(unsafe_code)]
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => {
+            let status = waitpid(child, None)?;
+            // The child's end took nothing from the parent.
+            waiting::wait_readable(&ready)?;
+            let sample = runtime.block_on(old.recv())?;
+            let WaitStatus::Exited(_, child_exit) = status else { return Err(format!("{status:?}").into()) };
+            Ok(Answer::Forked { child_exit, sequence: sample.sequence() })
+        }
+        nix::unistd::ForkResult::Child => {
+            let outcome = (|| -> Result<(), Box<dyn std::error::Error>> {
+                let runtime = waiting::runtime()?;
+                let refused = runtime.block_on(old.recv());
+                if !matches!(refused, Err(RecvError::Forked)) {
+                    return Err(format!("{refused:?}").into());
+                }
+                drop(old);
+                let mut new = Subscriber::<[u8]>::open(topic)?.into_async()?;
+                answer(&Answer::Began);
+                let _sample = runtime.block_on(new.recv())?;
+                Ok(())
+            })();
+            if let Err(error) = &outcome {
+                answer(&Answer::Failed(format!("child: {error}")));
+            }
+            // SAFETY: ends the process, as `fork(2)` allows.
+            #[allow(unsafe_code)]
+            unsafe {
+                nix::libc::_exit(i32::from(outcome.is_err()))
+            }
+        }
+    }
+}

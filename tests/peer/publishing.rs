@@ -1,0 +1,94 @@
+//! Publishing.
+
+use std::time::{Duration, Instant};
+
+use conduit::{CreateError, Publisher};
+
+use crate::pattern::fill_pattern;
+use crate::protocol::Answer;
+use crate::{Outcome, State, answer};
+
+impl State {
+    pub fn publish(&mut self, topic: &str, slots: u32, capacity: usize) -> Outcome {
+        self.publisher = Some(Publisher::builder().slots(slots).capacity(capacity).create(topic)?);
+        Ok(Answer::Done)
+    }
+
+    pub fn race(&mut self, topic: &str) -> Outcome {
+        match Publisher::builder().takeover_timeout(Duration::ZERO).create(topic) {
+            Ok(publisher) => {
+                self.publisher = Some(publisher);
+                Ok(Answer::Won)
+            }
+            Err(CreateError::AlreadyPublished { .. }) => Ok(Answer::Lost),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub fn send(&mut self, count: u64, len: usize) -> Outcome {
+        let publisher = self.publisher.as_mut().ok_or("no publisher")?;
+        for _ in 0..count {
+            let number = publisher.published();
+            let mut loan = publisher.loan_slice(len)?;
+            fill_pattern(number, &mut loan);
+            loan.publish();
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Sends until it is told anything.
+    pub fn stream(&mut self, len: usize) -> Outcome {
+        let publisher = self.publisher.as_mut().ok_or("no publisher")?;
+        answer(&Answer::Began);
+        while self.orders.try_recv().is_err() {
+            let started = Instant::now();
+            let number = publisher.published();
+            let mut loan = publisher.loan_slice(len)?;
+            fill_pattern(number, &mut loan);
+            loan.publish();
+            // Up to 2,000 messages a second: the others need the processors too.
+            std::thread::sleep((10 * started.elapsed()).max(Duration::from_micros(500)));
+        }
+        Ok(Answer::Number(publisher.published()))
+    }
+
+    /// Half-written, and never finished.
+    pub fn loan(&mut self, len: usize) -> Outcome {
+        self.publisher()?.loan_slice(len)?.fill(0xEE);
+        Ok(Answer::Done)
+    }
+
+    /// Sends until it is told anything, whatever comes of it.
+    pub fn endure_sending(&mut self, len: usize) -> Outcome {
+        let publisher = self.publisher.as_mut().ok_or("no publisher")?;
+        let (mut sent, mut refused, mut longest) = (0, 0, Duration::ZERO);
+        answer(&Answer::Began);
+        while self.orders.try_recv().is_err() {
+            let started = Instant::now();
+            match publisher.loan_slice(len) {
+                Ok(mut loan) => {
+                    loan.fill(0xAB);
+                    loan.publish();
+                    sent += 1;
+                }
+                Err(_) => refused += 1,
+            }
+            longest = longest.max(started.elapsed());
+            std::thread::yield_now();
+        }
+        Ok(Answer::Endured { sent, refused, longest_ms: longest.as_millis() as u64 })
+    }
+}
+
+/// Publishes and drops the topic again and again, each time at the latest when somebody has opened it.
+pub fn churn(topic: &str, count: u64) -> Outcome {
+    for number in 0..count {
+        let mut publisher = Publisher::<[u8]>::create(topic)?;
+        publisher.send(&number.to_le_bytes())?;
+        let patience = Instant::now() + Duration::from_millis(5);
+        while number % 2 == 0 && publisher.subscribers().is_empty() && Instant::now() < patience {
+            std::thread::yield_now();
+        }
+    }
+    Ok(Answer::Done)
+}
