@@ -1,7 +1,8 @@
-//! Owns the directory of regions: its inotify instance, the names that could not be inspected, the unfinished removals.
+//! Owns the directory of regions: its inotify instance, the names that could not be inspected, the
+//! unfinished removals.
 //!
-//! The directory is the source of truth. The daemon has no file of its own: it reads the names, and the locks behind
-//! them, so a restarted daemon knows what the previous one knew.
+//! The directory is the source of truth. The daemon has no file of its own: it reads the names, and
+//! the locks behind them, so a restarted daemon knows what the previous one knew.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -28,7 +29,8 @@ const REMOVAL_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// The kernel's record of changes of the directory.
 ///
-/// Kept by the service manager it continues to record while no daemon runs: the next one reads exactly what it missed.
+/// Kept by the service manager it continues to record while no daemon runs: the next one reads
+/// exactly what it missed.
 pub(crate) struct DirectoryWatch {
     inotify: OwnedFd,
     is_resumed: bool,
@@ -164,7 +166,8 @@ impl Directory {
         self.uninspected.take()
     }
 
-    /// Finishes removals whose removers were killed halfway. One scan serves all that begin before it runs.
+    /// Finishes removals whose removers were killed halfway. One scan serves all that begin before
+    /// it runs.
     pub(crate) fn finish_removals_later(self: &Rc<Self>) {
         if self.is_scan_scheduled.replace(true) {
             return;

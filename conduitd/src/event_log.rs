@@ -1,4 +1,5 @@
-//! Owns what the daemon remembers of events: the recent deaths, oldest first; and writes every event to the log.
+//! Owns what the daemon remembers of events: the recent deaths, oldest first; and writes every
+//! event to the log.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -6,8 +6,8 @@ use crate::clients::frames::{Decoder, Frame};
 use crate::clients::request::Request;
 use crate::registry;
 
-/// Splits bytes into messages, in chunks of the size that the first byte gives, and parses them. The messages must end at
-/// the NUL bytes.
+/// Splits bytes into messages, in chunks of the size that the first byte gives, and parses them.
+/// The messages must end at the NUL bytes.
 pub fn frames(data: &[u8]) {
     const LIMIT: usize = 64;
     let Some((first, bytes)) = data.split_first() else { return };

@@ -1,4 +1,5 @@
-//! What a connection holds at the registry: all that the next daemon must know of it to continue it.
+//! What a connection holds at the registry: all that the next daemon must know of it to continue
+//! it.
 
 use std::os::unix::net::UnixStream;
 

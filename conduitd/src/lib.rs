@@ -1,8 +1,8 @@
 //! The registry daemon of Conduit.
 //!
-//! The daemon knows which process owns which topic, reaps the regions of dead owners, wakes their subscribers, and answers
-//! queries; it is never on the data path. The crate's interface is [`run`], the program `conduitd`, and [`Embedded`], a
-//! registry inside another program.
+//! The daemon knows which process owns which topic, reaps the regions of dead owners, wakes their
+//! subscribers, and answers queries; it is never on the data path. The crate's interface is
+//! [`run`], the program `conduitd`, and [`Embedded`], a registry inside another program.
 #![forbid(unsafe_code)]
 
 mod clients;

@@ -1,4 +1,5 @@
-//! Owns the accounts of users: their connections, bytes and turns, so that no user's excess is another's loss.
+//! Owns the accounts of users: their connections, bytes and turns, so that no user's excess is
+//! another's loss.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -28,8 +29,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// These limits as far as the number of descriptors allows: a publisher takes three, with its region and its process,
-    /// a subscriber two.
+    /// These limits as far as the number of descriptors allows: a publisher takes three, with its
+    /// region and its process, a subscriber two.
     pub(crate) fn within(self, descriptors: usize) -> Self {
         let connections = self.connections.min(descriptors / 3).max(1);
         let share = self.connections_per_uid.saturating_mul(connections).div_ceil(self.connections.max(1));
@@ -37,7 +38,8 @@ impl Limits {
     }
 }
 
-/// Bytes that the daemon keeps for one user, in incomplete messages and unread replies. A single one may be larger.
+/// Bytes that the daemon keeps for one user, in incomplete messages and unread replies. A single
+/// one may be larger.
 const BYTES_PER_UID: usize = 4 << 20;
 
 /// All users' accounts.
@@ -85,7 +87,8 @@ impl Accounts {
         self.total.get()
     }
 
-    /// Counts a refusal; returns the count for the 1st, 2nd, 4th, ..., which is logged: refused clients try again.
+    /// Counts a refusal; returns the count for the 1st, 2nd, 4th, ..., which is logged: refused
+    /// clients try again.
     pub(crate) fn count_refusal(&self) -> Option<u64> {
         let count = self.refusals.get() + 1;
         self.refusals.set(count);
@@ -112,8 +115,8 @@ impl Accounts {
 }
 
 impl Admission {
-    /// Waits for the user's turn: one call of each user is answered at a time, so that a call waits for at most one call of
-    /// each other user.
+    /// Waits for the user's turn: one call of each user is answered at a time, so that a call waits
+    /// for at most one call of each other user.
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.account.turn.acquire().await.ok()

@@ -1,7 +1,8 @@
 //! The log: to the journal with fields, else as lines to standard error.
 //!
-//! Fields for the journal are named `conduit.…` in the code, which the journal stores as `CONDUIT_…`; lines omit the prefix. Messages that systemd's catalogue explains (`journalctl -x`) carry a [`message_id`]; see
-//! `systemd/conduit.catalog`.
+//! Fields for the journal are named `conduit.…` in the code, which the journal stores as
+//! `CONDUIT_…`; lines omit the prefix. Messages that systemd's catalogue explains (`journalctl -x`)
+//! carry a [`message_id`]; see `systemd/conduit.catalog`.
 
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
@@ -28,8 +29,8 @@ pub(crate) mod message_id {
 
 const FIELD_PREFIX: &str = "conduit.";
 
-/// Starts logging for the program `conduitd`: to the journal if standard error is connected to it, else to standard error.
-/// `RUST_LOG` sets the level (default: info).
+/// Starts logging for the program `conduitd`: to the journal if standard error is connected to it,
+/// else to standard error. `RUST_LOG` sets the level (default: info).
 ///
 /// # Panics
 /// If the program has a logger already.

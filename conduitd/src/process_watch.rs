@@ -1,7 +1,9 @@
-//! Owns the thread that waits, on one epoll instance, for processes to end and for the directory to change.
+//! Owns the thread that waits, on one epoll instance, for processes to end and for the directory to
+//! change.
 //!
-//! A process is watched through its pidfd ([`pidfd_open(2)`](https://man7.org/linux/man-pages/man2/pidfd_open.2.html)):
-//! a pid alone could by now be another process.
+//! A process is watched through its pidfd
+//! ([`pidfd_open(2)`](https://man7.org/linux/man-pages/man2/pidfd_open.2.html)): a pid alone could
+//! by now be another process.
 
 use std::collections::HashMap;
 use std::io;
@@ -51,7 +53,8 @@ impl ProcessWatch {
     /// Starts the thread. `directory` becomes readable when the directory changes.
     pub(crate) fn start(directory: &impl AsFd) -> io::Result<(Self, UnboundedReceiver<Notice>)> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        // Edge-triggered: the event loop, not this thread, reads the directory's events and the pings.
+        // Edge-triggered: the event loop, not this thread, reads the directory's events and the
+        // pings.
         let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(directory, EpollEvent::new(edge, DIRECTORY))?;
         let stop = EventFd::new()?;

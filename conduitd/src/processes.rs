@@ -1,4 +1,5 @@
-//! Owns the processes behind connections: the numbers of the connections, and the pidfd and groups of each.
+//! Owns the processes behind connections: the numbers of the connections, and the pidfd and groups
+//! of each.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

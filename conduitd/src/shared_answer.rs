@@ -1,5 +1,5 @@
-//! A costly answer, shared by all clients that asked before it was computed: a client that asks in a loop costs the others
-//! little.
+//! A costly answer, shared by all clients that asked before it was computed: a client that asks in
+//! a loop costs the others little.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -24,7 +24,8 @@ struct Cache {
 }
 
 impl SharedAnswer {
-    /// The answer to a question of that time: the cached one if its computation started later, else a new one.
+    /// The answer to a question of that time: the cached one if its computation started later, else
+    /// a new one.
     pub(crate) fn get_or_make(&self, asked: Instant, make: impl FnOnce() -> Vec<u8>) -> Rc<Vec<u8>> {
         if let Some((started, answer)) = &*self.0.answer.borrow()
             && asked <= *started

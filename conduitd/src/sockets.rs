@@ -8,7 +8,8 @@ use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-/// Whether the client has closed the connection, or will read no more: poll(2) reports that unasked.
+/// Whether the client has closed the connection, or will read no more: poll(2) reports that
+/// unasked.
 pub(crate) fn has_hung_up(stream: &UnixStream) -> bool {
     let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)

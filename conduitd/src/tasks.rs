@@ -1,4 +1,5 @@
-//! Background work whose panics are logged: tokio catches a task's panic, and nobody joins these tasks.
+//! Background work whose panics are logged: tokio catches a task's panic, and nobody joins these
+//! tasks.
 
 use tokio::task::{JoinHandle, spawn_local};
 

@@ -13,8 +13,9 @@ use crate::registry::{ConnectionId, Key};
 /// A region that the registry knows.
 struct TrackedTopic {
     region: Arc<Region>,
-    /// The number under which the process is watched that the region names as its owner, if no lease answers for the
-    /// region. The end of that process proves nothing, but is a reason to check the lock.
+    /// The number under which the process is watched that the region names as its owner, if no
+    /// lease answers for the region. The end of that process proves nothing, but is a reason to
+    /// check the lock.
     claimant: Option<ConnectionId>,
     /// Why the policy does not allow it.
     refusal: Option<Refusal>,
@@ -83,7 +84,8 @@ impl Topics {
         }
     }
 
-    /// Forgets a region and returns its claimant. Unmapping frees the region's memory, which can take long: not here.
+    /// Forgets a region and returns its claimant. Unmapping frees the region's memory, which can
+    /// take long: not here.
     pub(crate) fn remove(&self, key: &Key) -> Option<ConnectionId> {
         let TrackedTopic { region, claimant, .. } = self.0.borrow_mut().remove(key)?;
         spawn_blocking(move || drop(region));

@@ -1,4 +1,5 @@
-//! Owns the watchers: each one's filter and queue of unread events, and the snapshot that watchers of everything share.
+//! Owns the watchers: each one's filter and queue of unread events, and the snapshot that watchers
+//! of everything share.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -94,8 +95,8 @@ impl Watchers {
         events
     }
 
-    /// Queues an event for every watcher whose filter admits it. A watcher whose queue is full is removed; its connection
-    /// ends when it has sent the queue.
+    /// Queues an event for every watcher whose filter admits it. A watcher whose queue is full is
+    /// removed; its connection ends when it has sent the queue.
     pub(crate) fn publish(&self, topic: &TopicName, event: &RegistryEvent) {
         self.invalidate_snapshot();
         let mut encoded: Option<Rc<[u8]>> = None;

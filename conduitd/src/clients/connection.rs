@@ -24,7 +24,8 @@ use crate::registry::ConnectionId;
 use crate::sockets::{has_hung_up, peek};
 use crate::watchers::{EventFilter, EventReceiver, EventStream};
 
-/// The age from which a connection without a lease is kept over a restart: most clients send one query and leave.
+/// The age from which a connection without a lease is kept over a restart: most clients send one
+/// query and leave.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// Serves a client until it leaves.
@@ -68,7 +69,8 @@ impl<'a> Connection<'a> {
         Self { hub, id, peer, reader, writer }
     }
 
-    /// Ends the connection. Does not run when the daemon ends: the next daemon continues the connection.
+    /// Ends the connection. Does not run when the daemon ends: the next daemon continues the
+    /// connection.
     fn end(self, how: io::Result<()>) {
         if let Err(error) = how {
             tracing::debug!(connection = self.id, pid = self.peer.process.pid, "disconnected: {error}");
@@ -160,7 +162,8 @@ impl<'a> Connection<'a> {
         Caller { hub: self.hub, id: self.id, peer: &self.peer, stream: &self.writer.stream }
     }
 
-    /// Has kept what the connection holds from now on, before it is acknowledged: it then outlives this process.
+    /// Has kept what the connection holds from now on, before it is acknowledged: it then outlives
+    /// this process.
     async fn keep(&self, response: &Response, oneway: bool, more: bool) {
         let holding = match response {
             Response::Leased(holding) => holding.clone(),

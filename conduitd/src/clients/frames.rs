@@ -28,7 +28,8 @@ impl Decoder {
         Self { limit, buffer: Vec::new(), taken: 0, searched: 0 }
     }
 
-    /// Adds bytes. The caller takes all messages out before it adds more, so that at most one message and a chunk are kept.
+    /// Adds bytes. The caller takes all messages out before it adds more, so that at most one
+    /// message and a chunk are kept.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if self.taken > 0 {
             self.buffer.drain(..self.taken);

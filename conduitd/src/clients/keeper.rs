@@ -1,4 +1,5 @@
-//! Has the service manager keep a connection over a restart, under a name that says what the connection holds.
+//! Has the service manager keep a connection over a restart, under a name that says what the
+//! connection holds.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -56,7 +57,8 @@ impl Keeper {
         }
     }
 
-    /// Does work during which the connection is not kept: in the middle of a message it could not be resumed.
+    /// Does work during which the connection is not kept: in the middle of a message it could not
+    /// be resumed.
     pub(super) async fn without<T>(&self, stream: &UnixStream, work: impl Future<Output = T>) -> T {
         let name = self.name.borrow().clone();
         if let Some(name) = &name {

@@ -79,7 +79,8 @@ impl Caller<'_> {
         })
     }
 
-    /// The pidfd is asked for only when a lease is granted: one for every client would be too many descriptors.
+    /// The pidfd is asked for only when a lease is granted: one for every client would be too many
+    /// descriptors.
     fn peer_with_pidfd(&self) -> PeerProcess {
         self.peer.clone().with_pidfd(self.stream)
     }

@@ -87,7 +87,8 @@ impl CallReader {
         }
     }
 
-    /// The next message, if all of it has arrived. It stays in the socket until [`finish`](Self::finish).
+    /// The next message, if all of it has arrived. It stays in the socket until
+    /// [`finish`](Self::finish).
     fn peek_message(&mut self, stream: &UnixStream, chunk: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
         let len = peek(stream, chunk)?.unwrap_or(0);
         let end = chunk[..len].iter().position(|&byte| byte == END).filter(|&end| end <= self.limit);

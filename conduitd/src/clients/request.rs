@@ -45,7 +45,8 @@ impl Request {
         }
     }
 
-    /// Whether the call has an effect, and must be carried out even if the client does not want or await the reply.
+    /// Whether the call has an effect, and must be carried out even if the client does not want or
+    /// await the reply.
     pub(crate) fn has_effect(&self) -> bool {
         matches!(
             self,

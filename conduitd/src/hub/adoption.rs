@@ -1,4 +1,5 @@
-//! Adopts what a new daemon finds: the directory's contents, and the clients of the previous daemon.
+//! Adopts what a new daemon finds: the directory's contents, and the clients of the previous
+//! daemon.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,9 +35,9 @@ pub(crate) struct ResumedClient {
 impl Hub {
     /// Adopts the directory's contents and the clients of the previous daemon.
     ///
-    /// To the clients only real changes are reported. Hence the order: leases of files come before the names that stand
-    /// for the files, so that they count as announced before; watchers come after all that they know of, and before the
-    /// changes that the kernel recorded meanwhile.
+    /// To the clients only real changes are reported. Hence the order: leases of files come before
+    /// the names that stand for the files, so that they count as announced before; watchers come
+    /// after all that they know of, and before the changes that the kernel recorded meanwhile.
     pub(crate) fn adopt(self: &Rc<Self>, clients: Vec<ReturningClient>) -> io::Result<Vec<ResumedClient>> {
         self.processes.reserve_up_to(clients.last().map_or(0, |client| client.id));
         let mut clients: Vec<ResumedClient> = clients.into_iter().filter_map(|client| self.readmit(client)).collect();
@@ -99,7 +100,8 @@ impl Hub {
         }
     }
 
-    /// A topic that the watchers know of has ended while no daemon ran: its owner's connection tells whether it died.
+    /// A topic that the watchers know of has ended while no daemon ran: its owner's connection
+    /// tells whether it died.
     fn report_missed_end(self: &Rc<Self>, topic: &TopicName, clients: &[ResumedClient]) {
         let is_owner = |client: &&ResumedClient| matches!(&client.holding, Holding::Lease { topic: of, role: LeaseRole::Owner, .. } if of == topic);
         let owner = clients.iter().find(is_owner);

@@ -25,7 +25,8 @@ impl Hub {
         let proof = pidfd.clone().filter(|_| owner.is_proven);
         let (directory, lock) = (Arc::clone(&self.directory.shm), self.directory.lock);
         let case = ReapCase { region, directory, lock, proof };
-        // Read now: a subscriber that the reaper wakes may release its lease before the case is closed.
+        // Read now: a subscriber that the reaper wakes may release its lease before the case is
+        // closed.
         let subscribers = self.leased_subscribers(key.1);
         let open = OpenCase { hub: Rc::clone(self), key, owner: owner.process, pidfd, subscribers, is_closed: false };
         tasks::spawn("reaper", async move {
@@ -61,7 +62,8 @@ impl Hub {
     }
 }
 
-/// A region that is being reaped. Dropped by a panic, it is polled by its lock again, so that it is not `dying` for ever.
+/// A region that is being reaped. Dropped by a panic, it is polled by its lock again, so that it is
+/// not `dying` for ever.
 struct OpenCase {
     hub: Rc<Hub>,
     key: Key,

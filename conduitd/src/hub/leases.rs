@@ -97,7 +97,8 @@ impl Hub {
         self.poll_lock(&key);
         let region = self.topics.region(&key);
         if region.is_some_and(|region| region.owner_lives().unwrap_or(true)) {
-            // The process had the claimed pid but is not the owner: it must not be on the owner's certificate.
+            // The process had the claimed pid but is not the owner: it must not be on the owner's
+            // certificate.
             self.topics.set_claimant(&key, None);
             self.processes.forget(connection);
         }

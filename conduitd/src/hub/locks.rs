@@ -1,4 +1,5 @@
-//! Polls the locks of regions without a lease, and inspects again the names that could not be inspected.
+//! Polls the locks of regions without a lease, and inspects again the names that could not be
+//! inspected.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The middle of the daemon: hands the changes of one part to the others. Owns the parts, and two notifications.
+//! The middle of the daemon: hands the changes of one part to the others. Owns the parts, and two
+//! notifications.
 //!
 //! Everything here runs on one thread and never waits; what may stall runs on blocking threads.
 

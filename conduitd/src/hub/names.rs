@@ -1,4 +1,5 @@
-//! Keeps the registry up to date with the directory: names that appear, pass to another file, or vanish.
+//! Keeps the registry up to date with the directory: names that appear, pass to another file, or
+//! vanish.
 
 use std::io;
 use std::rc::Rc;
@@ -20,8 +21,8 @@ use crate::registry::{Fate, Key};
 use crate::systemd::logind::who_removed;
 use crate::tasks;
 
-/// After how many names the service manager is asked for more time, and for how much. A name takes microseconds unless
-/// its region is busy, and there may be any number.
+/// After how many names the service manager is asked for more time, and for how much. A name takes
+/// microseconds unless its region is busy, and there may be any number.
 const MANY_NAMES: usize = 1000;
 const MORE_TIME: Duration = Duration::from_secs(30);
 
@@ -70,8 +71,8 @@ impl Hub {
         }
     }
 
-    /// Compares what a name stands for with what the registry knows. Returns whether the name stood for a file, before or
-    /// now.
+    /// Compares what a name stands for with what the registry knows. Returns whether the name stood
+    /// for a file, before or now.
     pub(super) fn update(self: &Rc<Self>, topic: &TopicName) -> bool {
         let known = self.registry.borrow().file_of(topic);
         let found = match self.directory.shm.id_of(topic) {
@@ -129,8 +130,8 @@ impl Hub {
         true
     }
 
-    /// Watches the process that a region without a lease names as its owner. It may be another process: in a container,
-    /// the same pid names another one.
+    /// Watches the process that a region without a lease names as its owner. It may be another
+    /// process: in a container, the same pid names another one.
     fn watch_claimant(&self, key: &Key, process: &Process) {
         let Some(pidfd) = open_process(process.pid, process.uid) else { return };
         let claimant = self.next_connection();

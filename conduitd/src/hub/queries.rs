@@ -52,7 +52,8 @@ impl Hub {
         }
     }
 
-    /// `List`, encoded. `asked`: when the client sent its call; a reply computed since may be shared.
+    /// `List`, encoded. `asked`: when the client sent its call; a reply computed since may be
+    /// shared.
     pub(crate) fn list(self: &Rc<Self>, asked: Instant) -> Rc<Vec<u8>> {
         self.catch_up();
         self.list_reply.get_or_make(asked, || encode_reply(&TopicList { topics: self.describe_all() }))

@@ -98,7 +98,8 @@ fn a_kept_region_is_unlinked_without_force() {
     });
 }
 
-/// Found by reading: a reaper that panicked left its region `dying` for ever, and `Unlink` polled for ever.
+/// Found by reading: a reaper that panicked left its region `dying` for ever, and `Unlink` polled
+/// for ever.
 #[test]
 fn a_reaper_that_panics_leaves_its_region_to_the_next_poll() {
     run(async || {

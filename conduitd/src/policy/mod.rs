@@ -1,8 +1,9 @@
 //! Owns the policy: the administrator's rules of who may publish which names.
 //!
-//! The first rule with a pattern that matches a topic decides. A topic that no rule matches may be published by every
-//! user; root is bound by the rules like other users. The kernel does not enforce them: a process that does not ask the
-//! daemon can still create a file of such a name, which is then listed and logged as unauthorised.
+//! The first rule with a pattern that matches a topic decides. A topic that no rule matches may be
+//! published by every user; root is bound by the rules like other users. The kernel does not
+//! enforce them: a process that does not ask the daemon can still create a file of such a name,
+//! which is then listed and logged as unauthorised.
 
 mod file;
 #[cfg(test)]
@@ -82,7 +83,8 @@ impl Policy {
         }
     }
 
-    /// Checks whether a file may have the topic's name. `gids`: the groups of the process that published it, if known.
+    /// Checks whether a file may have the topic's name. `gids`: the groups of the process that
+    /// published it, if known.
     ///
     /// Else the file's group counts: a process cannot give a file to a group that it is not in.
     pub(crate) fn judge(

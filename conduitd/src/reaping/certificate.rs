@@ -8,7 +8,8 @@ use conduit::registry::{DeathCertificate, Process, SubscriberInfo};
 
 use crate::peer::has_exited;
 
-/// How long to wait for the exit status: the kernel has it once the parent has waited for the process.
+/// How long to wait for the exit status: the kernel has it once the parent has waited for the
+/// process.
 const EXIT_PATIENCE: Duration = Duration::from_millis(100);
 const EXIT_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -37,7 +38,8 @@ pub(crate) async fn certify(mut death: DeathCertificate, pidfd: Option<&OwnedFd>
 /// A subscriber that holds a lease, with its record; a read-only one has none.
 pub(crate) type LeasedSubscriber = (Option<u32>, Process);
 
-/// Lists subscribers by their records, identified by the kernel where they hold a lease, then those without a record.
+/// Lists subscribers by their records, identified by the kernel where they hold a lease, then those
+/// without a record.
 pub(crate) fn name_subscribers(
     leased: &[LeasedSubscriber],
     recorded: Vec<(usize, SubscriberInfo)>,

@@ -1,4 +1,5 @@
-//! Owns the reaping of dead owners' regions: how a death is proven, how many regions were reaped, who waits for a reaper.
+//! Owns the reaping of dead owners' regions: how a death is proven, how many regions were reaped,
+//! who waits for a reaper.
 
 pub(crate) mod certificate;
 #[cfg(test)]
@@ -18,8 +19,8 @@ use tokio::task::spawn_blocking;
 
 use crate::peer::has_exited;
 
-/// How long a lock may outlive its owner before the owner's pidfd decides: a `ps` of another user, or a child that has
-/// not yet called exec, can keep it for some milliseconds.
+/// How long a lock may outlive its owner before the owner's pidfd decides: a `ps` of another user,
+/// or a child that has not yet called exec, can keep it for some milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
@@ -30,7 +31,8 @@ pub(crate) struct ReapCase {
     pub(crate) region: Arc<Region>,
     pub(crate) directory: Arc<ShmDir>,
     pub(crate) lock: ReapLock,
-    /// The owner's process, if a connection announced the region for it before the region had a name.
+    /// The owner's process, if a connection announced the region for it before the region had a
+    /// name.
     pub(crate) proof: Option<Arc<OwnedFd>>,
 }
 
@@ -72,7 +74,8 @@ pub(crate) struct Reaping {
 }
 
 impl Reaping {
-    /// `reaper` runs on blocking threads: each of its calls can stall on a busy region. It is [`reap`], except in tests.
+    /// `reaper` runs on blocking threads: each of its calls can stall on a busy region. It is
+    /// [`reap`], except in tests.
     pub(crate) fn new(reaper: fn(&ReapCase) -> Verdict) -> Self {
         Self { reaper, reaped: Cell::default(), finished: Notify::new() }
     }

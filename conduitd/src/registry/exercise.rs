@@ -1,8 +1,8 @@
-//! The registry in a model of processes, files, names and connections, driven by arbitrary bytes: for the property tests
-//! and the fuzzer.
+//! The registry in a model of processes, files, names and connections, driven by arbitrary bytes:
+//! for the property tests and the fuzzer.
 //!
-//! The model does what the real world can do, and gives the registry the inputs that the daemon would; after each step the
-//! registry must be consistent with itself and with the model.
+//! The model does what the real world can do, and gives the registry the inputs that the daemon
+//! would; after each step the registry must be consistent with itself and with the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -214,7 +214,8 @@ impl ModelWorld {
         }
     }
 
-    /// When all processes are dead, all locks were polled and all reapers are done, only kept regions are left.
+    /// When all processes are dead, all locks were polled and all reapers are done, only kept
+    /// regions are left.
     fn end(mut self) {
         for file in self.files.values_mut() {
             file.lives = false;

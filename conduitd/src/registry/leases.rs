@@ -9,7 +9,8 @@ use super::{Change, ConnectionId, Key, LeaseRecord, LeaseRole, RegistryState, St
 impl RegistryState {
     /// A process announces a file that it is about to name.
     ///
-    /// Several processes may announce the same file: the owner of the file, known when it appears, decides which counts.
+    /// Several processes may announce the same file: the owner of the file, known when it appears,
+    /// decides which counts.
     pub(crate) fn register(
         &mut self,
         connection: ConnectionId,
@@ -60,7 +61,8 @@ impl RegistryState {
         Ok(vec![Change::Event { kind: EventKind::Subscribed, topic, process: Some(process) }])
     }
 
-    /// Whether the connection has this very lease already: a client may repeat its call. Another lease is an error.
+    /// Whether the connection has this very lease already: a client may repeat its call. Another
+    /// lease is an error.
     fn has_lease(
         &self,
         connection: ConnectionId,
@@ -75,7 +77,8 @@ impl RegistryState {
         }
     }
 
-    /// A client releases its lease. The owner of a topic has removed the name before; a raw region is kept.
+    /// A client releases its lease. The owner of a topic has removed the name before; a raw region
+    /// is kept.
     pub(crate) fn release(&mut self, connection: ConnectionId) -> Vec<Change> {
         let Some(lease) = self.revoke(connection) else { return Vec::new() };
         let LeaseRecord { topic, file, role, process } = lease;

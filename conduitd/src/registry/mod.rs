@@ -1,9 +1,10 @@
-//! Owns who owns what: a pure state machine. It does no I/O; each input returns the changes that the rest of the daemon
-//! carries out.
+//! Owns who owns what: a pure state machine. It does no I/O; each input returns the changes that
+//! the rest of the daemon carries out.
 //!
-//! A *lease* is what a connection holds: ownership of a file, or a subscription. A *topic* is a name in the directory
-//! that stands for a region's file. The two are matched by file, never by name: a lease is announced before its file has
-//! a name, and a name may pass to another file while the old owner's lease lives.
+//! A *lease* is what a connection holds: ownership of a file, or a subscription. A *topic* is a
+//! name in the directory that stands for a region's file. The two are matched by file, never by
+//! name: a lease is announced before its file has a name, and a name may pass to another file while
+//! the old owner's lease lives.
 //!
 //! ```text
 //!   appeared, lease announced before ──> Leased ──ended──┐
@@ -25,7 +26,8 @@ use conduit::TopicName;
 use conduit::internal::shm::dir::FileId;
 use conduit::registry::{EventKind, Liveness, Process};
 
-/// A file under a name: a file can have several names (hard links), a name can pass to another file.
+/// A file under a name: a file can have several names (hard links), a name can pass to another
+/// file.
 pub(crate) type Key = (TopicName, FileId);
 
 /// A connection, numbered in the order of arrival.
@@ -36,7 +38,8 @@ pub(crate) type ConnectionId = u64;
 pub(crate) enum Change {
     /// Report the event to the watchers.
     Event { kind: EventKind, topic: TopicName, process: Option<Process> },
-    /// Find out whether the owner is dead and, if so, reap the region; then call `reaped` or `survived`.
+    /// Find out whether the owner is dead and, if so, reap the region; then call `reaped` or
+    /// `survived`.
     Reap { topic: TopicName, file: FileId, owner: Suspect },
     /// Find out how a subscriber died, and report it to the watchers.
     SubscriberDied { topic: TopicName, process: Process, connection: ConnectionId },
@@ -48,7 +51,8 @@ pub(crate) struct Suspect {
     pub(crate) process: Option<Process>,
     /// The connection that held the lease.
     pub(crate) connection: Option<ConnectionId>,
-    /// The connection announced the file before the file had a name: the death of its process proves the owner's death.
+    /// The connection announced the file before the file had a name: the death of its process
+    /// proves the owner's death.
     pub(crate) is_proven: bool,
 }
 
@@ -89,8 +93,8 @@ pub(crate) enum LeaseRole {
     Subscriber { record: Option<u32> },
 }
 
-/// Identifies a process: as the kernel reports it, or, if its pid namespace is not visible here and the kernel reports
-/// pid 0, as its region claims.
+/// Identifies a process: as the kernel reports it, or, if its pid namespace is not visible here and
+/// the kernel reports pid 0, as its region claims.
 pub(crate) fn identify(process: &Process, claimed: Option<&Process>) -> Process {
     match claimed {
         Some(Process { pid, program, .. }) if process.pid == 0 => Process::new(*pid, process.uid, program.clone()),
@@ -189,7 +193,8 @@ impl RegistryState {
         Some(entry)
     }
 
-    /// Has a region reaped if its owner is dead. `late`: the connection that registered the file after it had its name.
+    /// Has a region reaped if its owner is dead. `late`: the connection that registered the file
+    /// after it had its name.
     fn suspect(&mut self, key: &Key, late: Option<ConnectionId>) -> Option<Change> {
         let entry = self.entry(key)?;
         let proof = match entry.standing {

@@ -26,7 +26,8 @@ impl RegistryState {
         vec![Change::Event { kind: EventKind::Published, topic: topic.clone(), process: owner }]
     }
 
-    /// A name has appeared and vanished before the daemon could inspect it: reported if it was announced.
+    /// A name has appeared and vanished before the daemon could inspect it: reported if it was
+    /// announced.
     pub(crate) fn came_and_went(&mut self, topic: &TopicName) -> Vec<Change> {
         let mut leases = self.leases.values().rev();
         let announced = leases.find(|lease| lease.role == LeaseRole::Owner && lease.topic == *topic);

@@ -1,9 +1,9 @@
 //! One daemon per directory: a daemon holds the write lock of a file in its directory.
 //!
-//! The file names the daemon. It is named after its user, the only one who may write it and so hold its write lock
-//! ([`conduit::internal::shm::lock`]); read locks, which every user could take, do not count. A daemon that may remove
-//! other users' files serves the whole directory: there is one, of root or a system user. Beside it, each user may run
-//! a daemon of their own.
+//! The file names the daemon. It is named after its user, the only one who may write it and so hold
+//! its write lock ([`conduit::internal::shm::lock`]); read locks, which every user could take, do
+//! not count. A daemon that may remove other users' files serves the whole directory: there is one,
+//! of root or a system user. Beside it, each user may run a daemon of their own.
 //!
 //! A daemon removes the file when it stops. One that is killed leaves it, unlocked, to the next.
 
@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use conduit::internal::shm::lock::OWNER;
 use nix::unistd::geteuid;
 
-/// The largest uid of system users: `SYS_UID_MAX` of most distributions. Other users cannot run the system's daemon.
+/// The largest uid of system users: `SYS_UID_MAX` of most distributions. Other users cannot run the
+/// system's daemon.
 const LAST_SYSTEM_UID: u32 = 999;
 const SYSTEM: &str = ".conduitd.system.";
 const USER: &str = ".conduitd.user.";
@@ -34,7 +35,8 @@ pub(crate) struct Holder {
     pub(crate) socket: Option<String>,
 }
 
-/// Makes this the only daemon of a directory, or returns the other one. `is_system`: it may remove other users' files.
+/// Makes this the only daemon of a directory, or returns the other one. `is_system`: it may remove
+/// other users' files.
 pub(crate) fn take(directory: &Path, socket: &Path, is_system: bool) -> io::Result<Result<DirectoryGuard, Holder>> {
     let uid = geteuid().as_raw();
     let path = directory.join(format!("{}{uid}.lock", if is_system { SYSTEM } else { USER }));
@@ -64,8 +66,8 @@ fn try_take(path: &Path, uid: u32) -> io::Result<LockAttempt> {
     options.read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
     let file = match options.open(path) {
         Ok(file) if file.metadata()?.uid() == uid => file,
-        // Another user's, perhaps to block the daemon: the kernel may refuse to open it, see `protected_regular` in
-        // proc_sys_fs(5).
+        // Another user's, perhaps to block the daemon: the kernel may refuse to open it, see
+        // `protected_regular` in proc_sys_fs(5).
         Ok(_) => return clear(path),
         Err(error) if is_in_the_way(&error) && path.symlink_metadata().is_ok() => return clear(path),
         Err(error) => return Err(error),

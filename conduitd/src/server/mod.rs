@@ -1,4 +1,5 @@
-//! Owns the daemon's life from start to stop: what it holds before it serves, and the tasks that serve.
+//! Owns the daemon's life from start to stop: what it holds before it serves, and the tasks that
+//! serve.
 
 mod error;
 mod guard;
@@ -55,7 +56,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves until `stop` resolves. Live regions are untouched at the end: clients continue without a registry.
+    /// Serves until `stop` resolves. Live regions are untouched at the end: clients continue
+    /// without a registry.
     ///
     /// `hangups`: signals to reload the policy.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>, hangups: Option<Signal>) -> io::Result<()> {
@@ -115,8 +117,8 @@ fn start_serving(hub: &Rc<Hub>, listener: UnixListener, notices: UnboundedReceiv
     serving
 }
 
-/// Waits until a serving task ends, which only a defect causes. The daemon then ends, and its service manager restarts
-/// it: a daemon that serves in part would be worse.
+/// Waits until a serving task ends, which only a defect causes. The daemon then ends, and its
+/// service manager restarts it: a daemon that serves in part would be worse.
 async fn first_failure(serving: &mut JoinSet<()>) -> io::Error {
     match serving.join_next().await {
         Some(Err(error)) => io::Error::other(format!("a task of the daemon failed: {error}")),

@@ -8,7 +8,8 @@ use crate::policy::Config;
 /// What a daemon serves, and where.
 #[derive(Clone, Debug)]
 pub struct DaemonOptions {
-    /// The socket to listen on. `None`: the one that the service manager passed, else the default of this user's clients.
+    /// The socket to listen on. `None`: the one that the service manager passed, else the default
+    /// of this user's clients.
     pub socket: Option<PathBuf>,
     /// The directory of the regions.
     pub shm_dir: PathBuf,

@@ -83,8 +83,8 @@ fn clear_stale(socket: &Path) -> Result<(), StartError> {
     }
 }
 
-/// The process that listens on a socket. A registry is asked for its pid: of a socket that a service manager created, the
-/// kernel names the service manager.
+/// The process that listens on a socket. A registry is asked for its pid: of a socket that a
+/// service manager created, the kernel names the service manager.
 fn listener_of(socket: &Path, stream: &UnixStream) -> String {
     let domain = Domain::from_env().with_socket(socket);
     match Client::connect(&domain).and_then(|mut client| client.status()) {
@@ -96,9 +96,11 @@ fn listener_of(socket: &Path, stream: &UnixStream) -> String {
     }
 }
 
-/// Keeps daemons that start at once from finding each other's socket stale between `bind` and `listen`.
+/// Keeps daemons that start at once from finding each other's socket stale between `bind` and
+/// `listen`.
 ///
-/// A process that holds the lock for longer is not starting (it may guard the same directory): it is not waited for.
+/// A process that holds the lock for longer is not starting (it may guard the same directory): it
+/// is not waited for.
 fn take_turn(directory: &Path) -> io::Result<Option<Flock<fs::File>>> {
     let mut file = fs::File::open(directory)?;
     let deadline = Instant::now() + TURN_TIMEOUT;

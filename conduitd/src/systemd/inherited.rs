@@ -1,4 +1,5 @@
-//! The descriptors that the daemon is started with: passed by the socket unit, or kept over a restart.
+//! The descriptors that the daemon is started with: passed by the socket unit, or kept over a
+//! restart.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;

@@ -1,4 +1,6 @@
-//! The login manager, which removes the files of logged-out users from `/dev/shm`, those of live topics too. See `RemoveIPC=` in [`logind.conf(5)`](https://www.freedesktop.org/software/systemd/man/latest/logind.conf.html).
+//! The login manager, which removes the files of logged-out users from `/dev/shm`, those of live
+//! topics too. See `RemoveIPC=` in
+//! [`logind.conf(5)`](https://www.freedesktop.org/software/systemd/man/latest/logind.conf.html).
 
 use std::path::Path;
 
@@ -6,7 +8,8 @@ use nix::unistd::{Uid, User};
 
 /// The login manager's state of each user, as read by `sd_uid_get_state(3)`.
 const USERS: &str = "/run/systemd/users";
-/// The largest uid of system users, whose files the login manager does not remove: `SYS_UID_MAX` of most distributions.
+/// The largest uid of system users, whose files the login manager does not remove: `SYS_UID_MAX` of
+/// most distributions.
 const LAST_SYSTEM_UID: u32 = 999;
 
 /// What probably removed the name of this user's live topic, and the remedy.

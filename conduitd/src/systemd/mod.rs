@@ -1,8 +1,10 @@
-//! The service manager: notified of the daemon's state, and the keeper of its descriptors over a restart.
+//! The service manager: notified of the daemon's state, and the keeper of its descriptors over a
+//! restart.
 //!
-//! A thread of its own sends everything, in order: a service manager that does not read must not block the daemon.
-//! Without a service manager all of this does nothing. See [`sd_notify(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html)
-//! and [`sd_listen_fds(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html).
+//! A thread of its own sends everything, in order: a service manager that does not read must not
+//! block the daemon. Without a service manager all of this does nothing. See
+//! [`sd_notify(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html) and
+//! [`sd_listen_fds(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html).
 
 pub(crate) mod inherited;
 pub(crate) mod logind;
@@ -20,7 +22,8 @@ use tokio::sync::oneshot;
 
 /// Orders that may be queued while the service manager does not read; more are dropped.
 const MAX_ORDERS: usize = 4096;
-/// How long a client waits until the service manager has its connection. It reads at once unless it is stuck.
+/// How long a client waits until the service manager has its connection. It reads at once unless it
+/// is stuck.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 /// A shorter interval would leave no time for other work.
 const SHORTEST_WATCHDOG: Duration = Duration::from_millis(20);
@@ -101,7 +104,8 @@ impl Supervisor {
         self.notify(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
     }
 
-    /// Has a descriptor kept under a unique name. It is kept after a hang-up too, which the next daemon must see.
+    /// Has a descriptor kept under a unique name. It is kept after a hang-up too, which the next
+    /// daemon must see.
     pub(crate) fn keep(&self, name: String, descriptor: impl AsFd) {
         if !self.keeps {
             return;
@@ -187,7 +191,8 @@ fn send(orders: &Receiver<NotifyOrder>) {
             failures.note(match order {
                 NotifyOrder::Notify(text) => sd_notify::notify(&[NotifyState::Custom(&text)]),
                 NotifyOrder::Keep { name, descriptor } => {
-                    // Else it would be dropped when its peer hangs up, and no daemon would notice that.
+                    // Else it would be dropped when its peer hangs up, and no daemon would notice
+                    // that.
                     let states = [NotifyState::FdStore, NotifyState::FdName(&name), NotifyState::Custom("FDPOLL=0")];
                     sd_notify::notify_with_fds(&states, &[descriptor.as_fd()])
                 }
@@ -209,7 +214,8 @@ fn send(orders: &Receiver<NotifyOrder>) {
     }
 }
 
-/// The service manager closes the pipe when it has processed the message: see `sd_notify_barrier` in `sd_notify(3)`.
+/// The service manager closes the pipe when it has processed the message: see `sd_notify_barrier`
+/// in `sd_notify(3)`.
 fn wait_until_processed() -> io::Result<()> {
     let (ours, theirs) = io::pipe()?;
     sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;

@@ -1,6 +1,7 @@
 //! The names under which the service manager keeps descriptors over a restart of the daemon.
 //!
-//! The name of a client's connection encodes what the connection holds; the next daemon needs nothing else:
+//! The name of a client's connection encodes what the connection holds; the next daemon needs
+//! nothing else:
 //!
 //! ```text
 //!   directory DEV INODE                             the inotify instance, with its unread changes
@@ -11,8 +12,9 @@
 //!   client ID watcher KINDS GLOB                    a watcher; `-` for kinds: all, without a glob: all topics
 //! ```
 //!
-//! ID, DEV, INODE and KINDS are hexadecimal, RECORD is decimal. KINDS has bit i for the i-th of [`EventKind::ALL`].
-//! Names of a later version that are not understood are dropped: the registry then looks restarted to those clients.
+//! ID, DEV, INODE and KINDS are hexadecimal, RECORD is decimal. KINDS has bit i for the i-th of
+//! [`EventKind::ALL`]. Names of a later version that are not understood are dropped: the registry
+//! then looks restarted to those clients.
 
 use std::fmt;
 
