@@ -1,18 +1,19 @@
-//! How the daemon bears a thousand topics with four subscribers each: `cargo bench -p conduitd`.
+//! The daemon under load, a thousand topics with four subscribers each: `cargo bench -p conduitd`.
 //!
-//! Real processes: the publishers that are killed have one each, the others share some. Raw percentiles, nothing trimmed;
-//! the figures of a run stand beside an idle daemon's of the same run.
-#![allow(missing_docs, reason = "nobody uses this crate")]
+//! With real processes: each publisher that is killed is a process, the others share one. Raw
+//! percentiles, nothing trimmed; figures under attack are compared with those of an idle daemon in
+//! the same run.
+#![allow(missing_docs, reason = "a benchmark has no interface")]
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use conduit::internal::shm::clock::now_ns;
@@ -29,11 +30,11 @@ const KILLED_ALONE: usize = 200;
 const KILLED_TOGETHER: usize = 500;
 const ALONE: usize = TOPICS - KILLED_ALONE - KILLED_TOGETHER;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two questions: answers are not shared for so long.
+/// Between two calls: longer than replies are shared.
 const PAUSE: Duration = Duration::from_millis(100);
 const NOBODY: u32 = 65534;
 const MAX_CONNECTIONS: usize = 6600;
-/// A topic and a subscriber take a connection each; what is left is for others.
+/// A publisher and a subscriber take a connection each; the rest is for the attackers.
 const MAX_CONNECTIONS_PER_UID: usize = 6100;
 
 fn main() {
@@ -65,22 +66,23 @@ fn say(line: &str) {
 /// Publishes topics until standard input ends.
 fn publish(first: usize, end: usize) {
     let started = Instant::now();
-    let _publishers: Vec<_> = (first..end).map(|number| Publisher::<[u8]>::create(&topic(number)).unwrap()).collect();
+    let _publishers: Vec<_> = (first..end).map(|number| Publisher::<[u8]>::create(topic(number)).unwrap()).collect();
     say(&format!("ready {}", started.elapsed().as_nanos()));
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
-/// Subscribes to all topics; sleeps on those from `first` to `end`, in a thread each, and says when it learns of their ends.
+/// Subscribes to all topics; waits on those from `first` to `end`, in a thread each, and prints when
+/// it is woken by their ends.
 fn subscribe(first: usize, end: usize, all: usize) {
     let mut idle = Vec::new();
     for number in 0..all {
-        let mut subscriber = Subscriber::<[u8]>::open(&topic(number)).unwrap();
+        let mut subscriber = Subscriber::<[u8]>::open(topic(number)).unwrap();
         if !(first..end).contains(&number) {
             idle.push(subscriber);
             continue;
         }
         let sleep = move || {
-            let Err(RecvError::PublisherGone { .. }) = subscriber.recv() else { panic!("a message of nobody") };
+            let Err(RecvError::PublisherGone { .. }) = subscriber.recv() else { panic!("an unexpected message") };
             let woken = now_ns();
             say(&format!("woken {number} {woken}"));
         };
@@ -90,7 +92,7 @@ fn subscribe(first: usize, end: usize, all: usize) {
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
-/// Does what a hostile client does until standard input ends.
+/// Attacks the daemon until standard input ends.
 fn hostile(how: &str) {
     let socket = std::env::var("CONDUIT_SOCKET").unwrap();
     let list = b"{\"method\":\"io.conduit.Registry.List\"}\0";
@@ -106,7 +108,7 @@ fn hostile(how: &str) {
         connect(&mut crowd);
     }
     if how == "half-open" {
-        // Most have been refused.
+        // Most connections are refused.
         crowd.retain(|stream| (&*stream).read(&mut [0; 512]).is_err());
     }
     say("ready");
@@ -116,7 +118,7 @@ fn hostile(how: &str) {
     });
     loop {
         for stream in &mut crowd {
-            // Errors are what it is there for.
+            // Errors are expected.
             let _ = match how {
                 "slow" => stream.write(b"{"),
                 "floods" => stream.write(list).and_then(|_| stream.read(&mut [0; 65536])),
@@ -125,7 +127,7 @@ fn hostile(how: &str) {
                 _ => Ok(0),
             };
         }
-        // Not so often that it is the processors that everybody waits for.
+        // Rarely enough that the processors are not the bottleneck.
         let pause = match how {
             "slow" => 1000,
             "floods" => 1,
@@ -136,14 +138,14 @@ fn hostile(how: &str) {
 }
 
 /// A process of this program.
-struct Role {
+struct HelperProcess {
     child: Child,
     lines: Option<BufReader<ChildStdout>>,
     ready: String,
 }
 
-impl Role {
-    fn start(world: &World, arguments: &[String], uid: Option<u32>) -> Self {
+impl HelperProcess {
+    fn start(world: &ScaleWorld, arguments: &[String], uid: Option<u32>) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         world.enter(&mut command);
         if let Some(uid) = uid {
@@ -165,7 +167,7 @@ impl Role {
     }
 }
 
-impl Drop for Role {
+impl Drop for HelperProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -173,12 +175,12 @@ impl Drop for Role {
 }
 
 /// A directory and a daemon of this benchmark's own.
-struct World {
+struct ScaleWorld {
     directory: tempfile::TempDir,
     daemon: Option<Child>,
 }
 
-impl World {
+impl ScaleWorld {
     fn start() -> Self {
         let directory = tempfile::Builder::new().prefix(".conduit-bench-").tempdir_in("/dev/shm").unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
@@ -222,9 +224,9 @@ impl World {
         format!("{:.1} MiB", kib / 1024.0)
     }
 
-    /// Waits until threads that were needed for a while have ended: two stay.
+    /// Waits until the threads for blocking work have ended: two threads stay.
     fn wait_until_settled(&self) {
-        // What was left of its start, if anything.
+        // For the work that follows the start.
         std::thread::sleep(Duration::from_secs(2));
         let deadline = Instant::now() + PATIENCE;
         while std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count() > 2 {
@@ -233,7 +235,7 @@ impl World {
         }
     }
 
-    /// How often the daemon's threads have been woken.
+    /// How often the daemon's threads were woken so far.
     fn wake_ups(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
         let count = |path: &Path| -> u64 {
@@ -245,7 +247,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for ScaleWorld {
     fn drop(&mut self) {
         if let Some(daemon) = &mut self.daemon {
             let _ = daemon.kill();
@@ -258,17 +260,17 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Figures of one kind, and how they are told.
-struct Times(Vec<f64>);
+/// Durations in milliseconds.
+struct Milliseconds(Vec<f64>);
 
-impl Times {
+impl Milliseconds {
     fn at(&mut self, percent: f64) -> f64 {
         self.0.sort_by(f64::total_cmp);
         let index = (percent / 100.0 * self.0.len() as f64).ceil() as usize;
         self.0[index.clamp(1, self.0.len()) - 1]
     }
 
-    fn told(&mut self) -> String {
+    fn percentiles(&mut self) -> String {
         let [p50, p90, p99, max] = [50.0, 90.0, 99.0, 100.0].map(|percent| self.at(percent));
         format!("{p50:.2} | {p90:.2} | {p99:.2} | {max:.2}")
     }
@@ -278,8 +280,9 @@ fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
 
-/// A question asked again and again on one connection; the time to the reply's last byte.
-fn ask(stream: &mut UnixStream, method: &str, parameters: &str, times: usize) -> (Times, usize) {
+/// Repeats a call on one connection; returns the times to the last bytes of the replies, and the
+/// length of a reply.
+fn repeat_call(stream: &mut UnixStream, method: &str, parameters: &str, times: usize) -> (Milliseconds, usize) {
     let call = format!("{{\"method\":\"io.conduit.Registry.{method}\",\"parameters\":{parameters}}}\0");
     let mut buffer = vec![0; 1 << 20];
     let mut found = Vec::new();
@@ -299,21 +302,72 @@ fn ask(stream: &mut UnixStream, method: &str, parameters: &str, times: usize) ->
         }
         found.push(started.elapsed().as_secs_f64() * 1e3);
     }
-    (Times(found), bytes)
+    (Milliseconds(found), bytes)
+}
+
+/// The table of results.
+#[derive(Default)]
+struct ScaleReport(String);
+
+impl ScaleReport {
+    fn times(&mut self, what: &str, mut times: Milliseconds) {
+        self.row(what, &times.percentiles());
+    }
+
+    fn figure(&mut self, what: &str, figure: impl Display) {
+        self.row(what, &format!("{figure} | | |"));
+    }
+
+    fn row(&mut self, what: &str, columns: &str) {
+        writeln!(self.0, "| {what} | {columns} |").unwrap();
+    }
+}
+
+/// A topic whose subscriber was woken, or whose name was removed; and when.
+type TopicEnd = (usize, u64);
+
+/// The publishers and subscribers of all topics.
+struct ScaleFleet {
+    /// Publishes the topics that are not killed.
+    _together: HelperProcess,
+    publishers: Vec<HelperProcess>,
+    _subscribers: Vec<HelperProcess>,
+    woken: Receiver<TopicEnd>,
 }
 
 fn measure() {
-    let world = World::start();
-    let mut report = String::new();
-    let mut line = |what: &str, figures: String| writeln!(report, "| {what} | {figures} |").unwrap();
+    let world = ScaleWorld::start();
+    let mut report = ScaleReport::default();
     eprintln!("{TOPICS} topics x {SUBSCRIBERS} subscribers ...");
+    let together = publish_together(&world, &mut report);
+    register(&world, &mut report);
+    let mut fleet = start_fleet(&world, together);
+    report.figure("memory with all of it (RSS)", world.memory("VmRSS"));
+    idle(&world, &mut report);
+    query(&world, &mut report);
+    let directory = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
+    directory.add_watch(world.directory.path(), AddWatchFlags::IN_MOVED_FROM).unwrap();
+    let removed = watch_names(directory);
+    kill_alone(&mut fleet, &removed, &mut report);
+    kill_together(&fleet, &removed, &mut report);
+    report.figure("memory after that (peak)", world.memory("VmHWM"));
+    drop((fleet, world));
+    attack(&mut report);
+    println!("| {TOPICS} topics, {SUBSCRIBERS} subscribers each | p50 | p90 | p99 | max |");
+    println!("|---|---|---|---|---|\n{}", report.0);
+}
 
-    // Registrations: one after the other, each on a connection of its own.
-    let first = TOPICS - ALONE;
-    let together = Role::start(&world, &["publish".into(), first.to_string(), TOPICS.to_string()], None);
-    let together = together.wait_until_ready();
+/// Publishes the topics that are not killed, one after the other, each on a connection of its own.
+fn publish_together(world: &ScaleWorld, report: &mut ScaleReport) -> HelperProcess {
+    let arguments = ["publish".into(), (TOPICS - ALONE).to_string(), TOPICS.to_string()];
+    let together = HelperProcess::start(world, &arguments, None).wait_until_ready();
     let ns: f64 = together.ready.trim().strip_prefix("ready ").unwrap().parse().unwrap();
-    line("Publisher::create, registered, per second", format!("{:.0} | | |", ALONE as f64 / ns * 1e9));
+    report.figure("Publisher::create, registered, per second", format_args!("{:.0}", ALONE as f64 / ns * 1e9));
+    together
+}
+
+/// Connects and registers without publishing.
+fn register(world: &ScaleWorld, report: &mut ScaleReport) {
     let mut claims = Vec::new();
     let started = Instant::now();
     for inode in 0..1000 {
@@ -325,108 +379,113 @@ fn measure() {
         claims.push(stream);
     }
     let per_second = 1000.0 / started.elapsed().as_secs_f64();
-    line("connect and Register, per second", format!("{per_second:.0} | | |"));
-    drop(claims);
+    report.figure("connect and Register, per second", format_args!("{per_second:.0}"));
+}
 
-    let mut publishers: Vec<Role> = Vec::new();
-    for number in 0..first {
-        publishers.push(Role::start(&world, &["publish".into(), number.to_string(), (number + 1).to_string()], None));
-    }
-    let mut publishers: Vec<Role> = publishers.into_iter().map(Role::wait_until_ready).collect();
+/// Starts the publishers that are killed, and the subscribers of all topics.
+fn start_fleet(world: &ScaleWorld, together: HelperProcess) -> ScaleFleet {
+    let killed = TOPICS - ALONE;
+    let publish = |number: usize| {
+        HelperProcess::start(world, &["publish".into(), number.to_string(), (number + 1).to_string()], None)
+    };
+    let publishers: Vec<HelperProcess> = (0..killed).map(publish).collect();
+    let publishers = publishers.into_iter().map(HelperProcess::wait_until_ready).collect();
     let (sender, woken) = mpsc::channel();
-    let mut subscribers = Vec::new();
-    for process in 0..SUBSCRIBERS {
-        // Each topic whose publisher is killed has a sleeper.
-        let sleepers = if process == 0 { (0, first) } else { (0, 0) };
-        let arguments = ["subscribe".into(), sleepers.0.to_string(), sleepers.1.to_string(), TOPICS.to_string()];
-        let mut role = Role::start(&world, &arguments, None).wait_until_ready();
-        let lines = role.lines.take().unwrap();
-        let sender = sender.clone();
-        std::thread::spawn(move || {
-            for text in lines.lines().map_while(Result::ok) {
-                let words: Vec<u64> = text.split(' ').skip(1).map(|word| word.parse().unwrap()).collect();
-                let _ = sender.send((words[0] as usize, words[1]));
-            }
-        });
-        subscribers.push(role);
-    }
-    line("memory with all of it (RSS)", format!("{} | | |", world.memory("VmRSS")));
+    // Each topic whose publisher is killed has one waiter.
+    let subscribers = (0..SUBSCRIBERS).map(|process| {
+        let waiters = if process == 0 { killed } else { 0 };
+        let arguments = ["subscribe".into(), "0".into(), waiters.to_string(), TOPICS.to_string()];
+        let mut subscriber = HelperProcess::start(world, &arguments, None).wait_until_ready();
+        let (lines, sender) = (subscriber.lines.take().unwrap(), sender.clone());
+        std::thread::spawn(move || forward_wake_ups(lines, &sender));
+        subscriber
+    });
+    ScaleFleet { _together: together, publishers, _subscribers: subscribers.collect(), woken }
+}
 
+fn forward_wake_ups(lines: BufReader<ChildStdout>, sender: &Sender<TopicEnd>) {
+    for text in lines.lines().map_while(Result::ok) {
+        let words: Vec<u64> = text.split(' ').skip(1).map(|word| word.parse().unwrap()).collect();
+        let _ = sender.send((words[0] as usize, words[1]));
+    }
+}
+
+fn idle(world: &ScaleWorld, report: &mut ScaleReport) {
     world.wait_until_settled();
     let wake_ups = world.wake_ups();
     std::thread::sleep(Duration::from_secs(5));
-    line("wake-ups in 5 s of idleness", format!("{} | | |", world.wake_ups() - wake_ups));
+    report.figure("wake-ups in 5 s of idleness", world.wake_ups() - wake_ups);
+}
 
+fn query(world: &ScaleWorld, report: &mut ScaleReport) {
     let mut stream = UnixStream::connect(world.socket()).unwrap();
-    let (mut list, bytes) = ask(&mut stream, "List", "{}", 50);
-    line(&format!("List, {} kB, ms", bytes / 1000), list.told());
+    let (list, bytes) = repeat_call(&mut stream, "List", "{}", 50);
+    report.times(&format!("List, {} kB, ms", bytes / 1000), list);
     let parameters = format!("{{\"topic\":\"{}\"}}", topic(TOPICS / 2));
-    line("Describe, ms", ask(&mut stream, "Describe", &parameters, 50).0.told());
+    report.times("Describe, ms", repeat_call(&mut stream, "Describe", &parameters, 50).0);
+}
 
-    let directory = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
-    directory.add_watch(world.directory.path(), AddWatchFlags::IN_MOVED_FROM).unwrap();
-    let gone = watch_names(directory);
+/// Kills one publisher after the other.
+fn kill_alone(fleet: &mut ScaleFleet, removed: &Receiver<TopicEnd>, report: &mut ScaleReport) {
     let mut alone = [Vec::new(), Vec::new()];
-    for (number, publisher) in publishers.drain(..KILLED_ALONE).enumerate() {
+    for (number, publisher) in fleet.publishers.drain(..KILLED_ALONE).enumerate() {
         let killed = now_ns();
         publisher.kill();
-        for (times, events) in alone.iter_mut().zip([&woken, &gone]) {
-            let (of, at) = events.recv_timeout(PATIENCE).expect("an end that is noticed");
+        for (times, events) in alone.iter_mut().zip([&fleet.woken, removed]) {
+            let (of, at) = events.recv_timeout(PATIENCE).expect("the end of the topic");
             assert_eq!(of, number);
             times.push(ms(at - killed));
         }
     }
-    let [awake, removed] = alone;
-    line("one publisher killed: sleeper awake, ms", Times(awake).told());
-    line("one publisher killed: file gone, ms", Times(removed).told());
+    let [woken, removed] = alone;
+    report.times("one publisher killed: sleeper awake, ms", Milliseconds(woken));
+    report.times("one publisher killed: file gone, ms", Milliseconds(removed));
+}
 
+/// Kills the other publishers at once.
+fn kill_together(fleet: &ScaleFleet, removed: &Receiver<TopicEnd>, report: &mut ScaleReport) {
     let killed = now_ns();
-    for publisher in &publishers {
+    for publisher in &fleet.publishers {
         publisher.kill();
     }
     let all = now_ns();
-    for (what, events) in [("sleepers awake", &woken), ("files gone", &gone)] {
-        let found: HashMap<usize, u64> =
-            (0..KILLED_TOGETHER).map(|_| events.recv_timeout(PATIENCE).expect("an end that is noticed")).collect();
-        assert_eq!(found.len(), KILLED_TOGETHER);
-        let times = found.values().map(|at| ms(at.saturating_sub(killed))).collect();
-        line(&format!("{KILLED_TOGETHER} publishers killed at once: {what}, ms"), Times(times).told());
+    for (what, events) in [("sleepers awake", &fleet.woken), ("files gone", removed)] {
+        let ends = (0..KILLED_TOGETHER).map(|_| events.recv_timeout(PATIENCE).expect("the end of a topic"));
+        let ends: HashMap<usize, u64> = ends.collect();
+        assert_eq!(ends.len(), KILLED_TOGETHER);
+        let times = ends.values().map(|at| ms(at.saturating_sub(killed))).collect();
+        report.times(&format!("{KILLED_TOGETHER} publishers killed at once: {what}, ms"), Milliseconds(times));
     }
-    line("(of which the kills themselves took, ms)", format!("{:.2} | | |", ms(all - killed)));
-    line("memory after that (peak)", format!("{} | | |", world.memory("VmHWM")));
-    drop((together, subscribers, stream, world));
-    attack(&mut report);
-    println!(
-        "| {TOPICS} topics, {SUBSCRIBERS} subscribers each | p50 | p90 | p99 | max |\n|---|---|---|---|---|\n{report}"
-    );
+    report.figure("(of which the kills themselves took, ms)", format_args!("{:.2}", ms(all - killed)));
 }
 
-/// What one client has of the daemon while another one, of another user if this is root, means no good.
-fn attack(report: &mut String) {
-    let world = World::start();
-    let _publishers = Role::start(&world, &["publish".into(), "0".into(), TOPICS.to_string()], None).wait_until_ready();
+/// How long `List` takes for one client while another one attacks, as another user if this is root.
+fn attack(report: &mut ScaleReport) {
+    let world = ScaleWorld::start();
+    let _publishers =
+        HelperProcess::start(&world, &["publish".into(), "0".into(), TOPICS.to_string()], None).wait_until_ready();
     let subscribe = || {
-        Role::start(&world, &["subscribe".into(), "0".into(), "0".into(), TOPICS.to_string()], None).wait_until_ready()
+        HelperProcess::start(&world, &["subscribe".into(), "0".into(), "0".into(), TOPICS.to_string()], None)
+            .wait_until_ready()
     };
-    let _subscribers: Vec<Role> = (0..SUBSCRIBERS).map(|_| subscribe()).collect();
-    let mut line = |what: &str, figures: String| writeln!(report, "| {what} | {figures} |").unwrap();
+    let _subscribers: Vec<HelperProcess> = (0..SUBSCRIBERS).map(|_| subscribe()).collect();
     let mut stream = UnixStream::connect(world.socket()).unwrap();
-    let (mut list, _) = ask(&mut stream, "List", "{}", 50);
-    line("List, nobody else there, ms", list.told());
+    let (mut list, _) = repeat_call(&mut stream, "List", "{}", 50);
     let idle = list.at(50.0);
+    report.times("List, no other client, ms", list);
     for how in ["half-open", "slow", "never-reads", "watches", "floods"] {
         let uid = is_root().then_some(NOBODY);
-        let attacker = Role::start(&world, &["hostile".into(), how.into()], uid).wait_until_ready();
+        let attacker = HelperProcess::start(&world, &["hostile".into(), how.into()], uid).wait_until_ready();
         eprintln!("beside a client that {how} ...");
-        let (mut list, _) = ask(&mut stream, "List", "{}", 50);
+        let (mut list, _) = repeat_call(&mut stream, "List", "{}", 50);
         let ratio = list.at(50.0) / idle;
-        line(&format!("List beside a client that {how}, ms ({ratio:.2} x idle)"), list.told());
+        report.times(&format!("List beside a client that {how}, ms ({ratio:.2} x idle)"), list);
         drop(attacker);
     }
-    line("memory after all that (peak)", format!("{} | | |", world.memory("VmHWM")));
+    report.figure("memory after all that (peak)", world.memory("VmHWM"));
 }
 
-/// Reports when names go, and which topics' they were.
+/// Reports the topics whose names are removed, and when.
 fn watch_names(directory: Inotify) -> Receiver<(usize, u64)> {
     let (sender, names) = mpsc::channel();
     std::thread::spawn(move || {

@@ -85,7 +85,7 @@ impl AsFd for DirectoryWatch {
 
 /// What inspecting a name found.
 pub(crate) enum Inspected {
-    Region(Region),
+    Region(Arc<Region>),
     /// The name is gone.
     Gone,
     /// A name that is not a region's, or a region that could not be opened.
@@ -139,7 +139,7 @@ impl Directory {
                 if let Err(reason) = region.is_intact() {
                     tracing::warn!("topic \"{topic}\" is damaged: {reason}; it is removed when its owner dies");
                 }
-                Inspected::Region(region)
+                Inspected::Region(Arc::new(region))
             }
             Err(OpenError::NotFound { .. }) => Inspected::Gone,
             Err(error @ OpenError::Io { .. }) => {

@@ -9,7 +9,7 @@ use conduitd::{Config, DaemonOptions, Limits, StartError};
 use lexopt::ValueExt;
 
 const HELP: &str = "\
-Keeps track of Conduit's topics and removes what crashed publishers leave behind.
+The registry of Conduit's topics; removes the regions of crashed publishers.
 
 Usage: conduitd [--socket PATH] [--shm-dir PATH] [--config PATH] [LIMITS]
 
@@ -18,35 +18,35 @@ Options:
                       else $CONDUIT_SOCKET, else for root
                       /run/conduit/registry.sock, for others
                       $XDG_RUNTIME_DIR/conduit/registry.sock
-      --shm-dir PATH  The directory to look after. Default: $CONDUIT_SHM_DIR,
+      --shm-dir PATH  The directory of the regions. Default: $CONDUIT_SHM_DIR,
                       else /dev/shm
       --config PATH   Who may publish which names; see the README. Default:
                       /etc/conduit/conduitd.toml. Without that file everybody
                       may publish any free name
-      --check-config  Say whether the file with these rules is right, and end
+      --check-config  Check the file with these rules, and exit
 
-Limits, which keep one client's excess from being another's loss:
+Limits, so that one client's excess is not another's loss:
       --max-connections N          Clients in all. Default: 4096
       --max-connections-per-uid N  Clients of one user. Default: 1024
       --max-message-bytes N        Longest message of a client. Default: 65536
       --max-queued-events N        Events a watcher may leave unread before it
                                    is disconnected. Default: 256
-Publishers and subscribers take a connection each. With few open files allowed
-(LimitNOFILE=, ulimit -n) fewer connections are; the log says how many.
+Publishers and subscribers take a connection each. A low limit of open files
+(LimitNOFILE=, ulimit -n) lowers the number of connections; the log says so.
 
   -h, --help          Print help
   -V, --version       Print version
 
-RUST_LOG sets what is logged (default: info): to the journal with fields if
-standard error goes there, else as lines to standard error.
-SIGTERM and SIGINT end the daemon; topics live on without it. SIGHUP has it read
-the rules again; if they are wrong it says so and keeps the old ones.
-Under systemd it tells how it is, feeds the watchdog, and has its clients'
+RUST_LOG sets the log level (default: info). The log goes to the journal with
+fields if standard error is connected to it, else as lines to standard error.
+SIGTERM and SIGINT stop the daemon; topics continue without it. SIGHUP reloads
+the rules; if they are invalid it logs that and keeps the old ones.
+Under systemd it reports its state, feeds the watchdog, and has its clients'
 connections kept while it is restarted.
 
 Exit codes: 0 stopped by a signal, 1 could not start (or --check-config found
-an error), 2 wrong usage, 3 something else listens on the socket, 4 another
-daemon looks after the directory.
+an error), 2 wrong usage, 3 another process listens on the socket, 4 another
+daemon serves the directory.
 
 Example: conduitd --socket /tmp/registry.sock --shm-dir /dev/shm
 ";
@@ -90,7 +90,7 @@ fn check(config: &Config) -> ExitCode {
 }
 
 enum Task {
-    /// The answer has been printed already.
+    /// The output was printed already.
     Nothing,
     Check(Config),
     Run(DaemonOptions),

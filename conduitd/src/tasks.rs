@@ -1,14 +1,16 @@
 //! Background work whose panics are logged: tokio catches a task's panic, and nobody joins these
 //! tasks.
 
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::spawn_local;
 
 /// Starts a task on this thread.
-pub(crate) fn spawn(name: &'static str, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+pub(crate) fn spawn(name: &'static str, task: impl Future<Output = ()> + 'static) {
+    // Boxed: the future of a connection would be in the block twice, as captured and as awaited.
+    let task = Box::pin(task);
     spawn_local(async move {
         let _report = PanicReport(name);
         task.await;
-    })
+    });
 }
 
 /// Starts work that may block.

@@ -27,9 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn accept(hub: Rc<Hub>, listener: UnixListener) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                tasks::spawn("connection", admit(Rc::clone(&hub), stream));
-            }
+            Ok((stream, _)) => tasks::spawn("connection", admit(Rc::clone(&hub), stream)),
             Err(error) => {
                 tracing::warn!("cannot accept a client: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

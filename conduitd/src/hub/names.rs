@@ -118,7 +118,7 @@ impl Hub {
         let appearance = appearance_of(&region);
         let key = (topic.clone(), region.id());
         let claimant = appearance.claimed.clone().filter(|_| !appearance.is_kept);
-        self.topics.insert(key.clone(), Arc::new(region));
+        self.topics.insert(key.clone(), region);
         let changes = self.registry.borrow_mut().appeared(topic, appearance);
         self.judge(&key);
         if let Some(process) = claimant
