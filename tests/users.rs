@@ -118,7 +118,7 @@ fn without_daemon_another_users_orphan_is_explained() {
     let mut stranger = world.peer_of(NOBODY);
     let answer = stranger.ask(Publish("scan", 16, 100));
     assert!(
-        answer.failure().contains("was left by a dead publisher of uid 0") && answer.failure().contains("conduitd"),
+        answer.failure().contains("is an orphan of a dead publisher of uid 0") && answer.failure().contains("conduitd"),
         "{answer:?}"
     );
     let error = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap_err();

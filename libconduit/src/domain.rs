@@ -1,12 +1,13 @@
-//! Where regions live and which registry knows them.
+//! Where regions live, and which registry watches over them.
 
 use std::path::{Path, PathBuf};
 
 /// A shared-memory directory and the sockets where its registry may listen.
 ///
-/// Processes meet if their domains name the same directory. The default, [`Domain::from_env`], suits all programs but
-/// tests and tools that look at several machines' worth of topics at once.
+/// Processes share topics if their domains have the same directory. The default, [`Domain::from_env`], suits all programs
+/// except tests and tools that work with several directories.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Domain {
     shm_dir: PathBuf,
     sockets: Vec<PathBuf>,
@@ -19,8 +20,8 @@ const SYSTEM_SOCKET: &str = "/run/conduit/registry.sock";
 impl Domain {
     /// The domain the environment names.
     ///
-    /// The directory is `$CONDUIT_SHM_DIR`, else `/dev/shm`. The registry is looked for at `$CONDUIT_SOCKET` alone if it
-    /// is set; else root looks at `/run/conduit/registry.sock`, other users at
+    /// The directory is `$CONDUIT_SHM_DIR`, else `/dev/shm`. The registry is expected at `$CONDUIT_SOCKET` alone if it is
+    /// set; else root tries `/run/conduit/registry.sock`, other users at
     /// `$XDG_RUNTIME_DIR/conduit/registry.sock` first. `CONDUIT_ANY_FILE_SYSTEM=1` is
     /// [`allow_any_file_system`](Self::allow_any_file_system).
     pub fn from_env() -> Self {
@@ -79,18 +80,18 @@ impl Domain {
         &self.shm_dir
     }
 
-    /// Where the registry may listen, in the order in which clients try.
+    /// The sockets of the registry, in the order in which clients try them.
     pub fn sockets(&self) -> &[PathBuf] {
         &self.sockets
     }
 
-    /// Where a registry of this user's listens by default; `None` if the environment names no place.
+    /// The socket on which a registry of this user listens by default; `None` if the environment names none.
     pub fn own_socket(&self) -> Option<&Path> {
         let is_own = |socket: &&Path| nix::unistd::geteuid().is_root() || *socket != Path::new(SYSTEM_SOCKET);
         self.sockets.first().map(PathBuf::as_path).filter(is_own)
     }
 
-    /// Whether a directory that is no tmpfs is accepted.
+    /// Whether a directory that is not on a tmpfs is accepted.
     pub fn any_file_system(&self) -> bool {
         self.any_file_system
     }

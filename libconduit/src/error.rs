@@ -1,4 +1,4 @@
-//! What can go wrong, one enum per operation. Every message says what happened, to what, and what to do.
+//! Errors: one enum per operation. Every message says what happened, to what, and what to do.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use crate::shm::dir::ShmDir;
 use crate::shm::open::OpenFileError;
 use crate::{TopicName, TopicNameError, TypeInfo};
 
-/// Who owns a region, as the region says.
+/// The owner that a region claims to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OwnerClaim {
@@ -45,7 +45,7 @@ pub enum CreateError {
     /// The name is not valid.
     #[error(transparent)]
     Name(#[from] TopicNameError),
-    /// The administrator's rules do not let this process publish the topic.
+    /// The registry's policy does not let this process publish the topic.
     #[error("topic \"{topic}\" may not be published, rule {rule} of the registry: {reason}")]
     NotAllowed {
         /// The topic.
@@ -69,13 +69,13 @@ pub enum CreateError {
         capacity: usize,
     },
     /// A region of no bytes, or of more than a file can have.
-    #[error("a region can not have {size} bytes; use 1 to {}", i64::MAX)]
+    #[error("a region cannot have {size} bytes; use 1 to {}", i64::MAX)]
     Size {
         /// The size asked for in bytes.
         size: u64,
     },
     /// The shared-memory directory is too full.
-    #[error("{} has no room: need {need} bytes, have {have}; remove regions nobody uses (`conduit list`) or enlarge it (mount -o remount,size=...)", path.display())]
+    #[error("{} has no room: need {need} bytes, have {have}; remove unused regions (`conduit list`) or enlarge it (mount -o remount,size=...)", path.display())]
     NoSpace {
         /// Bytes needed.
         need: u64,
@@ -95,13 +95,13 @@ pub enum CreateError {
         have: u64,
     },
     /// The shared-memory directory is not a tmpfs.
-    #[error("{} is not a tmpfs; set CONDUIT_SHM_DIR to a directory in one, or CONDUIT_ANY_FILE_SYSTEM=1 to use it all the same", path.display())]
+    #[error("{} is not a tmpfs; set CONDUIT_SHM_DIR to a directory in one, or CONDUIT_ANY_FILE_SYSTEM=1 to use it anyway", path.display())]
     NotShared {
         /// The shared-memory directory.
         path: PathBuf,
     },
     /// Locks of this file system do not outlive their descriptors (overlayfs).
-    #[error("the file system of {} drops locks when a descriptor is closed, so nobody could tell who is alive; use a tmpfs", path.display())]
+    #[error("the file system of {} drops locks when a descriptor is closed, so that no process can tell which owners are alive; use a tmpfs", path.display())]
     LocksDoNotLast {
         /// The shared-memory directory.
         path: PathBuf,
@@ -111,13 +111,11 @@ pub enum CreateError {
     AlreadyPublished {
         /// The topic.
         topic: TopicName,
-        /// Who publishes it.
+        /// Its publisher.
         owner: OwnerClaim,
     },
-    /// The name is a raw region that its creator left on purpose.
-    #[error(
-        "region \"{topic}\" exists: the process that created it let it go and kept it; open it, or unlink it first"
-    )]
+    /// The name is a raw region that its creator released and kept.
+    #[error("region \"{topic}\" exists: its creator released it and kept it; open it, or unlink it first")]
     Kept {
         /// The region.
         topic: TopicName,
@@ -130,9 +128,9 @@ pub enum CreateError {
         /// The file.
         path: PathBuf,
     },
-    /// The owner is dead, but this process may not remove what it left.
+    /// The owner is dead, but this process may not remove its region.
     #[error(
-        "topic \"{topic}\" was left by a dead publisher of uid {uid} and this user may not remove it; start conduitd, or have that user or root run a publisher of the name"
+        "topic \"{topic}\" is an orphan of a dead publisher of uid {uid}, which this user may not remove; start conduitd, or run a publisher of the name as that user or root"
     )]
     NotRemovable {
         /// The topic.
@@ -151,7 +149,7 @@ pub enum CreateError {
         capacity: u64,
     },
     /// A system call failed.
-    #[error("can not {doing} {}: {source}{}", path.display(), hint(source))]
+    #[error("cannot {doing} {}: {source}{}", path.display(), hint(source))]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -179,7 +177,7 @@ pub enum OpenError {
     /// The name is not valid.
     #[error(transparent)]
     Name(#[from] TopicNameError),
-    /// Nobody publishes the topic.
+    /// The topic has no publisher.
     #[error("topic \"{topic}\" does not exist in {}; start its publisher, or wait for it", path.display())]
     NotFound {
         /// The topic.
@@ -187,21 +185,21 @@ pub enum OpenError {
         /// The shared-memory directory.
         path: PathBuf,
     },
-    /// The file's permissions keep this user out.
+    /// The file's permissions do not let this user read it.
     #[error("no permission to read {}; have its publisher set a mode or group that includes this user", path.display())]
     Permission {
         /// The region's file.
         path: PathBuf,
     },
     /// The file is not a topic this library can read.
-    #[error("can not open {} as a topic: {reason}", path.display())]
+    #[error("cannot open {} as a topic: {reason}", path.display())]
     Layout {
         /// The region's file.
         path: PathBuf,
         /// What is wrong with it.
         reason: LayoutError,
     },
-    /// The topic is a raw region, or the raw region is a topic, or the file is nothing of the kind.
+    /// The topic is a raw region, or the raw region is a topic, or the file is neither.
     #[error("{} is not {expected}", path.display())]
     Kind {
         /// The region's file.
@@ -220,8 +218,8 @@ pub enum OpenError {
         /// The subscriber's type.
         expected: Box<TypeInfo>,
     },
-    /// The publisher has died and left the region.
-    #[error("topic \"{topic}\" was left by a dead publisher; wait for it to come back")]
+    /// The publisher has died; its region is an orphan.
+    #[error("the publisher of topic \"{topic}\" is dead; wait for a new one")]
     Orphaned {
         /// The topic.
         topic: TopicName,
@@ -235,7 +233,7 @@ pub enum OpenError {
         limit: usize,
     },
     /// A system call failed.
-    #[error("can not {doing} {}: {source}{}", path.display(), hint(source))]
+    #[error("cannot {doing} {}: {source}{}", path.display(), hint(source))]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -267,7 +265,7 @@ impl OpenError {
     }
 }
 
-/// Why no slot could be had to write into.
+/// Why a message could not be sent, or no slot was loaned.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoanError {
@@ -286,7 +284,7 @@ pub enum LoanError {
         capacity: usize,
     },
     /// The topic's type, given at run time, has no messages of this length.
-    #[error("a message of {len} bytes is none of the topic's type; its length is {}{size} bytes", if *exact {""} else {"a multiple of "})]
+    #[error("a message of {len} bytes is not of the topic's type, whose length is {}{size} bytes", if *exact {""} else {"a multiple of "})]
     WrongLength {
         /// Length of the message in bytes.
         len: usize,
@@ -300,13 +298,13 @@ pub enum LoanError {
         "the topic was removed from outside (the registry's Unlink); drop this publisher, and create the topic again"
     )]
     Removed,
-    /// The topic's name was removed from outside. Said once: what follows goes to the subscribers that are there, and nobody else can
-    /// find the topic.
+    /// The topic's name was removed, and not by this publisher. Returned once: later messages reach the subscribers that
+    /// have the topic open, and no other process can find it.
     ///
-    /// The registry tells it at once; without one it is found by the way, within a second where there are sleepers to wake, else never.
+    /// The registry reports it at once. Without one it is noticed within a second if subscribers sleep, else never.
     #[error(
-        "somebody has removed the topic's name: logind, when its user's last session ended (RemoveIPC=), or rm; nobody \
-         else can find the topic now: drop this publisher, and create the topic again"
+        "the topic's name was removed, by logind when its user's last session ended (RemoveIPC=), or by rm; no other \
+         process can find the topic: drop this publisher, and create the topic again"
     )]
     Unlinked,
     /// This process was forked from the publisher's.
@@ -314,14 +312,14 @@ pub enum LoanError {
     Forked,
 }
 
-/// Why a message was not sent: the same reasons as for a loan.
+/// Why a message was not sent: for the same reasons as a loan.
 pub type SendError = LoanError;
 
 /// Why no message was received.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// Every message that is left has been received and there will be no more.
+    /// Every remaining message has been received, and no more will follow.
     #[error("the publisher of topic \"{topic}\" {how}; open the topic again when it is back")]
     PublisherGone {
         /// The topic.
@@ -329,7 +327,7 @@ pub enum RecvError {
         /// Whether it closed the topic or died.
         how: Gone,
     },
-    /// No message came in time.
+    /// No message arrived in time.
     #[error("no message on topic \"{topic}\" within {timeout:?}")]
     TimedOut {
         /// The topic.
@@ -337,7 +335,7 @@ pub enum RecvError {
         /// How long the call waited.
         timeout: Duration,
     },
-    /// The message's bytes are no value of the type (a `bool` of 2, say). It counts as received.
+    /// The message's bytes are not a valid value of the type (a `bool` of 2, for example). It counts as received.
     #[error("message {sequence} on topic \"{topic}\" is not a valid {expected}")]
     Invalid {
         /// The topic.
@@ -368,21 +366,21 @@ pub enum UnlinkError {
         path: PathBuf,
     },
     /// A topic that is being published is not removed.
-    #[error("\"{topic}\" is a topic published by {owner}; stop that process and it goes away")]
+    #[error("\"{topic}\" is a topic published by {owner}; stop that process to remove it")]
     Live {
         /// The topic.
         topic: TopicName,
-        /// Who publishes it.
+        /// Its publisher.
         owner: OwnerClaim,
     },
     /// The file is no region.
-    #[error("{} was not made by Conduit; remove it by hand if nobody needs it", path.display())]
+    #[error("{} was not made by Conduit; remove it by hand if it is not needed", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// A system call failed.
-    #[error("can not remove {}: {source}{}", path.display(), hint(source))]
+    #[error("cannot remove {}: {source}{}", path.display(), hint(source))]
     Io {
         /// The region's file.
         path: PathBuf,
@@ -399,7 +397,7 @@ pub enum WaitError {
     #[error(transparent)]
     Name(#[from] TopicNameError),
     /// The shared-memory directory could not be watched.
-    #[error("can not watch {}: {source}", path.display())]
+    #[error("cannot watch {}: {source}", path.display())]
     Io {
         /// The shared-memory directory.
         path: PathBuf,
@@ -408,15 +406,15 @@ pub enum WaitError {
     },
 }
 
-/// Why a [`WaitSet`](crate::WaitSet) can not wait.
+/// Why a [`WaitSet`](crate::WaitSet) cannot wait.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitSetError {
-    /// Nothing could ever end the wait.
-    #[error("the wait set has no subscribers left, no timers, and nobody has a waker of it; add one, or stop waiting")]
+    /// Nothing can end the wait.
+    #[error("the wait set has no subscribers, no timers and no wakers; add one, or stop waiting")]
     Empty,
     /// A thread that waits for some of the topics could not be started.
-    #[error("can not start a thread to wait for many topics: {source}; raise the limit of threads (ulimit -u)")]
+    #[error("cannot start a thread to wait for many topics: {source}; raise the limit of threads (ulimit -u)")]
     Thread {
         /// Why it failed.
         source: io::Error,
@@ -426,7 +424,7 @@ pub enum WaitSetError {
     Forked,
 }
 
-/// What a user can do about the commonest failures.
+/// What to do about the most common failures.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "; this user needs permission there",

@@ -1,4 +1,4 @@
-//! Which types can be messages, and how a region names them.
+//! Message types, and how a region identifies them.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use crate::shape::{Element, Shape};
 
-/// A type that can be sent: its bytes mean the same in every process, and a region can name it.
+/// A type that can be sent: its bytes mean the same in every process, and a region can identify it.
 ///
-/// Derive it together with the zerocopy traits; they reject padding and pointers at compile time. `#[zerocopy(crate = ...)]` makes
-/// a dependency of your own on zerocopy unnecessary. Implemented for the
+/// Derive it together with the zerocopy traits, which reject padding and pointers at compile time. With
+/// `#[zerocopy(crate = "conduit::zerocopy")]` a program needs no dependency of its own on zerocopy. Implemented for the
 /// primitive numbers, arrays of messages and slices of messages; `[u8]` is the type for raw bytes.
 ///
 /// ```
@@ -29,16 +29,16 @@ use crate::shape::{Element, Shape};
     note = "add `#[derive(conduit::Message, FromBytes, IntoBytes, KnownLayout, Immutable)]` and `#[repr(C)]` to the type"
 )]
 pub trait Message: TryFromBytes + IntoBytes + KnownLayout + Immutable {
-    /// What a region says of this type; publisher and subscriber must agree on all of it.
+    /// The type's identity, on which publisher and subscriber must agree.
     const TYPE: TypeInfo;
 
-    /// What its bytes mean, for tools that show messages of types they do not know; for a slice, that of an element.
+    /// What its bytes mean, for tools that display messages of types that they do not know; for a slice, of one element.
     fn shape() -> Shape {
         Shape::bytes(Self::TYPE.size)
     }
 }
 
-/// Whether a message is one value or any number of them.
+/// Whether a message is one value or a slice of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One value of fixed size.
@@ -62,7 +62,7 @@ pub(crate) const MAX_ALIGN: usize = 64;
 impl TypeInfo {
     /// A value of type `T` under a name of 1 to 64 bytes.
     ///
-    /// The name, not Rust's own name of the type, identifies it: it stays the same across builds and languages.
+    /// The name identifies the type across builds and languages; Rust's own name of the type does not matter.
     ///
     /// # Panics
     ///
@@ -88,7 +88,7 @@ impl TypeInfo {
         Self { kind: Kind::Slice, ..element }
     }
 
-    /// A type that is known only at run time: of another language's, or of a file's.
+    /// A type that is known only at run time, from another language or from a file.
     ///
     /// `name` has 1 to 64 bytes of text without control characters. `size` is that of a value, or of one element of a slice, in
     /// bytes: a multiple of `align`, at least 1. `align` is a power of two, at most 64.
@@ -117,7 +117,7 @@ impl TypeInfo {
     pub fn admits(&self, len: usize) -> bool {
         match self.kind {
             Kind::Value => len as u64 == self.size,
-            // A region may name elements of no bytes.
+            // The header of a region may claim elements of zero bytes.
             Kind::Slice => self.size == 1 || (len as u64).checked_rem(self.size).unwrap_or(len as u64) == 0,
         }
     }
@@ -156,14 +156,14 @@ impl fmt::Display for TypeInfo {
     }
 }
 
-/// Why something can not be the type of messages.
+/// Why a type cannot be a message type.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TypeInfoError {
-    /// The name is empty, too long or no text.
+    /// The name is empty, too long or not text.
     #[error("a type's name has 1 to 64 bytes of text without control characters")]
     Name,
-    /// The size is none.
+    /// The size is not possible.
     #[error(
         "a type of {size} bytes aligned to {align} is not possible; the size is a multiple of the alignment and not 0"
     )]
@@ -173,7 +173,7 @@ pub enum TypeInfoError {
         /// The alignment asked for in bytes.
         align: u32,
     },
-    /// The alignment is none, or too large.
+    /// The alignment is not a power of two, or too large.
     #[error("an alignment of {align} bytes is not possible; use a power of two up to 64")]
     Align {
         /// The alignment asked for in bytes.
@@ -199,7 +199,7 @@ impl TypeName {
         Self(bytes)
     }
 
-    /// `None` if a peer wrote something that is no name.
+    /// `None` if a peer wrote something that is not a name.
     pub(crate) fn from_region(bytes: [u8; 64]) -> Option<Self> {
         let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(64);
         let is_name = len > 0
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_are_told_apart_by_name_kind_and_size() {
+    fn name_kind_and_size_distinguish_types() {
         assert_ne!(u8::TYPE, i8::TYPE);
         assert_ne!(u8::TYPE, <[u8]>::TYPE);
         assert_ne!(<[u8; 3]>::TYPE, <[u8; 4]>::TYPE);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_given_at_run_time_is_the_same_or_an_error() {
+    fn a_type_given_at_run_time_equals_the_static_one_or_is_an_error() {
         let new = TypeInfo::new;
         assert_eq!(new("f64", Kind::Value, 24, 8), Ok(<[f64; 3]>::TYPE));
         assert_eq!(new("f32", Kind::Slice, 12, 4), Ok(<[[f32; 3]]>::TYPE));

@@ -31,6 +31,7 @@ use crate::watched::Watched;
 ///
 /// Clones are the same descriptor. It is closed with the last of them and the subscriber.
 #[derive(Clone)]
+#[must_use = "the descriptor is closed when the last handle is dropped"]
 pub struct ReadyFd {
     flag: Arc<Flag>,
     _alive: Arc<()>,

@@ -64,6 +64,7 @@ struct Held {
 
 /// How a raw region is to be made or opened.
 #[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until a region is created or opened"]
 pub struct RegionBuilder {
     options: CreateOptions,
 }

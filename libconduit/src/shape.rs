@@ -1,8 +1,8 @@
-//! What the bytes of a message mean: names, types and places of its fields.
+//! What the bytes of a message mean: the names, types and offsets of its fields.
 //!
-//! Publisher and subscriber agree by [`TypeInfo`](crate::TypeInfo) alone. A shape is for those who know no type: tools that show
-//! messages, record them, or hand them to another language. It stands beside the region, in the extended attribute
-//! `user.conduit.shape` of its file, as JSON:
+//! Publisher and subscriber agree by [`TypeInfo`](crate::TypeInfo) alone. A shape is for tools that do not have the type:
+//! those that display messages, record them, or pass them to another language. It is stored beside the region, in the
+//! extended attribute `user.conduit.shape` of its file, as JSON:
 //!
 //! ```json
 //! {"type": {"struct": {"size": 48, "fields": [
@@ -24,10 +24,10 @@ const MAX_TEXT: usize = 1 << 16;
 /// One value, or an array of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
-    /// Of the value, or of each element.
+    /// The type of the value, or of each element.
     #[serde(rename = "type")]
     pub element: Element,
-    /// How many there are, if it is an array. Arrays of arrays are one array with all elements.
+    /// The number of elements, if it is an array. An array of arrays counts as one array of all elements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
@@ -55,9 +55,9 @@ pub enum Element {
     },
     /// A structure.
     Struct {
-        /// Its length in bytes, with what follows the last field.
+        /// Its length in bytes, including padding after the last field.
         size: u64,
-        /// By their places, which do not overlap.
+        /// Its fields, ordered by offset; they do not overlap.
         fields: Vec<Field>,
     },
 }
@@ -67,9 +67,9 @@ pub enum Element {
 pub struct Field {
     /// Its name, without control characters.
     pub name: String,
-    /// Its place from the structure's start, in bytes.
+    /// Its offset in the structure, in bytes.
     pub offset: u64,
-    /// What is there.
+    /// Its shape.
     #[serde(flatten)]
     pub shape: Shape,
 }
@@ -85,7 +85,7 @@ impl Shape {
         Self::one(Element::Bytes { size })
     }
 
-    /// A structure whose fields are given by their names, places and shapes.
+    /// A structure whose fields are given by their names, offsets and shapes.
     pub fn structure(size: usize, fields: impl IntoIterator<Item = (&'static str, usize, Self)>) -> Self {
         let field = |(name, offset, shape): (&str, usize, _)| Field { name: name.into(), offset: offset as u64, shape };
         let mut fields: Vec<Field> = fields.into_iter().map(field).collect();
@@ -104,7 +104,7 @@ impl Shape {
         self.element.size().saturating_mul(self.count.unwrap_or(1))
     }
 
-    /// The shape that a region's file carries for elements of a size; `None` if it carries none, or one that makes no sense.
+    /// The shape that a region's file has for elements of a size; `None` if it has none, or an invalid one.
     pub(crate) fn of_file(file: impl AsFd, size: u64) -> Option<Self> {
         let mut text = vec![0; MAX_TEXT];
         let len = fgetxattr(file, XATTR, &mut text[..]).ok()?;
@@ -112,14 +112,14 @@ impl Shape {
         (shape.size() == size && shape.is_sound()).then_some(shape)
     }
 
-    /// The text for a region's file; `None` if it says nothing, or would be too long.
+    /// The text for a region's file; `None` if the shape is mere bytes, or the text would be too long.
     pub(crate) fn to_text(&self) -> Option<Vec<u8>> {
-        let says_something = !matches!(self.element, Element::Bytes { .. });
-        let text = says_something.then(|| serde_json::to_vec(self).ok()).flatten()?;
+        let is_informative = !matches!(self.element, Element::Bytes { .. });
+        let text = is_informative.then(|| serde_json::to_vec(self).ok()).flatten()?;
         (text.len() <= MAX_TEXT).then_some(text)
     }
 
-    /// Whether it can be shown: a peer may have written anything.
+    /// Whether it is consistent: a peer may have written anything.
     fn is_sound(&self) -> bool {
         match &self.element {
             Element::Struct { size, fields } => {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_derived_shape_knows_what_is_a_message_and_what_is_not() {
+    fn a_derived_shape_tells_messages_from_other_fields() {
         use crate::Message;
         use crate::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_none() {
+    fn inconsistent_shapes_are_rejected() {
         assert!(imu().is_sound());
         let one = |name: &str, offset, element| Field { name: name.into(), offset, shape: Shape::one(element) };
         let of = |size, fields| Shape::one(Element::Struct { size, fields }).is_sound();

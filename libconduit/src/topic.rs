@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What every region's file name starts with.
+/// The prefix of every region's file name.
 pub(crate) const FILE_PREFIX: &str = "conduit_";
 
 /// The name of a topic or raw region, known to be valid.
@@ -19,12 +19,12 @@ pub(crate) const FILE_PREFIX: &str = "conduit_";
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicName(Box<str>);
 
-/// Why a text is no topic name.
+/// Why a text is not a topic name.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopicNameError {
     /// The name has no characters.
-    #[error("a topic name can not be empty; use letters, digits, `_`, `-` and `/` between segments")]
+    #[error("a topic name cannot be empty; use letters, digits, `_`, `-` and `/` between segments")]
     Empty,
     /// The name is longer than [`TopicName::MAX_LEN`].
     #[error("a topic name has at most {} bytes, this one has {len}", TopicName::MAX_LEN)]
@@ -39,7 +39,7 @@ pub enum TopicNameError {
         name: String,
         /// The first character that is not allowed.
         character: char,
-        /// Its place, in bytes from 0.
+        /// Its offset in bytes, from 0.
         at: usize,
     },
     /// A `/` at the start, at the end, or after another one.
@@ -49,7 +49,7 @@ pub enum TopicNameError {
     EmptySegment {
         /// The rejected name.
         name: String,
-        /// Where the empty segment is, in bytes from 0.
+        /// The offset of the empty segment in bytes, from 0.
         at: usize,
     },
 }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_names_say_what_is_wrong_and_where() {
+    fn errors_name_the_defect_and_its_offset() {
         let segment = |name: &str, at| TopicNameError::EmptySegment { name: name.into(), at };
         let character = |name: &str, character, at| TopicNameError::Character { name: name.into(), character, at };
         for (name, error) in [

@@ -1,4 +1,4 @@
-//! What a subscriber shares with whoever waits on its behalf: a wait set, the parker.
+//! What a subscriber shares with wait sets and parkers, which wait on its behalf.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -13,19 +13,19 @@ use crate::ring::sleeper::Sleep;
 use crate::shm::clock::coarse_now;
 use crate::shm::lock::OWNER;
 
-/// How long to sleep for a subscriber that may only read the region and so cannot ask to be woken.
+/// How long to sleep for a subscriber that may only read the region and therefore cannot ask to be woken.
 const READ_ONLY_STEP: Duration = Duration::from_millis(1);
 
 /// A subscriber's topic, as something to wait for.
 #[derive(Debug)]
 pub(crate) struct Watched {
     sleeper: AttachedSleeper,
-    /// `None` once the subscriber has left.
+    /// `None` once the subscriber is dropped.
     lease: Mutex<Option<Lease>>,
     has_left: AtomicBool,
     /// The owner lock was found free.
     publisher_is_dead: AtomicBool,
-    /// Somebody has seen the end.
+    /// A caller of [`is_ready`](Self::is_ready) has been told of the end.
     is_over: AtomicBool,
     /// On the coarse clock, in nanoseconds.
     last_look_ns: AtomicU64,
@@ -59,14 +59,14 @@ impl Watched {
         is_over
     }
 
-    /// Whether somebody was told of the end, by [`is_ready`](Self::is_ready): then the subscriber must not say otherwise.
+    /// Whether [`is_ready`](Self::is_ready) has reported the end: then the subscriber must report it too.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Relaxed)
     }
 
-    /// Asks whether the publisher lives and takes a lost lease again, if the last look is as old as `interval`. Returns whether the
-    /// publisher is dead. `now` is the coarse clock's.
+    /// Checks whether the publisher lives and renews a lost lease, if the last check is at least `interval` old. Returns
+    /// whether the publisher is dead. `now` is the coarse clock's.
     #[inline]
     pub(crate) fn look(&self, now: Duration, interval: Duration) -> bool {
         let now_ns = now.as_nanos() as u64;
@@ -79,24 +79,24 @@ impl Watched {
 
     #[cold]
     fn look_now(&self, now: Duration) {
-        // On an error the answer is unknown, which is not dead.
+        // An error proves no death.
         if !OWNER.is_write_locked(self.sleeper.file()).unwrap_or(true) {
             self.publisher_is_dead.store(true, Release);
         }
-        // Whoever has it locked does the same.
+        // A thread that holds the mutex is doing the same.
         if let Ok(mut lease) = self.lease.try_lock()
             && let Some(lease) = &mut *lease
         {
-            lease.look(now);
+            lease.renew_if_due(now);
         }
     }
 
-    /// A look for whoever was woken and found nothing: by a reaper that may not write to the region, perhaps.
+    /// Checks after a wake-up without a message: a reaper that may not write to the region only wakes.
     pub(crate) fn look_after_waking(&self) {
         self.look(coarse_now(), if self.sleeper.can_be_woken() { Duration::ZERO } else { CHECK_INTERVAL });
     }
 
-    /// How long a sleeper may go without looking for itself.
+    /// The longest sleep after which a waiter must check for itself.
     pub(crate) fn longest_sleep(&self) -> Duration {
         if self.sleeper.can_be_woken() { CHECK_INTERVAL } else { READ_ONLY_STEP }
     }
@@ -106,7 +106,7 @@ impl Watched {
         self.has_left.load(Relaxed)
     }
 
-    /// The subscriber leaves, whoever still waits for it.
+    /// The subscriber is dropped; what waits on its behalf may still hold this.
     pub(crate) fn leave(&self) {
         self.has_left.store(true, Relaxed);
         let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).take();

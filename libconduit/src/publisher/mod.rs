@@ -96,7 +96,7 @@ impl<T: ?Sized + Message> Publisher<T> {
         if self.writer.memory().is_foreign() {
             return Err(LoanError::Forked);
         }
-        if self.lease.look(coarse_now()) && !self.has_its_name() {
+        if self.lease.renew_if_due(coarse_now()) && !self.has_its_name() {
             self.writer.note_unlinked();
         }
         match self.writer.intervention() {

@@ -1,4 +1,4 @@
-//! Talking to the registry: leases for publishers and subscribers, questions for everybody.
+//! A connection to the registry.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
@@ -22,7 +22,7 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest reply that is accepted, in bytes.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 
-/// Why the registry did not answer a question.
+/// Why a query to the registry failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryCallError {
@@ -34,20 +34,21 @@ pub enum RegistryCallError {
         /// Why the last one failed.
         source: io::Error,
     },
-    /// The connection failed in the middle.
+    /// The connection failed.
     #[error("the registry does not answer: {0}")]
     Connection(#[from] io::Error),
     /// The registry refused.
     #[error("{0}")]
     Refused(ErrorReply),
-    /// The reply is not what the method gives.
-    #[error("the registry's reply makes no sense: {0}")]
+    /// The reply is not one of the method.
+    #[error("the registry's reply is not understood: {0}; update the library or conduitd")]
     Reply(#[from] serde_json::Error),
 }
 
 /// A connection to the registry.
 ///
-/// A question that the registry did not live to answer is asked once more, of the one that has been started meanwhile.
+/// A query that the registry does not answer because it ends is repeated once, to the registry that has been started
+/// meanwhile.
 #[derive(Debug)]
 pub struct Client {
     pub(super) stream: BufReader<UnixStream>,
@@ -72,7 +73,7 @@ impl Client {
         Err(RegistryCallError::Unreachable { sockets: sockets.join(", "), source: failure })
     }
 
-    /// Who answers here, and how much it has to do.
+    /// The registry itself: its version, process and load.
     pub fn status(&mut self) -> Result<RegistryStatus, RegistryCallError> {
         self.call("Status", &serde_json::json!({}))
     }
@@ -87,7 +88,7 @@ impl Client {
         Ok(self.call::<TopicReply>("Describe", &TopicParameter { topic: topic.to_string() })?.topic)
     }
 
-    /// Has an orphan removed that this user may not remove.
+    /// Makes the registry remove an orphan, which may belong to another user. Returns whether it was an orphan.
     pub fn reap(&mut self, topic: &TopicName) -> Result<bool, RegistryCallError> {
         Ok(self.call::<Reaped>("Reap", &TopicParameter { topic: topic.to_string() })?.reaped)
     }
@@ -105,17 +106,18 @@ impl Client {
         self.call::<serde_json::Value>("Unlink", &Unlink { topic: topic.to_string(), force }).map(drop)
     }
 
-    /// Everything that is there, and then everything that happens: see [`watch_matching`](Self::watch_matching).
+    /// A snapshot of everything, then every event: see [`watch_matching`](Self::watch_matching).
     pub fn watch(
         self,
     ) -> Result<impl Iterator<Item = Result<RegistryEvent, RegistryCallError>> + use<>, RegistryCallError> {
         self.watch_matching(&Watch::default())
     }
 
-    /// What is there, as events of the kinds `Present` and `SubscriberPresent`, and then what happens, for as long as the
-    /// registry lives: of all that `wanted` admits. There is no gap and no repeat between the two.
+    /// A snapshot, as events of the kinds [`Present`](crate::registry::EventKind::Present) and
+    /// [`SubscriberPresent`](crate::registry::EventKind::SubscriberPresent), then every event for as long as the registry
+    /// runs, of what `wanted` admits. No event is lost or repeated between the two.
     ///
-    /// Read them: who is too many events behind gets an error, and no more events.
+    /// Keep reading: a watcher that falls too many events behind gets an error, and the stream ends.
     pub fn watch_matching(
         mut self,
         wanted: &Watch,
@@ -133,7 +135,7 @@ impl Client {
         }))
     }
 
-    /// The interface promises that every call may be repeated.
+    /// Repeats a call once if the registry hangs up: no method depends on an earlier call.
     pub(super) fn call<R: DeserializeOwned>(
         &mut self,
         method: &str,
@@ -177,17 +179,17 @@ impl Client {
     }
 }
 
-/// Whether the other side went away in the middle.
+/// Whether the peer closed the connection.
 fn is_hang_up(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
-/// Connects within the time of a call: a registry that is stopped, with all its places taken, would not let us in for ever.
+/// Connects within the timeout of a call: with a full backlog, connect would block forever.
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let stream = UnixStream::from(socket(AddressFamily::Unix, SockType::Stream, flags, None)?);
-    // See socket(7): it holds for connect as well.
+    // SO_SNDTIMEO applies to connect too: socket(7).
     stream.set_write_timeout(Some(CALL_TIMEOUT))?;
     stream.set_read_timeout(Some(CALL_TIMEOUT))?;
     nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;

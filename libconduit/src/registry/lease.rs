@@ -23,7 +23,7 @@ use crate::shm::fork;
 use crate::shm::new_file::OwnedFile;
 use crate::{Domain, TopicName};
 
-/// Connects if that is possible without waiting.
+/// Connects without blocking.
 fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let stream = UnixStream::from(socket(AddressFamily::Unix, SockType::Stream, flags, None)?);
@@ -33,29 +33,29 @@ fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Whether the other side is gone: poll(2) tells that unasked.
+/// Whether the peer has hung up: poll(2) reports that without being asked to.
 fn has_hung_up(stream: &UnixStream) -> bool {
     let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// What a publisher or subscriber holds at the registry: a connection, or nothing if there is no registry.
+/// A publisher's or subscriber's lease: a connection to the registry, or nothing if there is no registry.
 ///
-/// The registry may be started later, or die. A lease that is not there is taken by the way, where its holder makes system calls
-/// anyway ([`look`](Self::look)); no thread watches it.
+/// The registry may start later, or end. A missing lease is re-acquired opportunistically, where its holder makes system
+/// calls anyway ([`renew_if_due`](Self::renew_if_due)); no thread watches it.
 #[derive(Debug)]
 pub(crate) struct Lease {
     client: Option<Client>,
     sockets: Vec<PathBuf>,
-    /// The call that takes it, wanting no reply: it can be sent without waiting.
+    /// The call that takes the lease, which asks for no reply and so is sent without waiting.
     call: Vec<u8>,
     last_look: Duration,
     generation: u32,
 }
 
 impl Lease {
-    /// Registers a region that is about to be named. Fails if the administrator's rules are against it; any other refusal
-    /// leaves this process without a lease.
+    /// Registers a region that is about to get its name. Fails if the registry's policy does not allow the topic; after any
+    /// other refusal this process continues without a lease.
     pub(crate) fn register(domain: &Domain, topic: &TopicName, file: &OwnedFile) -> Result<Self, CreateError> {
         let FileId { dev, ino: inode } = file.id;
         let (mode, gid) = (Some(file.mode), Some(file.gid));
@@ -76,7 +76,7 @@ impl Lease {
         Self::take(domain, "Attach", &attach).unwrap_or_else(|refused| refused.0.without(&refused.1))
     }
 
-    /// The lease, and if the registry refused it, why.
+    /// Takes the lease. If the registry refuses it, returns it with the reason.
     fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Result<Self, Box<(Self, RegistryError)>> {
         let json = serde_json::to_value(parameters).unwrap_or_default();
         let call = Call { method: format!("{INTERFACE}.{method}"), parameters: json, oneway: true, more: false };
@@ -112,15 +112,15 @@ impl Lease {
     }
 
     fn without(self, error: &dyn std::fmt::Display) -> Self {
-        tracing::warn!("{error}; this process goes on without a lease");
+        tracing::warn!("{error}; this process continues without a lease");
         self
     }
 
-    /// Takes the lease again if the registry has gone since, or was not there: twice a second at most, and without ever
-    /// waiting for anybody. A registry that refuses it hangs up, or says nothing: then the region's locks speak for its holder.
+    /// Takes the lease again if the connection is lost or never existed: at most twice a second, and without blocking. A
+    /// registry that refuses it hangs up or does not reply; then the region's locks prove that its holder lives.
     ///
-    /// `now` is the coarse clock's. Returns whether it was time for a look.
-    pub(crate) fn look(&mut self, now: Duration) -> bool {
+    /// `now` is the coarse clock's. Returns whether a check was due.
+    pub(crate) fn renew_if_due(&mut self, now: Duration) -> bool {
         if now.saturating_sub(self.last_look) < CHECK_INTERVAL || self.generation != fork::generation() {
             return false;
         }
@@ -143,12 +143,12 @@ impl Lease {
         });
     }
 
-    /// Ends the lease cleanly. The registry hears of it before whatever happens next.
+    /// Ends the lease cleanly. The registry has processed this before the call returns.
     pub(crate) fn release(&mut self) {
         if self.generation == fork::generation()
             && let Some(mut client) = self.client.take()
         {
-            // A registry that is gone needs no good-bye.
+            // A registry that has ended needs no release.
             let _ = client.call_once::<serde_json::Value>("Release", &Release::default());
             // Forked children may hold the socket too.
             let _ = client.stream.get_ref().shutdown(Shutdown::Both);

@@ -32,19 +32,19 @@ fn a_lease_is_taken_whenever_there_is_a_registry_again() {
     let directory = tempfile::tempdir().unwrap();
     let domain = domain(directory.path());
     let mut lease = attach(&domain);
-    lease.look(later(&lease));
+    lease.renew_if_due(later(&lease));
     assert!(lease.client.is_none(), "nobody is there");
     for _ in 0..3 {
         let listener = std::os::unix::net::UnixListener::bind(&domain.sockets()[0]).unwrap();
-        lease.look(lease.last_look);
+        lease.renew_if_due(lease.last_look);
         assert!(lease.client.as_ref().is_none_or(|client| has_hung_up(client.stream.get_ref())), "not at every call");
-        lease.look(later(&lease));
+        lease.renew_if_due(later(&lease));
         let (stream, _) = listener.accept().unwrap();
         let call = call(&stream);
         assert_eq!((call.method.as_str(), call.oneway), ("io.conduit.Registry.Attach", true));
         assert_eq!(call.parameters, serde_json::json!({"topic": "scan", "dev": 1, "inode": 2, "record": 3}));
         listener.set_nonblocking(true).unwrap();
-        lease.look(later(&lease));
+        lease.renew_if_due(later(&lease));
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "a lease that lives is kept");
         std::fs::remove_file(&domain.sockets()[0]).unwrap();
     }
@@ -63,7 +63,7 @@ fn a_registry_that_takes_nobody_in_is_not_waited_for() {
     let crowd: Vec<_> = std::iter::from_fn(|| connect_at_once(&domain.sockets()[0]).ok()).take(100).collect();
     assert!(crowd.len() < 100, "it never was full");
     let started = Instant::now();
-    lease.look(later(&lease));
+    lease.renew_if_due(later(&lease));
     assert!(lease.client.is_none() && started.elapsed() < CALL_TIMEOUT / 2);
 }
 
@@ -74,6 +74,6 @@ fn a_domain_without_registry_is_never_asked() {
     let listener = std::os::unix::net::UnixListener::bind(&listening.sockets()[0]).unwrap();
     listener.set_nonblocking(true).unwrap();
     let mut lease = attach(&listening.without_registry());
-    lease.look(later(&lease));
+    lease.renew_if_due(later(&lease));
     assert!(lease.client.is_none() && listener.accept().is_err());
 }

@@ -1,4 +1,9 @@
 //! Parameters and replies of the methods.
+//!
+//! A client ignores fields of a reply that it does not know, and keeps unknown values: a newer registry does not break it.
+//! Parameters are strict (`deny_unknown_fields`), as [Varlink](https://varlink.org/Method-Call) wants it: a registry that
+//! ignored a parameter would do something other than it was asked to, so it replies `InvalidParameter`, and a newer client
+//! can fall back.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::{DeathCertificate, EventKind, Liveness, RegionState, TopicInfo};
 
 #[test]
 fn errors_cross_the_socket_with_their_fields() {
@@ -28,4 +29,66 @@ fn the_description_names_every_method_and_error() {
     for error in errors {
         assert!(DESCRIPTION.contains(&format!("error {error} (")), "{error}");
     }
+}
+
+/// A topic as a later registry may describe it: with a state, a liveness and fields that do not exist yet.
+const TOPIC_OF_THE_FUTURE: &str = r#"{
+    "name": "imu", "state": "hibernating", "raw": false, "path": "/dev/shm/conduit_imu", "size_bytes": 4096,
+    "slots": 16, "slot_bytes": 4096, "type": "u64", "liveness": "heartbeat", "encryption": {"key": 7},
+    "publisher": {"pid": 7, "uid": 0, "program": "imu", "container": "x"}, "published": 1,
+    "subscribers": [{"pid": 8, "uid": 0, "program": "log", "received": 1, "lost": 0, "held": 0, "lag": 0,
+        "asleep": true, "priority": 3}]
+}"#;
+
+#[test]
+fn an_old_client_reads_a_topic_of_the_future() {
+    let list = format!(r#"{{"topics": [{TOPIC_OF_THE_FUTURE}], "next_page": 2}}"#);
+    let list: TopicList = serde_json::from_str(&list).unwrap();
+    let [topic] = &list.topics[..] else { panic!("{list:?}") };
+    assert_eq!(topic.state, RegionState::Unknown("hibernating".into()));
+    assert_eq!(topic.state.to_string(), "hibernating");
+    assert_eq!(topic.liveness, Some(Liveness::Unknown("heartbeat".into())));
+    assert_eq!((topic.publisher.as_ref().unwrap().pid, topic.subscribers[0].pid), (7, 8));
+    let again = serde_json::to_value(topic).unwrap();
+    assert_eq!((&again["state"], &again["liveness"]), (&"hibernating".into(), &"heartbeat".into()));
+}
+
+#[test]
+fn an_old_client_reads_an_event_of_the_future() {
+    let event = r#"{"event": {"kind": "migrated", "topic": "imu", "time_ms": 5, "host": "b", "death": {"cause": 1}}}"#;
+    let reply: Reply =
+        serde_json::from_str(&format!(r#"{{"parameters": {event}, "continues": true, "x": 1}}"#)).unwrap();
+    assert!(reply.continues);
+    let EventReply { event } = serde_json::from_value(reply.into_result().unwrap()).unwrap();
+    assert_eq!(event.kind, EventKind::Unknown("migrated".into()));
+    assert_eq!(event.death, Some(DeathCertificate::default()));
+    assert_eq!(serde_json::to_value(&event).unwrap()["kind"], "migrated");
+    assert_eq!(EventKind::Unknown("a\x1b[2Jb".into()).to_string(), "a\u{fffd}[2Jb", "no control characters");
+}
+
+#[test]
+fn an_old_client_reads_an_error_of_the_future() {
+    let error = |text: &str| serde_json::from_str::<Reply>(text).unwrap().into_result().unwrap_err();
+    let unknown = error(r#"{"error": "io.conduit.Registry.Hibernating", "parameters": {"topic": "imu"}}"#);
+    assert_eq!(unknown.known(), None);
+    assert_eq!(unknown.to_string(), r#"io.conduit.Registry.Hibernating {"topic":"imu"}"#);
+    let grown =
+        error(r#"{"error": "io.conduit.Registry.TopicNotFound", "parameters": {"topic": "imu", "near": "im"}}"#);
+    assert_eq!(grown.known(), Some(RegistryError::TopicNotFound { topic: "imu".into() }));
+}
+
+#[test]
+fn a_new_client_reads_what_an_old_registry_leaves_out() {
+    let topic = r#"{"name": "imu", "state": "live", "raw": false, "path": "/x", "size_bytes": 1, "subscribers": []}"#;
+    let topic: TopicInfo = serde_json::from_str(topic).unwrap();
+    assert_eq!((topic.state, topic.slots, topic.publisher), (RegionState::Live, None, None));
+}
+
+#[test]
+fn an_old_registry_refuses_calls_of_the_future() {
+    let watch = |text: &str| serde_json::from_str::<Watch>(text).map_err(|error| error.to_string());
+    assert!(watch(r#"{"kinds": ["died"]}"#).is_ok());
+    let error = watch(r#"{"kinds": ["died", "migrated"]}"#).unwrap_err();
+    assert!(error.contains("unknown variant `migrated`"), "{error}");
+    assert!(watch(r#"{"topic": "imu", "host": "b"}"#).unwrap_err().contains("unknown field `host`"));
 }
