@@ -251,7 +251,7 @@ fn a_topic_shows_its_subscribers_and_the_death_of_its_publisher() {
     assert_eq!(subscribers(&world, "scan"), 1, "but for the peer nobody subscribed");
 
     drop(publisher);
-    terminal.see("gone; this is what was seen last");
+    terminal.see("gone; last seen state");
     let death = wait_for("the certificate", || world.client().deaths().unwrap().pop());
     let told = match death.death.unwrap().signal {
         Some(9) => "killed by SIGKILL",

@@ -1,5 +1,4 @@
-//! Child processes of a verb that needs more than one: how they are started, what they report, and
-//! that none outlives it.
+//! Child processes of a verb. They report to it, and none outlives it.
 
 use std::env;
 use std::fmt::Display;
@@ -18,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::failure::Failure;
 use crate::signals;
 
-/// What a child tells its parent, as a line of JSON on its standard output.
+/// A report of a child to its parent, as a line of JSON on its standard output.
 pub(crate) trait ChildReport: Serialize + DeserializeOwned + Send + 'static {
     /// The child gives up.
     fn failed(message: String) -> Self;
@@ -30,7 +29,7 @@ pub(crate) trait ChildReport: Serialize + DeserializeOwned + Send + 'static {
     }
 }
 
-/// Runs a child's part: it dies with its parent, and tells it why it fails.
+/// Runs a child's part. The child dies with its parent, and reports why it fails.
 pub(crate) fn run<R: ChildReport>(parent: i32, part: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     signals::unblock();
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(Failure::new)?;
@@ -43,7 +42,7 @@ pub(crate) fn run<R: ChildReport>(parent: i32, part: impl FnOnce() -> Result<(),
     }
 }
 
-/// What the parent hears.
+/// What the parent receives.
 #[derive(Debug)]
 pub(crate) enum ChildEvent<L, R> {
     Report(L, R),
@@ -114,14 +113,14 @@ impl<L: Copy + Display + Send + 'static> Child<L> {
         let _ = self.process.try_wait();
     }
 
-    /// Waits for its end, which has begun, and says how it ended if that is not as it should be.
+    /// Waits for a process that is about to exit; an unexpected exit status is an error.
     pub(crate) fn end(&mut self) -> Result<(), Failure> {
         match self.process.wait() {
             Ok(status) if status.success() || self.killed => {
                 self.has_ended = true;
                 Ok(())
             }
-            Ok(status) => Err(Failure::new(format_args!("{} ended too early: {status}", self.role))),
+            Ok(status) => Err(Failure::new(format_args!("{} ended unexpectedly: {status}", self.role))),
             Err(error) => Err(Failure::new(format_args!("cannot wait for {}: {error}", self.role))),
         }
     }

@@ -1,5 +1,4 @@
-//! The `conduit` command: a demonstration of the whole, and the tools to look at topics, write them
-//! and read them.
+//! The `conduit` command: a demonstration, and the tools to inspect, write and read topics.
 
 mod arguments;
 mod child;

@@ -1,4 +1,4 @@
-//! A private directory for regions, for verbs that make some of their own. Nothing stays of it.
+//! A private directory for the regions of a verb, removed at its end.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 use crate::failure::Failure;
 use crate::signals;
 
-/// How long an interrupted verb may take to end its children and remove its files.
+/// How long an interrupted verb may take to end its children and to remove its files.
 const CLEANING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The directory, below the one where regions live. Removed when dropped.
 #[derive(Debug)]
 pub(crate) struct PrivateDirectory(TempDir);
 
-/// What is dropped when everything is put away.
+/// Dropped when everything is cleaned up.
 #[derive(Debug)]
 pub(crate) struct CleanUp {
     _done: Sender<()>,

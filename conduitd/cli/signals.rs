@@ -1,5 +1,4 @@
-//! Ending on a signal with everything put away: topics closed, subscriptions given back,
-//! directories removed.
+//! Ending on a signal after cleaning up: topics closed, subscribers dropped, directories removed.
 
 use std::io;
 use std::process::ExitCode;
@@ -28,8 +27,8 @@ pub(crate) fn before_ending(put_away: impl FnOnce() + Send + 'static) -> io::Res
 }
 
 /// Like [`before_ending`] for what must also be put away while the process is stopped: `put_away`
-/// runs before it ends and before it stops on SIGTSTP, `come_back` when it goes on, also after a
-/// stop that nobody could foresee (SIGSTOP).
+/// runs before it ends and before it stops on SIGTSTP, `come_back` when it continues, also after
+/// SIGSTOP.
 pub(crate) fn before_ending_or_stopping(
     mut put_away: impl FnMut() + Send + 'static,
     mut come_back: impl FnMut() + Send + 'static,
@@ -83,7 +82,7 @@ pub(crate) fn unblock() {
     let _ = ENDING.into_iter().collect::<SigSet>().thread_unblock();
 }
 
-/// What is left for the main thread to do when [`before_ending`] is at work: nothing.
+/// Parks the main thread until the thread of [`before_ending`] ends the process.
 pub(crate) fn wait_for_the_end() -> ExitCode {
     loop {
         thread::park();

@@ -1,4 +1,4 @@
-//! `conduit pub`: messages from standard input, files or the command line.
+//! `conduit pub`: publishes standard input, files or a text.
 
 use std::fs;
 use std::io::{self, BufRead};
@@ -15,7 +15,7 @@ use crate::{output, signals};
 
 /// How long to wait for a slot when subscribers hold all of them.
 const HELD_INTERVAL: Duration = Duration::from_millis(1);
-/// How often to look for subscribers that are waited for.
+/// How often to check for the subscribers that are waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Size of a slot unless the messages need more.
 const DEFAULT_SLOT_SIZE: usize = 4096;
@@ -23,8 +23,8 @@ const DEFAULT_SLOT_SIZE: usize = 4096;
 /// Publish messages of raw bytes: lines of standard input, files, or a text.
 ///
 /// Each line, without its line feed, or each file is one message. The topic is closed at the end of
-/// the input, unless --keep is given; subscribers that are there can still read what is kept, those
-/// that come later cannot.
+/// the input, unless --keep is given: present subscribers can still read the last messages, later
+/// ones cannot.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -41,14 +41,13 @@ pub(crate) struct Args {
     /// Text to publish as one message
     #[arg(long, value_name = "STR")]
     text: Option<String>,
-    /// Messages per second; as fast as they come by default
+    /// Messages per second; by default as fast as possible
     #[arg(short, long, value_name = "HZ", value_parser = rate)]
     rate: Option<f64>,
-    /// How often to publish the text or the files (once by default), or how many lines to read at
-    /// most
+    /// Publish the text or the files N times (once by default), or at most N lines
     #[arg(short = 'n', long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Publish the text, the files, or one line, and end
+    /// Publish the text, the files, or one line, and exit
     #[arg(short = '1', long, conflicts_with = "count")]
     once: bool,
     /// Number of slots, a power of two
@@ -58,10 +57,10 @@ pub(crate) struct Args {
     /// default 4096, or what the text or files need
     #[arg(long, value_name = "BYTES")]
     slot_size: Option<usize>,
-    /// Publish nothing before this many subscribers are there
+    /// Wait for this many subscribers before publishing
     #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(..=60), alias = "wait-subscribers")]
     wait_matching_subscribers: u16,
-    /// Stay after the last message, until Ctrl-C, for those who subscribe later
+    /// Keep the topic open after the last message, until Ctrl-C, for later subscribers
     #[arg(long)]
     keep: bool,
 }
@@ -161,7 +160,7 @@ impl TopicOutput {
     fn create(args: &Args, topic: TopicName, messages: Option<&[Vec<u8>]>) -> Result<Self, Failure> {
         let shared = Arc::new(Mutex::new(None));
         let on_signal = Arc::clone(&shared);
-        // Kept locked, so that nobody creates a topic after it was closed.
+        // Locked, so that no topic is created after a signal closed it.
         let mut publisher = shared.lock().unwrap_or_else(PoisonError::into_inner);
         signals::before_ending(move || close(&on_signal)).map_err(Failure::new)?;
         let longest = messages.unwrap_or_default().iter().map(Vec::len).max().unwrap_or(0);

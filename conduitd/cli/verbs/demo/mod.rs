@@ -57,8 +57,8 @@ Examples:
   conduit demo --size 4096 --messages 100000 --json
 
 Exit codes:
-  0  every message arrived at both subscribers, intact, and the death was dealt with
-  1  something was wrong, told on standard error")]
+  0  every message arrived intact at both subscribers, and the death was handled
+  1  something went wrong, reported on standard error")]
 pub(crate) struct Args {
     /// File to stream; by default a synthetic point cloud of 12 MB
     #[arg(long, value_name = "PATH")]

@@ -1,5 +1,4 @@
-//! What the demo sends: the same content every time, in a form that differs from message to
-//! message.
+//! The content of the demo's messages: always the same, encoded differently in each message.
 
 use std::fs;
 use std::io::{self, Write};

@@ -1,5 +1,4 @@
-//! The demo's publisher: one message at a time, each only when all subscribers are done with the
-//! one before.
+//! The demo's publisher: publishes a message when all subscribers are done with the previous one.
 
 use std::path::PathBuf;
 use std::thread;

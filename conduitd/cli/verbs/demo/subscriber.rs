@@ -46,8 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
         let mut subscriber = open(patience)?;
         DemoReport::Received(receive(&mut subscriber, &payload, args.messages, args.again)?).send()?;
-        // The publisher looks whether its subscribers are done: they stay until it closes the
-        // topic.
+        // The publisher waits for its subscribers: they stay until it closes the topic.
         wait_for_end(&mut subscriber, Gone::Closed)?;
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! The daemon, and the socket it listens at.
+//! The daemon, and the directory it serves.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ const DIRECTORY: &str = "daemon-directory";
 /// The daemon answers in less than a millisecond, unless it is stopped or the machine is very busy.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// What a daemon says that answers and looks after this domain's directory.
+/// The topics of a daemon that answers and serves this domain's directory.
 #[derive(Debug)]
 pub(super) struct AnsweringDaemon {
     pub(super) topics: Vec<TopicInfo>,
@@ -38,7 +38,7 @@ pub(super) fn check(domain: &Domain) -> (Vec<Finding>, Option<AnsweringDaemon>) 
 fn examine(domain: &Domain) -> (Vec<Finding>, Option<AnsweringDaemon>) {
     let places: Vec<_> = domain.sockets().iter().map(|path| (path.as_path(), socket::probe(path))).collect();
     let socket = socket::check(&places);
-    // Clients take the first that lets them in.
+    // Clients use the first that accepts them.
     let used = places.iter().find_map(|(path, place)| match place {
         SocketState::Listening(pid) => Some((*path, *pid)),
         SocketState::Full => Some((*path, None)),
@@ -67,7 +67,7 @@ fn examine(domain: &Domain) -> (Vec<Finding>, Option<AnsweringDaemon>) {
     (vec![daemon, directory, socket], registry)
 }
 
-/// Asks the daemon who it is, with little patience.
+/// Asks the daemon for its status, with a short timeout.
 fn ask(domain: &Domain, path: &Path, pid: Option<u32>) -> (Finding, Option<RegistryStatus>) {
     let domain = domain.clone().with_socket(path);
     let asked = Instant::now();
@@ -77,15 +77,15 @@ fn ask(domain: &Domain, path: &Path, pid: Option<u32>) -> (Finding, Option<Regis
     match answer {
         Ok(Ok(status)) => (judge_version(&status, path, took), Some(status)),
         Ok(Err(RegistryCallError::Refused(reply))) => {
-            let message = format!("the daemon at {at} does not know the question for its version ({reply})");
+            let message = format!("the daemon at {at} does not know how to tell its version ({reply})");
             (Finding::warning(DAEMON, message, how_to_restart()), None)
         }
         Ok(Err(RegistryCallError::Connection(error))) if !is_timeout(&error) => {
-            let message = format!("whoever listens at {at} hangs up: {error}");
+            let message = format!("the process that listens at {at} hangs up: {error}");
             (Finding::problem(DAEMON, message, how_to_restart()), None)
         }
         Ok(Err(error @ RegistryCallError::Reply(_))) => {
-            let message = format!("whoever listens at {at} is no conduitd of this version: {error}");
+            let message = format!("the process that listens at {at} is no conduitd of this version: {error}");
             (Finding::problem(DAEMON, message, how_to_restart()), None)
         }
         _ => (silent(path, pid), None),
@@ -118,7 +118,7 @@ fn judge_version(status: &RegistryStatus, path: &Path, took: Duration) -> Findin
     Finding::warning(DAEMON, format!("{message}; this command is {}", env!("CARGO_PKG_VERSION")), remedy)
 }
 
-/// Somebody listens and says nothing.
+/// A process listens and does not answer.
 fn silent(path: &Path, pid: Option<u32>) -> Finding {
     let at = path.display();
     let seconds = ANSWER_WITHIN.as_secs();
@@ -133,7 +133,7 @@ fn silent(path: &Path, pid: Option<u32>) -> Finding {
         _ => {
             // Behind a socket of a service manager's the kernel names that one.
             let who = pid.filter(|pid| *pid != 1).map_or_else(String::new, |pid| format!(" (pid {pid})"));
-            let message = format!("whoever listens at {at}{who} has not answered for {seconds} s");
+            let message = format!("the process that listens at {at}{who} has not answered for {seconds} s");
             Finding::problem(DAEMON, message, how_to_restart())
         }
     }
@@ -154,21 +154,18 @@ fn check_directory(directory: &Path, status: &RegistryStatus) -> Finding {
     let here = directory.display();
     match fs::metadata(directory) {
         Ok(metadata) if (metadata.dev(), metadata.ino()) == (status.dev, status.inode) => {
-            Finding::ok(DIRECTORY, format!("the daemon looks after {here}"))
+            Finding::ok(DIRECTORY, format!("the daemon serves {here}"))
         }
         Ok(_) if Path::new(&status.shm_dir) == directory => Finding::problem(
             DIRECTORY,
             format!(
-                "the daemon looks after another {here} than the one that is seen here: in another container, or before it was mounted anew"
+                "the daemon serves another {here} than the one seen here: one in another container, or from before a new mount"
             ),
             "share the directory with the daemon (`--ipc=host` or `-v /dev/shm:/dev/shm`), or restart conduitd",
         ),
         Ok(_) => Finding::problem(
             DIRECTORY,
-            format!(
-                "the daemon looks after {}, programs here use {here}: nobody reaps what they leave",
-                status.shm_dir
-            ),
+            format!("the daemon serves {}, programs here use {here}: their orphans are not reaped", status.shm_dir),
             "give both the same CONDUIT_SHM_DIR, or set CONDUIT_SOCKET to the socket of the daemon of this directory",
         ),
         Err(error) => Finding::skipped(DIRECTORY, format!("cannot examine {here}: {error}")),
@@ -230,7 +227,7 @@ mod tests {
             it
         });
         assert_eq!(other.state, Severity::Problem);
-        assert!(other.message.contains("looks after /dev/shm, programs here use"), "{other:?}");
+        assert!(other.message.contains("serves /dev/shm, programs here use"), "{other:?}");
         let same_path = {
             let mut it = right;
             it.dev += 1;

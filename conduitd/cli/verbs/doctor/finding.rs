@@ -65,7 +65,7 @@ impl Finding {
 
     /// One finding of several about the same thing, the worst first; `fine` if there are none.
     pub(super) fn of_all(id: &'static str, mut all: Vec<Finding>, fine: impl FnOnce() -> Finding) -> Self {
-        // Stable: what was found first is said first.
+        // Stable: findings of equal severity keep their order.
         all.sort_by_key(|finding| std::cmp::Reverse(finding.state));
         let Some(worst) = all.first().map(|finding| finding.state) else { return fine() };
         let messages: Vec<_> = all.iter().map(|finding| finding.message.as_str()).collect();

@@ -1,5 +1,5 @@
-//! What the kernel can do, tried out: a version number says neither what was left out of it nor
-//! what a seccomp filter forbids.
+//! The kernel's features, tried out: a version number says neither what was configured out nor what
+//! a seccomp filter forbids.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -45,7 +45,7 @@ fn check_locks(directory: &ShmDir) -> Finding {
         Ok(false) => Finding::problem(
             LOCKS,
             format!(
-                "a lock in {here} is gone when its descriptor is closed: the living look dead, nothing can be published"
+                "a lock in {here} is lost when its descriptor is closed: live owners look dead, nothing can be published"
             ),
             "set CONDUIT_SHM_DIR to a directory in a tmpfs, not in an overlay",
         ),
@@ -54,7 +54,7 @@ fn check_locks(directory: &ShmDir) -> Finding {
         }
         Err(error) if !Path::new("/proc/self/fd").exists() => Finding::problem(
             LOCKS,
-            format!("/proc is not there ({error}): nothing can be published"),
+            format!("/proc is missing ({error}): nothing can be published"),
             "`mount -t proc proc /proc`",
         ),
         Err(error) => Finding::problem(
@@ -67,7 +67,7 @@ fn check_locks(directory: &ShmDir) -> Finding {
 
 fn check_unnamed(directory: &ShmDir) -> Finding {
     let here = directory.path().display();
-    // No region's name, so that the daemon does not look at it.
+    // Not the name of a region, so that the daemon ignores it.
     let name = format!(".conduit-doctor-{}", std::process::id());
     let linked = unnamed(directory).and_then(|file| link_unnamed(&file, directory, &name));
     match linked {
@@ -94,11 +94,11 @@ const OR_A_FILTER: &str = "or allow it in the seccomp filter of the container or
 
 fn check_pidfd() -> Finding {
     match pidfd_open(rustix::process::getpid(), PidfdFlags::empty()) {
-        Ok(_) => Finding::ok(PIDFD, "the daemon sees processes end that were there before it"),
+        Ok(_) => Finding::ok(PIDFD, "the daemon sees the end of processes that started before it"),
         Err(errno) => Finding::warning(
             PIDFD,
             format!(
-                "no pidfd_open ({errno}): deaths of publishers that were there before the daemon take 0.5 s to notice, not 1 ms"
+                "no pidfd_open ({errno}): deaths of publishers that started before the daemon are noticed after 0.5 s, not 1 ms"
             ),
             format!("Linux 5.3 or newer, {OR_A_FILTER}"),
         ),
@@ -129,7 +129,7 @@ fn check_info() -> Finding {
     });
     let mut child = match child {
         Ok(child) => child,
-        Err(error) => return Finding::skipped(INFO, format!("cannot start a process to look at: {error}")),
+        Err(error) => return Finding::skipped(INFO, format!("cannot start a test process: {error}")),
     };
     let pidfd = open(&child);
     let status = child.wait();
@@ -140,10 +140,9 @@ fn check_info() -> Finding {
             }
             Some(exit) => Finding::skipped(INFO, format!("the kernel says {exit:?}, wait(2) says {status}")),
             // Most kernels in use are older, and nobody changes a robot's kernel for this.
-            None => Finding::ok(
-                INFO,
-                "deaths are reported without exit code and signal (PIDFD_GET_INFO tells them from Linux 6.15 on)",
-            ),
+            None => {
+                Finding::ok(INFO, "deaths are reported without exit code and signal (PIDFD_GET_INFO needs Linux 6.15)")
+            }
         },
         (Err(errno), _) => Finding::skipped(INFO, format!("no pidfd ({errno})")),
         (_, Err(error)) => Finding::skipped(INFO, format!("cannot wait for a process: {error}")),
@@ -154,7 +153,7 @@ fn open(child: &Child) -> Result<OwnedFd, Errno> {
     pidfd_open(Pid::from_child(child), PidfdFlags::empty())
 }
 
-/// Nothing of Conduit's needs it so far, so its lack is told and no fault.
+/// Threads replace it, so its lack is reported but no fault.
 fn check_waitv() -> Finding {
     let word = AtomicU32::new(1);
     let mut wait = Wait::new();
@@ -165,7 +164,7 @@ fn check_waitv() -> Finding {
     match futex::waitv(&[wait], WaitvFlags::empty(), None, ClockId::Monotonic) {
         Err(Errno::NOSYS | Errno::PERM) => Finding::ok(
             WAITV,
-            "not there (Linux 5.16, or a seccomp filter): nothing needs it; whoever waits for several topics uses a thread for each",
+            "missing (Linux 5.16, or a seccomp filter): waiting for several topics takes a thread for each",
         ),
         _ => Finding::ok(WAITV, "a thread can wait for several words at once"),
     }

@@ -63,7 +63,7 @@ fn judge(root: &Path, directory: &Path, person: &Person, running: impl Fn() -> O
         Finding::warning(
             ID,
             format!(
-                "RemoveIPC=yes ({source}): when the last session of {name} ends, its regions are removed, living ones too"
+                "RemoveIPC=yes ({source}): when the last session of {name} ends, its regions are removed, live ones too"
             ),
             format!(
                 "`loginctl enable-linger {name}`, or RemoveIPC=no in /etc/systemd/logind.conf, or run publishers as a \
@@ -100,7 +100,7 @@ fn running_setting() -> Option<bool> {
     boolean(answer.lines().find_map(|line| line.strip_prefix("RemoveIPC="))?)
 }
 
-/// What the files say and which of them says it; `None` if none does.
+/// The setting in the files, and the file that has it; `None` if no file does.
 fn setting(root: &Path) -> Option<(bool, PathBuf)> {
     let directories = CONFIGURATION.map(|directory| root.join(directory).join("systemd"));
     let main = directories.iter().map(|directory| directory.join("logind.conf")).find(|file| file.exists());

@@ -1,4 +1,4 @@
-//! `conduit doctor`: whether this machine is fit for Conduit, and what to do if not.
+//! `conduit doctor`: whether this machine is fit for Conduit, and how to fix it if not.
 
 mod daemon;
 mod finding;
@@ -27,8 +27,8 @@ use time_limit::{PATIENCE, guarded, within};
 
 const HELP: &str = "\
 Checks:
-  daemon            it answers in time and is of this command's version
-  daemon-directory  it looks after the directory that programs use here
+  daemon            it answers in time and has this command's version
+  daemon-directory  it serves the directory that programs use here
   socket            this user may connect, and nobody else can take its place
   shm-directory     a tmpfs, with the right mode
   shm-size          what it can hold
@@ -38,36 +38,35 @@ Checks:
   remove-ipc        whether logind removes this user's regions at logout
   ofd-locks         locks that live as long as a mapping
   unnamed-files     files that appear complete or not at all
-  pidfd             deaths of processes that were there first
+  pidfd             deaths of processes that started before the daemon
   peer-pidfd        deaths of clients
   pidfd-info        how a process ended
   futex-waitv       waiting for several words at once
   regions           all can be read
   orphans           regions whose owner is dead
   foreign-files     files in the place of regions
-  unlinked-regions  regions whose owner lives, without a name
-  stale-removals    what killed removers left
+  unlinked-regions  regions whose owner is alive, without a name
+  stale-removals    private names left by killed removers
   open-files        limit of open files
   locked-memory     limit of locked memory
   clock             what a time stamp costs
   huge-pages        what pages regions have
 
-States: ok, warning (something works less well), problem (something does not work), skipped (cannot be told).
+States: ok, warning (something works less well), problem (something does not work), skipped (unknown).
 --json prints {\"checks\": [{\"id\", \"state\", \"message\", \"remedy\"}, ...], \"worst\"}: each check once, in this order;
 \"remedy\" is null unless the state is warning or problem; \"worst\" is ok, warning or problem.
 
 Exit codes:
-  0  all is well
+  0  no findings
   1  warnings, or the result cannot be written
   2  problems, or wrong usage
 
 Example:
   conduit doctor --json | jq -r '.checks[] | select(.state == \"problem\") | .id'";
 
-/// Check this machine for Conduit: the daemon, the shared memory, the kernel, and what was left
-/// behind.
+/// Check this machine for Conduit: the daemon, the shared memory, the kernel, and leftover files.
 ///
-/// Asks the daemon if there is one. Changes nothing.
+/// Asks the daemon, if one is running. Changes nothing.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {

@@ -1,4 +1,4 @@
-//! What lies in the directory, and what the dead have left there.
+//! The files in the directory, and those left by dead processes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -25,16 +25,16 @@ const FOREIGN: &str = "foreign-files";
 const UNLINKED: &str = "unlinked-regions";
 const REMOVALS: &str = "stale-removals";
 
-/// How long a daemon may take for what it does by itself: it looks at locks twice a second, and at
-/// private names after 1.5 s.
+/// How long a daemon may take to clean up: it checks locks twice a second, and private names after
+/// 1.5 s.
 const REAPED_WITHIN: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(50);
 /// A removal takes microseconds; a private name this old was left.
 const ABANDONED_AFTER: Duration = Duration::from_secs(1);
-/// How many names are said.
+/// How many names are printed.
 const MANY: usize = 5;
 
-/// What one look at the directory showed.
+/// The contents of the directory.
 #[derive(Debug, Default)]
 struct DirectorySurvey {
     alive: u64,
@@ -43,7 +43,7 @@ struct DirectorySurvey {
     orphans: Vec<Orphan>,
     foreign: Vec<PathBuf>,
     removals: Vec<PathBuf>,
-    /// Not for this user's eyes.
+    /// Not readable for this user.
     hidden: u64,
     damaged: Vec<String>,
 }
@@ -64,7 +64,7 @@ pub(super) fn check(domain: &Domain, registry: Option<&AnsweringDaemon>) -> Vec<
             if is_clean || registry.is_none() || Instant::now() >= deadline {
                 return Ok(survey);
             }
-            // The daemon is probably just about to do it.
+            // The daemon is probably about to clean up.
             std::thread::sleep(PAUSE);
         }
     });
@@ -174,7 +174,7 @@ fn check_orphans(survey: &DirectorySurvey, is_served: bool) -> Finding {
         let message = format!(
             "{message}; the daemon has not removed them (of another user it may not, unless it is the system's)"
         );
-        return Finding::problem(ORPHANS, message, format!("{removal}{who}; the daemon's log says what hinders it"));
+        return Finding::problem(ORPHANS, message, format!("{removal}{who}; the daemon's log says what prevents it"));
     }
     let remedy = format!("start the daemon ({}), or the publishers again, or {removal}{who}", how_to_start());
     Finding::warning(ORPHANS, message, remedy)
@@ -204,11 +204,8 @@ fn check_unlinked(registry: Option<&AnsweringDaemon>) -> Finding {
         Some(publisher) => format!("{} of {publisher}", topic.name),
         None => topic.name.clone(),
     };
-    let message = format!(
-        "{} that nobody can find any more: {}",
-        count(unlinked.len() as u64, "live region"),
-        some(unlinked.iter().map(name))
-    );
+    let message =
+        format!("{} without a name: {}", count(unlinked.len() as u64, "live region"), some(unlinked.iter().map(name)));
     let mut remedies: Vec<_> = unlinked.iter().filter_map(|topic| topic.unlinked.clone()).collect();
     remedies.dedup();
     let remedy = if remedies.is_empty() { "start the publisher again".into() } else { some(remedies.into_iter()) };
@@ -225,7 +222,7 @@ fn check_removals(survey: &DirectorySurvey, is_served: bool) -> Finding {
         format!("{} left by removers that were killed: {names}", count(removals.len() as u64, "private name"));
     // Not `rm`: a living topic may be behind it, which gets its name back.
     let remedy = if is_served {
-        "the daemon's log says what hinders it; what no Conduit made can be removed".into()
+        "the daemon's log says what prevents it; files that Conduit did not make can be removed".into()
     } else {
         format!("start the daemon ({}), or the publisher of that topic again", how_to_start())
     };

@@ -28,7 +28,7 @@ const SMALL: u64 = 64 << 20;
 const DEFAULT_TOPIC: u64 = 69_632;
 const FEW_INODES: u64 = 100;
 
-/// What a file system has of something.
+/// An amount of bytes or inodes of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Amount {
     /// None: no limit.
@@ -153,7 +153,7 @@ fn judge_size(path: &Path, bytes: Amount, container: Option<&str>) -> Finding {
     match bytes.total {
         None => Finding::ok(SIZE, format!("{here} has no limit of its own")),
         Some(total) if total <= SMALL => {
-            let message = format!("{here} holds {} only: few regions of large messages", memory_size(total));
+            let message = format!("{here} holds {} only: room for few regions of large messages", memory_size(total));
             let remedy = match container {
                 Some(_) => "start the container with `--shm-size=1g` (or `--ipc=host`)".into(),
                 None => format!("`mount -o remount,size=1G {}`", quoted(path)),
@@ -200,19 +200,18 @@ fn judge_sharing(container: Option<&str>, mount: Option<&Mount>) -> Finding {
         Some(mount) if mount.source == "shm" || container == "systemd-nspawn" => Finding::warning(
             SHARING,
             format!(
-                "the container ({container}) has {} for itself: it does not meet programs outside",
+                "the container ({container}) has {} for itself: topics are not shared with programs outside",
                 mount.at.display()
             ),
-            "if it shall, start it with `--ipc=host`, or with `-v /dev/shm:/dev/shm`, and with `-v /run/conduit:/run/conduit`",
+            "to share topics, start it with `--ipc=host`, or with `-v /dev/shm:/dev/shm`, and with `-v /run/conduit:/run/conduit`",
         ),
-        Some(mount) => Finding::ok(
-            SHARING,
-            format!("in a container ({container}); {} was not made for it alone, as it seems", mount.at.display()),
-        ),
+        Some(mount) => {
+            Finding::ok(SHARING, format!("in a container ({container}); {} seems to be shared", mount.at.display()))
+        }
     }
 }
 
-/// The container that this process is in, as far as its engine says.
+/// The container of this process, according to its engine.
 fn container(root: &Path) -> Option<String> {
     // https://systemd.io/CONTAINER_INTERFACE
     let told = fs::read_to_string(root.join("run/systemd/container")).ok().map(|name| name.trim().to_owned());

@@ -19,19 +19,19 @@ use super::remedy::how_to_start;
 pub(super) const SOCKET: &str = "socket";
 const SYSTEM_SOCKET: &str = "/run/conduit/registry.sock";
 
-/// What is found where a socket should be.
+/// What exists at a socket's path.
 #[derive(Debug)]
 pub(super) enum SocketState {
     Missing,
-    /// Something else is there.
+    /// Another kind of file.
     NoSocket(&'static str),
-    /// This user cannot look, or not connect.
+    /// This user may not search the directory, or not connect.
     Denied,
     /// The socket of a process that is gone.
     Deserted,
-    /// Whoever listens is too far behind to accept a connection.
+    /// The backlog of the listening process is full.
     Full,
-    /// Somebody listens, by the kernel's word with this pid.
+    /// A process listens; the kernel says its pid.
     Listening(Option<u32>),
     Failed(io::Error),
 }

@@ -15,8 +15,8 @@ pub(super) enum NoResult {
     Panicked,
 }
 
-/// Runs something that may hang for ever, on a file system that does not answer for one. Then its
-/// thread stays behind.
+/// Runs a check that may hang forever, for example on a file system that does not answer. Its
+/// thread is then left behind.
 pub(super) fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hangs_or_fails_is_told_and_the_rest_goes_on() {
+    fn a_check_that_hangs_or_fails_does_not_stop_the_others() {
         let (_keep, never) = mpsc::channel::<()>();
         let late = within(Duration::from_millis(5), move || {
             let _ = never.recv();

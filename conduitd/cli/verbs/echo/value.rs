@@ -1,4 +1,4 @@
-//! A message as its shape describes it: values, arrays and structures that are read where they lie.
+//! A message as its shape describes it: values, arrays and structures, read in place.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::field_path::{FieldPath, PathStep};
 
-/// Most columns of a table: more is no table any more.
+/// Most columns of a table.
 const MAX_COLUMNS: u64 = 100_000;
 
 /// Some bytes and what they mean.
@@ -109,7 +109,7 @@ impl<'a> Scalar<'a> {
             bytes.try_into().ok()
         }
         Some(match element {
-            // Whoever wrote it may have written anything.
+            // The publisher may have written any byte.
             Element::Bool => match bytes {
                 [0] => Self::Bool(false),
                 [1] => Self::Bool(true),

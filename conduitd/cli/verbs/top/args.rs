@@ -12,11 +12,10 @@ use crate::completion::topics;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Watch all topics: rates, bandwidth, what subscribers lose and how far they are behind, and
-/// events as they happen.
+/// Watch all topics: rates, bandwidth, losses and delays of subscribers, and events as they happen.
 ///
-/// Nobody subscribes for it: everything is read from outside, so that no publisher or subscriber
-/// notices. Without a registry the regions alone are shown, without events.
+/// Everything is read from outside, without subscribing, so publishers and subscribers are not
+/// affected. Without a registry only the regions are shown, without events.
 ///
 /// Keys: Enter opens a topic, ? explains the rest, q quits.
 #[derive(Debug, ClapArgs)]
@@ -27,19 +26,19 @@ Examples:
   conduit top --once --json | jq -r '.topics[] | select(.state == \"live\") | \"\\(.name) \\(.rate_hz)\"'
   conduit top --once --json --interval 5 | jq '[.topics[].subscribers[].lost_per_second] | add'")]
 pub(crate) struct Args {
-    /// Only topics that match: * stays within a segment of the name, ** crosses segments
+    /// Show only topics that match: * stays within a segment of the name, ** crosses segments
     #[arg(add = ArgValueCompleter::new(topics))]
     pub(super) glob: Option<TopicPattern>,
-    /// Time between two looks, in seconds or with a unit, at least 0.1
+    /// Time between two measurements, in seconds or with a unit, at least 0.1
     #[arg(short = 'd', long, value_name = "TIME", default_value = "1", value_parser = interval)]
     pub(super) interval: Duration,
-    /// Sort by this column: numbers begin with the greatest
+    /// Sort by this column; numbers in descending order
     #[arg(long, value_name = "COLUMN", default_value = "name", value_enum)]
     pub(super) sort: SortKey,
-    /// Sort the other way round
+    /// Reverse the order
     #[arg(long)]
     pub(super) reverse: bool,
-    /// Print one measurement, over one interval, as a table and end
+    /// Print one measurement, over one interval, as a table, and exit
     #[arg(long)]
     pub(super) once: bool,
     /// Print it as a JSON object: time_ms, interval_s, registry (pid, version; null if there is
@@ -51,11 +50,11 @@ pub(crate) struct Args {
     /// messages), and subscribers.
     ///
     /// Of each subscriber: program, pid, uid, received, lost, lost_per_second, lag (in messages),
-    /// behind_ns (p50, p99, max of how old the oldest message was that it had not received, looked
-    /// at 50 times a second; 0 when it had all), held, asleep.
+    /// behind_ns (p50, p99, max of the age of the oldest message it had not received, sampled 50
+    /// times a second; 0 if it had all), held, asleep.
     ///
-    /// What is not known is null: everything but name and state of what is no topic, rates before
-    /// the second message and without time stamps.
+    /// Unknown values are null: all but name and state of a file that is no topic, and rates before
+    /// the second message or without time stamps.
     #[arg(long, requires = "once")]
     pub(super) json: bool,
 }

@@ -1,4 +1,4 @@
-//! What there is to show, read from outside: nobody subscribes, and no message is read.
+//! Measurements, read from outside: no subscription, and no message is read.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
@@ -19,7 +19,7 @@ const HISTORY: usize = 120;
 /// last one to two seconds.
 const ENOUGH_MESSAGES: u64 = 10;
 
-/// Everything that is measured.
+/// All measurements.
 pub(crate) struct Collector {
     directory: ShmDir,
     pattern: Option<TopicPattern>,
@@ -28,18 +28,18 @@ pub(crate) struct Collector {
     refusals: BTreeMap<String, String>,
 }
 
-/// One topic, over the lives of its publishers.
+/// One topic, across restarts of its publisher.
 struct TopicTrack {
     source: Option<MeasuredRegion>,
     history: VecDeque<f64>,
-    /// Messages lost at the last refresh, by the subscribers whom only the registry sees.
+    /// Messages lost at the last refresh, by the subscribers that only the registry sees.
     lost: HashMap<u32, (u64, Instant)>,
 }
 
-/// A region as it was measured.
+/// The measurements of one region.
 struct MeasuredRegion {
     region: Region,
-    /// Where to go on.
+    /// The next position to read.
     position: u64,
     /// Sequence number and time stamp of the message before.
     last: Option<(u64, u64)>,
@@ -66,7 +66,7 @@ impl Collector {
         self.pattern.as_ref().is_none_or(|pattern| pattern.matches(topic))
     }
 
-    /// Looks how far everybody is: one topic at the `messages` last messages, or all.
+    /// Samples the last `messages` messages and the subscribers of one topic, or of all.
     pub(crate) fn look(&mut self, only: Option<&str>, messages: u64) {
         let now = Instant::now();
         for (name, track) in &mut self.topics {
@@ -101,7 +101,7 @@ impl Collector {
         Ok((rows, news))
     }
 
-    /// Opens what has come, and forgets what has gone.
+    /// Opens new regions, and drops those that are gone.
     fn find_regions(&mut self, listed: &BTreeMap<&str, &TopicInfo>) -> Result<Vec<String>, Failure> {
         let entries = self.directory.entries().map_err(Failure::io("read", self.directory.path()))?;
         let found: Vec<TopicName> = entries
@@ -134,7 +134,7 @@ impl Collector {
             };
             topics.insert(name, TopicTrack { source, history, lost });
         }
-        // Living topics whose name somebody has removed, and other containers'.
+        // Unlinked topics, and those of other containers.
         for name in listed.keys().filter_map(|name| TopicName::new(name).ok()) {
             if self.wants(&name) && !topics.contains_key(&name) {
                 let old = self.topics.remove(&name);

@@ -1,5 +1,4 @@
-//! Where the news come from, each on a thread of its own: whoever is slow keeps nobody else
-//! waiting.
+//! The threads that feed the screen. A slow source does not delay the others.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -18,28 +17,28 @@ use super::rows::TopicRow;
 use super::state::{Mood, RegistryLink};
 use crate::failure::Failure;
 
-/// How often the topic of the detail pane is looked at, and all others; and how many of their last
+/// How often the topic of the detail pane and all others are sampled, and how many of their last
 /// messages.
 const CLOSE_LOOK: (Duration, u64) = (Duration::from_millis(20), 64);
 const LOOK: (Duration, u64) = (Duration::from_millis(200), 16);
-/// How often a registry is looked for that is not there.
+/// How often to try to connect to a missing registry.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Something new.
+/// A change to be shown.
 pub(super) enum Update {
     Key(KeyEvent),
     Redraw,
     Rows(Vec<TopicRow>),
     News(String, Mood),
     Event(RegistryEvent),
-    /// Those before this program was started.
+    /// Deaths from before this program started.
     Deaths(Vec<RegistryEvent>),
-    /// The registry has come or gone, and a line that says so.
+    /// The registry appeared or disappeared, with a line that says so.
     Registry(RegistryLink, String, Mood),
     Failed(Failure),
 }
 
-/// What the registry listed last; nothing if it did not answer.
+/// The registry's last list; `None` if it did not answer.
 type ListedTopics = Arc<Mutex<Option<Vec<TopicInfo>>>>;
 
 /// The threads. They end with the process.
@@ -77,7 +76,7 @@ impl Feeds {
         Ok(Self { focus })
     }
 
-    /// Which topic is worth a closer look.
+    /// Which topic to sample more often.
     pub(super) fn look_at(&self, topic: Option<&str>) {
         let _ = self.focus.send(topic.map(str::to_owned));
     }
@@ -88,7 +87,7 @@ fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure
     started.map(drop).map_err(|error| Failure::new(format_args!("cannot start a thread: {error}")))
 }
 
-/// What is there is in the table already.
+/// All but the snapshot, which the table shows already.
 fn kinds() -> Vec<EventKind> {
     let is_news = |kind: &EventKind| !matches!(kind, EventKind::Present | EventKind::SubscriberPresent);
     EventKind::ALL.into_iter().filter(is_news).collect()
@@ -130,7 +129,7 @@ fn keep_watching(domain: &Domain, wanted: &Watch, out: &Sender<Update>) {
         let error = match watch(domain, wanted, out) {
             Ok(()) => {
                 is_missed = false;
-                "it has ended the watch".into()
+                "the registry has ended the watch".into()
             }
             Err(error) => describe(&error),
         };
@@ -152,7 +151,7 @@ fn describe(error: &RegistryCallError) -> String {
     }
 }
 
-/// Tells what happens until the registry goes away; an error if it was not there.
+/// Forwards events until the registry goes away; an error if there is none.
 fn watch(domain: &Domain, wanted: &Watch, out: &Sender<Update>) -> Result<(), RegistryCallError> {
     let mut registry = Client::connect(domain)?;
     let (status, deaths) = (registry.status()?, registry.deaths()?);
@@ -161,7 +160,7 @@ fn watch(domain: &Domain, wanted: &Watch, out: &Sender<Update>) -> Result<(), Re
     let answers = RegistryLink::Answers { version: status.version, pid: status.pid };
     let begin = [Update::Deaths(deaths), Update::Registry(answers, text, Mood::Good)];
     let events = events.map_while(Result::ok).map(Update::Event);
-    // If nobody listens, the process is about to end.
+    // Without a receiver the process is about to end.
     let _ = begin.into_iter().chain(events).all(|update| out.send(update).is_ok());
     Ok(())
 }
@@ -195,7 +194,7 @@ fn collect(
             if updates.into_iter().any(|update| out.send(update).is_err()) {
                 return;
             }
-            // After a stop it does not make up for what it missed.
+            // After a stop, missed refreshes are not made up for.
             next_rows = (next_rows + interval).max(now + interval / 2);
         }
         let mut next = next_look.min(next_rows);

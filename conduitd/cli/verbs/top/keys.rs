@@ -115,12 +115,12 @@ impl TopState {
         }
     }
 
-    /// Back to where one came from.
+    /// Returns to the pane before.
     fn close(&mut self) {
         if self.pane == Pane::Events && self.detail.is_some() {
             self.show(Pane::Detail);
         } else if self.pane == Pane::Topics {
-            // Whoever sees a filter and presses Esc wants it gone.
+            // In the list, Esc clears the filter.
             self.filter.clear();
             self.arrange();
         } else {

@@ -1,4 +1,4 @@
-//! `conduit top`: all topics and their subscribers at a glance, as they are now.
+//! `conduit top`: all topics and their subscribers, live.
 
 mod args;
 mod collect;
@@ -30,7 +30,7 @@ use screen::Screen;
 use state::TopState;
 use view::Theme;
 
-/// Events may come faster than anybody can read.
+/// Limits the redraws when events arrive fast.
 const SHORTEST_BETWEEN_DRAWINGS: Duration = Duration::from_millis(40);
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -53,7 +53,7 @@ fn watch(args: &Args, domain: &Domain, collector: Collector) -> Result<(), Failu
     loop {
         state.page = view::page(screen.area().map_err(Failure::Output)?);
         screen.draw(|frame| view::draw(frame, &state, theme))?;
-        // Keys are answered at once, all else may gather.
+        // Keys are answered at once; other updates are batched.
         let soonest = drawn.replace(Instant::now()).map(|drawn| drawn + SHORTEST_BETWEEN_DRAWINGS);
         let mut next = updates.recv().ok();
         while let Some(update) = next {

@@ -16,12 +16,12 @@ use crate::output::topics::or_dash;
 use crate::output::{self, Align};
 use crate::source::Source;
 
-/// How often subscribers and messages are looked at.
+/// How often subscribers and messages are sampled.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// How many of the last messages are looked at.
+/// How many of the last messages are sampled.
 const MESSAGES: u64 = 64;
 
-/// What `--json` prints; its help says what is what.
+/// The output of `--json`; documented in its help.
 #[derive(Debug, Serialize)]
 struct TopReport<'a> {
     time_ms: u64,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::{CreationError, Histogram};
 use serde::Serialize;
 
-/// What is older than twice this does not count.
+/// Measurements older than twice this do not count.
 const HALF: Duration = Duration::from_secs(30);
 
 /// How durations are distributed, in nanoseconds.
@@ -34,7 +34,7 @@ impl RecentDurations {
         let _ = self.now.record(ns);
     }
 
-    /// None if nothing was measured lately.
+    /// `None` if nothing was measured recently.
     pub(crate) fn quantiles(&mut self, at: Instant) -> Option<Quantiles> {
         self.forget(at);
         let mut all = self.before.clone();

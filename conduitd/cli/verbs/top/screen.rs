@@ -1,5 +1,5 @@
-//! The terminal, taken and given back: at the end, on signals, on panics, and for as long as the
-//! process is stopped.
+//! The terminal in raw mode, restored at the end, on signals and panics, and while the process is
+//! stopped.
 
 use std::io::{self, IsTerminal, Stdout, stdin, stdout};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,10 +15,10 @@ use ratatui::{Frame, Terminal};
 use crate::failure::Failure;
 use crate::signals;
 
-/// Who has the terminal. Locked by whoever writes to it, so that nothing is drawn once it is given
-/// back.
+/// Whether this process has the terminal. Locked while writing, so that nothing is drawn after it
+/// was given back.
 static SCREEN_STATE: Mutex<ScreenState> = Mutex::new(ScreenState::GivenBack);
-/// The terminal may show something else than what was drawn last.
+/// The terminal may no longer show what was drawn last.
 static IS_STALE: AtomicBool = AtomicBool::new(false);
 static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
 
@@ -82,7 +82,7 @@ impl Screen {
         Ok(self.terminal.size()?.into())
     }
 
-    /// Draws, if the terminal is there to be drawn on.
+    /// Draws, unless the terminal has been given back.
     pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Result<(), Failure> {
         let screen_state = screen_state();
         if HAS_PANICKED.load(Relaxed) {
@@ -143,7 +143,7 @@ fn resume() {
     Screen::forget();
 }
 
-/// Otherwise nobody could read what the panic says.
+/// Otherwise the panic message would be lost with the alternate screen.
 fn give_back_on_panic() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

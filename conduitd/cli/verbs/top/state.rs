@@ -11,14 +11,14 @@ use crate::output::events::{certificate, time_of_day};
 
 /// How many events are kept.
 pub(super) const MAX_EVENTS: usize = 1000;
-/// Who answers at the registry's socket.
+/// Which daemon answers at the registry's socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RegistryLink {
-    /// Nobody was asked yet.
+    /// Not asked yet.
     Unknown,
     /// A daemon of this version and process.
     Answers { version: String, pid: u32 },
-    /// Nobody.
+    /// None.
     Missing,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct TopState {
     pub(crate) pane: Pane,
     /// First line of the help, of the subscribers in the detail pane, or last event but so many.
     pub(crate) scrolled: usize,
-    /// The topic of the detail pane as it was last seen, and whether it is still there.
+    /// The topic of the detail pane as last seen, and whether it still exists.
     pub(crate) detail: Option<(TopicRow, bool)>,
     pub(crate) events: VecDeque<EventLine>,
     /// Events that came while the screen was paused.
@@ -101,7 +101,7 @@ impl TopState {
         }
     }
 
-    /// What has been measured anew.
+    /// Takes new measurements.
     pub(crate) fn take_rows(&mut self, rows: Vec<TopicRow>, time_ms: u64) {
         if self.paused {
             return;
@@ -138,7 +138,7 @@ impl TopState {
         }
     }
 
-    /// Something to say that is no event of a topic.
+    /// Adds a line to the list of events.
     pub(crate) fn take_line(&mut self, time_ms: u64, text: &str, mood: Mood) {
         let mut time = time_of_day(time_ms);
         time.truncate("12:34:56".len());
@@ -148,7 +148,7 @@ impl TopState {
         if list.len() > MAX_EVENTS {
             list.pop_front();
         }
-        // What somebody reads stays where it is.
+        // The lines being read stay in place.
         if self.pane == Pane::Events && self.scrolled > 0 && !self.paused {
             self.scrolled = (self.scrolled + 1).min(MAX_EVENTS);
         }
@@ -177,7 +177,7 @@ impl TopState {
         self.selected.as_ref().map(|(_, at)| *at)
     }
 
-    /// The topic that is looked at closely.
+    /// The topic of the detail pane.
     pub(crate) fn focus(&self) -> Option<&str> {
         self.detail.as_ref().map(|(row, _)| row.topic.name.as_str())
     }
@@ -189,7 +189,7 @@ impl TopState {
         shown.sort_by(|(_, one), (_, other)| compare(one, other, self.sort, self.is_reversed));
         self.order = shown.into_iter().map(|(at, _)| at).collect();
         let (name, at) = self.selected.take().unwrap_or_default();
-        // The selection goes with its topic; when that vanishes, to the one in its place.
+        // The selection follows its topic; if that disappears, the one in its place is selected.
         let at = self.order.iter().position(|&row| self.rows[row].topic.name == name).unwrap_or(at);
         self.select(at);
     }
@@ -210,7 +210,7 @@ impl<'a> NameFilter<'a> {
     fn new(text: &'a str) -> Self {
         match TopicPattern::new(text) {
             Ok(glob) if text.contains(['*', '?', '[']) => Self::Glob(glob),
-            // As long as it is being typed.
+            // An unfinished pattern, too.
             _ => Self::Part(text),
         }
     }

@@ -54,7 +54,7 @@ fn detail(state: &TopState, row: &TopicRow, is_there: bool, theme: Theme) -> Vec
         let state = Span::styled(topic.state.to_string(), theme.state(&topic.state));
         Line::from(vec![name, "  ".into(), state, format!("  {type_name}").into()])
     } else {
-        let gone = Span::styled("gone; this is what was seen last", theme.mood(Mood::Warning).bold());
+        let gone = Span::styled("gone; last seen state", theme.mood(Mood::Warning).bold());
         Line::from(vec![name, "  ".into(), gone])
     }];
     if let Some(reason) = topic.refusal.as_ref().or(topic.unlinked.as_ref()) {
@@ -82,7 +82,7 @@ fn detail(state: &TopState, row: &TopicRow, is_there: bool, theme: Theme) -> Vec
     let publisher = publisher.map_or("unknown".into(), |process| format!("{process}, uid {}", process.uid));
     let liveness = match &topic.liveness {
         Some(Liveness::Lease) => ", lease: its end is noticed at once",
-        Some(Liveness::Lock) => ", lock: looked at twice a second",
+        Some(Liveness::Lock) => ", lock: checked twice a second",
         Some(_) | None => "",
     };
     lines.push(field("Publisher", format!("{publisher}{liveness}")));
