@@ -63,7 +63,7 @@ fn counter(region: &ShmRegion) -> Result<&AtomicI32, Box<dyn Error>> {
     if region.size() != SIZE_BYTES {
         return Err(format!("region \"{NAME}\" has {} bytes, not {SIZE_BYTES}", region.size()).into());
     }
-    // SAFETY: the region starts on a page, is large enough, lives as long as the reference, and every process that uses
-    // this name touches these bytes only as an AtomicI32.
+    // SAFETY: the region starts on a page, is large enough, lives as long as the reference, and
+    // every process that uses this name touches these bytes only as an AtomicI32.
     Ok(unsafe { &*region.data().cast::<AtomicI32>() })
 }

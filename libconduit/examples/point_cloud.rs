@@ -1,11 +1,13 @@
-//! A lidar scan of 12 MB in a raw region: three arrays of a million floats, written once and read in place.
+//! A lidar scan of 12 MB in a raw region: three arrays of a million floats, written once and read
+//! in place.
 //!
 //!     cargo run --example point_cloud -- write
 //!     cargo run --example point_cloud -- read
 //!     cargo run --example point_cloud -- unlink
 //!
-//! Layout in bytes: x at 0, y at 4,000,000, z at 8,000,000, and at 12,000,000 the number of points, which stays 0 until
-//! the arrays are complete. Nobody writes to them after that. A stream of scans would be a topic, not a raw region.
+//! Layout in bytes: x at 0, y at 4,000,000, z at 8,000,000, and at 12,000,000 the number of points,
+//! which stays 0 until the arrays are complete. Nobody writes to them after that. A stream of scans
+//! would be a topic, not a raw region.
 #![allow(unsafe_code)]
 
 use std::error::Error;
@@ -44,7 +46,8 @@ fn main() -> ExitCode {
 
 fn write() -> Result<(), Box<dyn Error>> {
     let region = ShmRegion::create(NAME, SIZE_BYTES)?;
-    // SAFETY: page-aligned, within SIZE_BYTES, zeroed; while the count is 0 only the creator touches the arrays.
+    // SAFETY: page-aligned, within SIZE_BYTES, zeroed; while the count is 0 only the creator
+    // touches the arrays.
     let coordinates = unsafe { std::slice::from_raw_parts_mut(region.data().cast::<f32>(), 3 * POINTS) };
     let (x, yz) = coordinates.split_at_mut(POINTS);
     let (y, z) = yz.split_at_mut(POINTS);
@@ -72,7 +75,8 @@ fn read() -> Result<(), Box<dyn Error>> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    // SAFETY: page-aligned and within SIZE_BYTES; the arrays are complete, and nobody writes to them any more.
+    // SAFETY: page-aligned and within SIZE_BYTES; the arrays are complete, and nobody writes to
+    // them any more.
     let coordinates = unsafe { std::slice::from_raw_parts(region.data().cast::<f32>(), 3 * POINTS) };
     let (x, yz) = coordinates.split_at(POINTS);
     let (y, z) = yz.split_at(POINTS);
@@ -100,6 +104,7 @@ fn sum(coordinates: &[f32]) -> f64 {
 
 fn count(region: &ShmRegion) -> &AtomicU32 {
     assert_eq!(region.size(), SIZE_BYTES);
-    // SAFETY: in bounds and aligned as asserted, mapped while the region is borrowed, and only used as an AtomicU32.
+    // SAFETY: in bounds and aligned as asserted, mapped while the region is borrowed, and only used
+    // as an AtomicU32.
     unsafe { &*region.data().add(COUNT_OFFSET).cast::<AtomicU32>() }
 }

@@ -13,7 +13,8 @@ use crate::message::Message;
 use crate::parker::Ticket;
 use crate::{IntoTopicName, Sample, Subscriber};
 
-/// A [`Subscriber`] for asynchronous programs, on tokio or any other executor. Requires the feature `async`.
+/// A [`Subscriber`] for asynchronous programs, on tokio or any other executor. Requires the feature
+/// `async`.
 ///
 /// ```
 /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -40,17 +41,18 @@ use crate::{IntoTopicName, Sample, Subscriber};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It is also a [`Stream`] of samples and errors. After [`PublisherGone`](RecvError::PublisherGone) or
-/// [`Forked`](RecvError::Forked) the stream ends.
+/// It is also a [`Stream`] of samples and errors. After [`PublisherGone`](RecvError::PublisherGone)
+/// or [`Forked`](RecvError::Forked) the stream ends.
 ///
-/// A thread of the library sleeps on behalf of all asynchronous subscribers of the process and wakes their tasks: one for
-/// every 127 of them, or one for each where the kernel (before Linux 5.16) or a sandbox lacks `futex_waitv(2)`. It starts
-/// with the first subscriber, ends with the last, and costs nothing while nothing is published. A message that has
-/// already arrived is received without it. Opening a topic makes a few system calls and one call to the daemon; a task
+/// A thread of the library sleeps on behalf of all asynchronous subscribers of the process and
+/// wakes their tasks: one for every 127 of them, or one for each where the kernel (before Linux
+/// 5.16) or a sandbox lacks `futex_waitv(2)`. It starts with the first subscriber, ends with the
+/// last, and costs nothing while nothing is published. A message that has already arrived is
+/// received without it. Opening a topic makes a few system calls and one call to the daemon; a task
 /// may block for the some ten microseconds that this takes.
 ///
-/// A task that always finds a message never yields. A task that receives from a flooded topic should yield regularly, to
-/// be fair to the other tasks of its thread (`tokio::task::yield_now`).
+/// A task that always finds a message never yields. A task that receives from a flooded topic
+/// should yield regularly, to be fair to the other tasks of its thread (`tokio::task::yield_now`).
 #[derive(Debug)]
 #[must_use = "an asynchronous subscriber that is dropped receives nothing"]
 pub struct AsyncSubscriber<T: ?Sized> {
@@ -81,9 +83,11 @@ impl<T: ?Sized> AsyncSubscriber<T> {
         &mut self.subscriber
     }
 
-    /// Waits until there is something to receive, a message or the end of the topic, without receiving it.
+    /// Waits until there is something to receive, a message or the end of the topic, without
+    /// receiving it.
     ///
-    /// Cancel-safe, like [`recv`](Self::recv). In a forked process it does not wait; the next call returns the error.
+    /// Cancel-safe, like [`recv`](Self::recv). In a forked process it does not wait; the next call
+    /// returns the error.
     ///
     /// ```
     /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -126,7 +130,8 @@ impl<T: ?Sized + Message> AsyncSubscriber<T> {
     ///
     /// # Errors
     ///
-    /// As for [`Subscriber::open`], and [`OpenError::Io`] if a thread that waits for it cannot be started.
+    /// As for [`Subscriber::open`], and [`OpenError::Io`] if a thread that waits for it cannot be
+    /// started.
     pub fn open(name: impl IntoTopicName) -> Result<Self, OpenError> {
         let subscriber = Subscriber::<T>::open(name)?;
         let path = subscriber.topic().as_str().into();
@@ -154,7 +159,8 @@ impl<T: ?Sized + Message> AsyncSubscriber<T> {
         self.subscriber.try_recv()
     }
 
-    /// Polls [`recv`](Self::recv), for futures written by hand. The context of the last poll is the one that is woken.
+    /// Polls [`recv`](Self::recv), for futures written by hand. The context of the last poll is the
+    /// one that is woken.
     ///
     /// # Errors
     ///

@@ -10,7 +10,8 @@ use crate::shape::Shape;
 pub struct Of<T>(PhantomData<T>);
 
 impl<T: Message> Of<T> {
-    /// The shape of a message type. Method resolution prefers this inherent function to that of [`Unknown`].
+    /// The shape of a message type. Method resolution prefers this inherent function to that of
+    /// [`Unknown`].
     pub fn shape() -> Shape {
         T::shape()
     }

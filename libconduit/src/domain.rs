@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 /// A shared-memory directory and the sockets where its registry may listen.
 ///
-/// Processes share topics if their domains have the same directory. The default, [`Domain::from_env`], suits all programs
-/// except tests and tools that work with several directories.
+/// Processes share topics if their domains have the same directory. The default,
+/// [`Domain::from_env`], suits all programs except tests and tools that work with several
+/// directories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Domain {
@@ -20,9 +21,9 @@ const SYSTEM_SOCKET: &str = "/run/conduit/registry.sock";
 impl Domain {
     /// The domain the environment names.
     ///
-    /// The directory is `$CONDUIT_SHM_DIR`, else `/dev/shm`. The registry is expected at `$CONDUIT_SOCKET` alone if it is
-    /// set; else root tries `/run/conduit/registry.sock`, other users at
-    /// `$XDG_RUNTIME_DIR/conduit/registry.sock` first. `CONDUIT_ANY_FILE_SYSTEM=1` is
+    /// The directory is `$CONDUIT_SHM_DIR`, else `/dev/shm`. The registry is expected at
+    /// `$CONDUIT_SOCKET` alone if it is set; else root tries `/run/conduit/registry.sock`, other
+    /// users at `$XDG_RUNTIME_DIR/conduit/registry.sock` first. `CONDUIT_ANY_FILE_SYSTEM=1` is
     /// [`allow_any_file_system`](Self::allow_any_file_system).
     pub fn from_env() -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -43,7 +44,8 @@ impl Domain {
     }
 
     /// A domain in this directory, without a registry. It takes nothing from the environment: use
-    /// [`from_env`](Self::from_env) and [`with_shm_dir`](Self::with_shm_dir) to change only the directory.
+    /// [`from_env`](Self::from_env) and [`with_shm_dir`](Self::with_shm_dir) to change only the
+    /// directory.
     pub fn new(shm_dir: impl Into<PathBuf>) -> Self {
         Self { shm_dir: shm_dir.into(), sockets: Vec::new(), any_file_system: false }
     }
@@ -68,8 +70,8 @@ impl Domain {
 
     /// Whether to accept a directory that is not on a tmpfs. Off by default.
     ///
-    /// Creation still checks that locks outlive their descriptors there, which overlayfs, for one, does not provide;
-    /// the memory is then as fast as that file system's page cache.
+    /// Creation still checks that locks outlive their descriptors there, which overlayfs, for one,
+    /// does not provide; the memory is then as fast as that file system's page cache.
     pub fn allow_any_file_system(mut self, enabled: bool) -> Self {
         self.any_file_system = enabled;
         self
@@ -85,7 +87,8 @@ impl Domain {
         &self.sockets
     }
 
-    /// The socket on which a registry of this user listens by default; `None` if the environment names none.
+    /// The socket on which a registry of this user listens by default; `None` if the environment
+    /// names none.
     pub fn own_socket(&self) -> Option<&Path> {
         let is_own = |socket: &&Path| nix::unistd::geteuid().is_root() || *socket != Path::new(SYSTEM_SOCKET);
         self.sockets.first().map(PathBuf::as_path).filter(is_own)

@@ -58,7 +58,8 @@ pub enum CreateError {
     /// The slots asked for are not possible.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
-    /// The builder was given a slot size and a capacity, which each determine the size of the slots.
+    /// The builder was given a slot size and a capacity, which each determine the size of the
+    /// slots.
     #[error(
         "slot_size({slot_size}) and capacity({capacity}) were both given; give one: capacity computes the slot size"
     )]
@@ -298,10 +299,11 @@ pub enum LoanError {
         "the topic was removed from outside (the registry's Unlink); drop this publisher, and create the topic again"
     )]
     Removed,
-    /// The topic's name was removed, and not by this publisher. Returned once: later messages reach the subscribers that
-    /// have the topic open, and no other process can find it.
+    /// The topic's name was removed, and not by this publisher. Returned once: later messages reach
+    /// the subscribers that have the topic open, and no other process can find it.
     ///
-    /// The registry reports it at once. Without one it is noticed within a second if subscribers sleep, else never.
+    /// The registry reports it at once. Without one it is noticed within a second if subscribers
+    /// sleep, else never.
     #[error(
         "the topic's name was removed, by logind when its user's last session ended (RemoveIPC=), or by rm; no other \
          process can find the topic: drop this publisher, and create the topic again"
@@ -335,7 +337,8 @@ pub enum RecvError {
         /// How long the call waited.
         timeout: Duration,
     },
-    /// The message's bytes are not a valid value of the type (a `bool` of 2, for example). It counts as received.
+    /// The message's bytes are not a valid value of the type (a `bool` of 2, for example). It
+    /// counts as received.
     #[error("message {sequence} on topic \"{topic}\" is not a valid {expected}")]
     Invalid {
         /// The topic.

@@ -1,7 +1,7 @@
 //! How errors print.
 
-/// Implements `Debug` as `Display`: an error that `main` returns is printed with `Debug`, and should be a sentence there
-/// too.
+/// Implements `Debug` as `Display`: an error that `main` returns is printed with `Debug`, and
+/// should be a sentence there too.
 macro_rules! debug_as_display {
     ($($error:ty),*) => {$(
         impl std::fmt::Debug for $error {

@@ -1,8 +1,9 @@
 //! Zero-copy publish/subscribe between the processes of one Linux machine.
 //!
-//! A [`Publisher`] creates the region `/dev/shm/conduit_<topic>`; every [`Subscriber`] maps the same memory. A message
-//! is written once, in place, and read in place. A publisher never blocks, a slow subscriber learns exactly how many
-//! messages it lost, and a sample that is held is never overwritten.
+//! A [`Publisher`] creates the region `/dev/shm/conduit_<topic>`; every [`Subscriber`] maps the
+//! same memory. A message is written once, in place, and read in place. A publisher never blocks, a
+//! slow subscriber learns exactly how many messages it lost, and a sample that is held is never
+//! overwritten.
 //!
 //! ```
 //! # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -31,21 +32,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`ShmRegion`] is the raw form: named memory without a header. The daemon `conduitd` is optional. With it, the regions
-//! of dead processes disappear within milliseconds; without it, the library itself notices a death within a second.
-//! [`registry`] queries the daemon, [`inspect`] reads regions without it.
+//! [`ShmRegion`] is the raw form: named memory without a header. The daemon `conduitd` is optional.
+//! With it, the regions of dead processes disappear within milliseconds; without it, the library
+//! itself notices a death within a second. [`registry`] queries the daemon, [`inspect`] reads
+//! regions without it.
 //!
-//! Every region lives in a [`Domain`]: a shared-memory directory and the socket of its registry, taken from
-//! `CONDUIT_SHM_DIR` and `CONDUIT_SOCKET` unless a builder is given another one.
+//! Every region lives in a [`Domain`]: a shared-memory directory and the socket of its registry,
+//! taken from `CONDUIT_SHM_DIR` and `CONDUIT_SOCKET` unless a builder is given another one.
 //!
-//! The traits of [zerocopy](https://docs.rs/zerocopy/0.8) are part of this API: they prove that a type's bytes may be
-//! shared. The crate is re-exported, so that programs need no dependency of their own; a new major version of zerocopy is
-//! a new major version of this crate.
+//! The traits of [zerocopy](https://docs.rs/zerocopy/0.8) are part of this API: they prove that a
+//! type's bytes may be shared. The crate is re-exported, so that programs need no dependency of
+//! their own; a new major version of zerocopy is a new major version of this crate.
 //!
 //! # Trust model
 //!
-//! Processes that share a topic share memory, so what one of them can do to another is decided by file permissions
-//! ([`mode`](PublisherBuilder::mode), [`group`](PublisherBuilder::group)) first.
+//! Processes that share a topic share memory, so what one of them can do to another is decided by
+//! file permissions ([`mode`](PublisherBuilder::mode), [`group`](PublisherBuilder::group)) first.
 //!
 //! | a peer that | can cause | cannot cause |
 //! |---|---|---|
@@ -53,16 +55,19 @@
 //! | may only read the region (mode 0o640, say) | nothing that the publisher or another subscriber notices: it reads through a read-only mapping and receives validated copies | |
 //! | may write the region and is hostile | any contents of messages, also while they are read; wrong counters and lengths, lost messages and wake-ups, slots that are never free | accesses outside the mapping, a crash of the daemon, access to any other topic |
 //!
-//! In types: a message type must be valid for the bytes that it receives. [`Subscriber::recv`] checks each message once
-//! ([`RecvError::Invalid`]) and then hands out a `&T`. For types that any bytes are valid for (`FromBytes`: numbers,
-//! arrays and structs of them) a hostile writer can at most change values while they are read. For types that some bytes
-//! are invalid for (`bool`, enums) the `&T` is sound only if the publisher is honest: do not put such types on topics that
-//! a hostile process may write, or turn on [`copy_samples`](SubscriberBuilder::copy_samples), which checks a private copy.
+//! In types: a message type must be valid for the bytes that it receives. [`Subscriber::recv`]
+//! checks each message once ([`RecvError::Invalid`]) and then hands out a `&T`. For types that any
+//! bytes are valid for (`FromBytes`: numbers, arrays and structs of them) a hostile writer can at
+//! most change values while they are read. For types that some bytes are invalid for (`bool`,
+//! enums) the `&T` is sound only if the publisher is honest: do not put such types on topics that a
+//! hostile process may write, or turn on [`copy_samples`](SubscriberBuilder::copy_samples), which
+//! checks a private copy.
 //!
-//! At run time: lengths, positions and records that come from a region are checked against its mapping before they are
-//! used; a region that is truncated raises SIGBUS in processes that have it mapped, and nowhere else. Names and programs
-//! that a region or the registry reports are claims of other processes. The daemon takes the identity of its clients from
-//! the kernel, and never maps a region for reading.
+//! At run time: lengths, positions and records that come from a region are checked against its
+//! mapping before they are used; a region that is truncated raises SIGBUS in processes that have it
+//! mapped, and nowhere else. Names and programs that a region or the registry reports are claims of
+//! other processes. The daemon takes the identity of its clients from the kernel, and never maps a
+//! region for reading.
 
 #[cfg(test)]
 mod api_tests;
@@ -121,8 +126,8 @@ pub use topic::{IntoTopicName, TopicName, TopicNameError};
 pub use wait_set::{Event, Events, Token, WaitSet, WaitSetWaker};
 pub use zerocopy;
 
-/// Internal: what `conduitd` and the `conduit` command share with this library, among it the wire protocol. It is no part
-/// of the API, and changes with every release.
+/// Internal: what `conduitd` and the `conduit` command share with this library, among it the wire
+/// protocol. It is no part of the API, and changes with every release.
 #[doc(hidden)]
 pub mod internal {
     pub use crate::inspect::reaping::{ReapGuard, ReapRegion};

@@ -8,9 +8,10 @@ use crate::shape::{Element, Shape};
 
 /// A type that can be sent: its bytes mean the same in every process, and a region can identify it.
 ///
-/// Derive it together with the zerocopy traits, which reject padding and pointers at compile time. With
-/// `#[zerocopy(crate = "conduit::zerocopy")]` a program needs no dependency of its own on zerocopy. Implemented for the
-/// primitive numbers, arrays of messages and slices of messages; `[u8]` is the type for raw bytes.
+/// Derive it together with the zerocopy traits, which reject padding and pointers at compile time.
+/// With `#[zerocopy(crate = "conduit::zerocopy")]` a program needs no dependency of its own on
+/// zerocopy. Implemented for the primitive numbers, arrays of messages and slices of messages;
+/// `[u8]` is the type for raw bytes.
 ///
 /// ```
 /// use conduit::{Message, zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout}};
@@ -32,7 +33,8 @@ pub trait Message: TryFromBytes + IntoBytes + KnownLayout + Immutable {
     /// The type's identity, on which publisher and subscriber must agree.
     const TYPE: TypeInfo;
 
-    /// What its bytes mean, for tools that display messages of types that they do not know; for a slice, of one element.
+    /// What its bytes mean, for tools that display messages of types that they do not know; for a
+    /// slice, of one element.
     fn shape() -> Shape {
         Shape::bytes(Self::TYPE.size)
     }
@@ -62,12 +64,13 @@ pub(crate) const MAX_ALIGN: usize = 64;
 impl TypeInfo {
     /// A value of type `T` under a name of 1 to 64 bytes.
     ///
-    /// The name identifies the type across builds and languages; Rust's own name of the type does not matter.
+    /// The name identifies the type across builds and languages; Rust's own name of the type does
+    /// not matter.
     ///
     /// # Panics
     ///
-    /// At compile time, when used as intended for [`Message::TYPE`]: if the name is empty, longer than 64 bytes or
-    /// contains NUL, or if the type is aligned to more than 64 bytes.
+    /// At compile time, when used as intended for [`Message::TYPE`]: if the name is empty, longer
+    /// than 64 bytes or contains NUL, or if the type is aligned to more than 64 bytes.
     pub const fn value<T>(name: &str) -> Self {
         assert!(align_of::<T>() <= MAX_ALIGN, "a message is aligned to at most 64 bytes");
         Self {
@@ -90,8 +93,9 @@ impl TypeInfo {
 
     /// A type that is known only at run time, from another language or from a file.
     ///
-    /// `name` has 1 to 64 bytes of text without control characters. `size` is that of a value, or of one element of a slice, in
-    /// bytes: a multiple of `align`, at least 1. `align` is a power of two, at most 64.
+    /// `name` has 1 to 64 bytes of text without control characters. `size` is that of a value, or
+    /// of one element of a slice, in bytes: a multiple of `align`, at least 1. `align` is a power
+    /// of two, at most 64.
     ///
     /// ```
     /// use conduit::{Kind, Message, TypeInfo};

@@ -1,8 +1,8 @@
-//! What the registry, or [`inspect`](crate::inspect) without one, reports about regions, processes and events: plain
-//! data, which is also what the registry's protocol carries.
+//! What the registry, or [`inspect`](crate::inspect) without one, reports about regions, processes
+//! and events: plain data, which is also what the registry's protocol carries.
 //!
-//! A registry may be newer than this library. Fields that it adds are ignored; values of enumerations that it adds are
-//! kept as `Unknown`, with their text.
+//! A registry may be newer than this library. Fields that it adds are ignored; values of
+//! enumerations that it adds are kept as `Unknown`, with their text.
 
 use std::fmt;
 
@@ -56,7 +56,8 @@ open_enum! {
         Kept = "kept",
         /// Its owner lives, or it is kept, and the registry's policy does not allow it.
         Unauthorised = "unauthorised",
-        /// Its owner lives, but its name was removed: processes that have it open continue, others cannot find it.
+        /// Its owner lives, but its name was removed: processes that have it open continue, others
+        /// cannot find it.
         Unlinked = "unlinked",
     }
 }
@@ -64,11 +65,11 @@ open_enum! {
 open_enum! {
     /// How the registry notices that a region's owner is dead.
     Liveness {
-        /// By the owner's lease, which it took before the region had its name: the end of its connection or process is
-        /// noticed at once.
+        /// By the owner's lease, which it took before the region had its name: the end of its
+        /// connection or process is noticed at once.
         Lease = "lease",
-        /// By the owner lock, which is checked twice a second: the region existed before the registry, or its owner
-        /// never registered it.
+        /// By the owner lock, which is checked twice a second: the region existed before the
+        /// registry, or its owner never registered it.
         Lock = "lock",
         /// Not at all: a region that is kept has no owner.
         None = "none",
@@ -124,7 +125,8 @@ impl EventKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Process {
-    /// Process id: as the daemon sees it for clients of the registry, else as the process itself said.
+    /// Process id: as the daemon sees it for clients of the registry, else as the process itself
+    /// said.
     pub pid: u32,
     /// User id.
     pub uid: u32,
@@ -196,19 +198,22 @@ pub struct TopicInfo {
     pub message_type: Option<String>,
     /// Its owner, if known.
     pub publisher: Option<Process>,
-    /// What tells the registry that the owner is dead. None if the region itself was asked and not the registry.
+    /// What tells the registry that the owner is dead. None if the region itself was asked and not
+    /// the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub liveness: Option<Liveness>,
     /// Messages published.
     pub published: Option<u64>,
-    /// Messages per second, over the last one to two seconds; 0 if nothing came for a second and for twice the usual
-    /// interval. None before the second message, and if the publisher's time stamps are off.
+    /// Messages per second, over the last one to two seconds; 0 if nothing came for a second and
+    /// for twice the usual interval. None before the second message, and if the publisher's time
+    /// stamps are off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_hz: Option<f64>,
     /// Bytes of messages per second, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<f64>,
-    /// Time since the last message was published, in nanoseconds. None if there was none, or its time stamp was off.
+    /// Time since the last message was published, in nanoseconds. None if there was none, or its
+    /// time stamp was off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message_age_ns: Option<u64>,
     /// Its subscribers.

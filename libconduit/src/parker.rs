@@ -1,20 +1,26 @@
-//! Threads that sleep on behalf of others: of futures, of descriptors, and of wait sets that can not do it themselves.
+//! Threads that sleep on behalf of others: of futures, of descriptors, and of wait sets that can
+//! not do it themselves.
 //!
-//! A *ticket* is one subscriber that is waited for. Armed with a waker, it calls that once, when the subscriber has something
-//! to receive. Who arms it announces the reader as a sleeper of its topic (S2 of the ring's [protocol](crate::ring)) and
-//! looks for news after that, all without a system call: a parker already sleeps on the topic's wake word.
+//! A *ticket* is one subscriber that is waited for. Armed with a waker, it calls that once, when
+//! the subscriber has something to receive. Who arms it announces the reader as a sleeper of its
+//! topic (S2 of the ring's [protocol](crate::ring)) and looks for news after that, all without a
+//! system call: a parker already sleeps on the topic's wake word.
 //!
-//! A *parker* is a thread that serves up to [`futex::MOST_WORDS`] - 1 tickets with one `futex_waitv`; the first ticket starts the first
-//! parker, and every parker ends with its last ticket. Its rounds are a sleeper's: announce every armed ticket (S1, S2), look,
-//! sleep. Arming and a round's look at a ticket exclude each other, so a ticket that is armed after the look was armed after S1,
-//! and the wake-up that it asks for changes the word from what the parker sleeps on.
+//! A *parker* is a thread that serves up to [`futex::MOST_WORDS`] - 1 tickets with one
+//! `futex_waitv`; the first ticket starts the first parker, and every parker ends with its last
+//! ticket. Its rounds are a sleeper's: announce every armed ticket (S1, S2), look, sleep. Arming
+//! and a round's look at a ticket exclude each other, so a ticket that is armed after the look was
+//! armed after S1, and the wake-up that it asks for changes the word from what the parker sleeps
+//! on.
 //!
-//! A ticket that has fired stays among the words for half a second, for it will probably be armed again. After that, or if
-//! others' wake-ups of its topic end a sleep before, it is left out until it is armed, which then costs a system call to tell its
-//! parker. So is a ticket whose reader can not be woken: its parker must know when to look every millisecond.
+//! A ticket that has fired stays among the words for half a second, for it will probably be armed
+//! again. After that, or if others' wake-ups of its topic end a sleep before, it is left out until
+//! it is armed, which then costs a system call to tell its parker. So is a ticket whose reader can
+//! not be woken: its parker must know when to look every millisecond.
 //!
-//! Where the kernel lacks `futex_waitv`, a parker serves one ticket, asleep on the topic's word or, if there is nothing to wait
-//! for, on its own. To be told something while it is on the topic's word, that word is changed and all sleepers are woken.
+//! Where the kernel lacks `futex_waitv`, a parker serves one ticket, asleep on the topic's word or,
+//! if there is nothing to wait for, on its own. To be told something while it is on the topic's
+//! word, that word is changed and all sleepers are woken.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU32;
@@ -35,7 +41,8 @@ use crate::watched::Watched;
 /// It calls wakers, which may be anybody's, but deep recursion would be a fault of theirs.
 const STACK_BYTES: usize = 256 << 10;
 
-/// All parkers of this process. Locked only by who keeps it from forking: a child never finds it locked.
+/// All parkers of this process. Locked only by who keeps it from forking: a child never finds it
+/// locked.
 static PARKERS: Mutex<Parkers> = Mutex::new(Parkers { generation: 0, list: Vec::new() });
 
 struct Parkers {
@@ -45,7 +52,8 @@ struct Parkers {
 }
 
 struct Parker {
-    /// Counts what the parker is told: that its tickets changed, or that one was armed that it does not sleep on.
+    /// Counts what the parker is told: that its tickets changed, or that one was armed that it does
+    /// not sleep on.
     told: AtomicU32,
     capacity: usize,
     tickets: Mutex<Vec<Arc<Entry>>>,
@@ -117,7 +125,8 @@ impl Ticket {
         Ok(Self(entry))
     }
 
-    /// Has the waker called once, when the subscriber has something to receive. Returns `true` instead if it has already.
+    /// Has the waker called once, when the subscriber has something to receive. Returns `true`
+    /// instead if it has already.
     ///
     /// Arming it again replaces the waker. Not in a forked process: the memory is not there.
     pub(crate) fn arm(&self, waker: &Waker) -> bool {
@@ -248,7 +257,8 @@ impl Parker {
             return words.wait(deadline).filter(|&word| word > 0).map(|word| indices[word]);
         }
         match last_seen {
-            // What it is told from here on changes the topic's word too. What it was told before is seen here.
+            // What it is told from here on changes the topic's word too. What it was told before is
+            // seen here.
             Some(seen) if self.told.load(Acquire) == told => {
                 futex::wait(entries[0].watched.sleeper().wake_word(), seen, longest.unwrap_or(CHECK_INTERVAL));
                 Some(0)

@@ -27,8 +27,9 @@ use crate::TopicName;
 /// assert_eq!(error.at(), 7);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-// The crate `glob` matches single segments only, where it backtracks over at most one `*`. Over a whole name it would
-// try every combination; `matches` takes at most the product of both lengths, whatever the pattern.
+// The crate `glob` matches single segments only, where it backtracks over at most one `*`. Over a
+// whole name it would try every combination; `matches` takes at most the product of both lengths,
+// whatever the pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPattern {
     text: Box<str>,
@@ -66,8 +67,8 @@ impl TopicPattern {
     ///
     /// # Errors
     ///
-    /// If the pattern is too long, has an empty segment, a character that no topic name contains, a `**` that is not a
-    /// whole segment, or an unclosed or empty `[]`.
+    /// If the pattern is too long, has an empty segment, a character that no topic name contains, a
+    /// `**` that is not a whole segment, or an unclosed or empty `[]`.
     pub fn new(text: &str) -> Result<Self, TopicPatternError> {
         let error = |at, reason: &str| {
             // The text may be as long as a message of the registry's protocol.
@@ -102,7 +103,8 @@ impl TopicPattern {
     pub fn matches(&self, topic: &TopicName) -> bool {
         let names: Vec<&str> = topic.as_str().split('/').collect();
         let (mut at, mut name) = (0, 0);
-        // Backtracking to the last `**` suffices: an earlier one cannot make better use of a segment.
+        // Backtracking to the last `**` suffices: an earlier one cannot make better use of a
+        // segment.
         let mut last_any = None;
         loop {
             match self.segments.get(at) {
@@ -131,7 +133,8 @@ impl TopicPattern {
     }
 }
 
-/// Rejects what the crate `glob` accepts but no topic name can match, and what it reports without a remedy.
+/// Rejects what the crate `glob` accepts but no topic name can match, and what it reports without a
+/// remedy.
 fn defect_of(segment: &str) -> Option<(usize, String)> {
     if let Some(at) = segment.find("**").filter(|_| segment != "**") {
         return Some((at, "`**` stands for whole segments; write `a/**/b`, or `*` within a segment".into()));

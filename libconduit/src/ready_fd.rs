@@ -1,4 +1,5 @@
-//! A descriptor that says whether a subscriber has something to receive, for event loops that are not ours.
+//! A descriptor that is readable while a subscriber has something to receive, for event loops of
+//! other libraries.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,24 +11,28 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::parker::Ticket;
 use crate::watched::Watched;
 
-/// Readable, for `poll`, `epoll` and whatever is built on them, while its [`Subscriber`](crate::Subscriber) has something to
-/// receive. Made by [`Subscriber::ready_fd`](crate::Subscriber::ready_fd), which has an example.
+/// A descriptor for `poll(2)`, `epoll(7)` and what is built on them, readable while its
+/// [`Subscriber`](crate::Subscriber) has something to receive. Made by
+/// [`Subscriber::ready_fd`](crate::Subscriber::ready_fd), which has an example.
 ///
 /// # The contract
 ///
-/// - It is readable (`POLLIN`) while the subscriber has a message to receive, and for good once the topic has ended or the subscriber was
-///   dropped. Only then: it is not readable while there is nothing, but for the two cases below.
-/// - The subscriber's own calls keep it so: `try_recv`, `recv` and `recv_timeout` take the readiness back when they have taken
-///   the last message or found none. Never read from it or write to it.
-/// - So a loop may take one message per turn and leave the rest: a level-triggered `poll` returns at once the next time. An
-///   edge-triggered one (`EPOLLET`, and tokio's `AsyncFd`) tells of the first message and of every first one after `try_recv` has
-///   said `None`: receive until it does, as with a socket.
-/// - It can be readable without need when a message was taken in the moment of its arrival, or overwritten before it was
-///   taken. Then `try_recv` says `None`, and takes the readiness back.
-/// - A dead publisher is noticed as `recv` notices it: at once with the daemon, within a second without.
+/// - It is readable (`POLLIN`) while the subscriber has a message to receive, and for good once the
+///   topic has ended or the subscriber was dropped. It is not readable otherwise, except in the
+///   case below.
+/// - The subscriber's own calls maintain this: `try_recv`, `recv` and `recv_timeout` clear the
+///   readiness when they have received the last message or found none. Never read from it or write
+///   to it.
+/// - A loop may receive one message per iteration: a level-triggered `poll` returns at once the
+///   next time. An edge-triggered one (`EPOLLET`, and tokio's `AsyncFd`) reports the first message,
+///   and the first one after each `None` of `try_recv`: receive until `None`, as with a socket.
+/// - It can be readable spuriously, if a message was received at the moment of its arrival or
+///   overwritten before it was received. Then `try_recv` returns `None` and clears the readiness.
+/// - A dead publisher is noticed as by `recv`: at once with the daemon, within a second without.
 ///
-/// While nothing is to be received, one thread of the library's sleeps for all descriptors (up to 127), and costs nothing. While a
-/// message is left unread nobody does anything at all. In a process forked from the subscriber's it says nothing of use.
+/// While there is nothing to receive, one thread of the library sleeps for all descriptors (up to
+/// 127), at no cost. An unread message costs nothing either. In a process forked from the
+/// subscriber's, the descriptor is meaningless.
 ///
 /// Clones are the same descriptor. It is closed with the last of them and the subscriber.
 #[derive(Clone)]
@@ -84,7 +89,8 @@ impl Wake for Flag {
     }
 }
 
-/// A subscriber's end of its descriptor. Either the flag is raised or the ticket is armed to raise it.
+/// The subscriber's side of its descriptor. Either the flag is raised or the ticket is armed to
+/// raise it.
 pub(crate) struct Beacon {
     flag: Arc<Flag>,
     waker: Waker,
@@ -108,12 +114,12 @@ impl Beacon {
         Ok((beacon, ReadyFd { flag, _alive: alive }))
     }
 
-    /// Another handle to the same descriptor, if there is still one.
+    /// Another handle to the same descriptor, unless all are dropped.
     pub(crate) fn handle(&self) -> Option<ReadyFd> {
         Some(ReadyFd { flag: Arc::clone(&self.flag), _alive: self.alive.upgrade()? })
     }
 
-    /// Whether anybody has the descriptor.
+    /// Whether a handle exists.
     pub(crate) fn is_used(&self) -> bool {
         self.alive.strong_count() > 0
     }
@@ -128,13 +134,13 @@ impl Beacon {
 
     /// After every call that may have received.
     pub(crate) fn settle(&self, watched: &Watched) {
-        // If it is ready and the flag is not raised, whoever has the ticket is about to.
+        // If it is ready and the flag is not raised, the parker is about to raise it.
         if !watched.is_ready() && self.flag.is_raised() {
             self.lower();
         }
     }
 
-    /// There will be nothing more.
+    /// The topic has ended, or the subscriber is dropped.
     pub(crate) fn raise_for_good(&self) {
         self.ticket.disarm();
         self.flag.set(true);

@@ -24,16 +24,17 @@ use crate::shm::mark::Mark;
 use crate::shm::open::{Access, OpenFileError, reopen};
 use crate::{Domain, IntoTopicName, TopicName};
 
-/// How often a wait looks at its flag, which nobody can sleep on.
+/// How often a wait polls its flag, which has no wake-up.
 const FLAG_INTERVAL: Duration = Duration::from_millis(20);
-/// How often a wait looks for the region if it cannot be told (no inotify instances left).
+/// How often a wait polls for the region if no inotify instance is left.
 const BLIND_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Named shared memory: exactly the bytes asked for, page-aligned and zeroed, the same in every process that opens it.
+/// Named shared memory: exactly the bytes asked for, page-aligned and zeroed, the same in every
+/// process that opens it.
 ///
-/// Dropping a region unmaps it and keeps its name and contents, until [`unlink`](Self::unlink) or a reboot. Only if the
-/// process that *created* it dies without dropping it is the region an orphan, which `conduitd` removes and the next
-/// `create` takes over.
+/// Dropping a region unmaps it and keeps its name and contents, until [`unlink`](Self::unlink) or a
+/// reboot. If the process that *created* it dies without dropping it, the region is an orphan,
+/// which `conduitd` removes and the next `create` takes over.
 ///
 /// ```
 /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -52,17 +53,17 @@ const BLIND_INTERVAL: Duration = Duration::from_millis(10);
 pub struct ShmRegion {
     mapping: Mapping,
     topic: TopicName,
-    held: Option<Held>,
+    ownership: Option<Ownership>,
 }
 
 /// What only the creator of a region has.
-struct Held {
+struct Ownership {
     file: std::os::fd::OwnedFd,
     lease: Lease,
     pid: i32,
 }
 
-/// How a raw region is to be made or opened.
+/// How to create, open or remove a raw region.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until a region is created or opened"]
 pub struct RegionBuilder {
@@ -89,7 +90,7 @@ impl RegionBuilder {
         self
     }
 
-    /// How long `create` waits for a dying creator of the name before it fails; 250 ms by default.
+    /// How long `create` waits for a dying owner of the name before it fails; 250 ms by default.
     pub fn takeover_timeout(mut self, patience: Duration) -> Self {
         self.options.patience = patience;
         self
@@ -100,8 +101,8 @@ impl RegionBuilder {
         let topic = name.into_topic_name()?;
         let Created { file: owned, lease, .. } =
             self.options.create(&topic, size_bytes as u64, Mark::raw(), &[], None)?;
-        let held = Held { file: owned.file, lease, pid: getpid().as_raw() };
-        Ok(ShmRegion { mapping: owned.mapping, topic, held: Some(held) })
+        let ownership = Ownership { file: owned.file, lease, pid: getpid().as_raw() };
+        Ok(ShmRegion { mapping: owned.mapping, topic, ownership: Some(ownership) })
     }
 
     /// Opens a region for reading and writing.
@@ -125,7 +126,7 @@ impl RegionBuilder {
             return Err(OpenError::Kind { path, expected: "a region with contents" });
         };
         let mapping = Mapping::new(&file, len).map_err(OpenError::io("map", path))?;
-        Ok(ShmRegion { mapping, topic, held: None })
+        Ok(ShmRegion { mapping, topic, ownership: None })
     }
 
     /// Whether a region or topic of the name exists.
@@ -138,7 +139,8 @@ impl RegionBuilder {
         }
     }
 
-    /// Sleeps until a region or topic of the name exists, or `keep_waiting` becomes false, or the time is up.
+    /// Sleeps until a region or topic of the name exists, or `keep_waiting` becomes false, or the
+    /// timeout expires.
     ///
     /// Returns whether it exists.
     pub fn wait_until_exists(
@@ -150,7 +152,8 @@ impl RegionBuilder {
         self.wait_until_exists_while(name, || keep_waiting.load(Ordering::Acquire), timeout)
     }
 
-    /// Sleeps until a region or topic of the name exists, or `keep_waiting`, asked every 20 ms, says no, or the time is up.
+    /// Sleeps until a region or topic of the name exists, or `keep_waiting`, called every 20 ms,
+    /// returns false, or the timeout expires.
     ///
     /// Returns whether it exists.
     pub fn wait_until_exists_while(
@@ -163,7 +166,7 @@ impl RegionBuilder {
         let domain = self.options.domain.unwrap_or_default();
         let failure = |source| WaitError::Io { path: domain.shm_dir().into(), source };
         let directory = ShmDir::open(&domain).map_err(failure)?;
-        // Watch first, then look: a region that appears in between is seen by one or the other.
+        // Watch before checking: a region that appears in between is seen by one or the other.
         let watch = watch_directory(&directory);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
@@ -188,7 +191,8 @@ impl RegionBuilder {
         }
     }
 
-    /// Removes the name of a raw region, whoever uses it; its memory stays until the last process has unmapped it.
+    /// Removes the name of a raw region even if it is in use; its memory stays until the last
+    /// process has unmapped it.
     ///
     /// A topic's name is removed only if its publisher is dead.
     pub fn unlink(self, name: impl IntoTopicName) -> Result<(), UnlinkError> {
@@ -197,7 +201,7 @@ impl RegionBuilder {
         let path = domain.shm_dir().join(topic.file_name());
         let failure = |source| UnlinkError::Io { path: path.clone(), source };
         let directory = ShmDir::open(&domain).map_err(failure)?;
-        // Of an `unlink` that was killed half-way, for one.
+        // Finishes what a removal that was killed midway has left.
         directory.tidy(&topic);
         let not_found = || UnlinkError::NotFound { topic: topic.clone(), path: domain.shm_dir().into() };
         let file = match directory.open_file(&topic.file_name(), Access::Read) {
@@ -236,18 +240,19 @@ fn watch_directory(directory: &ShmDir) -> Option<Inotify> {
 
 fn wait_for_change(watch: &Inotify, timeout: Duration) {
     let timeout = PollTimeout::try_from(timeout.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
-    // Interrupted or not, and whatever the events are: the caller looks again.
+    // Whatever the outcome and the events, the caller checks again.
     let _ = poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], timeout);
     let _ = watch.read_events();
 }
 
 impl ShmRegion {
-    /// Starts to describe a region, or a look at one, that differs from the default.
+    /// Configures how to create, open or remove a region.
     pub fn builder() -> RegionBuilder {
         RegionBuilder { options: CreateOptions::default() }
     }
 
-    /// Creates a region of exactly `size_bytes`, zeroed. Fails if the name is taken by a living process or a kept region.
+    /// Creates a region of exactly `size_bytes`, zeroed. Fails if a live process owns the name, or
+    /// if it is that of a kept region.
     pub fn create(name: impl IntoTopicName, size_bytes: usize) -> Result<Self, CreateError> {
         Self::builder().create(name, size_bytes)
     }
@@ -262,19 +267,22 @@ impl ShmRegion {
         Self::builder().exists(name)
     }
 
-    /// Sleeps until a region or topic of the name exists, or `keep_waiting` becomes false; returns whether it exists.
+    /// Sleeps until a region or topic of the name exists, or `keep_waiting` becomes false; returns
+    /// whether it exists.
     ///
-    /// The region's appearance wakes it at once, the flag within 20 ms.
+    /// Returns at once when the region appears, and within 20 ms of the flag's change.
     pub fn wait_until_exists(name: impl IntoTopicName, keep_waiting: &AtomicBool) -> Result<bool, WaitError> {
         Self::builder().wait_until_exists(name, keep_waiting, None)
     }
 
-    /// Sleeps until a region or topic of the name exists, or the time is up; returns whether it exists.
+    /// Sleeps until a region or topic of the name exists, or the timeout expires; returns whether
+    /// it exists.
     pub fn wait_until_exists_for(name: impl IntoTopicName, timeout: Duration) -> Result<bool, WaitError> {
         Self::builder().wait_until_exists(name, &AtomicBool::new(true), Some(timeout))
     }
 
-    /// Removes the name of a raw region, whoever uses it; its memory stays until the last process has unmapped it.
+    /// Removes the name of a raw region even if it is in use; its memory stays until the last
+    /// process has unmapped it.
     pub fn unlink(name: impl IntoTopicName) -> Result<(), UnlinkError> {
         Self::builder().unlink(name)
     }
@@ -284,9 +292,11 @@ impl ShmRegion {
         &self.topic
     }
 
-    /// The first byte of the region, aligned to a page and valid for [`size`](Self::size) bytes while `self` lives.
+    /// The first byte of the region, aligned to a page and valid for [`size`](Self::size) bytes
+    /// while `self` lives.
     ///
-    /// Other processes read and write the same memory at any time: what is shared without a lock must be atomic.
+    /// Other processes read and write the same memory at any time: data shared without a lock must
+    /// be atomic.
     pub fn data(&self) -> *mut u8 {
         self.mapping.start().as_ptr()
     }
@@ -299,16 +309,16 @@ impl ShmRegion {
 
 impl Drop for ShmRegion {
     fn drop(&mut self) {
-        if let Some(held) = &mut self.held
-            && held.pid == getpid().as_raw()
+        if let Some(ownership) = &mut self.ownership
+            && ownership.pid == getpid().as_raw()
         {
             fault::point(Step::KeepBegun);
-            // If the mark cannot be changed the region counts as an orphan, which is what its creator must be told.
-            if let Err(error) = Mark::Kept.write(&held.file) {
-                tracing::warn!("region \"{}\" will be removed: it can not be marked as kept: {error}", self.topic);
+            // If the mark cannot be changed, the region becomes an orphan: tell its creator.
+            if let Err(error) = Mark::Kept.write(&ownership.file) {
+                tracing::warn!("region \"{}\" will be removed: it cannot be marked as kept: {error}", self.topic);
             }
             fault::point(Step::KeepMarked);
-            held.lease.release();
+            ownership.lease.release();
         }
     }
 }

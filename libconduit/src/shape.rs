@@ -1,8 +1,9 @@
 //! What the bytes of a message mean: the names, types and offsets of its fields.
 //!
-//! Publisher and subscriber agree by [`TypeInfo`](crate::TypeInfo) alone. A shape is for tools that do not have the type:
-//! those that display messages, record them, or pass them to another language. It is stored beside the region, in the
-//! extended attribute `user.conduit.shape` of its file, as JSON:
+//! Publisher and subscriber agree by [`TypeInfo`](crate::TypeInfo) alone. A shape is for tools that
+//! do not have the type: those that display messages, record them, or pass them to another
+//! language. It is stored beside the region, in the extended attribute `user.conduit.shape` of its
+//! file, as JSON:
 //!
 //! ```json
 //! {"type": {"struct": {"size": 48, "fields": [
@@ -27,7 +28,8 @@ pub struct Shape {
     /// The type of the value, or of each element.
     #[serde(rename = "type")]
     pub element: Element,
-    /// The number of elements, if it is an array. An array of arrays counts as one array of all elements.
+    /// The number of elements, if it is an array. An array of arrays counts as one array of all
+    /// elements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
@@ -104,7 +106,8 @@ impl Shape {
         self.element.size().saturating_mul(self.count.unwrap_or(1))
     }
 
-    /// The shape that a region's file has for elements of a size; `None` if it has none, or an invalid one.
+    /// The shape that a region's file has for elements of a size; `None` if it has none, or an
+    /// invalid one.
     pub(crate) fn of_file(file: impl AsFd, size: u64) -> Option<Self> {
         let mut text = vec![0; MAX_TEXT];
         let len = fgetxattr(file, XATTR, &mut text[..]).ok()?;
@@ -112,7 +115,8 @@ impl Shape {
         (shape.size() == size && shape.is_sound()).then_some(shape)
     }
 
-    /// The text for a region's file; `None` if the shape is mere bytes, or the text would be too long.
+    /// The text for a region's file; `None` if the shape is mere bytes, or the text would be too
+    /// long.
     pub(crate) fn to_text(&self) -> Option<Vec<u8>> {
         let is_informative = !matches!(self.element, Element::Bytes { .. });
         let text = is_informative.then(|| serde_json::to_vec(self).ok()).flatten()?;

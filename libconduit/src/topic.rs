@@ -8,8 +8,9 @@ pub(crate) const FILE_PREFIX: &str = "conduit_";
 
 /// The name of a topic or raw region, known to be valid.
 ///
-/// A name is one or more segments of `[A-Za-z0-9_-]` separated by `/`, at most [`TopicName::MAX_LEN`] bytes in all.
-/// In the file name `/` becomes `.`, which no segment can contain, so names and files map one to one.
+/// A name is one or more segments of `[A-Za-z0-9_-]` separated by `/`, at most
+/// [`TopicName::MAX_LEN`] bytes in all. In the file name `/` becomes `.`, which no segment can
+/// contain, so names and files map one to one.
 ///
 /// ```
 /// let name: conduit::TopicName = "front/camera".parse()?;
@@ -125,8 +126,8 @@ impl TryFrom<String> for TopicName {
     }
 }
 
-/// What names a topic in a call: a `&str`, `String` or `&String`, which is checked, or a [`TopicName`] or a reference
-/// to one.
+/// What names a topic in a call: a `&str`, `String` or `&String`, which is checked, or a
+/// [`TopicName`] or a reference to one.
 ///
 /// This trait is sealed: it is implemented here alone.
 pub trait IntoTopicName: sealed::Sealed {

@@ -13,7 +13,8 @@ use crate::ring::sleeper::Sleep;
 use crate::shm::clock::coarse_now;
 use crate::shm::lock::OWNER;
 
-/// How long to sleep for a subscriber that may only read the region and therefore cannot ask to be woken.
+/// How long to sleep for a subscriber that may only read the region and therefore cannot ask to be
+/// woken.
 const READ_ONLY_STEP: Duration = Duration::from_millis(1);
 
 /// A subscriber's topic, as something to wait for.
@@ -59,14 +60,15 @@ impl Watched {
         is_over
     }
 
-    /// Whether [`is_ready`](Self::is_ready) has reported the end: then the subscriber must report it too.
+    /// Whether [`is_ready`](Self::is_ready) has reported the end: then the subscriber must report
+    /// it too.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Relaxed)
     }
 
-    /// Checks whether the publisher lives and renews a lost lease, if the last check is at least `interval` old. Returns
-    /// whether the publisher is dead. `now` is the coarse clock's.
+    /// Checks whether the publisher lives and renews a lost lease, if the last check is at least
+    /// `interval` old. Returns whether the publisher is dead. `now` is the coarse clock's.
     #[inline]
     pub(crate) fn look(&self, now: Duration, interval: Duration) -> bool {
         let now_ns = now.as_nanos() as u64;
@@ -91,7 +93,8 @@ impl Watched {
         }
     }
 
-    /// Checks after a wake-up without a message: a reaper that may not write to the region only wakes.
+    /// Checks after a wake-up without a message: a reaper that may not write to the region only
+    /// wakes.
     pub(crate) fn look_after_waking(&self) {
         self.look(coarse_now(), if self.sleeper.can_be_woken() { Duration::ZERO } else { CHECK_INTERVAL });
     }

@@ -11,9 +11,10 @@ const MAX_NAME: usize = 64;
 
 /// Implements `conduit::Message` for a type of fixed size.
 ///
-/// The type name is the struct's identifier unless `#[message(name = "robot/Imu")]` gives another; it has
-/// at most 64 bytes. The names, types and offsets of the fields are stored beside the region, so that `conduit echo` can
-/// display them. Derive the zerocopy traits too: they prove that the bytes may be shared.
+/// The type name is the struct's identifier unless `#[message(name = "robot/Imu")]` gives another;
+/// it has at most 64 bytes. The names, types and offsets of the fields are stored beside the
+/// region, so that `conduit echo` can display them. Derive the zerocopy traits too: they prove that
+/// the bytes may be shared.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(syn::Error::into_compile_error).into()
@@ -48,7 +49,8 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     })
 }
 
-/// `Message::shape`, for types that have one. An enum without a primitive representation is described as bytes.
+/// `Message::shape`, for types that have one. An enum without a primitive representation is
+/// described as bytes.
 fn shape(input: &DeriveInput) -> Option<proc_macro2::TokenStream> {
     let shape = match &input.data {
         Data::Struct(DataStruct { fields, .. }) => {
@@ -58,8 +60,8 @@ fn shape(input: &DeriveInput) -> Option<proc_macro2::TokenStream> {
                     Member::Unnamed(index) => index.index.to_string(),
                 };
                 let field_type = &field.ty;
-                // A field that is not a message is described as bytes: the inherent function of `Of`, where it exists, hides
-                // the trait's.
+                // A field that is not a message is described as bytes: the inherent function of
+                // `Of`, where it exists, hides the trait's.
                 quote! { (#name, ::core::mem::offset_of!(Self, #member), Of::<#field_type>::shape()) }
             });
             quote! {

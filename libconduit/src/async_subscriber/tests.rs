@@ -51,7 +51,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Sends when the subscriber is waited for, `count` times, and closes the topic when it is waited for again.
+/// Sends when the subscriber is waited for, `count` times, and closes the topic when it is waited
+/// for again.
 fn send_to_sleepers(mut publisher: Publisher<u64>, count: u64) -> thread::JoinHandle<()> {
     let wait = |publisher: &Publisher<u64>, taken| {
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -192,7 +193,8 @@ fn the_descriptor_works_with_tokio() {
     sender.join().unwrap();
 }
 
-/// The publisher sends the moment the message before is taken, just when its reader is about to sleep.
+/// The publisher sends the moment the message before is taken, just when its reader is about to
+/// sleep.
 fn race(receive: impl FnOnce(Subscriber<u64>, &mut dyn FnMut(crate::Sample<u64>))) {
     const MESSAGES: u64 = 20_000;
     let (_directory, mut publisher, subscriber) = topic();
@@ -213,7 +215,8 @@ fn race(receive: impl FnOnce(Subscriber<u64>, &mut dyn FnMut(crate::Sample<u64>)
     receive(subscriber, &mut |sample| {
         assert_eq!((*sample, sample.lost()), (next, 0));
         next += 1;
-        // Whoever is not woken looks after half a second; nothing else takes that long, or not often.
+        // Whoever is not woken looks after half a second; nothing else takes that long, or not
+        // often.
         late += u32::from(sample.age().unwrap() > Duration::from_millis(400));
     });
     sender.join().unwrap();
@@ -245,7 +248,8 @@ fn nobody_sleeps_through_a_message() {
     race(|mut subscriber, take| {
         let ready = subscriber.ready_fd().unwrap();
         for turn in 0_u64.. {
-            // Often the message is taken before the parker sees it, who then must ask to be woken by the next.
+            // Often the message is taken before the parker sees it, who then must ask to be woken
+            // by the next.
             if turn % 64 == 0 {
                 wait_readable(&ready);
             }

@@ -40,7 +40,8 @@ pub struct Counters {
 pub struct MessageHeader {
     /// Sequence number.
     pub sequence: u64,
-    /// When it was published: CLOCK_MONOTONIC in nanoseconds; none if the publisher's time stamps are off.
+    /// When it was published: CLOCK_MONOTONIC in nanoseconds; none if the publisher's time stamps
+    /// are off.
     pub stamp_ns: Option<u64>,
     /// Length in bytes.
     pub len_bytes: u64,
@@ -54,7 +55,8 @@ impl MessageHeader {
 }
 
 impl Region {
-    /// The counters of a topic; `None` for a raw region, or if the header was damaged or the file is cut short.
+    /// The counters of a topic; `None` for a raw region, or if the header was damaged or the file
+    /// is cut short.
     pub fn counters(&self) -> Option<Counters> {
         let layout = self.layout.as_ref()?;
         let control = read_control(&self.file);
@@ -105,10 +107,12 @@ impl Region {
         held
     }
 
-    /// The headers of the messages that are kept from a position on, oldest first, and the position to go on with. Begin with position
-    /// 0 for all that is kept, or with `u64::MAX` for none. `None` for a raw region, or if the header was damaged or the file is cut short.
+    /// The headers of the messages that are kept from a position on, oldest first, and the position
+    /// to go on with. Begin with position 0 for all that is kept, or with `u64::MAX` for none.
+    /// `None` for a raw region, or if the header was damaged or the file is cut short.
     ///
-    /// Costs the publisher nothing, whatever the size of the messages. Those that are overwritten before they are looked at are left out.
+    /// Costs the publisher nothing, whatever the size of the messages. Those that are overwritten
+    /// before they are looked at are left out.
     pub fn messages_since(&self, position: u64) -> Option<(Vec<MessageHeader>, u64)> {
         let layout = self.layout.as_ref()?;
         let mut producer = ProducerSnapshot::new_zeroed();
@@ -119,8 +123,8 @@ impl Region {
         Some((messages.collect(), head))
     }
 
-    /// The header of the oldest message that is kept from a position on, if it lies within the next few positions: at those
-    /// that the publisher skipped there is none.
+    /// The header of the oldest message that is kept from a position on, if it lies within the next
+    /// few positions: at those that the publisher skipped there is none.
     pub fn message_from(&self, position: u64) -> Option<MessageHeader> {
         let layout = self.layout.as_ref()?;
         (position..position.saturating_add(8)).find_map(|position| self.header_of(layout, position))
@@ -134,7 +138,8 @@ impl Region {
             (len == size_of::<SlotSnapshot>() && slot.position & !TURN == position + 1).then_some(slot)
         };
         let slot = read()?;
-        // It is that position's for as long as the publisher has not taken the slot (C2) and used it (C3).
+        // It is that position's for as long as the publisher has not taken the slot (C2) and used
+        // it (C3).
         let mut state = 0u64;
         let len = pread(&self.file, state.as_mut_bytes(), layout.geometry.state_at(position) as i64).ok()?;
         if len != size_of::<u64>() || (state ^ slot.position) & TURN != 0 || read()?.position != slot.position {
@@ -144,7 +149,8 @@ impl Region {
         Some(MessageHeader { sequence: slot.sequence, stamp_ns, len_bytes: slot.len })
     }
 
-    /// The publisher's line as it is between two messages, if it comes to rest: its numbers belong together.
+    /// The publisher's line as it is between two messages, if it comes to rest: its numbers belong
+    /// together.
     fn steady_producer(&self, mut seen: ProducerSnapshot) -> ProducerSnapshot {
         for _ in 0..8 {
             let mut again = ProducerSnapshot::new_zeroed();

@@ -1,8 +1,10 @@
-//! A region seen from outside, without mapping it: who owns it, what it counts, which messages it keeps.
+//! A region seen from outside, without mapping it: who owns it, what it counts, which messages it
+//! keeps.
 //!
-//! Nothing here trusts the region. It is read with `pread(2)`, so a file that is truncated meanwhile yields an error,
-//! never a signal. Reading costs the publisher nothing and needs no registry; the [registry](crate::registry) also knows
-//! which processes are behind a region, and reports what happens to it.
+//! Nothing here trusts the region. It is read with `pread(2)`, so a file that is truncated
+//! meanwhile yields an error, never a signal. Reading costs the publisher nothing and needs no
+//! registry; the [registry](crate::registry) also knows which processes are behind a region, and
+//! reports what happens to it.
 //!
 //! ```
 //! # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -66,8 +68,8 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// If there is no such region, if this user may not read it, if Conduit did not create the file, or if the topic's
-    /// header is damaged.
+    /// If there is no such region, if this user may not read it, if Conduit did not create the
+    /// file, or if the topic's header is damaged.
     pub fn open(domain: &Domain, topic: impl IntoTopicName) -> Result<Self, OpenError> {
         Self::open_in(&open_directory(domain)?, &topic.into_topic_name()?)
     }
@@ -142,8 +144,8 @@ impl Region {
         }
     }
 
-    /// What the bytes of its messages mean, as the publisher says; of an element, if they are slices. `None` for a raw region,
-    /// and if the publisher did not say.
+    /// What the bytes of its messages mean, as the publisher says; of an element, if they are
+    /// slices. `None` for a raw region, and if the publisher did not say.
     pub fn shape(&self) -> Option<Shape> {
         let message = self.layout.as_ref()?.message;
         if message == <[u8]>::TYPE { Some(<[u8]>::shape()) } else { Shape::of_file(&self.file, message.size) }

@@ -25,30 +25,34 @@ pub trait ReapRegion: Sized {
     /// Opens the region of a topic in an open directory: see [`Region::open`].
     fn open_in(directory: &ShmDir, topic: &TopicName) -> Result<Self, OpenError>;
 
-    /// Opens the region of a topic even if its header is damaged, to find out whether its owner lives, and to remove it
-    /// if not. Fails for files that Conduit did not create.
+    /// Opens the region of a topic even if its header is damaged, to find out whether its owner
+    /// lives, and to remove it if not. Fails for files that Conduit did not create.
     fn open_even_damaged(directory: &ShmDir, topic: &TopicName) -> Result<Self, OpenError>;
 
     /// The identity of the file, whatever its name.
     fn id(&self) -> FileId;
 
-    /// Takes the owner lock as a reaper, on an open file description of its own; `None` if the owner or another reaper
-    /// holds it.
+    /// Takes the owner lock as a reaper, on an open file description of its own; `None` if the
+    /// owner or another reaper holds it.
     fn try_reap_lock(&self, lock: ReapLock) -> io::Result<Option<ReapGuard>>;
 
     /// Marks the topic as orphaned and wakes everybody who sleeps on it.
     ///
-    /// Where this user may not write the region the sleepers are only woken, and check for themselves.
+    /// Where this user may not write the region the sleepers are only woken, and check for
+    /// themselves.
     fn mark_orphaned(&self) -> io::Result<()>;
 
-    /// Marks the topic as closed although its publisher lives, and wakes everybody who sleeps on it.
+    /// Marks the topic as closed although its publisher lives, and wakes everybody who sleeps on
+    /// it.
     ///
-    /// Where this user may not write the region it must be allowed to change others' files (CAP_FOWNER).
+    /// Where this user may not write the region it must be allowed to change others' files
+    /// (CAP_FOWNER).
     fn mark_closed(&self) -> io::Result<()>;
 
     /// Reports to the publisher that its topic has lost its name. Subscribers continue.
     ///
-    /// Where this user may not write the region it must be allowed to change others' files (CAP_FOWNER).
+    /// Where this user may not write the region it must be allowed to change others' files
+    /// (CAP_FOWNER).
     fn mark_unlinked(&self) -> io::Result<()>;
 
     /// Whether the header is still valid, as it was on opening.

@@ -55,30 +55,33 @@ impl<T: ?Sized> PublisherBuilder<T> {
 
     /// Number of slots: a power of two from 2 to 65,536; 16 by default.
     ///
-    /// It limits how many samples all subscribers together can hold, and how many messages one of them can fall behind
-    /// without loss: one fewer, because one slot is always the publisher's.
+    /// It limits how many samples all subscribers together can hold, and how many messages one of
+    /// them can fall behind without loss: one fewer, because one slot is always the publisher's.
     pub fn slots(mut self, slots: u32) -> Self {
         self.slots = slots;
         self
     }
 
-    /// Size of a slot in bytes: a multiple of 128, of which 192 are the slot's state and header. By default 4096, or
-    /// what a message of the type needs if that is more. Excludes [`capacity`](Self::capacity).
+    /// Size of a slot in bytes: a multiple of 128, of which 192 are the slot's state and header. By
+    /// default 4096, or what a message of the type needs if that is more. Excludes
+    /// [`capacity`](Self::capacity).
     pub fn slot_size(mut self, slot_bytes: usize) -> Self {
         self.slot_bytes = Some(slot_bytes);
         self
     }
 
-    /// Makes the slots large enough for messages of `len_bytes`. Excludes [`slot_size`](Self::slot_size).
+    /// Makes the slots large enough for messages of `len_bytes`. Excludes
+    /// [`slot_size`](Self::slot_size).
     pub fn capacity(mut self, len_bytes: usize) -> Self {
         self.capacity = Some(len_bytes);
         self
     }
 
-    /// Permission bits of the region's file, 0o640 for example. By default what the process's umask leaves of 0o666.
-    /// The owner may always read and write.
+    /// Permission bits of the region's file, 0o640 for example. By default what the process's umask
+    /// leaves of 0o666. The owner may always read and write.
     ///
-    /// A process that may only read the file can subscribe too: it receives validated copies instead of zero-copy samples.
+    /// A process that may only read the file can subscribe too: it receives validated copies
+    /// instead of zero-copy samples.
     pub fn mode(mut self, mode: u32) -> Self {
         self.options.mode = Some(mode);
         self
@@ -96,17 +99,19 @@ impl<T: ?Sized> PublisherBuilder<T> {
         self
     }
 
-    /// Whether every message carries the time of its publication, which costs one read of the clock. On by default.
+    /// Whether every message carries the time of its publication, which costs one read of the
+    /// clock. On by default.
     pub fn time_stamps(mut self, enabled: bool) -> Self {
         self.time_stamps = enabled;
         self
     }
 
-    /// Whether `create` enters all of the region's memory into the process's page tables. On by default.
+    /// Whether `create` enters all of the region's memory into the process's page tables. On by
+    /// default.
     ///
-    /// The memory is reserved in either case. Prefaulting takes about 1.3 us per page of 4 KiB once (25 us for a default
-    /// topic, 65 ms for 192 MiB). Without it the first use of every slot takes page faults that cost twice as much, in the
-    /// middle of each side's work.
+    /// The memory is reserved in either case. Prefaulting takes about 1.3 us per page of 4 KiB once
+    /// (25 us for a default topic, 65 ms for 192 MiB). Without it the first use of every slot takes
+    /// page faults that cost twice as much, in the middle of each side's work.
     pub fn prefault(mut self, enabled: bool) -> Self {
         self.prefault = enabled;
         self
@@ -116,8 +121,9 @@ impl<T: ?Sized> PublisherBuilder<T> {
     ///
     /// # Errors
     ///
-    /// If a live process publishes the topic, if the slots are not possible or messages of the type do not fit them, if
-    /// there is too little memory, or if the registry's policy does not allow it.
+    /// If a live process publishes the topic, if the slots are not possible or messages of the type
+    /// do not fit them, if there is too little memory, or if the registry's policy does not allow
+    /// it.
     pub fn create(self, name: impl IntoTopicName) -> Result<Publisher<T>, CreateError>
     where
         T: Message,
@@ -169,8 +175,8 @@ impl<T: ?Sized> PublisherBuilder<T> {
 }
 
 impl PublisherBuilder<[u8]> {
-    /// The slot size that [`capacity`](Self::capacity) computes for messages of `len_bytes`, for programs that display it or
-    /// use it as a default.
+    /// The slot size that [`capacity`](Self::capacity) computes for messages of `len_bytes`, for
+    /// programs that display it or use it as a default.
     ///
     /// ```
     /// use conduit::PublisherBuilder;
@@ -183,10 +189,10 @@ impl PublisherBuilder<[u8]> {
         usize::try_from(slot_bytes_for(len_bytes as u64)).unwrap_or(usize::MAX)
     }
 
-    /// Gives the topic a type other than bytes that is known only at run time. Messages are sent as the bytes of its values;
-    /// one whose length the type does not [admit](TypeInfo::admits) is refused with
-    /// [`LoanError::WrongLength`](crate::LoanError::WrongLength). The caller ensures that the bytes are valid values.
-    /// Payloads are aligned to 64 bytes.
+    /// Gives the topic a type other than bytes that is known only at run time. Messages are sent as
+    /// the bytes of its values; one whose length the type does not [admit](TypeInfo::admits) is
+    /// refused with [`LoanError::WrongLength`](crate::LoanError::WrongLength). The caller ensures
+    /// that the bytes are valid values. Payloads are aligned to 64 bytes.
     ///
     /// ```
     /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -211,7 +217,8 @@ impl PublisherBuilder<[u8]> {
     }
 }
 
-/// The slot size that a message of this length needs: whole pairs of cache lines, and whole pages above one page.
+/// The slot size that a message of this length needs: whole pairs of cache lines, and whole pages
+/// above one page.
 fn slot_bytes_for(len_bytes: u64) -> u64 {
     let needed = len_bytes.saturating_add(SLOT_OVERHEAD_BYTES as u64);
     let unit = if needed > DEFAULT_SLOT_BYTES { DEFAULT_SLOT_BYTES } else { SLOT_ALIGN };

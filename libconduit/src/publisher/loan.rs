@@ -9,8 +9,8 @@ use crate::ring::slot::claim::Claimed;
 
 /// A slot on loan from a [`Publisher`](crate::Publisher), to write a message in place.
 ///
-/// A loan that is dropped without [`publish`](Self::publish) sends nothing; the next loan has the same slot.
-/// [`Publisher::discarded_loans`](crate::Publisher::discarded_loans) counts them.
+/// A loan that is dropped without [`publish`](Self::publish) sends nothing; the next loan has the
+/// same slot. [`Publisher::discarded_loans`](crate::Publisher::discarded_loans) counts them.
 #[must_use = "a loan that is dropped without `publish` sends no message"]
 pub struct Loan<'a, T: ?Sized> {
     claimed: Claimed<'a, T>,
@@ -47,8 +47,8 @@ impl<T: ?Sized> Loan<'_, T> {
 impl<E> Loan<'_, [E]> {
     /// Shortens the message to its first `len` elements. Does nothing if it is no longer than that.
     ///
-    /// If the type was given at run time, the new length must be valid for it: this is not checked here, and subscribers
-    /// reject invalid lengths.
+    /// If the type was given at run time, the new length must be valid for it: this is not checked
+    /// here, and subscribers reject invalid lengths.
     pub fn truncate(&mut self, len: usize) {
         self.claimed.truncate(len);
     }

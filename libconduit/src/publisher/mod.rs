@@ -28,10 +28,10 @@ use crate::{TopicName, TypeInfo};
 
 /// The publisher of a topic, which no other process can publish meanwhile.
 ///
-/// Publishing never blocks, never allocates, and makes no system call unless a subscriber is asleep. When the publisher is
-/// dropped, the topic is closed, sleeping subscribers wake with
-/// [`RecvError::PublisherGone`](crate::RecvError::PublisherGone), and the region's name is removed. Samples that
-/// subscribers hold stay valid.
+/// Publishing never blocks, never allocates, and makes no system call unless a subscriber is
+/// asleep. When the publisher is dropped, the topic is closed, sleeping subscribers wake with
+/// [`RecvError::PublisherGone`](crate::RecvError::PublisherGone), and the region's name is removed.
+/// Samples that subscribers hold stay valid.
 ///
 /// ```
 /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -77,7 +77,8 @@ impl<T: ?Sized + Message> Publisher<T> {
         Ok(())
     }
 
-    /// Checks that a message of this length can be sent, and that the topic is still this publisher's.
+    /// Checks that a message of this length can be sent, and that the topic is still this
+    /// publisher's.
     #[inline(always)]
     fn check(&mut self, len: usize) -> Result<(), LoanError> {
         if let Some(message) = self.message.as_ref().filter(|message| !message.admits(len)) {
@@ -89,8 +90,8 @@ impl<T: ?Sized + Message> Publisher<T> {
         Ok(())
     }
 
-    /// Checks the lease and the name. Publishing makes no system call unless a subscriber is asleep, so this runs after a
-    /// wake-up only, or if something has happened to the topic.
+    /// Checks the lease and the name. Publishing makes no system call unless a subscriber is
+    /// asleep, so this runs after a wake-up only, or if something has happened to the topic.
     #[cold]
     fn check_topic(&mut self) -> Result<(), LoanError> {
         if self.writer.memory().is_foreign() {
@@ -143,10 +144,11 @@ fn stamp(enabled: bool) -> u64 {
 }
 
 impl<T: Message + FromBytes> Publisher<T> {
-    /// Loans a slot, to write a message in place. Its contents are unspecified, usually those of an older message.
+    /// Loans a slot, to write a message in place. Its contents are unspecified, usually those of an
+    /// older message.
     ///
-    /// Types for which some bytes are invalid (a `bool`, an enum) use [`loan_zeroed`](Self::loan_zeroed) or
-    /// [`send`](Self::send).
+    /// Types for which some bytes are invalid (a `bool`, an enum) use
+    /// [`loan_zeroed`](Self::loan_zeroed) or [`send`](Self::send).
     #[inline(always)]
     pub fn loan(&mut self) -> Result<Loan<'_, T>, LoanError> {
         self.loan_as(size_of::<T>(), Claimed::cast)
@@ -194,13 +196,14 @@ impl<T: ?Sized> Publisher<T> {
         self.writer.memory().capacity()
     }
 
-    /// Loans that were dropped without [`publish`](Loan::publish): messages that were begun and never sent.
+    /// Loans that were dropped without [`publish`](Loan::publish): messages that were begun and
+    /// never sent.
     pub fn discarded_loans(&self) -> u64 {
         self.discarded_loans
     }
 
-    /// The subscribers that are alive now. Makes some system calls: meant for flow control and reports, not for every
-    /// message.
+    /// The subscribers that are alive now. Makes some system calls: meant for flow control and
+    /// reports, not for every message.
     pub fn subscribers(&self) -> Vec<crate::model::SubscriberInfo> {
         let region = self.location.open().ok().and_then(|directory| Region::open_in(&directory, &self.topic).ok());
         let counters = region.filter(|region| region.id() == self.id).and_then(|region| region.counters());

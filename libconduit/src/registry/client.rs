@@ -47,8 +47,8 @@ pub enum RegistryCallError {
 
 /// A connection to the registry.
 ///
-/// A query that the registry does not answer because it ends is repeated once, to the registry that has been started
-/// meanwhile.
+/// A query that the registry does not answer because it ends is repeated once, to the registry that
+/// has been started meanwhile.
 #[derive(Debug)]
 pub struct Client {
     pub(super) stream: BufReader<UnixStream>,
@@ -88,7 +88,8 @@ impl Client {
         Ok(self.call::<TopicReply>("Describe", &TopicParameter { topic: topic.to_string() })?.topic)
     }
 
-    /// Makes the registry remove an orphan, which may belong to another user. Returns whether it was an orphan.
+    /// Makes the registry remove an orphan, which may belong to another user. Returns whether it
+    /// was an orphan.
     pub fn reap(&mut self, topic: &TopicName) -> Result<bool, RegistryCallError> {
         Ok(self.call::<Reaped>("Reap", &TopicParameter { topic: topic.to_string() })?.reaped)
     }
@@ -98,10 +99,10 @@ impl Client {
         Ok(self.call::<DeathList>("Deaths", &serde_json::json!({}))?.deaths)
     }
 
-    /// Removes a region of this user, or of any for root. An orphan is reaped; a region whose owner lives is refused unless
-    /// `force` is set. A live topic is then closed first: its publisher's next call fails with
-    /// [`LoanError::Removed`](crate::LoanError::Removed), and its subscribers get
-    /// [`RecvError::PublisherGone`](crate::RecvError::PublisherGone).
+    /// Removes a region of this user, or of any for root. An orphan is reaped; a region whose owner
+    /// lives is refused unless `force` is set. A live topic is then closed first: its publisher's
+    /// next call fails with [`LoanError::Removed`](crate::LoanError::Removed), and its subscribers
+    /// get [`RecvError::PublisherGone`](crate::RecvError::PublisherGone).
     pub fn unlink(&mut self, topic: &TopicName, force: bool) -> Result<(), RegistryCallError> {
         self.call::<serde_json::Value>("Unlink", &Unlink { topic: topic.to_string(), force }).map(drop)
     }
@@ -114,10 +115,12 @@ impl Client {
     }
 
     /// A snapshot, as events of the kinds [`Present`](crate::registry::EventKind::Present) and
-    /// [`SubscriberPresent`](crate::registry::EventKind::SubscriberPresent), then every event for as long as the registry
-    /// runs, of what `wanted` admits. No event is lost or repeated between the two.
+    /// [`SubscriberPresent`](crate::registry::EventKind::SubscriberPresent), then every event for
+    /// as long as the registry runs, of what `wanted` admits. No event is lost or repeated between
+    /// the two.
     ///
-    /// Keep reading: a watcher that falls too many events behind gets an error, and the stream ends.
+    /// Keep reading: a watcher that falls too many events behind gets an error, and the stream
+    /// ends.
     pub fn watch_matching(
         mut self,
         wanted: &Watch,

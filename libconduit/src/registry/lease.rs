@@ -39,10 +39,12 @@ fn has_hung_up(stream: &UnixStream) -> bool {
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// A publisher's or subscriber's lease: a connection to the registry, or nothing if there is no registry.
+/// A publisher's or subscriber's lease: a connection to the registry, or nothing if there is no
+/// registry.
 ///
-/// The registry may start later, or end. A missing lease is re-acquired opportunistically, where its holder makes system
-/// calls anyway ([`renew_if_due`](Self::renew_if_due)); no thread watches it.
+/// The registry may start later, or end. A missing lease is re-acquired opportunistically, where
+/// its holder makes system calls anyway ([`renew_if_due`](Self::renew_if_due)); no thread watches
+/// it.
 #[derive(Debug)]
 pub(crate) struct Lease {
     client: Option<Client>,
@@ -54,8 +56,8 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Registers a region that is about to get its name. Fails if the registry's policy does not allow the topic; after any
-    /// other refusal this process continues without a lease.
+    /// Registers a region that is about to get its name. Fails if the registry's policy does not
+    /// allow the topic; after any other refusal this process continues without a lease.
     pub(crate) fn register(domain: &Domain, topic: &TopicName, file: &OwnedFile) -> Result<Self, CreateError> {
         let FileId { dev, ino: inode } = file.id;
         let (mode, gid) = (Some(file.mode), Some(file.gid));
@@ -116,8 +118,9 @@ impl Lease {
         self
     }
 
-    /// Takes the lease again if the connection is lost or never existed: at most twice a second, and without blocking. A
-    /// registry that refuses it hangs up or does not reply; then the region's locks prove that its holder lives.
+    /// Takes the lease again if the connection is lost or never existed: at most twice a second,
+    /// and without blocking. A registry that refuses it hangs up or does not reply; then the
+    /// region's locks prove that its holder lives.
     ///
     /// `now` is the coarse clock's. Returns whether a check was due.
     pub(crate) fn renew_if_due(&mut self, now: Duration) -> bool {

@@ -1,5 +1,5 @@
-//! Queries to the registry: which topics exist, who publishes and subscribes to them, what happens to them, and how
-//! publishers died.
+//! Queries to the registry: which topics exist, who publishes and subscribes to them, what happens
+//! to them, and how publishers died.
 //!
 //! The registry is the daemon `conduitd`. Any program may ask it:
 //!
@@ -23,7 +23,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Topics work without a registry; then [`inspect`](crate::inspect) reads what the regions themselves say:
+//! Topics work without a registry; then [`inspect`](crate::inspect) reads what the regions
+//! themselves say:
 //!
 //! ```
 //! # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -40,8 +41,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A registry may be newer than this library: fields that it adds are ignored, and values that it adds to
-//! [`RegionState`], [`Liveness`] and [`EventKind`] are kept as `Unknown`.
+//! A registry may be newer than this library: fields that it adds are ignored, and values that it
+//! adds to [`RegionState`], [`Liveness`] and [`EventKind`] are kept as `Unknown`.
 
 mod client;
 mod lease;

@@ -13,7 +13,7 @@ use crate::ring::copy::Line;
 use crate::ring::reader::{CopyTo, Pin, Received};
 use crate::ring::slot::sample::{Invalid, LentMessage, view_copy};
 
-/// A message of a batch, lent until the function that it is passed to returns.
+/// A message of a batch, borrowed until the function that it is passed to returns.
 pub struct Borrowed<'a, T: ?Sized> {
     value: &'a T,
     message: Received,
@@ -43,15 +43,17 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Borrowed<'_, T> {
 }
 
 impl<T: ?Sized + Message> Subscriber<T> {
-    /// Receives the messages that are there, `max` at most, and passes each to `each`. Returns how many.
+    /// Receives up to `max` messages that have arrived, and passes each to `each`. Returns their
+    /// number.
     ///
-    /// For high rates: the publisher's progress is not looked at, the own is told once for all of them, and a message is held no longer than
-    /// `each` looks at it.
-    /// What was lost is counted as exactly as by [`try_recv`](Self::try_recv).
+    /// For high rates: the subscriber publishes its own progress once per batch, and holds each
+    /// message only while `each` runs. Loss is counted as exactly as by
+    /// [`try_recv`](Self::try_recv).
     ///
     /// # Errors
     ///
-    /// As `try_recv`. A message that is no value of the type ends the batch after those before it.
+    /// As for `try_recv`. A message that is not a valid value of the type ends the batch after
+    /// those before it.
     ///
     /// ```
     /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -72,7 +74,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         Ok(received.unwrap_or(0))
     }
 
-    /// Receives the messages that are there, `max` at most, sleeping until there is one; see
+    /// Receives up to `max` messages, sleeping until there is one; see
     /// [`try_recv_batch`](Self::try_recv_batch).
     pub fn recv_batch(&mut self, max: usize, mut each: impl FnMut(Borrowed<'_, T>)) -> Result<usize, RecvError> {
         if max == 0 {
@@ -81,7 +83,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         self.wait(|subscriber| subscriber.try_batch(max, &mut each))
     }
 
-    /// The same, sleeping until there is one or the time is up.
+    /// Receives up to `max` messages, sleeping until there is one or the timeout expires.
     pub fn recv_batch_timeout(
         &mut self,
         max: usize,
@@ -115,7 +117,8 @@ impl<T: ?Sized + Message> Subscriber<T> {
         }
     }
 
-    /// Passes up to `max` messages to `lend`, the first of which may be the end. `None`: there was no message.
+    /// Passes up to `max` messages to `lend`, the first of which may be the end. `None`: there was
+    /// no message.
     #[inline(always)]
     fn batch<M: AttachedMode>(
         &mut self,

@@ -1,4 +1,4 @@
-//! Messages received by copy: for small ones, the fastest way.
+//! Receiving by copy: for small messages the fastest way.
 
 use std::fmt;
 use std::ops::Deref;
@@ -14,7 +14,8 @@ use crate::ring::attached::AttachedReader;
 use crate::ring::copy::Value;
 use crate::ring::reader::{CopyTo, Received};
 
-/// A message that was copied out of its slot, whole: nobody else can see or change it, and it keeps no slot from the publisher.
+/// A message that was copied out of its slot: no other process can see or change it, and the
+/// publisher can reuse the slot.
 #[derive(Clone, Copy)]
 pub struct Copied<T> {
     value: T,
@@ -56,8 +57,9 @@ impl<T: fmt::Debug> fmt::Debug for Copied<T> {
 impl<T: Message + FromBytes> Subscriber<T> {
     /// Receives a copy of the next message if there is one.
     ///
-    /// For messages of up to a few hundred bytes that is faster than reading them in place, since it writes nothing that the
-    /// publisher has to read. A message that is overwritten while it is copied is lost, and counted.
+    /// For messages of up to a few hundred bytes this is faster than reading them in place, since
+    /// it writes nothing that the publisher has to read. A message that is overwritten while it is
+    /// copied is lost, and counted.
     ///
     /// ```
     /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -85,11 +87,11 @@ impl<T: Message + FromBytes> Subscriber<T> {
                 };
             }
         }
-        self.look_or_recv_copy()
+        self.check_and_recv_copy()
     }
 
     #[inline(never)]
-    fn look_or_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
+    fn check_and_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
         let mut value = T::new_zeroed();
         match self.receive_with(&mut CopyTo(&mut Value(&mut value)))? {
             None => Ok(None),
@@ -104,7 +106,7 @@ impl<T: Message + FromBytes> Subscriber<T> {
         self.wait(Self::try_recv_copy)
     }
 
-    /// Receives a copy of the next message, sleeping until there is one or the time is up.
+    /// Receives a copy of the next message, sleeping until there is one or the timeout expires.
     pub fn recv_copy_timeout(&mut self, timeout: Duration) -> Result<Copied<T>, RecvError> {
         self.wait_for(timeout, Self::try_recv_copy)
     }

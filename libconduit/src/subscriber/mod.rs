@@ -35,9 +35,9 @@ const NEVER: u64 = u64::MAX;
 
 /// A process's subscription to a topic.
 ///
-/// Samples are read in place. Several may be held at once; the publisher skips a held slot and never overwrites it. A
-/// subscriber that falls behind by as many messages as the topic has slots loses messages, and every sample reports how
-/// many were lost before it.
+/// Samples are read in place. Several may be held at once; the publisher skips a held slot and
+/// never overwrites it. A subscriber that falls behind by as many messages as the topic has slots
+/// loses messages, and every sample reports how many were lost before it.
 ///
 /// ```
 /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -66,7 +66,8 @@ pub struct Subscriber<T: ?Sized> {
     pins: Option<usize>,
     topic: TopicName,
     message: TypeInfo,
-    /// Whether the type was given at run time: `T` is `[u8]`, and the type decides which lengths are valid.
+    /// Whether the type was given at run time: `T` is `[u8]`, and the type decides which lengths
+    /// are valid.
     checks_len: bool,
     beacon: Option<Beacon>,
     /// When the publisher's life was last checked: a tick of the coarse clock.
@@ -86,7 +87,8 @@ impl<T: ?Sized> Subscriber<T> {
         self.message
     }
 
-    /// Messages lost so far. The sum of this and [`received`](Self::received) is what was published since the start.
+    /// Messages lost so far. The sum of this and [`received`](Self::received) is what was published
+    /// since the start.
     pub fn lost(&self) -> u64 {
         self.reader.lost()
     }
@@ -96,14 +98,14 @@ impl<T: ?Sized> Subscriber<T> {
         self.reader.received()
     }
 
-    /// Whether samples are read in place. If not, they are validated copies, because this user may only read the region
-    /// or because [`copy_samples`](SubscriberBuilder::copy_samples) is on.
+    /// Whether samples are read in place. If not, they are validated copies, because this user may
+    /// only read the region or because [`copy_samples`](SubscriberBuilder::copy_samples) is on.
     pub fn is_zero_copy(&self) -> bool {
         self.pins.is_some()
     }
 
-    /// A descriptor that is readable while there is something to receive, for event loops of other libraries. [`ReadyFd`]
-    /// documents exactly when.
+    /// A descriptor that is readable while there is something to receive, for event loops of other
+    /// libraries. [`ReadyFd`] documents exactly when.
     ///
     /// ```
     /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -124,8 +126,9 @@ impl<T: ?Sized> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// If too many files are open, or if a thread that waits for the topic cannot be started. In a process forked from the
-    /// subscriber's it is an error of the kind [`Unsupported`](std::io::ErrorKind::Unsupported).
+    /// If too many files are open, or if a thread that waits for the topic cannot be started. In a
+    /// process forked from the subscriber's it is an error of the kind
+    /// [`Unsupported`](std::io::ErrorKind::Unsupported).
     pub fn ready_fd(&mut self) -> std::io::Result<ReadyFd> {
         if self.reader.is_foreign() {
             return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, RecvError::Forked));
@@ -147,8 +150,9 @@ impl<T: ?Sized> Subscriber<T> {
 impl<T: ?Sized + Message> Subscriber<T> {
     /// Receives the next message if there is one.
     ///
-    /// Without a message this costs some nanoseconds and hardly disturbs the publisher, so it may be called in a loop. The
-    /// death or removal of the publisher is then reported within some milliseconds of becoming known.
+    /// Without a message this costs some nanoseconds and hardly disturbs the publisher, so it may
+    /// be called in a loop. The death or removal of the publisher is then reported within some
+    /// milliseconds of becoming known.
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Sample<T>>, RecvError> {
         // Written out: the common case must not move results through memory.
@@ -205,8 +209,8 @@ impl<T: ?Sized + Message> Subscriber<T> {
         let (watched, tick) = (&self.watched, &mut self.tick);
         let received = self.reader.receive_or_end(mode, || {
             let now = coarse_tick();
-            // A subscriber that polls without pause checks once per tick of the coarse clock, some milliseconds, unless
-            // a wait set or parker has already seen the end.
+            // A subscriber that polls without pause checks once per tick of the coarse clock, some
+            // milliseconds, unless a wait set or parker has already seen the end.
             if now == *tick && !watched.is_over() {
                 return None;
             }

@@ -57,27 +57,28 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         self
     }
 
-    /// Whether to receive validated copies instead of zero-copy samples: for tools that may be stopped at any moment
-    /// and must not withhold a slot from the publisher meanwhile. A message that is overwritten while it is copied is
-    /// lost, and counted. Off by default.
+    /// Whether to receive validated copies instead of zero-copy samples: for tools that may be
+    /// stopped at any moment and must not withhold a slot from the publisher meanwhile. A message
+    /// that is overwritten while it is copied is lost, and counted. Off by default.
     pub fn copy_samples(mut self, enabled: bool) -> Self {
         self.copies = enabled;
         self
     }
 
-    /// Whether `open` enters all of the region's memory into the process's page tables, so that the first read of a slot
-    /// takes no page fault. On by default; see [`PublisherBuilder::prefault`](crate::PublisherBuilder::prefault).
+    /// Whether `open` enters all of the region's memory into the process's page tables, so that the
+    /// first read of a slot takes no page fault. On by default; see
+    /// [`PublisherBuilder::prefault`](crate::PublisherBuilder::prefault).
     pub fn prefault(mut self, enabled: bool) -> Self {
         self.prefault = enabled;
         self
     }
 
-    /// How long the blocking calls poll for a message before they sleep; zero by default. With `Duration::MAX` they never
-    /// sleep.
+    /// How long the blocking calls poll for a message before they sleep; zero by default. With
+    /// `Duration::MAX` they never sleep.
     ///
-    /// A message that arrives while its receiver polls is received after some 100 ns instead of the tens of microseconds
-    /// that waking a thread takes, and its publisher makes no system call. The price is a processor core, for that long
-    /// after every message.
+    /// A message that arrives while its receiver polls is received after some 100 ns instead of the
+    /// tens of microseconds that waking a thread takes, and its publisher makes no system call. The
+    /// price is a processor core, for that long after every message.
     pub fn spin(mut self, spin: Duration) -> Self {
         self.spin = spin;
         self
@@ -87,8 +88,8 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     ///
     /// # Errors
     ///
-    /// If nobody publishes the topic, if its messages have another type, if this user may not read it, or if 60
-    /// subscribers are attached already.
+    /// If nobody publishes the topic, if its messages have another type, if this user may not read
+    /// it, or if 60 subscribers are attached already.
     pub fn open(self, name: impl IntoTopicName) -> Result<Subscriber<T>, OpenError>
     where
         T: Message,
@@ -102,7 +103,8 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             .map(file, layout, may_write)
             .map_err(OpenError::io("map", directory.path_of(&topic)))?
             .ok_or_else(|| OpenError::TooManySubscribers { topic: topic.clone(), limit: RECORDS })?;
-        // A topic that has ended is about to lose its name: opening it again must not yield the old one.
+        // A topic that has ended is about to lose its name: opening it again must not yield the old
+        // one.
         match reader.has_ended() {
             Some(Gone::Died) => return Err(OpenError::Orphaned { topic }),
             Some(Gone::Closed) => return Err(OpenError::NotFound { topic, path: directory.path().into() }),
@@ -174,15 +176,16 @@ impl<T: ?Sized> SubscriberBuilder<T> {
 }
 
 impl SubscriberBuilder<[u8]> {
-    /// Whether to accept a topic of any type and receive its messages as bytes: for tools that record or show them.
-    /// Off by default.
+    /// Whether to accept a topic of any type and receive its messages as bytes: for tools that
+    /// record or show them. Off by default.
     pub fn any_type(mut self, enabled: bool) -> Self {
         self.any_type = enabled;
         self
     }
 
-    /// Expects a type that is known only at run time, and receives its values as bytes, aligned to 64. A message whose
-    /// length the type does not [admit](TypeInfo::admits) is [`RecvError::Invalid`](crate::RecvError::Invalid). See
+    /// Expects a type that is known only at run time, and receives its values as bytes, aligned to
+    /// 64. A message whose length the type does not [admit](TypeInfo::admits) is
+    /// [`RecvError::Invalid`](crate::RecvError::Invalid). See
     /// [`PublisherBuilder::message_type`](crate::PublisherBuilder::message_type).
     pub fn message_type(mut self, message: TypeInfo) -> Self {
         self.expected = Some(message);
@@ -227,7 +230,8 @@ fn region_len(layout: Layout) -> NonZeroUsize {
     NonZeroUsize::new(layout.geometry.region_bytes() as usize).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Locks a free record. The mapping alone keeps the lock: its open file description has no descriptor.
+/// Locks a free record. The mapping alone keeps the lock: its open file description has no
+/// descriptor.
 fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mapping, usize)>> {
     let _no_fork = fork::ForkGuard::new();
     let locked = reopen(file, Access::ReadWrite)?;

@@ -5,11 +5,11 @@ use std::ops::Deref;
 
 use crate::ring::slot::sample::HeldMessage;
 
-/// A received message. While the sample lives, the publisher does not overwrite its slot. It may outlive the subscriber
-/// and the topic, and be sent to another thread.
+/// A received message. While the sample lives, the publisher does not overwrite its slot. It may
+/// outlive the subscriber and the topic, and be sent to another thread.
 ///
-/// In a process forked from the subscriber's, reading a zero-copy sample is an invalid memory access: the region is not
-/// inherited.
+/// In a process forked from the subscriber's, reading a zero-copy sample is an invalid memory
+/// access: the region is not inherited.
 #[must_use = "a sample that is dropped unread is received all the same"]
 pub struct Sample<T: ?Sized> {
     pub(super) held: HeldMessage<T>,
@@ -29,7 +29,8 @@ macro_rules! message_accessors {
             $lost(self)
         }
 
-        /// When it was published: CLOCK_MONOTONIC in nanoseconds; `None` if the publisher's time stamps are off.
+        /// When it was published: CLOCK_MONOTONIC in nanoseconds; `None` if the publisher's time
+        /// stamps are off.
         pub fn stamp_ns(&self) -> Option<u64> {
             Some($stamp_ns(self)).filter(|&stamp_ns| stamp_ns != 0)
         }

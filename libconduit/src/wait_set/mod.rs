@@ -24,8 +24,9 @@ use crate::watched::Watched;
 
 /// Subscribers and timers that one thread waits for at once.
 ///
-/// A set does not own its subscribers: [`add`](Self::add) registers one to wait for, and its owner calls
-/// [`try_recv`](Subscriber::try_recv) when the set reports it as ready. One set takes subscribers of any types.
+/// A set does not own its subscribers: [`add`](Self::add) registers one to wait for, and its owner
+/// calls [`try_recv`](Subscriber::try_recv) when the set reports it as ready. One set takes
+/// subscribers of any types.
 ///
 /// ```
 /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -72,30 +73,34 @@ use crate::watched::Watched;
 ///
 /// # Level-triggered
 ///
-/// A subscriber is ready for as long as it has something to receive: a message, or the end of its topic. A program that
-/// receives one message per event and leaves the others gets the next event at once, without a system call. A program that
-/// ignores a ready subscriber, or does not [remove](Self::remove) one whose topic has ended, never sleeps. Rarely, a
-/// subscriber is ready and `try_recv` finds nothing: the message has been overwritten.
+/// A subscriber is ready for as long as it has something to receive: a message, or the end of its
+/// topic. A program that receives one message per event and leaves the others gets the next event
+/// at once, without a system call. A program that ignores a ready subscriber, or does not
+/// [remove](Self::remove) one whose topic has ended, never sleeps. Rarely, a subscriber is ready
+/// and `try_recv` finds nothing: the message has been overwritten.
 ///
 /// # Fair
 ///
-/// Every wait reports all ready subscribers, round-robin. A flooded topic cannot starve the others, as long as its messages
-/// are received a few at a time instead of until none is left.
+/// Every wait reports all ready subscribers, round-robin. A flooded topic cannot starve the others,
+/// as long as its messages are received a few at a time instead of until none is left.
 ///
 /// # What it costs
 ///
-/// A set with up to 127 subscribers sleeps in one system call ([`futex_waitv(2)`](https://docs.kernel.org/userspace-api/futex2.html))
-/// that any of the topics, a timer or a waker ends, and meanwhile checks each publisher's owner lock twice a second. For a
-/// larger set, and for any set where the kernel (before Linux 5.16) or a sandbox lacks that call, threads of the library
-/// sleep instead: one for every 127 topics, or one for every topic without the call. They end with the set. The behaviour
-/// is the same, but a message wakes two threads instead of one. A subscriber that may only read its region cannot ask to be
-/// woken; a set that contains one polls every millisecond.
+/// A set with up to 127 subscribers sleeps in one system call
+/// ([`futex_waitv(2)`](https://docs.kernel.org/userspace-api/futex2.html)) that any of the topics,
+/// a timer or a waker ends, and meanwhile checks each publisher's owner lock twice a second. For a
+/// larger set, and for any set where the kernel (before Linux 5.16) or a sandbox lacks that call,
+/// threads of the library sleep instead: one for every 127 topics, or one for every topic without
+/// the call. They end with the set. The behaviour is the same, but a message wakes two threads
+/// instead of one. A subscriber that may only read its region cannot ask to be woken; a set that
+/// contains one polls every millisecond.
 ///
 /// # Drop order, forks
 ///
-/// Subscribers, set and wakers may be dropped in any order. A subscriber that is dropped leaves the set by itself. If it is
-/// dropped during a wait, its record in the region is released within half a second, or with the next wait. In a forked
-/// process every call returns [`WaitSetError::Forked`].
+/// Subscribers, set and wakers may be dropped in any order. A subscriber that is dropped leaves the
+/// set by itself. If it is dropped during a wait, its record in the region is released within half
+/// a second, or with the next wait. In a forked process every call returns
+/// [`WaitSetError::Forked`].
 pub struct WaitSet {
     members: Vec<Member>,
     timers: Vec<Timer>,
@@ -153,7 +158,8 @@ impl WaitSet {
     ///
     /// # Errors
     ///
-    /// [`Forked`](WaitSetError::Forked) in a process forked from the one that created the set or the subscriber.
+    /// [`Forked`](WaitSetError::Forked) in a process forked from the one that created the set or
+    /// the subscriber.
     pub fn add<T: ?Sized>(&mut self, subscriber: &Subscriber<T>) -> Result<Token, WaitSetError> {
         let watched = subscriber.watched();
         if self.generation != fork::generation() || watched.sleeper().is_foreign() {
@@ -171,8 +177,9 @@ impl WaitSet {
 
     /// Adds a timer that expires every `period`, first a period from now.
     ///
-    /// It does not drift: it expires at exact multiples of the period from now, however late its events are handled.
-    /// Expirations that pass before the next wait are reported as one event, which counts them.
+    /// It does not drift: it expires at exact multiples of the period from now, however late its
+    /// events are handled. Expirations that pass before the next wait are reported as one event,
+    /// which counts them.
     ///
     /// # Panics
     ///
@@ -188,7 +195,8 @@ impl WaitSet {
         token
     }
 
-    /// Removes a subscriber or timer. Returns whether it was in the set. Events already reported remain valid.
+    /// Removes a subscriber or timer. Returns whether it was in the set. Events already reported
+    /// remain valid.
     pub fn remove(&mut self, token: Token) -> bool {
         let before = self.members.len() + self.timers.len();
         self.members.retain(|member| member.token != token);
@@ -205,14 +213,15 @@ impl WaitSet {
     ///
     /// # Errors
     ///
-    /// [`Empty`](WaitSetError::Empty) if nothing can ever end the wait, or if that becomes true during it;
-    /// [`Thread`](WaitSetError::Thread) if a thread is needed and cannot be started; [`Forked`](WaitSetError::Forked) in a
-    /// forked process.
+    /// [`Empty`](WaitSetError::Empty) if nothing can ever end the wait, or if that becomes true
+    /// during it; [`Thread`](WaitSetError::Thread) if a thread is needed and cannot be started;
+    /// [`Forked`](WaitSetError::Forked) in a forked process.
     pub fn wait(&mut self) -> Result<Events, WaitSetError> {
         self.wait_until(u64::MAX)
     }
 
-    /// Sleeps until there is an event or the timeout expires; then there are no events. A timeout of zero polls.
+    /// Sleeps until there is an event or the timeout expires; then there are no events. A timeout
+    /// of zero polls.
     ///
     /// # Errors
     ///
@@ -221,7 +230,8 @@ impl WaitSet {
         self.wait_until(now_ns().saturating_add(ns(timeout)))
     }
 
-    /// Like [`wait_timeout`](Self::wait_timeout), until a point in time. One in the past is a timeout of zero.
+    /// Like [`wait_timeout`](Self::wait_timeout), until a point in time. One in the past is a
+    /// timeout of zero.
     ///
     /// # Errors
     ///
@@ -266,7 +276,8 @@ impl WaitSet {
         !self.timers.is_empty() || deadline_ns != u64::MAX
     }
 
-    /// Keeps the subscribers' regions mapped for this round, and removes subscribers that were dropped.
+    /// Keeps the subscribers' regions mapped for this round, and removes subscribers that were
+    /// dropped.
     fn collect_awaited(&mut self) {
         let awaited = &mut self.awaited;
         self.members.retain(|member| {
@@ -313,7 +324,8 @@ impl WaitSet {
         events
     }
 
-    /// Sleeps on all wake words at once, until a point in time or until a publisher's life must be checked.
+    /// Sleeps on all wake words at once, until a point in time or until a publisher's life must be
+    /// checked.
     fn sleep(&mut self, seen_word: u32, until_ns: u64) {
         let longest = self.awaited.iter().map(|watched| watched.longest_sleep()).min();
         let until_ns = longest.map_or(until_ns, |longest| until_ns.min(now_ns().saturating_add(ns(longest))));

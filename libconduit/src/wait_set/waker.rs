@@ -52,8 +52,8 @@ pub struct WaitSetWaker {
 }
 
 impl WaitSetWaker {
-    /// Makes the current wait, or else the next one, report [`Event::Woken`](crate::Event::Woken). Never blocks. Does
-    /// nothing in a forked process.
+    /// Makes the current wait, or else the next one, report [`Event::Woken`](crate::Event::Woken).
+    /// Never blocks. Does nothing in a forked process.
     pub fn wake(&self) {
         if self.generation == fork::generation() {
             self.control.calls.fetch_add(1, AcqRel);

@@ -1,8 +1,9 @@
 //! Parameters and replies of the methods.
 //!
-//! A client ignores fields of a reply that it does not know, and keeps unknown values: a newer registry does not break it.
-//! Parameters are strict (`deny_unknown_fields`), as [Varlink](https://varlink.org/Method-Call) wants it: a registry that
-//! ignored a parameter would do something other than it was asked to, so it replies `InvalidParameter`, and a newer client
+//! A client ignores fields of a reply that it does not know, and keeps unknown values: a newer
+//! registry does not break it. Parameters are strict (`deny_unknown_fields`), as
+//! [Varlink](https://varlink.org/Method-Call) wants it: a registry that ignored a parameter would
+//! do something other than it was asked to, so it replies `InvalidParameter`, and a newer client
 //! can fall back.
 
 use serde::de::Error;
@@ -20,7 +21,8 @@ pub struct Register {
     pub dev: u64,
     /// Inode number of the file.
     pub inode: u64,
-    /// Permission bits of the file, for an early and clear refusal; what counts is what it will really have.
+    /// Permission bits of the file, for an early and clear refusal; what counts is what it will
+    /// really have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
     /// Numeric id of the file's group, likewise.
@@ -75,7 +77,8 @@ pub struct Watch {
     /// Glob of topic names: `*` stays within a segment, `**` crosses them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// Kinds of events. A kind that the registry does not know is an error: it could not report any.
+    /// Kinds of events. A kind that the registry does not know is an error: it could not report
+    /// any.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_kinds")]
     pub kinds: Option<Vec<EventKind>>,
 }

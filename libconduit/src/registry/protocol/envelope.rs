@@ -7,7 +7,8 @@ use super::errors::{ErrorReply, RegistryError};
 /// Name of the interface.
 pub const INTERFACE: &str = "io.conduit.Registry";
 
-/// The interface in Varlink's own language, as `org.varlink.service.GetInterfaceDescription` gives it.
+/// The interface in Varlink's own language, as `org.varlink.service.GetInterfaceDescription` gives
+/// it.
 pub const DESCRIPTION: &str = include_str!("../io.conduit.Registry.varlink");
 
 /// What ends a message.

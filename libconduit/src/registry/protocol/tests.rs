@@ -31,7 +31,8 @@ fn the_description_names_every_method_and_error() {
     }
 }
 
-/// A topic as a later registry may describe it: with a state, a liveness and fields that do not exist yet.
+/// A topic as a later registry may describe it: with a state, a liveness and fields that do not
+/// exist yet.
 const TOPIC_OF_THE_FUTURE: &str = r#"{
     "name": "imu", "state": "hibernating", "raw": false, "path": "/dev/shm/conduit_imu", "size_bytes": 4096,
     "slots": 16, "slot_bytes": 4096, "type": "u64", "liveness": "heartbeat", "encryption": {"key": 7},
