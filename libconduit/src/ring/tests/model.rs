@@ -1,16 +1,18 @@
-//! Models of the ring: loom runs its code under every schedule that a bounded number of preemptions allows, and with
-//! every value that the memory model lets a load return.
+//! Models of the ring: loom runs its code under every schedule with a bounded number of
+//! preemptions, and with every value that the memory model lets a load return.
 //!
-//! Two slots, one writer, up to two readers. A pinned payload is an `UnsafeCell` besides its words: loom refuses every
-//! access to it that is not ordered with a write, also where the words happen to be right. A Mutex and a Condvar stand
-//! for the futex, and nothing wakes early: a lost wake-up is a deadlock. A Mutex stands for the lock of a record.
+//! Two slots, one writer, up to two readers. A pinned payload is an `UnsafeCell` besides its words:
+//! loom refuses every access to it that is not ordered with a write, even if the words happen to be
+//! right. A Mutex and a Condvar model the futex, without spurious wake-ups: a lost wake-up is a
+//! deadlock. A Mutex models the lock of a record.
 //!
-//! Bounds: 3 preemptions; 2 where a second reader or a fourth message multiplies the schedules; 1 for a copying reader
-//! that is lapped and for joining while slots are overwritten, where loads have many values to return.
+//! Bounds: 3 preemptions; 2 where a second reader or a fourth message multiplies the schedules; 1
+//! for a copying reader that is lapped and for joining while slots are overwritten, where loads
+//! have many values to return.
 //!
-//! Loom takes sequentially consistent accesses for acquire-release, and no load of it returns a value from the future.
-//! So it can not see why W7 acquires and S2 releases: they keep W8 after W7, and S1 before S2. It does see that the
-//! other order of either pair loses wake-ups.
+//! Loom takes sequentially consistent accesses for acquire-release, and no load of it returns a
+//! value from the future. So it cannot detect why W7 acquires and S2 releases: they keep W8 after
+//! W7, and S1 before S2. It does detect that the other order of either pair loses wake-ups.
 
 use std::sync::atomic::Ordering::{self, Relaxed, Release};
 use std::time::Duration;
@@ -60,14 +62,14 @@ struct Ring {
     consumers: Consumers<Loom>,
     records: [Record<Loom>; 2],
     slots: Vec<Slot>,
-    /// Locked while the subscriber with that record lives.
+    /// Locked while the subscriber with that record is alive.
     lives: [Mutex<()>; 2],
-    /// Locked while the publisher lives.
+    /// Locked while the publisher is alive.
     publisher_life: Mutex<()>,
     bed: Bed,
 }
 
-/// Where sleepers lie: the futex.
+/// What sleepers sleep on: the futex.
 type Bed = std::sync::Arc<(Mutex<()>, Condvar)>;
 
 type Shared = std::sync::Arc<Ring>;
@@ -123,7 +125,7 @@ impl Ring {
         })
     }
 
-    fn place(&self, position: u64) -> &Slot {
+    fn slot_at(&self, position: u64) -> &Slot {
         &self.slots[(position % self.slots()) as usize]
     }
 }
@@ -141,17 +143,17 @@ impl Memory for Ring {
         &self.consumers
     }
     fn slot(&self, position: u64) -> &SlotHeader<Loom> {
-        &self.place(position).header
+        &self.slot_at(position).header
     }
     fn state(&self, position: u64) -> &AtomicU64 {
-        &self.place(position).state
+        &self.slot_at(position).state
     }
     fn capacity(&self) -> usize {
         WORDS as usize * 8
     }
     fn copy_payload(&self, position: u64, into: &mut [u8]) {
         let (words, _) = into.as_chunks_mut::<8>();
-        for (to, from) in words.iter_mut().zip(&self.place(position).words) {
+        for (to, from) in words.iter_mut().zip(&self.slot_at(position).words) {
             *to = from.load(Relaxed).to_ne_bytes();
         }
     }
@@ -194,7 +196,7 @@ fn word(sequence: u64, index: usize) -> u64 {
 }
 
 fn fill(ring: &Ring, position: u64, word: impl Fn(usize) -> u64) {
-    let slot = ring.place(position);
+    let slot = ring.slot_at(position);
     slot.bytes.with_mut(|_| ());
     for (index, to) in slot.words.iter().enumerate() {
         to.store(word(index), Relaxed);
@@ -213,7 +215,7 @@ fn send(writer: &mut Writer<Shared>) {
     try_send(writer).unwrap();
 }
 
-/// Writes half a message and thinks better of it.
+/// Claims a slot, writes half a message, and does not publish it.
 fn abandon(writer: &mut Writer<Shared>) {
     let claim = writer.claim().unwrap();
     fill(claim.memory(), claim.position(), |_| JUNK);
@@ -237,7 +239,7 @@ impl Checked {
         Self { reader, ring: Shared::clone(ring), record, pins, next: None, base: None }
     }
 
-    /// A reader that is there before the first message.
+    /// A reader that attaches before the first message.
     fn first(ring: &Shared, record: usize, pins: bool) -> Self {
         Self { next: Some(0), base: Some(0), ..Self::new(ring, record, pins, Start::Next) }
     }
@@ -256,23 +258,27 @@ impl Checked {
     }
 
     fn check_pinned(&mut self, message: &Received) {
-        let slot = self.ring.place(message.position);
+        let slot = self.ring.slot_at(message.position);
         slot.bytes.with(|_| ());
         let words: Vec<u64> = slot.words.iter().map(|word| word.load(Relaxed)).collect();
         self.check(message, &words);
     }
 
-    /// Receives and pins, and does not let go.
+    /// Receives a message and keeps it pinned.
     fn hold(&mut self) -> Option<Received> {
         let message = self.reader.receive(&mut Pin { record: self.record })?;
         self.check_pinned(&message);
         Some(message)
     }
 
-    /// Still what it was, and nobody's but ours until now.
+    /// Checks that the pinned message is unchanged, and unpins it.
     fn release(&mut self, message: &Received) {
-        self.ring.place(message.position).bytes.with(|_| ());
-        assert_eq!(self.ring.place(message.position).words[1].load(Relaxed), word(message.sequence, 1), "overwritten");
+        self.ring.slot_at(message.position).bytes.with(|_| ());
+        assert_eq!(
+            self.ring.slot_at(message.position).words[1].load(Relaxed),
+            word(message.sequence, 1),
+            "overwritten"
+        );
         unpin(&self.ring, message.position, self.record);
     }
 
@@ -335,7 +341,7 @@ impl Checked {
     fn finish(mut self, published: u64) -> Self {
         loop {
             match self.look() {
-                Ok(received) => assert!(received, "closed, but nobody says so"),
+                Ok(received) => assert!(received, "closed, but not reported"),
                 Err(gone) => {
                     assert_eq!(gone, Gone::Closed);
                     self.check_count(published);
@@ -355,7 +361,7 @@ fn live<T: 'static>(reader: Checked, run: impl FnOnce(Checked) -> T + 'static) -
     })
 }
 
-/// What must be true when nobody is left.
+/// What must be true once all readers are gone.
 fn assert_nothing_is_held(ring: &Ring) {
     for slot in &ring.slots {
         assert_eq!(slot.state.load(Relaxed) & READERS, 0);
@@ -396,7 +402,8 @@ fn readers_against(slots: u64, messages: u64, preemptions: usize, kinds: &'stati
     });
 }
 
-/// A pinned slot is not written, what is pinned is the message that was readable, and received + lost = published.
+/// A pinned slot is not written, what is pinned is the message that was readable, and received +
+/// lost = published.
 #[test]
 fn pin_against_reuse() {
     readers_against(SLOTS, 3, 3, &[true], 1);
@@ -416,13 +423,14 @@ fn lapped_readers_count_what_they_miss() {
     readers_against(SLOTS, 4, 1, &[false], 1);
 }
 
-/// A pinning and a copying reader do not disturb each other, and lose nothing while nothing is overwritten.
+/// A pinning and a copying reader do not disturb each other, and lose nothing while nothing is
+/// overwritten.
 #[test]
 fn two_readers() {
     readers_against(SLOTS + 1, 2, 3, &[true, false], 1);
 }
 
-/// No message is given up that is there: as long as nothing is overwritten, nothing is lost.
+/// As long as nothing is overwritten, nothing is lost.
 #[test]
 fn nothing_is_lost_without_lapping() {
     for pins in [&[true], &[false]] {
@@ -446,7 +454,7 @@ fn one_sample_at_a_time_leaves_a_slot() {
     });
 }
 
-/// Two readers that pin the same slot both keep it: the first to let go does not free it.
+/// Two readers that pin the same slot both keep it: the first to unpin does not release it.
 #[test]
 fn two_readers_pin_one_slot() {
     model(2, || {
@@ -465,7 +473,7 @@ fn two_readers_pin_one_slot() {
     });
 }
 
-/// Who joins late misses nothing that comes after, and counts from where it joined.
+/// A reader that joins late misses no later message, and counts from where it joined.
 #[test]
 fn late_join() {
     for start in [Start::Next, Start::Latest, Start::Oldest] {
@@ -488,7 +496,7 @@ fn late_join() {
     }
 }
 
-/// A loan given back leaves no trace but the message it took the slot of: nobody sees its bytes.
+/// An abandoned loan has no effect but the loss of the old message: its bytes are never received.
 #[test]
 fn abandoned_loan() {
     for pins in [true, false] {
@@ -508,7 +516,7 @@ fn abandoned_loan() {
     }
 }
 
-/// The writer passes over a held slot; readers pass over the hole and lose nothing by it.
+/// The writer skips a held slot; readers skip the hole and lose nothing.
 #[test]
 fn held_slot_is_skipped() {
     for pins in [true, false] {
@@ -536,7 +544,7 @@ fn held_slot_is_skipped() {
     }
 }
 
-/// Every message wakes whoever sleeps, also a second time.
+/// Every message wakes a sleeper, also the second time.
 #[test]
 fn sleep_and_wake() {
     model(3, || {
@@ -550,7 +558,7 @@ fn sleep_and_wake() {
     });
 }
 
-/// One message wakes all who sleep.
+/// One message wakes all sleepers.
 #[test]
 fn two_sleepers() {
     model(2, || {
@@ -565,7 +573,7 @@ fn two_sleepers() {
     });
 }
 
-/// Whoever waits for two topics is woken by either, and by their ends.
+/// A thread that waits for two topics is woken by either, and by their ends.
 #[test]
 fn sleep_for_two_topics() {
     for messages in [[1, 1], [0, 1], [1, 0]] {
@@ -594,7 +602,7 @@ fn sleep_for_two_topics() {
             let mut seen = Vec::new();
             while !is_done(&readers) {
                 let idle = readers.iter_mut().map(Checked::look).filter(|it| *it == Ok(false)).count();
-                // Who has ended is waited for no longer.
+                // A topic that has ended is waited for no longer.
                 let sleepers = readers.iter().map(|reader| reader.reader.sleeper());
                 let sleepers: Vec<_> = sleepers.filter(|sleeper| sleeper.has_ended().is_none()).cloned().collect();
                 if idle == sleepers.len() && !is_done(&readers) {
@@ -613,7 +621,7 @@ fn sleep_for_two_topics() {
     }
 }
 
-/// Two sleep for one reader: when one goes, the other is still woken.
+/// Two threads sleep for one reader: when one leaves, the other is still woken.
 #[test]
 fn a_sleeper_that_leaves_does_not_take_the_other_off_the_list() {
     model(3, || {
@@ -650,7 +658,7 @@ fn sleep_at_a_hole() {
     });
 }
 
-/// The end wakes who sleeps, after the last message, and the count is complete.
+/// The end wakes a sleeper, after the last message, and the count is complete.
 #[test]
 fn close_against_sleeper() {
     model(3, || {
@@ -664,7 +672,7 @@ fn close_against_sleeper() {
     });
 }
 
-/// The end wakes all who sleep.
+/// The end wakes all sleepers.
 #[test]
 fn close_against_two_sleepers() {
     model(2, || {
@@ -679,7 +687,8 @@ fn close_against_two_sleepers() {
     });
 }
 
-/// The mark of a reaper wakes who sleeps, after the last message of the dead publisher; a claimed slot is no message.
+/// A reaper's mark wakes a sleeper, after the last message of the dead publisher; a claimed slot is
+/// not a message.
 #[test]
 fn orphan_against_sleeper() {
     model(2, || {
@@ -703,7 +712,8 @@ fn orphan_against_sleeper() {
     });
 }
 
-/// The next subscriber with a dead one's record frees its pins, after all that it read, and keeps its own.
+/// The next subscriber with a dead one's record clears its pins, after all of its reads, and keeps
+/// its own.
 #[test]
 fn record_reclaimed_by_the_next_subscriber() {
     model(3, || {
@@ -741,7 +751,7 @@ fn held_by_the_dead() -> (Shared, Writer<Shared>) {
     (ring, writer)
 }
 
-/// The writer frees a dead subscriber's pins and nobody else's.
+/// The writer clears a dead subscriber's pins and no others.
 #[test]
 fn reclaim_while_another_pins() {
     model(3, || {
@@ -749,14 +759,15 @@ fn reclaim_while_another_pins() {
         let reader = Checked { next: Some(1), base: Some(1), ..Checked::new(&ring, 1, true, Start::Oldest) };
         let reader = live(reader, |reader| reader.look_times(2));
         let sent = try_send(&mut writer).or_else(|_| try_send(&mut writer));
-        assert!(sent.is_ok(), "the dead one's slots are still held");
+        assert!(sent.is_ok(), "the dead subscriber's slots are still held");
         writer.close();
         reader.join().unwrap().finish(writer.published());
         assert_nothing_is_held(&ring);
     });
 }
 
-/// The writer frees a dead subscriber's pins, but not those of a new one that took the record meanwhile.
+/// The writer clears a dead subscriber's pins, but not those of a new one that took the record
+/// meanwhile.
 #[test]
 fn reclaim_while_the_record_is_claimed() {
     model(3, || {

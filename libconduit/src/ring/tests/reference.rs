@@ -1,4 +1,5 @@
-//! The ring, by one thread, against a description of what it has to do: which message, which loss, which error.
+//! The ring in a single thread, against a reference implementation: which message, which loss,
+//! which error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -142,9 +143,10 @@ impl Message {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct ExpectedSlot {
     message: Option<Message>,
-    /// The position that its header names, whether the message is still there or the writer has taken the slot.
+    /// The position in its header, whether the message is still valid or the writer has claimed the
+    /// slot.
     named: Option<u64>,
     holders: u64,
     turn: bool,
@@ -153,23 +155,23 @@ struct Place {
 /// What the writer and the slots must do.
 #[derive(Debug)]
 struct Expected {
-    places: Vec<Place>,
+    places: Vec<ExpectedSlot>,
     next: u64,
-    /// The position whose slot is the writer's.
+    /// The position whose slot is claimed.
     claimed: Option<u64>,
     published: u64,
     skips: u64,
-    /// Bits of the subscribers that live.
+    /// Bits of the subscribers that are alive.
     alive: u64,
 }
 
 impl Expected {
-    fn place(&mut self, position: u64) -> &mut Place {
+    fn place(&mut self, position: u64) -> &mut ExpectedSlot {
         let slots = self.places.len() as u64;
         &mut self.places[(position % slots) as usize]
     }
 
-    /// The dead among `records` hold nothing any more.
+    /// Clears what the dead among `records` hold.
     fn bury(&mut self, records: u64) {
         for place in &mut self.places {
             place.holders &= self.alive | !records;
@@ -273,8 +275,8 @@ impl World {
         Self {
             writer: Writer::new(Arc::clone(&ring)),
             expected: Expected {
-                // One is claimed from the start.
-                places: (0..slots).map(|slot| Place { turn: slot == 0, ..Place::default() }).collect(),
+                // The first slot is claimed from the start.
+                places: (0..slots).map(|slot| ExpectedSlot { turn: slot == 0, ..ExpectedSlot::default() }).collect(),
                 next: 0,
                 claimed: Some(0),
                 published: 0,
@@ -371,7 +373,7 @@ impl World {
             self.expected.bury(1 << record);
             self.expected.alive |= 1 << record;
             self.ring.alive[record].store(true, Relaxed);
-            // What the one before may have left.
+            // What the previous subscriber may have left.
             self.ring.consumers.waiting.fetch_or(1 << record, Relaxed);
         }
         let reader = Reader::new(Arc::clone(&self.ring), record, start);
@@ -400,7 +402,7 @@ impl World {
     fn release(&mut self, index: usize, which: usize) {
         let subscriber = &mut self.subscribers[index];
         let message = subscriber.held.remove(which);
-        let record = subscriber.record.expect("who holds has a record");
+        let record = subscriber.record.expect("a reader that holds a sample has a record");
         unpin(&self.ring, message.position, record);
         self.expected.place(message.position).holders &= !(1 << record);
     }
@@ -414,7 +416,7 @@ impl World {
                 break Some(message);
             }
             if self.expected.place(cursor).named == Some(cursor) {
-                // Taken a moment ago. Those behind may be there still, if others hold them.
+                // Just claimed. Later positions may still be readable, if other readers hold them.
                 subscriber.cursor = cursor + 1;
                 continue;
             }
@@ -442,14 +444,14 @@ impl World {
         assert_eq!(received, Ok(Some(Received { position, sequence, stamp_ns: message.stamp_ns(), len, lost })));
         if pinned {
             subscriber.held.push(message);
-            self.expected.place(position).holders |= 1 << subscriber.record.expect("who pins has a record");
+            self.expected.place(position).holders |= 1 << subscriber.record.expect("a reader that pins has a record");
         } else {
             assert_eq!(lines.as_bytes()[..len], message.words().as_bytes()[..len]);
         }
         Ok(Some(message))
     }
 
-    /// What is true after every step.
+    /// Invariants after every step.
     fn check(&self) {
         for subscriber in &self.subscribers {
             let Subscriber { reader, held, base, expected, .. } = subscriber;
@@ -499,9 +501,9 @@ proptest! {
         world.finish();
     }
 
-    /// Whatever a peer writes, nobody panics, reads beyond the slot or loops for ever.
+    /// Whatever a peer writes, no reader or writer panics, reads beyond the slot or loops forever.
     #[test]
-    fn any_words_are_survived(
+    fn any_words_are_tolerated(
         counters in prop::array::uniform4(word()),
         wake: u32,
         headers in prop::collection::vec(prop::array::uniform4(word()), 4),
@@ -535,7 +537,7 @@ proptest! {
                 let received = reader.receive_or_end(&mut CopyTo(&mut lines), |_| Some(false));
                 match received {
                     Ok(Some(message)) => prop_assert!(message.len <= ring.capacity()),
-                    // Nor does it find for ever that there is news.
+                    // Nor does it report news forever.
                     Ok(None) => prop_assert!(!reader.sleep(Duration::ZERO)),
                     Err(_) => (),
                 }
@@ -579,7 +581,7 @@ fn a_dead_holder_is_found_while_other_slots_are_free() {
 }
 
 #[test]
-fn bits_that_stand_for_nobody_hold_nothing() {
+fn bits_of_no_reader_hold_nothing() {
     let ring = Heap::new(2);
     for state in &ring.states {
         state.store(0b1111 << RECORDS, Relaxed);
@@ -590,7 +592,7 @@ fn bits_that_stand_for_nobody_hold_nothing() {
 }
 
 #[test]
-fn a_lying_position_does_not_free_a_held_sample() {
+fn a_forged_position_does_not_release_a_held_sample() {
     let ring = Heap::new(2);
     let mut writer = Writer::new(Arc::clone(&ring));
     let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
@@ -627,19 +629,20 @@ fn a_dead_publisher_is_an_end_like_any_other() {
     assert!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(true)).unwrap().is_some());
     assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(true)), Err(Gone::Died));
     assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(false)), Ok(None));
-    // Marked by a reaper, and after that nobody sleeps.
+    // Marked by a reaper, after which no reader sleeps.
     ring.consumers.wake.fetch_or(ORPHANED, Relaxed);
     assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(false)), Err(Gone::Died));
     reader.sleep(Duration::ZERO);
     assert_eq!(ring.sleeps.load(Relaxed), 0);
-    // Both: whoever closes in time has closed.
+    // Both: a publisher that closed in time has closed.
     ring.consumers.wake.fetch_or(CLOSED, Relaxed);
     assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(false)), Err(Gone::Closed));
 }
 
-/// Who looks at nothing but its slot, as a subscriber does that polls without pause, is led on by what the writer says there.
+/// A reader that checks its slot alone, as a subscriber that polls without pause does, follows
+/// `passed`.
 #[test]
-fn who_polls_moves_past_a_hole_and_finds_the_end() {
+fn a_poller_moves_past_a_hole_and_finds_the_end() {
     let ring = Heap::new(4);
     let mut writer = Writer::new(Arc::clone(&ring));
     let mut holder = Reader::new(Arc::clone(&ring), Some(1), Start::Next);
@@ -664,7 +667,7 @@ fn who_polls_moves_past_a_hole_and_finds_the_end() {
     assert_eq!(poll(), Err(Gone::Closed));
 }
 
-/// A batch is what the same number of single messages would be, and no more than was asked for.
+/// A batch counts as the same number of single messages would, and is not larger than asked for.
 #[test]
 fn a_batch_counts_as_its_messages_do() {
     let ring = Heap::new(8);

@@ -1,7 +1,7 @@
-//! The ring in real memory under threads, as fast as they can: for ThreadSanitizer (see `.ci/deep`), and shortly in the
-//! ordinary suite. All threads share one mapping, since a sanitizer is blind across two.
+//! The ring in real memory under load: for ThreadSanitizer (see `.ci/deep`), and briefly in the
+//! ordinary suite. All threads share one mapping, since a sanitizer cannot relate two.
 //!
-//! `CONDUIT_STRESS_MESSAGES` is how many messages are sent.
+//! `CONDUIT_STRESS_MESSAGES` is the number of messages.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use crate::ring::copy::Line;
 use crate::ring::end::Gone;
 use crate::ring::geometry::Geometry;
 use crate::ring::layout::{READERS, RECORDS};
-use crate::ring::memory::Memory;
+use crate::ring::memory::{Memory, ReaderMemory};
 use crate::ring::reader::{CopyTo, Pin, Reader, ReceiveMode, Received};
 use crate::ring::slot::claim::Claimed;
 use crate::ring::slot::mapped::MappedRing;
@@ -25,13 +25,13 @@ use crate::ring::slot::sample::HeldMessage;
 use crate::ring::start::Start;
 use crate::ring::writer::Writer;
 use crate::shm::lock::LockByte;
-use crate::shm::map::Mapping;
+use crate::shm::map::{Mapping, ReadOnly};
 use crate::shm::open::{Access, reopen};
 
 const SLOTS: u32 = 8;
 const WORDS: usize = 24;
 
-/// A ring whose records all belong to somebody who lives.
+/// A ring whose records all belong to living subscribers.
 struct Bench {
     ring: Arc<MappedRing>,
     _locked: OwnedFd,
@@ -63,7 +63,7 @@ impl Bench {
             fill(number, <[u64]>::mut_from_bytes(&mut claimed).unwrap());
             claimed.publish(|| number);
             if number.is_multiple_of(64) {
-                // Let the readers fall asleep now and then.
+                // Lets the readers fall asleep now and then.
                 std::thread::yield_now();
             }
         }
@@ -88,11 +88,11 @@ fn check(message: &Received, bytes: &[u8]) {
 }
 
 /// Receives until the topic is closed. Every message is accounted for.
-fn read_all<M: ReceiveMode<Arc<MappedRing>>>(
-    mut reader: Reader<Arc<MappedRing>>,
+fn read_all<R: ReaderMemory, M: ReceiveMode<R>>(
+    mut reader: Reader<R>,
     messages: u64,
     mut mode: M,
-    mut use_it: impl FnMut(&Reader<Arc<MappedRing>>, &M, Received),
+    mut use_it: impl FnMut(&Reader<R>, &M, Received),
 ) {
     loop {
         match reader.receive_or_end(&mut mode, |_| Some(false)) {
@@ -122,7 +122,7 @@ fn read_pinned(reader: Reader<Arc<MappedRing>>, record: usize, hold: usize, mess
     });
 }
 
-fn read_copies(reader: Reader<Arc<MappedRing>>, messages: u64) {
+fn read_copies<R: ReaderMemory>(reader: Reader<R>, messages: u64) {
     let mut lines: Vec<Line> = Vec::new();
     read_all(reader, messages, CopyTo(&mut lines), |_, copy, message| {
         check(&message, &copy.0.as_slice().as_bytes()[..message.len]);
@@ -134,7 +134,7 @@ fn readers_that_pin() {
     let (bench, messages) = (Bench::new(), messages());
     std::thread::scope(|scope| {
         for (record, hold) in [(0, 0), (1, 1), (59, 2)] {
-            // Attached before the first message.
+            // Attached before the first message is sent.
             let reader = bench.reader(Some(record));
             scope.spawn(move || read_pinned(reader, record, hold, messages));
         }
@@ -149,18 +149,12 @@ fn fill(number: u64, words: &mut [u64]) {
     }
 }
 
-/// A message may be overwritten while it is copied, and then the copy is thrown away. To the language that is a race
-/// between the publisher's plain writes and the reader's atomic loads; here the publisher writes atomically as well, so that
-/// a sanitizer sees everything else.
+/// A message may be overwritten while it is copied, and then the copy is thrown away. To the
+/// language that is a race between the publisher's plain writes and the reader's atomic loads; here
+/// the publisher writes atomically as well, so that a sanitizer sees everything else.
 #[test]
 fn readers_that_copy() {
     let (bench, messages) = (Bench::new(), messages());
-    let fill = |number: u64, words: &mut [u64]| {
-        for (at, into) in words.iter_mut().enumerate() {
-            // SAFETY: aligned and valid, and only accessed atomically while the slot can not be pinned.
-            unsafe { AtomicU64::from_ptr(into) }.store(word(number, at), Relaxed);
-        }
-    };
     std::thread::scope(|scope| {
         for _ in 0..2 {
             let reader = bench.reader(None);
@@ -168,6 +162,28 @@ fn readers_that_copy() {
         }
         let reader = bench.reader(Some(7));
         scope.spawn(move || read_pinned(reader, 7, 1, messages));
-        scope.spawn(|| bench.publish(messages, fill));
+        scope.spawn(|| bench.publish(messages, fill_atomically));
     });
+}
+
+#[test]
+fn a_reader_of_a_read_only_mapping() {
+    let (bench, messages) = (Bench::new(), messages());
+    let geometry = bench.ring.geometry();
+    let len = NonZeroUsize::new(geometry.region_bytes() as usize).unwrap();
+    let mapping = Mapping::<ReadOnly>::new(bench.ring.file(), len).unwrap();
+    let ring = MappedRing::new(mapping, geometry, bench.ring.file().try_clone().unwrap());
+    let reader = Reader::new(Arc::new(ring), None, Start::Next);
+    std::thread::scope(|scope| {
+        scope.spawn(move || read_copies(reader, messages));
+        scope.spawn(|| bench.publish(messages, fill_atomically));
+    });
+}
+
+/// Fills a message while readers may copy it.
+fn fill_atomically(number: u64, words: &mut [u64]) {
+    for (at, into) in words.iter_mut().enumerate() {
+        // SAFETY: aligned and valid, and only accessed atomically while the slot cannot be pinned.
+        unsafe { AtomicU64::from_ptr(into) }.store(word(number, at), Relaxed);
+    }
 }
