@@ -1,8 +1,10 @@
 //! Fault injection: kills this process at a chosen step of the protocol. Only with the feature
-//! `fault-injection`, for tests. `CONDUIT_FAULT=PublishReadable:3` raises SIGKILL when that step is
-//! reached for the third time. Every step is marked in the sources, at least once, by
-//! `fault::point(Step::...)`. The end-to-end tests kill a process at each of [`Step::ALL`] and fail
-//! if a step is never reached. Without the feature an injection point compiles to nothing.
+//! `fault-injection`, for tests.
+//!
+//! `CONDUIT_FAULT=PublishReadable:3` raises SIGKILL when that step is reached for the third time.
+//! Every step is marked in the sources, at least once, by `fault::point(Step::...)`. The end-to-end
+//! tests kill a process at each of [`Step::ALL`] and fail if a step is never reached. Without the
+//! feature an injection point compiles to nothing.
 #![cfg_attr(not(feature = "fault-injection"), allow(unreachable_pub, reason = "unreachable without the feature"))]
 
 macro_rules! steps {

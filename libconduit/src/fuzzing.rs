@@ -10,8 +10,10 @@ use crate::shm::dir::{DirEntry, ReapLock, ShmDir};
 use crate::{Domain, Subscriber, TopicName};
 
 /// Writes these bytes as a topic's region, and uses it as the daemon, the command and a subscriber
-/// do. The first two bytes choose its contents and length; bytes that the input lacks are those of
-/// a valid topic.
+/// do.
+///
+/// The first two bytes choose its contents and length; bytes that the input lacks are those of a
+/// valid topic.
 pub fn region(data: &[u8]) {
     let Some((choice, data)) = data.split_first_chunk::<2>() else { return };
     let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");

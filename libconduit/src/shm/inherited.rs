@@ -46,9 +46,9 @@ fn names(count: Option<&str>, names: Option<&str>) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Takes an inherited descriptor that nobody has taken yet.
+/// Takes an inherited descriptor, unless it was taken before.
 ///
-/// The close-on-exec flag tells: `execve` closes every descriptor that has it, so a descriptor that
+/// The close-on-exec flag decides: `execve` closes every descriptor that has it, so a descriptor that
 /// was inherited starts without it, and whoever takes one sets it, as `sd_listen_fds` does.
 fn take(number: RawFd) -> Option<OwnedFd> {
     static TAKING: Mutex<()> = Mutex::new(());
@@ -62,7 +62,7 @@ fn take(number: RawFd) -> Option<OwnedFd> {
     // SAFETY: sets a flag of a descriptor that was inherited: LISTEN_PID names this process, so the
     // numbers were open when it was executed, for it to take, and this one still is as it was then.
     unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
-    // SAFETY: it is open. Nobody else owns it: no code of this process opened it (as above), and
+    // SAFETY: it is open. No other code owns it: no code of this process opened it (as above), and
     // from now on its flag keeps every other taker away, here and in other copies of this function.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }

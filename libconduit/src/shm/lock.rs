@@ -58,6 +58,7 @@ impl LockByte {
     }
 
     /// Whether another description holds the write lock. The file must be open for reading.
+    ///
     /// Tests with a read lock, so that read locks, which any reader may take, do not count.
     pub fn is_write_locked(self, file: impl AsFd) -> io::Result<bool> {
         let mut request = self.request(libc::F_RDLCK);

@@ -133,7 +133,7 @@ impl<P: Protection> Mapping<P> {
         );
         assert!(offset.is_multiple_of(align_of::<T>()), "misaligned offset");
         // SAFETY: in bounds and aligned as asserted (mappings start on a page), and mapped for as
-        // long as `self` is borrowed. `T` consists of words that any bytes are valid for (`SharedWords`,
+        // long as `self` is borrowed. `T` is made of words valid for any bytes (`SharedWords`,
         // `Protection`), that other processes change atomically, and that this process can write
         // only if the mapping is writable.
         unsafe { self.start().add(offset).cast::<T>().as_ref() }

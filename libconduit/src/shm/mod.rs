@@ -1,24 +1,32 @@
-//! SharedWords memory and liveness: the layer below topics and raw regions, shared with the daemon.
+//! Shared memory and liveness: the layer below topics and raw regions, shared with the daemon.
 //!
 //! # The protocol of names and locks
+//!
 //! A region is a file in the shared-memory directory. Its *owner* is the process that holds the
 //! owner lock: an open file description lock
 //! ([`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl_locking.2.html), `F_OFD_SETLK`) on one
 //! byte far past the end of the file ([`lock`]). The kernel drops it when the last descriptor *and
 //! mapping* of that description is gone. So the descriptor is closed after `mmap`, and
 //! `MADV_DONTFORK` keeps the mapping from forked children. Liveness depends on no pid and no
-//! time-out. *Create* ([`new_file`]): make an unnamed file (`O_TMPFILE`), reserve its memory
-//! (`fallocate`), write it, mark it as Conduit's (an extended attribute), take the owner lock,
-//! register it, and only then give it its name with `linkat`, which fails if the name is taken. So
-//! a name appears complete or not at all. *Take over* ([`takeover`]): if the write lock of the file
-//! that has the name is free, its owner is dead: remove the file and link again. If the lock is
-//! held, retry for a while (a reaper may be at work, a process may be dying slowly) and then give
-//! up. *Remove* ([`dir::ShmDir::remove`]), by the holder of the owner lock only: check that the
-//! name still refers to the locked file, rename it to a private name, check again, unlink. There is
-//! no unlink by inode; without the private name, a user's `rm` and a new `create` in between would
-//! cost a live region its name. Scans finish removals whose remover was killed. *Probe*: any
-//! process that can open the region can test whether its owner is alive. It tests for a conflict
-//! with a read lock, because any reader may hold read locks and only the owner holds a write lock.
+//! time-out.
+//!
+//! *Create* ([`new_file`]): make an unnamed file (`O_TMPFILE`), reserve its memory (`fallocate`),
+//! write it, mark it as Conduit's (an extended attribute), take the owner lock, register it, and
+//! only then give it its name with `linkat`, which fails if the name is taken. So a name appears
+//! complete or not at all.
+//!
+//! *Take over* ([`takeover`]): if the write lock of the file that has the name is free, its owner
+//! is dead: remove the file and link again. If the lock is held, retry for a while (a reaper may be
+//! at work, a process may be dying slowly) and then give up.
+//!
+//! *Remove* ([`dir::ShmDir::remove`]), by the holder of the owner lock only: check that the name
+//! still refers to the locked file, rename it to a private name, check again, unlink. There is no
+//! unlink by inode; without the private name, a user's `rm` and a new `create` in between would
+//! cost a live region its name. Scans finish removals whose remover was killed.
+//!
+//! *Probe*: any process that can open the region can test whether its owner is alive. It tests for
+//! a conflict with a read lock, because any reader may hold read locks and only the owner holds a
+//! write lock.
 
 pub(crate) mod acl;
 pub(crate) mod atomics;

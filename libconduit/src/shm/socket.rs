@@ -29,8 +29,9 @@ pub fn peer_groups(socket: impl AsFd) -> std::io::Result<Vec<u32>> {
 }
 
 /// Makes the kernel refuse descriptors that a peer sends over a socket: closing one can take long,
-/// or even hang. Without effect before Linux 6.16: there the descriptors are closed when the
-/// message is read.
+/// or even hang.
+///
+/// Without effect before Linux 6.16: there the descriptors are closed when the message is read.
 pub fn refuse_descriptors(socket: impl AsFd) {
     // From the kernel's include/uapi/asm-generic/socket.h; libc does not have it yet.
     const SO_PASSRIGHTS: libc::c_int = 83;
