@@ -56,13 +56,13 @@
 //!
 //! | label | pairs with | why |
 //! |---|---|---|
-//! | W1 acquire | R5 release, reclaim release | the last reader's reads happen before the slot is overwritten |
-//! | W1 release | R2, C2 acquire | a reader that finds the turn unchanged because the slot was claimed twice finds the position changed (R3, C3) |
-//! | W2 fence release | C1 fence acquire | a reader that copied a byte of the new message finds the slot claimed (C2) |
-//! | W4 release | R1 acquire | the message is complete when its position is readable, and the claim has happened |
+//! | W1 acquire | R5 release, reclaim release | the last reads precede the overwriting |
+//! | W1 release | R2, C2 acquire | if two claims restored the turn, R3 and C3 find a new position |
+//! | W2 fence release | C1 fence acquire | with a byte of the new message copied, C2 finds the claim |
+//! | W4 release | R1 acquire | a readable message is complete, and its claim has happened |
 //! | W6 release | H1 acquire | position and `published` are at least as new as head |
-//! | W7 acq-rel | S2 acq-rel | writer or sleeper observes the other; S1 stays before S2, and W8 after W7 |
-//! | E1 release | E2 acquire | a reader that observes the end observes all messages and counts before it |
+//! | W7 acq-rel | S2 acq-rel | one side observes the other; S1 stays before S2, W8 after W7 |
+//! | E1 release | E2 acquire | with the end, all messages and counts before it are visible |
 //! | E3 release | P1 acquire | a reader that finds the position passed finds the end |
 //!
 //! Everything else is relaxed. One turn bit is enough: between two claims of a slot its position is

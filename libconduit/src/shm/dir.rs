@@ -277,9 +277,8 @@ impl ShmDir {
 
     /// Finishes removals whose removers were killed: all, or those of one topic.
     ///
-    /// If the lock of the
-    /// file is free, its owner is dead and the file is unlinked. Otherwise it was renamed by
-    /// mistake and gets its name back.
+    /// If the lock of the file is free, its owner is dead and the file is unlinked. Otherwise it
+    /// was renamed by mistake and gets its name back.
     pub fn finish_removals(&self, only: Option<&TopicName>, lock: ReapLock) -> io::Result<()> {
         for entry in self.entries()? {
             if let DirEntry::Removal { topic, file_name } = entry

@@ -48,8 +48,8 @@ fn names(count: Option<&str>, names: Option<&str>) -> io::Result<Vec<String>> {
 
 /// Takes an inherited descriptor, unless it was taken before.
 ///
-/// The close-on-exec flag decides: `execve` closes every descriptor that has it, so a descriptor that
-/// was inherited starts without it, and whoever takes one sets it, as `sd_listen_fds` does.
+/// The close-on-exec flag decides: `execve` closes every descriptor that has it, so a descriptor
+/// that was inherited starts without it, and whoever takes one sets it, as `sd_listen_fds` does.
 fn take(number: RawFd) -> Option<OwnedFd> {
     static TAKING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = TAKING.lock();

@@ -165,8 +165,8 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     #[inline(always)]
     fn slot(&self, position: u64) -> &SlotHeader<P::Atomics> {
         // SAFETY: the header is at the start of the slot, within the mapping, and aligned, since
-        // slots are whole cache lines. It consists of words of the mapping's family (`SharedWords`),
-        // which any bytes are valid for.
+        // slots are whole cache lines. It consists of words of the mapping's family
+        // (`SharedWords`), which any bytes are valid for.
         unsafe { self.slot_start(position).cast().as_ref() }
     }
 
