@@ -140,18 +140,22 @@ impl Partner {
         }
     }
 
-    /// Why a measurement failed: what the second process says, if its failure is the reason.
+    /// Why a measurement failed: what the second process says, if its failure is the reason. Kills
+    /// the second process, which may wait for the rest of a turn.
     pub fn reason(&mut self, error: BenchError) -> BenchError {
         let deadline = Instant::now() + DEATH_NEWS;
         while !error.is::<Interrupted>() {
             match self.notices.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(notice) => match self.line(notice) {
-                    Ok(_) => {}
-                    Err(reason) => return reason,
-                },
+                Ok(Notice::Line(line)) => {
+                    if let Some(reason) = line.strip_prefix(FAILED) {
+                        return format!("{error} (the second process: {reason})").into();
+                    }
+                }
+                Ok(notice) => return self.line(notice).err().unwrap_or(error),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
+        let _ = self.process.kill();
         error
     }
 
