@@ -4,8 +4,8 @@ use std::fmt;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 
-use super::stamp;
 use crate::ring::slot::claim::Claimed;
+use crate::shm::clock::now_ns;
 
 /// A slot on loan from a [`Publisher`](crate::Publisher), to write a message in place.
 ///
@@ -74,4 +74,9 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Loan<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
+}
+
+/// The time stamp of a message that is published now, or 0 without time stamps.
+pub(super) fn stamp(enabled: bool) -> u64 {
+    if enabled { now_ns() } else { 0 }
 }

@@ -22,7 +22,7 @@ use crate::ring::memory::Memory;
 use crate::ring::slot::claim::{ClaimError, Claimed};
 use crate::ring::slot::mapped::MappedRing;
 use crate::ring::writer::{Intervention, Writer};
-use crate::shm::clock::{coarse_now, now_ns};
+use crate::shm::clock::coarse_now;
 use crate::shm::dir::{DirLocation, FileId};
 use crate::{TopicName, TypeInfo};
 
@@ -73,7 +73,7 @@ impl<T: ?Sized + Message> Publisher<T> {
         let claimed = Claimed::new(&mut self.writer, bytes.len());
         let mut claimed = claimed.map_err(|error| loan_error(&error, geometry, bytes.len()))?;
         claimed.copy_from_slice(bytes);
-        claimed.publish(|| stamp(stamped));
+        claimed.publish(|| loan::stamp(stamped));
         Ok(())
     }
 
@@ -137,10 +137,6 @@ fn loan_error(error: &ClaimError, geometry: Geometry, len: usize) -> LoanError {
         ClaimError::AllSlotsHeld => LoanError::AllSlotsHeld { slots: geometry.slots() },
         ClaimError::TooLarge | ClaimError::Size => LoanError::MessageTooLarge { len, capacity: geometry.capacity() },
     }
-}
-
-fn stamp(enabled: bool) -> u64 {
-    if enabled { now_ns() } else { 0 }
 }
 
 impl<T: Message + FromBytes> Publisher<T> {

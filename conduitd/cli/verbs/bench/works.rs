@@ -14,7 +14,7 @@ use conduit_bench::transport::TopicOptions;
 use conduit_bench::turns::{Contestant, Contestants, Measurements};
 use conduit_bench::{BenchError, BenchSide, Wait};
 
-use super::report::{LatencyRow, LimitRow, ThroughputRow};
+use super::report::{CLOCK, LatencyRow, LimitRow, ThroughputRow};
 
 /// Words of a small message: 64 bytes.
 const SMALL_WORDS: usize = 8;
@@ -31,7 +31,6 @@ const READ: &str = "read 12 MB";
 const FILL_AND_READ: &str = "fill and read";
 const SLOWER_OF_BOTH: &str = "the slower of fill and read";
 const LINES: &str = "cache lines in a row";
-pub(super) const CLOCK: &str = "clock read";
 
 /// Something to measure. Both processes know its contestant by its name.
 pub(super) struct Work {
