@@ -39,7 +39,6 @@ use std::path::PathBuf;
 pub use counters::{Counters, MessageHeader};
 use nix::sys::stat::fstat;
 
-use self::reaping::ReapRegion;
 use crate::error::{OpenError, OwnerClaim};
 use crate::model::{Process, RegionState, TopicInfo};
 use crate::ring::header::{Layout, LayoutError, program_name, read_control};
@@ -71,7 +70,14 @@ impl Region {
     /// If there is no such region, if this user may not read it, if Conduit did not create the
     /// file, or if the topic's header is damaged.
     pub fn open(domain: &Domain, topic: impl IntoTopicName) -> Result<Self, OpenError> {
-        Self::open_in(&open_directory(domain)?, &topic.into_topic_name()?)
+        Self::open_intact(&open_directory(domain)?, &topic.into_topic_name()?)
+    }
+
+    fn open_intact(directory: &ShmDir, topic: &TopicName) -> Result<Self, OpenError> {
+        match Self::open_checked(directory, topic)? {
+            (region, None) => Ok(region),
+            (region, Some(reason)) => Err(OpenError::Layout { path: region.path, reason }),
+        }
     }
 
     fn open_checked(directory: &ShmDir, topic: &TopicName) -> Result<(Self, Option<LayoutError>), OpenError> {
@@ -244,7 +250,7 @@ pub fn list(domain: &Domain) -> Result<Vec<Result<TopicInfo, OpenError>>, OpenEr
     });
     let mut topics: Vec<_> = regions.collect();
     topics.sort();
-    let describe = |topic: &TopicName| match Region::open_in(&directory, topic) {
+    let describe = |topic: &TopicName| match Region::open_intact(&directory, topic) {
         // Removed since the directory was read.
         Err(OpenError::NotFound { .. }) => None,
         other => Some(other.map(|region| region.describe())),
