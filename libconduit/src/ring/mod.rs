@@ -58,7 +58,7 @@
 //! |---|---|---|
 //! | W1 acquire | R5 release, reclaim release | the last reads precede the overwriting |
 //! | W1 release | R2, C2 acquire | if two claims restored the turn, R3 and C3 find a new position |
-//! | W2 fence release | C1 fence acquire | with a byte of the new message copied, C2 finds the claim |
+//! | W2 fence release | C1 fence acquire | if a byte of the new message was copied, C2 finds out |
 //! | W4 release | R1 acquire | a readable message is complete, and its claim has happened |
 //! | W6 release | H1 acquire | position and `published` are at least as new as head |
 //! | W7 acq-rel | S2 acq-rel | one side observes the other; S1 stays before S2, W8 after W7 |

@@ -28,7 +28,9 @@ pub fn take_inherited() -> io::Result<Vec<(String, OwnedFd)>> {
         return Ok(Vec::new());
     }
     let names = names(variable("LISTEN_FDS").as_deref(), variable("LISTEN_FDNAMES").as_deref())?;
-    Ok((FIRST..).zip(names).filter_map(|(number, name)| Some((name, take(number)?))).collect())
+    // SAFETY: LISTEN_PID names this process, and the number is one of LISTEN_FDS.
+    let take = |(number, name)| Some((name, unsafe { take(number) }?));
+    Ok((FIRST..).zip(names).filter_map(take).collect())
 }
 
 fn names(count: Option<&str>, names: Option<&str>) -> io::Result<Vec<String>> {
@@ -50,7 +52,11 @@ fn names(count: Option<&str>, names: Option<&str>) -> io::Result<Vec<String>> {
 ///
 /// The close-on-exec flag decides: `execve` closes every descriptor that has it, so a descriptor
 /// that was inherited starts without it, and whoever takes one sets it, as `sd_listen_fds` does.
-fn take(number: RawFd) -> Option<OwnedFd> {
+///
+/// # Safety
+///
+/// The number was open, and announced to this process, when it was executed.
+unsafe fn take(number: RawFd) -> Option<OwnedFd> {
     static TAKING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = TAKING.lock();
     // SAFETY: F_GETFD reads the flags of a descriptor and fails if it is not open; it changes
@@ -59,11 +65,10 @@ fn take(number: RawFd) -> Option<OwnedFd> {
     if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
         return None;
     }
-    // SAFETY: sets a flag of a descriptor that was inherited: LISTEN_PID names this process, so the
-    // numbers were open when it was executed, for it to take, and this one still is as it was then.
+    // SAFETY: the descriptor is the inherited one (the caller's promise), and was not taken before.
     unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
-    // SAFETY: it is open. No other code owns it: no code of this process opened it (as above), and
-    // from now on its flag keeps every other taker away, here and in other copies of this function.
+    // SAFETY: it is open, and no other code owns it: no code of this process opened it, and from now
+    // on its flag keeps every other taker away, here and in other copies of this function.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -85,7 +90,8 @@ mod tests {
         use std::os::fd::AsRawFd;
         // Opened with the close-on-exec flag, as everything is that Rust's standard library opens.
         let own = std::fs::File::open("/dev/null").unwrap();
-        assert!(take(own.as_raw_fd()).is_none());
-        assert!(take(RawFd::MAX).is_none());
+        // SAFETY: neither is taken, since one has the flag and the other is not open.
+        let taken = [own.as_raw_fd(), RawFd::MAX].map(|number| unsafe { take(number) });
+        assert!(taken.iter().all(Option::is_none));
     }
 }
