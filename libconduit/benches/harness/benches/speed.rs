@@ -1,5 +1,5 @@
 //! The speed of Conduit beside the limits of the machine:
-//! `cargo bench -p conduit-bench --features table --bench speed`, `-- --help` for options.
+//! `cargo bench -p conduit-bench --bench speed`, `-- --help` for options.
 //!
 //! `libconduit/benches/peers` is the same with iceoryx2, in the same turns.
 #![allow(missing_docs, reason = "nobody uses this crate")]
