@@ -25,7 +25,7 @@ fn bad_topic_names() {
     let domain = world.domain();
     let long = "x".repeat(300);
     for (name, complaint) in [
-        ("", "can not be empty"),
+        ("", "cannot be empty"),
         ("/imu", "empty segment at byte 0"),
         ("a//b", "empty segment at byte 2"),
         ("../x", "'.' at byte 0"),

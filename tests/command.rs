@@ -222,7 +222,7 @@ fn mistakes_are_explained() {
         (&["echo", "nothing"], 1, "\"nothing\" does not exist"),
         (&["pub", "front/scan", "--text", "x"], 1, "is already published by pid"),
         (&["pub", "x", "--text", "x", "--slots", "3"], 1, "use a power of two"),
-        (&["pub", "x", "--text", "x", "--slot-size", "1"], 1, "a slot can not have 1 bytes"),
+        (&["pub", "x", "--text", "x", "--slot-size", "1"], 1, "a slot cannot have 1 bytes"),
         (&["pub", "x", "--file", "/does/not/exist"], 1, "/does/not/exist"),
         (&["pub", "x", "--text", "123456789", "--slot-size", "256", "--count", "0"], 2, "--count"),
         (&["frobnicate"], 2, "frobnicate"),
