@@ -55,13 +55,13 @@
 //! | may only read the region (mode 0o640, say) | nothing that the publisher or another subscriber notices: it reads through a read-only mapping and receives validated copies | |
 //! | may write the region and is hostile | any contents of messages, also while they are read; wrong counters and lengths, lost messages and wake-ups, slots that are never free | accesses outside the mapping, a crash of the daemon, access to any other topic |
 //!
-//! In types: a message type must be valid for the bytes that it receives. [`Subscriber::recv`]
-//! checks each message once ([`RecvError::Invalid`]) and then hands out a `&T`. For types that any
-//! bytes are valid for (`FromBytes`: numbers, arrays and structs of them) a hostile writer can at
-//! most change values while they are read. For types that some bytes are invalid for (`bool`,
-//! enums) the `&T` is sound only if the publisher is honest: do not put such types on topics that a
-//! hostile process may write, or turn on [`copy_samples`](SubscriberBuilder::copy_samples), which
-//! checks a private copy.
+//! In types: [`Subscriber::recv`] checks each message once ([`RecvError::Invalid`]) and then hands
+//! out a `&T` into the region. Rust requires that the bytes behind it do not change, which every
+//! honest publisher guarantees while a sample is held, and a hostile one can break: values may then
+//! change while they are read, and a type for which some bytes are invalid (`bool`, enums) may hold
+//! one of those. On topics that a hostile process may write, turn on
+//! [`copy_samples`](SubscriberBuilder::copy_samples) or use
+//! [`recv_copy`](Subscriber::recv_copy): both check a private copy.
 //!
 //! At run time: lengths, positions and records that come from a region are checked against its
 //! mapping before they are used; a region that is truncated raises SIGBUS in processes that have it

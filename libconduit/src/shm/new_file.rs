@@ -1,4 +1,4 @@
-//! Making the file of a region: the step *Create* of the [protocol](super).
+//! Making the file of a region: the step *Create* of the protocol.
 
 use std::fs::File;
 use std::io;

@@ -7,7 +7,7 @@
 //!
 //! [`envelope`] frames calls and replies, [`calls`] has the parameters and replies of each method,
 //! [`errors`] the errors. The regions, processes and events in them are the types of
-//! [`crate::model`].
+//! [`registry`](crate::registry).
 
 pub mod calls;
 pub mod envelope;
