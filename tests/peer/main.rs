@@ -152,7 +152,7 @@ impl State {
             Order::GoTo(folder) => std::env::set_current_dir(folder)?,
             Order::Rename(name) => std::fs::write("/proc/self/comm", name)?,
             Order::SubscribeAny(topic) => {
-                self.subscriber = Some(Subscriber::<[u8]>::builder().any_type(true).open(topic)?)
+                self.subscriber = Some(Subscriber::<[u8]>::builder().any_type(true).open(topic)?);
             }
             Order::UnlinkByRegistry(topic) => Client::connect(&Domain::from_env())?.unlink(&topic.parse()?, true)?,
             order => return Err(format!("nothing to be done by {order:?}").into()),

@@ -82,7 +82,7 @@ fn measure(site: &BenchSite, core: usize) -> Result<Vec<Vec<[f64; 3]>>> {
     let mut results = vec![Vec::new(); WAYS.len()];
     for round in 0..=ROUNDS {
         for ((_, topics, way), results) in WAYS.iter().zip(&mut results) {
-            let open = |topic| Subscriber::builder().domain(&site.domain()).open(&name(topic));
+            let open = |topic| Subscriber::builder().domain(&site.domain()).open(name(topic));
             let subscribers = (0..*topics).map(open).collect::<std::result::Result<_, _>>()?;
             partner.begin(&topics.to_string())?;
             let mut arrivals = Arrivals { timings: Timings::new(1), left: MESSAGES };
@@ -103,7 +103,7 @@ fn name(topic: usize) -> String {
 
 /// The second process: in each turn it publishes on the first topics, as many as it is asked for.
 fn publish(site: &BenchSite) -> Result<()> {
-    let create = |topic| Publisher::<SmallMessage>::builder().domain(&site.domain()).create(&name(topic));
+    let create = |topic| Publisher::<SmallMessage>::builder().domain(&site.domain()).create(name(topic));
     let mut publishers: Vec<_> = (0..TOPICS).map(create).collect::<std::result::Result<_, _>>()?;
     let mut random = 1_u64;
     partner::follow(|topics, started| {

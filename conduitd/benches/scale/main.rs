@@ -5,8 +5,10 @@
 //! the same run.
 #![allow(missing_docs, reason = "a benchmark has no interface")]
 
+mod report;
+mod roles;
+
 use std::collections::HashMap;
-use std::fmt::{Display, Write as _};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -18,11 +20,12 @@ use std::time::{Duration, Instant};
 
 use conduit::internal::shm::clock::now_ns;
 use conduit::registry::Client;
-use conduit::{Domain, Publisher, RecvError, Subscriber};
+use conduit::Domain;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use report::{Milliseconds, ScaleReport, ms, repeat_call};
 
 const TOPICS: usize = 1000;
 const SUBSCRIBERS: usize = 4;
@@ -42,9 +45,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let number = |at: usize| arguments[at].parse::<usize>().unwrap();
     match arguments.get(1).map(String::as_str) {
-        Some("publish") => publish(number(2), number(3)),
-        Some("subscribe") => subscribe(number(2), number(3), number(4)),
-        Some("hostile") => hostile(&arguments[2]),
+        Some("publish") => roles::publish(number(2), number(3)),
+        Some("subscribe") => roles::subscribe(number(2), number(3), number(4)),
+        Some("hostile") => roles::hostile(&arguments[2]),
         _ => measure(),
     }
 }
@@ -61,80 +64,6 @@ fn topic(number: usize) -> String {
 fn say(line: &str) {
     println!("{line}");
     std::io::stdout().flush().unwrap();
-}
-
-/// Publishes topics until standard input ends.
-fn publish(first: usize, end: usize) {
-    let started = Instant::now();
-    let _publishers: Vec<_> = (first..end).map(|number| Publisher::<[u8]>::create(topic(number)).unwrap()).collect();
-    say(&format!("ready {}", started.elapsed().as_nanos()));
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
-}
-
-/// Subscribes to all topics; waits on those from `first` to `end`, in a thread each, and prints when
-/// it is woken by their ends.
-fn subscribe(first: usize, end: usize, all: usize) {
-    let mut idle = Vec::new();
-    for number in 0..all {
-        let mut subscriber = Subscriber::<[u8]>::open(topic(number)).unwrap();
-        if !(first..end).contains(&number) {
-            idle.push(subscriber);
-            continue;
-        }
-        let sleep = move || {
-            let Err(RecvError::PublisherGone { .. }) = subscriber.recv() else { panic!("an unexpected message") };
-            let woken = now_ns();
-            say(&format!("woken {number} {woken}"));
-        };
-        std::thread::Builder::new().stack_size(64 << 10).spawn(sleep).unwrap();
-    }
-    say("ready");
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
-}
-
-/// Attacks the daemon until standard input ends.
-fn hostile(how: &str) {
-    let socket = std::env::var("CONDUIT_SOCKET").unwrap();
-    let list = b"{\"method\":\"io.conduit.Registry.List\"}\0";
-    let watch = b"{\"method\":\"io.conduit.Registry.Watch\",\"more\":true}\0";
-    let mut crowd = Vec::new();
-    let connect = |crowd: &mut Vec<UnixStream>| {
-        let stream = UnixStream::connect(&socket).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        crowd.push(stream);
-    };
-    let count = if how == "half-open" { 10_000 } else { 1000 };
-    for _ in 0..count {
-        connect(&mut crowd);
-    }
-    if how == "half-open" {
-        // Most connections are refused.
-        crowd.retain(|stream| (&*stream).read(&mut [0; 512]).is_err());
-    }
-    say("ready");
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
-    loop {
-        for stream in &mut crowd {
-            // Errors are expected.
-            let _ = match how {
-                "slow" => stream.write(b"{"),
-                "floods" => stream.write(list).and_then(|_| stream.read(&mut [0; 65536])),
-                "never-reads" => stream.write(list),
-                "watches" => stream.write(watch),
-                _ => Ok(0),
-            };
-        }
-        // Rarely enough that the processors are not the bottleneck.
-        let pause = match how {
-            "slow" => 1000,
-            "floods" => 1,
-            _ => 50,
-        };
-        std::thread::sleep(Duration::from_millis(pause));
-    }
 }
 
 /// A process of this program.
@@ -258,69 +187,6 @@ impl Drop for ScaleWorld {
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
-}
-
-/// Durations in milliseconds.
-struct Milliseconds(Vec<f64>);
-
-impl Milliseconds {
-    fn at(&mut self, percent: f64) -> f64 {
-        self.0.sort_by(f64::total_cmp);
-        let index = (percent / 100.0 * self.0.len() as f64).ceil() as usize;
-        self.0[index.clamp(1, self.0.len()) - 1]
-    }
-
-    fn percentiles(&mut self) -> String {
-        let [p50, p90, p99, max] = [50.0, 90.0, 99.0, 100.0].map(|percent| self.at(percent));
-        format!("{p50:.2} | {p90:.2} | {p99:.2} | {max:.2}")
-    }
-}
-
-fn ms(ns: u64) -> f64 {
-    ns as f64 / 1e6
-}
-
-/// Repeats a call on one connection; returns the times to the last bytes of the replies, and the
-/// length of a reply.
-fn repeat_call(stream: &mut UnixStream, method: &str, parameters: &str, times: usize) -> (Milliseconds, usize) {
-    let call = format!("{{\"method\":\"io.conduit.Registry.{method}\",\"parameters\":{parameters}}}\0");
-    let mut buffer = vec![0; 1 << 20];
-    let mut found = Vec::new();
-    let mut bytes = 0;
-    for _ in 0..times {
-        std::thread::sleep(PAUSE);
-        let started = Instant::now();
-        stream.write_all(call.as_bytes()).unwrap();
-        bytes = 0;
-        loop {
-            let len = stream.read(&mut buffer).unwrap();
-            assert!(len > 0, "the daemon hung up");
-            bytes += len;
-            if buffer[len - 1] == 0 {
-                break;
-            }
-        }
-        found.push(started.elapsed().as_secs_f64() * 1e3);
-    }
-    (Milliseconds(found), bytes)
-}
-
-/// The table of results.
-#[derive(Default)]
-struct ScaleReport(String);
-
-impl ScaleReport {
-    fn times(&mut self, what: &str, mut times: Milliseconds) {
-        self.row(what, &times.percentiles());
-    }
-
-    fn figure(&mut self, what: &str, figure: impl Display) {
-        self.row(what, &format!("{figure} | | |"));
-    }
-
-    fn row(&mut self, what: &str, columns: &str) {
-        writeln!(self.0, "| {what} | {columns} |").unwrap();
-    }
 }
 
 /// A topic whose subscriber was woken, or whose name was removed; and when.
