@@ -165,7 +165,7 @@ static void types(void) {
 
     Imu imu = {{1, 2, 3}, {4, 5, 6}};
     void *data;
-    FAILS(conduit_publisher_send(publisher, &imu, 47), CONDUIT_ERROR_WRONG_LENGTH, "its length is 48 bytes");
+    FAILS(conduit_publisher_send(publisher, &imu, 47), CONDUIT_ERROR_WRONG_LENGTH, "whose length is 48 bytes");
     FAILS(conduit_publisher_loan(publisher, 96, &data), CONDUIT_ERROR_WRONG_LENGTH, "96 bytes");
     FAILS(conduit_publisher_send(publisher, NULL, 0), CONDUIT_ERROR_WRONG_LENGTH, "48 bytes");
     OK(conduit_publisher_loan(publisher, sizeof imu, &data));
