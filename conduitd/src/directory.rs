@@ -57,7 +57,7 @@ impl DirectoryWatch {
     }
 
     /// All changes since the last call; `None` if the kernel dropped some.
-    fn take(&self) -> Option<Vec<NameChange>> {
+    pub(crate) fn take(&self) -> Option<Vec<NameChange>> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         let mut all = Vec::new();
@@ -96,9 +96,9 @@ pub(crate) enum Inspected {
 pub(crate) struct Directory {
     pub(crate) shm: Arc<ShmDir>,
     pub(crate) lock: ReapLock,
-    watch: DirectoryWatch,
+    pub(crate) watch: DirectoryWatch,
     /// Names that could not be inspected, perhaps for want of descriptors: inspected again later.
-    uninspected: RefCell<BTreeSet<TopicName>>,
+    pub(crate) uninspected: RefCell<BTreeSet<TopicName>>,
     /// A scan for unfinished removals is scheduled.
     is_scan_scheduled: Cell<bool>,
 }
@@ -107,11 +107,6 @@ impl Directory {
     pub(crate) fn new(shm: Arc<ShmDir>, watch: DirectoryWatch, lock: ReapLock) -> Rc<Self> {
         let (uninspected, is_scan_scheduled) = (RefCell::default(), Cell::default());
         Rc::new(Self { shm, lock, watch, uninspected, is_scan_scheduled })
-    }
-
-    /// All changes since the last call; `None` if the kernel dropped some.
-    pub(crate) fn changes(&self) -> Option<Vec<NameChange>> {
-        self.watch.take()
     }
 
     /// The changes while no daemon ran, as far as they are known.
@@ -144,7 +139,7 @@ impl Directory {
             Err(OpenError::NotFound { .. }) => Inspected::Gone,
             Err(error @ OpenError::Io { .. }) => {
                 tracing::warn!("{error}; the daemon will try again");
-                self.inspect_later(topic);
+                self.uninspected.borrow_mut().insert(topic.clone());
                 Inspected::Unusable
             }
             Err(error) => {
@@ -152,18 +147,6 @@ impl Directory {
                 Inspected::Unusable
             }
         }
-    }
-
-    pub(crate) fn inspect_later(&self, topic: &TopicName) {
-        self.uninspected.borrow_mut().insert(topic.clone());
-    }
-
-    pub(crate) fn has_uninspected(&self) -> bool {
-        !self.uninspected.borrow().is_empty()
-    }
-
-    pub(crate) fn take_uninspected(&self) -> BTreeSet<TopicName> {
-        self.uninspected.take()
     }
 
     /// Finishes removals whose removers were killed halfway. One scan serves all that begin before

@@ -22,7 +22,7 @@ struct ClientState {
 
 /// The clients' processes, by connection.
 pub(crate) struct Processes {
-    watch: ProcessWatch,
+    pub(crate) watch: ProcessWatch,
     clients: RefCell<HashMap<ConnectionId, ClientState>>,
     last_connection: Cell<ConnectionId>,
 }
@@ -41,11 +41,6 @@ impl Processes {
     /// Reserves the numbers up to this one for connections of the previous daemon.
     pub(crate) fn reserve_up_to(&self, last: ConnectionId) {
         self.last_connection.set(self.last_connection.get().max(last));
-    }
-
-    /// Asks the watching thread to report that it runs.
-    pub(crate) fn ping(&self) {
-        self.watch.ping();
     }
 
     pub(crate) fn set_groups(&self, connection: ConnectionId, gids: &[u32]) {

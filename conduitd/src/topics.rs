@@ -11,16 +11,16 @@ use crate::policy::Refusal;
 use crate::registry::{ConnectionId, Key};
 
 /// A region that the registry knows.
-struct TrackedTopic {
+pub(crate) struct TrackedTopic {
     region: Arc<Region>,
     /// The number under which the process is watched that the region names as its owner, if no
     /// lease answers for the region. The end of that process proves nothing, but is a reason to
     /// check the lock.
-    claimant: Option<ConnectionId>,
+    pub(crate) claimant: Option<ConnectionId>,
     /// Why the policy does not allow it.
-    refusal: Option<Refusal>,
+    pub(crate) refusal: Option<Refusal>,
     /// Who probably removed its name, if its owner lives.
-    unlinked_by: Option<String>,
+    pub(crate) unlinked_by: Option<String>,
 }
 
 /// All regions that the registry knows.
@@ -44,11 +44,17 @@ impl Topics {
     }
 
     pub(crate) fn region(&self, key: &Key) -> Option<Arc<Region>> {
-        self.0.borrow().get(key).map(|topic| Arc::clone(&topic.region))
+        self.get(key, |topic| Arc::clone(&topic.region))
     }
 
-    pub(crate) fn claimant(&self, key: &Key) -> Option<ConnectionId> {
-        self.0.borrow().get(key)?.claimant
+    /// Reads a region's entry.
+    pub(crate) fn get<T>(&self, key: &Key, read: impl FnOnce(&TrackedTopic) -> T) -> Option<T> {
+        self.0.borrow().get(key).map(read)
+    }
+
+    /// Changes a region's entry.
+    pub(crate) fn update<T>(&self, key: &Key, change: impl FnOnce(&mut TrackedTopic) -> T) -> Option<T> {
+        self.0.borrow_mut().get_mut(key).map(change)
     }
 
     /// The region whose claimed owner is watched under this number.
@@ -56,32 +62,6 @@ impl Topics {
         let topics = self.0.borrow();
         let mut claimed = topics.iter().filter(|(_, topic)| topic.claimant == Some(connection));
         claimed.next().map(|(key, _)| key.clone())
-    }
-
-    /// Returns the previous claimant.
-    pub(crate) fn set_claimant(&self, key: &Key, claimant: Option<ConnectionId>) -> Option<ConnectionId> {
-        let mut topics = self.0.borrow_mut();
-        topics.get_mut(key).and_then(|topic| std::mem::replace(&mut topic.claimant, claimant))
-    }
-
-    pub(crate) fn refusal(&self, key: &Key) -> Option<Refusal> {
-        self.0.borrow().get(key)?.refusal.clone()
-    }
-
-    pub(crate) fn set_refusal(&self, key: &Key, refusal: Option<Refusal>) {
-        if let Some(topic) = self.0.borrow_mut().get_mut(key) {
-            topic.refusal = refusal;
-        }
-    }
-
-    pub(crate) fn unlinked_by(&self, key: &Key) -> Option<String> {
-        self.0.borrow().get(key)?.unlinked_by.clone()
-    }
-
-    pub(crate) fn set_unlinked_by(&self, key: &Key, reason: String) {
-        if let Some(topic) = self.0.borrow_mut().get_mut(key) {
-            topic.unlinked_by = Some(reason);
-        }
     }
 
     /// Forgets a region and returns its claimant. Unmapping frees the region's memory, which can

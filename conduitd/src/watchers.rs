@@ -62,7 +62,8 @@ pub(crate) struct Watchers {
     queues: RefCell<HashMap<ConnectionId, EventQueue>>,
     /// Events that a watcher may leave unread.
     queue_limit: usize,
-    full_snapshot: SharedAnswer,
+    /// Invalid when the registry has changed.
+    pub(crate) full_snapshot: SharedAnswer,
 }
 
 impl Watchers {
@@ -98,7 +99,6 @@ impl Watchers {
     /// Queues an event for every watcher whose filter admits it. A watcher whose queue is full is
     /// removed; its connection ends when it has sent the queue.
     pub(crate) fn publish(&self, topic: &TopicName, event: &RegistryEvent) {
-        self.invalidate_snapshot();
         let mut encoded: Option<Rc<[u8]>> = None;
         self.queues.borrow_mut().retain(|connection, queue| {
             if !queue.filter.admits(&event.kind, topic) {
@@ -115,11 +115,6 @@ impl Watchers {
 
     pub(crate) fn remove(&self, connection: ConnectionId) {
         self.queues.borrow_mut().remove(&connection);
-    }
-
-    /// Drops the shared snapshot: the registry has changed.
-    pub(crate) fn invalidate_snapshot(&self) {
-        self.full_snapshot.invalidate();
     }
 }
 

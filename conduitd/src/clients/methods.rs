@@ -67,7 +67,7 @@ impl Caller<'_> {
             Request::Status => Response::reply(encode_reply(&hub.status())),
             Request::List => Response::Reply(hub.list(asked)),
             Request::Describe { topic } => Response::reply(encode_reply(&TopicReply { topic: hub.describe(&topic)? })),
-            Request::Deaths => Response::reply(encode_reply(&DeathList { deaths: hub.deaths() })),
+            Request::Deaths => Response::reply(encode_reply(&DeathList { deaths: hub.log.deaths() })),
             Request::Watch(filter) => Response::Watch(filter),
             Request::Unlink { topic, force } => {
                 hub.unlink(&self.peer.process, &topic, force).await?;

@@ -47,7 +47,7 @@ async fn admit(hub: Rc<Hub>, stream: UnixStream) {
     };
     let uid = peer.process.uid;
     match hub.accounts.admit(uid) {
-        Ok(admission) => serve(&hub, hub.next_connection(), peer, admission, stream).await,
+        Ok(admission) => serve(&hub, hub.processes.next_connection(), peer, admission, stream).await,
         Err(error) => {
             if let Some(count) = hub.accounts.count_refusal() {
                 let pid = peer.process.pid;

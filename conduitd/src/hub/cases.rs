@@ -11,7 +11,7 @@ use super::Hub;
 use crate::event_log::event;
 use crate::reaping::certificate::{LeasedSubscriber, certify, name_subscribers};
 use crate::reaping::{ReapCase, Verdict};
-use crate::registry::{ConnectionId, Key, Suspect};
+use crate::registry::{Key, Suspect};
 use crate::tasks;
 
 impl Hub {
@@ -20,7 +20,7 @@ impl Hub {
             self.registry.borrow_mut().reaped(&key.0, key.1);
             return;
         };
-        let connection = owner.connection.or_else(|| self.topics.claimant(&key));
+        let connection = owner.connection.or_else(|| self.topics.get(&key, |topic| topic.claimant).flatten());
         let pidfd = connection.and_then(|connection| self.processes.pidfd_of(connection));
         let proof = pidfd.clone().filter(|_| owner.is_proven);
         let (directory, lock) = (Arc::clone(&self.directory.shm), self.directory.lock);
@@ -33,17 +33,6 @@ impl Hub {
             let verdict = open.hub.reaping.examine(case).await;
             open.close(verdict).await;
         });
-    }
-
-    /// Reports the death of a subscriber, with its certificate.
-    pub(super) fn report_subscriber_death(
-        self: &Rc<Self>,
-        topic: TopicName,
-        process: Process,
-        connection: ConnectionId,
-    ) {
-        let pidfd = self.processes.pidfd_of(connection);
-        self.report_death(EventKind::SubscriberDied, topic, Some(process), pidfd);
     }
 
     /// Reports a death once the process's exit status is known.

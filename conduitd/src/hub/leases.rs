@@ -99,7 +99,7 @@ impl Hub {
         if region.is_some_and(|region| region.owner_lives().unwrap_or(true)) {
             // The process had the claimed pid but is not the owner: it must not be on the owner's
             // certificate.
-            self.topics.set_claimant(&key, None);
+            self.topics.update(&key, |topic| topic.claimant = None);
             self.processes.forget(connection);
         }
     }

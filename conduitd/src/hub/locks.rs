@@ -16,7 +16,7 @@ impl Hub {
         loop {
             self.polling_due.notified().await;
             while self.has_work_to_poll() {
-                for topic in self.directory.take_uninspected() {
+                for topic in self.directory.uninspected.take() {
                     self.update(&topic);
                 }
                 self.poll_locks();
@@ -26,7 +26,7 @@ impl Hub {
     }
 
     pub(super) fn has_work_to_poll(&self) -> bool {
-        self.registry.borrow().watches_locks() || self.directory.has_uninspected()
+        self.registry.borrow().watches_locks() || !self.directory.uninspected.borrow().is_empty()
     }
 
     pub(super) fn poll_locks(self: &Rc<Self>) {

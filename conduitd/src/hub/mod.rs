@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 pub(crate) use adoption::ResumedClient;
-use conduit::registry::RegistryEvent;
+use conduit::registry::{EventKind, RegistryEvent};
 use tokio::sync::Notify;
 
 use crate::directory::Directory;
@@ -28,7 +28,7 @@ use crate::policy::Policy;
 use crate::process_watch::{Notice, ProcessWatch};
 use crate::processes::Processes;
 use crate::reaping::Reaping;
-use crate::registry::{Change, ConnectionId, Key, RegistryState};
+use crate::registry::{Change, Key, RegistryState};
 use crate::shared_answer::SharedAnswer;
 use crate::systemd::Supervisor;
 use crate::topics::Topics;
@@ -42,11 +42,11 @@ pub(crate) struct Hub {
     pub(crate) directory: Rc<Directory>,
     registry: RefCell<RegistryState>,
     topics: Topics,
-    processes: Processes,
+    pub(crate) processes: Processes,
     policy: RefCell<Policy>,
     watchers: Watchers,
     reaping: Reaping,
-    log: EventLog,
+    pub(crate) log: EventLog,
     list_reply: SharedAnswer,
     /// The number of topics, connections or reaped regions may have changed.
     counts_changed: Notify,
@@ -81,16 +81,6 @@ impl Hub {
         })
     }
 
-    /// A number for a new connection.
-    pub(crate) fn next_connection(&self) -> ConnectionId {
-        self.processes.next_connection()
-    }
-
-    /// Asks the process-watching thread to report that it runs.
-    pub(crate) fn ping_process_watch(&self) {
-        self.processes.ping();
-    }
-
     /// Handles a notice of the process-watching thread.
     pub(crate) fn handle(self: &Rc<Self>, notice: Notice) {
         match notice {
@@ -107,7 +97,8 @@ impl Hub {
                 Change::Event { kind, topic, process } => self.publish(event(kind, &topic, process)),
                 Change::Reap { topic, file, owner } => self.start_reaper((topic, file), owner),
                 Change::SubscriberDied { topic, process, connection } => {
-                    self.report_subscriber_death(topic, process, connection);
+                    let pidfd = self.processes.pidfd_of(connection);
+                    self.report_death(EventKind::SubscriberDied, topic, Some(process), pidfd);
                 }
             }
         }
@@ -127,7 +118,7 @@ impl Hub {
 
     fn invalidate_answers(&self) {
         self.list_reply.invalidate();
-        self.watchers.invalidate_snapshot();
+        self.watchers.full_snapshot.invalidate();
     }
 
     /// The number of connections, topics or reaped regions may have changed.

@@ -29,7 +29,7 @@ const MORE_TIME: Duration = Duration::from_secs(30);
 impl Hub {
     /// Takes in every change so far, so that an answer is at least as new as its question.
     pub(crate) fn catch_up(self: &Rc<Self>) {
-        let Some(changes) = self.directory.changes() else {
+        let Some(changes) = self.directory.watch.take() else {
             if let Err(error) = self.scan(|_| false) {
                 tracing::error!("cannot read {}: {error}", self.directory.shm.path().display());
             }
@@ -79,7 +79,7 @@ impl Hub {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!("cannot inspect topic \"{topic}\": {error}; the daemon will try again");
-                self.directory.inspect_later(topic);
+                self.directory.uninspected.borrow_mut().insert(topic.clone());
                 self.polling_due.notify_one();
                 return true;
             }
@@ -134,8 +134,8 @@ impl Hub {
     /// process: in a container, the same pid names another one.
     fn watch_claimant(&self, key: &Key, process: &Process) {
         let Some(pidfd) = open_process(process.pid, process.uid) else { return };
-        let claimant = self.next_connection();
-        if let Some(previous) = self.topics.set_claimant(key, Some(claimant)) {
+        let claimant = self.processes.next_connection();
+        if let Some(previous) = self.topics.update(key, |topic| topic.claimant.replace(claimant)).flatten() {
             self.processes.forget(previous);
         }
         self.processes.watch(claimant, &Arc::new(pidfd), process);
@@ -151,7 +151,7 @@ impl Hub {
             "topic \"{}\" was unlinked: {reason}",
             key.0
         );
-        self.topics.set_unlinked_by(key, reason);
+        self.topics.update(key, |topic| topic.unlinked_by = Some(reason));
         if !region.is_raw() {
             // This can stall on a busy region.
             tasks::spawn_blocking("unlinked", move || {

@@ -1,4 +1,4 @@
-//! Queries: status, list, describe, deaths, watch. Owns no state; costly replies are shared.
+//! Queries: status, list, describe, watch. Owns no state; costly replies are shared.
 
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use conduit::TopicName;
 use conduit::internal::protocol::{TopicList, encode_reply};
 use conduit::internal::shm::dir::FileId;
-use conduit::registry::{RegionState, RegistryError, RegistryEvent, RegistryStatus, TopicInfo};
+use conduit::registry::{RegionState, RegistryError, RegistryStatus, TopicInfo};
 
 use super::Hub;
 use crate::reaping::certificate::{LeasedSubscriber, name_subscribers};
@@ -89,13 +89,14 @@ impl Hub {
             topic.publisher = Some(owner.clone());
         }
         topic.liveness = Some(view.liveness);
-        if let Some(refusal) = self.topics.refusal(&key)
+        let (refusal, unlinked) = self.topics.get(&key, |topic| (topic.refusal.clone(), topic.unlinked_by.clone()))?;
+        if let Some(refusal) = refusal
             && matches!(topic.state, RegionState::Live | RegionState::Kept)
         {
             topic.state = RegionState::Unauthorised;
             topic.refusal = Some(refusal.to_string());
         }
-        topic.unlinked = self.topics.unlinked_by(&key);
+        topic.unlinked = unlinked;
         topic.subscribers = name_subscribers(&self.leased_subscribers(view.file), recorded);
         Some(topic)
     }
@@ -104,11 +105,6 @@ impl Hub {
     pub(super) fn leased_subscribers(&self, file: FileId) -> Vec<LeasedSubscriber> {
         let registry = self.registry.borrow();
         registry.subscribers_of(file).map(|(record, process)| (record, process.clone())).collect()
-    }
-
-    /// `Deaths`.
-    pub(crate) fn deaths(&self) -> Vec<RegistryEvent> {
-        self.log.deaths()
     }
 
     /// `Watch`. `asked`: when the client sent its call; a snapshot computed since may be shared.

@@ -56,6 +56,6 @@ impl Hub {
                 refusal.reason
             );
         }
-        self.topics.set_refusal(key, judged.err());
+        self.topics.update(key, |topic| topic.refusal = judged.err());
     }
 }

@@ -75,11 +75,8 @@ fn a_live_topic_is_unlinked_only_by_force() {
         let _publisher = test.publish();
         let error = test.hub.unlink(&this_user(), &topic(), false).await.unwrap_err();
         assert!(matches!(error, RegistryError::TopicInUse { .. }), "{error:?}");
-        let stranger = {
-            let mut it = this_user();
-            it.uid = 4321;
-            it
-        };
+        let mut stranger = this_user();
+        stranger.uid = 4321;
         let error = test.hub.unlink(&stranger, &topic(), true).await.unwrap_err();
         assert!(matches!(error, RegistryError::NotOwner { .. }), "{error:?}");
         test.hub.unlink(&this_user(), &topic(), true).await.unwrap();
@@ -141,9 +138,9 @@ fn deaths_are_remembered_and_reported() {
     run(async || {
         let test = TestHub::new(reap);
         test.hub.report_death(EventKind::Died, topic(), Some(this_user()), None);
-        while test.hub.deaths().is_empty() {
+        while test.hub.log.deaths().is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(test.hub.deaths()[0].process, Some(this_user()));
+        assert_eq!(test.hub.log.deaths()[0].process, Some(this_user()));
     });
 }

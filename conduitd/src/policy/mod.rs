@@ -55,17 +55,12 @@ pub(crate) struct FileFacts {
 }
 
 /// Why a process may not publish a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("rule {rule}: {reason}")]
 pub(crate) struct Refusal {
     /// The rule's name in quotes, or its number.
     pub(crate) rule: String,
     pub(crate) reason: String,
-}
-
-impl Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rule {}: {}", self.rule, self.reason)
-    }
 }
 
 impl Policy {
@@ -105,7 +100,7 @@ impl Policy {
         if let (Some(wanted), Some(found)) = (&rule.group, file.gid)
             && wanted.id != found
         {
-            return Err(rule.refusal(format!("its file must have group {wanted}, not group {found}")));
+            return Err(rule.refusal(format!("its file must have group {}, not group {found}", wanted.name)));
         }
         Ok(())
     }
@@ -131,19 +126,13 @@ impl PermittedPublishers {
 
 impl Display for PermittedPublishers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let users = self.users.iter().map(|user| format!("user {user}"));
-        let groups = self.groups.iter().map(|group| format!("group {group}"));
+        let users = self.users.iter().map(|user| format!("user {}", user.name));
+        let groups = self.groups.iter().map(|group| format!("group {}", group.name));
         let all: Vec<String> = users.chain(groups).collect();
         match all.split_last() {
             None => f.write_str("nobody may publish it"),
             Some((only, [])) => write!(f, "only {only} may publish it"),
             Some((last, others)) => write!(f, "only {} and {last} may publish it", others.join(", ")),
         }
-    }
-}
-
-impl Display for NamedId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
     }
 }

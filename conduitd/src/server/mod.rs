@@ -3,7 +3,6 @@
 
 mod error;
 mod guard;
-mod options;
 mod socket;
 mod start;
 
@@ -17,7 +16,6 @@ use std::time::Duration;
 
 use conduit::internal::shm::dir::{ReapLock, ShmDir};
 pub use error::StartError;
-pub use options::DaemonOptions;
 use tokio::net::UnixListener;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -35,6 +33,20 @@ use crate::process_watch::{Notice, ProcessWatch};
 use crate::reaping::{Reaping, reap};
 use crate::systemd::Supervisor;
 use crate::tasks;
+
+/// What a daemon serves, and where.
+#[derive(Clone, Debug)]
+pub struct DaemonOptions {
+    /// The socket to listen on. `None`: the one that the service manager passed, else the default
+    /// of this user's clients.
+    pub socket: Option<PathBuf>,
+    /// The directory of the regions.
+    pub shm_dir: PathBuf,
+    /// What clients may use.
+    pub limits: Limits,
+    /// The policy's rules.
+    pub config: Config,
+}
 
 /// A daemon that holds everything it needs; clients can connect already.
 pub(crate) struct Server {
@@ -129,7 +141,7 @@ async fn first_failure(serving: &mut JoinSet<()>) -> io::Error {
 /// Feeds the watchdog for as long as the event loop runs and the process-watching thread answers.
 async fn ping(hub: Rc<Hub>, interval: Duration) {
     loop {
-        hub.ping_process_watch();
+        hub.processes.watch.ping();
         tokio::time::sleep(interval).await;
     }
 }

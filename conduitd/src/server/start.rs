@@ -14,8 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::error::{StartError, io_error};
 use super::guard::{self, DirectoryGuard, Holder};
-use super::options::DaemonOptions;
-use super::{Server, socket};
+use super::{DaemonOptions, Server, socket};
 use crate::directory::DirectoryWatch;
 use crate::limits::Limits;
 use crate::systemd::Supervisor;

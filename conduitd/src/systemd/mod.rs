@@ -183,12 +183,21 @@ fn watchdog() -> Option<Duration> {
 }
 
 fn send(orders: &Receiver<NotifyOrder>) {
-    let mut failures = FailureLog::default();
+    // Only the first of consecutive failures is logged.
+    let mut has_failed = false;
+    let mut note = |result: io::Result<()>| {
+        if let Err(error) = &result
+            && !has_failed
+        {
+            tracing::warn!("cannot notify the service manager: {error}");
+        }
+        has_failed = result.is_err();
+    };
     while let Ok(first) = orders.recv() {
         // One barrier serves all waiting clients.
         let mut waiting = Vec::new();
         for order in std::iter::once(first).chain(orders.try_iter()).take(MAX_ORDERS) {
-            failures.note(match order {
+            note(match order {
                 NotifyOrder::Notify(text) => sd_notify::notify(&[NotifyState::Custom(&text)]),
                 NotifyOrder::Keep { name, descriptor } => {
                     // Else it would be dropped when its peer hangs up, and no daemon would notice
@@ -206,7 +215,7 @@ fn send(orders: &Receiver<NotifyOrder>) {
             });
         }
         if !waiting.is_empty() {
-            failures.note(wait_until_processed());
+            note(wait_until_processed());
             for done in waiting {
                 let _ = done.send(());
             }
@@ -224,20 +233,5 @@ fn wait_until_processed() -> io::Result<()> {
     match poll(&mut [PollFd::new(ours.as_fd(), PollFlags::empty())], timeout)? {
         0 => Err(io::ErrorKind::TimedOut.into()),
         _ => Ok(()),
-    }
-}
-
-/// Logs the first of consecutive failures.
-#[derive(Default)]
-struct FailureLog(bool);
-
-impl FailureLog {
-    fn note(&mut self, result: io::Result<()>) {
-        if let Err(error) = &result
-            && !self.0
-        {
-            tracing::warn!("cannot notify the service manager: {error}");
-        }
-        self.0 = result.is_err();
     }
 }
