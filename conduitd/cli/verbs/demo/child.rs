@@ -1,12 +1,8 @@
 //! The demo's child processes and their reports.
 
-use std::sync::mpsc::Sender;
-
 use serde::{Deserialize, Serialize};
 
-use super::directory::DemoDirectory;
-use crate::child::{self, Child, ChildEvent, ChildReport};
-use crate::failure::Failure;
+use crate::child::ChildReport;
 
 /// A report of a child to the demo.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,22 +54,4 @@ impl std::fmt::Display for DemoRole {
             Self::Subscriber(index) => write!(f, "subscriber {}", index + 1),
         }
     }
-}
-
-/// Starts a child in its role; its reports arrive at `events`.
-pub(crate) fn start(
-    stage: &DemoDirectory,
-    role: DemoRole,
-    args: &[(&str, u64)],
-    events: &Sender<ChildEvent<DemoRole, DemoReport>>,
-) -> Result<Child<DemoRole>, Failure> {
-    let verb = if matches!(role, DemoRole::Subscriber(_)) { "demo-subscriber" } else { "demo-publisher" };
-    let mut command = child::command(verb)?;
-    command
-        .arg("--payload")
-        .arg(stage.payload())
-        .args(args.iter().flat_map(|(name, value)| [format!("--{name}"), value.to_string()]))
-        .env("CONDUIT_SHM_DIR", stage.domain.shm_dir())
-        .env("CONDUIT_SOCKET", stage.socket());
-    Child::start(role, command, events)
 }

@@ -190,7 +190,15 @@ impl Demo {
     }
 
     fn start_child(&mut self, role: DemoRole, args: &[(&str, u64)]) -> Result<u32, Failure> {
-        let child = child::start(&self.directory, role, args, &self.events)?;
+        let verb = if matches!(role, DemoRole::Subscriber(_)) { "demo-subscriber" } else { "demo-publisher" };
+        let mut command = crate::child::command(verb)?;
+        command
+            .arg("--payload")
+            .arg(self.directory.payload())
+            .args(args.iter().flat_map(|(name, value)| [format!("--{name}"), value.to_string()]))
+            .env("CONDUIT_SHM_DIR", self.directory.domain.shm_dir())
+            .env("CONDUIT_SOCKET", self.directory.socket());
+        let child = Child::start(role, command, &self.events)?;
         let pid = child.pid();
         self.children.push(child);
         Ok(pid)

@@ -20,13 +20,6 @@ pub(crate) struct Payload {
     content: Vec<u8>,
 }
 
-/// Where a message is wrong.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Corruption {
-    /// Offset of the first wrong byte, or the length if that is wrong.
-    pub(crate) at: usize,
-}
-
 impl Payload {
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let content = fs::read(path).map_err(Failure::io("read", path))?;
@@ -53,10 +46,11 @@ impl Payload {
         }
     }
 
-    /// Compares every bit of a message with what was sent.
-    pub(crate) fn check(&self, index: u64, message: &[u8]) -> Result<(), Corruption> {
+    /// Compares every bit of a message with what was sent. The error is the offset of the first wrong
+    /// byte, or the length if that is wrong.
+    pub(crate) fn check(&self, index: u64, message: &[u8]) -> Result<(), usize> {
         if message.len() != self.message_len() {
-            return Err(Corruption { at: message.len() });
+            return Err(message.len());
         }
         let key = key(index);
         let (head, body) = message.split_at(INDEX_BYTES);
@@ -71,13 +65,9 @@ impl Payload {
         if difference == 0 && !rest_differs && head == index.to_ne_bytes() {
             return Ok(());
         }
-        Err(self.damage(index, message))
-    }
-
-    fn damage(&self, index: u64, message: &[u8]) -> Corruption {
         let mut sent = vec![0; self.message_len()];
         self.write(index, &mut sent);
-        Corruption { at: sent.iter().zip(message).position(|(sent, found)| sent != found).unwrap_or(message.len()) }
+        Err(sent.iter().zip(message).position(|(sent, found)| sent != found).unwrap_or(message.len()))
     }
 }
 
@@ -138,17 +128,17 @@ mod tests {
         for bit in 0..payload.message_len() * 8 {
             let mut flipped = message(&payload, 5);
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(payload.check(5, &flipped), Err(Corruption { at: bit / 8 }));
+            assert_eq!(payload.check(5, &flipped), Err(bit / 8));
         }
     }
 
     #[test]
     fn stale_torn_and_short_messages_are_found() {
         let payload = payload(64);
-        assert_eq!(payload.check(5, &message(&payload, 4)), Err(Corruption { at: 0 }));
+        assert_eq!(payload.check(5, &message(&payload, 4)), Err(0));
         let torn = [&message(&payload, 5)[..40], &message(&payload, 4)[40..]].concat();
-        assert_eq!(payload.check(5, &torn), Err(Corruption { at: 40 }));
-        assert_eq!(payload.check(5, &message(&payload, 5)[..40]), Err(Corruption { at: 40 }));
+        assert_eq!(payload.check(5, &torn), Err(40));
+        assert_eq!(payload.check(5, &message(&payload, 5)[..40]), Err(40));
     }
 
     #[test]

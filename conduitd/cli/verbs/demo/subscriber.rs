@@ -84,9 +84,9 @@ fn receive(
         }
         tally.received += 1;
         latencies.record(now_ns.saturating_sub(sample.stamp_ns().unwrap_or(now_ns))).map_err(Failure::new)?;
-        if let Err(damage) = payload.check(first + sample.sequence(), &sample) {
+        if let Err(wrong_at) = payload.check(first + sample.sequence(), &sample) {
             tally.corrupt += 1;
-            let damage = || format!("message {} from byte {} on", sample.sequence(), damage.at);
+            let damage = || format!("message {} from byte {} on", sample.sequence(), wrong_at);
             tally.first_corrupt.get_or_insert_with(damage);
         }
     }

@@ -20,13 +20,8 @@ const DIRECTORY: &str = "daemon-directory";
 /// The daemon answers in less than a millisecond, unless it is stopped or the machine is very busy.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// The topics of a daemon that answers and serves this domain's directory.
-#[derive(Debug)]
-pub(super) struct AnsweringDaemon {
-    pub(super) topics: Vec<TopicInfo>,
-}
-
-pub(super) fn check(domain: &Domain) -> (Vec<Finding>, Option<AnsweringDaemon>) {
+/// Also returns the topics of a daemon that answers and serves this domain's directory.
+pub(super) fn check(domain: &Domain) -> (Vec<Finding>, Option<Vec<TopicInfo>>) {
     let of_thread = domain.clone();
     let ids = [DAEMON, DIRECTORY, SOCKET];
     match within(PATIENCE, move || examine(&of_thread)) {
@@ -35,7 +30,7 @@ pub(super) fn check(domain: &Domain) -> (Vec<Finding>, Option<AnsweringDaemon>) 
     }
 }
 
-fn examine(domain: &Domain) -> (Vec<Finding>, Option<AnsweringDaemon>) {
+fn examine(domain: &Domain) -> (Vec<Finding>, Option<Vec<TopicInfo>>) {
     let places: Vec<_> = domain.sockets().iter().map(|path| (path.as_path(), socket::probe(path))).collect();
     let socket = socket::check(&places);
     // Clients use the first that accepts them.
@@ -63,8 +58,8 @@ fn examine(domain: &Domain) -> (Vec<Finding>, Option<AnsweringDaemon>) {
     };
     let directory = check_directory(domain.shm_dir(), &status);
     let is_ours = directory.state == Severity::Ok;
-    let registry = is_ours.then(|| AnsweringDaemon { topics: list(domain, path).unwrap_or_default() });
-    (vec![daemon, directory, socket], registry)
+    let topics = is_ours.then(|| list(domain, path).unwrap_or_default());
+    (vec![daemon, directory, socket], topics)
 }
 
 /// Asks the daemon for its status, with a short timeout.
@@ -177,18 +172,12 @@ mod tests {
     use super::*;
 
     fn status() -> RegistryStatus {
-        {
-            let mut it = RegistryStatus::default();
-            it.version = env!("CARGO_PKG_VERSION").into();
-            it.pid = 812;
-            it.uid = 990;
-            it.shm_dir = "/dev/shm".into();
-            it.supervised = true;
-            it.topics = 1;
-            it.clients = 2;
-            it.reaped = 3;
-            it
-        }
+        let mut status = RegistryStatus::default();
+        status.version = env!("CARGO_PKG_VERSION").into();
+        (status.pid, status.uid, status.shm_dir) = (812, 990, "/dev/shm".into());
+        (status.topics, status.clients, status.reaped) = (1, 2, 3);
+        status.supervised = true;
+        status
     }
 
     #[test]
@@ -201,11 +190,9 @@ mod tests {
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(finding, Finding::ok(DAEMON, expected));
-        let finding = judge(&{
-            let mut it = status();
-            it.version = "9.0.0".into();
-            it
-        });
+        let mut newer = status();
+        newer.version = "9.0.0".into();
+        let finding = judge(&newer);
         assert_eq!(finding.state, Severity::Warning);
         assert!(finding.message.contains("conduitd 9.0.0") && finding.message.contains("this command is"));
     }
@@ -214,27 +201,15 @@ mod tests {
     fn the_daemon_of_another_directory_is_a_problem() {
         let directory = tempfile::tempdir().unwrap();
         let metadata = fs::metadata(directory.path()).unwrap();
-        let right = {
-            let mut it = status();
-            it.dev = metadata.dev();
-            it.inode = metadata.ino();
-            it
-        };
-        assert_eq!(check_directory(directory.path(), &right).state, Severity::Ok);
-        let other = check_directory(directory.path(), &{
-            let mut it = right.clone();
-            it.inode += 1;
-            it
-        });
+        let mut status = status();
+        (status.dev, status.inode) = (metadata.dev(), metadata.ino());
+        assert_eq!(check_directory(directory.path(), &status).state, Severity::Ok);
+        status.inode += 1;
+        let other = check_directory(directory.path(), &status);
         assert_eq!(other.state, Severity::Problem);
         assert!(other.message.contains("serves /dev/shm, programs here use"), "{other:?}");
-        let same_path = {
-            let mut it = right;
-            it.dev += 1;
-            it.shm_dir = directory.path().display().to_string();
-            it
-        };
-        let other = check_directory(directory.path(), &same_path);
+        status.shm_dir = directory.path().display().to_string();
+        let other = check_directory(directory.path(), &status);
         assert!(other.state == Severity::Problem && other.message.contains("container"), "{other:?}");
     }
 

@@ -1,10 +1,10 @@
 //! The kernel's features, tried out: a version number says neither what was configured out nor what
 //! a seccomp filter forbids.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU32;
 
 use conduit::Domain;
@@ -131,7 +131,7 @@ fn check_info() -> Finding {
         Ok(child) => child,
         Err(error) => return Finding::skipped(INFO, format!("cannot start a test process: {error}")),
     };
-    let pidfd = open(&child);
+    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
     let status = child.wait();
     match (pidfd, status) {
         (Ok(pidfd), Ok(status)) => match exit_of(pidfd.as_fd()) {
@@ -147,10 +147,6 @@ fn check_info() -> Finding {
         (Err(errno), _) => Finding::skipped(INFO, format!("no pidfd ({errno})")),
         (_, Err(error)) => Finding::skipped(INFO, format!("cannot wait for a process: {error}")),
     }
-}
-
-fn open(child: &Child) -> Result<OwnedFd, Errno> {
-    pidfd_open(Pid::from_child(child), PidfdFlags::empty())
 }
 
 /// Threads replace it, so its lack is reported but no fault.

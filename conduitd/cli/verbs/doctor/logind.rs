@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use conduit::Domain;
 use nix::unistd::{User, geteuid};
 
 use super::finding::Finding;
+use super::time_limit::within;
 
 pub(super) const ID: &str = "remove-ipc";
 
@@ -79,24 +79,9 @@ fn judge(root: &Path, directory: &Path, person: &Person, running: impl Fn() -> O
 fn running_setting() -> Option<bool> {
     let mut command = Command::new("loginctl");
     // Without a user it shows the manager.
-    command.args(["show-user", "--property=RemoveIPC"]).env_remove("XDG_SESSION_ID");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    let deadline = Instant::now() + PATIENCE;
-    let ended = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status.success(),
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
-        }
-    };
-    let mut answer = String::new();
-    child.stdout.take()?.take(4096).read_to_string(&mut answer).ok()?;
-    ended.then_some(())?;
+    command.args(["show-user", "--property=RemoveIPC"]).env_remove("XDG_SESSION_ID").stdin(Stdio::null());
+    let output = within(PATIENCE, move || command.output()).ok()?.ok().filter(|output| output.status.success())?;
+    let answer = String::from_utf8(output.stdout).ok()?;
     boolean(answer.lines().find_map(|line| line.strip_prefix("RemoveIPC="))?)
 }
 

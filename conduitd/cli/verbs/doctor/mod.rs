@@ -77,19 +77,17 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let report = DoctorReport::new(examine(&Domain::from_env()));
-    let mut out = output::stdout();
-    let written = if args.json { output::json(&mut out, &report) } else { print(&mut out, &report) };
-    written.and_then(|()| out.flush()).map_err(Failure::Output)?;
+    output::print(|out| if args.json { output::json(out, &report) } else { print(out, &report) })?;
     Ok(report.exit_code())
 }
 
 fn examine(domain: &Domain) -> Vec<Finding> {
-    let (mut findings, registry) = daemon::check(domain);
+    let (mut findings, topics) = daemon::check(domain);
     findings.extend(group(domain, &shm::IDS, shm::check));
     findings.extend(group(domain, &[logind::ID], logind::check));
     findings.extend(group(domain, &kernel::FILE_SYSTEM_IDS, kernel::check_file_system));
     findings.extend(group(domain, &kernel::PROCESS_IDS, |_| kernel::check_processes()));
-    findings.extend(group(domain, &regions::IDS, move |domain| regions::check(domain, registry.as_ref())));
+    findings.extend(group(domain, &regions::IDS, move |domain| regions::check(domain, topics.as_deref())));
     findings.extend(group(domain, &machine::IDS, machine::check));
     findings
 }

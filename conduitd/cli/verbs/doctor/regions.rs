@@ -8,11 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::{DirEntry, ShmDir};
-use conduit::registry::RegionState;
+use conduit::registry::{RegionState, TopicInfo};
 use conduit::{Domain, OpenError, TopicName};
 use nix::unistd::geteuid;
 
-use super::daemon::AnsweringDaemon;
 use super::finding::Finding;
 use super::quoting::quoted;
 use super::remedy::how_to_start;
@@ -54,14 +53,14 @@ struct Orphan {
     uid: u32,
 }
 
-pub(super) fn check(domain: &Domain, registry: Option<&AnsweringDaemon>) -> Vec<Finding> {
+pub(super) fn check(domain: &Domain, topics: Option<&[TopicInfo]>) -> Vec<Finding> {
     let here = domain.shm_dir().display();
     let seen = ShmDir::open(domain).and_then(|directory| {
         let deadline = Instant::now() + REAPED_WITHIN;
         loop {
             let survey = look(&directory)?;
             let is_clean = survey.orphans.is_empty() && survey.removals.is_empty();
-            if is_clean || registry.is_none() || Instant::now() >= deadline {
+            if is_clean || topics.is_none() || Instant::now() >= deadline {
                 return Ok(survey);
             }
             // The daemon is probably about to clean up.
@@ -71,10 +70,10 @@ pub(super) fn check(domain: &Domain, registry: Option<&AnsweringDaemon>) -> Vec<
     match seen {
         Ok(survey) => vec![
             check_all(&survey),
-            check_orphans(&survey, registry.is_some()),
+            check_orphans(&survey, topics.is_some()),
             check_foreign(&survey),
-            check_unlinked(registry),
-            check_removals(&survey, registry.is_some()),
+            check_unlinked(topics),
+            check_removals(&survey, topics.is_some()),
         ],
         Err(error) => IDS.map(|id| Finding::skipped(id, format!("cannot read {here}: {error}"))).into(),
     }
@@ -194,13 +193,13 @@ fn check_foreign(survey: &DirectorySurvey) -> Finding {
     )
 }
 
-fn check_unlinked(registry: Option<&AnsweringDaemon>) -> Finding {
-    let Some(registry) = registry else { return Finding::skipped(UNLINKED, "only the daemon knows") };
-    let unlinked: Vec<_> = registry.topics.iter().filter(|topic| topic.state == RegionState::Unlinked).collect();
+fn check_unlinked(topics: Option<&[TopicInfo]>) -> Finding {
+    let Some(topics) = topics else { return Finding::skipped(UNLINKED, "only the daemon knows") };
+    let unlinked: Vec<_> = topics.iter().filter(|topic| topic.state == RegionState::Unlinked).collect();
     if unlinked.is_empty() {
         return Finding::ok(UNLINKED, "none");
     }
-    let name = |topic: &&conduit::registry::TopicInfo| match &topic.publisher {
+    let name = |topic: &&TopicInfo| match &topic.publisher {
         Some(publisher) => format!("{} of {publisher}", topic.name),
         None => topic.name.clone(),
     };
