@@ -227,6 +227,10 @@ fn mistakes_are_explained() {
         (&["pub", "x", "--text", "123456789", "--slot-size", "256", "--count", "0"], 2, "--count"),
         (&["frobnicate"], 2, "frobnicate"),
         (&["list", "--xyz"], 2, "--xyz"),
+        (&["list", "a//b"], 2, "pattern \"a//b\" is invalid at byte"),
+        (&["deaths", "a//b"], 2, "pattern \"a//b\" is invalid at byte"),
+        (&["watch", "a//b"], 2, "pattern \"a//b\" is invalid at byte"),
+        (&["top", "a//b"], 2, "pattern \"a//b\" is invalid at byte"),
     ] {
         let error = fail(&mut world.conduit(arguments), code);
         assert!(error.contains(complaint), "{arguments:?}: {error}");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
-use conduit::Domain;
 use conduit::registry::{Client, EventKind, RegistryCallError, RegistryEvent, Watch};
+use conduit::{Domain, TopicPattern};
 
 use crate::completion::topics;
 use crate::failure::Failure;
@@ -25,7 +25,7 @@ Examples:
 pub(crate) struct Args {
     /// Print only topics that match: * stays within a segment of the name, ** crosses segments
     #[arg(add = ArgValueCompleter::new(topics))]
-    glob: Option<String>,
+    glob: Option<TopicPattern>,
     /// Print only events of this kind (may be repeated): present, published, closed, died,
     /// subscribed, ...
     #[arg(long, value_name = "KIND", value_parser = kind, add = ArgValueCandidates::new(kinds))]
@@ -41,7 +41,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let kinds = (!args.kind.is_empty()).then(|| args.kind.clone());
-    let wanted = Watch::new(args.glob.clone(), kinds);
+    let wanted = Watch::new(args.glob.as_ref().map(ToString::to_string), kinds);
     let domain = Domain::from_env();
     let mut registry = Client::connect(&domain)?;
     loop {
@@ -85,13 +85,10 @@ fn follow(args: &Args, registry: Client, wanted: &Watch) -> WatchEnd {
             Ok(event) => event,
             Err(error) => return error.into(),
         };
-        let printed =
-            output::print(
-                |out| {
-                    if args.json { output::json_line(out, &event) } else { writeln!(out, "{}", line(&event)) }
-                },
-            );
-        if let Err(failure) = printed {
+        let print = |out: &mut output::Out| {
+            if args.json { output::json_line(out, &event) } else { writeln!(out, "{}", line(&event)) }
+        };
+        if let Err(failure) = output::print(print) {
             return WatchEnd::Failed(failure);
         }
     }
@@ -135,13 +132,9 @@ mod tests {
     }
 
     #[test]
-    fn a_death_says_how() {
-        let killed = {
-            let mut it = DeathCertificate::default();
-            it.signal = Some(9);
-            it.last_sequence = Some(99);
-            it
-        };
+    fn a_death_is_a_line_with_its_cause() {
+        let mut killed = DeathCertificate::default();
+        (killed.signal, killed.last_sequence) = (Some(9), Some(99));
         let line = line(&event(EventKind::Died, Some(killed)));
         let end = "died                imu  imu_driver (7) was killed by SIGKILL, after message #99";
         assert!(output::plain(line.as_bytes()).ends_with(end), "{line}");
