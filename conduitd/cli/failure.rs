@@ -1,15 +1,19 @@
-//! Why a verb fails, and the exit code.
+//! Why a verb fails, how that is reported, and the exit code.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::notice::notice;
 use crate::signals;
 
 /// What a shell reports for a process that was killed by SIGPIPE.
 const BROKEN_PIPE: u8 = 128 + 13;
+
+/// Writes a line to standard error. If that fails there is nobody left to report it to.
+pub(crate) fn notice(line: impl Display) {
+    let _ = writeln!(io::stderr(), "conduit: {line}");
+}
 
 /// Why a verb ends early.
 #[derive(Debug)]

@@ -6,7 +6,6 @@ mod completion;
 mod external;
 mod failure;
 mod hexdump;
-mod notice;
 mod output;
 mod private_directory;
 mod removal;
@@ -110,8 +109,8 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(args),
         Verb::List(args) => list::run(args),
         Verb::Info(args) => info::run(args),
-        Verb::Hz(args) => hz::run_hz(args),
-        Verb::Bw(args) => hz::run_bw(args),
+        Verb::Hz(args) => hz::run(&args.args, hz::Quantity::Rate),
+        Verb::Bw(args) => hz::run(&args.args, hz::Quantity::Bandwidth),
         Verb::Delay(args) => delay::run(args),
         Verb::Type(args) => types::run_type(args),
         Verb::Find(args) => types::run_find(args),

@@ -20,12 +20,6 @@ const CLEANING_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct PrivateDirectory(TempDir);
 
-/// Dropped when everything is cleaned up.
-#[derive(Debug)]
-pub(crate) struct CleanUp {
-    _done: Sender<()>,
-}
-
 impl PrivateDirectory {
     /// Makes a directory whose name starts with the prefix.
     pub(crate) fn new(prefix: &str) -> Result<Self, Failure> {
@@ -46,7 +40,10 @@ impl PrivateDirectory {
     /// this returns is dropped; the directory is gone by then, whether the verb is stuck or not.
     ///
     /// To be called before other threads are started.
-    pub(crate) fn put_away_before_ending(&self, interrupt: impl FnOnce() + Send + 'static) -> Result<CleanUp, Failure> {
+    pub(crate) fn put_away_before_ending(
+        &self,
+        interrupt: impl FnOnce() + Send + 'static,
+    ) -> Result<Sender<()>, Failure> {
         let (done, is_clean) = mpsc::channel::<()>();
         let directory = self.path().to_owned();
         signals::before_ending(move || {
@@ -57,7 +54,7 @@ impl PrivateDirectory {
             }
         })
         .map_err(Failure::new)?;
-        Ok(CleanUp { _done: done })
+        Ok(done)
     }
 }
 

@@ -16,7 +16,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// The last messages of one topic, across restarts of its publisher.
 pub(crate) struct Sampler {
-    topic: TopicName,
+    pub(crate) topic: TopicName,
     region: Option<Region>,
     /// The next position to read.
     position: u64,
@@ -27,17 +27,20 @@ pub(crate) struct Sampler {
 }
 
 /// Statistics of the messages in the window.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct RateSummary {
-    /// Messages in the window.
-    pub(crate) count: usize,
     /// Messages per second, including those overwritten before they were seen.
     pub(crate) rate_hz: f64,
     /// Bytes per second; messages overwritten unseen count with the mean length.
     pub(crate) bytes_per_second: f64,
+    /// Messages in the window.
+    #[serde(rename = "window")]
+    pub(crate) count: usize,
     /// Seconds between two consecutive messages.
+    #[serde(rename = "interval_s")]
     pub(crate) interval: Option<Spread>,
     /// Lengths in bytes.
+    #[serde(rename = "length_bytes")]
     pub(crate) length: Spread,
 }
 
@@ -65,10 +68,6 @@ impl Sampler {
     /// Keeps the last `window` messages of those published from now on.
     pub(crate) fn new(topic: TopicName, window: usize) -> Self {
         Self { topic, region: None, position: u64::MAX, window, messages: VecDeque::new(), fresh: 0 }
-    }
-
-    pub(crate) fn topic(&self) -> &TopicName {
-        &self.topic
     }
 
     /// Reads the headers of new messages. Returns whether the topic has a live publisher.
@@ -132,14 +131,8 @@ impl Sampler {
             .collect();
         let lengths: Vec<f64> = self.messages.iter().map(|message| message.len_bytes as f64).collect();
         let length = Spread::of(&lengths)?;
-        let interval = Spread::of(&intervals);
-        Some(RateSummary {
-            count: self.messages.len(),
-            rate_hz,
-            bytes_per_second: rate_hz * length.mean,
-            interval,
-            length,
-        })
+        let (bytes_per_second, count) = (rate_hz * length.mean, self.messages.len());
+        Some(RateSummary { rate_hz, bytes_per_second, count, interval: Spread::of(&intervals), length })
     }
 }
 

@@ -2,10 +2,16 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, raise};
 
+/// How long a signal waits for a verb that ends on its own.
+const PATIENCE: Duration = Duration::from_secs(1);
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// From now on SIGINT, SIGTERM and SIGHUP first run `put_away`, on a thread of its own, and then
@@ -24,6 +30,19 @@ pub(crate) fn before_ending(put_away: impl FnOnce() + Send + 'static) -> io::Res
         let _ = raise(signal);
     })?;
     Ok(())
+}
+
+/// Like [`before_ending`] for a verb that ends when the flag is set. The signal ends the process when
+/// the sender and its clones are dropped, or after [`PATIENCE`].
+pub(crate) fn set_before_ending() -> io::Result<(Arc<AtomicBool>, Sender<()>)> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (busy, is_done) = mpsc::channel::<()>();
+    let on_signal = Arc::clone(&is_over);
+    before_ending(move || {
+        on_signal.store(true, Ordering::Relaxed);
+        let _ = is_done.recv_timeout(PATIENCE);
+    })?;
+    Ok((is_over, busy))
 }
 
 /// Like [`before_ending`] for what must also be put away while the process is stopped: `put_away`

@@ -5,10 +5,8 @@ use std::time::SystemTime;
 
 use conduit::inspect::{self, Region};
 use conduit::internal::shm::dir::{DirEntry, ShmDir};
-use conduit::registry::{
-    Client, ErrorReply, RegistryCallError, RegistryError, RegistryEvent, RegistryStatus, TopicInfo,
-};
-use conduit::{Domain, OpenError, Shape, TopicName};
+use conduit::registry::{Client, ErrorReply, RegistryCallError, RegistryError, RegistryEvent, TopicInfo};
+use conduit::{Domain, OpenError, TopicName};
 
 use crate::failure::Failure;
 use crate::output::{self, events};
@@ -16,7 +14,7 @@ use crate::suggestion;
 
 /// The registry as long as it answers, and the directory in any case.
 pub(crate) struct Source {
-    domain: Domain,
+    pub(crate) domain: Domain,
     registry: Option<Client>,
 }
 
@@ -53,29 +51,20 @@ impl Source {
         }
     }
 
-    /// All topics and raw regions, sorted by name.
+    /// All topics and raw regions, sorted by name: as the registry lists them, or as they are read.
     pub(crate) fn topics(&mut self) -> Result<Vec<TopicInfo>, Failure> {
-        match self.topics_of_registry() {
-            Some(topics) => Ok(topics),
-            None => self.topics_of_directory(),
+        if let Some(topics) = self.topics_of_registry() {
+            return Ok(topics);
         }
+        let found = inspect::list(&self.domain)?;
+        // An unreadable region is reported.
+        Ok(found.into_iter().filter_map(|topic| topic.map_err(output::notice).ok()).collect())
     }
 
     /// What the registry lists; `None` if there is no registry or its answer is an error.
     pub(crate) fn topics_of_registry(&mut self) -> Option<Vec<TopicInfo>> {
         let listed = self.registry.as_mut()?.list();
         listed.map_err(|error| self.fall_back(&error)).ok()
-    }
-
-    /// What the regions themselves say. An unreadable one is reported on standard error.
-    fn topics_of_directory(&self) -> Result<Vec<TopicInfo>, Failure> {
-        let found = inspect::list(&self.domain)?;
-        Ok(found.into_iter().filter_map(|topic| topic.map_err(output::notice).ok()).collect())
-    }
-
-    /// The status of the registry, if there is one.
-    pub(crate) fn status(&mut self) -> Option<RegistryStatus> {
-        self.registry.as_mut()?.status().ok()
     }
 
     pub(crate) fn describe(&mut self, name: &TopicName) -> Result<TopicInfo, Failure> {
@@ -97,19 +86,10 @@ impl Source {
         Region::open(&self.domain, name).ok()
     }
 
-    /// The layout of a topic's messages, if its publisher describes it.
-    pub(crate) fn shape(&self, name: &TopicName) -> Option<Shape> {
-        self.region(name)?.shape()
-    }
-
     /// The last death of an owner of the topic that the registry remembers.
     pub(crate) fn last_death(&mut self, name: &TopicName) -> Option<RegistryEvent> {
         let deaths = self.registry.as_mut()?.deaths().ok()?;
         deaths.into_iter().rfind(|event| event.topic == name.as_str())
-    }
-
-    pub(crate) fn open_directory(&self) -> Result<ShmDir, Failure> {
-        open_directory(&self.domain)
     }
 
     /// Explains a refusal of the registry.

@@ -97,52 +97,28 @@ mod tests {
     #[test]
     fn a_certificate_is_a_sentence() {
         let one = |asleep| {
-            let mut it = SubscriberInfo::default();
-            it.pid = 1;
-            it.program = "viewer".into();
-            it.asleep = asleep;
-            it
+            let mut subscriber = SubscriberInfo::default();
+            (subscriber.pid, subscriber.program, subscriber.asleep) = (1, "viewer".into(), asleep);
+            subscriber
         };
-        let by_signal = |signal| {
-            let mut it = DeathCertificate::default();
-            it.signal = Some(signal);
-            it
+        let death = |change: fn(&mut DeathCertificate)| {
+            let mut death = DeathCertificate::default();
+            change(&mut death);
+            death
         };
+        let mut with_subscribers = death(|death| death.signal = Some(9));
+        with_subscribers.subscribers = vec![one(true), one(false)];
+        let mut with_message = death(|death| death.signal = Some(9));
+        (with_message.last_sequence, with_message.last_message_age_ns) = (Some(99), Some(3_200_000));
         for (death, expected) in [
+            (with_message, "was killed by SIGKILL, 3.20 ms after message #99"),
             (
-                {
-                    let mut it = by_signal(9);
-                    it.last_sequence = Some(99);
-                    it.last_message_age_ns = Some(3_200_000);
-                    it
-                },
-                "was killed by SIGKILL, 3.20 ms after message #99",
-            ),
-            (
-                {
-                    let mut it = by_signal(11);
-                    it.core_dumped = Some(true);
-                    it
-                },
+                death(|death| (death.signal, death.core_dumped) = (Some(11), Some(true))),
                 "was killed by SIGSEGV (invalid memory access) and dumped core",
             ),
-            (
-                {
-                    let mut it = by_signal(9);
-                    it.subscribers = vec![one(true), one(false)];
-                    it
-                },
-                "was killed by SIGKILL; it had 2 subscribers, 1 of them asleep",
-            ),
-            (by_signal(40), "was killed by signal 40"),
-            (
-                {
-                    let mut it = DeathCertificate::default();
-                    it.exit_code = Some(1);
-                    it
-                },
-                "exited with code 1 without closing the topic",
-            ),
+            (with_subscribers, "was killed by SIGKILL; it had 2 subscribers, 1 of them asleep"),
+            (death(|death| death.signal = Some(40)), "was killed by signal 40"),
+            (death(|death| death.exit_code = Some(1)), "exited with code 1 without closing the topic"),
             (DeathCertificate::default(), "died"),
         ] {
             assert_eq!(certificate(&death), expected);

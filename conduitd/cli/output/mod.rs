@@ -13,7 +13,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::failure::Failure;
-pub(crate) use crate::notice::notice;
+pub(crate) use crate::failure::notice;
 pub(crate) use units::{count, data_size, duration, duration_ns, memory_size, rate};
 
 /// Titles of columns and of fields.
@@ -51,34 +51,24 @@ pub(crate) fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// How a column is aligned.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Align {
-    Left,
-    Right,
-}
-
 /// Writes a table whose columns are as wide as their widest cell; nothing if there are no rows.
-/// Cells may be styled.
-pub(crate) fn table<const N: usize>(
-    out: &mut impl Write,
-    columns: [(&str, Align); N],
-    rows: &[[String; N]],
-) -> io::Result<()> {
+///
+/// A column is its alignment, `<` or `>`, and its title. Cells may be styled.
+pub(crate) fn table(out: &mut impl Write, columns: &[&str], rows: &[impl AsRef<[String]>]) -> io::Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    let titles = columns.map(|(title, _)| if title.is_empty() { String::new() } else { styled(TITLE, title) });
-    let widths: [usize; N] =
-        std::array::from_fn(|column| rows.iter().chain([&titles]).map(|row| width(&row[column])).max().unwrap_or(0));
-    for row in [&titles].into_iter().chain(rows) {
+    let title = |column: &&str| if column.len() > 1 { styled(TITLE, &column[1..]) } else { String::new() };
+    let titles: Vec<String> = columns.iter().map(title).collect();
+    let lines: Vec<&[String]> = [&titles[..]].into_iter().chain(rows.iter().map(AsRef::as_ref)).collect();
+    let widest = |at: usize| lines.iter().map(|cells| width(&cells[at])).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(widest).collect();
+    for cells in &lines {
         let mut line = String::new();
-        for ((cell, (_, align)), column) in row.iter().zip(columns).zip(widths) {
-            let space = " ".repeat(column - width(cell));
-            match align {
-                Align::Left => line.extend([cell, &space, "  "]),
-                Align::Right => line.extend([&space, cell, "  "]),
-            }
+        for ((cell, column), widest) in cells.iter().zip(columns).zip(&widths) {
+            let space = " ".repeat(widest - width(cell));
+            let is_left = column.starts_with('<');
+            line.extend(if is_left { [cell, &space, "  "] } else { [&space, cell, "  "] });
         }
         writeln!(out, "{}", line.trim_end())?;
     }
@@ -117,7 +107,7 @@ mod tests {
         let mut out = Vec::new();
         let rows =
             [["imu".into(), "7".into(), styled(GOOD, "x")], ["camera/front".into(), "12345".into(), String::new()]];
-        table(&mut out, [("NAME", Align::Left), ("N", Align::Right), ("TYPE", Align::Left)], &rows).unwrap();
+        table(&mut out, &["<NAME", ">N", "<TYPE"], &rows).unwrap();
         let expected = "\
 NAME              N  TYPE
 imu               7  x

@@ -1,7 +1,7 @@
 //! How topics and their states are worded and styled.
 
 use anstyle::Style;
-use conduit::registry::{RegionState, TopicInfo};
+use conduit::registry::{Liveness, RegionState, TopicInfo};
 
 use super::{BAD, FAINT, GOOD, WARNING, memory_size};
 
@@ -29,6 +29,20 @@ pub(crate) fn size(topic: &TopicInfo) -> String {
     }
 }
 
+/// The process that publishes a topic.
+pub(crate) fn publisher(topic: &TopicInfo) -> String {
+    topic.publisher.as_ref().map_or("unknown".into(), |process| format!("{process}, uid {}", process.uid))
+}
+
+/// How the end of a topic's owner is noticed, if the registry watches it.
+pub(crate) fn liveness(topic: &TopicInfo) -> Option<&'static str> {
+    match topic.liveness.as_ref()? {
+        Liveness::Lease => Some("lease: its end is noticed at once"),
+        Liveness::Lock => Some("lock: checked twice a second"),
+        _ => None,
+    }
+}
+
 /// A value that may be unknown, as a cell of a table.
 pub(crate) fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".into())
@@ -41,19 +55,17 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn topic(name: &str) -> TopicInfo {
-        {
-            let mut it = TopicInfo::new(name, RegionState::Live);
-            it.path = format!("/dev/shm/conduit_{name}");
-            it.size_bytes = 69_632;
-            it.slots = Some(16);
-            it.slot_bytes = Some(4096);
-            it.message_type = Some("[u8]".into());
-            it.publisher = Some(Process::new(7, 1000, "imu_driver"));
-            it.published = Some(42);
-            it.rate_hz = Some(99.96);
-            it.bytes_per_second = Some(4e6);
-            it.last_message_age_ns = Some(3_200_000);
-            it
-        }
+        let mut topic = TopicInfo::new(name, RegionState::Live);
+        topic.path = format!("/dev/shm/conduit_{name}");
+        topic.size_bytes = 69_632;
+        topic.slots = Some(16);
+        topic.slot_bytes = Some(4096);
+        topic.message_type = Some("[u8]".into());
+        topic.publisher = Some(Process::new(7, 1000, "imu_driver"));
+        topic.published = Some(42);
+        topic.rate_hz = Some(99.96);
+        topic.bytes_per_second = Some(4e6);
+        topic.last_message_age_ns = Some(3_200_000);
+        topic
     }
 }

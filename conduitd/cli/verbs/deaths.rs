@@ -63,12 +63,9 @@ mod tests {
     #[test]
     fn a_death_is_a_line() {
         let process = Some(Process::new(7, 0, "imu_driver"));
-        let death = Some({
-            let mut it = DeathCertificate::default();
-            it.signal = Some(9);
-            it
-        });
-        let event = RegistryEvent::new(EventKind::Died, "imu", 5_000).with_process(process).with_death(death);
+        let mut death = DeathCertificate::default();
+        death.signal = Some(9);
+        let event = RegistryEvent::new(EventKind::Died, "imu", 5_000).with_process(process).with_death(Some(death));
         let line = line(&event, UNIX_EPOCH + Duration::from_secs(5 + 7 * 60));
         assert_eq!(line, "   7 min ago  imu  imu_driver (7) was killed by SIGKILL");
     }

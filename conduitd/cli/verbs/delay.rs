@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::arguments::topic_names;
 use crate::completion::topics;
 use crate::failure::Failure;
-use crate::output::{self, Align};
+use crate::output;
 use crate::sampler::Spread;
 use crate::signals;
 
@@ -23,8 +23,6 @@ use crate::signals;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often to check for a signal, and for a topic that does not exist yet.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a signal waits for the subscribers to be dropped.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Show the delay from a message's publication until a sleeping subscriber has it.
 ///
@@ -68,16 +66,8 @@ fn lock(delays: &SharedDelays) -> std::sync::MutexGuard<'_, Delays> {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let topics = topic_names(&args.topics)?;
-    let is_over = Arc::new(AtomicBool::new(false));
-    let on_signal = Arc::clone(&is_over);
-    // Dropped by each thread after its subscriber.
-    let (subscribed, all_dropped) = mpsc::channel::<()>();
-    let all_dropped = Mutex::new(all_dropped);
-    signals::before_ending(move || {
-        on_signal.store(true, Ordering::Relaxed);
-        let _ = all_dropped.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(PATIENCE);
-    })
-    .map_err(Failure::new)?;
+    // Each thread drops its clone of the sender after its subscriber.
+    let (is_over, subscribed) = signals::set_before_ending().map_err(Failure::new)?;
     let (domain, window) = (Domain::from_env(), args.window as usize);
     let start = |topic: &TopicName| {
         let delays = SharedDelays::default();
@@ -205,10 +195,8 @@ fn report(out: &mut impl Write, json: bool, rows: &[DelayRow]) -> io::Result<()>
             writeln!(out, "\tmin: {min:.6}s max: {max:.6}s std dev: {std_dev:.6}s window: {window}")
         }
         rows => {
-            let columns = ["MEAN_S", "MIN_S", "MAX_S", "STD_DEV_S", "WINDOW"].map(|title| (title, Align::Right));
-            let [a, b, c, d, e] = columns;
-            let rows: Vec<_> = rows.iter().map(cells).collect();
-            output::table(out, [("TOPIC", Align::Left), a, b, c, d, e], &rows)?;
+            let columns = ["<TOPIC", ">MEAN_S", ">MIN_S", ">MAX_S", ">STD_DEV_S", ">WINDOW"];
+            output::table(out, &columns, &rows.iter().map(cells).collect::<Vec<_>>())?;
             writeln!(out)
         }
     }

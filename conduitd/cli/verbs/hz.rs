@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::arguments::topic_names;
 use crate::completion::topics;
 use crate::failure::Failure;
-use crate::output::{self, Align};
-use crate::sampler::{RateSummary, Sampler, Spread};
+use crate::output;
+use crate::sampler::{RateSummary, Sampler};
 use crate::source::open_directory;
 
 /// How often a report is printed.
@@ -31,7 +31,7 @@ Examples:
   conduit hz imu --json --count 1 | jq .rate_hz")]
 pub(crate) struct HzArgs {
     #[command(flatten)]
-    args: Args,
+    pub(crate) args: Args,
 }
 
 /// Show the bandwidth of topics.
@@ -45,11 +45,11 @@ Examples:
   conduit bw camera/front lidar --count 3")]
 pub(crate) struct BwArgs {
     #[command(flatten)]
-    args: Args,
+    pub(crate) args: Args,
 }
 
 #[derive(Debug, ClapArgs)]
-struct Args {
+pub(crate) struct Args {
     /// Names of topics, which need not exist yet
     #[arg(required = true, add = ArgValueCompleter::new(topics))]
     topics: Vec<String>,
@@ -67,20 +67,12 @@ struct Args {
 
 /// What is reported.
 #[derive(Clone, Copy, PartialEq)]
-enum Quantity {
+pub(crate) enum Quantity {
     Rate,
     Bandwidth,
 }
 
-pub(crate) fn run_hz(args: &HzArgs) -> Result<(), Failure> {
-    run(&args.args, Quantity::Rate)
-}
-
-pub(crate) fn run_bw(args: &BwArgs) -> Result<(), Failure> {
-    run(&args.args, Quantity::Bandwidth)
-}
-
-fn run(args: &Args, quantity: Quantity) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, quantity: Quantity) -> Result<(), Failure> {
     let topics = topic_names(&args.topics)?;
     let directory = open_directory(&Domain::from_env())?;
     let mut samplers: Vec<Sampler> =
@@ -91,7 +83,7 @@ fn run(args: &Args, quantity: Quantity) -> Result<(), Failure> {
         let has_publisher = sample(&mut samplers, &directory)?;
         // Not `any`: each sampler has to start a new count.
         let has_news = samplers.iter_mut().filter_map(|sampler| sampler.take_news().then_some(())).count() > 0;
-        let summaries: Vec<_> = samplers.iter().map(|sampler| (sampler.topic(), sampler.summary())).collect();
+        let summaries: Vec<_> = samplers.iter().map(|sampler| (&sampler.topic, sampler.summary())).collect();
         if has_news && summaries.iter().any(|(_, summary)| summary.is_some()) {
             output::print(|out| report(out, args.json, quantity, &summaries))?;
             reports += 1;
@@ -124,11 +116,8 @@ fn sample(samplers: &mut [Sampler], directory: &ShmDir) -> Result<bool, Failure>
 #[derive(Serialize)]
 struct RateReport<'a> {
     topic: &'a str,
-    rate_hz: f64,
-    bytes_per_second: f64,
-    window: usize,
-    interval_s: Option<Spread>,
-    length_bytes: Spread,
+    #[serde(flatten)]
+    summary: &'a RateSummary,
 }
 
 fn report(
@@ -141,15 +130,7 @@ fn report(
         _ if json => {
             for (topic, summary) in summaries {
                 let Some(summary) = summary else { continue };
-                let report = RateReport {
-                    topic: topic.as_str(),
-                    rate_hz: summary.rate_hz,
-                    bytes_per_second: summary.bytes_per_second,
-                    window: summary.count,
-                    interval_s: summary.interval,
-                    length_bytes: summary.length,
-                };
-                output::json_line(out, &report)?;
+                output::json_line(out, &RateReport { topic: topic.as_str(), summary })?;
             }
             Ok(())
         }
@@ -186,15 +167,13 @@ fn size(bytes: f64) -> String {
 }
 
 fn table(out: &mut impl Write, quantity: Quantity, summaries: &[(&TopicName, Option<RateSummary>)]) -> io::Result<()> {
-    let titles = match quantity {
-        Quantity::Rate => ["RATE_HZ", "MIN_S", "MAX_S", "STD_DEV_S"],
-        Quantity::Bandwidth => ["BANDWIDTH", "MEAN", "MIN", "MAX"],
+    let columns = match quantity {
+        Quantity::Rate => ["<TOPIC", ">RATE_HZ", ">MIN_S", ">MAX_S", ">STD_DEV_S", ">WINDOW"],
+        Quantity::Bandwidth => ["<TOPIC", ">BANDWIDTH", ">MEAN", ">MIN", ">MAX", ">WINDOW"],
     };
     let rows: Vec<[String; 6]> =
         summaries.iter().map(|(topic, summary)| row(quantity, topic, summary.as_ref())).collect();
-    let [one, two, three, four] = titles.map(|title| (title, Align::Right));
-    let columns = [("TOPIC", Align::Left), one, two, three, four, ("WINDOW", Align::Right)];
-    output::table(out, columns, &rows)?;
+    output::table(out, &columns, &rows)?;
     writeln!(out)
 }
 

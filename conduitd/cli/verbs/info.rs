@@ -7,14 +7,14 @@ use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
-use conduit::registry::{Liveness, RegistryEvent, SubscriberInfo, TopicInfo};
+use conduit::registry::{RegistryEvent, SubscriberInfo, TopicInfo};
 use conduit::{Domain, Shape, TopicName};
 use serde::Serialize;
 
 use crate::completion::topics;
 use crate::failure::Failure;
-use crate::output::topics::{message_type, size, state_style};
-use crate::output::{self, Align, events};
+use crate::output::topics::{liveness, message_type, publisher, size, state_style};
+use crate::output::{self, events};
 use crate::source::Source;
 
 /// Show everything about one topic: its publisher, its subscribers, and the messages they lost.
@@ -105,12 +105,9 @@ fn print_region(out: &mut impl Write, info: &Info, region: Option<&Region>) -> i
         field(out, "Access", format_args!("mode {mode:04o}, uid {uid}, gid {gid}, inode {inode}"))?;
     }
     field(out, "Size", size(topic))?;
-    let publisher = topic.publisher.as_ref();
-    field(out, "Publisher", publisher.map_or("unknown".into(), |process| format!("{process}, uid {}", process.uid)))?;
-    match &topic.liveness {
-        Some(Liveness::Lease) => field(out, "Liveness", "lease: its end is noticed at once")?,
-        Some(Liveness::Lock) => field(out, "Liveness", "lock: checked twice a second")?,
-        Some(_) | None => {}
+    field(out, "Publisher", publisher(topic))?;
+    if let Some(liveness) = liveness(topic) {
+        field(out, "Liveness", liveness)?;
     }
     if let Some(event) = last_death {
         let ago = events::ago(event, SystemTime::now());
@@ -132,16 +129,7 @@ fn print_traffic(out: &mut impl Write, topic: &TopicInfo) -> io::Result<()> {
 }
 
 fn print_subscribers(out: &mut impl Write, subscribers: &[SubscriberInfo]) -> io::Result<()> {
-    let columns = [
-        ("  PROGRAM", Align::Left),
-        ("PID", Align::Right),
-        ("UID", Align::Right),
-        ("RECEIVED", Align::Right),
-        ("LOST", Align::Right),
-        ("HELD", Align::Right),
-        ("LAG", Align::Right),
-        ("ASLEEP", Align::Left),
-    ];
+    let columns = ["<  PROGRAM", ">PID", ">UID", ">RECEIVED", ">LOST", ">HELD", ">LAG", "<ASLEEP"];
     let row = |one: &SubscriberInfo| {
         [
             format!("  {}", one.program),
@@ -154,34 +142,26 @@ fn print_subscribers(out: &mut impl Write, subscribers: &[SubscriberInfo]) -> io
             if one.asleep { "yes" } else { "no" }.into(),
         ]
     };
-    output::table(out, columns, &subscribers.iter().map(row).collect::<Vec<_>>())
+    output::table(out, &columns, &subscribers.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
+    use conduit::registry::Liveness;
+
     use super::*;
     use crate::output::topics::tests::topic;
 
     #[test]
     fn subscribers_are_a_table() {
-        let subscriber = {
-            let mut it = SubscriberInfo::default();
-            it.pid = 12;
-            it.uid = 1000;
-            it.program = "viewer".into();
-            it.received = 40;
-            it.lost = 2;
-            it.held = 1;
-            it.asleep = true;
-            it
-        };
+        let mut subscriber = SubscriberInfo::default();
+        (subscriber.pid, subscriber.uid, subscriber.program) = (12, 1000, "viewer".into());
+        (subscriber.received, subscriber.lost, subscriber.held) = (40, 2, 1);
+        subscriber.asleep = true;
+        let mut topic = topic("imu");
+        topic.subscribers = vec![subscriber];
+        topic.liveness = Some(Liveness::Lease);
         let mut out = Vec::new();
-        let topic = {
-            let mut it = topic("imu");
-            it.subscribers = vec![subscriber];
-            it.liveness = Some(Liveness::Lease);
-            it
-        };
         print(&mut out, &Info { topic, shape: None, last_death: None }, None).unwrap();
         let expected = "\
 Name:         imu

@@ -9,8 +9,8 @@ use conduit::{Domain, TopicPattern};
 
 use crate::completion::topics;
 use crate::failure::Failure;
+use crate::output;
 use crate::output::topics::{message_type, or_dash, state_style};
-use crate::output::{self, Align};
 use crate::source::Source;
 
 /// List topics and raw regions.
@@ -59,36 +59,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     })
 }
 
-const COLUMNS: [(&str, Align); 8] = [
-    ("NAME", Align::Left),
-    ("STATE", Align::Left),
-    ("TYPE", Align::Left),
-    ("SIZE", Align::Right),
-    ("PUBLISHED", Align::Right),
-    ("RATE", Align::Right),
-    ("SUBSCRIBERS", Align::Right),
-    ("PUBLISHER", Align::Left),
-];
-
-const MORE_COLUMNS: [(&str, Align); 5] = [
-    ("BANDWIDTH", Align::Right),
-    ("LAST MESSAGE", Align::Right),
-    ("LOST", Align::Right),
-    ("LIVENESS", Align::Left),
-    ("PATH", Align::Left),
-];
+const COLUMNS: [&str; 8] = ["<NAME", "<STATE", "<TYPE", ">SIZE", ">PUBLISHED", ">RATE", ">SUBSCRIBERS", "<PUBLISHER"];
+const MORE_COLUMNS: [&str; 5] = [">BANDWIDTH", ">LAST MESSAGE", ">LOST", "<LIVENESS", "<PATH"];
 
 fn print(out: &mut impl Write, topics: &[TopicInfo]) -> io::Result<()> {
-    output::table(out, COLUMNS, &topics.iter().map(row).collect::<Vec<_>>())
+    output::table(out, &COLUMNS, &topics.iter().map(row).collect::<Vec<_>>())
 }
 
 fn print_all(out: &mut impl Write, topics: &[TopicInfo]) -> io::Result<()> {
-    let rows: Vec<_> = topics.iter().map(|topic| joined(row(topic), more(topic))).collect();
-    output::table(out, joined(COLUMNS, MORE_COLUMNS), &rows)
-}
-
-fn joined<T>([a, b, c, d, e, f, g, h]: [T; 8], [i, j, k, l, m]: [T; 5]) -> [T; 13] {
-    [a, b, c, d, e, f, g, h, i, j, k, l, m]
+    let rows: Vec<_> = topics.iter().map(|topic| [row(topic).as_slice(), &more(topic)].concat()).collect();
+    output::table(out, &[COLUMNS.as_slice(), &MORE_COLUMNS].concat(), &rows)
 }
 
 fn row(topic: &TopicInfo) -> [String; 8] {
@@ -124,19 +104,9 @@ mod tests {
 
     #[test]
     fn topics_and_raw_regions_share_a_table() {
-        let raw = {
-            let mut it = topic("map");
-            it.state = RegionState::Kept;
-            it.raw = true;
-            it.slots = None;
-            it.slot_bytes = None;
-            it.message_type = None;
-            it.publisher = None;
-            it.liveness = None;
-            it.published = None;
-            it.rate_hz = None;
-            it
-        };
+        let mut raw = TopicInfo::new("map", RegionState::Kept);
+        raw.raw = true;
+        raw.size_bytes = 69_632;
         let mut out = Vec::new();
         print(&mut out, &[topic("imu"), raw]).unwrap();
         let expected = "\

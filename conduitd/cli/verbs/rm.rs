@@ -12,7 +12,7 @@ use crate::arguments::topic_names;
 use crate::completion::topics;
 use crate::failure::Failure;
 use crate::removal::take_name;
-use crate::source::Source;
+use crate::source::{Source, open_directory};
 
 /// Remove topics or raw regions of this user, or as root of any user.
 ///
@@ -60,7 +60,7 @@ fn remove(source: &mut Source, topic: &TopicName, force: bool) -> Result<(), Fai
 
 /// Removes a region without a registry.
 fn remove_alone(source: &mut Source, topic: &TopicName, force: bool) -> Result<(), Failure> {
-    let directory = source.open_directory()?;
+    let directory = open_directory(&source.domain)?;
     let region = Region::open_even_damaged(&directory, topic).map_err(|error| source.unopened(topic, error))?;
     let path = directory.path_of(topic);
     let failed = |error: std::io::Error| Failure::io("remove", &path)(error);

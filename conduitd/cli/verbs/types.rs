@@ -45,7 +45,7 @@ pub(crate) fn run_type(args: &TypeArgs) -> Result<(), Failure> {
     let topic = source.describe(&name)?;
     output::print(|out| {
         if args.json {
-            let shape = source.shape(&name);
+            let shape = source.region(&name).and_then(|region| region.shape());
             output::json(out, &json!({"topic": topic.name, "type": topic.message_type, "shape": shape}))
         } else {
             writeln!(out, "{}", message_type(&topic))

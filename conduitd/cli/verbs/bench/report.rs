@@ -8,7 +8,7 @@ use conduit_bench::turns::Measurements;
 use serde::Serialize;
 
 use super::plot;
-use crate::output::{self, Align, FAINT, duration_ns, styled};
+use crate::output::{self, FAINT, duration_ns, styled};
 
 /// The limit of publishing to nobody, by its name in the results.
 pub(super) const CLOCK: &str = "clock read";
@@ -187,17 +187,7 @@ impl BenchReport {
     }
 
     fn print_latency(&self, out: &mut impl Write) -> io::Result<()> {
-        let right = |title| (title, Align::Right);
-        let columns = [
-            ("ONE WAY", Align::Left),
-            right("P50"),
-            right("P99"),
-            right("P99.9"),
-            right("MAX"),
-            right("LIMIT"),
-            right("RATIO"),
-            ("", Align::Left),
-        ];
+        let columns = ["<ONE WAY", ">P50", ">P99", ">P99.9", ">MAX", ">LIMIT", ">RATIO", "<"];
         let ours = self.latency.iter().map(|row| {
             let [p50, p99, p99_9, max] = row.percentiles.cells();
             let ratio = format!("{:.2}", row.ratio);
@@ -209,20 +199,11 @@ impl BenchReport {
             [name, p50, p99, p99_9, max, String::new(), String::new(), String::new()]
                 .map(|cell| if cell.is_empty() { cell } else { styled(FAINT, cell) })
         });
-        output::table(out, columns, &ours.chain(limits).collect::<Vec<_>>())
+        output::table(out, &columns, &ours.chain(limits).collect::<Vec<_>>())
     }
 
     fn print_throughput(&self, out: &mut impl Write) -> io::Result<()> {
-        let right = |title| (title, Align::Right);
-        let columns = [
-            ("THROUGHPUT", Align::Left),
-            right("MESSAGES"),
-            right("MESSAGES/S"),
-            right("DATA"),
-            right("LIMIT/S"),
-            right("RATIO"),
-            ("", Align::Left),
-        ];
+        let columns = ["<THROUGHPUT", ">MESSAGES", ">MESSAGES/S", ">DATA", ">LIMIT/S", ">RATIO", "<"];
         let rows = self.throughput.iter().map(|row| {
             [
                 row.work.into(),
@@ -234,7 +215,7 @@ impl BenchReport {
                 row.limit.into(),
             ]
         });
-        output::table(out, columns, &rows.collect::<Vec<_>>())
+        output::table(out, &columns, &rows.collect::<Vec<_>>())
     }
 
     fn print_plots(&self, out: &mut impl Write) -> io::Result<()> {

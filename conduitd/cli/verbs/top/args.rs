@@ -49,9 +49,9 @@ pub(crate) struct Args {
     /// bytes_per_second, last_message_age_ns, interval_ns (p50, p99, max of the time between two
     /// messages), and subscribers.
     ///
-    /// Of each subscriber: program, pid, uid, received, lost, lost_per_second, lag (in messages),
-    /// behind_ns (p50, p99, max of the age of the oldest message it had not received, sampled 50
-    /// times a second; 0 if it had all), held, asleep.
+    /// Of each subscriber: pid, uid, program, received, lost, held, lag (in messages), asleep,
+    /// lost_per_second, behind_ns (p50, p99, max of the age of the oldest message it had not
+    /// received, sampled 50 times a second; 0 if it had all).
     ///
     /// Unknown values are null: all but name and state of a file that is no topic, and rates before
     /// the second message or without time stamps.

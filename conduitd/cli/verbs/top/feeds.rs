@@ -7,8 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::Domain;
-use conduit::registry::{Client, RegistryCallError};
-use conduit::registry::{EventKind, RegistryEvent, TopicInfo, Watch};
+use conduit::registry::{Client, EventKind, RegistryCallError, RegistryEvent, TopicInfo, Watch};
 use ratatui::crossterm::event::{self, Event as Input, KeyEvent};
 
 use super::args::Args;

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use conduit::Domain;
 use conduit::registry::{Process, RegionState, RegistryStatus};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::args::Args;
 use super::collect::Collector;
 use super::quantiles::Quantiles;
 use super::rows::{SubscriberRow, TopicRow, Totals, sort};
 use crate::failure::Failure;
+use crate::output;
 use crate::output::topics::or_dash;
-use crate::output::{self, Align};
 use crate::source::Source;
 
 /// How often subscribers and messages are sampled.
@@ -26,15 +27,9 @@ const MESSAGES: u64 = 64;
 struct TopReport<'a> {
     time_ms: u64,
     interval_s: f64,
-    registry: Option<AnsweringRegistry<'a>>,
+    registry: Option<Value>,
     totals: Totals,
     topics: Vec<TopicReport<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct AnsweringRegistry<'a> {
-    pid: u32,
-    version: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,21 +44,7 @@ struct TopicReport<'a> {
     bytes_per_second: Option<f64>,
     last_message_age_ns: Option<u64>,
     interval_ns: Option<Quantiles>,
-    subscribers: Vec<SubscriberReport<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct SubscriberReport<'a> {
-    program: &'a str,
-    pid: u32,
-    uid: u32,
-    received: u64,
-    lost: u64,
-    lost_per_second: f64,
-    lag: u64,
-    behind_ns: Option<Quantiles>,
-    held: u32,
-    asleep: bool,
+    subscribers: &'a [SubscriberRow],
 }
 
 impl<'a> TopicReport<'a> {
@@ -78,24 +59,7 @@ impl<'a> TopicReport<'a> {
             bytes_per_second: row.topic.bytes_per_second,
             last_message_age_ns: row.topic.last_message_age_ns,
             interval_ns: row.interval,
-            subscribers: row.readers.iter().map(SubscriberReport::new).collect(),
-        }
-    }
-}
-
-impl<'a> SubscriberReport<'a> {
-    fn new(SubscriberRow { subscriber, lost_per_second, behind }: &'a SubscriberRow) -> Self {
-        Self {
-            program: &subscriber.program,
-            pid: subscriber.pid,
-            uid: subscriber.uid,
-            received: subscriber.received,
-            lost: subscriber.lost,
-            lost_per_second: *lost_per_second,
-            lag: subscriber.lag,
-            behind_ns: *behind,
-            held: subscriber.held,
-            asleep: subscriber.asleep,
+            subscribers: &row.readers,
         }
     }
 }
@@ -116,7 +80,7 @@ pub(super) fn run(args: &Args, domain: &Domain, mut collector: Collector) -> Res
     let (mut rows, _) = collector.refresh(source.topics_of_registry().as_deref())?;
     let interval = begun.elapsed();
     sort(&mut rows, args.sort, args.reverse);
-    let status = source.status();
+    let status = source.registry().and_then(|registry| registry.status().ok());
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     output::print(|out| {
         if args.json {
@@ -131,32 +95,22 @@ fn report<'a>(
     rows: &'a [TopicRow],
     time_ms: u64,
     interval: Duration,
-    status: Option<&'a RegistryStatus>,
+    status: Option<&RegistryStatus>,
 ) -> TopReport<'a> {
     TopReport {
         time_ms,
         interval_s: interval.as_secs_f64(),
-        registry: status.map(|status| AnsweringRegistry { pid: status.pid, version: &status.version }),
+        registry: status.map(|status| json!({"pid": status.pid, "version": status.version})),
         totals: Totals::of(rows),
         topics: rows.iter().map(TopicReport::new).collect(),
     }
 }
 
 fn print(out: &mut impl Write, rows: &[TopicRow]) -> io::Result<()> {
-    let columns = [
-        ("TOPIC", Align::Left),
-        ("STATE", Align::Left),
-        ("RATE", Align::Right),
-        ("BANDWIDTH", Align::Right),
-        ("INTERVAL_P99", Align::Right),
-        ("SUBSCRIBERS", Align::Right),
-        ("LOST", Align::Right),
-        ("LOST/S", Align::Right),
-        ("LAG", Align::Right),
-        ("BEHIND_P99", Align::Right),
-        ("PUBLISHER", Align::Left),
-    ];
-    output::table(out, columns, &rows.iter().map(cells).collect::<Vec<_>>())
+    let about_topics = ["<TOPIC", "<STATE", ">RATE", ">BANDWIDTH", ">INTERVAL_P99"];
+    let about_subscribers = [">SUBSCRIBERS", ">LOST", ">LOST/S", ">LAG", ">BEHIND_P99", "<PUBLISHER"];
+    let columns = [about_topics.as_slice(), &about_subscribers].concat();
+    output::table(out, &columns, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
 fn cells(row: &TopicRow) -> [String; 11] {
@@ -184,15 +138,8 @@ mod tests {
 
     #[test]
     fn the_object_is_as_documented() {
-        let status = {
-            let mut it = RegistryStatus::default();
-            it.version = "1.2.3".into();
-            it.pid = 77;
-            it.shm_dir = String::new();
-            it.topics = 1;
-            it.clients = 1;
-            it
-        };
+        let mut status = RegistryStatus::default();
+        (status.version, status.pid) = ("1.2.3".into(), 77);
         let rows = rows();
         let mut out = Vec::new();
         let rows = &rows[1..2];
@@ -234,20 +181,20 @@ mod tests {
       },
       "subscribers": [
         {
-          "program": "viewer",
           "pid": 12,
           "uid": 1000,
+          "program": "viewer",
           "received": 1000,
           "lost": 2,
-          "lost_per_second": 0.2,
+          "held": 1,
           "lag": 9,
+          "asleep": false,
+          "lost_per_second": 0.2,
           "behind_ns": {
             "p50": 9000000,
             "p99": 18000000,
             "max": 27000000
-          },
-          "held": 1,
-          "asleep": false
+          }
         }
       ]
     }

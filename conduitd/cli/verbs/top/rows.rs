@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use clap::ValueEnum;
 use conduit::registry::{RegionState, SubscriberInfo, TopicInfo};
+use serde::Serialize;
 
 use super::quantiles::Quantiles;
 
@@ -19,11 +20,13 @@ pub(crate) struct TopicRow {
 }
 
 /// One subscriber.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct SubscriberRow {
+    #[serde(flatten)]
     pub(crate) subscriber: SubscriberInfo,
     pub(crate) lost_per_second: f64,
     /// How old the oldest message was that it had not received.
+    #[serde(rename = "behind_ns")]
     pub(crate) behind: Option<Quantiles>,
 }
 
@@ -52,9 +55,10 @@ impl TopicRow {
 }
 
 /// What the table can be sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SortKey {
     /// Name of the topic
+    #[default]
     Name,
     /// State: live, closed, orphaned, kept, unauthorised, unlinked
     State,
@@ -122,7 +126,7 @@ pub(super) fn compare(one: &TopicRow, other: &TopicRow, by: SortKey, reversed: b
 }
 
 /// Sums over all topics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Totals {
     pub(crate) topics: usize,
     pub(crate) live: usize,

@@ -6,15 +6,17 @@ use std::collections::{BTreeMap, VecDeque};
 use conduit::registry::{EventKind, RegistryEvent};
 use conduit::{TopicName, TopicPattern};
 
-use super::rows::{SortKey, TopicRow, Totals, compare};
+use super::rows::{SortKey, TopicRow, compare};
 use crate::output::events::{certificate, time_of_day};
 
 /// How many events are kept.
 pub(super) const MAX_EVENTS: usize = 1000;
+
 /// Which daemon answers at the registry's socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RegistryLink {
     /// Not asked yet.
+    #[default]
     Unknown,
     /// A daemon of this version and process.
     Answers { version: String, pid: u32 },
@@ -23,8 +25,9 @@ pub(crate) enum RegistryLink {
 }
 
 /// What is on the screen.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Pane {
+    #[default]
     Topics,
     Detail,
     Events,
@@ -47,9 +50,9 @@ pub(crate) enum Mood {
 }
 
 /// Everything that the screen depends on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct TopState {
-    rows: Vec<TopicRow>,
+    pub(super) rows: Vec<TopicRow>,
     /// The rows to show, in their order.
     pub(super) order: Vec<usize>,
     /// The selected topic, and where it stood.
@@ -70,7 +73,7 @@ pub(crate) struct TopState {
     /// Events that came while the screen was paused.
     pub(super) held: VecDeque<EventLine>,
     /// The last death by topic.
-    deaths: BTreeMap<String, RegistryEvent>,
+    pub(super) deaths: BTreeMap<String, RegistryEvent>,
     pub(crate) registry: RegistryLink,
     pub(crate) time_ms: u64,
     /// How many rows a page has.
@@ -79,26 +82,7 @@ pub(crate) struct TopState {
 
 impl TopState {
     pub(crate) fn new(sort: SortKey, is_reversed: bool) -> Self {
-        Self {
-            rows: Vec::new(),
-            order: Vec::new(),
-            selected: None,
-            sort,
-            is_reversed,
-            filter: String::new(),
-            typing: None,
-            paused: false,
-            help: false,
-            pane: Pane::Topics,
-            scrolled: 0,
-            detail: None,
-            events: VecDeque::new(),
-            held: VecDeque::new(),
-            deaths: BTreeMap::new(),
-            registry: RegistryLink::Unknown,
-            time_ms: 0,
-            page: 10,
-        }
+        Self { sort, is_reversed, page: 10, ..Self::default() }
     }
 
     /// Takes new measurements.
@@ -152,14 +136,6 @@ impl TopState {
         if self.pane == Pane::Events && self.scrolled > 0 && !self.paused {
             self.scrolled = (self.scrolled + 1).min(MAX_EVENTS);
         }
-    }
-
-    pub(crate) fn last_death(&self, topic: &str) -> Option<&RegistryEvent> {
-        self.deaths.get(topic)
-    }
-
-    pub(crate) fn totals(&self) -> Totals {
-        Totals::of(&self.rows)
     }
 
     /// The rows to show, in their order.

@@ -3,35 +3,22 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::super::keys::Action;
 use super::super::quantiles::Quantiles;
-use super::super::rows::{SubscriberRow, sort};
+use super::super::rows::{SubscriberRow, Totals, sort};
 use super::*;
 use crate::output::topics::tests::topic;
 
 pub(crate) fn reader(program: &str, pid: u32, lost: u64, lag: u64) -> SubscriberRow {
-    let subscriber = {
-        let mut it = SubscriberInfo::default();
-        it.pid = pid;
-        it.uid = 1000;
-        it.program = program.into();
-        it.received = 1000;
-        it.lost = lost;
-        it.held = 1;
-        it.lag = lag;
-        it.asleep = lag == 0;
-        it
-    };
+    let mut subscriber = SubscriberInfo::default();
+    (subscriber.pid, subscriber.uid, subscriber.program) = (pid, 1000, program.into());
+    (subscriber.received, subscriber.lost, subscriber.held) = (1000, lost, 1);
+    (subscriber.lag, subscriber.asleep) = (lag, lag == 0);
     let behind = Some(Quantiles { p50: lag * 1_000_000, p99: lag * 2_000_000, max: lag * 3_000_000 });
     SubscriberRow { subscriber, lost_per_second: lost as f64 / 10.0, behind }
 }
 
 pub(crate) fn row(name: &str, rate: f64, readers: Vec<SubscriberRow>) -> TopicRow {
-    let bytes = rate * 4000.0;
-    let topic = {
-        let mut it = topic(name);
-        it.rate_hz = Some(rate);
-        it.bytes_per_second = Some(bytes);
-        it
-    };
+    let mut topic = topic(name);
+    (topic.rate_hz, topic.bytes_per_second) = (Some(rate), Some(rate * 4000.0));
     let interval = Some(Quantiles { p50: 5_000_000, p99: (1e9 / rate) as u64, max: 9_000_000 });
     TopicRow { topic, history: vec![rate, rate / 2.0, rate], interval, readers }
 }
@@ -51,13 +38,9 @@ pub(crate) fn press(state: &mut TopState, keys: &str) -> Action {
 
 pub(crate) fn died(topic: &str) -> RegistryEvent {
     let process = Some(Process::new(7, 0, "driver"));
-    let death = Some({
-        let mut it = DeathCertificate::default();
-        it.signal = Some(9);
-        it.last_sequence = Some(99);
-        it
-    });
-    RegistryEvent::new(EventKind::Died, topic, 45_296_789).with_process(process).with_death(death)
+    let mut death = DeathCertificate::default();
+    (death.signal, death.last_sequence) = (Some(9), Some(99));
+    RegistryEvent::new(EventKind::Died, topic, 45_296_789).with_process(process).with_death(Some(death))
 }
 
 fn state() -> TopState {
@@ -181,7 +164,7 @@ fn the_detail_pane_stays_when_its_topic_goes() {
     state.take_rows(rows().into_iter().skip(1).collect(), 2);
     let (row, is_there) = state.detail.as_ref().unwrap();
     assert!(row.topic.name == "camera/front" && !is_there);
-    assert!(state.last_death("camera/front").is_some());
+    assert!(state.deaths.contains_key("camera/front"));
     state.take_rows(rows(), 3);
     assert!(state.detail.as_ref().unwrap().1, "back");
     press(&mut state, "e");

@@ -1,6 +1,5 @@
 //! The pane of one topic: what is known about it, the history of its rate, its subscribers.
 
-use conduit::registry::Liveness;
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
@@ -14,7 +13,7 @@ use super::text::{duration, number, seconds};
 use super::theme::Theme;
 use crate::output;
 use crate::output::events::certificate;
-use crate::output::topics::{or_dash, size};
+use crate::output::topics::{liveness, or_dash, publisher, size};
 
 pub(super) fn draw_detail(
     frame: &mut Frame<'_>,
@@ -73,19 +72,13 @@ fn detail(state: &TopState, row: &TopicRow, is_there: bool, theme: Theme) -> Vec
         });
         lines.push(field("Interval", or_dash(interval)));
     }
-    if let Some(death) = state.last_death(&topic.name) {
+    if let Some(death) = state.deaths.get(&topic.name) {
         let process = death.process.as_ref().map_or_else(String::new, |process| format!("{process} "));
-        let told = death.death.as_ref().map(certificate).unwrap_or_default();
-        lines.push(field("Last death", format!("{} {process}{told}", seconds(death.time_ms))));
+        let how = death.death.as_ref().map(certificate).unwrap_or_default();
+        lines.push(field("Last death", format!("{} {process}{how}", seconds(death.time_ms))));
     }
-    let publisher = topic.publisher.as_ref();
-    let publisher = publisher.map_or("unknown".into(), |process| format!("{process}, uid {}", process.uid));
-    let liveness = match &topic.liveness {
-        Some(Liveness::Lease) => ", lease: its end is noticed at once",
-        Some(Liveness::Lock) => ", lock: checked twice a second",
-        Some(_) | None => "",
-    };
-    lines.push(field("Publisher", format!("{publisher}{liveness}")));
+    let liveness = liveness(topic).map_or_else(String::new, |liveness| format!(", {liveness}"));
+    lines.push(field("Publisher", publisher(topic) + &liveness));
     lines.push(field("Path", topic.path.clone()));
     lines.push(field("Size", size(topic)));
     lines

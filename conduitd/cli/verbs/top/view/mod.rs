@@ -1,7 +1,6 @@
 //! How `conduit top` looks: a pure function of its state.
 
 mod detail;
-mod events;
 mod text;
 mod theme;
 mod topics;
@@ -13,10 +12,10 @@ use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Paragraph, Wrap};
 
 use super::help::HELP;
-use super::state::{Mood, Pane, RegistryLink, TopState};
+use super::rows::Totals;
+use super::state::{EventLine, Mood, Pane, RegistryLink, TopState};
 use crate::output;
 use detail::draw_detail;
-use events::draw_events;
 use text::{number, seconds};
 pub(crate) use theme::Theme;
 use topics::draw_topics;
@@ -70,7 +69,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &TopState, theme: Theme) {
 }
 
 fn draw_title(frame: &mut Frame<'_>, area: Rect, state: &TopState, theme: Theme) {
-    let totals = state.totals();
+    let totals = Totals::of(&state.rows);
     let mut left = vec![Span::from(output::count(totals.live as u64, "live topic")).bold()];
     if totals.orphaned > 0 {
         left.push(", ".into());
@@ -96,6 +95,31 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, state: &TopState, theme: Theme)
         Layout::horizontal([Constraint::Fill(1), Constraint::Length(right.width() as u16)]).areas(area);
     frame.render_widget(left, left_area);
     frame.render_widget(right, right_area);
+}
+
+/// The last events, without the `skip` last of all.
+fn draw_events(frame: &mut Frame<'_>, area: Rect, state: &TopState, skip: usize, theme: Theme) {
+    let mut title = "── events ".to_owned();
+    let mut notes = Vec::new();
+    if state.paused {
+        notes.push("PAUSED".to_owned());
+    }
+    if !state.filter.is_empty() && state.typing.is_none() {
+        notes.push(format!("{:?}: {} of {} topics", state.filter, state.shown().len(), state.count()));
+    }
+    if skip > 0 {
+        notes.push(format!("{skip} more below"));
+    }
+    notes.iter().for_each(|note| title += &format!("── {note} "));
+    let rest = usize::from(area.width).saturating_sub(title.chars().count());
+    title += &"─".repeat(rest);
+    let mut lines = vec![Line::from(title)];
+    let height = usize::from(area.height.saturating_sub(1));
+    let end = state.events.len().saturating_sub(skip);
+    let begin = end.saturating_sub(height);
+    let line = |event: &EventLine| Line::styled(event.text.clone(), theme.mood(event.mood));
+    lines.extend(state.events.range(begin..end.max(begin)).map(line));
+    frame.render_widget(Text::from(lines), area);
 }
 
 fn draw_hints(frame: &mut Frame<'_>, area: Rect, state: &TopState) {
