@@ -53,8 +53,7 @@ impl fmt::Display for FieldPath {
 
 impl FieldPath {
     /// The shape of what the path leads to in messages of a shape, or of slices of it.
-    pub(super) fn resolve(&self, shape: &Shape, is_slice: bool) -> Result<Shape, String> {
-        let mut is_slice = is_slice;
+    pub(super) fn resolve(&self, shape: &Shape, mut is_slice: bool) -> Result<Shape, String> {
         let mut found = shape.clone();
         for step in &self.0 {
             found = match (step, &found) {
@@ -81,11 +80,6 @@ impl FieldPath {
             is_slice = false;
         }
         Ok(found)
-    }
-
-    /// Whether what it leads to is a list of elements that is as long as the message.
-    pub(super) fn is_whole(&self) -> bool {
-        self.0.is_empty()
     }
 }
 

@@ -8,7 +8,6 @@ mod yaml;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, ValueEnum, value_parser};
@@ -29,8 +28,6 @@ const DIED: u8 = 3;
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often to try to open a topic that is an orphan.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(10);
-/// How long a signal waits for a message that is being printed.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Print the messages of a topic, of any type.
 ///
@@ -135,15 +132,8 @@ impl Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let topic = TopicName::new(&args.topic)?;
-    let is_interrupted = Arc::new(AtomicBool::new(false));
-    let on_signal = Arc::clone(&is_interrupted);
-    // Dropped after the subscriber.
-    let (subscribed, is_dropped) = mpsc::channel::<()>();
-    signals::before_ending(move || {
-        on_signal.store(true, Ordering::Relaxed);
-        let _ = is_dropped.recv_timeout(PATIENCE);
-    })
-    .map_err(Failure::new)?;
+    // The sender is dropped after the subscriber.
+    let (is_interrupted, subscribed) = signals::set_before_ending().map_err(Failure::new)?;
     let domain = Domain::from_env();
     let source = Source::directory_only(&domain);
     let result = Echo { args, domain, source, topic, is_interrupted, printed: 0 }.run();
@@ -243,9 +233,10 @@ impl Echo<'_> {
         let shape = region.and_then(|region| region.shape());
         let max_elements = if self.args.full_length { usize::MAX } else { self.args.truncate_length };
         let format = self.args.format();
-        Printer::new(format, subscriber.message_type(), shape, self.args.field.clone(), max_elements)
-            .map(|printer| printer.coloured(output::is_coloured(&io::stdout())))
-            .map_err(|reason| Failure::new(format_args!("topic \"{}\": {reason}", self.topic)))
+        let printer = Printer::new(format, subscriber.message_type(), shape, self.args.field.clone(), max_elements);
+        let mut printer = printer.map_err(|reason| Failure::new(format_args!("topic \"{}\": {reason}", self.topic)))?;
+        printer.is_coloured = output::is_coloured(&io::stdout());
+        Ok(printer)
     }
 
     fn print_all(&mut self, subscriber: &mut Subscriber<[u8]>, printer: &mut Printer) -> EchoEnd {

@@ -60,7 +60,7 @@ pub(super) struct Printer {
     /// Names of the columns of a table, until they are written.
     columns: Vec<String>,
     rows_are_elements: bool,
-    coloured: bool,
+    pub(super) is_coloured: bool,
 }
 
 #[derive(Serialize)]
@@ -99,7 +99,7 @@ impl Printer {
             };
             selected = Some(field.resolve(shape, is_slice)?);
         }
-        let rows_are_elements = is_slice && field.as_ref().is_none_or(FieldPath::is_whole);
+        let rows_are_elements = is_slice && field.is_none();
         let mut names: Vec<String> = ["sequence", "stamp_ns"].map(String::from).into();
         if format == Format::Csv {
             match &selected {
@@ -118,12 +118,8 @@ impl Printer {
             max_elements,
             columns: names,
             rows_are_elements,
-            coloured: false,
+            is_coloured: false,
         })
-    }
-
-    pub(super) fn coloured(self, coloured: bool) -> Self {
-        Self { coloured, ..self }
     }
 
     /// Writes a message. Reports losses on standard error if the format has no place for them.
@@ -185,8 +181,7 @@ impl Printer {
             text,
             hex,
         };
-        serde_json::to_writer(&mut *out, &line)?;
-        writeln!(out)
+        output::json_line(out, &line)
     }
 
     fn csv(&self, out: &mut impl Write, message: &PrintedMessage<'_>, view: Option<View<'_>>) -> io::Result<()> {
@@ -214,7 +209,7 @@ impl Printer {
 
     /// A comment in YAML.
     fn header(&self, out: &mut impl Write, message: &PrintedMessage<'_>) -> io::Result<()> {
-        let style = |style| if self.coloured { style } else { Style::new() };
+        let style = |style| if self.is_coloured { style } else { Style::new() };
         let lost = match message.lost {
             0 => String::new(),
             lost => {
@@ -313,9 +308,9 @@ key: 'dead000001'
         let json = print(Format::Json, <[u16]>::TYPE, shape, None, &bytes);
         assert!(json.contains(r#""type":"[u16]","value":[1,2,3,4,5]}"#), "{json}");
         let points = Shape::structure(2, [("x", 0, Shape::one(Element::U8)), ("y", 1, Shape::one(Element::U8))]);
-        let said =
+        let printed =
             print(Format::Text, TypeInfo::slice_of(TypeInfo::value::<[u8; 2]>("P")), Some(points), None, &[1; 10]);
-        assert!(said.ends_with("- {x: 1, y: 1}\n- {x: 1, y: 1}\n# and 2 more\n---\n"), "{said}");
+        assert!(printed.ends_with("- {x: 1, y: 1}\n- {x: 1, y: 1}\n# and 2 more\n---\n"), "{printed}");
     }
 
     #[test]
@@ -342,20 +337,20 @@ key: 'dead000001'
     #[test]
     fn csv_has_a_row_per_message_or_per_element() {
         let (shape, bytes) = pose();
-        let said = print(Format::Csv, pose_type(), Some(shape.clone()), Some("corners[1]"), &bytes);
-        assert_eq!(said, "sequence,stamp_ns,corners[1].x,corners[1].y\n7,5,1e-7,NaN\n");
-        let said = print(Format::Csv, pose_type(), Some(shape), None, &bytes);
-        assert!(said.ends_with("\n7,5,0.1,2.0,3.5,-4.0,1e-7,NaN,-7,true,dead000001\n"), "{said}");
-        let said = print(Format::Csv, <[u8]>::TYPE, None, None, b"a \"b\", c");
-        assert_eq!(said, "sequence,stamp_ns,data\n7,5,\"a \"\"b\"\", c\"\n");
+        let printed = print(Format::Csv, pose_type(), Some(shape.clone()), Some("corners[1]"), &bytes);
+        assert_eq!(printed, "sequence,stamp_ns,corners[1].x,corners[1].y\n7,5,1e-7,NaN\n");
+        let printed = print(Format::Csv, pose_type(), Some(shape), None, &bytes);
+        assert!(printed.ends_with("\n7,5,0.1,2.0,3.5,-4.0,1e-7,NaN,-7,true,dead000001\n"), "{printed}");
+        let printed = print(Format::Csv, <[u8]>::TYPE, None, None, b"a \"b\", c");
+        assert_eq!(printed, "sequence,stamp_ns,data\n7,5,\"a \"\"b\"\", c\"\n");
         let points = Shape::structure(2, [("x", 0, Shape::one(Element::U8)), ("y", 1, Shape::one(Element::I8))]);
         let slices = TypeInfo::slice_of(TypeInfo::value::<[u8; 2]>("Point"));
-        let said = print(Format::Csv, slices, Some(points), None, &[1, 2, 3, 0xff]);
-        assert_eq!(said, "sequence,stamp_ns,index,x,y\n7,5,0,1,2\n7,5,1,3,-1\n");
+        let printed = print(Format::Csv, slices, Some(points), None, &[1, 2, 3, 0xff]);
+        assert_eq!(printed, "sequence,stamp_ns,index,x,y\n7,5,0,1,2\n7,5,1,3,-1\n");
     }
 
     #[test]
-    fn who_has_no_fields_says_so() {
+    fn a_field_of_an_unknown_type_is_an_error() {
         let field = Some("x".parse().unwrap());
         let error = Printer::new(Format::Text, pose_type(), None, field, 3).unwrap_err();
         assert_eq!(error, "the publisher does not say which fields messages of type robot/Pose have");

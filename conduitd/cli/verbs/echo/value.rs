@@ -3,7 +3,8 @@
 use std::fmt;
 
 use conduit::shape::{Element, Field, Shape};
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use super::field_path::{FieldPath, PathStep};
 
@@ -93,13 +94,15 @@ fn field_bytes<'a>(field: &Field, bytes: &'a [u8]) -> &'a [u8] {
 }
 
 /// One value.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub(super) enum Scalar<'a> {
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
     F32(f32),
     F64(f64),
+    #[serde(serialize_with = "hexadecimal")]
     Bytes(&'a [u8]),
 }
 
@@ -145,17 +148,8 @@ impl fmt::Display for Scalar<'_> {
     }
 }
 
-impl Serialize for Scalar<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match *self {
-            Self::Bool(value) => serializer.serialize_bool(value),
-            Self::Unsigned(value) => serializer.serialize_u64(value),
-            Self::Signed(value) => serializer.serialize_i64(value),
-            Self::F32(value) => serializer.serialize_f32(value),
-            Self::F64(value) => serializer.serialize_f64(value),
-            Self::Bytes(_) => serializer.collect_str(self),
-        }
-    }
+fn hexadecimal<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&Scalar::Bytes(bytes))
 }
 
 impl Serialize for View<'_> {
