@@ -179,9 +179,9 @@ fn measure_all(
     partner.wait_until_started()?;
     // Every page is touched before anything counts.
     for work in plan {
-        let [limit, ours] = works::of(contestants, work)?;
-        TurnTaker::warmed_up(limit.0, limit.1.as_mut(), partner, 2 * work.slots())?;
-        TurnTaker::warmed_up(ours.0, ours.1.as_mut(), partner, 2 * work.slots())?;
+        for (name, contestant) in works::of(contestants, work)? {
+            TurnTaker::warmed_up(*name, contestant.as_mut(), partner, 2 * work.slots())?;
+        }
     }
     let ready = Instant::now();
     let left = (begun + args.time).saturating_duration_since(ready);
@@ -193,8 +193,7 @@ fn measure_all(
         done += work.weight;
         let end = ready + left * done / all;
         let turn = end.saturating_duration_since(Instant::now()) / LEAST_TURNS;
-        let [limit, ours] = works::of(contestants, work)?;
-        let mut takers = [TurnTaker::new(limit.0, limit.1.as_mut()), TurnTaker::new(ours.0, ours.1.as_mut())];
+        let mut takers = works::of(contestants, work)?.map(|(name, it)| TurnTaker::new(*name, it.as_mut()));
         turns::take_turns(partner, &mut takers, turn.clamp(SHORTEST_TURN, LONGEST_TURN), end, || {
             bar.set_position(begun.elapsed().as_millis() as u64);
         })?;

@@ -2,12 +2,12 @@
 
 use conduit_bench::conduit_transport::Conduit;
 use conduit_bench::contestants::DuplexChannel;
-use conduit_bench::contestants::limits::{Bystander, ClockLimit, LineLimit, MemoryLimit, PingPongLimit};
+use conduit_bench::contestants::limits::{ClockLimit, LineLimit, MemoryLimit, PingPongLimit};
 use conduit_bench::contestants::publishing::{Audience, PublishPace, publishing};
 use conduit_bench::contestants::round_trips::RoundTrips;
 use conduit_bench::contestants::stream::MessageStream;
 use conduit_bench::directory::BenchSite;
-use conduit_bench::limits::{LimitsRegion, PrivateBuffers};
+use conduit_bench::limits::{LimitsRegion, LineStream, PrivateBuffers};
 use conduit_bench::pattern::Touch;
 use conduit_bench::statistics::Timings;
 use conduit_bench::transport::TopicOptions;
@@ -108,8 +108,8 @@ pub(super) fn contestants(
     let mut all: Contestants<&'static str> = vec![
         (LINE, Box::new(ping_pong(Wait::Poll))),
         (FUTEX, Box::new(ping_pong(Wait::Sleep))),
-        (CLOCK, alone(side, || ClockLimit(PublishPace::Singly))),
-        (LINES, Box::new(LineLimit { region: region.clone(), next: 0 })),
+        (CLOCK, Box::new(ClockLimit(PublishPace::Singly))),
+        (LINES, Box::new(LineLimit(LineStream::new(&region)))),
         ("64 B polling", Box::new(round_trips(Wait::Poll))),
         ("64 B blocking", Box::new(round_trips(Wait::Sleep))),
         ("64 B to nobody", to_nobody),
@@ -120,10 +120,10 @@ pub(super) fn contestants(
         let options = TopicOptions { words: LARGE_WORDS, depth: Some(LARGE_SLOTS), ..options };
         let large = DuplexChannel::<Conduit, [u64]>::open(site, side, "large", options)?;
         let round_trips = |wait, touch| RoundTrips { channel: large.clone(), wait, touch, is_grouped: false };
-        // As much memory as both rings have.
-        let memory = || MemoryLimit(PrivateBuffers::new(LARGE_WORDS, 2 * LARGE_SLOTS as usize));
+        // As much memory as both rings have, in the process that measures it.
+        let buffers = if side == BenchSide::First { 2 * LARGE_SLOTS as usize } else { 0 };
         let large: Contestants<&'static str> = vec![
-            (FILL_AND_READ, alone(side, memory)),
+            (FILL_AND_READ, Box::new(MemoryLimit(PrivateBuffers::new(LARGE_WORDS, buffers)))),
             ("12 MB polling", Box::new(round_trips(Wait::Poll, Touch::Header))),
             ("12 MB blocking", Box::new(round_trips(Wait::Sleep, Touch::Header))),
             ("12 MB, all bytes", Box::new(round_trips(Wait::Poll, Touch::Whole))),
@@ -132,11 +132,6 @@ pub(super) fn contestants(
         all.extend(large);
     }
     Ok(all)
-}
-
-/// What the first process measures without the second one.
-fn alone<C: Contestant + 'static>(side: BenchSide, contestant: impl FnOnce() -> C) -> Box<dyn Contestant> {
-    if side == BenchSide::First { Box::new(contestant()) } else { Box::new(Bystander) }
 }
 
 type Keyed = (&'static str, Box<dyn Contestant>);

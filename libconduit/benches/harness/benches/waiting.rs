@@ -106,9 +106,8 @@ fn publish(site: &BenchSite) -> Result<()> {
     let create = |topic| Publisher::<SmallMessage>::builder().domain(&site.domain()).create(name(topic));
     let mut publishers: Vec<_> = (0..TOPICS).map(create).collect::<std::result::Result<_, _>>()?;
     let mut random = 1_u64;
-    partner::follow(|topics, started| {
+    partner::follow(|topics| {
         let topics: u64 = topics.parse()?;
-        started()?;
         // The subscribers are about to wait.
         thread::sleep(Duration::from_millis(20));
         for _ in 0..MESSAGES {

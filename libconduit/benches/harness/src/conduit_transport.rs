@@ -7,15 +7,21 @@ use crate::Result;
 use crate::directory::BenchSite;
 use crate::transport::{Carries, Publish, Receive, TopicOptions, Transport};
 
-/// Conduit; samples are read in place.
-pub struct Conduit {
+/// Conduit; messages are read in place, or copied out of their slots.
+pub struct Conduit<const IS_COPIED: bool = false> {
     domain: Domain,
 }
 
-/// Conduit; messages are copied out of their slots.
-pub struct CopiedConduit(Conduit);
+/// `None` if the topic or region does not exist yet.
+pub(crate) fn if_found<T>(opened: std::result::Result<T, OpenError>) -> Result<Option<T>> {
+    match opened {
+        Ok(found) => Ok(Some(found)),
+        Err(OpenError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
 
-impl Transport for Conduit {
+impl<const IS_COPIED: bool> Transport for Conduit<IS_COPIED> {
     const PEER: Option<&'static str> = None;
 
     fn new(site: &BenchSite) -> Result<Self> {
@@ -23,15 +29,7 @@ impl Transport for Conduit {
     }
 }
 
-impl Transport for CopiedConduit {
-    const PEER: Option<&'static str> = None;
-
-    fn new(site: &BenchSite) -> Result<Self> {
-        Conduit::new(site).map(Self)
-    }
-}
-
-impl Conduit {
+impl<const IS_COPIED: bool> Conduit<IS_COPIED> {
     fn create<P: Message + ?Sized>(
         &self,
         builder: PublisherBuilder<P>,
@@ -46,11 +44,7 @@ impl Conduit {
     }
 
     fn open<P: Message + ?Sized>(&self, builder: SubscriberBuilder<P>, topic: &str) -> Result<Option<Subscriber<P>>> {
-        match builder.domain(&self.domain).open(topic) {
-            Ok(subscriber) => Ok(Some(subscriber)),
-            Err(OpenError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        if_found(builder.domain(&self.domain).open(topic))
     }
 }
 
@@ -90,17 +84,16 @@ impl Carries<[u64]> for Conduit {
 /// A subscriber that copies every message out of its slot.
 pub struct CopyingSubscriber<P>(Subscriber<P>);
 
-impl<const N: usize> Carries<[u64; N]> for CopiedConduit {
+impl<const N: usize> Carries<[u64; N]> for Conduit<true> {
     type Publisher = Publisher<[u64; N]>;
     type Subscriber = CopyingSubscriber<[u64; N]>;
 
     fn publisher(&self, topic: &str, options: TopicOptions) -> Result<Self::Publisher> {
-        Carries::<[u64; N]>::publisher(&self.0, topic, options)
+        self.create(Publisher::builder(), topic, options)
     }
 
     fn subscriber(&self, topic: &str, _options: TopicOptions) -> Result<Option<Self::Subscriber>> {
-        let opened = self.0.open(Subscriber::builder(), topic)?;
-        Ok(opened.map(CopyingSubscriber))
+        Ok(self.open(Subscriber::builder(), topic)?.map(CopyingSubscriber))
     }
 }
 

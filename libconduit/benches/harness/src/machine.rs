@@ -19,6 +19,11 @@ pub fn kernel_release() -> String {
 /// Now, on the clock that stamps messages: CLOCK_MONOTONIC in nanoseconds, the same in all
 /// processes.
 pub fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
+    clock_ns(ClockId::Monotonic)
+}
+
+/// What a clock shows, in nanoseconds.
+pub(crate) fn clock_ns(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

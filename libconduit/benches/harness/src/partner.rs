@@ -1,7 +1,7 @@
 //! The second process of a measurement: this program again, with hidden arguments.
 //!
 //! The first process writes on the second's standard input whose turn it is. The second writes on
-//! its standard output when its part of the turn has begun, and what it counted. The second dies
+//! its standard output when its part of the turn begins, and what it counted. The second dies
 //! with the first, and the first notices the second's death while it waits.
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::getppid;
 
-use crate::turns::{Started, Until};
+use crate::turns::Until;
 use crate::{BenchError, Result, cores};
 
 /// How long the other process may take for anything.
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const END: Duration = Duration::from_secs(5);
 /// How long the news of a death may take.
 const DEATH_NEWS: Duration = Duration::from_millis(1500);
-/// What the second process says when its part has begun, and before the reason if it gives up.
+/// What the second process says when its part begins, and before the reason if it gives up.
 const STARTED: &str = "started";
 const FAILED: &str = "failed ";
 
@@ -57,11 +57,11 @@ fn say(line: &str) -> Result<()> {
 }
 
 /// Answers turns, given whose each is, until the first process ends.
-pub fn follow(mut answer: impl FnMut(&str, Started<'_>) -> Result<String>) -> Result<()> {
+pub fn follow(mut answer: impl FnMut(&str) -> Result<String>) -> Result<()> {
     say(STARTED)?;
     for line in BufReader::new(io::stdin().lock()).lines() {
-        let said = answer(&line?, &mut || say(STARTED))?;
-        say(&said)?;
+        say(STARTED)?;
+        say(&answer(&line?)?)?;
     }
     Ok(())
 }
@@ -192,33 +192,18 @@ impl Drop for Partner {
 pub struct Patience<'a> {
     partner: &'a mut Partner,
     deadline: Instant,
-    error: Option<BenchError>,
 }
 
 impl<'a> Patience<'a> {
     /// For one turn.
     pub fn new(partner: &'a mut Partner, until: Until) -> Self {
-        Self { partner, deadline: until.end.max(Instant::now()) + PATIENCE, error: None }
+        Self { partner, deadline: until.end.max(Instant::now()) + PATIENCE }
     }
 
     /// Fails if waiting is pointless.
     pub fn check(&mut self) -> Result<()> {
         self.partner.check()?;
         if Instant::now() < self.deadline { Ok(()) } else { Err("the second process does not answer".into()) }
-    }
-
-    /// The same as a question, for [`crate::limits`].
-    pub fn lasts(&mut self) -> bool {
-        self.error = self.check().err();
-        self.error.is_none()
-    }
-
-    /// Why waiting ended, unless all is done.
-    pub fn outcome(self, is_done: bool) -> Result<()> {
-        if is_done {
-            return Ok(());
-        }
-        Err(self.error.unwrap_or_else(|| "the second process answers wrongly".into()))
     }
 }
 

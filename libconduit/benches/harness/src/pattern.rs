@@ -34,13 +34,8 @@ impl Touch {
     /// The same, to write.
     #[inline]
     pub fn of_mut(self, words: &mut [u64]) -> &mut [u64] {
-        match self {
-            Self::Header => {
-                let touched = words.len().min(LINE_WORDS);
-                &mut words[..touched]
-            }
-            Self::Whole => words,
-        }
+        let touched = self.of(words).len();
+        &mut words[..touched]
     }
 }
 

@@ -10,25 +10,24 @@ use crate::Result;
 use crate::partner::{self, Partner};
 use crate::statistics::{Figures, Timings};
 
+/// By how much a turn may exceed its time for the sake of its rounds. On a machine that is busy with
+/// other things a round can take many milliseconds.
+const LONGEST_EXTENSION: Duration = Duration::from_millis(500);
+
 /// When a turn ends: after this time and so many rounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Until {
     /// Not before.
     pub end: Instant,
-    /// Not after fewer rounds.
+    /// Not after fewer rounds, unless they take half a second longer.
     pub rounds: u64,
 }
 
 impl Until {
-    /// A turn of so many rounds, whatever they take.
-    pub fn rounds(rounds: u64) -> Self {
-        Self { end: Instant::now(), rounds }
-    }
-
-    /// Whether the turn is over.
+    /// Whether the turn is over after so many rounds.
     #[inline]
     pub fn is_over(self, rounds: u64, now: Instant) -> bool {
-        now >= self.end && rounds >= self.rounds
+        now >= self.end && (rounds >= self.rounds || now >= self.end + LONGEST_EXTENSION)
     }
 }
 
@@ -106,14 +105,11 @@ impl Measurements {
         Some(Figures { without_clock, ..self.times.figures()? })
     }
 
-    /// Messages per second.
+    /// Messages per second, over all turns.
     pub fn per_second(&self) -> f64 {
         self.messages as f64 * 1e9 / self.ns.max(1) as f64
     }
 }
-
-/// To be called by the second process when the first one may begin to measure.
-pub type Started<'a> = &'a mut dyn FnMut() -> Result<()>;
 
 /// Something that is measured. Each of the two processes has one half of it.
 pub trait Contestant {
@@ -134,8 +130,8 @@ pub trait Contestant {
     }
 
     /// The second process's part of a turn: answers until the first process ends the turn.
-    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
-        started().map(|()| Counts::default())
+    fn answer(&mut self) -> Result<Counts> {
+        Ok(Counts::default())
     }
 
     /// The first process compares what was counted in a turn with what it sent.
@@ -166,7 +162,7 @@ impl<'a, K: Display> TurnTaker<'a, K> {
     /// Warms a contestant up: so many rounds touch every page before anything counts.
     pub fn warmed_up(key: K, contestant: &'a mut dyn Contestant, partner: &mut Partner, rounds: u64) -> Result<Self> {
         let mut taker = Self::new(key, contestant);
-        taker.take_turn(partner, Until::rounds(rounds))?;
+        taker.take_turn(partner, Until { end: Instant::now(), rounds })?;
         Ok(Self::new(taker.key, taker.contestant))
     }
 
@@ -205,9 +201,34 @@ pub fn take_turns<K: Display>(
 
 /// The second process's part.
 pub fn answer_turns<K: Display>(mut contestants: Contestants<K>) -> Result<()> {
-    partner::follow(|line, started| {
+    partner::follow(|line| {
         let contestant = contestants.iter_mut().find(|(key, _)| key.to_string() == line);
         let (_, contestant) = contestant.ok_or_else(|| format!("there is no contestant {line:?}"))?;
-        Ok(serde_json::to_string(&contestant.answer(started)?)?)
+        Ok(serde_json::to_string(&contestant.answer()?)?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_the_whole() {
+        let mut measured = Measurements::new(1);
+        for messages in [100, 300] {
+            measured.messages += messages;
+            measured.ns += 1_000_000;
+        }
+        assert_eq!(measured.per_second(), 200_000.0);
+    }
+
+    #[test]
+    fn a_turn_waits_for_its_rounds_but_not_forever() {
+        let end = Instant::now();
+        let until = Until { end, rounds: 2 };
+        assert!(!until.is_over(2, end - Duration::from_millis(1)), "its time is not over");
+        assert!(!until.is_over(1, end + Duration::from_millis(1)), "a round is missing");
+        assert!(until.is_over(2, end));
+        assert!(until.is_over(1, end + LONGEST_EXTENSION), "the machine is busy");
+    }
 }

@@ -1,6 +1,5 @@
 //! The limits of the machine as contestants, which no transport can beat.
 
-use std::cell::Cell;
 use std::hint::black_box;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -10,8 +9,9 @@ use crate::limits::{LimitsRegion, LineStream, PingPong, PrivateBuffers, Relay};
 use crate::machine::now_ns;
 use crate::partner::{Partner, Patience};
 use crate::pattern::{self, ANSWER};
-use crate::turns::{Contestant, Counts, Measurements, Started, Until};
-use crate::{BenchError, Result, Wait};
+use crate::statistics::Timings;
+use crate::turns::{Contestant, Counts, Measurements, Until};
+use crate::{Result, Wait};
 
 /// Messages up to this size are written and read in a few steps of the clock: 64 KiB.
 pub const SHORT_WORDS: usize = (64 << 10) / size_of::<u64>();
@@ -42,16 +42,15 @@ impl Contestant for PingPongLimit {
     fn measure(&mut self, partner: &mut Partner, until: Until, into: &mut Measurements) -> Result<()> {
         let word = PingPong::new(&self.region, self.wait);
         let mut patience = Patience::new(partner, until);
-        let mut round = || if word.serve(|| patience.lasts()) { Ok(()) } else { Err("no answer".into()) };
+        let mut round = || word.serve(|| patience.check());
         // The first round waits for the other process to wake up.
-        let timed = round().and_then(|()| into.time_rounds(until, self.is_grouped, round));
-        let is_done = timed.is_ok() && word.end(|| patience.lasts());
-        patience.outcome(is_done)
+        round()?;
+        into.time_rounds(until, self.is_grouped, round)?;
+        word.end(|| patience.check())
     }
 
-    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
-        started()?;
-        PingPong::new(&self.region, self.wait).answer(|| (), || true);
+    fn answer(&mut self) -> Result<Counts> {
+        PingPong::new(&self.region, self.wait).answer(|| Ok(()), || Ok(()))?;
         Ok(Counts::default())
     }
 }
@@ -79,76 +78,56 @@ impl Contestant for RelayLimit {
     fn measure(&mut self, partner: &mut Partner, until: Until, into: &mut Measurements) -> Result<()> {
         let Self { relay, is_grouped } = self;
         let mut patience = Patience::new(partner, until);
-        let mut damage: Option<BenchError> = None;
         let mut index = 0;
         let mut round = || {
             let fill = |words: &mut [u64]| pattern::write(index, words);
-            let read = |words: &[u64]| damage = pattern::check(index | ANSWER, words).err();
-            let is_done = relay.serve(fill, read, || patience.lasts()) && damage.is_none();
+            let read = |words: &[u64]| pattern::check(index | ANSWER, words);
+            relay.serve(fill, read, || patience.check())?;
             index += 1;
-            if is_done { Ok(()) } else { Err("no answer".into()) }
+            Ok(())
         };
-        let timed = round().and_then(|()| into.time_rounds(until, *is_grouped, round));
-        if let Some(damage) = damage {
-            return Err(damage);
-        }
-        let is_done = timed.is_ok() && relay.end(|| patience.lasts());
-        patience.outcome(is_done)
+        round()?;
+        into.time_rounds(until, *is_grouped, round)?;
+        relay.end(|| patience.check())
     }
 
-    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
-        started()?;
-        let (index, damage) = (Cell::new(0), Cell::new(None));
-        let read = |words: &[u64]| {
-            if let Err(error) = pattern::check(index.get(), words) {
-                damage.set(Some(error));
-            }
+    fn answer(&mut self) -> Result<Counts> {
+        let mut received = 0;
+        let answer = |words: &[u64], answer: &mut [u64]| {
+            pattern::check(received, words)?;
+            pattern::write(received | ANSWER, answer);
+            received += 1;
+            Ok(())
         };
-        let fill = |words: &mut [u64]| {
-            pattern::write(index.get() | ANSWER, words);
-            index.set(index.get() + 1);
-        };
-        self.relay.answer(read, fill, || true);
-        damage.into_inner().map_or(Ok(Counts { received: index.get(), lost: 0 }), Err)
+        self.relay.answer(answer, || Ok(()))?;
+        Ok(Counts { received, lost: 0 })
     }
 }
 
 /// A cache line per message and nothing else.
-pub struct LineLimit {
-    /// The lines'.
-    pub region: Rc<LimitsRegion>,
-    /// Number of the next line.
-    pub next: u64,
-}
+pub struct LineLimit(pub LineStream);
 
 impl Contestant for LineLimit {
     fn measure(&mut self, partner: &mut Partner, until: Until, into: &mut Measurements) -> Result<()> {
-        let mut lines = LineStream::resume(&self.region, self.next);
+        let Self(lines) = self;
         let mut patience = Patience::new(partner, until);
         let begun = Instant::now();
-        let mut sent = 0;
-        let is_done = loop {
-            let is_last = until.is_over(sent, Instant::now());
-            if !(1..=LINE_STEP).all(|at| lines.send(is_last && at == LINE_STEP, || patience.lasts())) {
-                break false;
+        let (mut sent, mut is_last) = (0, false);
+        while !is_last {
+            is_last = until.is_over(sent, Instant::now());
+            for at in 1..=LINE_STEP {
+                lines.send(is_last && at == LINE_STEP, || patience.check())?;
             }
             sent += LINE_STEP;
-            if is_last {
-                break lines.flush(|| patience.lasts());
-            }
-        };
+        }
+        lines.flush(|| patience.check())?;
         into.messages += sent;
         into.ns += begun.elapsed().as_nanos() as u64;
-        self.next = lines.next();
-        patience.outcome(is_done)
+        Ok(())
     }
 
-    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
-        started()?;
-        let mut lines = LineStream::resume(&self.region, self.next);
-        let received = lines.receive(|| true).unwrap_or_default();
-        self.next = lines.next();
-        Ok(Counts { received, lost: 0 })
+    fn answer(&mut self) -> Result<Counts> {
+        Ok(Counts { received: self.0.receive(|| Ok(()))?, lost: 0 })
     }
 }
 
@@ -191,21 +170,17 @@ impl Contestant for WakeLimit {
             word.hand_over();
             let ended = Instant::now();
             into.times.record((ended - begun).as_nanos() as u64);
-            if !word.take_back(|| patience.lasts()) {
-                return patience.outcome(false);
-            }
+            word.take_back(|| patience.check())?;
             next = next.max(Instant::now());
             if until.is_over(rounds, ended) {
                 break;
             }
         }
-        let is_done = word.end(|| patience.lasts());
-        patience.outcome(is_done)
+        word.end(|| patience.check())
     }
 
-    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
-        started()?;
-        PingPong::new(&self.region, Wait::Sleep).answer(|| (), || true);
+    fn answer(&mut self) -> Result<Counts> {
+        PingPong::new(&self.region, Wait::Sleep).answer(|| Ok(()), || Ok(()))?;
         Ok(Counts::default())
     }
 }
@@ -215,7 +190,7 @@ pub struct MemoryLimit(pub PrivateBuffers);
 
 impl Contestant for MemoryLimit {
     fn measure(&mut self, _partner: &mut Partner, until: Until, into: &mut Measurements) -> Result<()> {
-        into.parts.resize_with(2, || crate::statistics::Timings::new(1));
+        into.parts.resize_with(2, || Timings::new(1));
         for rounds in 1.. {
             let begun = Instant::now();
             self.0.fill();
@@ -232,8 +207,3 @@ impl Contestant for MemoryLimit {
         Ok(())
     }
 }
-
-/// The second process's half of what the first one does alone.
-pub struct Bystander;
-
-impl Contestant for Bystander {}

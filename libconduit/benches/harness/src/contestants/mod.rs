@@ -11,7 +11,7 @@ use std::rc::Rc;
 use crate::directory::BenchSite;
 use crate::partner::retry;
 use crate::pattern::{self, END, Touch};
-use crate::transport::{Carries, Publish as _, Receive, TopicOptions, WordMessage};
+use crate::transport::{Carries, Publish, Receive, TopicOptions, WordMessage};
 use crate::turns::Counts;
 use crate::{BenchSide, Result, Wait};
 
@@ -48,27 +48,10 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> DuplexChannel<T, M> {
     pub fn send(&mut self, index: u64, touch: Touch) -> Result<()> {
         self.publisher.publish(|message| pattern::write(index, touch.of_mut(message.as_mut())))
     }
-
-    /// Sends a receipt: how many messages have arrived.
-    #[inline]
-    pub fn send_receipt(&mut self, received: u64) -> Result<()> {
-        self.publisher.publish(|message| message.as_mut()[0] = received)
-    }
-
-    /// Waits for a receipt.
-    #[inline]
-    pub fn receive_receipt(&mut self, check: impl FnMut() -> Result<()>) -> Result<u64> {
-        receive(&mut self.subscriber, Wait::Poll, check, |message: &M| message.as_ref()[0])
-    }
-
-    /// Sends the last message of a turn, which says how many there were.
-    pub fn send_end(&mut self, sent: u64) -> Result<()> {
-        send_end(&mut self.publisher, sent)
-    }
 }
 
 /// Sends the last message of a turn, which says how many there were.
-pub fn send_end<M: WordMessage + ?Sized>(publisher: &mut impl crate::transport::Publish<M>, sent: u64) -> Result<()> {
+pub fn send_end<M: WordMessage + ?Sized>(publisher: &mut impl Publish<M>, sent: u64) -> Result<()> {
     publisher.publish(|message| message.as_mut().iter_mut().zip([END, sent]).for_each(|(word, value)| *word = value))
 }
 

@@ -10,7 +10,7 @@ use crate::directory::BenchSite;
 use crate::partner::{Partner, retry};
 use crate::pattern;
 use crate::transport::{Carries, Publish as _, SmallMessage, TopicOptions};
-use crate::turns::{Contestant, Counts, Measurements, Started, Until};
+use crate::turns::{Contestant, Counts, Measurements, Until};
 use crate::{BenchSide, Result, Wait};
 
 /// Messages that are published between two reads of the clock in a row. Fewer than any of the
@@ -44,12 +44,7 @@ impl PublishPace {
                 await_time(&mut next, period);
             }
             let begun = Instant::now();
-            if self == Self::Batches {
-                for _ in 0..BATCH {
-                    act(acts)?;
-                    acts += 1;
-                }
-            } else {
+            for _ in 0..self.batch() {
                 act(acts)?;
                 acts += 1;
             }
@@ -144,8 +139,7 @@ impl<T: Carries<SmallMessage>> Contestant for PacedPublisher<T> {
 }
 
 impl<T: Carries<SmallMessage>> Contestant for CountingSubscriber<T> {
-    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
-        started()?;
+    fn answer(&mut self) -> Result<Counts> {
         match (&mut self.subscriber, self.wait) {
             (Some((subscriber, _)), Some(wait)) => MessageCounter::count_all(subscriber, wait),
             _ => Ok(Counts::default()),

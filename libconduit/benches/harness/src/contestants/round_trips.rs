@@ -1,10 +1,10 @@
 //! One way of a message: half of a round trip over two topics.
 
-use super::{SharedChannel, receive};
+use super::{SharedChannel, receive, send_end};
 use crate::partner::{Partner, Patience};
 use crate::pattern::{self, ANSWER, END, Touch};
 use crate::transport::{Carries, WordMessage};
-use crate::turns::{Contestant, Counts, Measurements, Started, Until};
+use crate::turns::{Contestant, Counts, Measurements, Until};
 use crate::{Result, Wait};
 
 /// A message there and another one back.
@@ -39,13 +39,12 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for RoundTrips<T, M> {
         // The first round waits for the other process to wake up.
         round()?;
         into.time_rounds(until, is_grouped, round)?;
-        channel.send_end(index)
+        send_end(&mut channel.publisher, index)
     }
 
-    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
+    fn answer(&mut self) -> Result<Counts> {
         let Self { wait, touch, ref channel, .. } = *self;
         let channel = &mut *channel.borrow_mut();
-        started()?;
         let mut index = 0;
         loop {
             let read = |message: &M| match message.as_ref() {

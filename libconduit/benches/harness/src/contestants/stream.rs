@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::{DuplexChannel, MessageCounter, SharedChannel, verify};
+use super::{DuplexChannel, MessageCounter, SharedChannel, receive, send_end, verify};
 use crate::partner::{Partner, Patience};
 use crate::pattern::Touch;
-use crate::transport::{Carries, Receive as _, WordMessage};
-use crate::turns::{Contestant, Counts, Measurements, Started, Until};
+use crate::transport::{Carries, Publish as _, Receive as _, WordMessage};
+use crate::turns::{Contestant, Counts, Measurements, Until};
 use crate::{Result, Wait};
 
 /// Messages that are sent between two reads of the clock without a window.
@@ -44,7 +44,8 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for MessageStream<T, M> 
         let (mut sent, mut received) = (0, 0);
         let mut wait_for_room = |channel: &mut DuplexChannel<T, M>, in_flight: u64, sent: u64| {
             while sent - received > in_flight {
-                received = channel.receive_receipt(|| patience.check())?;
+                let receipt = |message: &M| message.as_ref()[0];
+                received = receive(&mut channel.subscriber, Wait::Poll, || patience.check(), receipt)?;
             }
             Result::Ok(())
         };
@@ -65,13 +66,12 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for MessageStream<T, M> 
         into.messages += sent;
         into.ns += begun.elapsed().as_nanos() as u64;
         self.sent = sent;
-        channel.send_end(sent)
+        send_end(&mut channel.publisher, sent)
     }
 
-    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
+    fn answer(&mut self) -> Result<Counts> {
         let (step, has_window) = (self.step(), self.window.is_some());
         let channel = &mut *self.channel.borrow_mut();
-        started()?;
         if !has_window && !self.is_batched {
             return MessageCounter::count_all(&mut channel.subscriber, Wait::Poll);
         }
@@ -97,7 +97,7 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for MessageStream<T, M> 
             }
             if has_window && received >= acknowledged + step {
                 acknowledged = received / step * step;
-                channel.send_receipt(acknowledged)?;
+                channel.publisher.publish(|receipt| receipt.as_mut()[0] = acknowledged)?;
             }
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Two processes share a [`LimitsRegion`]. Over it they hand over a word ([`PingPong`]), stream
 //! cache lines ([`LineStream`]) or fill and read buffers in turn ([`Relay`]). All methods that wait
-//! call `keep_waiting` now and then and return `false` (or `None`) as soon as it does.
+//! call `check` now and then; its error ends the waiting.
 //!
 //! The protocol of a word: the first process stores PING (it *serves*) or END and waits for the
 //! second one to store PONG or IDLE in return. Whoever stored last waits. Each store releases
@@ -19,20 +19,21 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use conduit::{OpenError, ShmRegion};
+use conduit::ShmRegion;
 use rustix::thread::futex;
 
+use crate::conduit_transport::if_found;
 use crate::directory::BenchSite;
 use crate::partner::retry;
-use crate::{BenchSide, Result, Wait};
+use crate::{BenchError, BenchSide, Result, Wait};
 
 /// Messages of a [`LineStream`] that are in flight at most.
 pub const WINDOW: u64 = 256;
 /// Messages of a [`LineStream`] that are acknowledged at once.
 const ACKNOWLEDGED_AT_ONCE: u64 = WINDOW / 4;
-/// Loads of a word between two calls of `keep_waiting`.
+/// Loads of a word between two calls of `check`.
 const SPINS: u32 = 4096;
-/// How long to sleep between two calls of `keep_waiting`.
+/// How long to sleep between two calls of `check`.
 const NAP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Offset of the payload in a slot of a ring: buffers lie like payloads, because caches depend on
 /// addresses.
@@ -44,10 +45,6 @@ const IDLE: u32 = 0;
 const PING: u32 = 1;
 const PONG: u32 = 2;
 const END: u32 = 3;
-
-/// States of `LimitsHeader::stage`.
-const CREATED: u32 = 1;
-const OPENED: u32 = 2;
 
 /// An atomic with a cache line of its own.
 #[repr(C, align(64))]
@@ -64,10 +61,8 @@ struct LimitsHeader {
     relay: OwnLine<AtomicU32>,
     acknowledged: OwnLine<AtomicU64>,
     lines: [MessageLine; WINDOW as usize],
-    stage: AtomicU32,
-    buffer_words: AtomicU64,
-    /// Of each process.
-    buffers: AtomicU64,
+    /// Not 0 when a second process has opened the region.
+    has_second: AtomicU32,
 }
 
 const BUFFERS_AT: usize = size_of::<LimitsHeader>().next_multiple_of(PAGE_BYTES);
@@ -84,51 +79,29 @@ pub struct LimitsRegion {
 }
 
 impl LimitsRegion {
-    /// Creates the region (the first process), or waits for it and opens it (the second one, which
-    /// may pass anything as sizes). Each process has as many `buffers` of so many words.
+    /// Creates the region (the first process), or waits for it and opens it (the second one). Each
+    /// process has as many `buffers` of so many words; both pass the same sizes.
     pub fn new(site: &BenchSite, side: BenchSide, buffer_words: usize, buffers: usize) -> Result<Rc<Self>> {
         let builder = || ShmRegion::builder().domain(&site.domain());
-        if side == BenchSide::Second {
-            return retry("the region of the limits", || match builder().open(NAME) {
-                Ok(region) => Self::opened(region),
-                Err(OpenError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error.into()),
-            });
-        }
-        let region = builder().create(NAME, region_bytes(buffer_words, buffers))?;
-        let created = Self { region, side, buffer_words, buffers, has_relay: Cell::new(false) };
-        let header = created.header();
-        header.buffer_words.store(buffer_words as u64, Relaxed);
-        header.buffers.store(buffers as u64, Relaxed);
-        header.stage.store(CREATED, Release); // label: stage
-        Ok(Rc::new(created))
-    }
-
-    /// `None` until the first process has written the header.
-    fn opened(region: ShmRegion) -> Result<Option<Rc<Self>>> {
-        if region.size() < BUFFERS_AT {
-            return Err("the region of the limits is too small".into());
-        }
-        let (side, has_relay) = (BenchSide::Second, Cell::new(false));
-        let mut opened = Self { region, side, buffer_words: 0, buffers: 0, has_relay };
-        match opened.header().stage.compare_exchange(CREATED, OPENED, Acquire, Acquire) {
-            // label: stage
-            Ok(_) => {}
-            Err(OPENED) => return Err("a second process has already opened the region of the limits".into()),
-            Err(_) => return Ok(None),
-        }
-        opened.buffer_words = opened.header().buffer_words.load(Relaxed) as usize;
-        opened.buffers = opened.header().buffers.load(Relaxed) as usize;
-        if opened.region.size() < region_bytes(opened.buffer_words, opened.buffers) {
+        let bytes = BUFFERS_AT + 2 * buffers * stride(buffer_words);
+        let region = match side {
+            BenchSide::First => builder().create(NAME, bytes)?,
+            BenchSide::Second => retry("the region of the limits", || if_found(builder().open(NAME)))?,
+        };
+        if region.size() < bytes {
             return Err("the region of the limits is too small for its buffers".into());
         }
-        Ok(Some(Rc::new(opened)))
+        let region = Self { region, side, buffer_words, buffers, has_relay: Cell::new(false) };
+        if side == BenchSide::Second && region.header().has_second.swap(1, Relaxed) != 0 {
+            return Err("a second process has already opened the region of the limits".into());
+        }
+        Ok(Rc::new(region))
     }
 
     fn header(&self) -> &LimitsHeader {
-        // SAFETY: the region is at least as large as the header (created so, or checked when
-        // opened), page-aligned and mapped while it is borrowed. The header consists of atomics,
-        // for which all bytes are valid and through which alone this module accesses it.
+        // SAFETY: the region is at least as large as the header (`new` checks it), page-aligned and
+        // mapped while it is borrowed. The header consists of atomics, for which all bytes are valid
+        // and through which alone this module accesses it.
         unsafe { &*self.region.data().cast::<LimitsHeader>() }
     }
 
@@ -146,10 +119,6 @@ const fn stride(words: usize) -> usize {
     (words * size_of::<u64>() + SLOT_HEADER_BYTES).next_multiple_of(PAGE_BYTES)
 }
 
-const fn region_bytes(words: usize, buffers: usize) -> usize {
-    BUFFERS_AT + 2 * buffers * stride(words)
-}
-
 /// One word that two processes hand over and back: the least that any message between them takes.
 #[derive(Clone, Copy)]
 pub struct PingPong<'a> {
@@ -165,9 +134,9 @@ impl<'a> PingPong<'a> {
 
     /// One round trip.
     #[inline]
-    pub fn serve(&self, keep_waiting: impl FnMut() -> bool) -> bool {
+    pub fn serve(&self, check: impl FnMut() -> Result<()>) -> Result<()> {
         self.hand_over();
-        self.take_back(keep_waiting)
+        self.take_back(check)
     }
 
     /// The first half of a round trip: hands the word over, and wakes the other process if it
@@ -179,31 +148,31 @@ impl<'a> PingPong<'a> {
 
     /// The second half: waits until the word comes back.
     #[inline]
-    pub fn take_back(&self, keep_waiting: impl FnMut() -> bool) -> bool {
-        self.wait_while(PING, keep_waiting) == Some(PONG)
+    pub fn take_back(&self, check: impl FnMut() -> Result<()>) -> Result<()> {
+        if self.wait_while(PING, check)? == PONG { Ok(()) } else { Err(unexpected()) }
     }
 
     /// Ends the other process's [`answer`](Self::answer).
-    pub fn end(&self, keep_waiting: impl FnMut() -> bool) -> bool {
+    pub fn end(&self, check: impl FnMut() -> Result<()>) -> Result<()> {
         self.store(END);
-        self.wait_while(END, keep_waiting) == Some(IDLE)
+        if self.wait_while(END, check)? == IDLE { Ok(()) } else { Err(unexpected()) }
     }
 
     /// Hands the word back, each time after calling `work`, until the other process ends it.
-    pub fn answer(&self, mut work: impl FnMut(), mut keep_waiting: impl FnMut() -> bool) -> bool {
+    pub fn answer(&self, mut work: impl FnMut() -> Result<()>, mut check: impl FnMut() -> Result<()>) -> Result<()> {
         let mut mine = IDLE;
         loop {
-            match self.wait_while(mine, &mut keep_waiting) {
-                Some(PING) => {
-                    work();
+            match self.wait_while(mine, &mut check)? {
+                PING => {
+                    work()?;
                     self.store(PONG);
                     mine = PONG;
                 }
-                Some(END) => {
+                END => {
                     self.store(IDLE);
-                    return true;
+                    return Ok(());
                 }
-                _ => return false,
+                _ => return Err(unexpected()),
             }
         }
     }
@@ -216,9 +185,9 @@ impl<'a> PingPong<'a> {
         }
     }
 
-    /// The word as soon as it differs from `seen`; `None` if the caller stops waiting.
+    /// The word as soon as it differs from `seen`.
     #[inline]
-    fn wait_while(&self, seen: u32, mut keep_waiting: impl FnMut() -> bool) -> Option<u32> {
+    fn wait_while(&self, seen: u32, mut check: impl FnMut() -> Result<()>) -> Result<u32> {
         loop {
             let mut loads = SPINS;
             if self.wait == Wait::Sleep {
@@ -230,14 +199,17 @@ impl<'a> PingPong<'a> {
             for _ in 0..loads {
                 let value = self.word.load(Acquire); // label: word
                 if value != seen {
-                    return Some(value);
+                    return Ok(value);
                 }
             }
-            if !keep_waiting() {
-                return None;
-            }
+            check()?;
         }
     }
+}
+
+#[cold]
+fn unexpected() -> BenchError {
+    "the other process answers wrongly".into()
 }
 
 /// Buffers in shared memory that two processes fill and read in turn, as they would the slots of
@@ -245,9 +217,9 @@ impl<'a> PingPong<'a> {
 ///
 /// The process that holds the word may access all buffers, the other one none. That makes the
 /// slices of [`serve`] and [`answer`] exclusive: there is one relay per process
-/// (`LimitsRegion::has_relay`, and `stage` for a second process), its methods borrow it mutably,
-/// only a relay stores its word, and a first process that stops waiting for the word never accesses
-/// a buffer again.
+/// (`LimitsRegion::has_relay`, and `has_second` for a second process), its methods borrow it
+/// mutably, only a relay stores its word, and a first process that stops waiting for the word never
+/// accesses a buffer again.
 ///
 /// [`serve`]: Self::serve
 /// [`answer`]: Self::answer
@@ -280,56 +252,61 @@ impl Relay {
     pub fn serve(
         &mut self,
         fill: impl FnOnce(&mut [u64]),
-        read: impl FnOnce(&[u64]),
-        keep_waiting: impl FnMut() -> bool,
-    ) -> bool {
-        let Self { ref region, turn, is_lost, .. } = *self;
-        if is_lost || region.side != BenchSide::First {
-            return false;
-        }
+        read: impl FnOnce(&[u64]) -> Result<()>,
+        check: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
+        self.hold(BenchSide::First)?;
+        let Self { ref region, turn, .. } = *self;
         // SAFETY: see the type: this process holds the word until it hands it over below. The
         // buffer is valid for so many words, aligned to a cache line, zeroed at first, and any
         // bytes are valid words.
         fill(unsafe { std::slice::from_raw_parts_mut(region.buffer(BenchSide::First, turn), region.buffer_words) });
-        if !self.word().serve(keep_waiting) {
-            self.is_lost = true;
-            return false;
-        }
-        // SAFETY: as above: the word has come back.
-        read(unsafe { std::slice::from_raw_parts(region.buffer(BenchSide::Second, turn), region.buffer_words) });
+        let served = self.word().serve(check);
+        self.is_lost = served.is_err();
+        served?;
         self.turn += 1;
-        true
+        // SAFETY: as above: the word has come back.
+        read(unsafe { std::slice::from_raw_parts(self.region.buffer(BenchSide::Second, turn), self.words()) })
     }
 
     /// Ends the other process's [`answer`](Self::answer).
-    pub fn end(&mut self, keep_waiting: impl FnMut() -> bool) -> bool {
-        self.is_lost = self.is_lost || self.region.side != BenchSide::First || !self.word().end(keep_waiting);
-        !self.is_lost
+    pub fn end(&mut self, check: impl FnMut() -> Result<()>) -> Result<()> {
+        self.hold(BenchSide::First)?;
+        let ended = self.word().end(check);
+        self.is_lost = ended.is_err();
+        ended
     }
 
-    /// The part of the second process, until the first one ends it: reads each buffer and fills one
-    /// in return.
+    /// The part of the second process, until the first one ends it: `work` reads each buffer and
+    /// fills one in return.
     pub fn answer(
         &mut self,
-        mut read: impl FnMut(&[u64]),
-        mut fill: impl FnMut(&mut [u64]),
-        keep_waiting: impl FnMut() -> bool,
-    ) -> bool {
-        let Self { region, turn, .. } = self;
-        if region.side != BenchSide::Second {
-            return false;
-        }
+        mut work: impl FnMut(&[u64], &mut [u64]) -> Result<()>,
+        check: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
+        self.hold(BenchSide::Second)?;
+        let (region, words, turn) = (&self.region, self.region.buffer_words, Cell::new(self.turn));
         let work = || {
-            let words = region.buffer_words;
             // SAFETY: see the type: this process holds the word during `work`. The buffer is valid
             // for so many words, aligned to a cache line, zeroed at first, and any bytes are valid
             // words.
-            read(unsafe { std::slice::from_raw_parts(region.buffer(BenchSide::First, *turn), words) });
-            // SAFETY: as above.
-            fill(unsafe { std::slice::from_raw_parts_mut(region.buffer(BenchSide::Second, *turn), words) });
-            *turn += 1;
+            let received = unsafe { std::slice::from_raw_parts(region.buffer(BenchSide::First, turn.get()), words) };
+            // SAFETY: as above; the buffers of the two processes do not overlap.
+            let answer = unsafe { std::slice::from_raw_parts_mut(region.buffer(BenchSide::Second, turn.get()), words) };
+            turn.set(turn.get() + 1);
+            work(received, answer)
         };
-        PingPong { word: &region.header().relay.0, wait: self.wait }.answer(work, keep_waiting)
+        let answered = self.word().answer(work, check);
+        self.turn = turn.get();
+        answered
+    }
+
+    /// Fails unless this is the process of that side and has the word, or will get it.
+    fn hold(&self, side: BenchSide) -> Result<()> {
+        if self.is_lost || self.region.side != side {
+            return Err("this process has no part in the relay".into());
+        }
+        Ok(())
     }
 
     fn word(&self) -> PingPong<'_> {
@@ -339,66 +316,58 @@ impl Relay {
 
 /// Messages of 64 bytes in a row from the first process to the second, each a single cache line:
 /// the highest rate without loss.
-pub struct LineStream<'a> {
-    header: &'a LimitsHeader,
+pub struct LineStream {
+    region: Rc<LimitsRegion>,
     /// Number of the next message.
     next: u64,
 }
 
-impl<'a> LineStream<'a> {
-    /// Continues with message `next`: 0, or where the previous stream of this process has stopped.
-    pub fn resume(region: &'a LimitsRegion, next: u64) -> Self {
-        Self { header: region.header(), next }
-    }
-
-    /// Number of the next message.
-    pub fn next(&self) -> u64 {
-        self.next
+impl LineStream {
+    /// One end of the stream of a region.
+    pub fn new(region: &Rc<LimitsRegion>) -> Self {
+        Self { region: region.clone(), next: 0 }
     }
 
     /// Sends a message, after waiting while [`WINDOW`] messages are in flight. The receiver stops
     /// after the last one.
     #[inline]
-    pub fn send(&mut self, is_last: bool, keep_waiting: impl FnMut() -> bool) -> bool {
-        if self.next >= WINDOW && !self.wait_for(self.next - WINDOW + 1, keep_waiting) {
-            return false;
+    pub fn send(&mut self, is_last: bool, check: impl FnMut() -> Result<()>) -> Result<()> {
+        if self.next >= WINDOW {
+            self.wait_for(self.next - WINDOW + 1, check)?;
         }
-        let [number, last, rest @ ..] = &self.header.lines[(self.next % WINDOW) as usize].0;
+        let [number, last, rest @ ..] = &self.region.header().lines[(self.next % WINDOW) as usize].0;
         last.store(is_last.into(), Relaxed);
         for word in rest {
             word.store(self.next, Relaxed);
         }
         self.next += 1;
         number.store(self.next, Release); // label: line
-        true
+        Ok(())
     }
 
     /// Waits until everything sent has been received.
-    pub fn flush(&self, keep_waiting: impl FnMut() -> bool) -> bool {
-        self.wait_for(self.next, keep_waiting)
+    pub fn flush(&self, check: impl FnMut() -> Result<()>) -> Result<()> {
+        self.wait_for(self.next, check)
     }
 
     #[inline]
-    fn wait_for(&self, received: u64, mut keep_waiting: impl FnMut() -> bool) -> bool {
-        while (0..SPINS).all(|_| self.header.acknowledged.0.load(Acquire) < received) {
+    fn wait_for(&self, received: u64, mut check: impl FnMut() -> Result<()>) -> Result<()> {
+        let acknowledged = &self.region.header().acknowledged.0;
+        while (0..SPINS).all(|_| acknowledged.load(Acquire) < received) {
             // label: acknowledged
-            if !keep_waiting() {
-                return false;
-            }
+            check()?;
         }
-        true
+        Ok(())
     }
 
     /// Receives until the last message; returns how many messages that were.
-    pub fn receive(&mut self, mut keep_waiting: impl FnMut() -> bool) -> Option<u64> {
-        let begun = self.next;
+    pub fn receive(&mut self, mut check: impl FnMut() -> Result<()>) -> Result<u64> {
+        let (begun, header) = (self.next, self.region.header());
         loop {
-            let [number, last, rest @ ..] = &self.header.lines[(self.next % WINDOW) as usize].0;
+            let [number, last, rest @ ..] = &header.lines[(self.next % WINDOW) as usize].0;
             while (0..SPINS).all(|_| number.load(Acquire) != self.next + 1) {
                 // label: line
-                if !keep_waiting() {
-                    return None;
-                }
+                check()?;
             }
             for word in rest {
                 black_box(word.load(Relaxed));
@@ -406,10 +375,10 @@ impl<'a> LineStream<'a> {
             let is_last = last.load(Relaxed) != 0;
             self.next += 1;
             if is_last || self.next.is_multiple_of(ACKNOWLEDGED_AT_ONCE) {
-                self.header.acknowledged.0.store(self.next, Release); // label: acknowledged
+                header.acknowledged.0.store(self.next, Release); // label: acknowledged
             }
             if is_last {
-                return Some(self.next - begun);
+                return Ok(self.next - begun);
             }
         }
     }
@@ -424,9 +393,9 @@ pub struct PrivateBuffers {
 }
 
 impl PrivateBuffers {
-    /// Allocates and touches the memory: at least one buffer.
+    /// Allocates and touches the memory; a process that only answers needs no buffers.
     pub fn new(words: usize, buffers: usize) -> Self {
-        Self { buffers: vec![vec![1; words]; buffers.max(1)], turn: 0 }
+        Self { buffers: vec![vec![1; words]; buffers], turn: 0 }
     }
 
     /// Fills the next buffer.

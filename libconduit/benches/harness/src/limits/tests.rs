@@ -23,34 +23,40 @@ fn with_both<R: Send>(
     let directory = temporary();
     let region = LimitsRegion::new(&site(&directory), BenchSide::First, buffer_words, buffers).unwrap();
     thread::scope(|scope| {
-        let other = scope.spawn(|| second(LimitsRegion::new(&site(&directory), BenchSide::Second, 0, 0).unwrap()));
+        let open = || LimitsRegion::new(&site(&directory), BenchSide::Second, buffer_words, buffers).unwrap();
+        let other = scope.spawn(move || second(open()));
         first(region);
         other.join().unwrap()
     })
 }
 
 /// A thread that fails ends the other one's waiting.
-fn deadline() -> impl FnMut() -> bool + Copy {
+fn deadline() -> impl FnMut() -> Result<()> + Copy {
     let deadline = Instant::now() + Duration::from_secs(20);
-    move || Instant::now() < deadline
+    move || if Instant::now() < deadline { Ok(()) } else { Err("the other thread does not answer".into()) }
+}
+
+/// The other process is dead.
+fn dead() -> Result<()> {
+    Err("dead".into())
 }
 
 #[test]
 fn the_word_comes_back_until_the_end() {
     for wait in [Wait::Poll, Wait::Sleep] {
         let keep = deadline();
-        let is_ended = with_both(
+        let ended = with_both(
             0,
             0,
-            |region| PingPong::new(&region, wait).answer(|| (), keep),
+            |region| PingPong::new(&region, wait).answer(|| Ok(()), keep),
             |region| {
                 let word = PingPong::new(&region, wait);
-                assert!((0..1000).all(|_| word.serve(keep)), "{wait:?}");
-                assert!(word.end(keep));
+                (0..1000).for_each(|_| word.serve(keep).unwrap());
+                word.end(keep).unwrap();
                 assert_eq!(word.word.load(Relaxed), IDLE);
             },
         );
-        assert!(is_ended);
+        ended.unwrap();
     }
 }
 
@@ -59,16 +65,16 @@ fn waiting_for_a_dead_process_ends() {
     let directory = temporary();
     let region = LimitsRegion::new(&site(&directory), BenchSide::First, 8, 1).unwrap();
     for wait in [Wait::Poll, Wait::Sleep] {
-        assert!(!PingPong::new(&region, wait).serve(|| false), "{wait:?}");
+        assert!(PingPong::new(&region, wait).serve(dead).is_err(), "{wait:?}");
     }
-    let mut stream = LineStream::resume(&region, 0);
-    assert!((0..WINDOW).all(|_| stream.send(false, || false)));
-    assert!(!stream.send(false, || false), "the window is full");
-    assert!(!stream.flush(|| false));
-    assert_eq!(LineStream::resume(&region, WINDOW).receive(|| false), None);
+    let mut stream = LineStream::new(&region);
+    (0..WINDOW).for_each(|_| stream.send(false, dead).unwrap());
+    assert!(stream.send(false, dead).is_err(), "the window is full");
+    assert!(stream.flush(dead).is_err());
+    assert!(stream.receive(dead).is_err(), "there is no message after the window");
     let mut relay = Relay::new(&region, Wait::Poll).unwrap();
-    assert!(!relay.serve(|_| (), |_| (), || false));
-    assert!(!relay.serve(|_| panic!("the word is lost"), |_| (), || false));
+    assert!(relay.serve(|_| (), |_| Ok(()), dead).is_err());
+    assert!(relay.serve(|_| panic!("the word is lost"), |_| Ok(()), || Ok(())).is_err());
 }
 
 #[test]
@@ -79,18 +85,18 @@ fn a_stream_loses_nothing() {
         0,
         0,
         |region| {
-            let mut stream = LineStream::resume(&region, 0);
-            counts.map(|_| stream.receive(keep))
+            let mut stream = LineStream::new(&region);
+            counts.map(|_| stream.receive(keep).unwrap())
         },
         |region| {
-            let mut stream = LineStream::resume(&region, 0);
+            let mut stream = LineStream::new(&region);
             for count in counts {
-                assert!((1..=count).all(|message| stream.send(message == count, keep)));
-                assert!(stream.flush(keep));
+                (1..=count).for_each(|message| stream.send(message == count, keep).unwrap());
+                stream.flush(keep).unwrap();
             }
         },
     );
-    assert_eq!(received, counts.map(Some));
+    assert_eq!(received, counts);
 }
 
 #[test]
@@ -100,27 +106,31 @@ fn a_relay_hands_every_buffer_over_whole() {
         let keep = deadline();
         let second = |region| {
             let mut relay = Relay::new(&region, wait).unwrap();
-            let seen = Cell::new(0);
-            let read = |words: &[u64]| {
+            let work = |words: &[u64], answer: &mut [u64]| {
                 assert!(words.len() == WORDS && words.iter().all(|&word| word == words[0]), "{words:?}");
-                seen.set(words[0]);
+                answer.fill(!words[0]);
+                Ok(())
             };
-            relay.answer(read, |words| words.fill(!seen.get()), keep) && relay.turn == 1000
+            relay.answer(work, keep).unwrap();
+            relay.turn
         };
-        let is_done = with_both(WORDS, 3, second, |region| {
+        let turns = with_both(WORDS, 3, second, |region| {
             let mut relay = Relay::new(&region, wait).unwrap();
             for round in 0..1000 {
-                let read = |words: &[u64]| assert_eq!(words, [!round; WORDS]);
-                assert!(relay.serve(|words| words.fill(round), read, keep));
+                let read = |words: &[u64]| {
+                    assert_eq!(words, [!round; WORDS]);
+                    Ok(())
+                };
+                relay.serve(|words| words.fill(round), read, keep).unwrap();
             }
-            assert!(relay.end(keep));
+            relay.end(keep).unwrap();
             let sides = [BenchSide::First, BenchSide::Second];
             let mut starts: Vec<_> = (0..3).flat_map(|turn| sides.map(|side| region.buffer(side, turn))).collect();
             starts.sort_unstable();
             starts.dedup();
             assert_eq!(starts.len(), 6, "each process uses all of its buffers");
         });
-        assert!(is_done);
+        assert_eq!(turns, 1000);
     }
 }
 
@@ -134,8 +144,9 @@ fn a_process_has_one_relay_and_a_region_one_second_process() {
     assert!(Relay::new(&region, Wait::Poll).is_err());
     let other = open().unwrap();
     assert!(open().is_err());
-    assert!(!relay.answer(|_| (), |_| (), || false), "the first process serves");
-    assert!(!Relay::new(&other, Wait::Poll).unwrap().serve(|_| (), |_| (), || false), "the second one answers");
+    assert!(relay.answer(|_, _| Ok(()), || Ok(())).is_err(), "the first process serves");
+    let served = Relay::new(&other, Wait::Poll).unwrap().serve(|_| (), |_| Ok(()), || Ok(()));
+    assert!(served.is_err(), "the second one answers");
 }
 
 #[test]

@@ -109,8 +109,7 @@ fn footprint<T: Carries<SmallMessage>>(site: &BenchSite, partner: &mut Partner, 
 /// The second process's part: it subscribes in each turn, and says how many descriptors that took.
 pub(super) fn answer<P: CarriesAll>(site: &BenchSite) -> Result<()> {
     let (mut ours, mut peer) = (None, None);
-    partner::follow(|entrant, started| {
-        started()?;
+    partner::follow(|entrant| {
         let before = descriptors()?;
         if entrant == "ours" {
             ours = Some(subscribe::<Conduit>(site)?);

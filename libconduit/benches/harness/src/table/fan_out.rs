@@ -14,7 +14,7 @@ use crate::limits::LimitsRegion;
 use crate::partner::{Partner, Patience, retry};
 use crate::pattern::{self, Touch};
 use crate::transport::{Carries, CarriesAll, Publish as _, Receive as _, SmallMessage, TopicOptions};
-use crate::turns::{Contestant, Counts, Measurements, Started, Until};
+use crate::turns::{Contestant, Counts, Measurements, Until};
 use crate::{BenchSide, Result, Wait};
 
 /// Messages in a row before all polling subscribers have to have received them.
@@ -153,10 +153,9 @@ struct PollingCrowd<T: Carries<SmallMessage>> {
 }
 
 impl<T: Carries<SmallMessage>> Contestant for PollingCrowd<T> {
-    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
+    fn answer(&mut self) -> Result<Counts> {
         let mut counters = vec![MessageCounter::default(); self.subscribers.len()];
         let (mut ended, mut acknowledged) = (0, 0);
-        started()?;
         while ended < counters.len() {
             for (subscriber, counter) in self.subscribers.iter_mut().zip(&mut counters) {
                 if let Some(is_last) = subscriber.poll(|message: &SmallMessage| counter.count(message, Touch::Whole))? {
@@ -207,11 +206,10 @@ impl SleepingCrowd {
 }
 
 impl Contestant for SleepingCrowd {
-    fn answer(&mut self, started: Started<'_>) -> Result<Counts> {
+    fn answer(&mut self) -> Result<Counts> {
         for (turn, _) in &self.threads {
             turn.send(())?;
         }
-        started()?;
         let mut all = Counts::default();
         for (_, counted) in &self.threads {
             all = all.plus(counted.recv()??);

@@ -21,7 +21,7 @@ Measures Conduit beside the limits of the machine, and beside a peer, and prints
 ";
 
 /// What to measure and what to print.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct TableOptions {
     pub(super) only: Vec<String>,
     pub(super) list: bool,
@@ -37,30 +37,30 @@ impl TableOptions {
     pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>> {
         use lexopt::Arg::{Long, Short};
         let mut parser = lexopt::Parser::from_args(arguments);
-        let (mut only, mut list, mut json, mut percentiles, mut cores) = (Vec::new(), false, false, false, None);
+        let mut options = Self::default();
         let (mut repeats, mut time, mut quick) = (None, None, false);
         while let Some(argument) = parser.next()? {
             match argument {
                 Short('h') | Long("help") => return Ok(None),
                 Long("quick") => quick = true,
-                Long("only") => only.push(parser.value()?.string()?),
-                Long("list") => list = true,
+                Long("only") => options.only.push(parser.value()?.string()?),
+                Long("list") => options.list = true,
                 Long("repeats") => repeats = Some(parser.value()?.parse()?),
                 Long("time") => time = Some(parser.value()?.parse()?),
-                Long("cores") => cores = Some(parser.value()?.parse_with(cores::parse)?),
-                Long("json") => json = true,
-                Long("percentiles") => percentiles = true,
+                Long("cores") => options.cores = Some(parser.value()?.parse_with(cores::parse)?),
+                Long("json") => options.json = true,
+                Long("percentiles") => options.percentiles = true,
                 // Cargo passes it to every benchmark.
                 Long("bench") => {}
                 other => return Err(other.unexpected().into()),
             }
         }
-        let repeats = repeats.unwrap_or(if quick { 3 } else { 6 });
-        let time: f64 = time.unwrap_or(if quick { 0.25 } else { 1.0 });
-        if repeats == 0 || !(0.001..=1000.0).contains(&time) {
+        options.repeats = repeats.unwrap_or(if quick { 3 } else { 6 });
+        options.time = time.unwrap_or(if quick { 0.25 } else { 1.0 });
+        if options.repeats == 0 || !(0.001..=1000.0).contains(&options.time) {
             return Err("there is nothing to measure: --repeats 1 and --time 0.001 are the least".into());
         }
-        Ok(Some(Self { only, list, repeats, time, cores, json, percentiles }))
+        Ok(Some(options))
     }
 
     pub(super) fn wants(&self, id: &str) -> bool {

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::fan_out::FanOutPlan;
 use super::spin::SpinPlan;
 use super::{MessageRate, RowResult, costs};
-use crate::conduit_transport::{Conduit, CopiedConduit};
+use crate::conduit_transport::Conduit;
 use crate::contestants::DuplexChannel;
-use crate::contestants::limits::{Bystander, ClockLimit, LineLimit, PingPongLimit, RelayLimit, SHORT_WORDS, WakeLimit};
+use crate::contestants::limits::{ClockLimit, LineLimit, PingPongLimit, RelayLimit, SHORT_WORDS, WakeLimit};
 use crate::contestants::publishing::{Audience, PublishPace, publishing};
 use crate::contestants::round_trips::RoundTrips;
 use crate::contestants::stream::MessageStream;
 use crate::directory::BenchSite;
-use crate::limits::{LimitsRegion, WINDOW};
+use crate::limits::{LimitsRegion, LineStream, WINDOW};
 use crate::partner::Partner;
 use crate::pattern::Touch;
 use crate::transport::{Carries, CarriesAll, TopicOptions, WordMessage};
@@ -38,13 +38,7 @@ pub(super) enum Entrant {
 
 impl fmt::Display for Entrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Line => "line",
-            Self::Limit => "limit",
-            Self::Ours => "ours",
-            Self::Reference => "reference",
-            Self::Peer => "peer",
-        })
+        self.serialize(f)
     }
 }
 
@@ -192,9 +186,9 @@ impl LatencyPlan {
         let to = &mut entrants;
         match (self.is_copied, self.bytes) {
             (false, 8) => self.add_transports::<Conduit, P, [u64; 1]>(to, site, side)?,
-            (true, 8) => self.add_transports::<CopiedConduit, P, [u64; 1]>(to, site, side)?,
+            (true, 8) => self.add_transports::<Conduit<true>, P, [u64; 1]>(to, site, side)?,
             (false, 64) => self.add_transports::<Conduit, P, [u64; 8]>(to, site, side)?,
-            (true, 64) => self.add_transports::<CopiedConduit, P, [u64; 8]>(to, site, side)?,
+            (true, 64) => self.add_transports::<Conduit<true>, P, [u64; 8]>(to, site, side)?,
             (false, 1024) => self.add_transports::<Conduit, P, [u64; 128]>(to, site, side)?,
             (false, _) => self.add_transports::<Conduit, P, [u64]>(to, site, side)?,
             (true, bytes) => return Err(format!("no row copies messages of {bytes} bytes out").into()),
@@ -213,9 +207,11 @@ impl LatencyPlan {
         let buffers = if self.is_filled() { self.depth() as usize } else { 0 };
         let region = LimitsRegion::new(site, side, self.words(), buffers)?;
         entrants.push(line(&region));
-        let relay =
-            |region| Ok::<Box<dyn Contestant>, crate::BenchError>(Box::new(RelayLimit::new(region, self.wait)?));
-        let limit = if self.is_filled() { relay(&region)? } else { ping_pong(region, self.wait) };
+        let limit: Box<dyn Contestant> = if self.is_filled() {
+            Box::new(RelayLimit::new(&region, self.wait)?)
+        } else {
+            ping_pong(region, self.wait)
+        };
         entrants.push((Entrant::Limit, limit));
         Ok(())
     }
@@ -278,7 +274,6 @@ impl PublishingPlan {
             }
             (Audience::Sleeping, _) => None,
             (Audience::Nobody | Audience::Absent, _) if self.is_unstamped => None,
-            (Audience::Nobody | Audience::Absent, _) if side == BenchSide::Second => Some(Box::new(Bystander)),
             (Audience::Nobody | Audience::Absent, pace) => Some(Box::new(ClockLimit(pace))),
         };
         entrants.extend(limit.map(|limit| (Entrant::Limit, limit)));
@@ -307,8 +302,8 @@ pub(super) struct ThroughputPlan {
 impl ThroughputPlan {
     fn entrants<P: CarriesAll>(&self, site: &BenchSite, side: BenchSide) -> Result<Entrants> {
         let region = LimitsRegion::new(site, side, 0, 0)?;
-        let mut entrants = vec![line(&region), (Entrant::Limit, Box::new(LineLimit { region, next: 0 }))];
-        let ours = if self.is_copied { Self::stream::<CopiedConduit> } else { Self::stream::<Conduit> };
+        let mut entrants = vec![line(&region), (Entrant::Limit, Box::new(LineLimit(LineStream::new(&region))))];
+        let ours = if self.is_copied { Self::stream::<Conduit<true>> } else { Self::stream::<Conduit> };
         entrants.push((Entrant::Ours, ours(self, site, side, "ours")?));
         if P::PEER.is_some() {
             entrants.push((Entrant::Peer, self.stream::<P>(site, side, "peer")?));

@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use conduit::{OpenError, Publisher, Subscriber};
-use rustix::time::{ClockId, clock_gettime};
+use conduit::{Publisher, Subscriber};
+use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
 use super::RowResult;
 use super::plan::{Entrant, line};
+use crate::conduit_transport::if_found;
 use crate::contestants::publishing::await_time;
 use crate::contestants::{MessageCounter, verify};
 use crate::directory::BenchSite;
 use crate::limits::LimitsRegion;
-use crate::machine::now_ns;
+use crate::machine::{clock_ns, now_ns};
 use crate::partner::{self, Partner, retry};
 use crate::pattern::END;
 use crate::statistics::{Figures, Timings};
@@ -66,18 +67,14 @@ impl SpinPlan {
         let (_, mut line) = line(&LimitsRegion::new(site, BenchSide::Second, 0, 0)?);
         let spin = Duration::from_micros(self.spin_us);
         let builder = || Subscriber::<SmallMessage>::builder().domain(&site.domain()).spin(spin);
-        let mut subscriber = retry(TOPIC, || match builder().open(TOPIC) {
-            Ok(subscriber) => Ok(Some(subscriber)),
-            Err(OpenError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        })?;
-        partner::follow(|whose, started| {
+        let mut subscriber = retry(TOPIC, || if_found(builder().open(TOPIC)))?;
+        let (mut times, mut counter) = (Timings::new(1), MessageCounter::default());
+        partner::follow(|whose| {
             if whose != TOPIC {
-                return Ok(serde_json::to_string(&line.answer(started)?)?);
+                return Ok(serde_json::to_string(&line.answer()?)?);
             }
-            let (mut times, mut counter) = (Timings::new(1), MessageCounter::default());
-            started()?;
-            let begun = cpu_time();
+            // The processor time of this thread.
+            let begun = clock_ns(ClockId::ThreadCPUTime);
             loop {
                 let sample = subscriber.recv()?;
                 let now = now_ns();
@@ -88,15 +85,9 @@ impl SpinPlan {
                 times.record(now.saturating_sub(stamp));
             }
             let counts = counter.counts;
-            let cpu_ns = (cpu_time() - begun).as_nanos() as f64 / counts.received.max(1) as f64;
+            let cpu_ns = (clock_ns(ClockId::ThreadCPUTime) - begun) as f64 / counts.received.max(1) as f64;
             let figures = times.figures().ok_or("no message arrived")?;
             Ok(serde_json::to_string(&Reception { counts, figures, cpu_ns })?)
         })
     }
-}
-
-/// The processor time that this thread has used.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
