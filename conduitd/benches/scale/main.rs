@@ -10,7 +10,6 @@ mod roles;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,11 +20,12 @@ use std::time::{Duration, Instant};
 use conduit::Domain;
 use conduit::internal::shm::clock::now_ns;
 use conduit::registry::Client;
+use conduit_bench::statistics::Timings;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use report::{Milliseconds, ScaleReport, ms, repeat_call};
+use report::{ScaleReport, repeat_call};
 
 const TOPICS: usize = 1000;
 const SUBSCRIBERS: usize = 4;
@@ -286,26 +286,26 @@ fn idle(world: &ScaleWorld, report: &mut ScaleReport) {
 fn query(world: &ScaleWorld, report: &mut ScaleReport) {
     let mut stream = UnixStream::connect(world.socket()).unwrap();
     let (list, bytes) = repeat_call(&mut stream, "List", "{}", 50);
-    report.times(&format!("List, {} kB, ms", bytes / 1000), list);
+    report.times(&format!("List, {} kB, ms", bytes / 1000), &list);
     let parameters = format!("{{\"topic\":\"{}\"}}", topic(TOPICS / 2));
-    report.times("Describe, ms", repeat_call(&mut stream, "Describe", &parameters, 50).0);
+    report.times("Describe, ms", &repeat_call(&mut stream, "Describe", &parameters, 50).0);
 }
 
 /// Kills one publisher after the other.
 fn kill_alone(fleet: &mut ScaleFleet, removed: &Receiver<TopicEnd>, report: &mut ScaleReport) {
-    let mut alone = [Vec::new(), Vec::new()];
+    let mut alone = [Timings::new(1), Timings::new(1)];
     for (number, publisher) in fleet.publishers.drain(..KILLED_ALONE).enumerate() {
         let killed = now_ns();
         publisher.kill();
         for (times, events) in alone.iter_mut().zip([&fleet.woken, removed]) {
             let (of, at) = events.recv_timeout(PATIENCE).expect("the end of the topic");
             assert_eq!(of, number);
-            times.push(ms(at - killed));
+            times.record(at - killed);
         }
     }
     let [woken, removed] = alone;
-    report.times("one publisher killed: sleeper awake, ms", Milliseconds(woken));
-    report.times("one publisher killed: file gone, ms", Milliseconds(removed));
+    report.times("one publisher killed: sleeper awake, ms", &woken);
+    report.times("one publisher killed: file gone, ms", &removed);
 }
 
 /// Kills the other publishers at once.
@@ -319,10 +319,12 @@ fn kill_together(fleet: &ScaleFleet, removed: &Receiver<TopicEnd>, report: &mut 
         let ends = (0..KILLED_TOGETHER).map(|_| events.recv_timeout(PATIENCE).expect("the end of a topic"));
         let ends: HashMap<usize, u64> = ends.collect();
         assert_eq!(ends.len(), KILLED_TOGETHER);
-        let times = ends.values().map(|at| ms(at.saturating_sub(killed))).collect();
-        report.times(&format!("{KILLED_TOGETHER} publishers killed at once: {what}, ms"), Milliseconds(times));
+        let mut times = Timings::new(1);
+        ends.values().for_each(|at| times.record(at.saturating_sub(killed)));
+        report.times(&format!("{KILLED_TOGETHER} publishers killed at once: {what}, ms"), &times);
     }
-    report.figure("(of which the kills themselves took, ms)", format_args!("{:.2}", ms(all - killed)));
+    let kills_ms = (all - killed) as f64 / 1e6;
+    report.figure("(of which the kills themselves took, ms)", format_args!("{kills_ms:.2}"));
 }
 
 /// How long `List` takes for one client while another one attacks, as another user if this is root.
@@ -336,16 +338,16 @@ fn attack(report: &mut ScaleReport) {
     };
     let _subscribers: Vec<HelperProcess> = (0..SUBSCRIBERS).map(|_| subscribe()).collect();
     let mut stream = UnixStream::connect(world.socket()).unwrap();
-    let (mut list, _) = repeat_call(&mut stream, "List", "{}", 50);
-    let idle = list.at(50.0);
-    report.times("List, no other client, ms", list);
+    let (list, _) = repeat_call(&mut stream, "List", "{}", 50);
+    let idle = list.at(500);
+    report.times("List, no other client, ms", &list);
     for how in ["half-open", "slow", "never-reads", "watches", "floods"] {
         let uid = is_root().then_some(NOBODY);
         let attacker = HelperProcess::start(&world, &["hostile".into(), how.into()], uid).wait_until_ready();
         eprintln!("beside a client that {how} ...");
-        let (mut list, _) = repeat_call(&mut stream, "List", "{}", 50);
-        let ratio = list.at(50.0) / idle;
-        report.times(&format!("List beside a client that {how}, ms ({ratio:.2} x idle)"), list);
+        let (list, _) = repeat_call(&mut stream, "List", "{}", 50);
+        let ratio = list.at(500) / idle;
+        report.times(&format!("List beside a client that {how}, ms ({ratio:.2} x idle)"), &list);
         drop(attacker);
     }
     report.figure("memory after all that (peak)", world.memory("VmHWM"));
@@ -356,7 +358,6 @@ fn watch_names(directory: Inotify) -> Receiver<(usize, u64)> {
     let (sender, names) = mpsc::channel();
     std::thread::spawn(move || {
         loop {
-            let _ = directory.as_fd();
             let Ok(events) = directory.read_events() else { return };
             let at = now_ns();
             for event in events {

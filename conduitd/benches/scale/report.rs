@@ -5,39 +5,16 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use conduit_bench::statistics::Timings;
+
 use crate::PAUSE;
-
-/// Durations in milliseconds.
-pub(crate) struct Milliseconds(pub(crate) Vec<f64>);
-
-impl Milliseconds {
-    pub(crate) fn at(&mut self, percent: f64) -> f64 {
-        self.0.sort_by(f64::total_cmp);
-        let index = (percent / 100.0 * self.0.len() as f64).ceil() as usize;
-        self.0[index.clamp(1, self.0.len()) - 1]
-    }
-
-    pub(crate) fn percentiles(&mut self) -> String {
-        let [p50, p90, p99, max] = [50.0, 90.0, 99.0, 100.0].map(|percent| self.at(percent));
-        format!("{p50:.2} | {p90:.2} | {p99:.2} | {max:.2}")
-    }
-}
-
-pub(crate) fn ms(ns: u64) -> f64 {
-    ns as f64 / 1e6
-}
 
 /// Repeats a call on one connection; returns the times to the last bytes of the replies, and the
 /// length of a reply.
-pub(crate) fn repeat_call(
-    stream: &mut UnixStream,
-    method: &str,
-    parameters: &str,
-    times: usize,
-) -> (Milliseconds, usize) {
+pub(crate) fn repeat_call(stream: &mut UnixStream, method: &str, parameters: &str, times: usize) -> (Timings, usize) {
     let call = format!("{{\"method\":\"io.conduit.Registry.{method}\",\"parameters\":{parameters}}}\0");
     let mut buffer = vec![0; 1 << 20];
-    let mut found = Vec::new();
+    let mut found = Timings::new(1);
     let mut bytes = 0;
     for _ in 0..times {
         std::thread::sleep(PAUSE);
@@ -52,9 +29,9 @@ pub(crate) fn repeat_call(
                 break;
             }
         }
-        found.push(started.elapsed().as_secs_f64() * 1e3);
+        found.record(started.elapsed().as_nanos() as u64);
     }
-    (Milliseconds(found), bytes)
+    (found, bytes)
 }
 
 /// The table of results.
@@ -62,15 +39,17 @@ pub(crate) fn repeat_call(
 pub(crate) struct ScaleReport(pub(crate) String);
 
 impl ScaleReport {
-    pub(crate) fn times(&mut self, what: &str, mut times: Milliseconds) {
-        self.row(what, &times.percentiles());
+    /// Percentiles in milliseconds.
+    pub(crate) fn times(&mut self, what: &str, times: &Timings) {
+        let [p50, p90, p99, max] = [500, 900, 990, 1000].map(|per_mille| times.at(per_mille) / 1e6);
+        self.row(what, &format!("{p50:.2} | {p90:.2} | {p99:.2} | {max:.2}"));
     }
 
     pub(crate) fn figure(&mut self, what: &str, figure: impl Display) {
         self.row(what, &format!("{figure} | | |"));
     }
 
-    pub(crate) fn row(&mut self, what: &str, columns: &str) {
+    fn row(&mut self, what: &str, columns: &str) {
         writeln!(self.0, "| {what} | {columns} |").unwrap();
     }
 }

@@ -159,9 +159,9 @@ fn measure(
             placement: cores.placement,
             words: cores.words(),
         },
+        limits: results.limits(),
         latency: results.latency,
         throughput: results.throughput,
-        limits: results.limits.rows(),
         left_out,
     })
 }

@@ -46,8 +46,6 @@ pub(super) struct LatencyRow {
     pub(super) limit: &'static str,
     pub(super) limit_p50_ns: u64,
     pub(super) ratio: f64,
-    #[serde(skip)]
-    pub(super) line: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,6 +56,9 @@ pub(super) struct BenchPercentiles {
     p99_ns: u64,
     p99_9_ns: u64,
     max_ns: u64,
+    /// The whole distribution as a line of the plot.
+    #[serde(skip)]
+    line: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,8 +78,6 @@ pub(super) struct LimitRow {
     pub(super) limit: &'static str,
     #[serde(flatten)]
     pub(super) percentiles: BenchPercentiles,
-    #[serde(skip)]
-    pub(super) line: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,7 +87,7 @@ pub(super) struct LeftOut {
 }
 
 impl BenchPercentiles {
-    fn of(measured: &Timings) -> Self {
+    pub(super) fn of(measured: &Timings) -> Self {
         let at = |per_mille| measured.at_ns(per_mille);
         Self {
             count: measured.count(),
@@ -97,6 +96,7 @@ impl BenchPercentiles {
             p99_ns: at(990),
             p99_9_ns: at(999),
             max_ns: measured.max_ns(),
+            line: plot::line(measured.steps()),
         }
     }
 
@@ -122,7 +122,6 @@ impl LatencyRow {
             limit,
             limit_p50_ns: limit_measured.at_ns(500),
             ratio: ratio(measured.at(500), limit_measured.at(500)),
-            line: plot::line(measured.steps()),
         }
     }
 }
@@ -146,12 +145,6 @@ impl ThroughputRow {
             limit_messages_per_second,
             ratio: ratio(limit_messages_per_second, messages_per_second),
         }
-    }
-}
-
-impl LimitRow {
-    pub(super) fn new(limit: &'static str, measured: &Timings) -> Self {
-        Self { limit, percentiles: BenchPercentiles::of(measured), line: plot::line(measured.steps()) }
     }
 }
 
@@ -219,8 +212,8 @@ impl BenchReport {
     }
 
     fn print_plots(&self, out: &mut impl Write) -> io::Result<()> {
-        let ours = self.latency.iter().map(|row| (row.work.to_owned(), &row.line));
-        let limits = self.limits.iter().map(|row| (format!("limit: {}", row.limit), &row.line));
+        let ours = self.latency.iter().map(|row| (row.work.to_owned(), &row.percentiles.line));
+        let limits = self.limits.iter().map(|row| (format!("limit: {}", row.limit), &row.percentiles.line));
         let lines: Vec<_> = ours.chain(limits).collect();
         let indent = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) + 2;
         for line in plot::axis(indent) {
@@ -253,7 +246,7 @@ mod tests {
             },
             latency: vec![LatencyRow::new("64 B polling", [64, 64], &timings(3), "cache line", &timings(1))],
             throughput: vec![ThroughputRow::new("64 B in a row", 64, &stream, "cache lines in a row", 1000.0)],
-            limits: vec![LimitRow::new("clock read", &timings(1))],
+            limits: vec![LimitRow { limit: "clock read", percentiles: BenchPercentiles::of(&timings(1)) }],
             left_out: vec![LeftOut { work: "12 MB polling", reason: "no room".into() }],
         }
     }

@@ -14,7 +14,7 @@ use conduit_bench::transport::TopicOptions;
 use conduit_bench::turns::{Contestant, Contestants, Measurements};
 use conduit_bench::{BenchError, BenchSide, Wait};
 
-use super::report::{CLOCK, LatencyRow, LimitRow, ThroughputRow};
+use super::report::{BenchPercentiles, CLOCK, LatencyRow, LimitRow, ThroughputRow};
 
 /// Words of a small message: 64 bytes.
 const SMALL_WORDS: usize = 8;
@@ -147,41 +147,33 @@ pub(super) fn of<'a>(
     contestants.get_disjoint_mut([limit, ours]).map_err(Into::into)
 }
 
-/// The limits over the whole run.
-pub(super) struct LimitTotals([(&'static str, Timings); 5]);
-
-impl LimitTotals {
-    fn add(&mut self, limit: &'static str, timings: &Timings) {
-        for (_, total) in self.0.iter_mut().filter(|(name, _)| *name == limit) {
-            total.add(timings);
-        }
-    }
-
-    /// Those that were measured.
-    pub(super) fn rows(&self) -> Vec<LimitRow> {
-        let measured = self.0.iter().filter(|(_, timings)| timings.count() > 0);
-        measured.map(|(name, timings)| LimitRow::new(name, timings)).collect()
-    }
-}
-
 /// What was measured.
 pub(super) struct Results {
     pub(super) latency: Vec<LatencyRow>,
     pub(super) throughput: Vec<ThroughputRow>,
-    pub(super) limits: LimitTotals,
+    /// The limits over the whole run.
+    limits: [(&'static str, Timings); 5],
 }
 
 impl Results {
     pub(super) fn new() -> Self {
-        let limits = LimitTotals([LINE, FUTEX, FILL, READ, CLOCK].map(|name| (name, Timings::new(1))));
+        let limits = [LINE, FUTEX, FILL, READ, CLOCK].map(|name| (name, Timings::new(1)));
         Self { latency: Vec::new(), throughput: Vec::new(), limits }
+    }
+
+    /// The limits that were measured.
+    pub(super) fn limits(&self) -> Vec<LimitRow> {
+        let measured = self.limits.iter().filter(|(_, timings)| timings.count() > 0);
+        measured.map(|(limit, timings)| LimitRow { limit, percentiles: BenchPercentiles::of(timings) }).collect()
     }
 
     /// Adds a work and its limit, both measured in the same turns.
     pub(super) fn add(&mut self, work: &Work, ours: &Measurements, limit: &Measurements) {
-        self.limits.add(work.limit, &limit.times);
-        for (name, part) in [FILL, READ].into_iter().zip(&limit.parts) {
-            self.limits.add(name, part);
+        let parts = [FILL, READ].into_iter().zip(&limit.parts);
+        for (name, timings) in parts.chain([(work.limit, &limit.times)]) {
+            if let Some((_, total)) = self.limits.iter_mut().find(|(limit, _)| *limit == name) {
+                total.add(timings);
+            }
         }
         let (message_bytes, touched_bytes) = (bytes(work.words), bytes(work.touched_words));
         if !work.is_stream {

@@ -82,15 +82,14 @@ impl MeasuredRow<'_> {
 
     /// The median of what Conduit is of another, each within a repeat.
     fn ratio(&self, to: Entrant) -> Option<f64> {
-        let value = |measured: &RowResult, entrant| {
+        self.ratio_of(to, |measured, entrant| {
             let p50 = measured.columns.get(&entrant).map(|figures| figures.median);
             p50.or_else(|| measured.rates.get(&entrant).map(received_per_second))
-        };
-        self.median(|measured| Some(value(measured, Entrant::Ours)? / value(measured, to)?))
+        })
     }
 
-    fn ratio_cell(&self, to: Entrant) -> String {
-        self.ratio(to).map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}x"))
+    fn ratio_of(&self, to: Entrant, value: impl Fn(&RowResult, Entrant) -> Option<f64>) -> Option<f64> {
+        self.median(|measured| Some(value(measured, Entrant::Ours)? / value(measured, to)?))
     }
 
     fn cell(&self, entrant: Entrant) -> String {
@@ -115,9 +114,9 @@ impl MeasuredRow<'_> {
         let beside = self.p50(Entrant::Reference);
         match (self.cell(Entrant::Limit), beside) {
             (none, Some(beside)) if none == "-" => {
-                (format!("{} for one", duration(beside)), self.ratio_cell(Entrant::Reference))
+                (format!("{} for one", duration(beside)), ratio_cell(self.ratio(Entrant::Reference)))
             }
-            (limit, _) => (limit, self.ratio_cell(Entrant::Limit)),
+            (limit, _) => (limit, ratio_cell(self.ratio(Entrant::Limit))),
         }
     }
 
@@ -125,10 +124,7 @@ impl MeasuredRow<'_> {
     fn without_clock(&self) -> Option<Vec<String>> {
         let one = |measured: &RowResult, entrant| measured.columns.get(&entrant)?.without_clock;
         let cell = |entrant| self.median(|measured| one(measured, entrant)).map_or_else(|| "-".into(), duration);
-        let ratio = |to| {
-            let ratio = self.median(|measured| Some(one(measured, Entrant::Ours)? / one(measured, to)?));
-            ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}x"))
-        };
+        let ratio = |to| ratio_cell(self.ratio_of(to, one));
         self.median(|measured| one(measured, Entrant::Ours))?;
         let [limit, ours, peer] = [Entrant::Limit, Entrant::Ours, Entrant::Peer];
         Some(vec![self.row.title.clone(), cell(limit), cell(ours), ratio(limit), cell(peer), ratio(peer)])
@@ -138,7 +134,7 @@ impl MeasuredRow<'_> {
     fn work_cells(&self) -> Vec<String> {
         let (limit, to_limit) = self.limit();
         let (ours, peer, to_peer) =
-            (self.cell(Entrant::Ours), self.cell(Entrant::Peer), self.ratio_cell(Entrant::Peer));
+            (self.cell(Entrant::Ours), self.cell(Entrant::Peer), ratio_cell(self.ratio(Entrant::Peer)));
         vec![self.row.title.clone(), limit, ours, to_limit, peer, to_peer, self.near(), self.goals()]
     }
 
@@ -198,6 +194,10 @@ impl Footprint {
             bytes / 1024
         )
     }
+}
+
+fn ratio_cell(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}x"))
 }
 
 fn received_per_second(rate: &MessageRate) -> f64 {
