@@ -32,9 +32,7 @@ mod tasks;
 mod topics;
 mod watchers;
 
-use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
 use std::thread::JoinHandle;
 
 pub use limits::Limits;
@@ -65,10 +63,12 @@ pub fn run(options: &DaemonOptions) -> Result<(), StartError> {
         .block_on(async {
             let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             let hangups = signal(SignalKind::hangup())?;
-            let stop = poll_fn(|context| {
-                let stopped = terminate.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready();
-                if stopped { Poll::Ready(()) } else { Poll::Pending }
-            });
+            let stop = async {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
             server.run(stop, Some(hangups)).await
         })
         .map_err(failed("serve"))?;

@@ -1,5 +1,5 @@
-//! Background work whose panics are logged: tokio catches a task's panic, and nobody joins these
-//! tasks.
+//! Background work whose panics are logged: tokio catches a task's panic, and these tasks are never
+//! joined.
 
 use tokio::task::spawn_local;
 

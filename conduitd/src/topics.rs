@@ -30,13 +30,8 @@ pub(crate) struct Topics(RefCell<HashMap<Key, TrackedTopic>>);
 impl Topics {
     /// Adds a region; if its name is back, the rest stays known.
     pub(crate) fn insert(&self, key: Key, region: Arc<Region>) {
-        let mut topics = self.0.borrow_mut();
-        match topics.get_mut(&key) {
-            Some(topic) => topic.region = region,
-            None => {
-                topics.insert(key, TrackedTopic { region, claimant: None, refusal: None, unlinked_by: None });
-            }
-        }
+        let new = TrackedTopic { region: Arc::clone(&region), claimant: None, refusal: None, unlinked_by: None };
+        self.0.borrow_mut().entry(key).or_insert(new).region = region;
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {

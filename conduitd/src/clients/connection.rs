@@ -65,7 +65,7 @@ struct Connection<'a> {
 impl<'a> Connection<'a> {
     fn new(hub: &'a Rc<Hub>, id: ConnectionId, peer: PeerProcess, writer: ReplyWriter) -> Self {
         let reader = CallReader::new(hub.limits.message_bytes, writer.admission.charge());
-        hub.note_counts();
+        hub.counts_changed.notify_one();
         Self { hub, id, peer, reader, writer }
     }
 
@@ -83,7 +83,7 @@ impl<'a> Connection<'a> {
         let _ = shutdown(self.writer.stream.as_raw_fd(), Shutdown::Both);
         self.writer.keeper.forget();
         self.hub.ended(self.id);
-        self.hub.note_counts();
+        self.hub.counts_changed.notify_one();
     }
 
     async fn run(&mut self) -> io::Result<()> {
@@ -188,7 +188,7 @@ impl<'a> Connection<'a> {
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    // Without a time limit: the queue is bounded, and nobody else waits for it.
+                    // Without a time limit: the queue is bounded, and no other client waits for it.
                     Some(event) => self.writer.write(&event).await?,
                     None => {
                         let limit = self.hub.limits.queued_events as u64;
@@ -221,5 +221,38 @@ impl Drop for Connection<'_> {
         if std::thread::panicking() {
             self.close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::hub::tests::{TestHub, run, topic};
+    use crate::reaping::reap;
+
+    #[test]
+    fn a_panic_ends_its_connection_with_the_lease() {
+        run(async || {
+            let test = TestHub::new(reap);
+            let _publisher = test.publish();
+            let hub = &test.hub;
+            let file = hub.directory.shm.id_of(&topic()).unwrap().unwrap();
+            let (client, stream) = UnixStream::pair().unwrap();
+            let peer = PeerProcess::of(&stream).unwrap();
+            let admission = hub.accounts.admit(peer.process.uid).unwrap();
+            let keeper = Keeper::new(&hub.supervisor, 1);
+            let connection = Connection::new(hub, 1, peer.clone(), ReplyWriter { stream, admission, keeper });
+            let subscribers = || hub.describe(&topic()).unwrap().subscribers.len();
+            hub.attach(1, &peer, topic(), file, None).unwrap();
+            assert_eq!((subscribers(), has_hung_up(&client)), (1, false));
+            let panicked = catch_unwind(AssertUnwindSafe(|| {
+                let _connection = connection;
+                panic!("on purpose");
+            }));
+            assert!(panicked.is_err());
+            assert_eq!((subscribers(), has_hung_up(&client), hub.accounts.connections()), (0, true, 0));
+        });
     }
 }

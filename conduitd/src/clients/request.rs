@@ -65,10 +65,7 @@ impl Request {
                 let Attach { topic, dev, inode, record } = parse(parameters)?;
                 Self::Attach { topic: topic_name(&topic)?, file: FileId { dev, ino: inode }, record }
             }
-            "Release" => {
-                let Release {} = parse(parameters)?;
-                Self::Release
-            }
+            "Release" => without_parameters(parameters, Self::Release)?,
             "Status" => without_parameters(parameters, Self::Status)?,
             "List" => without_parameters(parameters, Self::List)?,
             "Deaths" => without_parameters(parameters, Self::Deaths)?,
@@ -100,16 +97,13 @@ impl Request {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NoParameters {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct InterfaceParameter {
     interface: String,
 }
 
 fn without_parameters(parameters: Value, request: Request) -> Result<Request, RegistryError> {
-    let NoParameters {} = parse(parameters)?;
+    // The parameters of `Release` are none, too.
+    let Release {} = parse(parameters)?;
     Ok(request)
 }
 

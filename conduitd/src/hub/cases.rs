@@ -17,7 +17,7 @@ use crate::tasks;
 impl Hub {
     pub(super) fn start_reaper(self: &Rc<Self>, key: Key, owner: Suspect) {
         let Some(region) = self.topics.region(&key) else {
-            self.registry.borrow_mut().reaped(&key.0, key.1);
+            self.registry.borrow_mut().reaped(&key);
             return;
         };
         let connection = owner.connection.or_else(|| self.topics.get(&key, |topic| topic.claimant).flatten());
@@ -65,7 +65,7 @@ struct OpenCase {
 impl OpenCase {
     async fn close(mut self, verdict: Verdict) {
         self.settle(&verdict);
-        let (hub, (topic, file)) = (&self.hub, &self.key);
+        let (hub, topic) = (&self.hub, &self.key.0);
         let owner = self.owner.take();
         match verdict {
             Verdict::Alive => hub.polling_due.notify_one(),
@@ -74,7 +74,7 @@ impl OpenCase {
                 hub.polling_due.notify_one();
             }
             Verdict::Kept => {
-                let changes = hub.registry.borrow_mut().kept(topic, *file);
+                let changes = hub.registry.borrow_mut().kept(&self.key);
                 hub.carry_out(changes);
             }
             Verdict::Closed => hub.publish(event(EventKind::Closed, topic, owner)),
@@ -88,11 +88,10 @@ impl OpenCase {
 
     /// Tells the registry, then the callers that wait.
     fn settle(&mut self, verdict: &Verdict) {
-        let (topic, file) = &self.key;
         if verdict.is_reaped() {
-            self.hub.registry.borrow_mut().reaped(topic, *file);
+            self.hub.registry.borrow_mut().reaped(&self.key);
         } else {
-            self.hub.registry.borrow_mut().survived(topic, *file);
+            self.hub.registry.borrow_mut().survived(&self.key);
         }
         self.is_closed = true;
         self.hub.forget_unless_known(&self.key);

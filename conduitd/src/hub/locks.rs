@@ -38,11 +38,10 @@ impl Hub {
 
     pub(super) fn poll_lock(self: &Rc<Self>, key: &Key) {
         let Some(region) = self.topics.region(key) else { return };
-        let (topic, file) = key;
         let changes = if region.is_kept() {
-            self.registry.borrow_mut().kept(topic, *file)
+            self.registry.borrow_mut().kept(key)
         } else if !region.owner_lives().unwrap_or(true) {
-            self.registry.borrow_mut().lock_is_free(topic, *file)
+            self.registry.borrow_mut().lock_is_free(key)
         } else {
             return;
         };

@@ -11,7 +11,7 @@ mod names;
 mod queries;
 mod rules;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod unlink;
 
 use std::cell::RefCell;
@@ -49,7 +49,7 @@ pub(crate) struct Hub {
     pub(crate) log: EventLog,
     list_reply: SharedAnswer,
     /// The number of topics, connections or reaped regions may have changed.
-    counts_changed: Notify,
+    pub(crate) counts_changed: Notify,
     /// There may be locks to poll, or names to inspect again.
     polling_due: Notify,
 }
@@ -95,7 +95,7 @@ impl Hub {
         for change in changes {
             match change {
                 Change::Event { kind, topic, process } => self.publish(event(kind, &topic, process)),
-                Change::Reap { topic, file, owner } => self.start_reaper((topic, file), owner),
+                Change::Reap { key, owner } => self.start_reaper(key, owner),
                 Change::SubscriberDied { topic, process, connection } => {
                     let pidfd = self.processes.pidfd_of(connection);
                     self.report_death(EventKind::SubscriberDied, topic, Some(process), pidfd);
@@ -109,7 +109,7 @@ impl Hub {
 
     fn publish(&self, event: RegistryEvent) {
         self.invalidate_answers();
-        self.note_counts();
+        self.counts_changed.notify_one();
         self.log.record(&event);
         if let Ok(topic) = event.topic.parse() {
             self.watchers.publish(&topic, &event);
@@ -119,11 +119,6 @@ impl Hub {
     fn invalidate_answers(&self) {
         self.list_reply.invalidate();
         self.watchers.full_snapshot.invalidate();
-    }
-
-    /// The number of connections, topics or reaped regions may have changed.
-    pub(crate) fn note_counts(&self) {
-        self.counts_changed.notify_one();
     }
 
     /// Closes a region about which nothing more can be reported.

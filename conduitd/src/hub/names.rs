@@ -97,7 +97,7 @@ impl Hub {
     fn name_vanished(self: &Rc<Self>, key: Key) {
         let region = self.topics.region(&key);
         let fate = region.as_ref().map_or(Fate::Dead, |region| fate_of(region));
-        let changes = self.registry.borrow_mut().vanished(&key.0, key.1, fate);
+        let changes = self.registry.borrow_mut().vanished(&key, fate);
         self.carry_out(changes);
         if let (Fate::Alive, Some(region)) = (fate, region) {
             self.report_unlinked(&key, region);

@@ -33,7 +33,7 @@ impl Hub {
         status.supervised = self.supervisor.keeps();
         status.topics = self.registry.borrow().topics().count() as u64;
         status.clients = self.accounts.connections() as u64;
-        status.reaped = self.reaping.reaped();
+        status.reaped = self.reaping.reaped.get();
         status
     }
 

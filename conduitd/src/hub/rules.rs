@@ -1,4 +1,4 @@
-//! Policy decisions: who may register what, and which regions are not allowed.
+//! Policy decisions: which registrations are refused, and which regions are not allowed.
 
 use std::rc::Rc;
 

@@ -12,13 +12,13 @@ use crate::reaping::{ReapCase, Verdict, reap};
 use crate::watchers::EventFilter;
 
 /// A hub that looks after a directory of the test's own.
-struct TestHub {
+pub(crate) struct TestHub {
     directory: tempfile::TempDir,
-    hub: Rc<Hub>,
+    pub(crate) hub: Rc<Hub>,
 }
 
 impl TestHub {
-    fn new(reaper: fn(&ReapCase) -> Verdict) -> Self {
+    pub(crate) fn new(reaper: fn(&ReapCase) -> Verdict) -> Self {
         let directory = tempfile::Builder::new().prefix(".conduit-test-").tempdir_in("/dev/shm").unwrap();
         let shm = Arc::new(ShmDir::open(&Domain::new(directory.path())).unwrap());
         let watch = DirectoryWatch::new(&shm).unwrap();
@@ -33,17 +33,17 @@ impl TestHub {
         Domain::new(self.directory.path()).without_registry()
     }
 
-    fn publish(&self) -> Publisher<u32> {
+    pub(crate) fn publish(&self) -> Publisher<u32> {
         Publisher::builder().domain(&self.domain()).create("a").unwrap()
     }
 }
 
-fn run(test: impl AsyncFnOnce()) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+pub(crate) fn run(test: impl AsyncFnOnce()) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, test());
 }
 
-fn topic() -> TopicName {
+pub(crate) fn topic() -> TopicName {
     "a".parse().unwrap()
 }
 
@@ -104,15 +104,15 @@ fn a_reaper_that_panics_leaves_its_region_to_the_next_poll() {
         let _publisher = test.publish();
         test.hub.catch_up();
         let file = test.hub.registry.borrow().file_of(&topic()).unwrap();
-        let suspected = test.hub.registry.borrow_mut().lock_is_free(&topic(), file);
+        let suspected = test.hub.registry.borrow_mut().lock_is_free(&(topic(), file));
         test.hub.carry_out(suspected);
-        assert!(test.hub.registry.borrow().is_dying(&topic(), file));
+        assert!(test.hub.registry.borrow().is_dying(&(topic(), file)));
         let (user, topic) = (this_user(), topic());
         let unlinked = test.hub.unlink(&user, &topic, true);
         let unlinked = tokio::time::timeout(std::time::Duration::from_secs(30), unlinked).await;
         unlinked.expect("the panic is reported").unwrap();
         assert!(!test.hub.registry.borrow().knows(&(topic, file)));
-        assert_eq!(test.hub.reaping.reaped(), 0);
+        assert_eq!(test.hub.reaping.reaped.get(), 0);
     });
 }
 
@@ -124,12 +124,12 @@ fn a_task_that_is_dropped_leaves_its_region_to_the_next_poll() {
     run(async || {
         test.hub.catch_up();
         let file = *file.get_or_init(|| test.hub.registry.borrow().file_of(&topic()).unwrap());
-        let suspected = test.hub.registry.borrow_mut().lock_is_free(&topic(), file);
+        let suspected = test.hub.registry.borrow_mut().lock_is_free(&(topic(), file));
         test.hub.carry_out(suspected);
-        assert!(test.hub.registry.borrow().is_dying(&topic(), file));
+        assert!(test.hub.registry.borrow().is_dying(&(topic(), file)));
     });
     let registry = test.hub.registry.borrow();
-    assert!(!registry.is_dying(&topic(), *file.get().unwrap()) && registry.watches_locks());
+    assert!(!registry.is_dying(&(topic(), *file.get().unwrap())) && registry.watches_locks());
     drop(publisher);
 }
 

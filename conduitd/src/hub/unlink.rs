@@ -6,7 +6,7 @@ use std::sync::Arc;
 use conduit::TopicName;
 use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
-use conduit::internal::shm::dir::{FileId, Removal, ShmDir};
+use conduit::internal::shm::dir::{Removal, ShmDir};
 use conduit::registry::{EventKind, Process, RegistryError};
 use tokio::task::spawn_blocking;
 
@@ -14,16 +14,18 @@ use super::Hub;
 use super::queries::not_found;
 use crate::event_log::event;
 use crate::peer::has_exited;
+use crate::registry::Key;
 
 impl Hub {
     /// `Reap`: reaps a topic if its owner is dead. Returns whether it is.
     pub(crate) fn reap_if_dead(self: &Rc<Self>, topic: &TopicName) -> bool {
         self.catch_up();
         let Some(file) = self.registry.borrow().file_of(topic) else { return false };
-        let region = self.topics.region(&(topic.clone(), file));
+        let key = (topic.clone(), file);
+        let region = self.topics.region(&key);
         let is_dead = region.is_some_and(|region| !region.is_kept() && !region.owner_lives().unwrap_or(true));
         if is_dead {
-            let changes = self.registry.borrow_mut().lock_is_free(topic, file);
+            let changes = self.registry.borrow_mut().lock_is_free(&key);
             self.carry_out(changes);
         }
         is_dead
@@ -38,28 +40,24 @@ impl Hub {
     ) -> Result<(), RegistryError> {
         self.catch_up();
         let file = self.registry.borrow().file_of(topic).ok_or_else(|| not_found(topic))?;
-        let region = self.topics.region(&(topic.clone(), file)).ok_or_else(|| not_found(topic))?;
+        let key = (topic.clone(), file);
+        let region = self.topics.region(&key).ok_or_else(|| not_found(topic))?;
         if by.uid != 0 && by.uid != region.uid() {
             return Err(RegistryError::NotOwner { topic: topic.to_string(), uid: region.uid() });
         }
         self.notice_exit(topic);
         // The lock may outlive a dead owner by some milliseconds: its reaper decides.
-        self.wait_for_reaper(topic, file).await;
+        self.wait_for_reaper(&key).await;
         if self.registry.borrow().file_of(topic) == Some(file) {
-            self.remove(topic, file, region, force).await?;
+            self.remove(&key, region, force).await?;
         }
         self.publish(event(EventKind::Removed, topic, Some(by.clone())));
         self.catch_up();
         Ok(())
     }
 
-    async fn remove(
-        self: &Rc<Self>,
-        topic: &TopicName,
-        file: FileId,
-        region: Arc<Region>,
-        force: bool,
-    ) -> Result<(), RegistryError> {
+    async fn remove(self: &Rc<Self>, key: &Key, region: Arc<Region>, force: bool) -> Result<(), RegistryError> {
+        let (topic, file) = key;
         let is_kept = region.is_kept();
         let is_live = !is_kept && region.owner_lives().unwrap_or(true);
         if is_live && !force {
@@ -73,10 +71,10 @@ impl Hub {
                 .flatten()
                 .map_err(|reason| RegistryError::Failed { reason });
         }
-        let changes = self.registry.borrow_mut().lock_is_free(topic, file);
+        let changes = self.registry.borrow_mut().lock_is_free(key);
         self.carry_out(changes);
-        self.wait_for_reaper(topic, file).await;
-        if self.registry.borrow().file_of(topic) == Some(file) {
+        self.wait_for_reaper(key).await;
+        if self.registry.borrow().file_of(topic) == Some(*file) {
             let reason = format!("topic \"{topic}\" could not be reaped, its lock may be in use; try again");
             return Err(RegistryError::Failed { reason });
         }
@@ -84,8 +82,8 @@ impl Hub {
     }
 
     /// Waits until no reaper works on the file.
-    async fn wait_for_reaper(&self, topic: &TopicName, file: FileId) {
-        self.reaping.wait_while(|| self.registry.borrow().is_dying(topic, file)).await;
+    async fn wait_for_reaper(&self, key: &Key) {
+        self.reaping.wait_while(|| self.registry.borrow().is_dying(key)).await;
     }
 
     fn in_use(&self, topic: &TopicName) -> RegistryError {

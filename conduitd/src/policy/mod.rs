@@ -1,4 +1,4 @@
-//! Owns the policy: the administrator's rules of who may publish which names.
+//! Owns the policy: the administrator's rules on which users may publish which names.
 //!
 //! The first rule with a pattern that matches a topic decides. A topic that no rule matches may be
 //! published by every user; root is bound by the rules like other users. The kernel does not

@@ -1,4 +1,4 @@
-//! Death certificates: how a process ended, and who was subscribed.
+//! Death certificates: how a process ended, and its subscribers.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 //! Owns the reaping of dead owners' regions: how a death is proven, how many regions were reaped,
-//! who waits for a reaper.
+//! which callers wait for a reaper.
 
 pub(crate) mod certificate;
 #[cfg(test)]
@@ -69,7 +69,8 @@ impl Verdict {
 /// Runs reapers, and lets callers wait for them.
 pub(crate) struct Reaping {
     reaper: fn(&ReapCase) -> Verdict,
-    reaped: Cell<u64>,
+    /// Regions of dead owners that were removed.
+    pub(crate) reaped: Cell<u64>,
     finished: Notify,
 }
 
@@ -78,11 +79,6 @@ impl Reaping {
     /// [`reap`], except in tests.
     pub(crate) fn new(reaper: fn(&ReapCase) -> Verdict) -> Self {
         Self { reaper, reaped: Cell::default(), finished: Notify::new() }
-    }
-
-    /// Regions of dead owners that were removed.
-    pub(crate) fn reaped(&self) -> u64 {
-        self.reaped.get()
     }
 
     /// Runs a reaper; one that panics has failed.

@@ -96,7 +96,7 @@ fn a_reaper_that_panics_has_failed() {
         let Verdict::Failed { reason } = &verdict else { panic!("{verdict:?}") };
         assert!(reason.contains("on purpose"), "{reason}");
         reaping.finish(&verdict);
-        assert_eq!(reaping.reaped(), 0);
+        assert_eq!(reaping.reaped.get(), 0);
     });
 }
 
@@ -115,7 +115,7 @@ fn a_caller_waits_until_the_reaper_has_finished() {
         is_dying.set(false);
         reaping.finish(&Verdict::Closed);
         caller.await.unwrap();
-        assert_eq!(reaping.reaped(), 1);
+        assert_eq!(reaping.reaped.get(), 1);
         reaping.wait_while(|| false).await;
     });
 }

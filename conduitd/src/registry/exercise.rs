@@ -131,7 +131,7 @@ impl ModelWorld {
             ModelFile { lives: true, .. } => Fate::Alive,
             _ => Fate::Dead,
         };
-        let changes = self.registry.vanished(topic, file_id(ino), fate);
+        let changes = self.registry.vanished(&(topic.clone(), file_id(ino)), fate);
         self.carry_out(changes);
     }
 
@@ -145,10 +145,11 @@ impl ModelWorld {
 
     fn poll_lock_of(&mut self, topic: &TopicName, ino: u64) {
         let file = self.files.get(&ino).copied().unwrap_or_default();
+        let key = (topic.clone(), file_id(ino));
         let changes = if file.kept {
-            self.registry.kept(topic, file_id(ino))
+            self.registry.kept(&key)
         } else if !file.lives {
-            self.registry.lock_is_free(topic, file_id(ino))
+            self.registry.lock_is_free(&key)
         } else {
             Vec::new()
         };
@@ -160,16 +161,16 @@ impl ModelWorld {
         let (topic, id) = key;
         let file = self.files.get(&id.ino).copied().unwrap_or_default();
         if file.lives || file.kept {
-            self.registry.survived(topic, *id);
+            self.registry.survived(key);
             if file.kept {
-                let changes = self.registry.kept(topic, *id);
+                let changes = self.registry.kept(key);
                 self.carry_out(changes);
             }
         } else {
             if self.names.get(topic) == Some(&id.ino) {
                 self.names.remove(topic);
             }
-            self.registry.reaped(topic, *id);
+            self.registry.reaped(key);
         }
     }
 
@@ -185,8 +186,8 @@ impl ModelWorld {
 
     fn carry_out(&mut self, changes: Vec<Change>) {
         for change in changes {
-            if let Change::Reap { topic, file, .. } = change {
-                assert!(self.reapers.insert((topic, file)), "two reapers on one file");
+            if let Change::Reap { key, .. } = change {
+                assert!(self.reapers.insert(key), "two reapers on one file");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Owns who owns what: a pure state machine. It does no I/O; each input returns the changes that
+//! Owns the leases and the topics: a pure state machine. It does no I/O; each input returns the changes that
 //! the rest of the daemon carries out.
 //!
 //! A *lease* is what a connection holds: ownership of a file, or a subscription. A *topic* is a
@@ -40,7 +40,7 @@ pub(crate) enum Change {
     Event { kind: EventKind, topic: TopicName, process: Option<Process> },
     /// Find out whether the owner is dead and, if so, reap the region; then call `reaped` or
     /// `survived`.
-    Reap { topic: TopicName, file: FileId, owner: Suspect },
+    Reap { key: Key, owner: Suspect },
     /// Find out how a subscriber died, and report it to the watchers.
     SubscriberDied { topic: TopicName, process: Process, connection: ConnectionId },
 }
@@ -205,10 +205,9 @@ impl RegistryState {
         // The lease has ended: if the owner survives, only its lock counts.
         entry.standing = Standing::Locked;
         let owner = Suspect { process: entry.owner.clone(), connection: proof.or(late), is_proven: proof.is_some() };
-        let (topic, file) = key.clone();
         let is_new = self.dying.insert(key.clone());
         self.settle(key);
-        is_new.then_some(Change::Reap { topic, file, owner })
+        is_new.then(|| Change::Reap { key: key.clone(), owner })
     }
 
     /// Updates the set of polled locks.

@@ -8,6 +8,10 @@ fn process(pid: u32) -> Process {
     Process::new(pid, 1000, "node")
 }
 
+fn key(name: &str, ino: u64) -> Key {
+    (topic(name), file(ino))
+}
+
 fn file(ino: u64) -> FileId {
     FileId { dev: 1, ino }
 }
@@ -33,10 +37,10 @@ fn published() -> RegistryState {
 fn the_death_of_an_announced_owner_is_proof() {
     let mut registry = published();
     let owner = Suspect { process: Some(process(10)), connection: Some(1), is_proven: true };
-    assert_eq!(registry.ended(1), [Change::Reap { topic: topic("a"), file: file(5), owner }]);
+    assert_eq!(registry.ended(1), [Change::Reap { key: key("a", 5), owner }]);
     assert_eq!(registry.ended(1), [], "only once");
-    assert_eq!(registry.lock_is_free(&topic("a"), file(5)), [], "it is being reaped already");
-    registry.reaped(&topic("a"), file(5));
+    assert_eq!(registry.lock_is_free(&key("a", 5)), [], "it is being reaped already");
+    registry.reaped(&key("a", 5));
     assert_eq!(registry.topics().count(), 0);
 }
 
@@ -49,7 +53,7 @@ fn a_late_registration_proves_nothing() {
     assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))], "its lock still decides");
     let changes = registry.ended(1);
     assert!(matches!(&changes[..], [Change::Reap { owner: Suspect { is_proven: false, .. }, .. }]));
-    registry.survived(&topic("a"), file(5));
+    registry.survived(&key("a", 5));
     assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))]);
 }
 
@@ -93,7 +97,7 @@ fn two_names_of_one_file_are_two_topics() {
     let mut registry = published();
     registry.appeared(&topic("link"), plain(5));
     assert_eq!(registry.watched_by_lock(), [(topic("link"), file(5))]);
-    registry.vanished(&topic("link"), file(5), Fate::Moved);
+    registry.vanished(&key("link", 5), Fate::Moved);
     assert_eq!(registry.file_of(&topic("a")), Some(file(5)));
     assert!(registry.knows(&(topic("a"), file(5))) && !registry.knows(&(topic("link"), file(5))));
     assert!(matches!(&registry.ended(1)[..], [Change::Reap { .. }]));
@@ -102,12 +106,12 @@ fn two_names_of_one_file_are_two_topics() {
 #[test]
 fn the_death_of_an_unlinked_owner_is_noticed() {
     let mut registry = published();
-    registry.vanished(&topic("a"), file(5), Fate::Alive);
+    registry.vanished(&key("a", 5), Fate::Alive);
     registry.appeared(&topic("a"), plain(6));
     assert!(registry.knows(&(topic("a"), file(5))));
     let changes = registry.ended(1);
     assert!(matches!(&changes[..], [Change::Reap { owner: Suspect { is_proven: true, .. }, .. }]), "{changes:?}");
-    registry.reaped(&topic("a"), file(5));
+    registry.reaped(&key("a", 5));
     assert!(!registry.knows(&(topic("a"), file(5))) && registry.knows(&(topic("a"), file(6))));
 }
 
@@ -115,21 +119,21 @@ fn the_death_of_an_unlinked_owner_is_noticed() {
 fn an_unlinked_region_without_a_lease_is_polled_by_its_lock() {
     let mut registry = RegistryState::default();
     registry.appeared(&topic("a"), plain(5));
-    registry.vanished(&topic("a"), file(5), Fate::Alive);
+    registry.vanished(&key("a", 5), Fate::Alive);
     assert_eq!(registry.topics().count(), 0);
     assert_eq!(registry.unlinked().map(|it| (it.name.clone(), it.file)).collect::<Vec<_>>(), [(topic("a"), file(5))]);
     assert_eq!(registry.watched_by_lock(), [(topic("a"), file(5))]);
-    assert!(matches!(&registry.lock_is_free(&topic("a"), file(5))[..], [Change::Reap { .. }]));
-    registry.reaped(&topic("a"), file(5));
+    assert!(matches!(&registry.lock_is_free(&key("a", 5))[..], [Change::Reap { .. }]));
+    registry.reaped(&key("a", 5));
     assert_eq!(registry.unlinked().count(), 0);
 }
 
 #[test]
 fn a_name_that_is_given_back_is_tracked_once() {
     let mut registry = published();
-    registry.vanished(&topic("a"), file(5), Fate::Alive);
+    registry.vanished(&key("a", 5), Fate::Alive);
     registry.appeared(&topic("a"), plain(5));
-    registry.kept(&topic("a"), file(5));
+    registry.kept(&key("a", 5));
     registry.ended(1);
     assert!(registry.nameless.is_empty(), "found by fuzzing: a region that nothing would free");
 }
@@ -147,10 +151,10 @@ fn one_file_has_one_registrant_and_one_connection_one_lease() {
 #[test]
 fn the_old_owner_of_a_reused_name_is_reaped() {
     let mut registry = published();
-    let changes = registry.vanished(&topic("a"), file(5), Fate::Dead);
+    let changes = registry.vanished(&key("a", 5), Fate::Dead);
     assert!(matches!(&changes[..], [Change::Reap { owner: Suspect { is_proven: true, .. }, .. }]));
     registry.appeared(&topic("a"), plain(6));
-    registry.reaped(&topic("a"), file(5));
+    registry.reaped(&key("a", 5));
     assert_eq!(registry.file_of(&topic("a")), Some(file(6)), "the successor stays");
     assert_eq!(registry.ended(1), [], "the dead owner's connection holds no lease");
 }
@@ -159,7 +163,7 @@ fn the_old_owner_of_a_reused_name_is_reaped() {
 fn the_end_of_a_topic_is_reported_by_its_fate() {
     for (fate, kind) in [(Fate::Closed, EventKind::Closed), (Fate::Alive, EventKind::Unlinked)] {
         let mut registry = published();
-        let changes = registry.vanished(&topic("a"), file(5), fate);
+        let changes = registry.vanished(&key("a", 5), fate);
         assert_eq!(changes, [Change::Event { kind, topic: topic("a"), process: Some(process(10)) }]);
     }
 }
@@ -192,9 +196,9 @@ fn a_kept_region_is_never_reaped() {
     let mut registry = published();
     registry.release(1);
     let kept = Change::Event { kind: EventKind::Kept, topic: topic("a"), process: Some(process(10)) };
-    assert_eq!(registry.kept(&topic("a"), file(5)), [kept]);
-    assert_eq!(registry.lock_is_free(&topic("a"), file(5)), []);
-    assert_eq!(registry.kept(&topic("a"), file(5)), []);
+    assert_eq!(registry.kept(&key("a", 5)), [kept]);
+    assert_eq!(registry.lock_is_free(&key("a", 5)), []);
+    assert_eq!(registry.kept(&key("a", 5)), []);
 }
 
 proptest! {

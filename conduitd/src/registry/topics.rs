@@ -1,10 +1,9 @@
 //! Inputs about topics: names appear and vanish, locks are found free, reapers finish.
 
 use conduit::TopicName;
-use conduit::internal::shm::dir::FileId;
 use conduit::registry::EventKind;
 
-use super::{Appearance, Change, Fate, LeaseRole, RegistryEntry, RegistryState, Standing, identify};
+use super::{Appearance, Change, Fate, Key, LeaseRole, RegistryEntry, RegistryState, Standing, identify};
 
 impl RegistryState {
     /// A name has appeared, or stands for another file than before.
@@ -36,19 +35,19 @@ impl RegistryState {
         vec![event(EventKind::Published), event(EventKind::Closed)]
     }
 
-    /// The name that stood for `file` has vanished.
-    pub(crate) fn vanished(&mut self, topic: &TopicName, file: FileId, fate: Fate) -> Vec<Change> {
-        if self.file_of(topic) != Some(file) {
+    /// The name that stood for a file has vanished.
+    pub(crate) fn vanished(&mut self, key: &Key, fate: Fate) -> Vec<Change> {
+        let (topic, file) = key;
+        if self.file_of(topic) != Some(*file) {
             return Vec::new();
         }
-        let key = (topic.clone(), file);
-        if self.dying.contains(&key) {
+        if self.dying.contains(key) {
             // Its reaper reports it.
             self.remove_topic(topic);
             return Vec::new();
         }
         if fate == Fate::Dead {
-            let reap = self.lock_is_free(topic, file);
+            let reap = self.lock_is_free(key);
             self.remove_topic(topic);
             return reap;
         }
@@ -59,31 +58,30 @@ impl RegistryState {
         let is_leased = matches!(entry.standing, Standing::Leased { .. });
         if fate == Fate::Alive || (fate == Fate::Moved && is_leased) {
             self.nameless.insert(key.clone(), entry);
-            self.settle(&key);
+            self.settle(key);
         }
         vec![Change::Event { kind, topic: topic.clone(), process }]
     }
 
     /// The owner lock of a topic without a lease was found free.
-    pub(crate) fn lock_is_free(&mut self, topic: &TopicName, file: FileId) -> Vec<Change> {
-        let key = (topic.clone(), file);
-        let uid = self.entry(&key).map(|entry| entry.uid);
-        let late = uid.and_then(|uid| self.owner_lease(topic, file, uid)).map(|(connection, _)| connection);
-        self.suspect(&key, late).into_iter().collect()
+    pub(crate) fn lock_is_free(&mut self, key: &Key) -> Vec<Change> {
+        let uid = self.entry(key).map(|entry| entry.uid);
+        let late = uid.and_then(|uid| self.owner_lease(&key.0, key.1, uid)).map(|(connection, _)| connection);
+        self.suspect(key, late).into_iter().collect()
     }
 
     /// The creator of a raw region has released it; the region is kept.
-    pub(crate) fn kept(&mut self, topic: &TopicName, file: FileId) -> Vec<Change> {
-        let key = (topic.clone(), file);
-        if self.nameless.remove(&key).is_some() {
+    pub(crate) fn kept(&mut self, key: &Key) -> Vec<Change> {
+        if self.nameless.remove(key).is_some() {
             // Unlinked and without an owner: nothing more can be reported of it.
-            self.locked.remove(&key);
+            self.locked.remove(key);
         }
-        match self.topics.get_mut(topic).filter(|entry| entry.file == file) {
+        let (topic, file) = key;
+        match self.topics.get_mut(topic).filter(|entry| entry.file == *file) {
             Some(entry) if entry.standing != Standing::Kept => {
                 entry.standing = Standing::Kept;
                 let process = entry.owner.take();
-                self.settle(&key);
+                self.settle(key);
                 vec![Change::Event { kind: EventKind::Kept, topic: topic.clone(), process }]
             }
             _ => Vec::new(),
@@ -91,19 +89,17 @@ impl RegistryState {
     }
 
     /// A reaper found the owner alive, or failed: from now on the lock is polled.
-    pub(crate) fn survived(&mut self, topic: &TopicName, file: FileId) {
-        let key = (topic.clone(), file);
-        self.dying.remove(&key);
-        self.settle(&key);
+    pub(crate) fn survived(&mut self, key: &Key) {
+        self.dying.remove(key);
+        self.settle(key);
     }
 
     /// A reaper has reaped a region.
-    pub(crate) fn reaped(&mut self, topic: &TopicName, file: FileId) {
-        let key = (topic.clone(), file);
-        self.dying.remove(&key);
-        self.nameless.remove(&key);
-        if self.file_of(topic) == Some(file) {
-            self.remove_topic(topic);
+    pub(crate) fn reaped(&mut self, key: &Key) {
+        self.dying.remove(key);
+        self.nameless.remove(key);
+        if self.file_of(&key.0) == Some(key.1) {
+            self.remove_topic(&key.0);
         }
     }
 }

@@ -18,8 +18,8 @@ impl RegistryState {
     }
 
     /// Whether the file is being reaped.
-    pub(crate) fn is_dying(&self, topic: &TopicName, file: FileId) -> bool {
-        self.dying.contains(&(topic.clone(), file))
+    pub(crate) fn is_dying(&self, key: &Key) -> bool {
+        self.dying.contains(key)
     }
 
     /// The topic and file of the connection's lease.

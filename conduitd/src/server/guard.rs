@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_daemon_is_told_of_the_first_and_starts_when_it_is_gone() {
+    fn a_second_daemon_names_the_first_and_starts_when_it_is_gone() {
         let directory = tempfile::tempdir().unwrap();
         let first = take_as_user(directory.path()).unwrap();
         let holder = Holder { pid: Some(std::process::id()), socket: Some("/run/x.sock".into()) };

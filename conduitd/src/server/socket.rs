@@ -25,18 +25,11 @@ const TURN_TIMEOUT: Duration = Duration::from_millis(200);
 /// Checks that the socket that the service manager passed is the one that was asked for.
 pub(super) fn passed(listener: UnixListener, asked: Option<&Path>) -> Result<(UnixListener, PathBuf), StartError> {
     let address = listener.local_addr().map_err(io_error("examine", Path::new("the socket that was passed")))?;
-    let passed = address.as_pathname().unwrap_or(Path::new("(without a path)"));
+    let passed = address.as_pathname().unwrap_or(Path::new("(without a path)")).to_owned();
     match asked {
-        Some(asked) if asked != passed => Err(StartError::OtherSocket { passed: passed.into(), asked: asked.into() }),
-        _ => {
-            let passed = passed.to_owned();
-            Ok((listener, passed))
-        }
+        Some(asked) if asked != passed => Err(StartError::OtherSocket { passed, asked: asked.into() }),
+        _ => Ok((listener, passed)),
     }
-}
-
-fn parent_of(socket: &Path) -> &Path {
-    socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether this process may remove other users' files from a sticky directory: CAP_FOWNER.
@@ -54,7 +47,7 @@ fn serves_everybody() -> bool {
 
 /// Listens on a socket of that name; replaces a socket that no process listens on.
 pub(super) fn listen(socket: &Path) -> Result<UnixListener, StartError> {
-    let parent = parent_of(socket);
+    let parent = socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mode = if serves_everybody() { 0o755 } else { 0o700 };
     fs::DirBuilder::new().recursive(true).mode(mode).create(parent).map_err(io_error("create", parent))?;
     let _turn = take_turn(parent).map_err(io_error("lock", parent))?;

@@ -4,12 +4,12 @@
 //! nothing else:
 //!
 //! ```text
-//!   directory DEV INODE                             the inotify instance, with its unread changes
-//!   client ID idle                                  a connection without a lease
-//!   client ID owner DEV INODE TOPIC                 the lease of a file, announced before the file had its name
-//!   client ID late DEV INODE TOPIC                  likewise, announced after it had its name
-//!   client ID subscriber DEV INODE RECORD TOPIC     a subscription; `-` for a record: none
-//!   client ID watcher KINDS GLOB                    a watcher; `-` for kinds: all, without a glob: all topics
+//!   directory DEV INODE                          the inotify instance, with its unread changes
+//!   client ID idle                               a connection without a lease
+//!   client ID owner DEV INODE TOPIC              a file announced before it had its name
+//!   client ID late DEV INODE TOPIC               a file announced after it had its name
+//!   client ID subscriber DEV INODE RECORD TOPIC  a subscription; record `-`: none
+//!   client ID watcher KINDS GLOB                 a watcher; kinds `-`: all; no glob: all topics
 //! ```
 //!
 //! ID, DEV, INODE and KINDS are hexadecimal, RECORD is decimal. KINDS has bit i for the i-th of
@@ -92,16 +92,15 @@ impl fmt::Display for StoreEntry {
         };
         match holding {
             Holding::Nothing => write!(f, "client {id:x} idle"),
-            Holding::Lease { topic, file: FileId { dev, ino }, role, is_late } => match role {
-                LeaseRole::Owner if *is_late => write!(f, "client {id:x} late {dev:x} {ino:x} {topic}"),
-                LeaseRole::Owner => write!(f, "client {id:x} owner {dev:x} {ino:x} {topic}"),
-                LeaseRole::Subscriber { record: None } => {
-                    write!(f, "client {id:x} subscriber {dev:x} {ino:x} - {topic}")
-                }
-                LeaseRole::Subscriber { record: Some(record) } => {
-                    write!(f, "client {id:x} subscriber {dev:x} {ino:x} {record} {topic}")
-                }
-            },
+            Holding::Lease { topic, file: FileId { dev, ino }, role, is_late } => {
+                let (kind, record) = match role {
+                    LeaseRole::Owner if *is_late => ("late", String::new()),
+                    LeaseRole::Owner => ("owner", String::new()),
+                    LeaseRole::Subscriber { record: None } => ("subscriber", "- ".into()),
+                    LeaseRole::Subscriber { record: Some(record) } => ("subscriber", format!("{record} ")),
+                };
+                write!(f, "client {id:x} {kind} {dev:x} {ino:x} {record}{topic}")
+            }
             Holding::Watch(EventFilter { topics, kinds }) => {
                 write!(f, "client {id:x} watcher ")?;
                 match kinds {
