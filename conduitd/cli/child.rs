@@ -73,7 +73,7 @@ pub(crate) struct Child<L> {
 }
 
 impl<L: Copy + Display + Send + 'static> Child<L> {
-    /// Starts a [`command`]; its reports arrive at `news`.
+    /// Starts a [`command`]; its reports arrive at `events`.
     pub(crate) fn start<R: ChildReport>(
         role: L,
         mut command: Command,
@@ -88,8 +88,8 @@ impl<L: Copy + Display + Send + 'static> Child<L> {
         let listen = move || {
             let lines = output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(Result::ok);
             for line in lines {
-                let report =
-                    serde_json::from_str(&line).unwrap_or_else(|error| R::failed(format!("said {line:?}: {error}")));
+                let report = serde_json::from_str(&line)
+                    .unwrap_or_else(|error| R::failed(format!("sent an invalid report {line:?}: {error}")));
                 let _ = events.send(ChildEvent::Report(role, report));
             }
             let _ = events.send(ChildEvent::Ended(role));

@@ -10,7 +10,7 @@ use crate::signals;
 /// What a shell reports for a process that was killed by SIGPIPE.
 const BROKEN_PIPE: u8 = 128 + 13;
 
-/// Writes a line to standard error. If that fails there is nobody left to report it to.
+/// Writes a line to standard error. If that fails, there is nowhere to report it.
 pub(crate) fn notice(line: impl Display) {
     let _ = writeln!(io::stderr(), "conduit: {line}");
 }

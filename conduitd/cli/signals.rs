@@ -32,8 +32,8 @@ pub(crate) fn before_ending(put_away: impl FnOnce() + Send + 'static) -> io::Res
     Ok(())
 }
 
-/// Like [`before_ending`] for a verb that ends when the flag is set. The signal ends the process when
-/// the sender and its clones are dropped, or after [`PATIENCE`].
+/// Like [`before_ending`], for a verb that ends when the flag is set. The signal ends the process
+/// when the sender and its clones are dropped, or after [`PATIENCE`].
 pub(crate) fn set_before_ending() -> io::Result<(Arc<AtomicBool>, Sender<()>)> {
     let is_over = Arc::new(AtomicBool::new(false));
     let (busy, is_done) = mpsc::channel::<()>();

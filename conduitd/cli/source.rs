@@ -15,7 +15,8 @@ use crate::suggestion;
 /// The registry as long as it answers, and the directory in any case.
 pub(crate) struct Source {
     pub(crate) domain: Domain,
-    registry: Option<Client>,
+    /// `None` if it is missing or has failed to answer.
+    pub(crate) registry: Option<Client>,
 }
 
 impl Source {
@@ -33,11 +34,6 @@ impl Source {
     /// Asks no registry.
     pub(crate) fn directory_only(domain: &Domain) -> Self {
         Self { domain: domain.clone(), registry: None }
-    }
-
-    /// The registry, unless it is missing or has failed to answer.
-    pub(crate) fn registry(&mut self) -> Option<&mut Client> {
-        self.registry.as_mut()
     }
 
     fn fall_back(&mut self, error: &RegistryCallError) {

@@ -171,15 +171,14 @@ fn table(out: &mut impl Write, quantity: Quantity, summaries: &[(&TopicName, Opt
         Quantity::Rate => ["<TOPIC", ">RATE_HZ", ">MIN_S", ">MAX_S", ">STD_DEV_S", ">WINDOW"],
         Quantity::Bandwidth => ["<TOPIC", ">BANDWIDTH", ">MEAN", ">MIN", ">MAX", ">WINDOW"],
     };
-    let rows: Vec<[String; 6]> =
-        summaries.iter().map(|(topic, summary)| row(quantity, topic, summary.as_ref())).collect();
+    let rows: Vec<_> = summaries.iter().map(|(topic, summary)| row(quantity, topic, summary.as_ref())).collect();
     output::table(out, &columns, &rows)?;
     writeln!(out)
 }
 
-fn row(quantity: Quantity, topic: &TopicName, summary: Option<&RateSummary>) -> [String; 6] {
+fn row(quantity: Quantity, topic: &TopicName, summary: Option<&RateSummary>) -> Vec<String> {
     let Some(RateSummary { count, rate_hz, bytes_per_second, interval, length }) = summary else {
-        return [topic.as_str(), "-", "-", "-", "-", "0"].map(str::to_owned);
+        return [topic.as_str(), "-", "-", "-", "-", "0"].map(str::to_owned).into();
     };
     let numbers = match (quantity, interval) {
         (Quantity::Rate, Some(interval)) => {
@@ -192,6 +191,5 @@ fn row(quantity: Quantity, topic: &TopicName, summary: Option<&RateSummary>) -> 
             [size(*bytes_per_second) + "/s", mean, min, max]
         }
     };
-    let [one, two, three, four] = numbers;
-    [topic.to_string(), one, two, three, four, count.to_string()]
+    [&[topic.to_string()], numbers.as_slice(), &[count.to_string()]].concat()
 }

@@ -188,16 +188,16 @@ impl TopicOutput {
 
     /// Publishes a message, however long subscribers hold all slots.
     fn send(&self, message: &[u8]) -> Result<(), Failure> {
-        let mut said = false;
+        let mut is_announced = false;
         loop {
             match self.with(|publisher| publisher.send(message))? {
                 Err(LoanError::AllSlotsHeld { slots }) => {
-                    if !said {
+                    if !is_announced {
                         let slots = output::count(slots.into(), "slot");
                         let topic = &self.topic;
                         output::notice(format_args!("subscribers of \"{topic}\" hold all {slots}; waiting"));
                     }
-                    said = true;
+                    is_announced = true;
                     thread::sleep(HELD_INTERVAL);
                 }
                 done => return done.map_err(|error| Self::refused(&error)),

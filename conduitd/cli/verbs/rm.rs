@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn remove(source: &mut Source, topic: &TopicName, force: bool) -> Result<(), Failure> {
-    let Some(registry) = source.registry() else { return remove_alone(source, topic, force) };
+    let Some(registry) = &mut source.registry else { return remove_alone(source, topic, force) };
     registry.unlink(topic, force).map_err(|error| match error {
         RegistryCallError::Refused(reply) => match reply.known() {
             Some(RegistryError::TopicInUse { owner, .. }) => in_use(topic, &owner),
@@ -67,7 +67,7 @@ fn remove_alone(source: &mut Source, topic: &TopicName, force: bool) -> Result<(
     if region.is_kept() {
         return take_name(&directory, &region).map_err(failed);
     }
-    // Held until the name is gone, so that nobody takes the orphan over meanwhile.
+    // Held until the name is gone, so that no process takes the orphan over meanwhile.
     match region.try_reap_lock(ReapLock::Write).map_err(failed)? {
         Some(_guard) => {
             region.mark_orphaned().map_err(failed)?;

@@ -45,10 +45,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let domain = Domain::from_env();
     let mut registry = Client::connect(&domain)?;
     loop {
-        match follow(args, registry, &wanted) {
-            WatchEnd::RegistryGone(error) => output::notice(format_args!("{error}; waiting for a registry")),
-            WatchEnd::Failed(failure) => return Err(failure),
-        }
+        let gone = follow(args, registry, &wanted)?;
+        output::notice(format_args!("{gone}; waiting for a registry"));
         registry = loop {
             match Client::connect(&domain) {
                 Ok(registry) => break registry,
@@ -59,40 +57,28 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// Why no more events come.
-enum WatchEnd {
-    RegistryGone(RegistryCallError),
-    Failed(Failure),
-}
-
-impl From<RegistryCallError> for WatchEnd {
-    fn from(error: RegistryCallError) -> Self {
-        match error {
-            error @ RegistryCallError::Connection(_) => Self::RegistryGone(error),
-            error => Self::Failed(error.into()),
-        }
-    }
-}
-
-/// Prints events until the registry goes away or something fails.
-fn follow(args: &Args, registry: Client, wanted: &Watch) -> WatchEnd {
+/// Prints events until something fails, or until the registry goes away, which is returned.
+fn follow(args: &Args, registry: Client, wanted: &Watch) -> Result<RegistryCallError, Failure> {
+    let gone = |error| match error {
+        error @ RegistryCallError::Connection(_) => Ok(error),
+        error => Err(error.into()),
+    };
     let events = match registry.watch_matching(wanted) {
         Ok(events) => events,
-        Err(error) => return error.into(),
+        Err(error) => return gone(error),
     };
     for event in events {
         let event = match event {
             Ok(event) => event,
-            Err(error) => return error.into(),
+            Err(error) => return gone(error),
         };
-        let print = |out: &mut output::Out| {
-            if args.json { output::json_line(out, &event) } else { writeln!(out, "{}", line(&event)) }
-        };
-        if let Err(failure) = output::print(print) {
-            return WatchEnd::Failed(failure);
-        }
+        output::print(
+            |out| {
+                if args.json { output::json_line(out, &event) } else { writeln!(out, "{}", line(&event)) }
+            },
+        )?;
     }
-    WatchEnd::Failed(Failure::new("the registry has ended the watch"))
+    Err(Failure::new("the registry has ended the watch"))
 }
 
 fn kinds() -> Vec<CompletionCandidate> {

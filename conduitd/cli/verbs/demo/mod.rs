@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let directory = DemoDirectory::new()?;
     // Dropped when the children have ended and the files are gone.
     let clean_up = directory.directory.put_away_before_ending(move || drop(interrupt.send(ChildEvent::Interrupted)))?;
-    let summary = Demo::start(args, directory, events, receiver).and_then(|demo| demo.run(args));
+    let summary = Demo::start(args, directory, events, receiver).and_then(Demo::run);
     drop(clean_up);
     let summary = summary?;
 
@@ -112,7 +112,8 @@ Try next:
 
 /// The running demo. Fields are dropped in this order: the children end first, the directory is
 /// removed last.
-struct Demo {
+struct Demo<'a> {
+    args: &'a Args,
     children: Vec<Child<DemoRole>>,
     receiver: Receiver<ChildEvent<DemoRole, DemoReport>>,
     events: Sender<ChildEvent<DemoRole, DemoReport>>,
@@ -121,14 +122,12 @@ struct Demo {
     topic: TopicName,
     patience: Duration,
     message_bytes: u64,
-    messages: u64,
     again: u64,
-    quiet: bool,
 }
 
-impl Demo {
+impl<'a> Demo<'a> {
     fn start(
-        args: &Args,
+        args: &'a Args,
         directory: DemoDirectory,
         events: Sender<ChildEvent<DemoRole, DemoReport>>,
         receiver: Receiver<ChildEvent<DemoRole, DemoReport>>,
@@ -142,6 +141,7 @@ impl Demo {
         };
         let registry = Embedded::start(&options).map_err(Failure::new)?;
         Ok(Self {
+            args,
             children: Vec::new(),
             receiver,
             events,
@@ -150,32 +150,30 @@ impl Demo {
             topic: TopicName::new(TOPIC)?,
             patience: patience(message_bytes),
             message_bytes,
-            messages: args.messages,
             again: args.messages.min(AGAIN),
-            quiet: args.json,
         })
     }
 
-    fn run(mut self, args: &Args) -> Result<DemoSummary, Failure> {
-        let what = args.file.as_deref().map_or_else(|| "a synthetic point cloud".into(), Path::to_string_lossy);
-        let (messages, size) = (self.messages, output::data_size(self.message_bytes));
+    fn run(mut self) -> Result<DemoSummary, Failure> {
+        let what = self.args.file.as_deref().map_or_else(|| "a synthetic point cloud".into(), Path::to_string_lossy);
+        let (messages, size) = (self.args.messages, output::data_size(self.message_bytes));
         self.say(format_args!("{INTRODUCTION}"))?;
         self.say(format_args!(
             "{messages} messages of {size} ({what}) to {SUBSCRIBERS} processes, every bit compared"
         ))?;
         for index in 0..SUBSCRIBERS {
-            self.start_child(DemoRole::Subscriber(index), &[("messages", self.messages), ("again", self.again)])?;
+            self.start_child(DemoRole::Subscriber(index), &[("messages", messages), ("again", self.again)])?;
         }
-        let pid = self.start_child(DemoRole::Publisher, &[("first", 0), ("messages", self.messages), ("stay", 1)])?;
-        let stream = self.stream(self.messages)?;
-        let mut summary = DemoSummary::new(self.message_bytes, self.messages, &stream)?;
+        let pid = self.start_child(DemoRole::Publisher, &[("first", 0), ("messages", messages), ("stay", 1)])?;
+        let stream = self.stream(messages)?;
+        let mut summary = DemoSummary::new(self.message_bytes, messages, &stream)?;
 
         self.say(format_args!("kill -9 {pid}: the publisher dies while both subscribers sleep"))?;
         self.kill_publisher(&mut summary)?;
 
         self.say(format_args!("the publisher starts again, the subscribers open the topic again"))?;
         let restarted_at_ns = now_ns();
-        self.start_child(DemoRole::Restarted, &[("first", self.messages), ("messages", self.again), ("stay", 0)])?;
+        self.start_child(DemoRole::Restarted, &[("first", messages), ("messages", self.again), ("stay", 0)])?;
         let stream = self.stream(self.again)?;
         summary.add_restart(restarted_at_ns, self.again, &stream);
         self.wait_for_children()?;
@@ -183,7 +181,7 @@ impl Demo {
     }
 
     fn say(&self, line: std::fmt::Arguments) -> Result<(), Failure> {
-        if self.quiet {
+        if self.args.json {
             return Ok(());
         }
         output::print(|out| writeln!(out, "{line}"))
@@ -263,7 +261,7 @@ impl Demo {
     }
 
     fn progress_bar(&self, messages: u64) -> ProgressBar {
-        if self.quiet {
+        if self.args.json {
             return ProgressBar::hidden();
         }
         let template = "{bar:40} {human_pos} of {human_len} messages, {eta} left";

@@ -46,8 +46,8 @@ impl Payload {
         }
     }
 
-    /// Compares every bit of a message with what was sent. The error is the offset of the first wrong
-    /// byte, or the length if that is wrong.
+    /// Compares every bit of a message with what was sent. The error is the offset of the first
+    /// wrong byte, or the length if that is wrong.
     pub(crate) fn check(&self, index: u64, message: &[u8]) -> Result<(), usize> {
         if message.len() != self.message_len() {
             return Err(message.len());

@@ -19,12 +19,6 @@ pub(crate) struct StreamResult {
     pub(crate) tallies: Vec<SubscriberTally>,
 }
 
-/// Keeps the rate from being taken for Conduit's.
-const RATE_NOTE: [&str; 2] = [
-    "(of the check: the publisher waits until both subscribers have compared",
-    "every bit; of that time, Conduit takes the latency)",
-];
-
 /// The results. Losses and corruption are those of all subscribers, before and after the restart.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct DemoSummary {
@@ -113,37 +107,24 @@ impl DemoSummary {
 
     /// Writes the results as a table.
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let latency = &self.latency_ns;
+        let LatencySummary { p50, p99, p99_9, max } = self.latency_ns;
+        let [p50, p99, p99_9, max] = [p50, p99, p99_9, max].map(duration_ns);
+        let (served_again, after_restart) = (duration_ns(self.served_again_ns), self.messages_after_restart);
         let woken: Vec<_> = self.woken_ns.iter().map(|&ns| duration_ns(ns)).collect();
         let unlinked =
             self.unlinked_ns.map_or_else(|| "never".into(), |ns| format!("{} after the kill", duration_ns(ns)));
         let rows = [
             ("messages", format!("{} of {}", self.messages, data_size(self.message_bytes))),
             ("rate", format!("{:.1} MB/s, {:.0} messages/s", self.megabytes_per_second, self.messages_per_second)),
-            ("", RATE_NOTE[0].into()),
-            ("", RATE_NOTE[1].into()),
-            (
-                "latency",
-                format!(
-                    "p50 {}, p99 {}, p99.9 {}, max {} (one way)",
-                    duration_ns(latency.p50),
-                    duration_ns(latency.p99),
-                    duration_ns(latency.p99_9),
-                    duration_ns(latency.max)
-                ),
-            ),
+            // Keeps the rate from being taken for Conduit's.
+            ("", "(of the check: the publisher waits until both subscribers have compared".into()),
+            ("", "every bit; of that time, Conduit takes the latency)".into()),
+            ("latency", format!("p50 {p50}, p99 {p99}, p99.9 {p99_9}, max {max} (one way)")),
             ("lost", self.lost.to_string()),
             ("corrupt", self.corrupt.to_string()),
             ("woken", format!("{} after the kill", woken.join(" and "))),
             ("unlinked", unlinked),
-            (
-                "served again",
-                format!(
-                    "{} after the restart, {} messages",
-                    duration_ns(self.served_again_ns),
-                    self.messages_after_restart
-                ),
-            ),
+            ("served again", format!("{served_again} after the restart, {after_restart} messages")),
         ];
         writeln!(out)?;
         rows.iter().try_for_each(|(name, value)| writeln!(out, "  {name:<14}{value}"))

@@ -120,7 +120,7 @@ impl Collector {
             let source = match source.filter(is_same) {
                 Some(source) => Some(source),
                 None => match Region::open_in(&self.directory, &name) {
-                    Ok(region) => Some(MeasuredRegion::new(region)?),
+                    Ok(region) => Some(MeasuredRegion::new(region)),
                     Err(OpenError::NotFound { .. }) => continue,
                     Err(error) => {
                         let known = listed.contains_key(name.as_str());
@@ -148,14 +148,14 @@ impl Collector {
 }
 
 impl MeasuredRegion {
-    fn new(region: Region) -> Result<Self, Failure> {
+    fn new(region: Region) -> Self {
         let position = region.messages_since(u64::MAX).map_or(0, |(_, head)| head);
-        let intervals = RecentDurations::new(Instant::now()).map_err(Failure::new)?;
-        let mut source = Self { region, position, last: None, intervals, readers: HashMap::new(), counted: None };
         let now = Instant::now();
+        let intervals = RecentDurations::new(now);
+        let mut source = Self { region, position, last: None, intervals, readers: HashMap::new(), counted: None };
         source.counted = source.region.counters().map(|counters| (counters.published, counters.last_stamp_ns, now));
         source.look(0, now);
-        Ok(source)
+        source
     }
 
     fn look(&mut self, messages: u64, now: Instant) {
@@ -188,14 +188,9 @@ impl MeasuredRegion {
 
     fn take_readers(&mut self, counters: &Counters, now: Instant) {
         for (record, reader) in &counters.subscribers {
-            let entry = self.readers.entry((*record, reader.pid));
-            let one = match entry {
-                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => match RecentDurations::new(now) {
-                    Ok(behind) => entry.insert(SubscriberTrack { behind, lost: (reader.lost, now) }),
-                    Err(_) => continue,
-                },
-            };
+            let one = self.readers.entry((*record, reader.pid));
+            let new = || SubscriberTrack { behind: RecentDurations::new(now), lost: (reader.lost, now) };
+            let one = one.or_insert_with(new);
             let behind = if reader.lag == 0 {
                 Some(0)
             } else {
@@ -252,10 +247,10 @@ impl MeasuredRegion {
         if count < ENOUGH_MESSAGES || !rate_hz.is_finite() {
             return;
         }
-        if let (Some(said), Some(bytes)) = (topic.rate_hz, topic.bytes_per_second)
-            && said > 0.0
+        if let (Some(published_hz), Some(bytes)) = (topic.rate_hz, topic.bytes_per_second)
+            && published_hz > 0.0
         {
-            topic.bytes_per_second = Some(bytes / said * rate_hz);
+            topic.bytes_per_second = Some(bytes / published_hz * rate_hz);
         }
         topic.rate_hz = Some(rate_hz);
     }

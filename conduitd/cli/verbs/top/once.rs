@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args, domain: &Domain, mut collector: Collector) -> Res
     let (mut rows, _) = collector.refresh(source.topics_of_registry().as_deref())?;
     let interval = begun.elapsed();
     sort(&mut rows, args.sort, args.reverse);
-    let status = source.registry().and_then(|registry| registry.status().ok());
+    let status = source.registry.as_mut().and_then(|registry| registry.status().ok());
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     output::print(|out| {
         if args.json {

@@ -159,9 +159,15 @@ impl TopState {
     }
 
     pub(super) fn arrange(&mut self) {
-        let filter = NameFilter::new(self.typing.as_ref().unwrap_or(&self.filter));
+        // A glob if it has wildcards, else, or while the glob is unfinished, a part of the name.
+        let filter = self.typing.as_ref().unwrap_or(&self.filter);
+        let glob = TopicPattern::new(filter).ok().filter(|_| filter.contains(['*', '?', '[']));
+        let is_shown = |row: &TopicRow| match &glob {
+            Some(glob) => TopicName::new(&row.topic.name).is_ok_and(|name| glob.matches(&name)),
+            None => row.topic.name.contains(filter.as_str()),
+        };
         let mut shown: Vec<(usize, &TopicRow)> =
-            self.rows.iter().enumerate().filter(|(_, row)| filter.admits(&row.topic.name)).collect();
+            self.rows.iter().enumerate().filter(|(_, row)| is_shown(row)).collect();
         shown.sort_by(|(_, one), (_, other)| compare(one, other, self.sort, self.is_reversed));
         self.order = shown.into_iter().map(|(at, _)| at).collect();
         let (name, at) = self.selected.take().unwrap_or_default();
@@ -173,29 +179,6 @@ impl TopState {
     pub(super) fn select(&mut self, at: usize) {
         let at = at.min(self.order.len().saturating_sub(1));
         self.selected = self.order.get(at).map(|&row| (self.rows[row].topic.name.clone(), at));
-    }
-}
-
-/// Which names are wanted: a glob if it has wildcards, else a part of the name.
-enum NameFilter<'a> {
-    Part(&'a str),
-    Glob(TopicPattern),
-}
-
-impl<'a> NameFilter<'a> {
-    fn new(text: &'a str) -> Self {
-        match TopicPattern::new(text) {
-            Ok(glob) if text.contains(['*', '?', '[']) => Self::Glob(glob),
-            // An unfinished pattern, too.
-            _ => Self::Part(text),
-        }
-    }
-
-    fn admits(&self, name: &str) -> bool {
-        match self {
-            Self::Part(part) => name.contains(part),
-            Self::Glob(glob) => TopicName::new(name).is_ok_and(|name| glob.matches(&name)),
-        }
     }
 }
 

@@ -13,32 +13,21 @@ use super::text::{bars, duration, number, shorten};
 use super::theme::Theme;
 use crate::output::topics::or_dash;
 
-/// A column of the list of topics.
-struct TableColumn {
-    title: &'static str,
-    column: Option<SortKey>,
-    width: u16,
-    alignment: Alignment,
-}
-
-const fn field(title: &'static str, column: Option<SortKey>, width: u16, alignment: Alignment) -> TableColumn {
-    TableColumn { title, column, width, alignment }
-}
-
-/// In their order on the screen. The first has whatever width is left.
-const FIELDS: [TableColumn; 12] = [
-    field("TOPIC", Some(SortKey::Name), 0, Alignment::Left),
-    field("STATE", Some(SortKey::State), 6, Alignment::Left),
-    field("RATE", Some(SortKey::Rate), 5, Alignment::Right),
-    field("HISTORY", None, 9, Alignment::Right),
-    field("B/S", Some(SortKey::Bandwidth), 5, Alignment::Right),
-    field("SUBS", Some(SortKey::Subscribers), 5, Alignment::Right),
-    field("LOST/S", Some(SortKey::Loss), 7, Alignment::Right),
-    field("LOST", Some(SortKey::Lost), 5, Alignment::Right),
-    field("LAG", Some(SortKey::Lag), 5, Alignment::Right),
-    field("BEHIND", Some(SortKey::Behind), 7, Alignment::Right),
-    field("INTERVAL", Some(SortKey::Interval), 9, Alignment::Right),
-    field("PUBLISHER", Some(SortKey::Publisher), 10, Alignment::Left),
+/// Title, sort key, width and alignment, in their order on the screen. The first has whatever width
+/// is left.
+const FIELDS: [(&str, Option<SortKey>, u16, Alignment); 12] = [
+    ("TOPIC", Some(SortKey::Name), 0, Alignment::Left),
+    ("STATE", Some(SortKey::State), 6, Alignment::Left),
+    ("RATE", Some(SortKey::Rate), 5, Alignment::Right),
+    ("HISTORY", None, 9, Alignment::Right),
+    ("B/S", Some(SortKey::Bandwidth), 5, Alignment::Right),
+    ("SUBS", Some(SortKey::Subscribers), 5, Alignment::Right),
+    ("LOST/S", Some(SortKey::Loss), 7, Alignment::Right),
+    ("LOST", Some(SortKey::Lost), 5, Alignment::Right),
+    ("LAG", Some(SortKey::Lag), 5, Alignment::Right),
+    ("BEHIND", Some(SortKey::Behind), 7, Alignment::Right),
+    ("INTERVAL", Some(SortKey::Interval), 9, Alignment::Right),
+    ("PUBLISHER", Some(SortKey::Publisher), 10, Alignment::Left),
 ];
 const HISTORY: usize = 3;
 const PUBLISHER: usize = 11;
@@ -48,9 +37,9 @@ const BY_IMPORTANCE: [usize; 12] = [0, 2, 5, 6, 8, 1, 4, 9, HISTORY, PUBLISHER, 
 /// Which fields fit, and how wide each is.
 fn fields(state: &TopState, width: u16) -> Vec<(usize, u16)> {
     let longest = state.shown().map(|row| row.topic.name.len() as u16).max().unwrap_or(0);
-    let mut widths = FIELDS.map(|field| field.width);
+    let mut widths = FIELDS.map(|(_, _, width, _)| width);
     widths[0] = longest.clamp(10, 20);
-    let sorted = FIELDS.iter().position(|field| field.column == Some(state.sort)).unwrap_or(0);
+    let sorted = FIELDS.iter().position(|(_, key, ..)| *key == Some(state.sort)).unwrap_or(0);
     let mut left = width + 1;
     let mut shown = Vec::new();
     for at in [0, sorted].into_iter().chain(BY_IMPORTANCE) {
@@ -77,16 +66,16 @@ fn fields(state: &TopState, width: u16) -> Vec<(usize, u16)> {
 pub(super) fn draw_topics(frame: &mut Frame<'_>, area: Rect, state: &TopState, theme: Theme) {
     let fields = fields(state, area.width);
     let titles = fields.iter().map(|&(at, _)| {
-        let field = &FIELDS[at];
-        let is_sorted = field.column == Some(state.sort);
-        let title = if is_sorted { format!("{}{}", field.title, arrow(state)) } else { field.title.into() };
-        let title = Line::from(title).alignment(field.alignment).bold();
+        let (title, key, _, alignment) = FIELDS[at];
+        let is_sorted = key == Some(state.sort);
+        let title = if is_sorted { format!("{title}{}", arrow(state)) } else { title.into() };
+        let title = Line::from(title).alignment(alignment).bold();
         Cell::from(if is_sorted { title.reversed() } else { title })
     });
     let rows = state.shown().map(|row| {
         Row::new(fields.iter().map(|&(at, width)| {
             let (text, style) = cell(row, at, width, theme);
-            Cell::from(Line::from(text).alignment(FIELDS[at].alignment)).style(style)
+            Cell::from(Line::from(text).alignment(FIELDS[at].3)).style(style)
         }))
     });
     let table = Table::new(rows, fields.iter().map(|&(_, width)| Constraint::Length(width)))
