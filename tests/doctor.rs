@@ -116,7 +116,7 @@ fn without_daemon_it_warns_and_looks_itself() {
     world.kill_daemon();
     let checkup = doctor(&world);
     assert_eq!([checkup.state("daemon"), checkup.state("socket")], ["warning", "warning"]);
-    assert!(checkup.message("socket").contains("nobody listens at"));
+    assert!(checkup.message("socket").contains("no process listens at"));
     assert_eq!(checkup.code, 1);
 }
 

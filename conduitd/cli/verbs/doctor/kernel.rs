@@ -139,7 +139,7 @@ fn check_info() -> Finding {
                 Finding::ok(INFO, "deaths are reported with exit code or signal")
             }
             Some(exit) => Finding::skipped(INFO, format!("the kernel says {exit:?}, wait(2) says {status}")),
-            // Most kernels in use are older, and nobody changes a robot's kernel for this.
+            // Most kernels in use are older, and this is no reason to change a robot's kernel.
             None => {
                 Finding::ok(INFO, "deaths are reported without exit code and signal (PIDFD_GET_INFO needs Linux 6.15)")
             }

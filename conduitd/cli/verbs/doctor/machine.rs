@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_low_limit_of_files_is_told_with_who_can_raise_it() {
+    fn a_low_limit_of_files_is_reported_with_its_remedy() {
         assert_eq!(judge_files(1024, 4096).state, Ok);
         assert_eq!(judge_files(RLIM_INFINITY, RLIM_INFINITY).message, "no limit per process");
         let low = judge_files(256, 4096);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_clocks_are_told() {
+    fn slow_clocks_are_reported() {
         let cost = |ns| Duration::from_nanos(ns);
         assert_eq!(judge_clock(Some("tsc"), cost(20)).state, Ok);
         assert_eq!(judge_clock(Some("hyperv_clocksource_tsc_page"), cost(40)).state, Ok);

@@ -29,7 +29,7 @@ const HELP: &str = "\
 Checks:
   daemon            it answers in time and has this command's version
   daemon-directory  it serves the directory that programs use here
-  socket            this user may connect, and nobody else can take its place
+  socket            this user may connect, and no other user can replace it
   shm-directory     a tmpfs, with the right mode
   shm-size          what it can hold
   shm-space         what is free
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_a_finding_not_a_failure() {
+    fn a_missing_directory_is_a_finding_not_a_failure() {
         let domain = Domain::new("/does/not/exist").with_socket("/does/not/exist/either");
         let report = DoctorReport::new(examine(&domain));
         assert_eq!(report.worst, Severity::Problem);

@@ -39,18 +39,13 @@ struct DirectorySurvey {
     alive: u64,
     kept: u64,
     bytes: u64,
-    orphans: Vec<Orphan>,
+    /// With the users that own them.
+    orphans: Vec<(PathBuf, u32)>,
     foreign: Vec<PathBuf>,
     removals: Vec<PathBuf>,
     /// Not readable for this user.
     hidden: u64,
     damaged: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Orphan {
-    path: PathBuf,
-    uid: u32,
 }
 
 pub(super) fn check(domain: &Domain, topics: Option<&[TopicInfo]>) -> Vec<Finding> {
@@ -128,7 +123,7 @@ fn look_at(directory: &ShmDir, topic: &TopicName, survey: &mut DirectorySurvey) 
             survey.damaged.push(format!("topic \"{topic}\": {reason}"));
         }
     } else {
-        survey.orphans.push(Orphan { path, uid: region.uid() });
+        survey.orphans.push((path, region.uid()));
     }
 }
 
@@ -161,14 +156,12 @@ fn check_orphans(survey: &DirectorySurvey, is_served: bool) -> Finding {
     if orphans.is_empty() {
         return Finding::ok(ORPHANS, "none");
     }
-    let names = some(orphans.iter().map(|orphan| orphan.path.display().to_string()));
+    let names = some(orphans.iter().map(|(path, _)| path.display().to_string()));
     let message = format!("{}, whose owners are dead: {names}", count(orphans.len() as u64, "region"));
-    let removal = remove(orphans.iter().map(|orphan| orphan.path.as_path()));
+    let removal = remove(orphans.iter().map(|(path, _)| path.as_path()));
     let own = geteuid().as_raw();
-    let who = match orphans.iter().find(|orphan| own != 0 && orphan.uid != own) {
-        Some(other) => format!(" as root or uid {}", other.uid),
-        None => String::new(),
-    };
+    let other = orphans.iter().find(|(_, uid)| own != 0 && *uid != own);
+    let who = other.map_or_else(String::new, |(_, uid)| format!(" as root or uid {uid}"));
     if is_served {
         let message = format!(
             "{message}; the daemon has not removed them (of another user it may not, unless it is the system's)"
@@ -189,7 +182,7 @@ fn check_foreign(survey: &DirectorySurvey) -> Finding {
     Finding::warning(
         FOREIGN,
         format!("{files} that Conduit did not make, and never removes, in the place of regions: {names}"),
-        format!("if nobody needs them, {}", remove(foreign.iter().map(PathBuf::as_path))),
+        format!("if they are not needed, {}", remove(foreign.iter().map(PathBuf::as_path))),
     )
 }
 

@@ -168,7 +168,7 @@ fn judge_space(path: &Path, bytes: Amount) -> Finding {
     let Some(total) = bytes.total else { return Finding::ok(SPACE, "as much as there is memory") };
     let free = format!("{} of {} are free", memory_size(bytes.free), memory_size(total));
     let remedy = format!(
-        "remove what nobody uses (`conduit list`, `ls -lS {here}`), or `mount -o remount,size=... {here}`",
+        "remove unused regions (`conduit list`, `ls -lS {here}`), or `mount -o remount,size=... {here}`",
         here = quoted(path)
     );
     if bytes.free < DEFAULT_TOPIC {
@@ -183,7 +183,7 @@ fn judge_space(path: &Path, bytes: Amount) -> Finding {
 fn judge_inodes(path: &Path, inodes: Amount) -> Finding {
     let Some(total) = inodes.total else { return Finding::ok(INODES, "no limit") };
     let free = format!("{} of {total} files are free", inodes.free);
-    let remedy = format!("remove files nobody uses, or `mount -o remount,nr_inodes=... {}`", quoted(path));
+    let remedy = format!("remove unused files, or `mount -o remount,nr_inodes=... {}`", quoted(path));
     match inodes.free {
         0 => Finding::problem(INODES, format!("{free}: nothing can be published"), remedy),
         few if few < FEW_INODES => Finding::warning(INODES, free, remedy),
@@ -214,10 +214,10 @@ fn judge_sharing(container: Option<&str>, mount: Option<&Mount>) -> Finding {
 /// The container of this process, according to its engine.
 fn container(root: &Path) -> Option<String> {
     // https://systemd.io/CONTAINER_INTERFACE
-    let told = fs::read_to_string(root.join("run/systemd/container")).ok().map(|name| name.trim().to_owned());
-    let told = told.or_else(|| std::env::var("container").ok()).filter(|name| !name.is_empty());
+    let name = fs::read_to_string(root.join("run/systemd/container")).ok().map(|name| name.trim().to_owned());
+    let name = name.or_else(|| std::env::var("container").ok()).filter(|name| !name.is_empty());
     let exists = |file: &str| root.join(file).exists();
-    told.or_else(|| exists("run/.containerenv").then(|| "podman".into()))
+    name.or_else(|| exists("run/.containerenv").then(|| "podman".into()))
         .or_else(|| exists(".dockerenv").then(|| "docker".into()))
         .or_else(|| std::env::var_os("KUBERNETES_SERVICE_HOST").map(|_| "kubernetes".into()))
 }
@@ -300,7 +300,7 @@ a line that says nothing
     }
 
     #[test]
-    fn small_and_full_file_systems_are_told() {
+    fn small_and_full_file_systems_are_reported() {
         let path = Path::new(DEV_SHM);
         let amount = |total: u64, free| Amount { total: (total > 0).then_some(total), free };
         let states = |bytes| [judge_size(path, bytes, None).state, judge_space(path, bytes).state];
@@ -316,7 +316,7 @@ a line that says nothing
     }
 
     #[test]
-    fn a_container_with_a_directory_of_its_own_is_told() {
+    fn a_container_with_a_directory_of_its_own_is_reported() {
         let mount = |source: &str| Mount { source: source.into(), ..Mount::find(MOUNTS, Path::new(DEV_SHM)).unwrap() };
         let judge = |container, source| judge_sharing(container, Some(&mount(source))).state;
         assert_eq!(judge(None, "shm"), Ok);

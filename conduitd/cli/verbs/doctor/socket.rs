@@ -38,7 +38,7 @@ pub(super) enum SocketState {
 
 /// Tries to connect, without waiting.
 pub(super) fn probe(path: &Path) -> SocketState {
-    // Too long for a socket's address: nobody can listen there.
+    // Too long for a socket's address: no process can listen there.
     if let Err(errno) = UnixAddr::new(path) {
         return SocketState::Failed(errno.into());
     }
@@ -113,7 +113,7 @@ fn check_socket(path: &Path, place: &SocketState) -> Vec<Finding> {
         )),
         SocketState::Deserted => found.push(Finding::warning(
             SOCKET,
-            format!("nobody listens at {at}: the daemon that made it is gone"),
+            format!("no process listens at {at}: the daemon that created it is gone"),
             how_to_start(),
         )),
         SocketState::Failed(error) => found.push(Finding::problem(
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_others_can_replace_is_told() {
+    fn a_socket_that_others_can_replace_is_reported() {
         let judge = |path: &str, socket: (u32, u32), parent: (u32, u32, u32)| {
             let path = Path::new(path);
             let socket = FileAccess { mode: socket.0, uid: socket.1, gid: 0 };
