@@ -95,7 +95,8 @@ fn explain(error: NewFileError, directory: &ShmDir, topic: &TopicName, need: u64
         }
         NewFileError::Room(RoomError::Cgroup { have_bytes: have }) => CreateError::NoMemory { need, have },
         NewFileError::Name(TakeoverError::Owned(file)) => {
-            CreateError::taken(topic, file.map_or_else(OwnerClaim::unknown, |(file, mark)| owner_of(file, &mark)))
+            let owner = file.map_or_else(OwnerClaim::default, |(file, mark)| owner_of(file, &mark));
+            CreateError::AlreadyPublished { topic: topic.clone(), owner }
         }
         NewFileError::Name(TakeoverError::NotRemovable { uid }) => {
             CreateError::NotRemovable { topic: topic.clone(), uid }

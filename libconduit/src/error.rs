@@ -13,19 +13,13 @@ use crate::shm::open::OpenFileError;
 use crate::{TopicName, TopicNameError, TypeInfo};
 
 /// The owner that a region claims to have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OwnerClaim {
     /// Process id in the owner's own pid namespace.
     pub pid: Option<u32>,
     /// Command name.
     pub program: Option<String>,
-}
-
-impl OwnerClaim {
-    pub(crate) fn unknown() -> Self {
-        Self { pid: None, program: None }
-    }
 }
 
 impl fmt::Display for OwnerClaim {
@@ -164,10 +158,6 @@ pub enum CreateError {
 impl CreateError {
     pub(crate) fn io(doing: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path, source }
-    }
-
-    pub(crate) fn taken(topic: &TopicName, owner: OwnerClaim) -> Self {
-        Self::AlreadyPublished { topic: topic.clone(), owner }
     }
 }
 

@@ -22,6 +22,9 @@ macro_rules! open_enum {
         }
 
         impl $name {
+            /// Every known value.
+            pub const ALL: [Self; [$($text),*].len()] = [$(Self::$variant),*];
+
             /// The value as it is in the registry's protocol.
             pub fn as_str(&self) -> &str {
                 match self {
@@ -104,23 +107,6 @@ open_enum! {
     }
 }
 
-impl EventKind {
-    /// Every known kind.
-    pub const ALL: [Self; 11] = [
-        Self::Present,
-        Self::SubscriberPresent,
-        Self::Published,
-        Self::Closed,
-        Self::Kept,
-        Self::Died,
-        Self::Unlinked,
-        Self::Removed,
-        Self::Subscribed,
-        Self::Unsubscribed,
-        Self::SubscriberDied,
-    ];
-}
-
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -175,12 +161,12 @@ pub struct SubscriberInfo {
 pub struct TopicInfo {
     /// Name of the topic or raw region.
     pub name: String,
-    /// Whether somebody stands behind it.
+    /// Whether it has an owner, and a name.
     pub state: RegionState,
     /// Why it is unauthorised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
-    /// Who has probably removed its name, and what can be done about it.
+    /// The probable remover of its name, and a remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlinked: Option<String>,
     /// Whether it is a raw region, which has no slots, no type and no subscribers.
@@ -209,7 +195,7 @@ pub struct TopicInfo {
     /// stamps are off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_hz: Option<f64>,
-    /// Bytes of messages per second, likewise.
+    /// Bytes of messages per second, over the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<f64>,
     /// Time since the last message was published, in nanoseconds. None if there was none, or its
@@ -301,12 +287,12 @@ pub struct DeathCertificate {
     /// How old the last message was, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message_age_ns: Option<u64>,
-    /// Who was subscribed.
+    /// Its subscribers at that time.
     #[serde(default)]
     pub subscribers: Vec<SubscriberInfo>,
 }
 
-/// Reply of `Status`: who answers here.
+/// Reply of `Status`: the registry that answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RegistryStatus {
@@ -316,7 +302,7 @@ pub struct RegistryStatus {
     pub pid: u32,
     /// Its user id.
     pub uid: u32,
-    /// The directory that it looks after, by the path it was given.
+    /// Its shared-memory directory, by the path it was given.
     pub shm_dir: String,
     /// Device number of that directory.
     pub dev: u64,

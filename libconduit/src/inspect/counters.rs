@@ -1,14 +1,16 @@
 //! Counters and message headers, read from outside.
 
 use nix::sys::uio::pread;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::Region;
 use crate::model::SubscriberInfo;
-use crate::ring::header::{Layout, program_name, read_control};
-use crate::ring::layout::{CLOSED, ORPHANED, PRODUCER_AT, RECORDS, SLOT_STATE_BYTES, STATES_AT, TURN};
-use crate::ring::snapshot::{ControlSnapshot, ProducerSnapshot, SlotSnapshot};
+use crate::ring::header::{Layout, program_name};
+use crate::ring::layout::{
+    CLOSED, ControlPage, ORPHANED, PRODUCER_AT, Producer, RECORDS, SLOT_STATE_BYTES, STATES_AT, SlotHeader, TURN,
+};
 use crate::ring::window;
+use crate::shm::atomics::Plain;
 use crate::shm::clock;
 use crate::shm::lock::LockByte;
 
@@ -28,7 +30,7 @@ pub struct Counters {
     pub last_stamp_ns: Option<u64>,
     /// Messages per second, over the last one to two seconds.
     pub rate_hz: Option<f64>,
-    /// Bytes per second, likewise.
+    /// Bytes per second, over the same time.
     pub bytes_per_second: Option<f64>,
     /// Living subscribers, each with the number of its record.
     pub subscribers: Vec<(usize, SubscriberInfo)>,
@@ -59,8 +61,7 @@ impl Region {
     /// is cut short.
     pub fn counters(&self) -> Option<Counters> {
         let layout = self.layout.as_ref()?;
-        let control = read_control(&self.file);
-        let control = ControlSnapshot::read_from_bytes(&control).ok()?;
+        let control = self.read_at::<ControlPage>(0)?;
         let head = control.producer.head;
         let subscribers = control.records.iter().enumerate().filter(|(index, record)| {
             record.pid != 0 && LockByte::record(*index).is_write_locked(&self.file).unwrap_or(false)
@@ -71,7 +72,7 @@ impl Region {
             let subscriber = SubscriberInfo {
                 pid: record.pid,
                 uid: record.uid,
-                program: program_name(&record.program),
+                program: program_name(record.program.as_bytes()),
                 received: record.received,
                 lost: record.lost,
                 held: held[index],
@@ -108,16 +109,14 @@ impl Region {
     }
 
     /// The headers of the messages that are kept from a position on, oldest first, and the position
-    /// to go on with. Begin with position 0 for all that is kept, or with `u64::MAX` for none.
+    /// to continue from. Start with position 0 for all that is kept, or with `u64::MAX` for none.
     /// `None` for a raw region, or if the header was damaged or the file is cut short.
     ///
     /// Costs the publisher nothing, whatever the size of the messages. Those that are overwritten
-    /// before they are looked at are left out.
+    /// before they are read are left out.
     pub fn messages_since(&self, position: u64) -> Option<(Vec<MessageHeader>, u64)> {
         let layout = self.layout.as_ref()?;
-        let mut producer = ProducerSnapshot::new_zeroed();
-        let len = pread(&self.file, producer.as_mut_bytes(), PRODUCER_AT as i64).ok()?;
-        let head = (len == size_of::<ProducerSnapshot>()).then_some(producer.head)?;
+        let head = self.read_at::<Producer<Plain>>(PRODUCER_AT)?.head;
         let oldest = head.saturating_sub(layout.geometry.slots().into());
         let messages = (position.max(oldest)..head).filter_map(|position| self.header_of(layout, position));
         Some((messages.collect(), head))
@@ -131,18 +130,15 @@ impl Region {
     }
 
     fn header_of(&self, layout: &Layout, position: u64) -> Option<MessageHeader> {
-        let at = layout.geometry.slot_at(position) as i64;
         let read = || {
-            let mut slot = SlotSnapshot::new_zeroed();
-            let len = pread(&self.file, slot.as_mut_bytes(), at).ok()?;
-            (len == size_of::<SlotSnapshot>() && slot.position & !TURN == position + 1).then_some(slot)
+            let slot = self.read_at::<SlotHeader<Plain>>(layout.geometry.slot_at(position));
+            slot.filter(|slot| slot.position & !TURN == position + 1)
         };
         let slot = read()?;
         // It is that position's for as long as the publisher has not taken the slot (C2) and used
         // it (C3).
-        let mut state = 0u64;
-        let len = pread(&self.file, state.as_mut_bytes(), layout.geometry.state_at(position) as i64).ok()?;
-        if len != size_of::<u64>() || (state ^ slot.position) & TURN != 0 || read()?.position != slot.position {
+        let state = self.read_at::<u64>(layout.geometry.state_at(position))?;
+        if (state ^ slot.position) & TURN != 0 || read()?.position != slot.position {
             return None;
         }
         let stamp_ns = Some(slot.stamp_ns).filter(|&stamp| stamp != 0);
@@ -151,11 +147,10 @@ impl Region {
 
     /// The publisher's line as it is between two messages, if it comes to rest: its numbers belong
     /// together.
-    fn steady_producer(&self, mut seen: ProducerSnapshot) -> ProducerSnapshot {
+    fn steady_producer(&self, mut seen: Producer<Plain>) -> Producer<Plain> {
         for _ in 0..8 {
-            let mut again = ProducerSnapshot::new_zeroed();
-            match pread(&self.file, again.as_mut_bytes(), PRODUCER_AT as i64) {
-                Ok(len) if len == size_of::<ProducerSnapshot>() && again != seen => seen = again,
+            match self.read_at(PRODUCER_AT) {
+                Some(again) if again != seen => seen = again,
                 _ => break,
             }
         }
@@ -163,9 +158,14 @@ impl Region {
     }
 
     fn stamp_of(&self, layout: &Layout, position: u64) -> Option<u64> {
-        let mut slot = SlotSnapshot::new_zeroed();
-        let at = layout.geometry.slot_at(position) as i64;
-        let len = pread(&self.file, slot.as_mut_bytes(), at).ok()?;
-        (len == size_of::<SlotSnapshot>() && slot.stamp_ns != 0).then_some(slot.stamp_ns)
+        let slot = self.read_at::<SlotHeader<Plain>>(layout.geometry.slot_at(position))?;
+        Some(slot.stamp_ns).filter(|&stamp| stamp != 0)
+    }
+
+    /// A value at an offset of the file; `None` if the file is cut short.
+    fn read_at<T: FromBytes>(&self, at: usize) -> Option<T> {
+        let mut bytes = vec![0; size_of::<T>()];
+        let len = pread(&self.file, &mut bytes, at as i64).ok()?;
+        T::read_from_bytes(&bytes[..len]).ok()
     }
 }

@@ -1,5 +1,5 @@
-//! A region seen from outside, without mapping it: who owns it, what it counts, which messages it
-//! keeps.
+//! A region seen from outside, without mapping it: its owner, its counters, and the headers of the
+//! messages that it keeps.
 //!
 //! Nothing here trusts the region. It is read with `pread(2)`, so a file that is truncated
 //! meanwhile yields an error, never a signal. Reading costs the publisher nothing and needs no
@@ -41,7 +41,7 @@ use nix::sys::stat::fstat;
 
 use crate::error::{OpenError, OwnerClaim};
 use crate::model::{Process, RegionState, TopicInfo};
-use crate::ring::header::{Layout, LayoutError, program_name, read_control};
+use crate::ring::header::{Layout, LayoutError, program_name};
 use crate::shm::clock;
 use crate::shm::dir::{DirEntry, FileId, ShmDir};
 use crate::shm::lock::OWNER;
@@ -52,6 +52,7 @@ use crate::{Domain, Message, Shape, TypeInfo};
 
 /// A region, open for reading from outside.
 #[derive(Debug)]
+#[must_use = "the region is closed when it is dropped"]
 pub struct Region {
     topic: TopicName,
     path: PathBuf,
@@ -85,10 +86,7 @@ impl Region {
         let file = directory
             .open_file(&topic.file_name(), Access::Read)
             .map_err(|error| OpenError::from_file(error, directory, topic, "a region"))?;
-        let stat = match fstat(&file) {
-            Ok(stat) => stat,
-            Err(errno) => return Err(OpenError::io("examine", path)(errno.into())),
-        };
+        let stat = fstat(&file).map_err(|errno| OpenError::io("examine", path.clone())(errno.into()))?;
         if !is_regular(&stat) {
             return Err(OpenError::Kind { path, expected: "a region" });
         }
@@ -96,7 +94,7 @@ impl Region {
             return Err(OpenError::Kind { path, expected: "a region that Conduit made" });
         };
         let (layout, damage) = match mark {
-            Mark::Topic => match Layout::check(&read_control(&file), stat.st_size.max(0) as u64) {
+            Mark::Topic => match Layout::read(&file) {
                 Ok(layout) => (Some(layout), None),
                 Err(damage) => (None, Some(damage)),
             },
@@ -127,7 +125,7 @@ impl Region {
         self.mark != Mark::Topic
     }
 
-    /// Whether it is a raw region that its creator let go cleanly.
+    /// Whether it is a raw region that its creator released.
     pub fn is_kept(&self) -> bool {
         self.mark == Mark::Kept || (self.is_raw() && Mark::read(&self.file) == Some(Mark::Kept))
     }
@@ -137,15 +135,16 @@ impl Region {
         fstat(&self.file).is_ok_and(|stat| stat.st_nlink > 0)
     }
 
-    /// Whether somebody holds the owner lock for writing: the owner, or a taker at work.
+    /// Whether a process holds the owner lock for writing: the owner, or one that is taking the name
+    /// over.
     pub fn owner_lives(&self) -> io::Result<bool> {
         OWNER.is_write_locked(&self.file)
     }
 
-    /// Whom the region names as its owner. A claim; the registry may know better.
+    /// The owner according to the region. A claim; the registry may know better.
     pub fn claimed_owner(&self) -> OwnerClaim {
         match &self.layout {
-            Some(layout) => OwnerClaim { pid: Some(layout.pid), program: Some(program_name(&layout.program)) },
+            Some(layout) => owner_in(layout),
             None => owner_of(&self.file, &self.mark),
         }
     }
@@ -167,7 +166,7 @@ impl Region {
         self.describe_from(self.counters())
     }
 
-    /// The same with counters that have been read already.
+    /// [Describes](Self::describe) the region with counters that were read before.
     pub fn describe_from(&self, counters: Option<Counters>) -> TopicInfo {
         let state = if self.is_kept() {
             RegionState::Kept
@@ -187,10 +186,6 @@ impl Region {
         let size_bytes = fstat(&self.file).map_or(0, |stat| stat.st_size.max(0) as u64);
         let counted = counters.as_ref();
         TopicInfo {
-            name: self.topic.to_string(),
-            state,
-            refusal: None,
-            unlinked: None,
             raw: self.is_raw(),
             path: self.path.display().to_string(),
             size_bytes,
@@ -198,7 +193,6 @@ impl Region {
             slot_bytes: self.layout.map(|layout| layout.geometry.slot_bytes()),
             message_type: self.layout.map(|layout| layout.message.to_string()),
             publisher,
-            liveness: None,
             published: counted.map(|counters| counters.published),
             rate_hz: counted.and_then(|counters| counters.rate_hz),
             bytes_per_second: counted.and_then(|counters| counters.bytes_per_second),
@@ -206,6 +200,7 @@ impl Region {
             subscribers: counters
                 .map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect())
                 .unwrap_or_default(),
+            ..TopicInfo::new(self.topic.as_str(), state)
         }
     }
 }
@@ -220,15 +215,13 @@ impl AsFd for Region {
 pub(crate) fn owner_of(file: impl AsFd, mark: &Mark) -> OwnerClaim {
     match mark {
         Mark::Raw { pid, program } => OwnerClaim { pid: Some(*pid), program: Some(program.clone()) },
-        Mark::Kept => OwnerClaim::unknown(),
-        Mark::Topic => {
-            let Ok(stat) = fstat(&file) else { return OwnerClaim::unknown() };
-            match Layout::check(&read_control(&file), stat.st_size.max(0) as u64) {
-                Ok(layout) => OwnerClaim { pid: Some(layout.pid), program: Some(program_name(&layout.program)) },
-                Err(_) => OwnerClaim::unknown(),
-            }
-        }
+        Mark::Kept => OwnerClaim::default(),
+        Mark::Topic => Layout::read(&file).map(|layout| owner_in(&layout)).unwrap_or_default(),
     }
+}
+
+fn owner_in(layout: &Layout) -> OwnerClaim {
+    OwnerClaim { pid: Some(layout.pid), program: Some(program_name(&layout.program)) }
 }
 
 /// How long ago something was stamped, in nanoseconds.
@@ -258,6 +251,6 @@ pub fn list(domain: &Domain) -> Result<Vec<Result<TopicInfo, OpenError>>, OpenEr
     Ok(topics.iter().filter_map(describe).collect())
 }
 
-fn open_directory(domain: &Domain) -> Result<ShmDir, OpenError> {
+pub(crate) fn open_directory(domain: &Domain) -> Result<ShmDir, OpenError> {
     ShmDir::open(domain).map_err(OpenError::io("open", domain.shm_dir().into()))
 }

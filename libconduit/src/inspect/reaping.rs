@@ -3,12 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use nix::sys::stat::fstat;
-
 use super::Region;
 use crate::error::OpenError;
 use crate::ring::end::{mark_closed, mark_orphaned, mark_unlinked};
-use crate::ring::header::{Layout, LayoutError, read_control};
+use crate::ring::header::{Layout, LayoutError};
 use crate::shm::dir::{FileId, ReapLock, ShmDir, try_reap_lock};
 use crate::shm::open::reopen;
 use crate::topic::TopicName;
@@ -36,14 +34,14 @@ pub trait ReapRegion: Sized {
     /// owner or another reaper holds it.
     fn try_reap_lock(&self, lock: ReapLock) -> io::Result<Option<ReapGuard>>;
 
-    /// Marks the topic as orphaned and wakes everybody who sleeps on it.
+    /// Marks the topic as orphaned and wakes its sleepers.
     ///
     /// Where this user may not write the region the sleepers are only woken, and check for
     /// themselves.
     fn mark_orphaned(&self) -> io::Result<()>;
 
-    /// Marks the topic as closed although its publisher lives, and wakes everybody who sleeps on
-    /// it.
+    /// Marks the topic as closed although its publisher lives, and wakes its
+    /// sleepers.
     ///
     /// Where this user may not write the region it must be allowed to change others' files
     /// (CAP_FOWNER).
@@ -90,10 +88,6 @@ impl ReapRegion for Region {
     }
 
     fn is_intact(&self) -> Result<(), LayoutError> {
-        if self.is_raw() {
-            return Ok(());
-        }
-        let size = fstat(&self.file).map_or(0, |stat| stat.st_size.max(0) as u64);
-        Layout::check(&read_control(&self.file), size).map(drop)
+        if self.is_raw() { Ok(()) } else { Layout::read(&self.file).map(drop) }
     }
 }

@@ -4,8 +4,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zerocopy::IntoBytes;
-
 use super::Publisher;
 use crate::create::{CreateOptions, Created};
 use crate::error::CreateError;
@@ -137,7 +135,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
         let shape = (T::TYPE != <[u8]>::TYPE).then(|| T::shape().to_text()).flatten();
         let size = geometry.region_bytes();
         let Created { file, location, lease } =
-            self.options.create(&topic, size, Mark::Topic, control_page.as_bytes(), shape.as_deref())?;
+            self.options.create(&topic, size, Mark::Topic, &control_page, shape.as_deref())?;
         let id = file.id;
         if self.prefault {
             file.mapping.populate();

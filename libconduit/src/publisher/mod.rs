@@ -5,7 +5,6 @@ mod loan;
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 pub use builder::PublisherBuilder;
 pub use loan::Loan;
@@ -47,8 +46,9 @@ use crate::{TopicName, TypeInfo};
 /// frame.publish();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "a publisher that is dropped closes its topic"]
 pub struct Publisher<T: ?Sized> {
-    writer: Writer<Arc<MappedRing>>,
+    writer: Writer<MappedRing>,
     topic: TopicName,
     location: DirLocation,
     id: FileId,
@@ -56,7 +56,7 @@ pub struct Publisher<T: ?Sized> {
     time_stamps: bool,
     /// The type, if it was given at run time: then `T` is `[u8]`.
     message: Option<TypeInfo>,
-    /// Whether the caller has been told that the topic lost its name.
+    /// Whether an error has reported to the caller that the topic lost its name.
     is_unlink_reported: bool,
     discarded_loans: u64,
     _sends: PhantomData<fn(&T)>,
@@ -135,7 +135,7 @@ impl<T: ?Sized + Message> Publisher<T> {
 fn loan_error(error: &ClaimError, geometry: Geometry, len: usize) -> LoanError {
     match error {
         ClaimError::AllSlotsHeld => LoanError::AllSlotsHeld { slots: geometry.slots() },
-        ClaimError::TooLarge | ClaimError::Size => LoanError::MessageTooLarge { len, capacity: geometry.capacity() },
+        ClaimError::Size => LoanError::MessageTooLarge { len, capacity: geometry.capacity() },
     }
 }
 
@@ -192,8 +192,7 @@ impl<T: ?Sized> Publisher<T> {
         self.writer.memory().capacity()
     }
 
-    /// Loans that were dropped without [`publish`](Loan::publish): messages that were begun and
-    /// never sent.
+    /// Loans that were dropped without [`publish`](Loan::publish): messages that were never sent.
     pub fn discarded_loans(&self) -> u64 {
         self.discarded_loans
     }

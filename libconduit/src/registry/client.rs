@@ -50,6 +50,7 @@ pub enum RegistryCallError {
 /// A query that the registry does not answer because it ends is repeated once, to the registry that
 /// has been started meanwhile.
 #[derive(Debug)]
+#[must_use = "the connection ends when the client is dropped"]
 pub struct Client {
     pub(super) stream: BufReader<UnixStream>,
     pub(super) sockets: Vec<PathBuf>,
@@ -64,7 +65,7 @@ impl Client {
     fn connect_to(sockets: Vec<PathBuf>) -> Result<Self, RegistryCallError> {
         let mut failure = io::Error::from(io::ErrorKind::NotFound);
         for socket in &sockets {
-            match connect(socket) {
+            match connect(socket, SockFlag::empty()) {
                 Ok(stream) => return Ok(Self { stream: BufReader::new(stream), sockets }),
                 Err(error) => failure = error,
             }
@@ -189,8 +190,8 @@ fn is_hang_up(error: &io::Error) -> bool {
 }
 
 /// Connects within the timeout of a call: with a full backlog, connect would block forever.
-fn connect(path: &Path) -> io::Result<UnixStream> {
-    let flags = SockFlag::SOCK_CLOEXEC;
+pub(super) fn connect(path: &Path, flags: SockFlag) -> io::Result<UnixStream> {
+    let flags = flags | SockFlag::SOCK_CLOEXEC;
     let stream = UnixStream::from(socket(AddressFamily::Unix, SockType::Stream, flags, None)?);
     // SO_SNDTIMEO applies to connect too: socket(7).
     stream.set_write_timeout(Some(CALL_TIMEOUT))?;

@@ -1,19 +1,18 @@
 //! What a publisher or subscriber holds at the registry.
 
-use std::io;
 use std::io::{BufReader, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Once;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
+use nix::sys::socket::SockFlag;
 use serde::Serialize;
 
-use super::client::{CALL_TIMEOUT, Client, RegistryCallError};
+use super::client::{Client, RegistryCallError, connect};
 use super::protocol::{Attach, Call, INTERFACE, Register, RegistryError, Release, encode};
 use crate::error::CreateError;
 use crate::intervals::CHECK_INTERVAL;
@@ -22,16 +21,6 @@ use crate::shm::dir::FileId;
 use crate::shm::fork;
 use crate::shm::new_file::OwnedFile;
 use crate::{Domain, TopicName};
-
-/// Connects without blocking.
-fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let stream = UnixStream::from(socket(AddressFamily::Unix, SockType::Stream, flags, None)?);
-    stream.set_write_timeout(Some(CALL_TIMEOUT))?;
-    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
-    nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(stream)
-}
 
 /// Whether the peer has hung up: poll(2) reports that without being asked to.
 fn has_hung_up(stream: &UnixStream) -> bool {
@@ -51,7 +40,7 @@ pub(crate) struct Lease {
     sockets: Vec<PathBuf>,
     /// The call that takes the lease, which asks for no reply and so is sent without waiting.
     call: Vec<u8>,
-    last_look: Duration,
+    last_check: Duration,
     generation: u32,
 }
 
@@ -86,7 +75,7 @@ impl Lease {
             client: None,
             sockets: domain.sockets().to_vec(),
             call: encode(&call),
-            last_look: coarse_now(),
+            last_check: coarse_now(),
             generation: fork::watched_generation(),
         };
         if lease.sockets.is_empty() {
@@ -124,10 +113,10 @@ impl Lease {
     ///
     /// `now` is the coarse clock's. Returns whether a check was due.
     pub(crate) fn renew_if_due(&mut self, now: Duration) -> bool {
-        if now.saturating_sub(self.last_look) < CHECK_INTERVAL || self.generation != fork::generation() {
+        if now.saturating_sub(self.last_check) < CHECK_INTERVAL || self.generation != fork::generation() {
             return false;
         }
-        self.last_look = now;
+        self.last_check = now;
         self.renew_if_lost();
         true
     }
@@ -137,7 +126,7 @@ impl Lease {
             return;
         }
         self.client = self.sockets.iter().find_map(|socket| {
-            let stream = connect_at_once(socket).ok()?;
+            let stream = connect(socket, SockFlag::SOCK_NONBLOCK).ok()?;
             let sent = (&stream).write(&self.call).ok()?;
             // An empty socket takes much more than a call.
             (sent == self.call.len()).then_some(())?;

@@ -3,7 +3,6 @@
 //! through a read-only mapping.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
@@ -29,14 +28,14 @@ macro_rules! either {
 /// A reader of a mapped ring.
 #[derive(Debug)]
 pub(crate) enum AttachedReader {
-    Writable(Reader<Arc<MappedRing>>),
-    ReadOnly(Reader<Arc<MappedRing<ReadOnly>>>),
+    Writable(Reader<MappedRing>),
+    ReadOnly(Reader<MappedRing<ReadOnly>>),
 }
 
 /// A mode that works with either form.
-pub(crate) trait AttachedMode: ReceiveMode<Arc<MappedRing>> + ReceiveMode<Arc<MappedRing<ReadOnly>>> {}
+pub(crate) trait AttachedMode: ReceiveMode<MappedRing> + ReceiveMode<MappedRing<ReadOnly>> {}
 
-impl<T: ReceiveMode<Arc<MappedRing>> + ReceiveMode<Arc<MappedRing<ReadOnly>>>> AttachedMode for T {}
+impl<T: ReceiveMode<MappedRing> + ReceiveMode<MappedRing<ReadOnly>>> AttachedMode for T {}
 
 impl AttachedReader {
     pub(crate) fn sleeper(&self) -> AttachedSleeper {
@@ -91,15 +90,15 @@ impl AttachedReader {
         mode: &mut impl AttachedMode,
         is_dead: impl FnOnce() -> Option<bool>,
     ) -> Result<Option<Received>, Gone> {
-        either!(self, reader => reader.receive_or_end(mode, |_| is_dead()))
+        either!(self, reader => reader.receive_or_end(mode, is_dead))
     }
 }
 
 /// Sleeps for an [`AttachedReader`].
 #[derive(Clone, Debug)]
 pub(crate) enum AttachedSleeper {
-    Writable(Sleeper<Arc<MappedRing>>),
-    ReadOnly(Sleeper<Arc<MappedRing<ReadOnly>>>),
+    Writable(Sleeper<MappedRing>),
+    ReadOnly(Sleeper<MappedRing<ReadOnly>>),
 }
 
 impl AttachedSleeper {

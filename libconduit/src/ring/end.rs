@@ -15,6 +15,7 @@ const WAKE_AT: usize = CONSUMERS_AT + offset_of!(Consumers<Native>, wake);
 
 /// How a topic's publisher went away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Gone {
     /// It closed the topic.
     Closed,
@@ -65,7 +66,7 @@ pub(crate) fn mark_closed(file: impl AsFd) -> io::Result<()> {
     set_flag(file, CLOSED)
 }
 
-/// Tells the publisher that its topic has no name any more. Otherwise as [`mark_closed`].
+/// Reports to the publisher that its topic has lost its name. Otherwise as [`mark_closed`].
 pub(crate) fn mark_unlinked(file: impl AsFd) -> io::Result<()> {
     set_flag(file, UNLINKED)
 }

@@ -1,13 +1,14 @@
-//! The header of a topic's region: written once by its creator, and checked once by everybody who
-//! opens it.
+//! The header of a topic's region: written once by its creator, and checked once by every process
+//! that opens it.
 
 use std::os::fd::AsFd;
 
-use zerocopy::FromBytes;
+use nix::sys::stat::fstat;
+use nix::sys::uio::pread;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::geometry::Geometry;
-use super::layout::{CONTROL_BYTES, Identity, VERSION};
-use super::snapshot::ControlSnapshot;
+use super::layout::{CONTROL_BYTES, ControlPage, Identity, PRODUCER_AT, RECORDS_AT, TYPE_NAME_AT, VERSION};
 use crate::message::{Kind, MAX_ALIGN, TypeInfo, TypeName};
 use crate::shm::mark::MAGIC;
 
@@ -42,6 +43,14 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// Reads and checks the header of an open region.
+    pub(crate) fn read(file: impl AsFd) -> Result<Self, LayoutError> {
+        let file_bytes = fstat(&file).map_or(0, |stat| stat.st_size.max(0) as u64);
+        let mut control = [0; CONTROL_BYTES];
+        let len = pread(file, &mut control, 0).unwrap_or(0);
+        Self::check(&control[..len], file_bytes)
+    }
+
     /// Checks the first bytes of a region against the size of its file.
     pub(crate) fn check(control: &[u8], file_bytes: u64) -> Result<Self, LayoutError> {
         let damaged = |what: String| Err(LayoutError::Damaged(what));
@@ -52,7 +61,7 @@ impl Layout {
         if identity.version != VERSION {
             return Err(LayoutError::Version { found: identity.version });
         }
-        let Ok((control, _)) = ControlSnapshot::read_from_prefix(control) else {
+        let Ok((control, _)) = ControlPage::read_from_prefix(control) else {
             return damaged(format!("the file has {file_bytes} bytes, fewer than a header"));
         };
         let geometry = match Geometry::new(identity.slots, identity.slot_bytes) {
@@ -81,9 +90,8 @@ impl Layout {
     }
 
     /// The control page of a new region.
-    pub(crate) fn control_page(&self) -> ControlSnapshot {
-        let mut control = ControlSnapshot::read_from_bytes(&[0; CONTROL_BYTES]).expect("the sizes are equal");
-        control.identity = Identity {
+    pub(crate) fn control_page(&self) -> [u8; CONTROL_BYTES] {
+        let identity = Identity {
             magic: MAGIC,
             version: VERSION,
             slots: self.geometry.slots(),
@@ -95,44 +103,39 @@ impl Layout {
             uid: self.uid,
             program: self.program,
         };
-        control.type_name = self.message.name.0;
-        control
+        let mut page = [0; CONTROL_BYTES];
+        page[..PRODUCER_AT].copy_from_slice(identity.as_bytes());
+        page[TYPE_NAME_AT..RECORDS_AT].copy_from_slice(&self.message.name.0);
+        page
     }
 }
 
-/// The control page of an open region, or as much of it as the file has.
-pub(crate) fn read_control(file: impl AsFd) -> Vec<u8> {
-    let mut control = vec![0; CONTROL_BYTES];
-    let len = nix::sys::uio::pread(file, &mut control, 0).unwrap_or(0);
-    control.truncate(len);
-    control
-}
-
 /// A command name from a region, with control characters replaced.
-pub(crate) fn program_name(bytes: &[u8; 16]) -> String {
-    let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(16);
+pub(crate) fn program_name(bytes: &[u8]) -> String {
+    let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..len]).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use zerocopy::IntoBytes;
 
     use super::*;
     use crate::Message;
     use crate::ring::layout::{DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, SLOT_HEADER_BYTES, SLOT_STATE_BYTES};
 
-    fn page() -> ControlSnapshot {
+    fn page() -> [u8; CONTROL_BYTES] {
         let geometry = Geometry::new(DEFAULT_SLOTS, DEFAULT_SLOT_BYTES).unwrap();
         Layout { geometry, message: u32::TYPE, pid: 1, uid: 2, program: *b"abc\0\0\0\0\0\0\0\0\0\0\0\0\0" }
             .control_page()
     }
 
-    fn check(change: impl FnOnce(&mut ControlSnapshot)) -> Result<Layout, LayoutError> {
+    fn check(change: impl FnOnce(&mut Identity)) -> Result<Layout, LayoutError> {
         let mut page = page();
-        change(&mut page);
-        Layout::check(page.as_bytes(), 69_632)
+        let (mut identity, _) = Identity::read_from_prefix(&page).unwrap();
+        change(&mut identity);
+        page[..PRODUCER_AT].copy_from_slice(identity.as_bytes());
+        Layout::check(&page, 69_632)
     }
 
     #[test]
@@ -144,25 +147,27 @@ mod tests {
     }
 
     #[test]
-    fn lies_are_found() {
-        assert_eq!(check(|page| page.identity.magic[7] = 0).unwrap_err(), LayoutError::NotATopic);
-        assert_eq!(check(|page| page.identity.version = 7).unwrap_err(), LayoutError::Version { found: 7 });
+    fn inconsistent_headers_are_refused() {
+        assert_eq!(check(|identity| identity.magic[7] = 0).unwrap_err(), LayoutError::NotATopic);
+        assert_eq!(check(|identity| identity.version = 7).unwrap_err(), LayoutError::Version { found: 7 });
         assert_eq!(Layout::check(&[], 0).unwrap_err(), LayoutError::NotATopic);
-        let lies: [fn(&mut ControlSnapshot); 8] = [
-            |page| page.identity.slots = 3,
-            |page| page.identity.slots = 32,
-            |page| page.identity.slot_bytes = 0,
-            |page| page.identity.slot_bytes = u64::MAX - 63,
-            |page| page.identity.type_size = 5000,
-            |page| page.identity.type_align = 3,
-            |page| page.identity.type_kind = 2,
-            |page| page.type_name = [0; 64],
+        let lies: [fn(&mut Identity); 7] = [
+            |identity| identity.slots = 3,
+            |identity| identity.slots = 32,
+            |identity| identity.slot_bytes = 0,
+            |identity| identity.slot_bytes = u64::MAX - 63,
+            |identity| identity.type_size = 5000,
+            |identity| identity.type_align = 3,
+            |identity| identity.type_kind = 2,
         ];
         for (index, lie) in lies.into_iter().enumerate() {
             assert!(matches!(check(lie), Err(LayoutError::Damaged(_))), "lie {index}");
         }
-        assert!(matches!(Layout::check(page().as_bytes(), 69_631), Err(LayoutError::Damaged(_))));
-        assert!(matches!(Layout::check(&page().as_bytes()[..1000], 69_632), Err(LayoutError::Damaged(_))));
+        let mut nameless = page();
+        nameless[TYPE_NAME_AT..RECORDS_AT].fill(0);
+        for (page, file_bytes) in [(&nameless[..], 69_632), (&page()[..], 69_631), (&page()[..1000], 69_632)] {
+            assert!(matches!(Layout::check(page, file_bytes), Err(LayoutError::Damaged(_))));
+        }
     }
 
     proptest! {
@@ -184,7 +189,7 @@ mod tests {
             file_bytes in prop_oneof![Just(69_632u64), any::<u64>()],
         ) {
             let _ = Layout::check(&bytes, file_bytes);
-            let mut page = page().as_bytes().to_vec();
+            let mut page = page();
             for (at, byte) in changed {
                 page[at] = byte;
             }

@@ -23,7 +23,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::message::{MAX_ALIGN, TypeName};
-use crate::shm::atomics::{Atomics, Native};
+use crate::shm::atomics::{Native, Plain, WordFamily};
 
 /// Incremented with every change of this file that older programs would misread.
 pub(crate) const VERSION: u32 = 2;
@@ -72,8 +72,9 @@ pub(crate) struct Identity {
 }
 
 /// The publisher's counters, written with every message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes)]
 #[repr(C, align(64))]
-pub(crate) struct Producer<A: Atomics> {
+pub(crate) struct Producer<A: WordFamily> {
     /// The next position to be published.
     pub(crate) head: A::U64,
     /// Messages published so far, which is the next sequence number.
@@ -91,25 +92,10 @@ pub(crate) struct Producer<A: Atomics> {
     pub(crate) previous_bytes: A::U64,
 }
 
-impl<A: Atomics<U32: Default, U64: Default>> Default for Producer<A> {
-    fn default() -> Self {
-        Self {
-            head: A::U64::default(),
-            published: A::U64::default(),
-            bytes: A::U64::default(),
-            window_stamp_ns: A::U64::default(),
-            window_published: A::U64::default(),
-            window_bytes: A::U64::default(),
-            previous_us: A::U32::default(),
-            previous_messages: A::U32::default(),
-            previous_bytes: A::U64::default(),
-        }
-    }
-}
-
 /// The words that subscribers sleep with.
+#[derive(FromBytes)]
 #[repr(C, align(64))]
-pub(crate) struct Consumers<A: Atomics> {
+pub(crate) struct Consumers<A: WordFamily> {
     /// Bit i: subscriber i sleeps or is about to.
     pub(crate) waiting: A::U64,
     /// The futex word: [`CLOSED`], [`ORPHANED`] and [`UNLINKED`], above them a count of wake-ups.
@@ -126,8 +112,9 @@ pub(crate) const UNLINKED: u32 = 4;
 pub(crate) const ONE_WAKE: u32 = 8;
 
 /// What one subscriber reports about itself.
+#[derive(FromBytes)]
 #[repr(C, align(64))]
-pub(crate) struct Record<A: Atomics> {
+pub(crate) struct Record<A: WordFamily> {
     /// 0 while the record is free.
     pub(crate) pid: A::U32,
     pub(crate) uid: A::U32,
@@ -140,14 +127,15 @@ pub(crate) struct Record<A: Atomics> {
 
 /// Slot ownership word.
 #[repr(C, align(128))]
-pub(crate) struct SlotState<A: Atomics> {
+pub(crate) struct SlotState<A: WordFamily> {
     /// Bit i: held by record i; [`TURN`]: flips when the publisher takes the slot.
     pub(crate) word: A::U64,
 }
 
 /// The header of a slot, written by the publisher.
+#[derive(FromBytes)]
 #[repr(C, align(64))]
-pub(crate) struct SlotHeader<A: Atomics> {
+pub(crate) struct SlotHeader<A: WordFamily> {
     /// 0: never written; h + 1: the slot has the message of position h, while [`TURN`] is as in the
     /// state.
     pub(crate) position: A::U64,
@@ -161,7 +149,19 @@ pub(crate) struct SlotHeader<A: Atomics> {
     pub(crate) len: A::U64,
 }
 
+/// A copy of the control page.
+#[derive(FromBytes)]
+#[repr(C)]
+pub(crate) struct ControlPage {
+    pub(crate) identity: Identity,
+    pub(crate) producer: Producer<Plain>,
+    pub(crate) consumers: Consumers<Plain>,
+    pub(crate) type_name: [u8; 64],
+    pub(crate) records: [Record<Plain>; RECORDS],
+}
+
 const _: () = {
+    assert!(size_of::<ControlPage>() == CONTROL_BYTES);
     assert!(size_of::<Identity>() == PRODUCER_AT);
     assert!(PRODUCER_AT + size_of::<Producer<Native>>() == CONSUMERS_AT);
     assert!(CONSUMERS_AT + size_of::<Consumers<Native>>() == TYPE_NAME_AT);

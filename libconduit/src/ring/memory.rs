@@ -1,11 +1,10 @@
 //! What the ring needs of its memory, which is mapped, on the heap, or in a model checker.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::layout::{Consumers, Producer, Record, SlotHeader, TURN};
-use crate::shm::atomics::{AtomicLoad, Atomics, WritableAtomics};
+use crate::shm::atomics::{AtomicLoad, Atomics, WordFamily, WritableAtomics};
 
 /// What a slot's state is about to be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub(crate) trait Memory {
     fn consumers(&self) -> &Consumers<Self::Atomics>;
     fn slot(&self, position: u64) -> &SlotHeader<Self::Atomics>;
     /// The state of the slot at a position.
-    fn state(&self, position: u64) -> &<Self::Atomics as Atomics>::U64;
+    fn state(&self, position: u64) -> &<Self::Atomics as WordFamily>::U64;
     /// Prefetches the state of the slot at a position.
     fn prefetch_state(&self, _position: u64, _use: StateUse) {}
 
@@ -46,7 +45,7 @@ pub(crate) trait Memory {
 /// A ring that can be written.
 pub(crate) trait WritableMemory: Memory<Atomics: WritableAtomics> {
     fn record(&self, index: usize) -> &Record<Self::Atomics>;
-    /// Wakes all who sleep on the wake word.
+    /// Wakes all sleepers of the wake word.
     fn wake_all(&self);
     /// Runs `action` under the lock of a record, unless its subscriber is alive.
     fn if_dead(&self, record: usize, action: impl FnOnce());
@@ -58,68 +57,6 @@ pub(crate) trait ReaderMemory: Memory {
 
     /// The ring as writable memory, if it is.
     fn writable(&self) -> Option<&Self::Writable>;
-}
-
-impl<M: Memory> Memory for Arc<M> {
-    type Atomics = M::Atomics;
-
-    #[inline(always)]
-    fn slots(&self) -> u64 {
-        (**self).slots()
-    }
-    #[inline(always)]
-    fn producer(&self) -> &Producer<Self::Atomics> {
-        (**self).producer()
-    }
-    #[inline(always)]
-    fn consumers(&self) -> &Consumers<Self::Atomics> {
-        (**self).consumers()
-    }
-    #[inline(always)]
-    fn slot(&self, position: u64) -> &SlotHeader<Self::Atomics> {
-        (**self).slot(position)
-    }
-    #[inline(always)]
-    fn state(&self, position: u64) -> &<Self::Atomics as Atomics>::U64 {
-        (**self).state(position)
-    }
-    #[inline(always)]
-    fn prefetch_state(&self, position: u64, purpose: StateUse) {
-        (**self).prefetch_state(position, purpose);
-    }
-    #[inline(always)]
-    fn capacity(&self) -> usize {
-        (**self).capacity()
-    }
-    #[inline(always)]
-    fn copy_payload(&self, position: u64, into: &mut [u8]) {
-        (**self).copy_payload(position, into);
-    }
-    fn sleep(&self, seen: u32, timeout: Duration) {
-        (**self).sleep(seen, timeout);
-    }
-}
-
-impl<M: WritableMemory> WritableMemory for Arc<M> {
-    #[inline(always)]
-    fn record(&self, index: usize) -> &Record<Self::Atomics> {
-        (**self).record(index)
-    }
-    fn wake_all(&self) {
-        (**self).wake_all();
-    }
-    fn if_dead(&self, record: usize, action: impl FnOnce()) {
-        (**self).if_dead(record, action);
-    }
-}
-
-impl<M: ReaderMemory> ReaderMemory for Arc<M> {
-    type Writable = M::Writable;
-
-    #[inline(always)]
-    fn writable(&self) -> Option<&Self::Writable> {
-        (**self).writable()
-    }
 }
 
 /// The next position to be published (H1 with `Acquire`), capped so that no peer can make a cursor

@@ -86,7 +86,6 @@ pub(crate) mod memory;
 pub(crate) mod reader;
 pub(crate) mod sleeper;
 pub(crate) mod slot;
-pub(crate) mod snapshot;
 pub(crate) mod start;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The reading side of the ring. Labels refer to the [protocol](super).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
 /// One reader of a ring.
 #[derive(Debug)]
 pub(crate) struct Reader<M: Memory> {
-    memory: M,
+    memory: Arc<M>,
     sleeper: Sleeper<M>,
     /// The record whose lock this reader holds. Without one it can only copy.
     record: Option<usize>,
@@ -88,9 +89,9 @@ impl<M: Memory, T: CopyTarget> ReceiveMode<M> for CopyTo<'_, T> {
     }
 }
 
-impl<M: ReaderMemory + Clone> Reader<M> {
+impl<M: ReaderMemory> Reader<M> {
     /// A reader with the lock of `record`, or without a record.
-    pub(crate) fn new(memory: M, record: Option<usize>, start: Start) -> Self {
+    pub(crate) fn new(memory: Arc<M>, record: Option<usize>, start: Start) -> Self {
         let record = record.filter(|_| memory.writable().is_some());
         if let Some(record) = record
             && let Some(memory) = memory.writable()
@@ -100,9 +101,9 @@ impl<M: ReaderMemory + Clone> Reader<M> {
         }
         // Head first: `published` is then at least as new, and the count starts with what comes
         // after it.
-        let head = head(&memory, Acquire);
+        let head = head(&*memory, Acquire);
         let expected = memory.producer().published.load(Relaxed);
-        let sleeper = Sleeper::new(memory.clone(), record);
+        let sleeper = Sleeper::new(Arc::clone(&memory), record);
         let prefetched = u64::MAX;
         let mut reader = Self { memory, sleeper, record, cursor: head, prefetched, expected, received: 0, lost: 0 };
         let oldest = reader.oldest(head);
@@ -119,15 +120,13 @@ impl<M: ReaderMemory + Clone> Reader<M> {
         reader.note_progress();
         reader
     }
-}
 
-impl<M: ReaderMemory> Reader<M> {
     /// For threads that sleep on this reader's behalf.
     pub(crate) fn sleeper(&self) -> &Sleeper<M> {
         &self.sleeper
     }
 
-    pub(crate) fn memory(&self) -> &M {
+    pub(crate) fn memory(&self) -> &Arc<M> {
         &self.memory
     }
 
@@ -210,12 +209,12 @@ impl<M: ReaderMemory> Reader<M> {
     pub(crate) fn receive_or_end(
         &mut self,
         mode: &mut impl ReceiveMode<M>,
-        is_dead: impl FnOnce(&M) -> Option<bool>,
+        is_dead: impl FnOnce() -> Option<bool>,
     ) -> Result<Option<Received>, Gone> {
         if let Some(received) = self.receive(mode) {
             return Ok(Some(received));
         }
-        match is_dead(&self.memory) {
+        match is_dead() {
             None if !self.has_passed() => Ok(None),
             is_dead => self.receive_last(mode, is_dead.unwrap_or(false)),
         }
@@ -251,7 +250,7 @@ impl<M: ReaderMemory> Reader<M> {
     fn check_head(&mut self) -> AtCursor {
         let cursor = self.cursor;
         // H1
-        let head = head(&self.memory, Acquire);
+        let head = head(&*self.memory, Acquire);
         if head <= cursor {
             return AtCursor::Empty;
         }

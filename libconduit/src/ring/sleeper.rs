@@ -31,15 +31,15 @@ pub(crate) trait Sleep {
 
 /// Sleeps for a reader. Clones sleep for the same reader, concurrently if need be.
 pub(crate) struct Sleeper<M: Memory> {
-    memory: M,
+    memory: Arc<M>,
     /// The reader's record, without which no writer can wake it.
     record: Option<usize>,
     state: Arc<SleepState<M::Atomics>>,
 }
 
-impl<M: Memory + Clone> Clone for Sleeper<M> {
+impl<M: Memory> Clone for Sleeper<M> {
     fn clone(&self) -> Self {
-        Self { memory: self.memory.clone(), record: self.record, state: Arc::clone(&self.state) }
+        Self { memory: Arc::clone(&self.memory), record: self.record, state: Arc::clone(&self.state) }
     }
 }
 
@@ -59,7 +59,7 @@ impl<M: Memory> fmt::Debug for Sleeper<M> {
 }
 
 impl<M: ReaderMemory> Sleeper<M> {
-    pub(super) fn new(memory: M, record: Option<usize>) -> Self {
+    pub(super) fn new(memory: Arc<M>, record: Option<usize>) -> Self {
         let sleepers = <M::Atomics as Atomics>::Counter::default();
         Self { memory, record, state: Arc::new(SleepState { cursor: AtomicU64::new(0), sleepers }) }
     }
@@ -146,7 +146,7 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
     fn has_news(&self) -> bool {
         // Head, not the slot: at a hole no message will ever appear. Acquire (H1), so that the
         // message is found.
-        head(&self.memory, Acquire) > self.state.cursor.load(Relaxed)
+        head(&*self.memory, Acquire) > self.state.cursor.load(Relaxed)
     }
 }
 

@@ -2,6 +2,7 @@
 
 /// The first message that a subscriber receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// The next message to be published.
     #[default]

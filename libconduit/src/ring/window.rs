@@ -9,8 +9,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::layout::Producer;
-use super::snapshot::ProducerSnapshot;
-use crate::shm::atomics::{Atomic, WritableAtomics};
+use crate::shm::atomics::{Atomic, Plain, WritableAtomics};
 
 /// A window is at least this long, in nanoseconds.
 const WINDOW_NS: u64 = 1_000_000_000;
@@ -70,7 +69,7 @@ pub(crate) struct Rate {
 /// two average intervals. `None` before the second message, and without time stamps.
 ///
 /// The region is not trusted: the result is finite and not negative for any contents.
-pub(crate) fn rate(producer: &ProducerSnapshot, last_stamp_ns: Option<u64>, now_ns: u64) -> Option<Rate> {
+pub(crate) fn rate(producer: &Producer<Plain>, last_stamp_ns: Option<u64>, now_ns: u64) -> Option<Rate> {
     let last = last_stamp_ns.filter(|_| producer.window_stamp_ns != 0)?;
     let mut ns = last.saturating_sub(producer.window_stamp_ns) as f64;
     let mut messages = producer.published.saturating_sub(producer.window_published) as f64;
@@ -93,14 +92,14 @@ pub(crate) fn rate(producer: &ProducerSnapshot, last_stamp_ns: Option<u64>, now_
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use zerocopy::{FromBytes, FromZeros, IntoBytes};
+    use zerocopy::{FromBytes, IntoBytes};
 
     use super::*;
     use crate::shm::atomics::Native;
 
     /// What a publisher's line says after messages of 10 bytes at these times, in milliseconds from
     /// its start.
-    fn publish(times_ms: impl IntoIterator<Item = u64>) -> (ProducerSnapshot, u64) {
+    fn publish(times_ms: impl IntoIterator<Item = u64>) -> (Producer<Plain>, u64) {
         let producer = Producer::<Native>::default();
         let mut window = Window::default();
         let mut last = 0;
@@ -110,7 +109,7 @@ mod tests {
             producer.published.store(count, Relaxed);
             producer.bytes.store(10 * count, Relaxed);
         }
-        let line = ProducerSnapshot {
+        let line = Producer {
             head: 0,
             published: producer.published.load(Relaxed),
             bytes: producer.bytes.load(Relaxed),
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_present_counts() {
+    fn a_rate_follows_recent_messages() {
         let then = |start: u64, period_ms: u64| (0..50).map(move |n| start + n * period_ms);
         assert_eq!(rate_after(then(0, 100), 1500), Some(0.0), "it has stopped");
         assert_eq!(rate_after(then(0, 2000), 1500), Some(0.5), "it has not");
@@ -158,7 +157,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_lying_region_gives_a_number(words in prop::array::uniform8(any::<u64>()), last: Option<u64>, now: u64) {
-            let producer = ProducerSnapshot::read_from_bytes(words.as_bytes()).unwrap();
+            let producer = Producer::<Plain>::read_from_bytes(words.as_bytes()).unwrap();
             if let Some(rate) = rate(&producer, last, now) {
                 prop_assert!(rate.messages.is_finite() && rate.messages >= 0.0);
                 prop_assert!(rate.bytes.is_finite() && rate.bytes >= 0.0);
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_of_nothing() {
-        assert_eq!(rate(&ProducerSnapshot::new_zeroed(), Some(5), 6), None);
+    fn an_empty_window_has_no_rate() {
+        assert_eq!(rate(&Producer::default(), Some(5), 6), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The writing side of the ring. Labels refer to the [protocol](super).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use super::layout::{CLOSED, ONE_WAKE, ORPHANED, READERS, TURN, UNLINKED};
@@ -23,7 +24,7 @@ pub(crate) enum Intervention {
 /// The one writer of a ring.
 #[derive(Debug)]
 pub(crate) struct Writer<M> {
-    memory: M,
+    memory: Arc<M>,
     next: u64,
     /// The slot that is claimed for the next message.
     claimed: Option<ClaimedSlot>,
@@ -74,7 +75,7 @@ impl<M: WritableMemory> Claim<'_, M> {
 
 impl<M: WritableMemory> Writer<M> {
     /// A writer for a new ring, whose memory is zero.
-    pub(crate) fn new(memory: M) -> Self {
+    pub(crate) fn new(memory: Arc<M>) -> Self {
         let window = Window::default();
         let mut writer =
             Self { memory, next: 0, claimed: None, sequence: 0, bytes: 0, window, skips: 0, has_woken: false };
@@ -260,7 +261,7 @@ impl<M: WritableMemory> Writer<M> {
         while suspects != 0 {
             let record = suspects.trailing_zeros() as usize;
             suspects &= suspects - 1;
-            self.memory.if_dead(record, || clear_record_bits(&self.memory, record));
+            self.memory.if_dead(record, || clear_record_bits(&*self.memory, record));
         }
     }
 }

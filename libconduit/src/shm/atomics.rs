@@ -18,14 +18,30 @@ pub(crate) trait Atomic<T>: AtomicLoad<T> {
     fn fetch_or(&self, value: T, order: Ordering) -> T;
 }
 
+/// A family of words.
+pub(crate) trait WordFamily {
+    type U32;
+    type U64;
+}
+
+/// The words of a copy, which no other process changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plain;
+
+impl WordFamily for Plain {
+    type U32 = u32;
+    type U64 = u64;
+}
+
 /// A family of atomics.
-pub(crate) trait Atomics: 'static {
-    type U32: AtomicLoad<u32>;
-    type U64: AtomicLoad<u64>;
+pub(crate) trait Atomics: WordFamily<U32: AtomicLoad<u32>, U64: AtomicLoad<u64>> + 'static {
     /// A counter in this process's own memory.
     type Counter: Atomic<u32> + Default;
 
-    fn fence(order: Ordering);
+    #[inline]
+    fn fence(order: Ordering) {
+        atomic::fence(order);
+    }
 }
 
 /// A family of atomics that can be written.
@@ -34,31 +50,28 @@ pub(crate) trait WritableAtomics: Atomics<U32: Atomic<u32>, U64: Atomic<u64>> {}
 impl<A: Atomics<U32: Atomic<u32>, U64: Atomic<u64>>> WritableAtomics for A {}
 
 /// The processor's own.
-pub(crate) enum Native {}
+#[derive(Default)]
+pub(crate) struct Native;
 
-impl Atomics for Native {
+impl WordFamily for Native {
     type U32 = AtomicU32;
     type U64 = AtomicU64;
-    type Counter = AtomicU32;
+}
 
-    #[inline]
-    fn fence(order: Ordering) {
-        atomic::fence(order);
-    }
+impl Atomics for Native {
+    type Counter = AtomicU32;
 }
 
 /// The processor's own, in memory that may be read-only.
 pub(crate) enum NativeLoads {}
 
-impl Atomics for NativeLoads {
+impl WordFamily for NativeLoads {
     type U32 = LoadOnly<AtomicU32>;
     type U64 = LoadOnly<AtomicU64>;
-    type Counter = AtomicU32;
+}
 
-    #[inline]
-    fn fence(order: Ordering) {
-        atomic::fence(order);
-    }
+impl Atomics for NativeLoads {
+    type Counter = AtomicU32;
 }
 
 /// An atomic integer in memory that may be read-only: it has no operation that writes.

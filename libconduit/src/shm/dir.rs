@@ -66,7 +66,7 @@ impl DirEntry {
 /// Which lock a remover takes to prove that the owner is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReapLock {
-    /// The write lock: excludes everybody. Needs write access to the region; hostile readers can
+    /// The write lock: excludes every other process. Needs write access to the region; hostile readers can
     /// prevent it.
     Write,
     /// The read lock: readers cannot prevent it, owners and takers are excluded. For the one system
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_opened_again_unless_another_directory_is_there() {
+    fn a_location_opens_only_the_same_directory() {
         let temporary = tempfile::tempdir_in("/dev/shm").unwrap();
         let here = temporary.path().join("here");
         fs::create_dir(&here).unwrap();
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_file_that_was_meant_is_removed() {
+    fn a_removal_never_removes_another_file() {
         let (_temporary, directory) = directory();
         let first = make(&directory);
         // Keeps the inode number from being used again.

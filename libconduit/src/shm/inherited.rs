@@ -51,7 +51,7 @@ fn names(count: Option<&str>, names: Option<&str>) -> io::Result<Vec<String>> {
 /// Takes an inherited descriptor, unless it was taken before.
 ///
 /// The close-on-exec flag decides: `execve` closes every descriptor that has it, so a descriptor
-/// that was inherited starts without it, and whoever takes one sets it, as `sd_listen_fds` does.
+/// that was inherited starts without it, and its taker sets it, as `sd_listen_fds` does.
 ///
 /// # Safety
 ///

@@ -12,7 +12,7 @@ use nix::libc::{self, c_int, c_void};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use nix::unistd::getpid;
 
-use super::atomics::{Atomics, LoadOnly, Native, NativeLoads};
+use super::atomics::{Atomics, LoadOnly, Native, NativeLoads, WordFamily};
 use super::futex::FutexWord;
 
 /// Types whose references may point into a mapping.
@@ -31,7 +31,7 @@ unsafe impl SharedWords<NativeLoads> for LoadOnly<AtomicU32> {}
 ///
 /// # Safety
 ///
-/// Words of `Atomics` are integers in native byte order that any bytes are valid for. They have
+/// WordFamily of `Atomics` are integers in native byte order that any bytes are valid for. They have
 /// operations that write only if `FLAGS` permit it.
 pub(crate) unsafe trait Protection: 'static {
     type Atomics: Atomics;
@@ -39,7 +39,7 @@ pub(crate) unsafe trait Protection: 'static {
     const POPULATE: c_int;
 
     /// A word of the mapping to sleep on.
-    fn futex_word(word: &<Self::Atomics as Atomics>::U32) -> FutexWord<'_>;
+    fn futex_word(word: &<Self::Atomics as WordFamily>::U32) -> FutexWord<'_>;
 }
 
 /// A mapping that can be read and written.

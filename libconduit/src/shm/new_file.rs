@@ -80,18 +80,6 @@ impl NewFileError {
     }
 }
 
-impl From<RoomError> for NewFileError {
-    fn from(error: RoomError) -> Self {
-        Self::Room(error)
-    }
-}
-
-impl From<TakeoverError> for NewFileError {
-    fn from(error: TakeoverError) -> Self {
-        Self::Name(error)
-    }
-}
-
 /// A file that is complete and locked but has no name yet.
 pub(crate) struct NewFile<'a> {
     directory: &'a ShmDir,
@@ -114,12 +102,12 @@ impl<'a> NewFile<'a> {
         if !directory.is_suitable().map_err(NewFileError::io("examine"))? {
             return Err(NewFileError::NotTmpfs);
         }
-        free_name(directory, spec.topic, spec.patience, hooks)?;
-        room::check(directory, size)?;
+        free_name(directory, spec.topic, spec.patience, hooks).map_err(NewFileError::Name)?;
+        room::check(directory, size).map_err(NewFileError::Room)?;
         let file = unnamed(directory).map_err(NewFileError::io("create"))?;
         fault::point(Step::CreateMade);
         reserve(&file, size).map_err(|errno| match errno {
-            Errno::ENOSPC | Errno::EFBIG | Errno::ENOMEM => room::no_space(directory).into(),
+            Errno::ENOSPC | Errno::EFBIG | Errno::ENOMEM => NewFileError::Room(room::no_space(directory)),
             errno => NewFileError::io("reserve the memory of")(errno),
         })?;
         fault::point(Step::CreateReserved);
@@ -148,7 +136,7 @@ impl<'a> NewFile<'a> {
                     return Ok(self.owned);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    free_name(self.directory, topic, patience, hooks)?;
+                    free_name(self.directory, topic, patience, hooks).map_err(NewFileError::Name)?;
                 }
                 Err(source) => return Err(NewFileError::Io { doing: "name", source }),
             }

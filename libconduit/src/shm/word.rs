@@ -15,14 +15,14 @@ use super::map::{Mapping, ReadOnly, ReadWrite};
 /// The words are in the first page.
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// Sets bits of the word at `offset` and wakes all who sleep on it. `bits` is below `1 << 11`. The
+/// Sets bits of the word at `offset` and wakes all its sleepers. `bits` is below `1 << 11`. The
 /// file is open for writing.
 pub(crate) fn set_bits_and_wake_all(file: impl AsFd, offset: usize, bits: u16) -> io::Result<()> {
     let mapping = Mapping::<ReadWrite>::new(&file, PAGE)?;
     Ok(futex::set_bits_and_wake_all(mapping.shared::<AtomicU32>(offset), bits)?)
 }
 
-/// Wakes all who sleep on the word at `offset`. The file is open for reading.
+/// Wakes all sleepers of the word at `offset`. The file is open for reading.
 pub(crate) fn wake_all(file: impl AsFd, offset: usize) -> io::Result<()> {
     let mapping = Mapping::<ReadOnly>::new(&file, PAGE)?;
     futex::wake_all(mapping.shared::<LoadOnly<AtomicU32>>(offset));

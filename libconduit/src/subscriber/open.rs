@@ -11,11 +11,12 @@ use nix::sys::stat::fstat;
 use super::{NEVER, Subscriber};
 use crate::error::OpenError;
 use crate::fault::{self, Step};
+use crate::inspect::open_directory;
 use crate::message::Message;
 use crate::registry::Lease;
 use crate::ring::attached::AttachedReader;
 use crate::ring::end::Gone;
-use crate::ring::header::{Layout, read_control};
+use crate::ring::header::Layout;
 use crate::ring::layout::RECORDS;
 use crate::ring::reader::Reader;
 use crate::ring::slot::mapped::MappedRing;
@@ -88,7 +89,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     ///
     /// # Errors
     ///
-    /// If nobody publishes the topic, if its messages have another type, if this user may not read
+    /// If the topic has no publisher, if its messages have another type, if this user may not read
     /// it, or if 60 subscribers are attached already.
     pub fn open(self, name: impl IntoTopicName) -> Result<Subscriber<T>, OpenError>
     where
@@ -96,7 +97,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     {
         let topic = name.into_topic_name()?;
         let domain = self.domain.clone().unwrap_or_default();
-        let directory = ShmDir::open(&domain).map_err(OpenError::io("open", domain.shm_dir().into()))?;
+        let directory = open_directory(&domain)?;
         let (file, may_write) = open_region(&directory, &topic)?;
         let (layout, id) = self.check_region(&file, &directory, &topic)?;
         let (reader, record) = self
@@ -137,8 +138,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         if !is_regular(&stat) || matches!(Mark::read(file), Some(Mark::Raw { .. } | Mark::Kept)) {
             return Err(OpenError::Kind { path: path(), expected: "a topic" });
         }
-        let layout = Layout::check(&read_control(file), stat.st_size.max(0) as u64)
-            .map_err(|reason| OpenError::Layout { path: path(), reason })?;
+        let layout = Layout::read(file).map_err(|reason| OpenError::Layout { path: path(), reason })?;
         let expected = self.expected.unwrap_or(T::TYPE);
         if layout.message != expected && !self.any_type {
             let (found, expected) = (Box::new(layout.message), Box::new(expected));

@@ -1,14 +1,17 @@
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::Instant;
 
-use nix::sys::socket::{Backlog, bind, listen};
+use nix::sys::socket::{AddressFamily, Backlog, SockType, UnixAddr, bind, listen, socket};
 
 use super::*;
+use crate::registry::client::CALL_TIMEOUT;
 use crate::registry::protocol::END;
 
-/// Late enough for another look.
+/// Late enough for another check.
 fn later(lease: &Lease) -> Duration {
-    lease.last_look + CHECK_INTERVAL
+    lease.last_check + CHECK_INTERVAL
 }
 
 fn domain(directory: &Path) -> Domain {
@@ -33,10 +36,10 @@ fn a_lease_is_taken_whenever_there_is_a_registry_again() {
     let domain = domain(directory.path());
     let mut lease = attach(&domain);
     lease.renew_if_due(later(&lease));
-    assert!(lease.client.is_none(), "nobody is there");
+    assert!(lease.client.is_none(), "no registry listens");
     for _ in 0..3 {
         let listener = std::os::unix::net::UnixListener::bind(&domain.sockets()[0]).unwrap();
-        lease.renew_if_due(lease.last_look);
+        lease.renew_if_due(lease.last_check);
         assert!(lease.client.as_ref().is_none_or(|client| has_hung_up(client.stream.get_ref())), "not at every call");
         lease.renew_if_due(later(&lease));
         let (stream, _) = listener.accept().unwrap();
@@ -53,14 +56,15 @@ fn a_lease_is_taken_whenever_there_is_a_registry_again() {
 }
 
 #[test]
-fn a_registry_that_takes_nobody_in_is_not_waited_for() {
+fn a_registry_with_a_full_backlog_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let domain = domain(directory.path());
     let mut lease = attach(&domain);
     let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(listener.as_raw_fd(), &UnixAddr::new(&domain.sockets()[0]).unwrap()).unwrap();
     listen(&listener, Backlog::new(1).unwrap()).unwrap();
-    let crowd: Vec<_> = std::iter::from_fn(|| connect_at_once(&domain.sockets()[0]).ok()).take(100).collect();
+    let crowd: Vec<_> =
+        std::iter::from_fn(|| connect(&domain.sockets()[0], SockFlag::SOCK_NONBLOCK).ok()).take(100).collect();
     assert!(crowd.len() < 100, "it never was full");
     let started = Instant::now();
     lease.renew_if_due(later(&lease));

@@ -25,7 +25,7 @@ pub struct Register {
     /// really have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
-    /// Numeric id of the file's group, likewise.
+    /// Numeric id of the file's group, for the same purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
 }
@@ -58,7 +58,7 @@ pub struct TopicParameter {
     pub topic: String,
 }
 
-/// Parameters of `Unlink`: the caller, who is the region's owner or root, wants the name gone.
+/// Parameters of `Unlink`: removes the region's name, for its user or root.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unlink {

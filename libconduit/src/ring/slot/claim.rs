@@ -4,7 +4,6 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
@@ -16,7 +15,7 @@ use crate::ring::writer::{AllSlotsHeld, Claim, Writer};
 /// claimed.
 #[derive(Debug)]
 pub(crate) struct Claimed<'a, T: ?Sized> {
-    claim: Claim<'a, Arc<MappedRing>>,
+    claim: Claim<'a, MappedRing>,
     value: NonNull<T>,
     _writes: PhantomData<&'a mut T>,
 }
@@ -30,25 +29,18 @@ unsafe impl<T: ?Sized + Sync> Sync for Claimed<'_, T> {}
 #[derive(Debug)]
 pub(crate) enum ClaimError {
     AllSlotsHeld,
-    TooLarge,
-    /// No `T` has this length.
+    /// The slot cannot hold the message, or no `T` has its length.
     Size,
-}
-
-impl From<AllSlotsHeld> for ClaimError {
-    fn from(_: AllSlotsHeld) -> Self {
-        Self::AllSlotsHeld
-    }
 }
 
 impl<'a> Claimed<'a, [u8]> {
     /// Claims a slot for `len` bytes of unspecified content.
     #[inline(always)]
-    pub(crate) fn new(writer: &'a mut Writer<Arc<MappedRing>>, len: usize) -> Result<Self, ClaimError> {
+    pub(crate) fn new(writer: &'a mut Writer<MappedRing>, len: usize) -> Result<Self, ClaimError> {
         if len > writer.memory().capacity() {
-            return Err(ClaimError::TooLarge);
+            return Err(ClaimError::Size);
         }
-        let claim = writer.claim()?;
+        let claim = writer.claim().map_err(|AllSlotsHeld| ClaimError::AllSlotsHeld)?;
         let value = NonNull::slice_from_raw_parts(claim.memory().payload(claim.position()), len);
         Ok(Self { claim, value, _writes: PhantomData })
     }

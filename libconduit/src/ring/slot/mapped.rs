@@ -13,7 +13,7 @@ use crate::ring::layout::{
     SlotHeader, SlotState,
 };
 use crate::ring::memory::{Memory, ReaderMemory, StateUse, WritableMemory};
-use crate::shm::atomics::{Atomics, Native};
+use crate::shm::atomics::{Atomics, Native, WordFamily};
 use crate::shm::lock::LockByte;
 use crate::shm::map::{Mapping, Protection, ReadOnly, ReadWrite, SharedWords};
 use crate::shm::{fork, futex, prefetch};
@@ -171,7 +171,7 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     }
 
     #[inline(always)]
-    fn state(&self, position: u64) -> &<P::Atomics as Atomics>::U64 {
+    fn state(&self, position: u64) -> &<P::Atomics as WordFamily>::U64 {
         // SAFETY: `state_at` is a multiple of the state's size, and below the region's size, which
         // `new` compared with the mapping's. The state is a word of the mapping's family
         // (`SharedWords`), which any bytes are valid for.

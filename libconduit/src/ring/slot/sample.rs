@@ -48,7 +48,7 @@ impl Drop for PinnedSlot {
     #[inline(always)]
     fn drop(&mut self) {
         if !self.ring.is_foreign() {
-            unpin(&self.ring, self.position, self.record as usize);
+            unpin(&*self.ring, self.position, self.record as usize);
         }
     }
 }

@@ -29,17 +29,21 @@ use crate::ring::reader::{CopyTo, Pin, Reader, Received, unpin};
 use crate::ring::sleeper::{Sleep, sleep_for_any};
 use crate::ring::start::Start;
 use crate::ring::writer::{AllSlotsHeld, Writer};
-use crate::shm::atomics::{Atomics, forward_atomic};
+use crate::shm::atomics::{Atomics, WordFamily, forward_atomic};
 
 const SLOTS: u64 = 2;
 const WORDS: u64 = 2;
 const JUNK: u64 = 666;
 
-enum Loom {}
+#[derive(Default)]
+struct Loom;
 
-impl Atomics for Loom {
+impl WordFamily for Loom {
     type U32 = AtomicU32;
     type U64 = AtomicU64;
+}
+
+impl Atomics for Loom {
     type Counter = AtomicU32;
 
     fn fence(order: Ordering) {
@@ -203,7 +207,7 @@ fn fill(ring: &Ring, position: u64, word: impl Fn(usize) -> u64) {
     }
 }
 
-fn try_send(writer: &mut Writer<Shared>) -> Result<(), AllSlotsHeld> {
+fn try_send(writer: &mut Writer<Ring>) -> Result<(), AllSlotsHeld> {
     let sequence = writer.published();
     let claim = writer.claim()?;
     fill(claim.memory(), claim.position(), |index| word(sequence, index));
@@ -211,19 +215,19 @@ fn try_send(writer: &mut Writer<Shared>) -> Result<(), AllSlotsHeld> {
     Ok(())
 }
 
-fn send(writer: &mut Writer<Shared>) {
+fn send(writer: &mut Writer<Ring>) {
     try_send(writer).unwrap();
 }
 
 /// Claims a slot, writes half a message, and does not publish it.
-fn abandon(writer: &mut Writer<Shared>) {
+fn abandon(writer: &mut Writer<Ring>) {
     let claim = writer.claim().unwrap();
     fill(claim.memory(), claim.position(), |_| JUNK);
 }
 
 /// A reader that checks all it receives.
 struct Checked {
-    reader: Reader<Shared>,
+    reader: Reader<Ring>,
     ring: Shared,
     record: usize,
     pins: bool,
@@ -279,15 +283,15 @@ impl Checked {
             word(message.sequence, 1),
             "overwritten"
         );
-        unpin(&self.ring, message.position, self.record);
+        unpin(&*self.ring, message.position, self.record);
     }
 
     fn look(&mut self) -> Result<bool, Gone> {
         let mut lines = Vec::new();
         let received = if self.pins {
-            self.reader.receive_or_end(&mut Pin { record: self.record }, |_| Some(false))
+            self.reader.receive_or_end(&mut Pin { record: self.record }, || Some(false))
         } else {
-            self.reader.receive_or_end(&mut CopyTo(&mut lines), |_| Some(false))
+            self.reader.receive_or_end(&mut CopyTo(&mut lines), || Some(false))
         };
         let Some(message) = received? else { return Ok(false) };
         if self.pins {
@@ -418,7 +422,7 @@ fn copy_against_overwrite() {
 
 /// A reader that is lapped counts exactly what it misses, pinning or copying.
 #[test]
-fn lapped_readers_count_what_they_miss() {
+fn lapped_readers_count_their_losses() {
     readers_against(SLOTS, 4, 1, &[true], 2);
     readers_against(SLOTS, 4, 1, &[false], 1);
 }
@@ -623,7 +627,7 @@ fn sleep_for_two_topics() {
 
 /// Two threads sleep for one reader: when one leaves, the other is still woken.
 #[test]
-fn a_sleeper_that_leaves_does_not_take_the_other_off_the_list() {
+fn a_leaving_sleeper_keeps_the_other_announced() {
     model(3, || {
         let ring = Ring::new();
         let mut writer = Writer::new(Shared::clone(&ring));
@@ -740,7 +744,7 @@ fn record_reclaimed_by_the_next_subscriber() {
 }
 
 /// A ring of which a dead subscriber, with record 0, holds both slots.
-fn held_by_the_dead() -> (Shared, Writer<Shared>) {
+fn held_by_the_dead() -> (Shared, Writer<Ring>) {
     let ring = Ring::new();
     let mut writer = Writer::new(Shared::clone(&ring));
     let mut dead = Checked::first(&ring, 0, true);

@@ -224,7 +224,7 @@ impl Expected {
 }
 
 struct Subscriber {
-    reader: Reader<Arc<Heap>>,
+    reader: Reader<Heap>,
     record: Option<usize>,
     cursor: u64,
     expected: u64,
@@ -263,7 +263,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct World {
     ring: Arc<Heap>,
-    writer: Writer<Arc<Heap>>,
+    writer: Writer<Heap>,
     expected: Expected,
     subscribers: Vec<Subscriber>,
     closed: bool,
@@ -403,7 +403,7 @@ impl World {
         let subscriber = &mut self.subscribers[index];
         let message = subscriber.held.remove(which);
         let record = subscriber.record.expect("a reader that holds a sample has a record");
-        unpin(&self.ring, message.position, record);
+        unpin(&*self.ring, message.position, record);
         self.expected.place(message.position).holders &= !(1 << record);
     }
 
@@ -428,9 +428,9 @@ impl World {
         let mut lines: Vec<Line> = Vec::new();
         let received = if pinned {
             let record = subscriber.record.expect("a reader that pins has a record");
-            subscriber.reader.receive_or_end(&mut Pin { record }, |_| Some(false))
+            subscriber.reader.receive_or_end(&mut Pin { record }, || Some(false))
         } else {
-            subscriber.reader.receive_or_end(&mut CopyTo(&mut lines), |_| Some(false))
+            subscriber.reader.receive_or_end(&mut CopyTo(&mut lines), || Some(false))
         };
         let Some(message) = expected else {
             let end = if self.closed { Err(Gone::Closed) } else { Ok(None) };
@@ -533,8 +533,8 @@ proptest! {
         let mut lines: Vec<Line> = Vec::new();
         for _ in 0..cursor_moves {
             for (record, reader) in [(1, &mut early), (2, &mut late)] {
-                let _ = reader.receive_or_end(&mut Pin { record }, |_| Some(false));
-                let received = reader.receive_or_end(&mut CopyTo(&mut lines), |_| Some(false));
+                let _ = reader.receive_or_end(&mut Pin { record }, || Some(false));
+                let received = reader.receive_or_end(&mut CopyTo(&mut lines), || Some(false));
                 match received {
                     Ok(Some(message)) => prop_assert!(message.len <= ring.capacity()),
                     // Nor does it report news forever.
@@ -555,7 +555,7 @@ fn word() -> impl Strategy<Value = u64> {
     prop_oneof![0..8u64, Just(u64::MAX), Just(u64::MAX - 1), TURN - 6..TURN + 6, any::<u64>()]
 }
 
-fn publish(writer: &mut Writer<Arc<Heap>>) -> u64 {
+fn publish(writer: &mut Writer<Heap>) -> u64 {
     let claim = writer.claim().unwrap();
     let position = claim.position();
     claim.publish(8, || 0);
@@ -626,17 +626,17 @@ fn a_dead_publisher_is_an_end_like_any_other() {
     let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
     publish(&mut writer);
     // Known to the reader alone.
-    assert!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(true)).unwrap().is_some());
-    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(true)), Err(Gone::Died));
-    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(false)), Ok(None));
+    assert!(reader.receive_or_end(&mut Pin { record: 0 }, || Some(true)).unwrap().is_some());
+    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, || Some(true)), Err(Gone::Died));
+    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, || Some(false)), Ok(None));
     // Marked by a reaper, after which no reader sleeps.
     ring.consumers.wake.fetch_or(ORPHANED, Relaxed);
-    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(false)), Err(Gone::Died));
+    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, || Some(false)), Err(Gone::Died));
     reader.sleep(Duration::ZERO);
     assert_eq!(ring.sleeps.load(Relaxed), 0);
     // Both: a publisher that closed in time has closed.
     ring.consumers.wake.fetch_or(CLOSED, Relaxed);
-    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, |_| Some(false)), Err(Gone::Closed));
+    assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, || Some(false)), Err(Gone::Closed));
 }
 
 /// A reader that checks its slot alone, as a subscriber that polls without pause does, follows
@@ -649,7 +649,7 @@ fn a_poller_moves_past_a_hole_and_finds_the_end() {
     ring.alive[1].store(true, Relaxed);
     let mut poller = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
     let mut lines: Vec<Line> = Vec::new();
-    let mut poll = || poller.receive_or_end(&mut CopyTo(&mut lines), |_| None);
+    let mut poll = || poller.receive_or_end(&mut CopyTo(&mut lines), || None);
     publish(&mut writer);
     holder.receive(&mut Pin { record: 1 }).unwrap();
     for position in 0..4 {
@@ -677,13 +677,13 @@ fn a_batch_counts_as_its_messages_do() {
         publish(&mut writer);
     }
     let mut seen = Vec::new();
-    let mut batch = |reader: &mut Reader<Arc<Heap>>, max| {
+    let mut batch = |reader: &mut Reader<Heap>, max| {
         seen.clear();
         while seen.len() < max
             && let Some(message) = reader.receive_next(&mut Pin { record: 2 })
         {
             seen.push((message.sequence, message.lost));
-            unpin(reader.memory(), message.position, 2);
+            unpin(&**reader.memory(), message.position, 2);
         }
         reader.note_progress();
         seen.clone()

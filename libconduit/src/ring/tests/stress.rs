@@ -52,7 +52,7 @@ impl Bench {
         Self { ring: Arc::new(MappedRing::new(mapping, geometry, file)), _locked: locked }
     }
 
-    fn reader(&self, record: Option<usize>) -> Reader<Arc<MappedRing>> {
+    fn reader(&self, record: Option<usize>) -> Reader<MappedRing> {
         Reader::new(Arc::clone(&self.ring), record, Start::Next)
     }
 
@@ -95,7 +95,7 @@ fn read_all<R: ReaderMemory, M: ReceiveMode<R>>(
     mut use_it: impl FnMut(&Reader<R>, &M, Received),
 ) {
     loop {
-        match reader.receive_or_end(&mut mode, |_| Some(false)) {
+        match reader.receive_or_end(&mut mode, || Some(false)) {
             Ok(Some(received)) => use_it(&reader, &mode, received),
             Ok(None) => {
                 reader.sleep(Duration::from_secs(1));
@@ -109,7 +109,7 @@ fn read_all<R: ReaderMemory, M: ReceiveMode<R>>(
     assert_eq!(reader.received() + reader.lost(), messages);
 }
 
-fn read_pinned(reader: Reader<Arc<MappedRing>>, record: usize, hold: usize, messages: u64) {
+fn read_pinned(reader: Reader<MappedRing>, record: usize, hold: usize, messages: u64) {
     let mut kept = VecDeque::new();
     read_all(reader, messages, Pin { record }, |reader, _, message| {
         let held = HeldMessage::<[u8]>::pinned(reader.memory(), record, &message).unwrap();
