@@ -58,7 +58,7 @@ fn sixty_subscribers_that_live_are_the_limit() {
         assert_eq!(*subscriber.try_recv().unwrap().unwrap(), 7);
     }
     all.pop();
-    open().unwrap();
+    drop(open().unwrap());
 }
 
 #[test]

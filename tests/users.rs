@@ -201,5 +201,5 @@ fn the_owner_may_always_write_whatever_the_mode_or_the_umask() {
     assert_eq!(mode & 0o777, 0o600);
     publisher.kill().unwrap();
     publisher.wait().unwrap();
-    Publisher::<u64>::builder().domain(&world.domain()).mode(0o440).create("scan").unwrap();
+    drop(Publisher::<u64>::builder().domain(&world.domain()).mode(0o440).create("scan").unwrap());
 }

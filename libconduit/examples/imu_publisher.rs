@@ -43,7 +43,7 @@ fn publish(messages: u64) -> Result<(), Box<dyn Error>> {
                 *loan = measure(start.elapsed());
                 loan.publish();
             }
-            // A measurement that nobody has room for is worth nothing later.
+            // A measurement is worthless by the time a slot is free.
             Err(error @ LoanError::AllSlotsHeld { .. }) => eprintln!("imu_publisher: {error}"),
             Err(error) => return Err(error.into()),
         }

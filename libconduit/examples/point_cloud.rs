@@ -6,8 +6,8 @@
 //!     cargo run --example point_cloud -- unlink
 //!
 //! Layout in bytes: x at 0, y at 4,000,000, z at 8,000,000, and at 12,000,000 the number of points,
-//! which stays 0 until the arrays are complete. Nobody writes to them after that. A stream of scans
-//! would be a topic, not a raw region.
+//! which stays 0 until the arrays are complete. No process writes to them after that. A stream of
+//! scans would be a topic, not a raw region.
 #![allow(unsafe_code)]
 
 use std::error::Error;
@@ -75,8 +75,8 @@ fn read() -> Result<(), Box<dyn Error>> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    // SAFETY: page-aligned and within SIZE_BYTES; the arrays are complete, and nobody writes to
-    // them any more.
+    // SAFETY: page-aligned and within SIZE_BYTES; the arrays are complete, and no
+    // process writes to them any more.
     let coordinates = unsafe { std::slice::from_raw_parts(region.data().cast::<f32>(), 3 * POINTS) };
     let (x, yz) = coordinates.split_at(POINTS);
     let (y, z) = yz.split_at(POINTS);

@@ -40,7 +40,8 @@ pub trait Message: TryFromBytes + IntoBytes + KnownLayout + Immutable {
     }
 }
 
-/// Whether a message is one value or a slice of them.
+/// Whether a message is one value or a slice of them. There is no third kind: programs may match
+/// exhaustively.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One value of fixed size.

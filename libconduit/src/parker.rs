@@ -1,26 +1,26 @@
-//! Threads that sleep on behalf of others: of futures, of descriptors, and of wait sets that can
-//! not do it themselves.
+//! Threads that sleep on behalf of others: of futures, of descriptors, and of wait sets that cannot
+//! sleep themselves.
 //!
-//! A *ticket* is one subscriber that is waited for. Armed with a waker, it calls that once, when
-//! the subscriber has something to receive. Who arms it announces the reader as a sleeper of its
-//! topic (S2 of the ring's [protocol](crate::ring)) and looks for news after that, all without a
-//! system call: a parker already sleeps on the topic's wake word.
+//! A *ticket* is a subscriber that is waited for. Armed with a waker, it calls the waker once, as
+//! soon as the subscriber has something to receive. Arming announces the reader as a sleeper of its
+//! topic (S2 of the ring's [protocol](crate::ring)) and then checks for news, both without a system
+//! call: a parker already sleeps on the topic's wake word.
 //!
 //! A *parker* is a thread that serves up to [`futex::MOST_WORDS`] - 1 tickets with one
-//! `futex_waitv`; the first ticket starts the first parker, and every parker ends with its last
-//! ticket. Its rounds are a sleeper's: announce every armed ticket (S1, S2), look, sleep. Arming
-//! and a round's look at a ticket exclude each other, so a ticket that is armed after the look was
-//! armed after S1, and the wake-up that it asks for changes the word from what the parker sleeps
-//! on.
+//! `futex_waitv`. The first ticket starts the first parker; a parker ends with its last ticket. In
+//! every round it announces each armed ticket (S1, S2), checks it for news, and then sleeps. Arming
+//! a ticket and checking it exclude each other: a ticket that is armed after its check was armed
+//! after S1, so the wake-up that it asks for changes the word that the parker is about to sleep on.
 //!
-//! A ticket that has fired stays among the words for half a second, for it will probably be armed
-//! again. After that, or if others' wake-ups of its topic end a sleep before, it is left out until
-//! it is armed, which then costs a system call to tell its parker. So is a ticket whose reader can
-//! not be woken: its parker must know when to look every millisecond.
+//! A ticket that has fired stays among the parker's words for half a second, since it will probably
+//! be armed again. After that, or as soon as wake-ups of the topic's other subscribers end a sleep,
+//! the parker leaves it out until it is armed, which then costs a system call to notify the parker.
+//! A ticket whose reader cannot be woken is also left out: its parker must know when to check it
+//! every millisecond.
 //!
-//! Where the kernel lacks `futex_waitv`, a parker serves one ticket, asleep on the topic's word or,
-//! if there is nothing to wait for, on its own. To be told something while it is on the topic's
-//! word, that word is changed and all sleepers are woken.
+//! Where the kernel lacks `futex_waitv`, a parker serves one ticket and sleeps on the topic's word
+//! or, with nothing to wait for, on its own. A parker that sleeps on the topic's word is notified by
+//! changing that word, which wakes all sleepers of the topic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU32;
@@ -38,23 +38,23 @@ use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
 use crate::watched::Watched;
 
-/// It calls wakers, which may be anybody's, but deep recursion would be a fault of theirs.
+/// Parkers call wakers of the application, which are expected not to recurse deeply.
 const STACK_BYTES: usize = 256 << 10;
 
-/// All parkers of this process. Locked only by who keeps it from forking: a child never finds it
-/// locked.
+/// All parkers of this process. Only locked under a `ForkGuard`, so that a forked child never finds
+/// it locked.
 static PARKERS: Mutex<Parkers> = Mutex::new(Parkers { generation: 0, list: Vec::new() });
 
 struct Parkers {
-    /// The process, in forks: a child has its parent's list, but not the threads.
+    /// The [`fork::generation`] of the list: a child has its parent's list, but not the threads.
     generation: u32,
     list: Vec<Arc<Parker>>,
 }
 
 struct Parker {
-    /// Counts what the parker is told: that its tickets changed, or that one was armed that it does
-    /// not sleep on.
-    told: AtomicU32,
+    /// Counts notifications: the tickets have changed, or one was armed that the parker does not
+    /// sleep on.
+    notified: AtomicU32,
     capacity: usize,
     tickets: Mutex<Vec<Arc<Entry>>>,
 }
@@ -67,11 +67,11 @@ struct Entry {
 
 #[derive(Default)]
 struct State {
-    /// Whom to wake. With it, the reader is announced as a sleeper.
+    /// Called once. While there is one, the reader is announced as a sleeper.
     waker: Option<Waker>,
-    /// The parker sleeps on the topic's word, or will at the end of its round.
+    /// Whether the parker sleeps on the topic's word, or will at the end of its round.
     is_slept_on: bool,
-    /// What the word was when it last did.
+    /// The value of the word that the parker last slept on.
     seen: u32,
     /// When the waker was last called, on the coarse clock.
     fired: Duration,
@@ -81,7 +81,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A subscriber that is waited for, until this is dropped.
+/// A subscriber that a parker waits for, until the ticket is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket(Arc<Entry>);
 
@@ -92,7 +92,7 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Ticket {
-    /// Fails if a thread is needed and can not be started.
+    /// Fails if a thread is needed and cannot be started.
     pub(crate) fn new(watched: Arc<Watched>) -> io::Result<Self> {
         let capacity = if futex::can_wait_for_any() { futex::MOST_WORDS - 1 } else { 1 };
         Self::with_capacity(watched, capacity)
@@ -103,19 +103,19 @@ impl Ticket {
         let mut parkers = lock(&PARKERS);
         if parkers.generation != fork::generation() {
             parkers.generation = fork::generation();
-            // Their threads are the parent's, and so are the locks in them, in whatever state.
+            // Their threads belong to the parent, and their locks are in an unknown state.
             mem::forget(mem::take(&mut parkers.list));
         }
         let is_free = |it: &&Arc<Parker>| it.capacity == capacity && lock(&it.tickets).len() < capacity;
         let found = parkers.list.iter().find(is_free).cloned();
         let parker = match &found {
             Some(parker) => Arc::clone(parker),
-            None => Arc::new(Parker { told: AtomicU32::new(0), capacity, tickets: Mutex::default() }),
+            None => Arc::new(Parker { notified: AtomicU32::new(0), capacity, tickets: Mutex::default() }),
         };
         let entry = Arc::new(Entry { watched, parker: Arc::clone(&parker), state: Mutex::default() });
         lock(&parker.tickets).push(Arc::clone(&entry));
         if found.is_some() {
-            parker.tell();
+            parker.notify();
         } else if let Err(error) = start(&parker) {
             lock(&parker.tickets).clear();
             return Err(error);
@@ -125,13 +125,14 @@ impl Ticket {
         Ok(Self(entry))
     }
 
-    /// Has the waker called once, when the subscriber has something to receive. Returns `true`
-    /// instead if it has already.
+    /// Has the waker called once, as soon as the subscriber has something to receive. If it has
+    /// something already, returns `true` instead.
     ///
-    /// Arming it again replaces the waker. Not in a forked process: the memory is not there.
+    /// Arming a ticket again replaces its waker. Must not be called in a forked process, which does
+    /// not have the memory.
     pub(crate) fn arm(&self, waker: &Waker) -> bool {
         let Entry { watched, state, parker } = &*self.0;
-        // Cloning and dropping wakers runs foreign code: not under the lock.
+        // Cloning and dropping wakers runs code of the application: not under the lock.
         let new = waker.clone();
         let mut state = lock(state);
         let old = state.waker.replace(new);
@@ -146,12 +147,12 @@ impl Ticket {
         let is_slept_on = state.is_slept_on;
         drop(state);
         if unused.is_none() && !is_slept_on {
-            parker.tell();
+            parker.notify();
         }
         unused.is_some()
     }
 
-    /// Has no waker called, unless that is being done just now.
+    /// Removes the waker. A call of it that has already started is not awaited.
     pub(crate) fn disarm(&self) {
         if self.0.watched.sleeper().is_foreign() {
             return;
@@ -177,7 +178,7 @@ impl Drop for Ticket {
             let _no_fork = fork::ForkGuard::new();
             lock(&parker.tickets).retain(|entry| !Arc::ptr_eq(entry, &self.0));
         }
-        parker.tell();
+        parker.notify();
         let is_slept_on = lock(state).is_slept_on;
         if parker.capacity == 1 && is_slept_on {
             watched.sleeper().rouse();
@@ -196,9 +197,9 @@ fn start(parker: &Arc<Parker>) -> io::Result<()> {
 }
 
 impl Parker {
-    fn tell(&self) {
-        self.told.fetch_add(1, AcqRel);
-        futex::wake_all_private(&self.told);
+    fn notify(&self) {
+        self.notified.fetch_add(1, AcqRel);
+        futex::wake_all_private(&self.notified);
     }
 
     fn run(self: Arc<Self>) {
@@ -206,11 +207,11 @@ impl Parker {
         let mut known = None;
         let mut woken: Option<usize> = None;
         loop {
-            let told = self.told.load(Acquire);
-            if known != Some(told) {
-                known = Some(told);
+            let notified = self.notified.load(Acquire);
+            if known != Some(notified) {
+                known = Some(notified);
                 woken = None;
-                // What is let go of may be the last of a region: not under the lock.
+                // Dropping the old entries may unmap regions: not under the lock.
                 let now = lock(&self.tickets).clone();
                 drop(mem::replace(&mut entries, now));
                 if entries.is_empty() {
@@ -220,30 +221,29 @@ impl Parker {
                     continue;
                 }
             }
-            // Whose word was woken comes first: it is the likeliest to have news.
-            if let Some(index) = woken {
-                let entry: &Arc<Entry> = &entries[index];
-                if entry.look() == Look::Nothing {
-                    entry.watched.look_after_waking();
-                }
+            // The ticket whose word was woken is the most likely to have news.
+            if let Some(entry) = woken.map(|index| &entries[index])
+                && entry.check()
+            {
+                entry.watched.check_after_waking();
             }
-            woken = self.sleep(&entries, told);
+            woken = self.sleep(&entries, notified);
         }
     }
 
     /// One round. Returns the index of the ticket whose word was woken, if that is known.
-    fn sleep(&self, entries: &[Arc<Entry>], told: u32) -> Option<usize> {
-        let mut words = futex::Words::with_private(&self.told, told);
-        // Which ticket a word belongs to.
+    fn sleep(&self, entries: &[Arc<Entry>], notified: u32) -> Option<usize> {
+        let mut words = futex::Words::with_private(&self.notified, notified);
+        // The ticket that each word belongs to.
         let mut indices = [0; futex::MOST_WORDS];
         let mut len = 1;
         let mut longest: Option<Duration> = None;
         let mut last_seen = None;
         for (index, entry) in entries.iter().enumerate() {
-            entry.look();
+            entry.check();
             let state = lock(&entry.state);
             if state.is_slept_on {
-                // Also for who is not armed yet: nobody would tell.
+                // Also for a ticket that is not armed: arming it now does not notify the parker.
                 let step = entry.watched.longest_sleep();
                 longest = Some(longest.map_or(step, |longest| longest.min(step)));
                 words.push(entry.watched.sleeper().wake_word(), state.seen);
@@ -257,21 +257,20 @@ impl Parker {
             return words.wait(deadline).filter(|&word| word > 0).map(|word| indices[word]);
         }
         match last_seen {
-            // What it is told from here on changes the topic's word too. What it was told before is
-            // seen here.
-            Some(seen) if self.told.load(Acquire) == told => {
+            // A notification after this check changes the topic's word too.
+            Some(seen) if self.notified.load(Acquire) == notified => {
                 futex::wait(entries[0].watched.sleeper().wake_word(), seen, longest.unwrap_or(CHECK_INTERVAL));
                 Some(0)
             }
             Some(_) => None,
             None => {
-                futex::wait_private(&self.told, told, longest);
+                futex::wait_private(&self.notified, notified, longest);
                 None
             }
         }
     }
 
-    /// Whether there are no tickets left, and nobody will find this parker any more.
+    /// Whether no tickets are left. Then the parker is also removed from the list.
     fn ends(self: &Arc<Self>) -> bool {
         let _no_fork = fork::ForkGuard::new();
         let mut parkers = lock(&PARKERS);
@@ -283,33 +282,27 @@ impl Parker {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    Disarmed,
-    Nothing,
-    Fired,
-}
-
 impl Entry {
-    /// A parker's round for one ticket, up to its sleep.
-    fn look(&self) -> Look {
+    /// A parker's round for one ticket: calls the waker if there is news. Returns whether the ticket
+    /// is armed and there is none.
+    fn check(&self) -> bool {
         let now = coarse_now();
-        self.watched.look(now, CHECK_INTERVAL);
+        self.watched.check(now, CHECK_INTERVAL);
         let mut state = lock(&self.state);
         let seen = if state.waker.is_some() {
             self.watched.sleeper().announce()
         } else {
             let seen = self.watched.sleeper().wake();
-            // Otherwise somebody else is woken by this topic, again and again perhaps.
+            // If the word has changed, the topic wakes another sleeper, perhaps again and again.
             let is_quiet = seen == state.seen;
             state.is_slept_on &= is_quiet && now.saturating_sub(state.fired) < CHECK_INTERVAL;
             state.seen = seen;
-            return Look::Disarmed;
+            return false;
         };
         state.seen = seen;
         state.is_slept_on = true;
         if !self.watched.is_ready() {
-            return Look::Nothing;
+            return true;
         }
         let waker = state.waker.take();
         self.watched.sleeper().leave();
@@ -317,9 +310,9 @@ impl Entry {
         state.fired = now;
         drop(state);
         if let Some(waker) = waker {
-            // Whoever's it is: the other tickets must not suffer.
+            // A panic in it must not affect the other tickets.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
-        Look::Fired
+        false
     }
 }

@@ -24,6 +24,7 @@ const MAX_TEXT: usize = 1 << 16;
 
 /// One value, or an array of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Shape {
     /// The type of the value, or of each element.
     #[serde(rename = "type")]
@@ -37,6 +38,7 @@ pub struct Shape {
 /// The type of one value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 #[allow(missing_docs, reason = "the primitive numbers are known by their names")]
 pub enum Element {
     Bool,
@@ -66,6 +68,7 @@ pub enum Element {
 
 /// A field of a structure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Field {
     /// Its name, without control characters.
     pub name: String,

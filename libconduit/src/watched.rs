@@ -1,8 +1,7 @@
 //! What a subscriber shares with wait sets and parkers, which wait on its behalf.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,10 +25,10 @@ pub(crate) struct Watched {
     has_left: AtomicBool,
     /// The owner lock was found free.
     publisher_is_dead: AtomicBool,
-    /// A caller of [`is_ready`](Self::is_ready) has been told of the end.
+    /// [`is_ready`](Self::is_ready) has reported the end.
     is_over: AtomicBool,
     /// On the coarse clock, in nanoseconds.
-    last_look_ns: AtomicU64,
+    last_check_ns: AtomicU64,
 }
 
 impl Watched {
@@ -40,7 +39,7 @@ impl Watched {
             has_left: AtomicBool::new(false),
             publisher_is_dead: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
-            last_look_ns: AtomicU64::new(coarse_now().as_nanos() as u64),
+            last_check_ns: AtomicU64::new(coarse_now().as_nanos() as u64),
         }
     }
 
@@ -70,17 +69,17 @@ impl Watched {
     /// Checks whether the publisher lives and renews a lost lease, if the last check is at least
     /// `interval` old. Returns whether the publisher is dead. `now` is the coarse clock's.
     #[inline]
-    pub(crate) fn look(&self, now: Duration, interval: Duration) -> bool {
+    pub(crate) fn check(&self, now: Duration, interval: Duration) -> bool {
         let now_ns = now.as_nanos() as u64;
-        if now_ns.saturating_sub(self.last_look_ns.load(Relaxed)) >= interval.as_nanos() as u64 {
-            self.last_look_ns.store(now_ns, Relaxed);
-            self.look_now(now);
+        if now_ns.saturating_sub(self.last_check_ns.load(Relaxed)) >= interval.as_nanos() as u64 {
+            self.last_check_ns.store(now_ns, Relaxed);
+            self.check_now(now);
         }
         self.publisher_is_dead.load(Acquire)
     }
 
     #[cold]
-    fn look_now(&self, now: Duration) {
+    fn check_now(&self, now: Duration) {
         // An error proves no death.
         if !OWNER.is_write_locked(self.sleeper.file()).unwrap_or(true) {
             self.publisher_is_dead.store(true, Release);
@@ -95,8 +94,8 @@ impl Watched {
 
     /// Checks after a wake-up without a message: a reaper that may not write to the region only
     /// wakes.
-    pub(crate) fn look_after_waking(&self) {
-        self.look(coarse_now(), if self.sleeper.can_be_woken() { Duration::ZERO } else { CHECK_INTERVAL });
+    pub(crate) fn check_after_waking(&self) {
+        self.check(coarse_now(), if self.sleeper.can_be_woken() { Duration::ZERO } else { CHECK_INTERVAL });
     }
 
     /// The longest sleep after which a waiter must check for itself.

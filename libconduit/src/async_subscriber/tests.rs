@@ -58,7 +58,7 @@ fn send_to_sleepers(mut publisher: Publisher<u64>, count: u64) -> thread::JoinHa
         let deadline = Instant::now() + Duration::from_secs(20);
         let is_next = || publisher.subscribers().iter().any(|it| it.asleep && it.received == taken);
         while !is_next() {
-            assert!(Instant::now() < deadline, "nobody waits");
+            assert!(Instant::now() < deadline, "no task waits");
             thread::yield_now();
         }
     };
@@ -88,7 +88,7 @@ async fn receive_all(mut subscriber: AsyncSubscriber<u64>) -> u64 {
 }
 
 #[test]
-fn any_executor_will_do() {
+fn any_executor_works() {
     let (_directory, publisher, subscriber) = topic();
     let sender = send_to_sleepers(publisher, 100);
     assert_eq!(block_on(receive_all(subscriber.into_async().unwrap())), 100);
@@ -124,7 +124,7 @@ fn a_stream_ends_after_its_publisher() {
 }
 
 #[test]
-fn the_descriptor_is_readable_while_there_is_something() {
+fn the_descriptor_is_readable_while_a_message_waits() {
     let (_directory, mut publisher, mut subscriber) = topic();
     publisher.send(&0).unwrap();
     let ready = subscriber.ready_fd().unwrap();
@@ -150,13 +150,13 @@ fn the_descriptor_is_readable_while_there_is_something() {
 }
 
 #[test]
-fn descriptor_and_subscriber_go_in_any_order() {
+fn descriptor_and_subscriber_drop_in_any_order() {
     let (_directory, mut publisher, mut subscriber) = topic();
     drop(subscriber.ready_fd().unwrap());
     publisher.send(&1).unwrap();
     assert!(subscriber.try_recv().unwrap().is_some());
     assert!(subscriber.try_recv().unwrap().is_none());
-    assert!(!publisher.subscribers()[0].asleep, "nobody has the descriptor any more");
+    assert!(!publisher.subscribers()[0].asleep, "no handle is left");
     let ready = subscriber.ready_fd().unwrap();
     let same = ready.clone();
     drop(ready);
@@ -221,11 +221,11 @@ fn race(receive: impl FnOnce(Subscriber<u64>, &mut dyn FnMut(crate::Sample<u64>)
     });
     sender.join().unwrap();
     assert_eq!(next, MESSAGES);
-    assert!(late < 3, "{late} messages woke nobody");
+    assert!(late < 3, "{late} messages woke no task");
 }
 
 #[test]
-fn nobody_sleeps_through_a_message() {
+fn no_task_sleeps_through_a_message() {
     race(|subscriber, take| {
         block_on(async {
             let mut subscriber = subscriber.into_async().unwrap();
@@ -248,7 +248,7 @@ fn nobody_sleeps_through_a_message() {
     race(|mut subscriber, take| {
         let ready = subscriber.ready_fd().unwrap();
         for turn in 0_u64.. {
-            // Often the message is taken before the parker sees it, who then must ask to be woken
+            // Often the message is taken before the parker sees it, which then must ask to be woken
             // by the next.
             if turn % 64 == 0 {
                 wait_readable(&ready);
@@ -262,7 +262,7 @@ fn nobody_sleeps_through_a_message() {
 }
 
 #[test]
-fn a_runtime_may_go_while_its_tasks_wait() {
+fn a_runtime_may_be_dropped_while_its_tasks_wait() {
     let (_directory, mut publisher, subscriber) = topic();
     let runtime = runtime();
     let mut subscriber = subscriber.into_async().unwrap();
@@ -280,7 +280,7 @@ fn a_runtime_may_go_while_its_tasks_wait() {
 }
 
 #[test]
-fn a_waker_that_panics_harms_nobody_else() {
+fn a_panicking_waker_does_not_affect_others() {
     struct Bad;
     impl Wake for Bad {
         fn wake(self: Arc<Self>) {
@@ -302,7 +302,7 @@ fn a_waker_that_panics_harms_nobody_else() {
 }
 
 #[test]
-fn whoever_waits_for_readiness_receives_as_they_like() {
+fn after_readiness_batches_and_copies_can_be_received() {
     let (_directory, publisher, subscriber) = topic();
     let sender = send_to_sleepers(publisher, 50);
     let mut subscriber = subscriber.into_async().unwrap();

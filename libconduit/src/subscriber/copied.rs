@@ -17,6 +17,7 @@ use crate::ring::reader::{CopyTo, Received};
 /// A message that was copied out of its slot: no other process can see or change it, and the
 /// publisher can reuse the slot.
 #[derive(Clone, Copy)]
+#[must_use = "a message that is dropped unread is received all the same"]
 pub struct Copied<T> {
     value: T,
     sequence: u64,

@@ -59,6 +59,7 @@ const NEVER: u64 = u64::MAX;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "a subscriber that is dropped receives nothing"]
 pub struct Subscriber<T: ?Sized> {
     reader: AttachedReader,
     watched: Arc<Watched>,
@@ -215,7 +216,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
                 return None;
             }
             *tick = now;
-            Some(watched.look(coarse_now(), CHECK_INTERVAL))
+            Some(watched.check(coarse_now(), CHECK_INTERVAL))
         });
         let received = received.map_err(|how| self.gone(how));
         if self.beacon.is_some() {

@@ -71,7 +71,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
             let has_news = self.reader.sleep(step);
             self.tick = NEVER;
             if !has_news {
-                self.watched.look_after_waking();
+                self.watched.check_after_waking();
             }
         }
     }
@@ -87,8 +87,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         if received.is_some() || self.spin.is_zero() {
             return Ok(received);
         }
-        let begun = Instant::now();
-        let end = begun.checked_add(self.spin).into_iter().chain(deadline).min();
+        let end = Instant::now().checked_add(self.spin).into_iter().chain(deadline).min();
         loop {
             for _ in 0..TRIES_PER_CLOCK_READ {
                 if let Some(received) = try_recv(self)? {

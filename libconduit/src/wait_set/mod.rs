@@ -101,6 +101,7 @@ use crate::watched::Watched;
 /// set by itself. If it is dropped during a wait, its record in the region is released within half
 /// a second, or with the next wait. In a forked process every call returns
 /// [`WaitSetError::Forked`].
+#[must_use = "a wait set that is dropped waits for nothing"]
 pub struct WaitSet {
     members: Vec<Member>,
     timers: Vec<Timer>,
@@ -301,7 +302,7 @@ impl WaitSet {
         for index in 0..count {
             let index = (self.first + index) % count;
             let watched = &self.awaited[index];
-            watched.look(now, CHECK_INTERVAL);
+            watched.check(now, CHECK_INTERVAL);
             if watched.is_ready() {
                 events.push(Event::Ready(self.members[index].token));
             }
@@ -349,7 +350,7 @@ impl WaitSet {
         if let Some(watched) = woken.and_then(|index| awaited.get(index.wrapping_sub(1)))
             && !watched.is_ready()
         {
-            watched.look_after_waking();
+            watched.check_after_waking();
         }
     }
 

@@ -50,11 +50,11 @@ fn wait(set: &mut WaitSet) -> Vec<Event> {
     events
 }
 
-/// Waits until somebody sleeps for the subscriber.
+/// Waits until a thread sleeps for the subscriber.
 fn wait_until_announced(watched: &Watched) {
     let deadline = Instant::now() + DEADLINE;
     while watched.sleeper().waiting() == 0 {
-        assert!(Instant::now() < deadline, "nobody sleeps");
+        assert!(Instant::now() < deadline, "no thread sleeps");
         thread::yield_now();
     }
 }
@@ -89,7 +89,7 @@ fn a_message_wakes_the_set_and_stays_an_event_until_it_is_taken() {
 }
 
 #[test]
-fn nobody_is_left_announced_after_a_wait() {
+fn no_sleeper_stays_announced_after_a_wait() {
     let world = World::new();
     for mut set in both_kinds() {
         let (mut publishers, mut subscribers) = world.topics(3);
@@ -191,7 +191,7 @@ fn a_flooded_topic_does_not_hide_the_others() {
 }
 
 #[test]
-fn timers_do_not_drift_and_count_what_they_miss() {
+fn timers_do_not_drift_and_count_missed_expirations() {
     for mut set in both_kinds() {
         let world = World::new();
         let (_publishers, subscribers) = world.topics(1);
@@ -230,7 +230,7 @@ fn timers_do_not_drift_and_count_what_they_miss() {
 }
 
 #[test]
-fn missed_times_are_one_event() {
+fn missed_expirations_are_one_event() {
     let mut set = WaitSet::new();
     let tick = set.add_interval(Duration::from_millis(2));
     thread::sleep(Duration::from_millis(21));
@@ -253,7 +253,7 @@ fn timeouts_end_a_wait() {
         }
         assert!(set.wait_deadline(Instant::now()).unwrap().is_empty());
     }
-    // Nothing in it, and somebody waits for just that long.
+    // An empty set waits for the whole timeout.
     assert!(WaitSet::new().wait_timeout(Duration::from_millis(1)).unwrap().is_empty());
 }
 
@@ -299,7 +299,7 @@ fn a_dropped_subscriber_leaves_the_set() {
             thread::yield_now();
         }
         assert!(publishers[0].subscribers().is_empty());
-        // Also while the set waits, which then is for nothing.
+        // Also while the set waits, which then nothing can end.
         let last = subscribers.remove(0);
         let other = thread::spawn(move || {
             wait_until_announced(last.watched());
@@ -345,13 +345,13 @@ fn a_set_and_its_subscriber_may_sleep_at_once() {
             sender.join().unwrap();
             stop.store(true, Relaxed);
             sleeper.join().unwrap();
-            assert!(longest < CHECK_INTERVAL / 2, "nobody woke it for {longest:?}");
+            assert!(longest < CHECK_INTERVAL / 2, "it was not woken for {longest:?}");
         });
     }
 }
 
 #[test]
-fn a_forked_child_can_not_use_it() {
+fn a_forked_child_cannot_use_the_set() {
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
     let world = World::new();

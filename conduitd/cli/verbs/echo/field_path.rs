@@ -59,19 +59,19 @@ impl FieldPath {
             found = match (step, &found) {
                 (PathStep::Index(_), _) if is_slice => found,
                 (PathStep::Field(name), _) if is_slice => return Err(format!("a message is a list; write [0].{name}")),
-                (PathStep::Index(index), Shape { element, count: Some(count) }) if (*index as u64) < *count => {
+                (PathStep::Index(index), Shape { element, count: Some(count), .. }) if (*index as u64) < *count => {
                     Shape::one(element.clone())
                 }
                 (PathStep::Index(index), Shape { count: Some(count), .. }) => {
                     return Err(format!("there is no [{index}], the array has {count} elements"));
                 }
-                (PathStep::Field(name), Shape { element: Element::Struct { fields, .. }, count: None }) => {
+                (PathStep::Field(name), Shape { element: Element::Struct { fields, .. }, count: None, .. }) => {
                     match fields.iter().find(|field| field.name == *name) {
                         Some(field) => field.shape.clone(),
                         None => return Err(no_field(name, fields)),
                     }
                 }
-                (PathStep::Field(name), Shape { element: Element::Struct { .. }, count: Some(_) }) => {
+                (PathStep::Field(name), Shape { element: Element::Struct { .. }, count: Some(_), .. }) => {
                     return Err(format!("there is no {name} of an array; write [0].{name}"));
                 }
                 (PathStep::Field(name), other) => return Err(format!("there is no {name} in a value of type {other}")),

@@ -129,7 +129,7 @@ impl<'a> Scalar<'a> {
             Element::F32 => Self::F32(f32::from_ne_bytes(array(bytes)?)),
             Element::F64 => Self::F64(f64::from_ne_bytes(array(bytes)?)),
             Element::Bytes { .. } => Self::Bytes(bytes),
-            Element::Struct { .. } => return None,
+            _ => return None,
         })
     }
 }
