@@ -37,9 +37,9 @@ fn bad_topic_names() {
             Publisher::<[u8]>::builder().domain(&domain).create(name).unwrap_err().to_string(),
             Subscriber::<[u8]>::builder().domain(&domain).open(name).unwrap_err().to_string(),
             ShmRegion::builder().domain(&domain).create(name, 64).unwrap_err().to_string(),
-            ShmRegion::builder().domain(&domain).open(name).unwrap_err().to_string(),
-            ShmRegion::builder().domain(&domain).exists(name).unwrap_err().to_string(),
-            ShmRegion::builder().domain(&domain).unlink(name).unwrap_err().to_string(),
+            ShmRegion::open_in(&domain, name).unwrap_err().to_string(),
+            ShmRegion::exists_in(&domain, name).unwrap_err().to_string(),
+            ShmRegion::unlink_in(&domain, name).unwrap_err().to_string(),
         ];
         for error in errors {
             assert!(error.contains(complaint), "{name:?}: {error}");
@@ -145,7 +145,7 @@ fn headers_that_lie() {
         assert!(matches!(open_with(at, &bytes), LayoutError::Damaged(_)));
     }
     assert!(matches!(open_with(24, &u64::MAX.to_ne_bytes()), LayoutError::Damaged(_)));
-    Subscriber::<u64>::builder().domain(&domain).open("x").unwrap();
+    drop(Subscriber::<u64>::builder().domain(&domain).open("x").unwrap());
     file.set_len(5000).unwrap();
     let error = Subscriber::<u64>::builder().domain(&domain).open("x").unwrap_err();
     assert!(error.to_string().contains("the file has 5000 bytes"), "{error}");

@@ -13,6 +13,11 @@ fn builder(world: &World) -> conduit::RegionBuilder {
     ShmRegion::builder().domain(&world.domain())
 }
 
+fn wait_while(world: &World, flag: &AtomicBool, timeout: Option<Duration>) -> bool {
+    let keep_waiting = || flag.load(Ordering::Acquire);
+    ShmRegion::wait_until_exists_in(&world.domain(), "counter", keep_waiting, timeout).unwrap()
+}
+
 #[test]
 fn the_size_is_exact_the_bytes_zero_and_the_start_on_a_page() {
     let world = World::new();
@@ -22,8 +27,8 @@ fn the_size_is_exact_the_bytes_zero_and_the_start_on_a_page() {
         assert_eq!(region.data() as usize % 4096, 0);
         assert_eq!(std::fs::metadata(world.path_of("lidar")).unwrap().len(), size as u64);
         assert!(std::fs::read(world.path_of("lidar")).unwrap().iter().all(|&byte| byte == 0));
-        assert_eq!(builder(&world).open("lidar").unwrap().size(), size);
-        builder(&world).unlink("lidar").unwrap();
+        assert_eq!(ShmRegion::open_in(&world.domain(), "lidar").unwrap().size(), size);
+        ShmRegion::unlink_in(&world.domain(), "lidar").unwrap();
     }
     world.wait_until_empty();
 }
@@ -59,10 +64,10 @@ fn dropped_it_stays_until_unlinked() {
         }
         let error = builder(&world).create("counter", 4096).unwrap_err();
         assert!(matches!(error, CreateError::Kept { .. }), "{error}");
-        assert_eq!(builder(&world).open("counter").unwrap().size(), 4096);
-        builder(&world).unlink("counter").unwrap();
-        assert!(matches!(builder(&world).open("counter"), Err(OpenError::NotFound { .. })));
-        assert!(matches!(builder(&world).unlink("counter"), Err(UnlinkError::NotFound { .. })));
+        assert_eq!(ShmRegion::open_in(&world.domain(), "counter").unwrap().size(), 4096);
+        ShmRegion::unlink_in(&world.domain(), "counter").unwrap();
+        assert!(matches!(ShmRegion::open_in(&world.domain(), "counter"), Err(OpenError::NotFound { .. })));
+        assert!(matches!(ShmRegion::unlink_in(&world.domain(), "counter"), Err(UnlinkError::NotFound { .. })));
         drop(builder(&world).create("counter", 64).unwrap());
     }
 }
@@ -91,7 +96,7 @@ fn the_death_of_its_creator_makes_it_an_orphan_without_daemon() {
 fn two_mappings_are_one_memory() {
     let world = World::new();
     let first = builder(&world).create("counter", 4096).unwrap();
-    let second = builder(&world).open("counter").unwrap();
+    let second = ShmRegion::open_in(&world.domain(), "counter").unwrap();
     assert_ne!(first.data(), second.data());
     // SAFETY: both are large enough, aligned to a page, and only used as an AtomicI32.
     #[allow(unsafe_code)]
@@ -104,8 +109,8 @@ fn two_mappings_are_one_memory() {
 fn unlinking_leaves_the_memory_to_those_who_have_it() {
     let world = World::with_daemon();
     let region = builder(&world).create("counter", 4096).unwrap();
-    builder(&world).unlink("counter").unwrap();
-    assert!(!builder(&world).exists("counter").unwrap());
+    ShmRegion::unlink_in(&world.domain(), "counter").unwrap();
+    assert!(!ShmRegion::exists_in(&world.domain(), "counter").unwrap());
     // SAFETY: the mapping lives as long as `region`.
     #[allow(unsafe_code)]
     unsafe {
@@ -113,7 +118,7 @@ fn unlinking_leaves_the_memory_to_those_who_have_it() {
     }
     let successor = builder(&world).create("counter", 64).unwrap();
     drop(region);
-    assert!(builder(&world).exists("counter").unwrap(), "the old one's end does not touch the new one");
+    assert!(ShmRegion::exists_in(&world.domain(), "counter").unwrap(), "the old one's end does not touch the new one");
     drop(successor);
 }
 
@@ -122,19 +127,19 @@ fn waiting_for_a_region_ends_with_it_or_with_the_flag_or_with_the_time() {
     let world = World::new();
     let forever = AtomicBool::new(true);
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| builder(&world).wait_until_exists("counter", &forever, None).unwrap());
+        let waiter = scope.spawn(|| wait_while(&world, &forever, None));
         let _region = builder(&world).create("counter", 64).unwrap();
         assert!(waiter.join().unwrap());
     });
-    builder(&world).unlink("counter").unwrap();
+    ShmRegion::unlink_in(&world.domain(), "counter").unwrap();
     let flag = AtomicBool::new(true);
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| builder(&world).wait_until_exists("counter", &flag, None).unwrap());
+        let waiter = scope.spawn(|| wait_while(&world, &flag, None));
         flag.store(false, Ordering::Release);
         assert!(!waiter.join().unwrap());
     });
     let soon = Some(Duration::from_millis(20));
-    assert!(!builder(&world).wait_until_exists("counter", &forever, soon).unwrap());
+    assert!(!wait_while(&world, &forever, soon));
 }
 
 #[test]
@@ -143,11 +148,11 @@ fn a_topic_is_no_raw_region_and_the_reverse() {
     let domain = world.domain();
     let _topic = conduit::Publisher::<u64>::builder().domain(&domain).create("topic").unwrap();
     let _region = builder(&world).create("region", 100_000).unwrap();
-    let error = builder(&world).open("topic").unwrap_err();
+    let error = ShmRegion::open_in(&world.domain(), "topic").unwrap_err();
     assert!(matches!(error, OpenError::Kind { .. }), "{error}");
     let error = conduit::Subscriber::<u64>::builder().domain(&domain).open("region").unwrap_err();
     assert!(matches!(error, OpenError::Kind { .. }), "{error}");
-    let error = builder(&world).unlink("topic").unwrap_err();
+    let error = ShmRegion::unlink_in(&world.domain(), "topic").unwrap_err();
     assert!(matches!(error, UnlinkError::Live { .. }), "{error}");
 }
 

@@ -116,7 +116,7 @@ pub unsafe extern "C" fn conduit_region_open(
         // SAFETY: `conduit.h`: `region` is a result, `name` a string and `domain` are options.
         let (region, name, domain) =
             unsafe { (result("region", region, null_mut())?, topic_name(name)?, self::domain(domain)?) };
-        *region = open(ShmRegion::builder().domain(&domain).open(&name)?);
+        *region = open(ShmRegion::open_in(&domain, &name)?);
         Ok(CONDUIT_OK)
     })
 }
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn conduit_region_exists(
         // SAFETY: `conduit.h`: `exists` is a result, `name` a string and `domain` are options.
         let (exists, name, domain) =
             unsafe { (result("exists", exists, false)?, topic_name(name)?, self::domain(domain)?) };
-        *exists = ShmRegion::builder().domain(&domain).exists(&name)?;
+        *exists = ShmRegion::exists_in(&domain, &name)?;
         Ok(CONDUIT_OK)
     })
 }
@@ -167,8 +167,7 @@ pub unsafe extern "C" fn conduit_region_wait_until_exists(
             unsafe { (result("exists", exists, false)?, topic_name(name)?, self::domain(domain)?) };
         // SAFETY: `conduit.h`: the function has this type and accepts the context, on this thread.
         let keep_waiting = || keep_waiting.is_none_or(|ask| unsafe { ask(context) });
-        let builder = ShmRegion::builder().domain(&domain);
-        *exists = builder.wait_until_exists_while(&name, keep_waiting, limit_ns(timeout_ns))?;
+        *exists = ShmRegion::wait_until_exists_in(&domain, &name, keep_waiting, limit_ns(timeout_ns))?;
         Ok(CONDUIT_OK)
     })
 }
@@ -185,7 +184,7 @@ pub unsafe extern "C" fn conduit_region_unlink(name: *const c_char, domain: *con
     call(|| {
         // SAFETY: `conduit.h`: `name` is a string and `domain` are options.
         let (name, domain) = unsafe { (topic_name(name)?, self::domain(domain)?) };
-        ShmRegion::builder().domain(&domain).unlink(&name)?;
+        ShmRegion::unlink_in(&domain, &name)?;
         Ok(CONDUIT_OK)
     })
 }

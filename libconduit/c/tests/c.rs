@@ -197,7 +197,7 @@ fn a_c_publisher_and_a_rust_subscriber_and_the_reverse() {
     let imu = TypeInfo::new("example/Imu", Kind::Value, 48, 8).unwrap();
     let publishing = world.compile(compilers_of_c()[0], &[], "examples/imu_publisher.c");
     let publisher = world.start(&publishing, "");
-    conduit::ShmRegion::builder().domain(&domain).wait_until_exists("imu", &true.into(), Some(DEADLINE)).unwrap();
+    conduit::ShmRegion::wait_until_exists_in(&domain, "imu", || true, Some(DEADLINE)).unwrap();
     let mut subscriber = Subscriber::<[u8]>::builder().domain(&domain).message_type(imu).open("imu").unwrap();
     let sample = subscriber.recv().unwrap();
     let up = f64::from_ne_bytes(sample[40..].try_into().unwrap());

@@ -235,13 +235,13 @@ fn arrays_cross_both_ways() {
 fn regions_cross_both_ways() {
     let world = World::new();
     world.start(&peer(&world), "write region").succeeds();
-    let region = ShmRegion::builder().domain(&world.domain()).open("interop").unwrap();
+    let region = ShmRegion::open_in(&world.domain(), "interop").unwrap();
     assert_eq!(region.size(), 5000);
     // SAFETY: the region has that size, and the program that wrote it has ended.
     #[allow(unsafe_code, reason = "shared memory is read")]
     let bytes = unsafe { std::slice::from_raw_parts(region.data(), region.size()) };
     assert!(bytes.iter().all(|&byte| byte == 7));
-    ShmRegion::builder().domain(&world.domain()).unlink("interop").unwrap();
+    ShmRegion::unlink_in(&world.domain(), "interop").unwrap();
     let world = World::new();
     let counter = world.compile(compilers_of_cpp()[0], &["-std=c++17"], "examples/counter.cpp");
     let region = ShmRegion::builder().domain(&world.domain()).create("counter", 4096).unwrap();

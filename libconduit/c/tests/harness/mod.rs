@@ -90,8 +90,7 @@ impl World {
     }
 
     pub(crate) fn wait_until_exists(&self, name: &str) {
-        let builder = ShmRegion::builder().domain(&self.domain());
-        assert!(builder.wait_until_exists(name, &true.into(), Some(DEADLINE)).unwrap(), "{name}");
+        assert!(ShmRegion::wait_until_exists_in(&self.domain(), name, || true, Some(DEADLINE)).unwrap(), "{name}");
     }
 }
 

@@ -82,11 +82,11 @@ impl LimitsRegion {
     /// Creates the region (the first process), or waits for it and opens it (the second one). Each
     /// process has as many `buffers` of so many words; both pass the same sizes.
     pub fn new(site: &BenchSite, side: BenchSide, buffer_words: usize, buffers: usize) -> Result<Rc<Self>> {
-        let builder = || ShmRegion::builder().domain(&site.domain());
+        let domain = site.domain();
         let bytes = BUFFERS_AT + 2 * buffers * stride(buffer_words);
         let region = match side {
-            BenchSide::First => builder().create(NAME, bytes)?,
-            BenchSide::Second => retry("the region of the limits", || if_found(builder().open(NAME)))?,
+            BenchSide::First => ShmRegion::builder().domain(&domain).create(NAME, bytes)?,
+            BenchSide::Second => retry("the region of the limits", || if_found(ShmRegion::open_in(&domain, NAME)))?,
         };
         if region.size() < bytes {
             return Err("the region of the limits is too small for its buffers".into());

@@ -1,0 +1,97 @@
+//! Waiting for a region or topic to appear.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::ShmRegion;
+use crate::error::{OpenError, WaitError};
+use crate::inspect::open_directory;
+use crate::shm::dir::ShmDir;
+use crate::{Domain, IntoTopicName};
+
+/// How often a wait calls `keep_waiting`, which nothing wakes it for.
+const FLAG_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a wait polls for the region if no inotify instance is left.
+const BLIND_INTERVAL: Duration = Duration::from_millis(10);
+
+impl ShmRegion {
+    /// Whether a region or topic of the name exists.
+    ///
+    /// # Errors
+    ///
+    /// If the shared-memory directory cannot be read.
+    pub fn exists(name: impl IntoTopicName) -> Result<bool, OpenError> {
+        Self::exists_in(&Domain::from_env(), name)
+    }
+
+    /// Whether a region or topic of the name [exists](Self::exists) in this domain.
+    ///
+    /// # Errors
+    ///
+    /// As for [`exists`](Self::exists).
+    pub fn exists_in(domain: &Domain, name: impl IntoTopicName) -> Result<bool, OpenError> {
+        let topic = name.into_topic_name()?;
+        let directory = open_directory(domain)?;
+        let id = directory.id_of(&topic).map_err(OpenError::io("look for", directory.path_of(&topic)))?;
+        Ok(id.is_some())
+    }
+
+    /// Sleeps until a region or topic of the name exists, or the timeout expires. Returns whether
+    /// it exists.
+    ///
+    /// # Errors
+    ///
+    /// If the shared-memory directory cannot be read.
+    pub fn wait_until_exists_for(name: impl IntoTopicName, timeout: Duration) -> Result<bool, WaitError> {
+        Self::wait_until_exists_in(&Domain::from_env(), name, || true, Some(timeout))
+    }
+
+    /// Sleeps until a region or topic of the name exists in this domain, or `keep_waiting`, called
+    /// every 20 ms, returns false, or the timeout expires. Returns whether it exists.
+    ///
+    /// # Errors
+    ///
+    /// If the shared-memory directory cannot be read.
+    pub fn wait_until_exists_in(
+        domain: &Domain,
+        name: impl IntoTopicName,
+        mut keep_waiting: impl FnMut() -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<bool, WaitError> {
+        let topic = name.into_topic_name()?;
+        let failure = |source| WaitError::Io { path: domain.shm_dir().into(), source };
+        let directory = ShmDir::open(domain).map_err(failure)?;
+        // Watch before checking: a region that appears in between is seen by one or the other.
+        let watch = watch_directory(&directory);
+        let interval = if watch.is_some() { FLAG_INTERVAL } else { BLIND_INTERVAL };
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if directory.id_of(&topic).map_err(failure)?.is_some() {
+                return Ok(true);
+            }
+            let left = deadline.map_or(interval, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() || !keep_waiting() {
+                return Ok(false);
+            }
+            sleep_until_change(watch.as_ref(), left.min(interval));
+        }
+    }
+}
+
+/// `None` if this user has no inotify instance left.
+fn watch_directory(directory: &ShmDir) -> Option<Inotify> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
+    inotify.add_watch(directory.path(), AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO).ok()?;
+    Some(inotify)
+}
+
+fn sleep_until_change(watch: Option<&Inotify>, timeout: Duration) {
+    let Some(watch) = watch else { return std::thread::sleep(timeout) };
+    let timeout = PollTimeout::try_from(timeout.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
+    // Whatever the outcome and the events, the caller checks again.
+    let _ = poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], timeout);
+    let _ = watch.read_events();
+}
