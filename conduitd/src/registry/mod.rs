@@ -1,5 +1,5 @@
-//! Owns the leases and the topics: a pure state machine. It does no I/O; each input returns the changes that
-//! the rest of the daemon carries out.
+//! Owns the leases and the topics: a pure state machine. It does no I/O; each input returns the
+//! changes that the rest of the daemon carries out.
 //!
 //! A *lease* is what a connection holds: ownership of a file, or a subscription. A *topic* is a
 //! name in the directory that stands for a region's file. The two are matched by file, never by
