@@ -1,4 +1,5 @@
-//! What one asks of a running machine: `list`, `info`, `type`, `find`, `delay`, and messages in every format.
+//! Queries about a running system: `list`, `info`, `type`, `find`, `delay`, and `echo` in every
+//! output format.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
@@ -35,7 +36,7 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(stdout).unwrap()
 }
 
-/// What it says on standard error, and its exit code.
+/// Runs a command that is expected to fail; returns its exit code and standard error.
 fn fail(command: &mut Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
@@ -49,7 +50,7 @@ fn imu(world: &World) -> Publisher<Imu> {
     publisher
 }
 
-/// The lines that a process writes, as they come.
+/// The output of a process, line by line.
 struct Lines<R>(BufReader<R>);
 
 impl<R: Read> Lines<R> {
@@ -105,13 +106,13 @@ fn fields_are_shown_in_every_format() {
 }
 
 #[test]
-fn text_is_shown_as_text_and_losses_are_told() {
+fn echo_prints_text_and_reports_losses() {
     let world = World::with_daemon();
     let mut publisher = Publisher::<[u8]>::builder().slots(2).domain(&world.domain()).create("chatter").unwrap();
     publisher.send(b"hello").unwrap();
     let said = run(&mut world.conduit(&["echo", "chatter", "--from", "latest", "--once"]));
     assert!(said.starts_with("#0: 5 bytes") && said.ends_with("\nhello\n"), "{said}");
-    // Nobody reads what it writes, so that it falls behind by much.
+    // Nothing reads the output of `echo`, so it blocks and falls far behind.
     for (arguments, is_told) in [(&["--raw"][..], true), (&["--raw", "--no-lost-messages"], false)] {
         let (mut echo, _out, mut err) = start(world.conduit(&[&["echo", "chatter"], arguments].concat()));
         world.wait_until_asleep("chatter", 1);
@@ -125,7 +126,7 @@ fn text_is_shown_as_text_and_losses_are_told() {
             has_lost()
         });
         if is_told {
-            assert!(err.next().contains(" lost before #"), "it was told");
+            assert!(err.next().contains(" lost before #"), "the loss is reported");
         }
         echo.kill().unwrap();
         let mut rest = String::new();
@@ -137,7 +138,7 @@ fn text_is_shown_as_text_and_losses_are_told() {
 }
 
 #[test]
-fn echo_follows_a_publisher_that_comes_back() {
+fn echo_follow_continues_with_the_next_publisher() {
     let world = World::with_daemon();
     let (mut echo, mut out, mut err) = start(world.conduit(&["echo", "scan", "--follow", "--csv", "--count", "3"]));
     assert_eq!(err.next(), "conduit: there is no topic \"scan\" yet; waiting for it");
@@ -157,7 +158,7 @@ fn echo_follows_a_publisher_that_comes_back() {
 }
 
 #[test]
-fn list_has_the_options_of_ros2() {
+fn list_type_and_find_accept_the_options_of_ros2() {
     let world = World::with_daemon();
     let _imu = imu(&world);
     let _front = Publisher::<[u8]>::builder().domain(&world.domain()).create("camera/front").unwrap();
@@ -184,7 +185,7 @@ fn list_has_the_options_of_ros2() {
 }
 
 #[test]
-fn info_knows_the_last_death() {
+fn info_shows_the_last_death() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("imu", 16, 100));
@@ -194,7 +195,7 @@ fn info_knows_the_last_death() {
     let pid = publisher.pid();
     publisher.kill();
     world.wait_until_gone("imu");
-    // Not there, and why.
+    // The error says that the topic is gone and why.
     let (code, error) = fail(&mut world.conduit(&["info", "imu"]));
     let expected = format!("({pid}) was killed by SIGKILL, ");
     assert!(code == Some(1) && error.contains("ago its publisher ") && error.contains(&expected), "{error}");
@@ -238,7 +239,7 @@ fn delay_is_the_age_of_a_message_when_it_arrives() {
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&report["topic"], &report["window"]), (&json!("scan"), &json!(10)));
     assert!(report["delay_s"]["min"].as_f64() <= report["delay_s"]["max"].as_f64(), "{json}");
-    // Its subscribers are gone with it.
+    // Its subscribers are gone as well.
     let region = world.region("scan");
     wait_until("no subscriber", || region.counters().unwrap().subscribers.is_empty());
 
@@ -251,7 +252,7 @@ fn delay_is_the_age_of_a_message_when_it_arrives() {
 }
 
 #[test]
-fn pub_stays_if_it_is_told_to_and_closes_on_a_signal() {
+fn pub_keep_holds_the_topic_until_a_signal() {
     let world = World::with_daemon();
     let (mut publisher, _, _) = start(world.conduit(&["pub", "map", "--text", "free", "--once", "--keep"]));
     run(&mut world.conduit(&["wait", "map"]));
@@ -266,7 +267,7 @@ fn pub_stays_if_it_is_told_to_and_closes_on_a_signal() {
 }
 
 #[test]
-fn watch_goes_on_with_the_next_registry() {
+fn watch_reconnects_to_a_restarted_registry() {
     let mut world = World::with_daemon();
     let (mut watch, mut out, mut err) = start(world.conduit(&["watch", "--no-color"]));
     let mut publisher = world.peer();
@@ -284,10 +285,10 @@ fn watch_goes_on_with_the_next_registry() {
 }
 
 #[test]
-fn colours_are_for_terminals() {
+fn colours_appear_only_on_terminals() {
     let world = World::new();
     let _imu = imu(&world);
-    // A terminal of its own, by util-linux.
+    // Runs the command in a pseudo-terminal, made by `script` of util-linux.
     let terminal = |environment: &[(&str, &str)], arguments: &str| {
         let mut command = world.command("script");
         let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_conduit"));
@@ -305,7 +306,7 @@ fn colours_are_for_terminals() {
 }
 
 #[test]
-fn a_thousand_topics_are_listed() {
+fn a_thousand_topics_are_listed_quickly() {
     let world = World::with_daemon();
     let domain = world.domain();
     let topics: Vec<Publisher<[u8]>> = (0..1000)
@@ -313,20 +314,20 @@ fn a_thousand_topics_are_listed() {
         .collect();
     let started = Instant::now();
     let said = run(&mut world.conduit(&["list"]));
-    // No measurement: only that nothing is quadratic.
+    // Not a benchmark: it only shows that nothing is quadratic.
     assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(said.lines().count(), 1001);
     drop(topics);
 }
 
 #[test]
-fn what_can_not_be_shown_says_why() {
+fn topics_that_cannot_be_shown_get_an_explanation() {
     use std::os::unix::fs::FileExt;
     let world = World::with_daemon();
     let domain = world.domain();
     drop(conduit::ShmRegion::builder().domain(&domain).create("map", 100).unwrap());
     let _newer = Publisher::<[u8]>::builder().domain(&domain).create("newer").unwrap();
-    // The version stands behind the magic bytes.
+    // The version follows the magic bytes.
     let file = std::fs::File::options().write(true).open(world.path_of("newer")).unwrap();
     file.write_all_at(&99u32.to_ne_bytes(), 8).unwrap();
     std::fs::write(world.path_of("foreign"), "nobody's").unwrap();

@@ -1,4 +1,4 @@
-//! Whatever a user or a peer does wrong: a clear error, and nothing is lost.
+//! Invalid input from users and peers: each mistake gets a clear error, and no data is lost.
 
 use std::os::unix::fs::FileExt;
 
@@ -20,7 +20,7 @@ struct Imu {
 }
 
 #[test]
-fn bad_topic_names() {
+fn invalid_topic_names_are_refused() {
     let world = World::new();
     let domain = world.domain();
     let long = "x".repeat(300);
@@ -49,7 +49,7 @@ fn bad_topic_names() {
 }
 
 #[test]
-fn impossible_sizes() {
+fn impossible_region_sizes_are_refused() {
     let world = World::new();
     let domain = world.domain();
     let create = |size| ShmRegion::builder().domain(&domain).create("big", size).unwrap_err();
@@ -66,7 +66,7 @@ fn impossible_sizes() {
 }
 
 #[test]
-fn impossible_slots() {
+fn impossible_slots_are_refused() {
     let world = World::new();
     let builder = || Publisher::<[u8]>::builder().domain(&world.domain());
     for slots in [0, 1, 3, 100, 1 << 17, u32::MAX] {
@@ -93,7 +93,7 @@ fn a_default_topic_has_69632_bytes() {
 }
 
 #[test]
-fn files_that_are_no_topics() {
+fn files_that_are_not_topics_are_refused() {
     let world = World::new();
     let domain = world.domain();
     let open = || Subscriber::<u64>::builder().domain(&domain).open("x").unwrap_err();
@@ -103,7 +103,7 @@ fn files_that_are_no_topics() {
         write(bytes);
         assert!(matches!(open(), OpenError::Layout { reason: LayoutError::NotATopic, .. }));
     }
-    // Nor is such a file overwritten.
+    // A publisher does not overwrite such a file either.
     let error = Publisher::<u64>::builder().domain(&domain).create("x").unwrap_err();
     assert!(matches!(error, CreateError::Foreign { .. }), "{error}");
     assert_eq!(std::fs::metadata(world.path_of("x")).unwrap().len(), 100_000);
@@ -123,7 +123,7 @@ fn files_that_are_no_topics() {
 }
 
 #[test]
-fn headers_that_lie() {
+fn inconsistent_headers_are_refused() {
     let world = World::with_daemon();
     let domain = world.domain();
     let publisher = Publisher::<u64>::builder().domain(&domain).create("x").unwrap();
@@ -154,7 +154,7 @@ fn headers_that_lie() {
 }
 
 #[test]
-fn a_message_longer_than_a_slot() {
+fn a_message_longer_than_a_slot_is_refused() {
     let world = World::new();
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slot_size(256).create("scan").unwrap();
     let mut subscriber = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap();
@@ -169,7 +169,7 @@ fn a_message_longer_than_a_slot() {
 }
 
 #[test]
-fn types_that_differ_are_both_named() {
+fn a_type_mismatch_names_both_types() {
     let world = World::new();
     let domain = world.domain();
     let _publisher = Publisher::<Imu>::builder().domain(&domain).create("imu").unwrap();
@@ -181,7 +181,7 @@ fn types_that_differ_are_both_named() {
 }
 
 #[test]
-fn values_that_the_type_does_not_have() {
+fn invalid_values_of_a_type_are_errors() {
     let world = World::new();
     let domain = world.domain();
     let mut publisher = Publisher::<bool>::builder().domain(&domain).create("flag").unwrap();
@@ -189,7 +189,7 @@ fn values_that_the_type_does_not_have() {
     publisher.send(&true).unwrap();
     publisher.send(&false).unwrap();
     let file = std::fs::File::options().write(true).open(publisher.path()).unwrap();
-    // The payload of the first slot: behind all slots' states, and its own header.
+    // The payload of the first slot: behind the states of all slots and its own header.
     file.write_all_at(&[2], 4096 + 16 * 128 + 64).unwrap();
     let error = subscriber.recv().unwrap_err();
     assert!(error.to_string().contains("message 0 on topic \"flag\" is not a valid bool"), "{error}");
@@ -197,7 +197,7 @@ fn values_that_the_type_does_not_have() {
 }
 
 #[test]
-fn a_second_publisher_is_told_who_the_first_is() {
+fn a_second_publisher_gets_the_pid_of_the_first() {
     let world = World::new();
     let mut first = world.peer();
     first.order(Publish("scan", 16, 100));
@@ -207,7 +207,7 @@ fn a_second_publisher_is_told_who_the_first_is() {
 }
 
 #[test]
-fn a_directory_that_is_no_tmpfs_or_not_there() {
+fn a_missing_or_non_tmpfs_directory_is_refused() {
     let elsewhere = tempfile::tempdir().unwrap();
     let is_tmpfs =
         nix::sys::statfs::statfs(elsewhere.path()).unwrap().filesystem_type() == nix::sys::statfs::TMPFS_MAGIC;
@@ -221,7 +221,7 @@ fn a_directory_that_is_no_tmpfs_or_not_there() {
 
 #[test]
 fn a_full_directory_is_an_error_at_creation() {
-    // A tmpfs of its own needs root; elsewhere the size check alone is tested.
+    // Mounting a tmpfs needs root; without it only the size check is tested.
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "a full directory");
     }

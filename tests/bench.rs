@@ -1,4 +1,5 @@
-//! `conduit bench`: what it says has its shape and adds up, and nothing stays of it.
+//! `conduit bench`: its output has the documented shape and is consistent, and it leaves nothing
+//! behind.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -23,7 +24,7 @@ fn files(world: &World) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// How many cores this process may use, as far as it matters.
+/// Whether this process may use two cores.
 fn has_two_cores() -> bool {
     std::thread::available_parallelism().unwrap().get() > 1
 }
@@ -43,7 +44,7 @@ fn names<'a>(results: &'a Value, list: &str, key: &str) -> Vec<&'a str> {
     results[list].as_array().unwrap().iter().map(|row| row[key].as_str().unwrap()).collect()
 }
 
-/// Compares everything with what `--json` promises.
+/// Compares the results with what the help of `--json` documents.
 fn check(results: &Value, help: &str) {
     let expected = ["duration_s", "latency", "left_out", "limits", "machine", "throughput"];
     assert_eq!(keys(results), expected);
@@ -82,7 +83,7 @@ fn check(results: &Value, help: &str) {
 }
 
 #[test]
-fn json_has_the_documented_shape_and_adds_up() {
+fn json_has_the_documented_shape_and_is_consistent() {
     let world = World::new();
     let results: Value = serde_json::from_str(&run(&mut world.conduit(&["bench", "--time", "1s", "--json"]))).unwrap();
     check(&results, &run(&mut world.conduit(&["bench", "--help"])));
@@ -102,7 +103,7 @@ fn json_has_the_documented_shape_and_adds_up() {
 }
 
 #[test]
-fn on_one_core_nothing_polls() {
+fn on_one_core_polling_is_left_out() {
     let world = World::new();
     let allowed = first_core();
     let mut command = world.command("taskset");
@@ -132,7 +133,7 @@ fn without_room_for_large_messages_they_are_left_out() {
     if !world.command("unshare").args(unshare).arg("true").output().unwrap().status.success() {
         skip!(Lack::Namespaces(&["--user", "--map-root-user", "--mount"]), "a full /dev/shm");
     }
-    // A file system of its own, which is gone with the namespace.
+    // A private file system, which disappears with the namespace.
     let script = "mount -t tmpfs -o size=20m tmpfs \"$CONDUIT_SHM_DIR\" && exec \"$0\" bench --time 1s";
     let mut command = world.command("unshare");
     command.args(unshare).args(["sh", "-c", script, env!("CARGO_BIN_EXE_conduit")]);
@@ -144,7 +145,7 @@ fn without_room_for_large_messages_they_are_left_out() {
 }
 
 #[test]
-fn cores_and_times_are_checked() {
+fn invalid_cores_and_times_are_refused() {
     let world = World::new();
     for (arguments, code, expected) in [
         (["--cores", "0,1023"], 1, "this process may not use core 1023, only "),
@@ -158,7 +159,7 @@ fn cores_and_times_are_checked() {
     assert_eq!(files(&world), [""; 0]);
 }
 
-/// A bench that has long to go, and its other process.
+/// Starts a long bench; returns it and its second process.
 fn start(world: &World) -> (Child, Pid) {
     let mut command = world.conduit(&["bench", "--time", "10m"]);
     let bench = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -166,7 +167,7 @@ fn start(world: &World) -> (Child, Pid) {
     let second = wait_for("the second process", || {
         std::fs::read_to_string(&children).ok()?.trim().parse().ok().map(Pid::from_raw)
     });
-    // They have begun when both large topics are there.
+    // The measurement has begun when both large topics exist.
     wait_until("the topics", || {
         let directory = std::fs::read_dir(world.path()).unwrap().next().map(|entry| entry.unwrap().path());
         let files = directory.and_then(|it| std::fs::read_dir(it).ok());
@@ -179,7 +180,7 @@ fn is_large(path: &std::path::Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.len() > 12_000_000)
 }
 
-/// Waits for its end; returns what it said on standard output and standard error.
+/// Waits until the bench ends; returns its standard output and standard error.
 fn end(bench: &mut Child) -> [String; 2] {
     wait_until("the bench to end", || bench.try_wait().unwrap().is_some());
     let mut said = [String::new(), String::new()];
@@ -189,7 +190,7 @@ fn end(bench: &mut Child) -> [String; 2] {
 }
 
 #[test]
-fn ctrl_c_ends_it_quietly_and_leaves_nothing() {
+fn signals_end_it_silently_and_leave_nothing() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let world = World::new();
         let (mut bench, second) = start(&world);
@@ -219,7 +220,7 @@ fn the_death_of_the_second_process_is_an_error_and_leaves_nothing() {
 fn the_second_process_dies_with_the_first() {
     let world = World::new();
     let (mut bench, second) = start(&world);
-    // It can not end of itself.
+    // A stopped process cannot end by itself.
     kill(second, Signal::SIGSTOP).unwrap();
     bench.kill().unwrap();
     bench.wait().unwrap();

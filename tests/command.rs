@@ -1,4 +1,4 @@
-//! The `conduit` command, as a person or a script uses it.
+//! The `conduit` command as people and scripts use it.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -66,7 +66,7 @@ fn list_and_info_show_counters_with_and_without_daemon() {
         let mut listed: Value = serde_json::from_slice(&output.stdout).unwrap();
         let mut described: Value =
             serde_json::from_str(&run(&mut world.conduit(&["info", "front/scan", "--json"]))).unwrap();
-        // Nobody knows how long ago that was, nor how fast.
+        // These depend on the time of the query.
         for (topic, key) in [&mut listed[0], &mut described].into_iter().flat_map(|topic| {
             let fields = topic.as_object_mut().unwrap();
             ["last_message_age_ns", "rate_hz", "bytes_per_second"].map(|key| (fields.remove(key), key))
@@ -105,7 +105,7 @@ fn list_and_info_show_counters_with_and_without_daemon() {
 }
 
 #[test]
-fn an_orphan_is_shown_as_one() {
+fn orphans_and_retained_regions_are_listed_with_their_state() {
     let world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -119,7 +119,7 @@ fn an_orphan_is_shown_as_one() {
 }
 
 #[test]
-fn what_is_published_is_echoed_byte_by_byte() {
+fn echo_raw_prints_exactly_what_pub_sends() {
     let world = World::with_daemon();
     let mut publisher = world.conduit(&["pub", "lines", "--wait-matching-subscribers", "1"]);
     let mut publisher = publisher.stdin(Stdio::piped()).spawn().unwrap();
@@ -137,7 +137,7 @@ fn what_is_published_is_echoed_byte_by_byte() {
 }
 
 #[test]
-fn a_hex_dump_is_the_one_people_know() {
+fn a_hex_dump_has_the_format_of_hexdump() {
     let world = World::new();
     let file = world.path().join("message");
     let bytes: Vec<u8> = (0..=255).chain([0; 100]).collect();
@@ -157,7 +157,7 @@ fn a_hex_dump_is_the_one_people_know() {
 }
 
 #[test]
-fn echo_tells_how_the_publisher_ended() {
+fn echo_reports_the_publishers_death() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -177,7 +177,7 @@ fn watch_prints_a_line_for_every_event() {
     let mut publisher = world.peer();
     publisher.order(Publish("early", 16, 100));
     let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
-    // Present or published: the watch may begin before or after.
+    // The event is `present` or `published`, depending on which starts first.
     assert_eq!(next()["topic"], "early");
     publisher.order(Send(7, 100));
     publisher.kill();
@@ -188,7 +188,7 @@ fn watch_prints_a_line_for_every_event() {
 }
 
 #[test]
-fn deaths_are_remembered() {
+fn deaths_lists_death_certificates_but_not_clean_ends() {
     let world = World::with_daemon();
     let deaths = |arguments: &[&str]| run(&mut world.conduit(&[&["deaths"], arguments].concat()));
     assert_eq!(deaths(&[]), "");
@@ -212,7 +212,7 @@ fn deaths_are_remembered() {
 }
 
 #[test]
-fn mistakes_are_explained() {
+fn mistakes_get_exit_codes_and_explanations() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("front/scan", 16, 100));
@@ -241,7 +241,7 @@ fn mistakes_are_explained() {
 }
 
 #[test]
-fn a_line_longer_than_a_slot_is_refused_and_the_ones_before_stay() {
+fn a_line_longer_than_a_slot_is_refused_after_sending_those_before() {
     let world = World::new();
     let mut publisher = world.conduit(&["pub", "lines", "--slot-size", "256", "--wait-matching-subscribers", "1"]);
     let mut publisher = publisher.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -260,7 +260,7 @@ fn a_line_longer_than_a_slot_is_refused_and_the_ones_before_stay() {
 }
 
 #[test]
-fn a_reader_that_leaves_early_is_no_error() {
+fn a_closed_pipe_causes_no_error_message() {
     let world = World::with_daemon();
     let script = format!(
         "'{conduit}' list --json | true; '{conduit}' --help | head -1",
@@ -272,7 +272,7 @@ fn a_reader_that_leaves_early_is_no_error() {
 }
 
 #[test]
-fn every_verb_has_an_example_and_the_daemon_its_help() {
+fn help_of_every_verb_has_an_example() {
     let world = World::new();
     for verb in ["demo", "list", "info", "pub", "echo", "watch", "deaths", "doctor", "bench"] {
         let help = run(&mut world.conduit(&[verb, "--help"]));
@@ -284,7 +284,7 @@ fn every_verb_has_an_example_and_the_daemon_its_help() {
 }
 
 #[test]
-fn the_examples_run_as_two_processes_each() {
+fn the_examples_work_as_two_processes() {
     let examples = std::path::Path::new(env!("CARGO_BIN_EXE_conduit")).with_file_name("examples");
     if !examples.join("counter").exists() {
         skip!(Lack::Software("examples, which `cargo test --workspace` builds"), "the examples");
@@ -316,7 +316,7 @@ fn the_examples_run_as_two_processes_each() {
 }
 
 #[test]
-fn without_daemon_a_program_is_warned_once() {
+fn without_daemon_a_program_warns_once() {
     let world = World::new();
     let output = world.conduit(&["pub", "x", "--text", "x"]).output().unwrap();
     assert!(output.status.success());
@@ -325,7 +325,7 @@ fn without_daemon_a_program_is_warned_once() {
 }
 
 #[test]
-fn a_users_own_daemon_is_found_by_the_rules() {
+fn a_user_daemon_is_found_in_the_runtime_directory() {
     use std::os::unix::process::CommandExt;
     let world = World::new();
     let as_user = |program: &str, arguments: &[&str]| {

@@ -1,4 +1,4 @@
-//! Clients, or the daemon, with pids and mounts of their own. Only root can make them.
+//! Clients or the daemon in pid and mount namespaces of their own, which needs root.
 
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use crate::harness::{CONTAINER, Peer, World, wait_for, wait_until};
 use crate::protocol::Order::{Drain, Publish, Recv, Send, Subscribe, Unpublish};
 use crate::protocol::{Answer, End, Order};
 
-/// Ends a test where no container can be made.
+/// Skips a test where no container can be created.
 macro_rules! need_containers {
     () => {
         let tried = Command::new("unshare").args(CONTAINER).args(["--", "true"]).output();
@@ -26,7 +26,7 @@ macro_rules! need_containers {
 /// A peer in a container of its own, where it is process 2.
 struct Contained {
     peer: Peer,
-    /// As it is seen from outside.
+    /// Its pid outside the container.
     pid: u32,
 }
 
@@ -35,13 +35,13 @@ impl Contained {
         Self::start_as(world, 2)
     }
 
-    /// A peer with this pid in its container, if nothing has it there yet.
+    /// A peer with this pid inside its container; no other process there may have it.
     fn start_as(world: &World, inner: u32) -> Self {
         let mut command = world.contained_command("sh");
-        // A shell that does not become the peer is process 1.
+        // The shell stays process 1, because `exit` keeps it from replacing itself with the peer.
         let script = format!(r#"echo {} > /proc/sys/kernel/ns_last_pid; "$0" "$@"; exit $?"#, inner - 1);
         command.args(["-c", &script]).arg(Peer::PROGRAM);
-        // The shell has something to say about how its child ends.
+        // The shell reports on standard error how its child ended.
         command.stderr(Stdio::null());
         let mut peer = Peer::run(command, None);
         assert_eq!(peer.ask(Order::Pid).number(), u64::from(inner));
@@ -60,7 +60,7 @@ fn only_child(pid: u32) -> u32 {
     children.trim().parse().unwrap_or_else(|_| panic!("children of {pid}: {children}"))
 }
 
-/// Whom the daemon takes for the publisher.
+/// The process that the daemon reports as the topic's publisher.
 fn publisher(world: &World, topic: &str) -> Option<Process> {
     world.list().into_iter().find(|it| it.name == topic)?.publisher
 }
@@ -71,7 +71,7 @@ fn subscriber_pids(world: &World, topic: &str) -> Vec<u32> {
 }
 
 #[test]
-fn clients_in_containers_meet_and_are_listed_by_the_daemons_pids() {
+fn clients_in_containers_communicate_and_are_listed_with_the_daemons_pids() {
     need_containers!();
     let world = World::with_daemon();
     let (mut first, mut second) = (Contained::start(&world), Contained::start(&world));
@@ -110,7 +110,7 @@ fn a_publisher_killed_in_a_container_is_reaped_with_a_certificate() {
     let died = events.find("its death", |event| event.kind == EventKind::Died);
     assert_eq!(died.process.unwrap().pid, first.pid);
     let death = died.death.unwrap();
-    // Kernels before 6.15 do not tell the signal.
+    // Kernels before 6.15 do not report the signal.
     assert!(matches!(death.signal, Some(9) | None), "{death:?}");
     assert_eq!(death.subscribers.iter().map(|one| one.pid).collect::<Vec<_>>(), [second.pid]);
     second.kill();
@@ -131,17 +131,18 @@ fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
     world.wait_until_asleep("first", 1);
     world.kill_daemon();
     world.start_daemon();
-    // Until they speak to it, it knows them by what they call themselves: process 2, all of them.
+    // Until a client contacts the daemon, the daemon only knows the pid that the client wrote into
+    // the region: 2 for all of them.
     assert_eq!(publisher(&world, "second").unwrap().pid, 2);
     assert!(world.list().iter().all(|topic| topic.liveness == Some(Liveness::Lock)));
     let events = world.watch();
-    wait_until("those who make system calls to come under lease again", || {
+    wait_until("clients that make system calls to register again", || {
         publishers[0].peer.order(Send(1, 100));
         publisher(&world, "first").unwrap().pid == publishers[0].pid
             && subscriber_pids(&world, "first") == [subscriber.pid]
     });
     assert_eq!(publisher(&world, "second").unwrap().pid, 2);
-    // The kernel's process 2, and the other container's, go on living.
+    // Process 2 of the host and of the other container keep running.
     publishers[1].kill();
     world.wait_until_gone("second");
     let died = events.find("the death of the second", |event| event.kind == EventKind::Died);
@@ -158,7 +159,7 @@ fn a_restarted_daemon_adopts_containers_whose_pids_coincide() {
 }
 
 #[test]
-fn a_publisher_killed_in_a_container_while_no_daemon_ran_is_reaped_at_the_start() {
+fn a_publisher_killed_in_a_container_without_a_daemon_is_reaped_at_its_start() {
     need_containers!();
     let mut world = World::with_daemon();
     let mut publishers = [(); 2].map(|()| Contained::start(&world));
@@ -173,13 +174,13 @@ fn a_publisher_killed_in_a_container_while_no_daemon_ran_is_reaped_at_the_start(
 }
 
 #[test]
-fn the_end_of_a_namesake_outside_is_not_taken_for_the_publishers() {
+fn the_end_of_an_outside_process_with_the_same_pid_is_ignored() {
     need_containers!();
     let mut world = World::new();
     let mut namesake = Command::new("sleep").arg("1000").spawn().unwrap();
     let mut publisher = Contained::start_as(&world, namesake.id());
     publisher.peer.order(Publish("scan", 16, 100));
-    // All it knows of the publisher is that pid.
+    // That pid is all the daemon knows about the publisher.
     world.start_daemon();
     let events = world.watch();
     kill(Pid::from_raw(namesake.id() as i32), Signal::SIGTERM).unwrap();
@@ -200,7 +201,7 @@ fn the_end_of_a_namesake_outside_is_not_taken_for_the_publishers() {
 }
 
 #[test]
-fn a_daemon_in_a_container_looks_after_clients_it_can_not_see() {
+fn a_daemon_in_a_container_serves_clients_outside() {
     need_containers!();
     let mut world = World::new();
     world.start_daemon_in_container();
@@ -211,7 +212,7 @@ fn a_daemon_in_a_container_looks_after_clients_it_can_not_see() {
     second.tell(Recv);
     world.wait_until_asleep("scan", 1);
     let owner = publisher(&world, "scan").unwrap();
-    // The kernel can not name them to a daemon that has no pid for them; the region can.
+    // The kernel has no pid for these clients in the daemon's namespace, but the region does.
     assert_eq!(owner.pid, first.pid(), "{owner:?}");
     assert!(owner.program.starts_with("conduit-test"), "{owner:?}");
     assert_eq!(subscriber_pids(&world, "scan"), [second.pid()]);
@@ -234,14 +235,14 @@ fn a_daemon_in_a_container_looks_after_clients_it_can_not_see() {
     world.start_daemon_in_container();
     let events = world.watch();
     assert_eq!(publisher(&world, "scan").unwrap().pid, first.pid());
-    // Nor when they come under lease again.
+    // The same holds after they have registered their leases again.
     second.tell(Drain);
     events.find("the subscriber to attach", |event| {
-        let is_his = event.process.as_ref().is_some_and(|process| process.pid == second.pid());
-        is_his && matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent)
+        let is_its = event.process.as_ref().is_some_and(|process| process.pid == second.pid());
+        is_its && matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent)
     });
     assert_eq!(subscriber_pids(&world, "scan"), [second.pid()]);
-    // Twice as long as it takes the publisher to look.
+    // Twice the interval at which the publisher checks its lease.
     for _ in 0..100 {
         first.order(Send(1, 10));
         assert_eq!(publisher(&world, "scan").unwrap().pid, first.pid());

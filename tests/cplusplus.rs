@@ -1,4 +1,5 @@
-//! Programs in C++ and the daemon: what a killed one leaves is removed at once, who waits for it is told, both are listed.
+//! C++ programs and the daemon: the topic of a killed publisher is removed at once, its waiting
+//! subscriber gets an exception, and both programs are listed.
 
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::harness::{DEADLINE, World};
 
-/// `peer.cpp`, and the library that it finds.
+/// `peer.cpp`, compiled, beside the library that it loads.
 struct Program {
     directory: TempDir,
 }
@@ -76,7 +77,8 @@ impl Drop for Running {
     }
 }
 
-/// However a publisher in C++ dies, the daemon removes its topic, and its subscriber wakes with an exception that says so.
+/// However a C++ publisher dies, the daemon removes its topic, and its subscriber wakes with an
+/// exception that reports the death.
 fn is_reaped_and_told(die: impl FnOnce(&mut Running), signal: Signal) {
     let world = World::with_daemon();
     let program = Program::compile();
@@ -93,25 +95,25 @@ fn is_reaped_and_told(die: impl FnOnce(&mut Running), signal: Signal) {
     let died = events.find("its death", |event| event.kind == EventKind::Died && event.topic == "doomed");
     assert_eq!(died.process.unwrap().pid, doomed.child.id());
     let death = died.death.unwrap();
-    // Kernels before 6.15 do not tell the signal.
+    // Kernels before 6.15 do not report the signal.
     assert!(death.signal.is_none_or(|told| told == signal as i32), "{death:?}");
     assert_eq!(death.subscribers.iter().map(|one| one.pid).collect::<Vec<_>>(), [mourner.child.id()]);
     world.wait_until_empty();
 }
 
 #[test]
-fn an_aborted_publisher_in_cpp_is_reaped_and_its_subscriber_is_told() {
+fn an_aborted_cpp_publisher_is_reaped_and_its_subscriber_notified() {
     is_reaped_and_told(|doomed| drop(doomed.input.take()), Signal::SIGABRT);
 }
 
 #[test]
-fn a_killed_publisher_in_cpp_is_reaped_and_its_subscriber_is_told() {
+fn a_killed_cpp_publisher_is_reaped_and_its_subscriber_notified() {
     let sigkill = |doomed: &mut Running| kill(Pid::from_raw(doomed.child.id() as i32), Signal::SIGKILL).unwrap();
     is_reaped_and_told(sigkill, Signal::SIGKILL);
 }
 
 #[test]
-fn a_program_in_cpp_lists_what_the_daemon_knows() {
+fn a_cpp_program_lists_topics_and_deaths() {
     let mut world = World::with_daemon();
     let program = Program::compile();
     let doomed = program.start(&world, "doomed");

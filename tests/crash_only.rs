@@ -1,4 +1,4 @@
-//! The daemon is killed a hundred times under load, and nobody else notices.
+//! The daemon is killed a hundred times under load, without any effect on the other processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,32 +13,34 @@ use crate::protocol::Order::{DrainFleet, PublishFleet, Stop, StreamFleet, Subscr
 use crate::protocol::{Account, Answer, End};
 
 const ROUNDS: u64 = 100;
-/// Processes of each kind; process i subscribes to the topics of process i.
+/// Number of processes of each kind; subscriber process i receives the topics of publisher process
+/// i.
 const PROCESSES: usize = 10;
 const TOPICS_EACH: usize = 5;
 const SUBSCRIBERS_PER_TOPIC: usize = 2;
 const WATCHERS: usize = 3;
-/// A message on every topic: 2,500 a second in all, to 100 subscribers that sleep in between.
+/// Each topic carries a message per interval: 2,500 a second in total, to 100 subscribers that
+/// sleep in between.
 const INTERVAL_MS: u64 = 20;
 const LEN: usize = 256;
-/// Five seconds' worth: nobody is so late for want of a processor.
+/// Five seconds of messages, which tolerates a busy machine.
 const SLOTS: u64 = 256;
-/// How long a daemon that is up may take to know everything.
+/// How long a running daemon may take to know every topic and client.
 const KNOWS_WITHIN: Duration = Duration::from_secs(1);
 
 struct Fleet {
     world: World,
     publishers: Vec<Peer>,
     subscribers: Vec<Peer>,
-    /// By name: what each topic was when its publisher began.
+    /// By name: the state of each topic when its publisher started.
     regions: BTreeMap<String, Region>,
-    /// Messages that were counted by subscribers whose publisher is gone.
+    /// Messages counted by subscribers whose publisher has ended.
     received: u64,
     slowest: Duration,
 }
 
 #[test]
-fn a_hundred_kills_under_load_lose_no_message_no_topic_and_nobody() {
+fn a_hundred_kills_under_load_lose_no_message_topic_or_client() {
     let mut fleet = Fleet::launch();
     let mut watchers: Vec<Events> = (0..WATCHERS).map(|_| fleet.world.watch()).collect();
     let mut random = Random(9);
@@ -47,7 +49,7 @@ fn a_hundred_kills_under_load_lose_no_message_no_topic_and_nobody() {
         std::thread::sleep(Duration::from_millis(random.below(40)));
         fleet.world.kill_daemon();
         for watcher in watchers.drain(..) {
-            // Nobody has come to harm while it lived.
+            // Nothing was lost while the daemon ran.
             let bad = |kind: &EventKind| {
                 !matches!(kind, EventKind::Present | EventKind::SubscriberPresent | EventKind::Subscribed)
             };
@@ -55,7 +57,7 @@ fn a_hundred_kills_under_load_lose_no_message_no_topic_and_nobody() {
             assert!(bad.is_empty(), "round {round}: {bad:?}");
         }
         if round % 7 == 3 {
-            // Not even one that comes that far is needed.
+            // Killing it earlier, even before it listens, does no harm either.
             let starting = fleet.world.daemon_that_starts();
             std::thread::sleep(Duration::from_micros(random.below(20_000)));
             starting.kill();
@@ -69,7 +71,7 @@ fn a_hundred_kills_under_load_lose_no_message_no_topic_and_nobody() {
         watchers.extend((0..WATCHERS).map(|_| fleet.world.watch()));
         let after = fleet.inspect();
         for (topic, now) in &after {
-            // What is new under its name has begun anew.
+            // A new topic under the same name starts from zero.
             let Some(then) = before.get(topic).filter(|then| then.file == now.file) else { continue };
             assert!(now.published >= then.published, "round {round}, {topic}: {now:?} after {then:?}");
             for (pid, received) in &now.received {
@@ -82,12 +84,13 @@ fn a_hundred_kills_under_load_lose_no_message_no_topic_and_nobody() {
     fleet.land();
 }
 
-/// What is known of a topic.
+/// What the daemon and the region report about a topic.
 #[derive(Debug)]
 struct Sight {
     file: FileId,
     published: u64,
-    /// By pid of the subscriber: the least of its counts. Each has one process per topic, with two subscribers.
+    /// By subscriber pid: the lower of its two counts, since each process has two subscribers per
+    /// topic.
     received: BTreeMap<u32, u64>,
 }
 
@@ -132,7 +135,7 @@ impl Fleet {
         peer
     }
 
-    /// Starts the daemon, which must know everybody.
+    /// Starts the daemon and waits until it knows every topic and client.
     fn restart(&mut self) {
         self.world.start_daemon();
         let up = Instant::now();
@@ -142,7 +145,7 @@ impl Fleet {
         self.compare(&listed);
     }
 
-    /// Compares the daemon's answer with who is there.
+    /// Compares the daemon's answer with the processes that are running.
     fn compare(&self, listed: &[TopicInfo]) {
         let names: BTreeSet<String> = (0..PROCESSES).flat_map(topics_of).collect();
         assert_eq!(listed.iter().map(|topic| topic.name.clone()).collect::<BTreeSet<_>>(), names);
@@ -159,7 +162,8 @@ impl Fleet {
         }
     }
 
-    /// Asks the daemon, and the regions before and after it: what it says lies in between.
+    /// Reads the regions, asks the daemon, and reads the regions again: the daemon's numbers must
+    /// lie in between.
     fn inspect(&self) -> BTreeMap<String, Sight> {
         let counters = || -> BTreeMap<&str, Counters> {
             self.regions.iter().map(|(topic, region)| (topic.as_str(), region.counters().unwrap())).collect()
@@ -199,7 +203,7 @@ impl Fleet {
         for topic in topics_of(process) {
             self.world.wait_until_gone(&topic);
         }
-        // To be told how, it waits for the kernel a moment.
+        // It waits briefly for the kernel to report how the process ended.
         wait_until("the certificates", || {
             let deaths = self.world.client().deaths().unwrap();
             let of_victim = deaths.iter().filter(|event| event.process.as_ref().is_some_and(|it| it.pid == pid));
@@ -242,7 +246,7 @@ impl Fleet {
         for (topic, account) in ends {
             let Account { first, received, lost, wrong, end } = account.clone();
             assert_eq!((lost, wrong, end), (0, 0, Ok(expected)), "{topic}");
-            // A publisher that is killed between W6 and W7 has not counted its last message.
+            // A publisher killed between W6 and W7 has not counted its last message.
             let killed = u64::from(expected == End::Died);
             let published = published[&topic];
             let seen = first + received;
@@ -252,7 +256,7 @@ impl Fleet {
     }
 
     fn land(mut self) {
-        // Those who came last, too.
+        // Including the processes that were started last.
         wait_until("everybody to receive something", || {
             self.inspect().values().all(|topic| topic.received.values().all(|received| *received > 0))
         });

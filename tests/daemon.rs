@@ -1,4 +1,5 @@
-//! The daemon dies, starts late, or meets another: nobody else notices.
+//! The daemon dies, starts late, or meets another daemon, without any effect on publishers and
+//! subscribers.
 
 use nix::sys::signal::Signal;
 
@@ -10,7 +11,7 @@ use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
 
 #[test]
-fn killed_and_restarted_under_load_it_loses_nothing() {
+fn kill_and_restart_under_load_loses_nothing() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 64, 256));
@@ -41,7 +42,7 @@ fn killed_and_restarted_under_load_it_loses_nothing() {
 }
 
 #[test]
-fn started_late_it_adopts_what_is_there_and_reaps_what_died_before() {
+fn a_late_daemon_adopts_live_topics_and_reaps_orphans() {
     let mut world = World::new();
     let mut live = world.peer();
     live.order(Publish("live", 16, 100));
@@ -57,7 +58,7 @@ fn started_late_it_adopts_what_is_there_and_reaps_what_died_before() {
     assert_eq!(topics.len(), 1);
     assert_eq!(topics[0].publisher.as_ref().unwrap().pid, live.pid());
     assert_eq!(topics[0].subscribers[0].pid, subscriber.pid());
-    // And from now on it looks after those who never spoke to it.
+    // From now on the daemon also watches clients that never contacted it.
     subscriber.tell(Recv);
     world.wait_until_asleep("live", 1);
     live.kill();
@@ -66,7 +67,7 @@ fn started_late_it_adopts_what_is_there_and_reaps_what_died_before() {
 }
 
 #[test]
-fn a_publisher_that_died_while_no_daemon_ran_is_reaped_at_the_start() {
+fn a_publisher_that_died_without_a_daemon_is_reaped_at_its_start() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -78,7 +79,7 @@ fn a_publisher_that_died_while_no_daemon_ran_is_reaped_at_the_start() {
 }
 
 #[test]
-fn sigterm_ends_it_cleanly_and_leaves_the_living_alone() {
+fn sigterm_ends_the_daemon_and_keeps_live_topics() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -91,7 +92,7 @@ fn sigterm_ends_it_cleanly_and_leaves_the_living_alone() {
 }
 
 #[test]
-fn a_second_daemon_on_the_same_socket_names_the_first() {
+fn a_second_daemon_on_the_same_socket_fails_and_names_the_first() {
     let mut world = World::with_daemon();
     let pid = world.daemon().pid();
     let output = world.command(env!("CARGO_BIN_EXE_conduitd")).output().unwrap();
@@ -103,7 +104,7 @@ fn a_second_daemon_on_the_same_socket_names_the_first() {
 }
 
 #[test]
-fn a_socket_that_nobody_listens_on_is_replaced_and_another_file_is_not() {
+fn a_stale_socket_is_replaced_and_another_file_is_not() {
     let mut world = World::with_daemon();
     world.kill_daemon();
     assert!(world.socket().exists(), "SIGKILL leaves it");
@@ -118,7 +119,7 @@ fn a_socket_that_nobody_listens_on_is_replaced_and_another_file_is_not() {
 }
 
 #[test]
-fn a_region_cut_short_while_mapped_does_not_kill_it() {
+fn a_truncated_region_does_not_crash_the_daemon() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -133,7 +134,7 @@ fn a_region_cut_short_while_mapped_does_not_kill_it() {
 }
 
 #[test]
-fn files_that_are_not_ours_are_left_alone() {
+fn foreign_files_are_ignored() {
     let mut world = World::new();
     std::fs::write(world.path().join("conduit_foreign"), "not a region").unwrap();
     std::fs::write(world.path().join("conduit_.."), "no name").unwrap();
@@ -150,7 +151,7 @@ fn files_that_are_not_ours_are_left_alone() {
 }
 
 #[test]
-fn removing_a_living_topics_file_is_noticed() {
+fn removal_of_a_live_topics_file_is_reported() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -159,7 +160,7 @@ fn removing_a_living_topics_file_is_noticed() {
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Present);
     std::fs::remove_file(world.path_of("scan")).unwrap();
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Unlinked);
-    // The publisher's end does not touch its successor.
+    // The end of the old publisher does not affect its successor.
     let mut successor = world.peer();
     successor.order(Publish("scan", 16, 100));
     publisher.order(Unpublish);
@@ -167,7 +168,7 @@ fn removing_a_living_topics_file_is_noticed() {
 }
 
 #[test]
-fn a_killed_removers_leftover_is_finished() {
+fn an_interrupted_removal_is_completed() {
     let mut world = World::new();
     let mut dead = world.peer();
     dead.order(Publish("scan", 16, 100));
@@ -176,7 +177,7 @@ fn a_killed_removers_leftover_is_finished() {
     assert_eq!(world.leftovers().len(), 1);
     world.start_daemon();
     wait_until("the leftover to be removed", || world.leftovers().is_empty());
-    // And while it runs.
+    // An orphan left while no daemon ran is removed as well.
     let mut dead = world.peer();
     dead.order(Publish("scan", 16, 100));
     world.kill_daemon();
@@ -186,7 +187,7 @@ fn a_killed_removers_leftover_is_finished() {
 }
 
 #[test]
-fn a_client_of_the_daemon_before_asks_the_next() {
+fn a_client_reconnects_to_a_restarted_daemon() {
     let mut world = World::with_daemon();
     let mut client = world.client();
     assert_eq!(client.list().unwrap(), []);
@@ -198,7 +199,7 @@ fn a_client_of_the_daemon_before_asks_the_next() {
 }
 
 #[test]
-fn a_second_daemon_of_the_same_directory_names_the_first() {
+fn a_second_daemon_of_the_same_directory_fails_and_names_the_first() {
     let mut world = World::with_daemon();
     let pid = world.daemon().pid();
     let other_socket = world.path().join("other.sock");
@@ -209,13 +210,13 @@ fn a_second_daemon_of_the_same_directory_names_the_first() {
     let first = format!("(pid {pid}, at {})", world.socket().display());
     assert!(error.contains("another registry serves") && error.contains(&first), "{error}");
     assert!(!other_socket.exists());
-    // One that was killed is in nobody's way.
+    // A daemon that was killed does not block its successor.
     world.kill_daemon();
     world.start_daemon();
 }
 
 #[test]
-fn a_users_daemon_beside_the_systems_does_no_harm() {
+fn a_user_daemon_does_not_disturb_the_system_daemon() {
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "a user's daemon beside the system's");
     }
@@ -241,7 +242,7 @@ fn a_users_daemon_beside_the_systems_does_no_harm() {
 }
 
 #[test]
-fn what_is_no_registry_is_not_called_one() {
+fn another_program_on_the_socket_is_not_called_a_registry() {
     let world = World::new();
     let listener = std::os::unix::net::UnixListener::bind(world.socket()).unwrap();
     let other = std::thread::spawn(move || drop(listener.accept().unwrap()));
@@ -253,7 +254,7 @@ fn what_is_no_registry_is_not_called_one() {
 }
 
 #[test]
-fn a_second_hard_link_changes_nothing_for_the_topic() {
+fn a_hard_link_is_listed_and_removed_with_its_topic() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -269,7 +270,7 @@ fn a_second_hard_link_changes_nothing_for_the_topic() {
 }
 
 #[test]
-fn the_owner_of_a_topic_whose_file_was_removed_is_still_seen_to_die() {
+fn the_death_of_an_unlinked_topics_owner_is_reported() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -289,7 +290,7 @@ fn the_owner_of_a_topic_whose_file_was_removed_is_still_seen_to_die() {
 }
 
 #[test]
-fn a_stopped_daemon_keeps_nobody_waiting_for_ever() {
+fn a_stopped_daemon_does_not_block_publishers() {
     let mut world = World::with_daemon();
     world.daemon().signal(Signal::SIGSTOP);
     let mut publisher = world.peer();

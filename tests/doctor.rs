@@ -1,4 +1,4 @@
-//! `conduit doctor`: what it finds, what it advises, and that it comes to an end.
+//! `conduit doctor`: its findings, its remedies, and that it ends in bounded time.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -12,7 +12,7 @@ use crate::harness::skip::{Lack, skip};
 use crate::harness::{World, wait_until};
 use crate::protocol::Order::{CreateRegion, DropRegion, Publish, Unpublish};
 
-/// Much less than a person's patience, and more than the command's own with a daemon that says nothing.
+/// An upper bound for one run, longer than the command's own time-out for a silent daemon.
 const BOUND: Duration = Duration::from_secs(20);
 
 struct Checkup {
@@ -53,7 +53,8 @@ impl Checkup {
         self.check(id)["remedy"].as_str().unwrap_or_else(|| panic!("no remedy: {}", self.check(id)))
     }
 
-    /// The checks that no test here disturbs and no machine fails that runs the other tests.
+    /// Asserts that no check reports a problem except these. Warnings are allowed: they depend on
+    /// the machine.
     fn assert_healthy_but(&self, ids: &[&str]) {
         for check in self.report["checks"].as_array().unwrap() {
             let is_expected = ids.contains(&check["id"].as_str().unwrap());
@@ -80,7 +81,7 @@ fn a_healthy_world_has_no_problems() {
     }
     assert!(checkup.message("daemon").starts_with(concat!("conduitd ", env!("CARGO_PKG_VERSION"), ", pid ")));
     assert!(checkup.message("regions").starts_with("1 live, 0 kept"), "{}", checkup.message("regions"));
-    // The tests' directories are open to everybody, which nobody should do with a socket's.
+    // The test's directory is world-writable, which is unsafe for the directory of a socket.
     assert_eq!(checkup.state("socket"), "warning");
     assert!(checkup.remedy("socket").contains("chmod go-w"));
     assert_eq!(checkup.worst(), (1, "warning"));
@@ -88,12 +89,12 @@ fn a_healthy_world_has_no_problems() {
 }
 
 #[test]
-fn the_exit_code_is_that_of_the_worst() {
+fn the_exit_code_is_that_of_the_worst_finding() {
     let mut world = World::with_daemon();
     std::fs::set_permissions(world.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let checkup = doctor(&world);
     let worst = checkup.report["checks"].as_array().unwrap().iter().any(|check| check["state"] == "warning");
-    // What this machine lacks besides is not known here.
+    // This machine may cause other warnings.
     assert_eq!(checkup.worst(), if worst { (1, "warning") } else { (0, "ok") });
     assert_eq!(checkup.state("socket"), "ok");
     world.kill_daemon();
@@ -107,7 +108,7 @@ fn the_exit_code_is_that_of_the_worst() {
 }
 
 #[test]
-fn without_daemon_it_warns_and_looks_itself() {
+fn without_daemon_it_warns_and_reads_the_directory() {
     let mut world = World::with_daemon();
     let checkup = doctor(&World::new());
     checkup.assert_healthy_but(&[]);
@@ -121,7 +122,7 @@ fn without_daemon_it_warns_and_looks_itself() {
 }
 
 #[test]
-fn a_stopped_daemon_is_a_problem_and_delays_nobody_for_long() {
+fn a_stopped_daemon_is_a_problem_found_in_bounded_time() {
     let mut world = World::with_daemon();
     world.daemon().signal(Signal::SIGSTOP);
     let checkup = doctor(&world);
@@ -134,7 +135,7 @@ fn a_stopped_daemon_is_a_problem_and_delays_nobody_for_long() {
 }
 
 #[test]
-fn who_listens_and_is_no_daemon_is_a_problem() {
+fn a_listener_that_is_not_a_daemon_is_a_problem() {
     let world = World::new();
     let silent = UnixListener::bind(world.socket()).unwrap();
     let checkup = doctor(&world);
@@ -150,7 +151,7 @@ fn who_listens_and_is_no_daemon_is_a_problem() {
 }
 
 #[test]
-fn a_socket_that_this_user_may_not_use_is_a_problem() {
+fn a_socket_without_access_is_a_problem() {
     use std::os::unix::process::CommandExt;
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "another user's socket");
@@ -176,7 +177,7 @@ fn the_daemon_of_another_directory_is_a_problem() {
 }
 
 #[test]
-fn what_the_dead_and_others_left_is_named_with_its_remedy() {
+fn orphans_interrupted_removals_and_foreign_files_have_remedies() {
     let mut world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("front/scan", 16, 100));
@@ -207,7 +208,7 @@ fn what_the_dead_and_others_left_is_named_with_its_remedy() {
     assert!(remedy.contains(mine.to_str().unwrap()) && remedy.contains(link.to_str().unwrap()), "{remedy}");
     assert!(remedy.contains(&format!(r"$'{}/conduit_a b\x07'", world.path().display())), "{remedy}");
     assert!(checkup.message("foreign-files").starts_with("3 files"));
-    // For people, without what would ring their terminal's bell.
+    // Text for people contains no control characters, such as BEL.
     let output = world.conduit(&["doctor"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("conduit_a b\\u{7}") && !text.contains(['\u{7}', '\u{1b}']), "{text}");
@@ -217,7 +218,7 @@ fn what_the_dead_and_others_left_is_named_with_its_remedy() {
     );
     assert!(text.lines().last().unwrap().contains(" 0 problems"), "{text}");
 
-    // It only looks; a daemon cleans up, and what it leaves alone is still told.
+    // `doctor` changes nothing; the daemon cleans up, and files that it ignores are still reported.
     assert!(orphan.exists());
     world.start_daemon();
     let checkup = doctor(&world);
@@ -226,7 +227,7 @@ fn what_the_dead_and_others_left_is_named_with_its_remedy() {
 }
 
 #[test]
-fn what_the_daemon_is_about_to_remove_is_no_finding() {
+fn orphans_that_the_daemon_is_removing_are_not_reported() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("half", 16, 100));
@@ -240,7 +241,7 @@ fn what_the_daemon_is_about_to_remove_is_no_finding() {
 }
 
 #[test]
-fn a_topic_whose_name_was_removed_is_told_by_the_daemon() {
+fn unlinked_topics_are_reported_by_the_daemon() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("imu", 16, 100));
@@ -253,7 +254,7 @@ fn a_topic_whose_name_was_removed_is_told_by_the_daemon() {
 }
 
 #[test]
-fn a_damaged_topic_is_told() {
+fn a_damaged_topic_is_reported() {
     let world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("imu", 16, 100));
@@ -264,7 +265,7 @@ fn a_damaged_topic_is_told() {
 }
 
 #[test]
-fn a_directory_that_is_no_tmpfs_is_a_problem_unless_that_is_wanted() {
+fn a_non_tmpfs_directory_is_a_problem_unless_allowed() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap_or_else(|_| tempfile::tempdir().unwrap());
     let kind = nix::sys::statfs::statfs(directory.path()).unwrap().filesystem_type();
     if kind == nix::sys::statfs::TMPFS_MAGIC {

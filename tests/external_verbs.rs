@@ -1,4 +1,4 @@
-//! `conduit NAME` runs the program `conduit-NAME`, from PATH or from beside `conduit`.
+//! `conduit NAME` runs the program `conduit-NAME` from PATH or from the directory of `conduit`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 
 use crate::harness::wait_for;
 
-/// Directories of programs: one on PATH, and one that holds `conduit` itself.
+/// Two directories of programs: one on PATH, and one that holds `conduit` itself.
 struct Programs {
     root: TempDir,
 }
 
 impl Programs {
     fn new() -> Self {
-        // On a file system from which programs can be run, the same as `conduit`'s.
+        // On a file system that allows execution: that of `conduit` itself.
         let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let programs = Self { root };
         for directory in [programs.on_path(), programs.beside()] {
@@ -40,12 +40,12 @@ impl Programs {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.beside().join("conduit"));
-        // Nothing is inherited that asks for completion or colours.
+        // Variables that ask for completion or colours are not inherited.
         command.env_clear().env("PATH", format!("{}:/usr/bin:/bin", self.on_path().display())).args(arguments);
         command
     }
 
-    /// Exit code, standard output and standard error.
+    /// Returns the exit code, standard output and standard error.
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
         let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
@@ -53,8 +53,8 @@ impl Programs {
     }
 }
 
-/// Written by a process of its own: a descriptor of this one may be inherited by what another test
-/// starts just then, and a file that is open for writing cannot be run.
+/// Written by a separate process: a program that another test starts at the same time may inherit a
+/// descriptor of this process, and a file that is open for writing cannot be executed.
 fn write_script(directory: &Path, name: &str, body: &str) {
     let script = format!("#!/bin/sh\n{body}\n");
     let write = r#"printf %s "$2" > "$1" && chmod 755 "$1""#;
@@ -86,7 +86,7 @@ fn a_program_beside_conduit_is_found_after_those_on_path() {
 }
 
 #[test]
-fn a_built_in_verb_wins() {
+fn a_built_in_verb_takes_precedence() {
     let programs = Programs::new();
     for verb in ["completions", "demo-publisher"] {
         write_script(&programs.on_path(), &format!("conduit-{verb}"), "echo external");
@@ -133,7 +133,7 @@ fn exit_status_and_signals_are_the_programs_own() {
     assert_eq!(programs.run(&["fail"]).0, Some(42));
     write_script(&programs.on_path(), "conduit-die", "kill -TERM $$");
     assert_eq!(programs.command(&["die"]).status().unwrap().signal(), Some(Signal::SIGTERM as i32));
-    // A signal that is sent to `conduit` reaches the program, for it is the same process.
+    // A signal sent to `conduit` reaches the program, because it is the same process.
     write_script(&programs.on_path(), "conduit-trap", "trap 'exit 7' INT; echo $$; while :; do sleep 0.01; done");
     let mut child = programs.command(&["trap"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -141,7 +141,7 @@ fn exit_status_and_signals_are_the_programs_own() {
     assert_eq!(line.trim(), child.id().to_string());
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     assert_eq!(wait_for("its end", || child.try_wait().unwrap()).code(), Some(7));
-    // Rust programs ignore SIGPIPE; what they run does not.
+    // Rust programs ignore SIGPIPE, but the program that `conduit` runs does not.
     write_script(&programs.on_path(), "conduit-pipe", "grep SigIgn /proc/self/status");
     let ignored = programs.run(&["pipe"]).1;
     let ignored = u64::from_str_radix(ignored.split_whitespace().nth(1).unwrap(), 16).unwrap();

@@ -1,4 +1,5 @@
-//! What publishers and subscribers do without: system calls while nobody sleeps, and descriptors.
+//! Resources that publishers and subscribers do not use: system calls while no subscriber sleeps,
+//! and extra descriptors.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use crate::harness::{drained, sample};
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, Deed, End};
 
-/// Does something in a process that any system call kills; whether it lived.
+/// Runs an action in a process that any system call kills; returns whether the process survived.
 fn lives_without_calls(deed: Deed) -> bool {
     let (answer, status) = World::new().peer().end_by(WithoutCalls(deed));
     let killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(nix::libc::SIGSYS);
@@ -17,18 +18,18 @@ fn lives_without_calls(deed: Deed) -> bool {
 }
 
 #[test]
-fn what_makes_a_system_call_does_not_live() {
-    // Or the others would mean nothing.
+fn a_system_call_kills_the_filtered_process() {
+    // Without this, the other tests would prove nothing.
     assert!(!lives_without_calls(Deed::Sleep));
 }
 
 #[test]
-fn publishing_to_nobody_makes_no_system_call() {
+fn publishing_without_subscribers_makes_no_system_call() {
     assert!(lives_without_calls(Deed::PublishUnstamped));
 }
 
 #[test]
-fn receiving_what_is_there_makes_no_system_call() {
+fn receiving_available_messages_makes_no_system_call() {
     assert!(lives_without_calls(Deed::ReceiveUnstamped));
 }
 
@@ -42,21 +43,21 @@ fn time_stamps_make_no_system_call() {
 }
 
 #[test]
-fn looking_for_what_is_not_there_makes_no_system_call() {
+fn polling_without_messages_makes_no_system_call() {
     if !lives_without_calls(Deed::ReadClocks) {
         skip!(Lack::FastClock, "the cost of time stamps");
     }
     assert!(lives_without_calls(Deed::Look));
 }
 
-/// How many descriptors publishing and subscribing take, and give back.
+/// Checks how many descriptors publishing and subscribing open and close.
 fn descriptors_of(world: &World, with_lease: u64) {
     let descriptors = |peer: &mut Peer| peer.ask(Descriptors).number();
     let (mut publisher, mut subscriber) = (world.peer(), world.peer());
     let before = (descriptors(&mut publisher), descriptors(&mut subscriber));
     publisher.order(Publish("scan", 16, 100));
     subscriber.order(Subscribe("scan"));
-    // Neither does what comes later take any.
+    // Sleeping and receiving open none either.
     publisher.order(Send(3, 100));
     assert_eq!(subscriber.ask(Recv), sample(0));
     subscriber.tell(Drain);
@@ -72,17 +73,17 @@ fn descriptors_of(world: &World, with_lease: u64) {
 }
 
 #[test]
-fn publisher_and_subscriber_keep_one_descriptor_each() {
+fn without_a_lease_each_handle_keeps_one_descriptor() {
     descriptors_of(&World::new(), 1);
 }
 
 #[test]
-fn with_a_lease_they_keep_two() {
+fn with_a_lease_each_handle_keeps_two_descriptors() {
     descriptors_of(&World::with_daemon(), 2);
 }
 
 #[test]
-fn a_publisher_finds_its_name_again_wherever_its_process_has_gone() {
+fn a_publisher_removes_its_name_after_a_change_of_directory() {
     let world = World::new();
     let mut command = world.command(Peer::PROGRAM);
     command.current_dir(world.path().parent().unwrap());

@@ -1,4 +1,4 @@
-//! Clients of the registry that mean no good: what is theirs may suffer, nobody else's.
+//! Hostile clients of the registry: they may harm their own topics, but not those of others.
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -20,7 +20,7 @@ fn register(raw: &mut Raw, topic: &str, file: &std::fs::Metadata) -> serde_json:
     raw.call("io.conduit.Registry.Register", &json!({"topic": topic, "dev": file.dev(), "inode": file.ino()}))
 }
 
-/// The daemon serves a topic from its beginning to its end.
+/// Checks that the daemon still serves a topic from creation to removal.
 fn serves(world: &World) {
     let mut publisher = world.peer();
     publisher.order(Publish("innocent", 16, 100));
@@ -33,7 +33,7 @@ fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// Most memory that the daemon ever had, in KiB.
+/// Peak memory of the daemon in KiB.
 fn peak_memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -41,7 +41,7 @@ fn peak_memory(pid: u32) -> u64 {
 }
 
 #[test]
-fn what_is_no_region_stays_whoever_registers_it() {
+fn files_that_are_not_regions_are_never_removed() {
     let world = World::with_daemon();
     let elsewhere = tempfile::NamedTempFile::new().unwrap();
     std::os::unix::fs::symlink(elsewhere.path(), world.path_of("link")).unwrap();
@@ -72,7 +72,7 @@ fn what_is_no_region_stays_whoever_registers_it() {
 }
 
 #[test]
-fn a_file_that_is_replaced_after_its_announcement_is_not_taken_for_it() {
+fn a_file_replaced_after_its_announcement_is_not_confused_with_it() {
     let world = World::with_daemon();
     let announced = tempfile::tempfile_in(world.path()).unwrap();
     let mut raw = Raw::connect(&world);
@@ -89,7 +89,7 @@ fn a_file_that_is_replaced_after_its_announcement_is_not_taken_for_it() {
 }
 
 #[test]
-fn a_region_of_eight_exabytes_is_listed_like_any_other() {
+fn a_region_of_eight_exabytes_is_listed() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -102,7 +102,7 @@ fn a_region_of_eight_exabytes_is_listed_like_any_other() {
 }
 
 #[test]
-fn uninvited_descriptors_are_not_kept() {
+fn unsolicited_descriptors_are_closed() {
     let mut world = World::with_daemon();
     let pid = world.daemon().pid();
     wait_until("the first client to be gone", || descriptors(pid) > 0);
@@ -120,7 +120,7 @@ fn uninvited_descriptors_are_not_kept() {
             MsgFlags::empty(),
             None,
         );
-        // Newer kernels refuse at once, older ones drop them when the message is read.
+        // Newer kernels refuse at once; older ones drop the descriptors when the message is read.
         if sent.is_ok() {
             raw.reply();
         }
@@ -130,7 +130,7 @@ fn uninvited_descriptors_are_not_kept() {
 }
 
 #[test]
-fn a_write_lease_on_a_region_keeps_nobody_waiting() {
+fn a_write_lease_on_a_region_does_not_block_the_daemon() {
     let world = World::with_daemon();
     let without = Domain::new(world.path()).without_registry();
     drop(conduit::ShmRegion::builder().domain(&without).create("map", 100).unwrap());
@@ -139,13 +139,11 @@ fn a_write_lease_on_a_region_keeps_nobody_waiting() {
     wait_until("it to be forgotten", || world.list().is_empty());
     let file = File::open(world.path().join("elsewhere")).unwrap();
     // The daemon may still be closing its own descriptor.
-    // SAFETY: F_SETLEASE takes an integer and no pointer.
     #[allow(unsafe_code)]
     wait_until("the lease", || unsafe {
         nix::libc::fcntl(file.as_raw_fd(), nix::libc::F_SETLEASE, nix::libc::F_WRLCK) == 0
     });
-    // Breaking it would raise SIGIO, whose default is to end the process.
-    // SAFETY: ignoring a signal installs no handler.
+    // Breaking the lease raises SIGIO, which would end this process.
     #[allow(unsafe_code)]
     unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGIO, nix::sys::signal::SigHandler::SigIgn) }.unwrap();
     std::fs::rename(world.path().join("elsewhere"), world.path_of("map")).unwrap();
@@ -155,11 +153,11 @@ fn a_write_lease_on_a_region_keeps_nobody_waiting() {
 }
 
 #[test]
-fn ten_thousand_half_open_connections_leave_room_for_others() {
+fn ten_thousand_incomplete_calls_leave_room_for_other_users() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
-    // As many as its limit of descriptors lets it.
+    // As many as the descriptor limit of the peer allows.
     let mut crowd = world.peer();
     let count: u64 = crowd.ask(HalfOpen(10_000)).number();
     assert!(count > 900, "{count}");
@@ -181,7 +179,7 @@ fn ten_thousand_half_open_connections_leave_room_for_others() {
 }
 
 #[test]
-fn a_message_that_comes_byte_by_byte_is_not_waited_for() {
+fn a_message_sent_byte_by_byte_times_out() {
     let world = World::with_daemon();
     let mut slow = Raw::connect(&world);
     let started = std::time::Instant::now();
@@ -202,7 +200,7 @@ fn a_message_that_comes_byte_by_byte_is_not_waited_for() {
 }
 
 #[test]
-fn clients_that_never_read_are_dropped_and_cost_little_memory() {
+fn clients_that_never_read_are_disconnected_and_use_little_memory() {
     let mut world = World::with_daemon();
     let publishers: Vec<Publisher<[u8]>> = (0..100)
         .map(|number| Publisher::builder().domain(&world.domain()).create(format!("topic/{number}")).unwrap())
@@ -212,11 +210,12 @@ fn clients_that_never_read_are_dropped_and_cost_little_memory() {
     let mut crowd: Vec<Raw> = (0..300).map(|_| Raw::connect(&world)).collect();
     for raw in &mut crowd {
         raw.0.set_nonblocking(true).unwrap();
-        // As much as goes.
+        // As much as fits.
         let _ = raw.0.write(&calls);
     }
     serves(&world);
-    // All are hung up on: by the user's budget of unread bytes, or because they have not read for too long.
+    // All are disconnected: by the user's budget of unread bytes, or because they have not read for
+    // too long.
     wait_until("the hang-ups", || descriptors(world.daemon().pid()) < before + 10);
     let peak = peak_memory(world.daemon().pid());
     assert!(peak < 64 << 10, "{peak} KiB");

@@ -1,5 +1,5 @@
-//! A process is killed at each step of the protocol (`conduit::fault`): the others go on, nothing leaks, and the name can
-//! be used again at once.
+//! A process is killed at each step of the protocol (`conduit::fault`): the other processes
+//! continue, nothing leaks, and the name can be used again at once.
 
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,10 +15,11 @@ use crate::harness::{Peer, World, wait_until};
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
 
-/// Kills a process at the step, in a way of its own, and sees what becomes of the others.
+/// Kills a process at the step and checks the effect on the others.
 type Scenario = fn(&mut Place, Step);
 
-/// A world, and who cleans up in it: the next user of the name, or the daemon before anybody uses it.
+/// A world, and which process cleans up in it: the next user of the name, or the daemon before
+/// that.
 struct Place {
     world: World,
     daemon_cleans_up: bool,
@@ -42,7 +43,7 @@ const CREATE: &[Step] =
     &[CreateMade, CreateReserved, CreateWritten, CreateMarked, CreateLocked, CreateRegistered, CreateLinked];
 const REMOVE: &[Step] = &[RemoveRenamed, RemoveChecked, RemoveUnlinked];
 
-/// Which steps each scenario is tried at.
+/// The steps at which each scenario is run.
 const TABLE: &[(Scenario, &[&[Step]])] = &[
     (creating, &[CREATE]),
     (taking_over, &[CREATE, &[TakeoverLocked, OrphanMarked], REMOVE, &[TakeoverRemoved]]),
@@ -73,7 +74,7 @@ const TABLE_OF_DAEMON: &[(Scenario, &[&[Step]])] =
 fn every_step_is_in_the_table() {
     let tried: Vec<Step> = TABLE.iter().flat_map(|(_, steps)| steps.iter()).copied().flatten().copied().collect();
     for step in Step::ALL {
-        assert!(tried.contains(step), "nobody is killed at {step:?}");
+        assert!(tried.contains(step), "no scenario kills a process at {step:?}");
     }
 }
 
@@ -83,7 +84,7 @@ fn with_daemon() {
 }
 
 #[test]
-fn with_daemon_that_cleans_up_first() {
+fn with_daemon_that_cleans_up_before_the_next_user() {
     try_all(TABLE, || Place { world: World::with_daemon(), daemon_cleans_up: true });
 }
 
@@ -93,11 +94,11 @@ fn without_daemon() {
 }
 
 #[test]
-fn the_daemon_itself() {
+fn daemon_killed_at_every_step() {
     try_all(TABLE_OF_DAEMON, || Place { world: World::new(), daemon_cleans_up: false });
 }
 
-/// Tries everything, some at a time: most of each is waiting.
+/// Runs all scenarios, several at a time, since most of their time is spent waiting.
 fn try_all(table: &[(Scenario, &[&[Step]])], place: fn() -> Place) {
     let cases = table.iter().flat_map(|&(scenario, steps)| {
         steps.iter().copied().flatten().map(move |&step| (scenario, step)) //
@@ -131,7 +132,7 @@ fn creating(world: &mut Place, step: Step) {
 
 fn taking_over(world: &mut Place, step: Step) {
     let (publisher, sleeper) = publisher_and_sleeper(world);
-    // Or the daemon would be faster.
+    // Otherwise the daemon might be faster.
     let daemon_sleeps = world.has_daemon() && !matches!(step, CreateRegistered | CreateLinked);
     let daemon = |world: &mut World, signal| {
         if daemon_sleeps {
@@ -154,7 +155,7 @@ fn finishing_a_removal(world: &mut Place, step: Step) {
     topic_can_be_used_again(world);
 }
 
-/// Of a publisher that was killed while it removed its name.
+/// For a publisher that was killed while it removed its name.
 fn leave_a_private_name(world: &World) {
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 4, 100));
@@ -168,10 +169,11 @@ fn publishing(world: &mut Place, step: Step) {
     late.order(SubscribeOldest("scan"));
     world.wait_until_asleep("scan", 1);
     publisher.die_at(&fault(step), Send(1, 100));
-    // From W4 on the message is there, and must be seen by all; before, by nobody.
+    // From W4 on the message is published and all subscribers must receive it; before W4 none may.
     let published = if step >= PublishReadable { 11 } else { 10 };
     assert_eq!(total(sleeper.answer(), End::Died), published);
-    // This one starts with the oldest of three: the fourth slot was the publisher's.
+    // This subscriber starts with the oldest of three messages: the fourth slot belonged to the
+    // publisher.
     assert_eq!(total(late.ask(Drain), End::Died), published - 7);
     topic_can_be_used_again(world);
 }
@@ -244,7 +246,7 @@ fn keeping_a_raw_region(world: &mut Place, step: Step) {
     creator.order(CreateRegion("scan", 4096));
     creator.die_at(&fault(step), DropRegion);
     if step == KeepMarked {
-        // From then on it is there to stay.
+        // From this step on the region exists permanently.
         let mut other = world.peer();
         let answer = other.ask(CreateRegion("scan", 64));
         assert!(answer.failure().contains("unlink"), "{answer:?}");
@@ -258,7 +260,8 @@ fn unlinking_a_raw_region(world: &mut Place, step: Step) {
     creator.order(CreateRegion("scan", 4096));
     creator.order(DropRegion);
     world.peer().die_at(&fault(step), UnlinkRegion("scan"));
-    // Whoever removes it again finishes what the killed remover began; the answer depends on how far that one came.
+    // The next remover finishes what the killed one began; its answer depends on how far that one
+    // got.
     let answer = world.peer().ask(UnlinkRegion("scan"));
     assert!(answer == Answer::Done || answer.failure().contains("does not exist"), "{answer:?}");
     world.wait_until_empty();
@@ -273,7 +276,7 @@ fn reaping(world: &mut Place, step: Step) {
     daemon.wait_until_killed();
     assert_eq!(total(sleeper.answer(), End::Died), 10);
     topic_can_be_used_again(world);
-    // And its successor cleans up what it left.
+    // The next daemon cleans up what the killed one left.
     let daemon = world.daemon_that_dies(&fault(step));
     wait_until("the daemon to listen", || conduit::registry::Client::connect(&world.domain()).is_ok());
     let (publisher, sleeper) = publisher_and_sleeper(world);
@@ -294,7 +297,7 @@ fn adopting(world: &mut Place, step: Step) {
     topic_can_be_used_again(world);
 }
 
-/// A publisher of ten messages, and a subscriber that has seen those it could and sleeps.
+/// A publisher of ten messages, and a subscriber that has received those it could and sleeps.
 fn publisher_and_sleeper(world: &World) -> (Peer, Peer) {
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 4, 100));
@@ -306,24 +309,25 @@ fn publisher_and_sleeper(world: &World) -> (Peer, Peer) {
     (publisher, sleeper)
 }
 
-/// Received and lost, of an answer to `Drain`.
+/// The sum of received and lost messages in an answer to `Drain`.
 fn total(answer: Answer, end: End) -> u64 {
     let drained = answer.drained();
     assert_eq!((drained.torn, drained.end), (0, end), "{drained:?}");
     drained.received + drained.lost
 }
 
-/// A new publisher creates the topic at once and a new subscriber receives from it; then nothing is left.
+/// A new publisher creates the topic at once, a new subscriber receives from it, and nothing is
+/// left afterwards.
 fn topic_can_be_used_again(world: &mut Place) {
     let_the_daemon_clean_up(world);
     let started = Instant::now();
     let others = Others::new(world);
-    // The default patience for a dying owner, and the start of two processes.
+    // The default time-out for a dying owner, and the start of two processes.
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     others.go_on(world, 0);
 }
 
-/// Who lives on when a subscriber dies.
+/// The processes that remain when a subscriber dies.
 struct Others {
     publisher: Peer,
     survivor: Peer,
@@ -338,7 +342,8 @@ impl Others {
         Self { publisher, survivor }
     }
 
-    /// They do; all slots and records can be used; and when the topic is dropped nothing is left.
+    /// Checks that they still work, that all slots and records can be used, and that nothing is
+    /// left when the topic is dropped.
     fn go_on(mut self, world: &mut World, published: u64) {
         let domain = world.domain();
         self.publisher.order(Send(10, 100));
@@ -374,7 +379,7 @@ fn raw_region_can_be_used_again(world: &mut Place) {
     creator.order(DropRegion);
     creator.order(UnlinkRegion("scan"));
     nothing_is_left(world);
-    // Nor is the name spoilt for a topic.
+    // The name can also be used for a topic.
     drop(Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap());
     nothing_is_left(world);
 }

@@ -1,4 +1,5 @@
-//! Leases that are lost with the daemon, or that began without one: clients take them again by themselves, and never wait.
+//! Leases that were lost with the daemon, or never existed because no daemon ran: clients register
+//! again by themselves and never block on it.
 
 use std::time::{Duration, Instant};
 
@@ -20,11 +21,12 @@ fn sleeper(world: &World) -> Peer {
     subscriber
 }
 
-/// Waits until the daemon has a lease of this subscriber: what the region says of him makes no such event.
+/// Waits until the daemon holds a lease for this subscriber; subscribers known from the region
+/// alone cause no such event.
 fn wait_until_attached(events: &Events, pid: u32) -> RegistryEvent {
     events.find("the subscriber to attach", |event| {
-        let is_his = event.process.as_ref().is_some_and(|process| process.pid == pid);
-        is_his && matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent)
+        let is_its = event.process.as_ref().is_some_and(|process| process.pid == pid);
+        is_its && matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent)
     })
 }
 
@@ -39,18 +41,18 @@ fn a_sleeping_subscriber_attaches_again_when_the_daemon_is_restarted() {
         world.start_daemon();
         wait_until_attached(&world.watch(), subscriber.pid());
     }
-    // And it is a lease: its end is told.
+    // It is a lease: its end is reported.
     let (events, pid) = (world.watch(), subscriber.pid());
     wait_until_attached(&events, pid);
     subscriber.kill();
-    let died = events.find("his death", |event| event.kind == EventKind::SubscriberDied);
+    let died = events.find("the subscriber's death", |event| event.kind == EventKind::SubscriberDied);
     assert_eq!(died.process.unwrap().pid, pid);
-    // Kernels before 6.15 do not tell the signal.
+    // Kernels before 6.15 do not report the signal.
     assert!(matches!(died.death.unwrap().signal, Some(9) | None));
 }
 
 #[test]
-fn a_subscriber_that_began_without_a_daemon_attaches_when_there_is_one() {
+fn a_subscriber_started_without_a_daemon_attaches_later() {
     let mut world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -63,7 +65,7 @@ fn a_subscriber_that_began_without_a_daemon_attaches_when_there_is_one() {
 }
 
 #[test]
-fn a_subscriber_that_only_polls_attaches_too_and_leaves_cleanly() {
+fn a_polling_subscriber_attaches_and_detaches_cleanly() {
     let mut world = World::new();
     let _publisher = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap();
     let mut subscriber = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap();
@@ -73,7 +75,8 @@ fn a_subscriber_that_only_polls_attaches_too_and_leaves_cleanly() {
     events.find("the topic", |event| event.kind == EventKind::Present);
     wait_until("the subscriber to attach", || {
         assert!(subscriber.try_recv().unwrap().is_none());
-        // The daemon takes calls in turns: what it was sent before this one it has heard.
+        // The daemon serves calls in order: after this reply it has processed everything sent
+        // before.
         client.list().unwrap();
         events.so_far().iter().any(|event| event.kind == EventKind::Subscribed)
     });
@@ -83,12 +86,12 @@ fn a_subscriber_that_only_polls_attaches_too_and_leaves_cleanly() {
 }
 
 #[test]
-fn a_publisher_registers_again_when_it_wakes_somebody() {
+fn a_publisher_registers_again_when_it_wakes_a_subscriber() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
     let _subscriber = sleeper(&world);
-    // What the region says of him is from then, what the kernel says is from now.
+    // The region records the process name at creation, the kernel reports the current one.
     publisher.order(Rename("afterwards"));
     let named = |world: &World| world.list()[0].publisher.clone().unwrap();
     assert_ne!(named(&world).program, "afterwards");
@@ -110,7 +113,7 @@ fn a_publisher_registers_again_when_it_wakes_somebody() {
 }
 
 #[test]
-fn the_death_of_an_adopted_publisher_is_told_in_full() {
+fn the_certificate_of_an_adopted_publisher_is_complete() {
     let mut world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -124,7 +127,7 @@ fn the_death_of_an_adopted_publisher_is_told_in_full() {
     publisher.kill();
     let died = events.find("its death", |event| event.kind == EventKind::Died);
     let death = died.death.unwrap();
-    // Kernels before 6.15 do not tell how it ended.
+    // Kernels before 6.15 do not report how the process ended.
     assert!(death.signal.is_none_or(|signal| signal == 9));
     assert_eq!(death.last_sequence, Some(2));
     assert!(death.last_message_age_ns.is_some());
@@ -136,7 +139,7 @@ fn the_death_of_an_adopted_publisher_is_told_in_full() {
 }
 
 #[test]
-fn a_lease_taken_again_ends_cleanly_even_if_the_daemon_is_dead_again() {
+fn a_renewed_lease_ends_cleanly_without_a_daemon() {
     let mut world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -165,7 +168,7 @@ fn a_lease_taken_again_ends_cleanly_even_if_the_daemon_is_dead_again() {
 }
 
 #[test]
-fn a_stopped_daemon_keeps_nobody_waiting_who_comes_back() {
+fn a_stopped_daemon_does_not_delay_clients_that_register_again() {
     let mut world = World::new();
     let mut publisher = Publisher::<u64>::builder().domain(&world.domain()).create("scan").unwrap();
     let mut subscriber = Subscriber::<u64>::builder().domain(&world.domain()).open("scan").unwrap();
@@ -176,7 +179,7 @@ fn a_stopped_daemon_keeps_nobody_waiting_who_comes_back() {
         world.wait_until_asleep("scan", 1);
         peer
     };
-    // Nobody has looked since: the daemon is there and stopped when they do.
+    // Neither client has checked for a daemon since: when they do, it exists and is stopped.
     world.start_daemon();
     world.daemon().signal(Signal::SIGSTOP);
     let end = Instant::now() + Duration::from_millis(1500);
@@ -187,14 +190,14 @@ fn a_stopped_daemon_keeps_nobody_waiting_who_comes_back() {
         assert_eq!(*subscriber.recv().unwrap(), 7);
         assert!(matches!(subscriber.recv_timeout(Duration::from_millis(1)), Err(RecvError::TimedOut { .. })));
         longest = longest.max(started.elapsed());
-        // Until it has been woken and sleeps again.
+        // Until it has woken and sleeps again.
         world.wait_until_asleep("scan", 1);
     }
     assert!(longest < Duration::from_secs(2), "{longest:?}");
     let state = std::fs::read_to_string(format!("/proc/{}/stat", world.daemon().pid())).unwrap();
     assert!(state.contains(") T "), "the daemon is still stopped: {state}");
     world.daemon().signal(Signal::SIGCONT);
-    // They had said what they had to, and need no further call.
+    // The clients had already sent their registrations and make no further call.
     let events = world.watch();
     wait_until_attached(&events, std::process::id());
     drop(publisher);

@@ -1,4 +1,4 @@
-//! The daemon's limits, from both sides.
+//! The daemon's limits, as the limited client and the other clients see them.
 
 use serde_json::json;
 
@@ -13,9 +13,9 @@ fn world(arguments: &[&'static str]) -> World {
     world
 }
 
-/// Whether a connection is served.
+/// Whether a connection is served; otherwise which limit refused it.
 fn is_served(raw: &mut Raw) -> Result<(), (String, u64)> {
-    // Who is refused is told so unasked.
+    // A refused client gets the error without a call.
     let reply = match raw.try_call("io.conduit.Registry.List", &json!({})) {
         Some(reply) => reply,
         None => raw.reply(),
@@ -30,10 +30,10 @@ fn is_served(raw: &mut Raw) -> Result<(), (String, u64)> {
     }
 }
 
-/// Connects until it is refused once, and then again after one has left.
+/// Connects until one connection is refused, and once more after another was closed.
 fn fill(world: &World, room: usize, refusal: (&str, u64)) {
     let mut crowd: Vec<Raw> = Vec::new();
-    // The connection that saw the daemon start may still be on its way out.
+    // The connection that waited for the daemon's start may still be closing.
     while crowd.len() < room {
         let mut raw = Raw::connect(world);
         if is_served(&mut raw).is_ok() {
@@ -60,7 +60,7 @@ fn connections_of_one_user_are_limited() {
     if nix::unistd::geteuid().is_root() {
         let _crowd: Vec<Raw> = (0..4).map(|_| Raw::connect(&world)).collect();
         let mut stranger = world.peer_of(NOBODY);
-        // A lease of its own: another user has room.
+        // The limit is per user: another user can still register a lease.
         stranger.order(Publish("scan", 16, 100));
         stranger.order(UnlinkByRegistry("scan"));
     } else {
@@ -83,7 +83,7 @@ fn messages_are_limited() {
 }
 
 #[test]
-fn a_limit_of_nothing_is_wrong_usage() {
+fn invalid_limits_are_usage_errors() {
     let world = World::new();
     for (flag, value) in [("--max-connections", "0"), ("--max-queued-events", "many"), ("--max-message-bytes", "-1")] {
         let output = world.command(env!("CARGO_BIN_EXE_conduitd")).args([flag, value]).output().unwrap();

@@ -1,6 +1,6 @@
-//! End-to-end tests: real processes, a real daemon, real SIGKILL. Every test has a shared-memory directory and a
-//! socket of its own, so that they run in parallel and leave nothing behind.
-#![allow(missing_docs, unreachable_pub, reason = "nobody uses this crate")]
+//! End-to-end tests with real processes, a real daemon and SIGKILL. Each test has a private
+//! shared-memory directory and socket, so tests run in parallel and leave nothing behind.
+#![allow(missing_docs, unreachable_pub, reason = "not a library")]
 
 mod asking;
 mod bad_input;

@@ -1,6 +1,7 @@
-//! What a process with write access to a region can not do, whatever it writes there: crash the daemon, make it delete
-//! another topic, or make the publisher hang. (It can corrupt the data of that topic, and its subscribers with it; and by
-//! cutting the file short it can kill whoever has it mapped.)
+//! What a process with write access to a region cannot do, whatever it writes: crash the daemon,
+//! make it delete another topic, or block the publisher. (It can corrupt the messages of that topic
+//! and so its subscribers, and by truncating the file it can kill every process that has it
+//! mapped.)
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -18,17 +19,17 @@ use crate::harness::{Peer, Random, World, wait_until};
 use crate::protocol::Answer;
 use crate::protocol::Order::*;
 
-/// Slots of the region under attack, and bytes of each.
+/// Geometry of the attacked region.
 const SLOTS: u64 = 4;
 const SLOT_BYTES: u64 = 1280;
 const REGION_BYTES: u64 = 4096 + SLOTS * SLOT_BYTES;
 
-/// The control page's parts (see `libconduit/src/shm/layout.rs`).
+/// Offsets in the control page (see `libconduit/src/ring/layout.rs`).
 const PRODUCER_AT: u64 = 64;
 const CONSUMERS_AT: u64 = 128;
 const TYPE_NAME_AT: u64 = 192;
 const RECORDS_AT: u64 = 256;
-/// Behind it lie the states of all slots, then their headers and payloads.
+/// The control page is followed by the states of all slots, then their headers and payloads.
 const STATES_AT: u64 = 4096;
 const STATE_BYTES: u64 = 128;
 const HEADER_BYTES: u64 = 64;
@@ -41,11 +42,11 @@ fn header_at(slot: u64) -> u64 {
     STATES_AT + SLOTS * STATE_BYTES + slot * (SLOT_BYTES - STATE_BYTES)
 }
 
-/// A world with a topic that is attacked and another one that must not notice.
+/// A world with an attacked topic and another one that must not be affected.
 struct Attack {
     world: World,
     victim: Peer,
-    /// The attacked region, as the attacker has it.
+    /// The attacked region, as the attacker opened it.
     file: File,
     bystanders: [Peer; 2],
 }
@@ -66,7 +67,7 @@ impl Attack {
         Self { world, victim, file, bystanders: [publisher, subscriber] }
     }
 
-    /// The daemon answers, and the other topic is as it was.
+    /// Checks that the daemon answers and the other topic is unchanged.
     fn look_around(&mut self) {
         let listed = self.world.list();
         let other = listed.iter().find(|topic| topic.name == "other").expect("the other topic is listed");
@@ -78,18 +79,19 @@ impl Attack {
         for topic in ["victim", "other"] {
             let _ = self.world.client().describe(&topic.parse().unwrap());
         }
-        // A watcher is told what is there, and this one leaves.
+        // A watcher receives the snapshot and disconnects.
         self.world.client().watch().unwrap().next().unwrap().unwrap();
         self.bystanders[0].order(Send(1, 1000));
     }
 
-    /// The attacked topic's publisher dies: it is reaped, its name can be used, and all else goes on.
+    /// Kills the publisher of the attacked topic: it is reaped, its name can be used again, and
+    /// everything else continues.
     fn ends_well(mut self) {
         let started = Instant::now();
         self.victim.signal(Signal::SIGKILL);
         self.world.wait_until_gone("victim");
-        // Half a second is what the daemon lets pass between two looks at a lock, a quarter what it lets a lock outlive
-        // its process.
+        // The daemon probes a lock every half second, and allows a lock to outlive its process by a
+        // quarter.
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
         wait_until("the list to forget it", || self.world.list().len() == 1);
         let mut successor = self.world.peer();
@@ -108,13 +110,14 @@ impl Attack {
     }
 }
 
-/// Values that have hurt somebody somewhere.
+/// Values that commonly cause overflows and off-by-one errors.
 fn evil(random: &mut Random) -> u64 {
     let any = random.next();
     random.pick(&[0, 1, 2, 3, 4, 5, 1 << 31, 1 << 32, 1 << 60, 1 << 63, (1 << 63) | 1, u64::MAX, u64::MAX - 1, any])
 }
 
-/// Where a word of the protocol lies: head, published, waiting, wake; a record's; a slot's state, or its header's.
+/// The offset of a random word of the protocol: head, published, waiting, wake; in a record; of a
+/// slot's state or header.
 fn evil_place(random: &mut Random) -> u64 {
     match random.below(4) {
         0 => random.pick(&[PRODUCER_AT, PRODUCER_AT + 8, CONSUMERS_AT, CONSUMERS_AT + 8]),
@@ -125,7 +128,7 @@ fn evil_place(random: &mut Random) -> u64 {
 }
 
 #[test]
-fn scribbling_over_everything_that_changes() {
+fn random_writes_over_all_mutable_words() {
     let seed = 17;
     let mut random = Random(seed);
     let mut attack = Attack::new();
@@ -142,7 +145,7 @@ fn scribbling_over_everything_that_changes() {
             attack.file.write_all_at(&word.to_ne_bytes(), at).unwrap();
         }
         if rounds % 16 == 0 {
-            // All but what does not change (that is for another test): headers of slots and all.
+            // All of the region except the constant part, which other tests attack.
             for (from, to) in [(PRODUCER_AT, TYPE_NAME_AT), (RECORDS_AT, REGION_BYTES)] {
                 let noise: Vec<u8> = (from..to).map(|_| random.next() as u8).collect();
                 attack.file.write_all_at(&noise, from).unwrap();
@@ -153,7 +156,7 @@ fn scribbling_over_everything_that_changes() {
     }
     assert!(rounds > 10, "{rounds}");
     for reader in &mut readers {
-        // Still alive: no lie made it panic.
+        // It is still alive: no value made it panic.
         let answer = reader.ask(Stop);
         let Answer::Received { opened, received } = answer else { panic!("{answer:?}") };
         assert!(opened > 0 && received > 0, "{answer:?}");
@@ -165,18 +168,20 @@ fn scribbling_over_everything_that_changes() {
     attack.ends_well();
 }
 
-/// Every combination of extreme words, one reader after the other: where it starts, what it takes, what it counts.
+/// Every combination of extreme words, one reader after another: start positions, messages and
+/// counts.
 #[test]
-fn readers_of_impossible_numbers() {
+fn readers_survive_impossible_numbers() {
     const EXTREMES: [u64; 7] = [0, 1, 5, 1 << 63, (1 << 63) | 6, u64::MAX - 1, u64::MAX];
     let world = World::new();
     let domain = world.domain();
     let mut publisher = Publisher::<[u8]>::builder().domain(&domain).slots(2).slot_size(256).create("victim").unwrap();
     let file = File::options().write(true).open(publisher.path()).unwrap();
     let write = |at: u64, word: u64| file.write_all_at(&word.to_ne_bytes(), at).unwrap();
-    // Behind the two states, whose slots have payloads of 64 bytes.
+    // Behind two states; each slot has a payload of 64 bytes.
     let headers = || [STATES_AT + 2 * STATE_BYTES, STATES_AT + 3 * STATE_BYTES];
-    // As if what a slot says were true: nobody holds it, and the writer has not taken it since.
+    // States that make the header plausible: no reader holds the slot, and the writer has not
+    // claimed it again.
     let write_states = |position: u64| [0, 1].map(|slot| write(state_at(slot), position & 1 << 63));
     for head in EXTREMES {
         for word in EXTREMES {
@@ -190,7 +195,7 @@ fn readers_of_impossible_numbers() {
                     }
                 }
                 let mut subscriber = Subscriber::<[u8]>::builder().domain(&domain).start(start).open("victim").unwrap();
-                // The last of these at the end of all numbers.
+                // The last number is the largest possible one.
                 for number in [head, head.wrapping_add(1), word, u64::MAX, 0] {
                     write_states(number);
                     for at in headers() {
@@ -207,7 +212,7 @@ fn readers_of_impossible_numbers() {
 }
 
 #[test]
-fn closing_while_everything_is_scribbled_over() {
+fn closing_a_topic_full_of_noise() {
     let mut random = Random(18);
     for _ in 0..20 {
         let mut attack = Publisher::<[u8]>::builder();
@@ -225,7 +230,7 @@ fn closing_while_everything_is_scribbled_over() {
 }
 
 #[test]
-fn destroying_the_identity() {
+fn overwriting_the_identity() {
     for damage in [[0; 64], [0xFF; 64]] {
         let mut attack = Attack::new();
         attack.file.write_all_at(&damage, 0).unwrap();
@@ -236,7 +241,7 @@ fn destroying_the_identity() {
 }
 
 #[test]
-fn destroying_the_identity_before_the_daemon_comes() {
+fn overwriting_the_identity_before_the_daemon_starts() {
     let mut attack = Attack::new();
     attack.file.write_all_at(&[0; 64], 0).unwrap();
     attack.world.kill_daemon();
@@ -246,7 +251,7 @@ fn destroying_the_identity_before_the_daemon_comes() {
 }
 
 #[test]
-fn calling_a_topic_something_else() {
+fn changing_the_mark_of_a_topic() {
     for mark in ["kept", "raw 1 init", "nonsense", ""] {
         let mut attack = Attack::new();
         rustix::fs::fsetxattr(&attack.file, "user.conduit", mark.as_bytes(), rustix::fs::XattrFlags::empty()).unwrap();
@@ -256,10 +261,11 @@ fn calling_a_topic_something_else() {
     }
 }
 
-/// Whoever has the region mapped may die of SIGBUS, here the publisher when it sends: the daemon does not map what it
-/// looks at. Memory that is cut off can not be given back to those who use it.
+/// Truncating a file kills processes that access the mapping with SIGBUS, here the publisher when
+/// it sends. The daemon maps no region that it inspects. Truncated memory cannot be restored for
+/// its users.
 #[test]
-fn cutting_growing_and_punching_the_file() {
+fn truncating_growing_and_punching_the_file() {
     type Damage = fn(&File);
     let damages: [Damage; 6] = [
         |file| file.set_len(0).unwrap(),
@@ -289,7 +295,7 @@ fn holding_every_slot() {
         for slot in 0..SLOTS {
             attack.file.write_all_at(&u64::to_ne_bytes(state), state_at(slot)).unwrap();
         }
-        // Nobody has these records: the publisher frees what they seem to hold.
+        // No process has claimed these records: the publisher frees what they appear to hold.
         attack.victim.order(Send(10, 1000));
     }
     let mut holder = attack.world.peer();
@@ -297,9 +303,9 @@ fn holding_every_slot() {
     for slot in 0..SLOTS {
         attack.file.write_all_at(&u64::to_ne_bytes(1), state_at(slot)).unwrap();
     }
-    // The slot that it had claimed before.
+    // The slot that it had claimed earlier.
     attack.victim.order(Send(1, 1000));
-    // This one somebody has: the publisher is told.
+    // This record is claimed: the publisher gets an error.
     let answer = attack.victim.ask(Send(1, 1000));
     assert!(answer.failure().contains("all 4 slots are held"), "{answer:?}");
     holder.kill();
@@ -308,7 +314,7 @@ fn holding_every_slot() {
 }
 
 #[test]
-fn taking_every_lock_there_is() {
+fn taking_every_lock() {
     for exclusive in [false, true] {
         let mut attack = Attack::new();
         for record in 0..60 {
@@ -319,15 +325,15 @@ fn taking_every_lock_there_is() {
         for slot in 0..SLOTS {
             attack.file.write_all_at(&u64::to_ne_bytes((1 << 60) - 1), state_at(slot)).unwrap();
         }
-        // The slot that it had claimed before.
+        // The slot that it had claimed earlier.
         attack.victim.order(Send(1, 1000));
         let answer = attack.victim.ask(Send(1, 1000));
-        // Who holds a write lock looks like a subscriber, who holds a read lock does not.
+        // The holder of a write lock counts as a subscriber, the holder of a read lock does not.
         assert_eq!(answer.failure().contains("all 4 slots are held"), exclusive, "{answer:?}");
         let error = Subscriber::<[u8]>::builder().domain(&attack.world.domain()).open("victim").unwrap_err();
         assert!(matches!(error, OpenError::TooManySubscribers { .. }), "{error}");
         attack.look_around();
-        // The owner's byte is taken the moment the owner is gone; the daemon may or may not have been faster.
+        // Takes the owner lock as soon as the owner is dead; the daemon may be faster.
         let file = attack.file.try_clone().unwrap();
         let grab = std::thread::spawn(move || {
             let taken = || if exclusive { OWNER.try_write(&file) } else { OWNER.try_read(&file) };
@@ -339,11 +345,12 @@ fn taking_every_lock_there_is() {
 }
 
 #[test]
-fn giving_a_region_other_names() {
+fn linking_a_region_under_other_names() {
     let attack = Attack::new();
     let (victim, other) = (attack.world.path_of("victim"), attack.world.path_of("other"));
     let names = [".conduit_other~1-2-3", ".conduit_other~9", "conduit_second", ".conduit_victim~1-1-1"];
-    // By way of another name: the daemon looks at private names that files are renamed to, as removers do it.
+    // In two steps, because the daemon checks private names that files are renamed to, as removers
+    // do.
     let give = |from: &Path, name: &str| {
         let detour = attack.world.path().join("detour");
         std::fs::hard_link(from, &detour).unwrap();
@@ -358,10 +365,11 @@ fn giving_a_region_other_names() {
     let Attack { world, victim: publisher, mut bystanders, .. } = attack;
     let (id, dead_id) = (world.region("other").id(), world.region("victim").id());
     publisher.kill();
-    // The daemon removes the dead region's names, and finishes what it takes for a killed remover's work.
+    // The daemon removes the dead region's names, and finishes what looks like the work of a killed
+    // remover.
     let dead = names.map(|name| world.path().join(name));
     wait_until("the dead region's names to go", || {
-        // (The other's, put back in its place by then, may have the name of the topic.)
+        // (The file of the other topic, renamed back by then, may have the topic's name.)
         let victim = world.shm().id_of(&"victim".parse().unwrap()).unwrap();
         victim != Some(dead_id) && !world.exists("second") && !dead.iter().any(|path| path.exists())
     });
@@ -371,7 +379,7 @@ fn giving_a_region_other_names() {
 }
 
 #[test]
-fn making_a_creator_wait() {
+fn holding_the_owner_lock_of_an_orphan() {
     let world = World::new();
     let mut dead = world.peer();
     dead.order(Publish("victim", 4, 1000));

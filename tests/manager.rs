@@ -1,5 +1,5 @@
-//! A service manager in a thread: listens for the daemon, hears what it is told, keeps descriptors, and starts it again. What
-//! systemd does is tried with systemd itself, in `tests/systemd`.
+//! A service manager in a thread: it listens for the daemon, receives its notifications, stores its
+//! descriptors, and restarts it. Tests with systemd itself are in `tests/systemd`.
 
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
@@ -18,7 +18,7 @@ use crate::harness::{Daemon, World, wait_for};
 struct Heard {
     lines: VecDeque<String>,
     store: Vec<(String, OwnedFd)>,
-    /// Barriers that are not answered.
+    /// Barriers that are not answered yet.
     held_back: Option<Vec<OwnedFd>>,
 }
 
@@ -27,7 +27,7 @@ pub struct Manager {
     listener: UnixListener,
     heard: Arc<Mutex<Heard>>,
     notify_path: std::path::PathBuf,
-    /// More variables for the daemon.
+    /// Additional environment variables for the daemon.
     pub environment: Vec<(&'static str, String)>,
     pub arguments: Vec<String>,
 }
@@ -56,12 +56,12 @@ impl Manager {
         self.listener.try_clone().unwrap().into()
     }
 
-    /// Starts the daemon, with everything that was kept.
+    /// Starts the daemon and passes it all stored descriptors.
     pub fn start(&self, world: &World) -> Daemon {
         let kept: Vec<(String, OwnedFd)> = std::mem::take(&mut self.heard.lock().unwrap().store);
         let mut names = vec!["registry".to_owned()];
         let mut descriptors = vec![self.listener()];
-        // As systemd does, last in first out; and they stay in the store.
+        // Like systemd: last in, first out, and they stay in the store.
         for (name, descriptor) in kept.iter().rev() {
             names.push(name.clone());
             descriptors.push(descriptor.try_clone().unwrap());
@@ -72,7 +72,7 @@ impl Manager {
 
     /// Starts the daemon with these descriptors.
     pub fn spawn(&self, world: &World, names: Vec<String>, descriptors: Vec<OwnedFd>) -> Daemon {
-        // The number of the process is known to nobody but itself.
+        // LISTEN_PID is only known after the fork.
         let mut command: Command = world.command("sh");
         command.args(["-c", "LISTEN_PID=$$ WATCHDOG_PID=$$ exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_conduitd")]);
         command.args(["--config", "/dev/null"]).args(&self.arguments).env_remove("CONDUIT_SOCKET");
@@ -86,7 +86,7 @@ impl Manager {
         command.stdin(Stdio::null()).stderr(log).spawn().unwrap().into()
     }
 
-    /// The next line that begins so; those before it are forgotten.
+    /// Returns the next notification that starts with `prefix`; drops those before it.
     pub fn hear(&self, begin: &str) -> String {
         wait_for(begin, || {
             let mut heard = self.heard.lock().unwrap();
@@ -95,17 +95,17 @@ impl Manager {
         })
     }
 
-    /// The names of what is kept.
+    /// The names of all stored descriptors.
     pub fn kept(&self) -> Vec<String> {
         self.heard.lock().unwrap().store.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Waits until something is kept under a name with this in it.
+    /// Waits until a descriptor is stored whose name contains `part`.
     pub fn wait_until_kept(&self, part: &str) -> String {
         wait_for(part, || self.kept().into_iter().find(|name| name.contains(part)))
     }
 
-    /// Keeps something that the daemon never gave.
+    /// Stores a descriptor that the daemon did not send.
     pub fn put(&self, name: &str, descriptor: OwnedFd) {
         self.heard.lock().unwrap().store.push((name.into(), descriptor));
     }
@@ -152,7 +152,8 @@ fn receive(socket: &UnixDatagram) -> Option<(String, Vec<OwnedFd>)> {
     let mut descriptors = Vec::new();
     for control in message.cmsgs().ok()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {
-            // SAFETY: the kernel has just made them for us.
+            // SAFETY: the kernel has just created these descriptors for this process, and nothing
+            // else owns them.
             #[expect(unsafe_code, reason = "nix gives numbers")]
             descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
         }

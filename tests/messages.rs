@@ -1,4 +1,4 @@
-//! What a program sees of messages: types, loans, samples, where a subscriber starts.
+//! Messages through the public API: types, loans, samples, and where a subscriber starts.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ struct Point {
 }
 
 #[test]
-fn structures_are_sent_copied_or_in_place() {
+fn values_are_sent_as_copies_or_in_place() {
     let world = World::new();
     let domain = world.domain();
     let mut publisher = Publisher::<Point>::builder().domain(&domain).create("point").unwrap();
@@ -33,12 +33,12 @@ fn structures_are_sent_copied_or_in_place() {
     assert_eq!((samples[0].x, samples[1].x), (1.0, 4.0));
     assert_eq!(samples.each_ref().map(conduit::Sample::sequence), [0, 1]);
     assert!(samples.iter().all(|sample| sample.is_zero_copy() && sample.age().is_some()));
-    // What was lent and not published was never sent.
+    // A loan that is not published is never sent.
     assert!(subscriber.try_recv().unwrap().is_none());
 }
 
 #[test]
-fn slices_have_any_length_up_to_the_slots() {
+fn slices_may_have_any_length_up_to_the_capacity() {
     let world = World::new();
     let domain = world.domain();
     let mut publisher = Publisher::<[Point]>::builder().domain(&domain).capacity(1200).create("cloud").unwrap();
@@ -57,7 +57,7 @@ fn slices_have_any_length_up_to_the_slots() {
 }
 
 #[test]
-fn a_subscriber_starts_where_it_is_told() {
+fn a_subscriber_starts_at_the_requested_position() {
     let world = World::new();
     let domain = world.domain();
     let mut publisher = Publisher::<u64>::builder().domain(&domain).slots(4).create("ticks").unwrap();
@@ -68,7 +68,8 @@ fn a_subscriber_starts_where_it_is_told() {
     let mut subscribers = [Start::Oldest, Start::Latest, Start::Next].map(open);
     publisher.send(&10).unwrap();
     let firsts = subscribers.each_mut().map(|subscriber| *subscriber.recv().unwrap());
-    // Three of four are kept, and the message after the subscribers came has taken the oldest one's place.
+    // Three messages of four slots are readable, and the message published after the subscribers
+    // attached has overwritten the oldest.
     assert_eq!(firsts, [8, 9, 10]);
     assert_eq!(subscribers.each_ref().map(Subscriber::lost), [1, 0, 0]);
     drop(publisher);
@@ -79,7 +80,7 @@ fn a_subscriber_starts_where_it_is_told() {
 }
 
 #[test]
-fn samples_outlive_their_subscriber_and_their_topic_and_travel() {
+fn samples_outlive_subscriber_and_topic_and_move_between_threads() {
     let world = World::new();
     let domain = world.domain();
     let mut publisher = Publisher::<[u8]>::builder().domain(&domain).slots(4).create("scan").unwrap();
@@ -96,7 +97,7 @@ fn samples_outlive_their_subscriber_and_their_topic_and_travel() {
 }
 
 #[test]
-fn time_stamps_can_be_left_out_and_waiting_can_end() {
+fn time_stamps_are_optional_and_waiting_times_out() {
     let world = World::new();
     let domain = world.domain();
     let mut publisher = Publisher::<u8>::builder().domain(&domain).time_stamps(false).create("plain").unwrap();
@@ -107,14 +108,14 @@ fn time_stamps_can_be_left_out_and_waiting_can_end() {
     let error = subscriber.recv_timeout(timeout).unwrap_err();
     assert!(matches!(error, RecvError::TimedOut { timeout: waited, .. } if waited == timeout), "{error}");
     drop(publisher);
-    // It says so as often as it is asked.
+    // The same answer every time.
     for _ in 0..2 {
         assert!(matches!(subscriber.try_recv(), Err(RecvError::PublisherGone { .. })));
     }
 }
 
 #[test]
-fn a_type_may_be_known_only_at_run_time() {
+fn types_can_be_given_at_run_time() {
     let world = World::new();
     let domain = world.domain();
     let bytes = |x: f32| Point { x, y: 0.0, z: 0.0 }.as_bytes().to_vec();
@@ -122,7 +123,7 @@ fn a_type_may_be_known_only_at_run_time() {
     let value = new(Kind::Value, 12);
     assert_eq!((value, new(Kind::Slice, 12)), (Point::TYPE, <[Point]>::TYPE));
 
-    // A value: its length, and no other.
+    // A value accepts exactly its own length.
     let builder = || Publisher::<[u8]>::builder().domain(&domain);
     let mut publisher = builder().message_type(value).create("point").unwrap();
     let mut typed = Subscriber::<Point>::builder().domain(&domain).open("point").unwrap();
@@ -138,7 +139,7 @@ fn a_type_may_be_known_only_at_run_time() {
     }
     assert_eq!([(); 2].map(|()| typed.recv().unwrap().x), [1.0, 2.0]);
     assert_eq!([(); 2].map(|()| untyped.recv().unwrap().to_vec()), [bytes(1.0), bytes(2.0)]);
-    // Shortened all the same: nobody takes it for one of the type, but who takes any.
+    // A shortened message is invalid for the type, but readable with `any_type`.
     let any = Subscriber::<[u8]>::builder().domain(&domain).message_type(value).any_type(true);
     let mut any = any.open("point").unwrap();
     let mut loan = publisher.loan_slice(12).unwrap();
@@ -149,7 +150,7 @@ fn a_type_may_be_known_only_at_run_time() {
     assert_eq!((*expected, any.recv().unwrap().len()), (value, 5));
     assert_eq!((untyped.received(), untyped.lost()), (3, 0));
 
-    // Who expects another type is told so.
+    // A subscriber of another type gets an error.
     for other in [new(Kind::Slice, 12), new(Kind::Value, 16), TypeInfo::new("lidar/point", Kind::Value, 12, 4).unwrap()]
     {
         let opened = Subscriber::<[u8]>::builder().domain(&domain).message_type(other).open("point");
@@ -165,7 +166,7 @@ fn a_type_may_be_known_only_at_run_time() {
     assert_eq!(publisher.send(&[0; 13]), Err(LoanError::WrongLength { len: 13, size: 12, exact: false }));
     assert_eq!([(); 2].map(|()| subscriber.recv().unwrap().len()), [2, 0]);
 
-    // Slots are as large as a value needs, or it is an error.
+    // Slots must be large enough for a value, otherwise creation fails.
     let large = TypeInfo::new("large", Kind::Value, 10_000, 8).unwrap();
     assert!(builder().message_type(large).create("large").unwrap().capacity() >= 10_000);
     let refused = builder().message_type(large).slot_size(4096).create("small");

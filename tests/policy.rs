@@ -39,7 +39,7 @@ fn a_registration_against_the_rules_is_refused_and_names_the_rule() {
 }
 
 #[test]
-fn a_user_without_the_right_is_refused_and_one_in_the_group_is_not() {
+fn rules_apply_to_users_and_groups() {
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "rules for other users");
     }
@@ -69,7 +69,7 @@ fn a_wrong_mode_is_refused_before_the_name_appears() {
 }
 
 #[test]
-fn what_appears_without_right_is_reported_and_rules_are_read_again() {
+fn unauthorised_topics_are_reported_and_rules_are_reloaded() {
     let mut world = world("[[rule]]\nname = 'no'\ntopics = ['a', 'b']\nusers = []");
     let without = Domain::new(world.path()).without_registry();
     let publish = |name: &str| Publisher::<[u8]>::builder().domain(&without).create(name).unwrap();
@@ -92,7 +92,7 @@ fn what_appears_without_right_is_reported_and_rules_are_read_again() {
 }
 
 #[test]
-fn a_bad_file_is_told_before_the_start() {
+fn an_invalid_rules_file_is_reported_before_the_start() {
     let world = World::new();
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_conduitd")).args(arguments).output().unwrap();

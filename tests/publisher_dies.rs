@@ -1,4 +1,5 @@
-//! Publishers are killed: subscribers learn it, the name becomes free, nothing stays.
+//! Publishers are killed: subscribers are notified, the name becomes free, and nothing is left
+//! behind.
 
 use conduit::registry::{EventKind, RegionState};
 
@@ -20,7 +21,7 @@ fn sleepers(world: &World, topic: &str) -> [Peer; 2] {
 }
 
 #[test]
-fn killed_while_all_subscribers_sleep_with_daemon() {
+fn publisher_killed_while_subscribers_sleep_with_daemon() {
     let world = World::with_daemon();
     let mut events = world.client().watch().unwrap();
     let mut publisher = world.peer();
@@ -36,7 +37,7 @@ fn killed_while_all_subscribers_sleep_with_daemon() {
     let died = events.find(|event| event.as_ref().unwrap().kind == EventKind::Died).unwrap().unwrap();
     assert_eq!((died.topic.as_str(), died.process.unwrap().pid), ("scan", pid));
     let death = died.death.unwrap();
-    // Kernels before 6.15 do not tell the signal.
+    // Kernels before 6.15 do not report the signal.
     assert!(matches!(death.signal, Some(9) | None));
     assert_eq!(death.last_sequence, Some(4));
     assert!(death.last_message_age_ns.is_some());
@@ -49,7 +50,7 @@ fn killed_while_all_subscribers_sleep_with_daemon() {
 }
 
 #[test]
-fn killed_while_all_subscribers_sleep_without_daemon() {
+fn publisher_killed_while_subscribers_sleep_without_daemon() {
     let world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 1000));
@@ -61,7 +62,7 @@ fn killed_while_all_subscribers_sleep_without_daemon() {
 }
 
 #[test]
-fn killed_while_idle() {
+fn publisher_killed_while_idle() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 1000));
@@ -73,7 +74,7 @@ fn killed_while_idle() {
 }
 
 #[test]
-fn killed_while_writing() {
+fn publisher_killed_while_writing() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 4, 1000));
@@ -82,7 +83,7 @@ fn killed_while_writing() {
     publisher.order(Send(2, 1000));
     publisher.order(Loan(1000));
     publisher.kill();
-    // What was published stays readable, what was half-written is never seen.
+    // Published messages stay readable; a half-written one never appears.
     assert_eq!(subscriber.ask(Drain), drained(2, 0, End::Died));
     world.wait_until_gone("scan");
     let mut successor = world.peer();
@@ -90,7 +91,7 @@ fn killed_while_writing() {
 }
 
 #[test]
-fn closing_is_told_apart_from_dying() {
+fn closing_and_dying_are_distinguished() {
     let world = World::with_daemon();
     let mut events = world.client().watch().unwrap();
     let mut publisher = world.peer();
@@ -110,7 +111,7 @@ fn closing_is_told_apart_from_dying() {
 }
 
 #[test]
-fn a_subscriber_learns_at_the_end_what_it_missed() {
+fn losses_are_complete_when_the_publisher_closes() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 4, 100));
@@ -192,7 +193,7 @@ fn a_stopped_publisher_is_not_dead() {
     subscriber.order(Subscribe("scan"));
     subscriber.tell(Recv);
     world.wait_until_asleep("scan", 1);
-    // Two of the intervals at which a sleeper looks at the lock.
+    // Two of the intervals at which a sleeping subscriber probes the owner lock.
     std::thread::sleep(std::time::Duration::from_millis(2100));
     assert_eq!(world.list()[0].state, RegionState::Live);
     publisher.signal(nix::sys::signal::Signal::SIGCONT);
@@ -210,7 +211,7 @@ fn a_forked_child_inherits_nothing_of_a_publisher() {
         let mut publisher = world.peer();
         publisher.order(Publish("scan", 16, 1000));
         let sleepers = sleepers(&world, "scan");
-        // It gets its own copy of the handle, drops it, and lives on, with the lease's socket open.
+        // The child inherits the handle, drops it, and keeps the lease's socket open.
         publisher.order(Fork);
         publisher.order(Send(0, 0));
         assert!(world.exists("scan"));
@@ -224,7 +225,7 @@ fn a_forked_child_inherits_nothing_of_a_publisher() {
 }
 
 #[test]
-fn who_opens_a_topic_again_never_gets_the_old_one() {
+fn an_ended_topic_cannot_be_opened_again() {
     use conduit::{OpenError, Subscriber};
     let world = World::new();
     for (mark, is_expected) in [
@@ -233,7 +234,7 @@ fn who_opens_a_topic_again_never_gets_the_old_one() {
     ] {
         let mut publisher = world.peer();
         publisher.order(Publish("scan", 16, 100));
-        // As a reaper or the publisher leaves it just before the name is removed.
+        // The mark that a reaper or the publisher sets just before it removes the name.
         let file = std::fs::File::options().write(true).open(world.path_of("scan")).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &mark.to_ne_bytes(), 136).unwrap();
         let error = Subscriber::<[u8]>::builder().domain(&world.domain()).open("scan").unwrap_err();

@@ -1,4 +1,4 @@
-//! Many processes want the same name at the same time.
+//! Several processes create the same name at the same time.
 
 use crate::harness::World;
 use crate::protocol::Answer;
@@ -48,7 +48,7 @@ fn two_publishers_racing_for_an_orphan_exactly_one_wins() {
 }
 
 #[test]
-fn nobody_ever_sees_a_half_made_region() {
+fn a_region_never_appears_incomplete() {
     let world = World::with_daemon();
     let (mut publisher, mut opener) = (world.peer(), world.peer());
     opener.begin(OpenInALoop("scan"));

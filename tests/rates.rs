@@ -1,4 +1,4 @@
-//! `conduit hz` and `conduit bw`: what they say is what was published, and nobody notices them.
+//! `conduit hz` and `conduit bw`: they report what was published and do not subscribe.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
@@ -15,7 +15,7 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(stdout).unwrap()
 }
 
-/// Publishes 500 bytes two hundred times a second, if the machine lets it, until it is dropped.
+/// Publishes 500 bytes 200 times a second, less often on a busy machine, until it is dropped.
 fn traffic(world: &World, topic: &str) -> Daemon {
     let text = "x".repeat(500);
     let arguments = ["pub", topic, "--text", &text, "--rate", "200", "--count", "1000000"];
@@ -29,7 +29,7 @@ fn rates_and_sizes_are_right_and_the_format_is_that_of_ros2() {
     let world = World::new();
     let _publisher = traffic(&world, "scan");
     let region = world.region("scan");
-    // The truth: a busy machine keeps the publisher from its pace, too.
+    // The reference is the real rate, because a busy machine slows the publisher down.
     let published = || (region.counters().unwrap().published, Instant::now());
     let begun = published();
     let said = run(&mut world.conduit(&["hz", "scan", "--count", "3"]));
@@ -46,7 +46,7 @@ fn rates_and_sizes_are_right_and_the_format_is_that_of_ros2() {
 
     let said = run(&mut world.conduit(&["bw", "scan", "--count", "1", "--window", "50"]));
     assert!(said.contains("kB/s from 50 messages\n\tMessage size mean: 500 B min: 500 B max: 500 B"), "{said}");
-    // Nobody subscribed for it.
+    // The command has not subscribed.
     assert_eq!(region.counters().unwrap().subscribers.len(), 0);
 }
 
@@ -75,7 +75,7 @@ fn several_topics_are_a_table_and_json_is_an_object_per_line() {
 }
 
 #[test]
-fn a_publisher_that_comes_back_is_counted_anew() {
+fn a_restarted_publisher_is_measured_from_zero() {
     let world = World::with_daemon();
     let first = traffic(&world, "scan");
     let mut child = world.conduit(&["hz", "scan", "--count", "4", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -84,7 +84,7 @@ fn a_publisher_that_comes_back_is_counted_anew() {
     output.read_line(&mut said).unwrap();
     drop(first);
     world.wait_until_gone("scan");
-    // Longer than between two of its messages: a gap in the mean would show.
+    // Much longer than the interval between messages: a gap that was counted would be visible.
     std::thread::sleep(Duration::from_millis(700));
     let _second = traffic(&world, "scan");
     output.read_to_string(&mut said).unwrap();
@@ -95,7 +95,7 @@ fn a_publisher_that_comes_back_is_counted_anew() {
 }
 
 #[test]
-fn who_waits_is_told_and_what_has_no_messages_has_no_rate() {
+fn hz_reports_that_it_waits_and_refuses_raw_regions() {
     let world = World::new();
     let mut waiting = world.conduit(&["hz", "none"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -109,7 +109,7 @@ fn who_waits_is_told_and_what_has_no_messages_has_no_rate() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
     }
-    // Slots that nobody could have looked at in time are no reason for a wrong number.
+    // Slots that are overwritten before they can be read do not distort the rate.
     let mut publisher = world.peer();
     publisher.order(Publish("fast", 2, 100));
     publisher.begin(Stream(100));

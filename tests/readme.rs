@@ -1,4 +1,5 @@
-//! The sessions in the documents, run as they stand there, in one shell each: every command prints what the document shows.
+//! The sessions in the documents, each run in one shell: every command prints what the document
+//! shows.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -34,7 +35,7 @@ fn examples(document: &str) -> Vec<Example<'_>> {
     examples
 }
 
-/// What differs from run to run is taken out: numbers, units, and the space that they need.
+/// Removes what differs from run to run: numbers, units, and padding.
 fn essence(line: &str) -> String {
     let mut essence = String::new();
     for word in line.split_whitespace() {
@@ -55,11 +56,12 @@ fn essence(line: &str) -> String {
             was_digit = is_digit;
         }
     }
-    // Whether somebody sleeps just now is chance, too.
+    // Whether a subscriber is asleep at that moment varies as well.
     essence.trim().replace(" yes", " no")
 }
 
-/// Whether lines are as the document has them: `...` stands for any number of lines, and at the end of a line for the rest of it.
+/// Whether lines match the document, in which `...` stands for any number of lines, or for the rest
+/// of a line at its end.
 fn matches(shown: &[&str], said: &[String]) -> bool {
     match (shown.split_first(), said.split_first()) {
         (None, None) => true,
@@ -75,7 +77,7 @@ fn matches(shown: &[&str], said: &[String]) -> bool {
     }
 }
 
-/// A shell whose commands come one by one.
+/// A shell that receives its commands one by one.
 struct Shell {
     child: Child,
     lines: Receiver<String>,
@@ -107,9 +109,10 @@ impl Shell {
     /// Runs an example until it has printed what the document shows.
     fn run(&mut self, example: &Example) {
         self.type_in(example.command);
-        // What is still to come comes from the background.
+        // The rest of the output comes from a background job.
         self.type_in("echo @done");
-        // Measurements take long on a busy machine, where two processes seldom run at the same time.
+        // Measurements take long on a busy machine, where two processes seldom run at the same
+        // time.
         let deadline = Instant::now() + 4 * DEADLINE;
         let mut said = Vec::new();
         let mut is_done = false;
@@ -117,7 +120,7 @@ impl Shell {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) if line == "@done" => is_done = true,
-                // What it says of its jobs, an interactive one says otherwise.
+                // An interactive shell words its messages about jobs differently.
                 Ok(line) if line.starts_with("bash: line ") => {}
                 Ok(line) => {
                     said.push(self.replacements.iter().fold(line, |line, (from, to)| line.replace(from, to)));
@@ -172,7 +175,7 @@ fn the_command_prints_what_the_main_readme_shows() {
 }
 
 #[test]
-fn what_differs_from_run_to_run_does_not_matter_and_the_rest_does() {
+fn only_what_differs_from_run_to_run_is_ignored() {
     assert_eq!(essence("Last message: 231 us ago"), essence("Last message: 1.02 ms ago"));
     assert_eq!(essence("a  12  b"), essence("a 3 b"));
     assert_ne!(essence("12 Hz"), essence("- Hz"));

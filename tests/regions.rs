@@ -1,4 +1,4 @@
-//! Raw regions: named memory that outlives its creator's clean end, and not its death.
+//! Raw regions: named memory that outlives the clean end of its creator, but not its death.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn wait_while(world: &World, flag: &AtomicBool, timeout: Option<Duration>) -> bo
 }
 
 #[test]
-fn the_size_is_exact_the_bytes_zero_and_the_start_on_a_page() {
+fn a_region_is_zeroed_page_aligned_and_of_exact_size() {
     let world = World::new();
     for size in [1, 4095, 4096, 13_000_000] {
         let region = builder(&world).create("lidar", size).unwrap();
@@ -34,7 +34,7 @@ fn the_size_is_exact_the_bytes_zero_and_the_start_on_a_page() {
 }
 
 #[test]
-fn a_second_create_fails_and_names_the_first() {
+fn a_second_create_fails_and_names_the_owner() {
     let world = World::new();
     let mut creator = world.peer();
     creator.order(CreateRegion("counter", 4096));
@@ -45,7 +45,7 @@ fn a_second_create_fails_and_names_the_first() {
 }
 
 #[test]
-fn dropped_it_stays_until_unlinked() {
+fn a_dropped_region_stays_until_unlinked() {
     for daemon in [false, true] {
         let mut world = World::new();
         if daemon {
@@ -57,7 +57,7 @@ fn dropped_it_stays_until_unlinked() {
         creator.kill();
         if daemon {
             assert_eq!(world.list()[0].state, RegionState::Kept);
-            // A daemon that starts later knows it as well.
+            // A daemon that starts later knows the region as well.
             world.kill_daemon();
             world.start_daemon();
             assert_eq!(world.list()[0].state, RegionState::Kept);
@@ -73,7 +73,7 @@ fn dropped_it_stays_until_unlinked() {
 }
 
 #[test]
-fn the_death_of_its_creator_makes_it_an_orphan_with_daemon() {
+fn the_creators_death_orphans_a_region_with_daemon() {
     let world = World::with_daemon();
     let mut creator = world.peer();
     creator.order(CreateRegion("counter", 4096));
@@ -84,7 +84,7 @@ fn the_death_of_its_creator_makes_it_an_orphan_with_daemon() {
 }
 
 #[test]
-fn the_death_of_its_creator_makes_it_an_orphan_without_daemon() {
+fn the_creators_death_orphans_a_region_without_daemon() {
     let world = World::new();
     let mut creator = world.peer();
     creator.order(CreateRegion("counter", 4096));
@@ -93,12 +93,13 @@ fn the_death_of_its_creator_makes_it_an_orphan_without_daemon() {
 }
 
 #[test]
-fn two_mappings_are_one_memory() {
+fn two_mappings_share_memory() {
     let world = World::new();
     let first = builder(&world).create("counter", 4096).unwrap();
     let second = ShmRegion::open_in(&world.domain(), "counter").unwrap();
     assert_ne!(first.data(), second.data());
-    // SAFETY: both are large enough, aligned to a page, and only used as an AtomicI32.
+    // SAFETY: both mappings are large enough and page-aligned, and are only accessed as an
+    // AtomicI32.
     #[allow(unsafe_code)]
     let [first, second] = [&first, &second].map(|region| unsafe { &*region.data().cast::<AtomicI32>() });
     first.store(42, Ordering::Release);
@@ -106,7 +107,7 @@ fn two_mappings_are_one_memory() {
 }
 
 #[test]
-fn unlinking_leaves_the_memory_to_those_who_have_it() {
+fn unlinking_keeps_existing_mappings() {
     let world = World::with_daemon();
     let region = builder(&world).create("counter", 4096).unwrap();
     ShmRegion::unlink_in(&world.domain(), "counter").unwrap();
@@ -123,7 +124,7 @@ fn unlinking_leaves_the_memory_to_those_who_have_it() {
 }
 
 #[test]
-fn waiting_for_a_region_ends_with_it_or_with_the_flag_or_with_the_time() {
+fn waiting_for_a_region_ends_on_creation_flag_or_timeout() {
     let world = World::new();
     let forever = AtomicBool::new(true);
     std::thread::scope(|scope| {
@@ -143,7 +144,7 @@ fn waiting_for_a_region_ends_with_it_or_with_the_flag_or_with_the_time() {
 }
 
 #[test]
-fn a_topic_is_no_raw_region_and_the_reverse() {
+fn topics_and_raw_regions_are_not_interchangeable() {
     let world = World::new();
     let domain = world.domain();
     let _topic = conduit::Publisher::<u64>::builder().domain(&domain).create("topic").unwrap();
@@ -157,7 +158,7 @@ fn a_topic_is_no_raw_region_and_the_reverse() {
 }
 
 #[test]
-fn a_million_floats_three_times_fill_twelve_megabytes() {
+fn a_region_of_thirteen_megabytes_is_listed_with_its_size() {
     let world = World::with_daemon();
     let region = builder(&world).create("lidar", 13_000_000).unwrap();
     wait_until("it to be listed", || world.list().len() == 1);

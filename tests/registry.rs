@@ -1,4 +1,4 @@
-//! The registry's socket: as a client of the protocol sees it, well-behaved or not.
+//! The registry's protocol, as well-behaved and misbehaving clients see it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use crate::harness::{Raw, World, wait_until};
 use crate::protocol::Order::{Publish, Send};
 
 #[test]
-fn it_describes_itself() {
+fn the_service_describes_itself() {
     let world = World::with_daemon();
     let mut raw = Raw::connect(&world);
     let info = raw.call("org.varlink.service.GetInfo", &json!({}));
@@ -66,7 +66,7 @@ fn oneway_calls_are_not_answered() {
 }
 
 #[test]
-fn garbage_is_answered_with_an_error_and_a_hang_up() {
+fn invalid_frames_get_an_error_and_a_disconnect() {
     let mut world = World::with_daemon();
     for garbage in [&b"garbage\0"[..], b"\0", b"[1,2]\0", b"{\"method\":1}\0", b"\xff\xfe\0", b"{}\0"] {
         let mut raw = Raw::connect(&world);
@@ -78,7 +78,7 @@ fn garbage_is_answered_with_an_error_and_a_hang_up() {
 }
 
 #[test]
-fn half_a_frame_harms_nobody() {
+fn an_incomplete_frame_does_not_affect_others() {
     let mut world = World::with_daemon();
     let mut half = Raw::connect(&world);
     half.send(b"{\"method\":\"io.conduit.Reg");
@@ -91,7 +91,7 @@ fn half_a_frame_harms_nobody() {
 }
 
 #[test]
-fn a_frame_of_a_gigabyte_is_given_up_at_the_limit() {
+fn an_endless_frame_is_cut_off_at_the_limit() {
     let mut world = World::with_daemon();
     let mut raw = Raw::connect(&world);
     let chunk = vec![b'x'; 1 << 20];
@@ -105,7 +105,7 @@ fn a_frame_of_a_gigabyte_is_given_up_at_the_limit() {
 }
 
 #[test]
-fn a_message_just_over_the_limit_says_so() {
+fn a_message_over_the_limit_gets_an_error() {
     let world = World::with_daemon();
     let mut raw = Raw::connect(&world);
     let reply = raw.call("io.conduit.Registry.Describe", &json!({"topic": "x".repeat(70_000)}));
@@ -115,7 +115,7 @@ fn a_message_just_over_the_limit_says_so() {
 }
 
 #[test]
-fn registering_what_one_does_not_own_gains_nothing() {
+fn registering_another_owners_topic_has_no_effect() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -127,7 +127,7 @@ fn registering_what_one_does_not_own_gains_nothing() {
     assert_eq!(reply["error"], "io.conduit.Registry.AlreadyRegistered");
     assert_eq!(reply["parameters"]["pid"], json!(publisher.pid()));
     drop(raw);
-    // Nor does asking for the removal of what lives.
+    // A request to reap a live topic has no effect either.
     let mut raw = Raw::connect(&world);
     assert_eq!(raw.call("io.conduit.Registry.Reap", &json!({"topic": "scan"}))["parameters"]["reaped"], json!(false));
     publisher.order(Send(1, 10));
@@ -135,7 +135,7 @@ fn registering_what_one_does_not_own_gains_nothing() {
 }
 
 #[test]
-fn a_false_owner_that_hangs_up_does_not_kill_the_topic() {
+fn a_false_owner_that_disconnects_does_not_end_the_topic() {
     let mut world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -147,7 +147,7 @@ fn a_false_owner_that_hangs_up_does_not_kill_the_topic() {
     let mut events = world.client().watch().unwrap();
     events.next().unwrap().unwrap();
     drop(raw);
-    // Longer than the daemon waits for a lock before a pidfd would decide.
+    // Longer than the daemon would wait for the lock if a pidfd reported the death.
     std::thread::sleep(Duration::from_millis(600));
     publisher.order(Send(1, 10));
     assert!(world.exists("scan"));
@@ -157,18 +157,18 @@ fn a_false_owner_that_hangs_up_does_not_kill_the_topic() {
 }
 
 #[test]
-fn calls_that_wait_in_one_clients_buffer_do_not_keep_others_waiting() {
+fn buffered_calls_of_one_client_do_not_delay_others() {
     let world = World::with_daemon();
     let mut flood = Raw::connect(&world);
     let call = b"{\"method\":\"io.conduit.Registry.List\"}\0";
     flood.0.set_nonblocking(true).unwrap();
-    // Nobody reads the replies.
+    // The replies are never read.
     while flood.0.write(call).is_ok() {}
     assert_eq!(world.list(), []);
 }
 
 #[test]
-fn attaching_to_what_is_not_there_is_refused() {
+fn attaching_to_a_missing_topic_is_refused() {
     let world = World::with_daemon();
     let mut raw = Raw::connect(&world);
     let reply = raw.call("io.conduit.Registry.Attach", &json!({"topic": "x", "dev": 1, "inode": 1}));
@@ -176,12 +176,12 @@ fn attaching_to_what_is_not_there_is_refused() {
 }
 
 #[test]
-fn one_user_can_not_take_all_connections() {
+fn one_user_cannot_take_all_connections() {
     let mut world = World::new();
     let script = format!("ulimit -n 200; exec '{}'", env!("CARGO_BIN_EXE_conduitd"));
     let mut daemon = world.command("bash").args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap();
     wait_until("the daemon to listen", || UnixStream::connect(world.socket()).is_ok());
-    // 200 descriptors make 66 connections, of which one user has a quarter.
+    // 200 descriptors allow 66 connections, of which one user gets a quarter.
     let mut crowd: Vec<Raw> = (0..100).map(|_| Raw::connect(&world)).collect();
     let mut refused = 0;
     for raw in &mut crowd {
@@ -191,7 +191,7 @@ fn one_user_can_not_take_all_connections() {
         refused += usize::from(reply[..len].starts_with(b"{\"parameters\":{\"limit\":17"));
     }
     assert!(refused >= 83, "{refused}");
-    // A topic that comes meanwhile goes without a lease, and is not forgotten.
+    // A topic created meanwhile gets no lease, but is still listed.
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
     drop(crowd);

@@ -1,4 +1,4 @@
-//! Removing regions through the registry, with and without force.
+//! Removal of regions through the registry, with and without force.
 
 use conduit::registry::RegistryCallError;
 use conduit::registry::{EventKind, RegistryError};
@@ -17,7 +17,7 @@ fn unlink(world: &World, topic: &str, force: bool) -> Result<(), RegistryError> 
 }
 
 #[test]
-fn a_live_topic_is_removed_by_force_only_and_everybody_finds_out() {
+fn a_live_topic_is_removed_only_by_force_and_its_clients_are_notified() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -37,7 +37,7 @@ fn a_live_topic_is_removed_by_force_only_and_everybody_finds_out() {
     assert!(!world.exists("scan"));
     sleeper.expect(Answer::Gone(End::Closed));
     assert!(publisher.ask(Send(1, 10)).failure().starts_with("the topic was removed from outside"));
-    // In either order, and the sleeper may leave in between.
+    // The order varies, and the subscriber may detach in between.
     let mut ends = events.map(|event| event.unwrap()).filter(|event| event.kind != EventKind::Unsubscribed);
     let mut ends = [ends.next().unwrap(), ends.next().unwrap()];
     ends.sort_by_key(|event| event.kind == EventKind::Removed);
@@ -52,14 +52,14 @@ fn a_live_topic_is_removed_by_force_only_and_everybody_finds_out() {
 }
 
 #[test]
-fn what_nobody_owns_goes_without_force() {
+fn regions_without_owner_are_removed_without_force() {
     let world = World::with_daemon();
     drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
     unlink(&world, "map", false).unwrap();
     assert!(!world.exists("map"));
     let missing = unlink(&world, "map", true).unwrap_err();
     assert_eq!(missing, RegistryError::TopicNotFound { topic: "map".into() });
-    // An orphan whose death the registry has not noticed yet, or just has.
+    // An orphan whose death the registry may or may not have noticed.
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
     publisher.kill();
@@ -69,7 +69,7 @@ fn what_nobody_owns_goes_without_force() {
 }
 
 #[test]
-fn a_live_raw_region_loses_its_name_and_nothing_else() {
+fn removing_a_live_raw_region_removes_only_its_name() {
     let world = World::with_daemon();
     let region = ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap();
     assert!(matches!(unlink(&world, "map", false), Err(RegistryError::TopicInUse { .. })));
@@ -79,7 +79,7 @@ fn a_live_raw_region_loses_its_name_and_nothing_else() {
 }
 
 #[test]
-fn another_user_removes_nothing() {
+fn only_the_owners_user_may_remove_a_topic() {
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "removal by another user");
     }
@@ -103,7 +103,7 @@ fn a_daemon_that_may_not_write_a_region_can_close_it() {
     }
     let world = World::new();
     let mut daemon = world.daemon_with_one_right();
-    // Readable for the daemon, but neither its own nor writable.
+    // The daemon may read the file, but does not own it and may not write it.
     let domain = Domain::new(world.path()).with_socket(world.socket());
     let builder = conduit::Publisher::<[u8]>::builder().domain(&domain).mode(0o644);
     let mut publisher = builder.create("scan").unwrap();

@@ -1,4 +1,4 @@
-//! The command beside a shell: completions, manual pages, signals, readers that leave early or stand still.
+//! The command in a shell: completion, manual pages, signals, and readers that end early or stop.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{Daemon, World, wait_for, wait_until};
 
-/// A shell that finds `conduit`; none if it is not installed.
+/// A shell that finds `conduit`, or `None` if the shell is not installed.
 fn shell(world: &World, name: &str, script: &str) -> Option<String> {
     let programs = Path::new(env!("CARGO_BIN_EXE_conduit")).parent().unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
@@ -43,7 +43,7 @@ fn world_with_topics() -> (World, Vec<Publisher<[u8]>>) {
     (world, publishers)
 }
 
-/// What is typed, and what the shell must offer.
+/// Typed text, and what the shell must offer for it.
 const COMPLETIONS: [(&str, &[&str]); 8] = [
     ("conduit inf", &["info"]),
     ("conduit info cam", &["camera/front", "camera/rear"]),
@@ -74,7 +74,7 @@ fn bash_completes_verbs_options_and_topics() {
 fn zsh_completes_verbs_options_and_topics() {
     let (world, _publishers) = world_with_topics();
     for (line, expected) in COMPLETIONS {
-        // What the line editor would be told.
+        // The arguments that the line editor would receive.
         let script = format!(
             "compdef() {{ :; }}; _describe() {{ print -rl -- ${{(P)3}} }}
              source <(conduit completions zsh)
@@ -103,7 +103,7 @@ fn manual_pages_have_no_warnings() {
     let pages: Vec<_> = std::fs::read_dir(folder).unwrap().map(|page| page.unwrap().path()).collect();
     assert!(pages.len() > 20, "{pages:?}");
     for page in pages {
-        // -ww: all warnings; -z: nothing else.
+        // -ww: all warnings; -z: no other output.
         let groff = Command::new("groff").args(["-man", "-Tutf8", "-Kutf8", "-ww", "-z"]).arg(&page).output();
         let Ok(Output { status, stderr, .. }) = groff else { skip!(Lack::Software("groff"), "the manual pages") };
         assert!(status.success() && stderr.is_empty(), "{}", String::from_utf8_lossy(&stderr));
@@ -111,10 +111,10 @@ fn manual_pages_have_no_warnings() {
 }
 
 #[test]
-fn who_stands_still_or_is_killed_costs_the_publisher_nothing() {
+fn stopped_or_killed_subscribers_do_not_block_the_publisher() {
     let world = World::with_daemon();
     let domain = world.domain();
-    // So few that every slot counts.
+    // So few slots that each one matters.
     let mut publisher = Publisher::<[u8]>::builder().slots(2).domain(&domain).create("scan").unwrap();
     let region = world.region("scan");
     let verbs = [&["echo", "scan", "--raw"][..], &["echo", "scan"], &["hz", "scan"], &["bw", "scan"]];
@@ -123,7 +123,7 @@ fn who_stands_still_or_is_killed_costs_the_publisher_nothing() {
     let mut children: Vec<_> = verbs.into_iter().map(start).collect();
     world.wait_until_asleep("scan", 2);
     for round in 0..20 {
-        // They are stopped at whatever they are just doing.
+        // They are stopped at a random point of their work.
         for _ in 0..round {
             publisher.send(&[7; 3900]).unwrap();
         }
@@ -149,7 +149,7 @@ fn who_stands_still_or_is_killed_costs_the_publisher_nothing() {
 }
 
 #[test]
-fn a_reader_that_leaves_and_ctrl_c_end_it_quietly() {
+fn sigpipe_and_sigint_end_streaming_verbs_silently() {
     let world = World::with_daemon();
     let arguments = ["pub", "scan", "--text", "x", "--rate", "500", "--count", "1000000"];
     let _publisher: Daemon = world.conduit(&arguments).spawn().unwrap().into();
@@ -165,7 +165,7 @@ fn a_reader_that_leaves_and_ctrl_c_end_it_quietly() {
         };
         let (mut child, out) = start();
         drop(out);
-        // Something for it to say.
+        // An event that makes `watch` write.
         drop(Publisher::<[u8]>::builder().domain(&world.domain()).create("other").unwrap());
         let status = wait_for("its end", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(128 + Signal::SIGPIPE as i32), "{arguments:?}");

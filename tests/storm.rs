@@ -1,6 +1,8 @@
-//! Everything at once: publishers and subscribers of many sizes, killed, stopped and restarted at random, and the daemon too.
+//! Everything at once: publishers and subscribers of many sizes, and the daemon, are killed,
+//! stopped and restarted at random.
 //!
-//! `CONDUIT_STORM_SECONDS` is how long it lasts (10), `CONDUIT_STORM_SEED` what it does.
+//! `CONDUIT_STORM_SECONDS` is the duration (default 10), `CONDUIT_STORM_SEED` the seed of the
+//! random actions.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,26 +16,26 @@ use crate::harness::{Peer, Random, World, wait_until};
 use crate::protocol::Order::*;
 use crate::protocol::{self, Answer, Order, Session};
 
-/// Topics and the length of their messages. The publisher of the last is never killed.
+/// Topics and the length of their messages. The publisher of the last one is never killed.
 const TOPICS: [(&str, usize); 5] =
     [("tiny", 8), ("small", 1000), ("medium", 64 << 10), ("large", 1 << 20), ("steady", 100)];
 const STEADY: usize = TOPICS.len() - 1;
 const SLOTS: usize = 16;
 const SUBSCRIBERS: usize = 2;
 
-/// How long a death may go unnoticed: with the daemon milliseconds, and without it a sleeper looks twice a second. The rest
-/// is for twenty processes on two busy processors.
+/// The limit for noticing a death. The daemon takes milliseconds; without it a sleeper probes twice
+/// a second. The rest is slack for twenty processes on two busy processors.
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
-/// How long taking over a name may take.
+/// The limit for taking over a name.
 const CREATED_WITHIN: Duration = Duration::from_secs(1);
 
 struct Storm {
     world: World,
     random: Random,
-    /// By topic: who publishes it, or when somebody will again.
+    /// By topic: its publisher, or when one starts again.
     publishers: Vec<Result<Publisher, Instant>>,
     subscribers: Vec<Reader>,
-    /// When a publisher ended, by its file.
+    /// When each publisher ended, by the inode of its file.
     ends: BTreeMap<u64, End>,
     daemon_back: Instant,
     sessions: usize,
@@ -50,13 +52,13 @@ struct Reader {
     peer: Peer,
     topic: usize,
     stopped_until: Option<Instant>,
-    /// When it was let run again.
+    /// When it was continued after SIGSTOP.
     continued_ns: Vec<u64>,
 }
 
 struct End {
     at_ns: u64,
-    /// Its own word, if it lived to give it.
+    /// The publisher's own count, if it closed the topic cleanly.
     published: Option<u64>,
 }
 
@@ -81,7 +83,7 @@ fn storm() {
     storm.start_again(true);
     let (sessions, slowest) = storm.end();
     println!("{deeds} deeds, {sessions} sessions, slowest notice of an end {} ms", slowest.as_millis());
-    assert!(sessions as u64 > seconds, "a storm in which nobody saw an end");
+    assert!(sessions as u64 > seconds, "no session ended in this storm");
 }
 
 impl Storm {
@@ -118,7 +120,7 @@ impl Storm {
         }
     }
 
-    /// Kills it where it is, or in the middle of something else.
+    /// Kills the publisher as it is, or in the middle of another operation.
     fn kill_publisher(&mut self, topic: usize, in_the_middle_of: Option<Order>) {
         let Ok(publisher) = &mut self.publishers[topic] else { return };
         assert!(publisher.peer.answers_so_far().is_empty(), "it has ended by itself");
@@ -158,7 +160,7 @@ impl Storm {
     }
 
     fn kill_subscriber(&mut self, which: usize) {
-        // What it has said up to now counts.
+        // Sessions that it has reported so far count.
         self.hear_out_one(which);
         let topic = self.subscribers[which].topic;
         self.subscribers[which] = Reader::start(&self.world, topic);
@@ -205,7 +207,7 @@ impl Storm {
         let took = Duration::from_nanos(seen_ns.saturating_sub(could_see_ns));
         assert!(took < NOTICED_WITHIN, "it took {took:?} to notice: {session:?}");
         self.slowest = self.slowest.max(took);
-        // A region that is just being removed can still be opened, and ends at once.
+        // A region that is being removed can still be opened, and ends at once.
         self.sessions += usize::from(received + lost > 0);
     }
 
@@ -218,7 +220,7 @@ impl Storm {
             publisher.peer.order(Unpublish);
             self.ends.insert(publisher.file, end);
         }
-        // Those who were attached see the end; then there is nothing left to see.
+        // Attached subscribers report the end; after that no sessions are left.
         for which in 0..self.subscribers.len() {
             self.subscribers[which].peer.tell(Stop);
             loop {
@@ -234,7 +236,7 @@ impl Storm {
         (self.sessions, self.slowest)
     }
 
-    /// Of the topic whose publisher has seen it all: every record and every slot can be used.
+    /// On the topic whose publisher ran the whole time, every record and slot can still be used.
     fn steady_topic_is_as_new(&mut self) {
         let domain = self.world.domain();
         let publisher = &mut self.publishers[STEADY].as_mut().expect("it is never killed").peer;
@@ -245,10 +247,10 @@ impl Storm {
         let open = || Subscriber::<[u8]>::builder().domain(&domain).open("steady");
         let mut all: Vec<_> = (SUBSCRIBERS..60).map(|_| open().expect("a record has leaked")).collect();
         open().unwrap_err();
-        // The subscribers let go of what they hold as soon as nothing comes any more.
+        // Subscribers release the samples that they hold once no more messages arrive.
         let held = || self.world.region("steady").counters().unwrap().subscribers.iter().any(|(_, it)| it.held > 0);
-        wait_until("the slots to be let go", || !held());
-        // One slot is always the publisher's, until there is no other left.
+        wait_until("the slots to be released", || !held());
+        // One slot is always claimed by the publisher, until no other slot is free.
         let mut samples = Vec::new();
         for count in [SLOTS - 1, 1] {
             publisher.order(Send(count as u64, 100));
@@ -259,7 +261,8 @@ impl Storm {
 }
 
 impl Random {
-    /// When something that is dead comes back: at once, or late enough for everybody to notice by himself.
+    /// When a dead process is restarted: at once, or late enough for every sleeper to notice by
+    /// itself.
     fn rest(&mut self) -> Instant {
         let rest_ms = if self.below(3) == 0 { 2000 + self.below(2500) } else { 0 };
         Instant::now() + Duration::from_millis(rest_ms)

@@ -1,4 +1,4 @@
-//! Subscribers are killed: their records and the slots they held are free again.
+//! Subscribers are killed: their records and the slots that they held become free.
 
 use conduit::registry::EventKind;
 use conduit::{LoanError, OpenError, Publisher, Subscriber};
@@ -8,11 +8,11 @@ use crate::harness::{World, wait_for, wait_until};
 use crate::protocol::Answer;
 use crate::protocol::Order::*;
 
-/// More than the 60 records of a region, three times over.
+/// More than three times the 60 records of a region.
 const KILLS: usize = 200;
 
 #[test]
-fn killed_while_asleep_200_times() {
+fn subscriber_killed_while_asleep_200_times() {
     let world = World::with_daemon();
     let _publisher = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap();
     for _ in 0..KILLS {
@@ -26,7 +26,7 @@ fn killed_while_asleep_200_times() {
 }
 
 #[test]
-fn killed_while_holding_samples_200_times() {
+fn subscriber_killed_while_holding_samples_200_times() {
     let world = World::new();
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(4).create("scan").unwrap();
     for number in 0..KILLS {
@@ -38,7 +38,7 @@ fn killed_while_holding_samples_200_times() {
         subscriber.order(Hold(3));
         assert_eq!(world.region("scan").counters().unwrap().subscribers[0].1.held, 3, "round {number}");
         subscriber.kill();
-        // Without a daemon: the publisher frees what the dead held.
+        // Without a daemon the publisher frees the slots of dead subscribers.
         for _ in 0..5 {
             publisher.send(&[2; 100]).unwrap();
         }
@@ -46,7 +46,7 @@ fn killed_while_holding_samples_200_times() {
 }
 
 #[test]
-fn sixty_subscribers_that_live_are_the_limit() {
+fn at_most_sixty_subscribers_can_attach() {
     let world = World::new();
     let domain = world.domain();
     let mut publisher = Publisher::<u64>::builder().domain(&domain).create("scan").unwrap();
@@ -62,12 +62,12 @@ fn sixty_subscribers_that_live_are_the_limit() {
 }
 
 #[test]
-fn a_publisher_whose_slots_are_all_held_says_so_until_the_holder_dies() {
+fn publishing_fails_while_all_slots_are_held_by_a_live_subscriber() {
     let world = World::new();
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("scan").unwrap();
     let mut subscriber = world.peer();
     subscriber.order(Subscribe("scan"));
-    // One at a time: until it is published, the other slot is the publisher's.
+    // One at a time, because the publisher keeps one slot claimed until it publishes it.
     publisher.send(b"a").unwrap();
     subscriber.order(Hold(1));
     publisher.send(b"b").unwrap();
@@ -79,7 +79,7 @@ fn a_publisher_whose_slots_are_all_held_says_so_until_the_holder_dies() {
 }
 
 #[test]
-fn a_death_is_reported_and_the_others_go_on() {
+fn a_subscribers_death_is_reported_and_others_continue() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -104,7 +104,7 @@ fn a_death_is_reported_and_the_others_go_on() {
 }
 
 #[test]
-fn a_slow_reader_never_sees_a_torn_byte_while_it_is_lapped_a_million_times() {
+fn held_samples_stay_intact_while_lapped_a_million_times() {
     let world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 4, 64));
@@ -112,7 +112,7 @@ fn a_slow_reader_never_sees_a_torn_byte_while_it_is_lapped_a_million_times() {
     reader.order(Subscribe("scan"));
     publisher.order(Send(3, 64));
     reader.order(Hold(3));
-    // With one free slot every message is a lap.
+    // With a single free slot, every message laps the reader.
     publisher.tell(Send(1_000_000, 64));
     for _ in 0..50 {
         assert_eq!(reader.ask(HeldAreWhole), Answer::Flag(true));

@@ -1,4 +1,4 @@
-//! Under a service manager: nobody notices that the daemon was killed and started again.
+//! The daemon under a service manager: its clients do not notice that it is killed and restarted.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -18,7 +18,7 @@ use crate::manager::Manager;
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
 
-/// The sockets of a process, by their inodes.
+/// The sockets of a process, by inode.
 fn sockets(pid: u32) -> BTreeSet<PathBuf> {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let links = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
@@ -33,7 +33,7 @@ fn started() -> (World, Manager, Daemon) {
     (world, manager, daemon)
 }
 
-/// SIGKILL, and a new one.
+/// Kills the daemon with SIGKILL and starts a new one.
 fn restart(world: &World, manager: &Manager, daemon: Daemon) -> Daemon {
     daemon.kill();
     let daemon = manager.start(world);
@@ -50,7 +50,7 @@ fn pair(world: &World) -> (Peer, Peer) {
 }
 
 #[test]
-fn nobody_notices_that_the_daemon_was_killed() {
+fn clients_do_not_notice_that_the_daemon_is_restarted() {
     let (world, manager, mut daemon) = started();
     let (mut publisher, mut subscriber) = pair(&world);
     let events = world.watch();
@@ -60,7 +60,7 @@ fn nobody_notices_that_the_daemon_was_killed() {
     assert_eq!(before.each_ref().map(BTreeSet::len), [1, 1]);
     for _ in 0..3 {
         daemon = restart(&world, &manager, daemon);
-        // New connections must not be taken for old ones.
+        // New connections must not be mistaken for restored ones.
         world.list();
         wait_until("they to end", || world.client().status().unwrap().clients == 4);
         let topics = world.list();
@@ -70,7 +70,7 @@ fn nobody_notices_that_the_daemon_was_killed() {
         assert_eq!(topics[0].subscribers.len(), 1);
         publisher.order(Send(1, 100));
     }
-    // Longer than either needs to look for a lost lease.
+    // Longer than the interval at which either client checks its lease.
     std::thread::sleep(Duration::from_millis(600));
     publisher.order(Send(1, 100));
     assert_eq!(subscriber.ask(Counts), Answer::Counts { received: 0, lost: 0 });
@@ -95,7 +95,7 @@ fn nobody_notices_that_the_daemon_was_killed() {
 }
 
 #[test]
-fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
+fn events_missed_during_a_restart_are_reported_once() {
     let (world, manager, daemon) = started();
     let (publisher, mut subscriber) = pair(&world);
     let mut closing = world.peer();
@@ -111,7 +111,7 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
     daemon.kill();
     let (killed, closed) = (publisher.pid(), closing.pid());
     publisher.kill();
-    // It waits for the answer to its good-bye.
+    // It waits for the reply to its last call.
     closing.tell(Unpublish);
     wait_until("it to be closed", || !world.exists("closing"));
     drop(silent);
@@ -134,12 +134,12 @@ fn what_happens_while_no_daemon_runs_is_told_once_and_truly() {
     ];
     assert_eq!(told, expected);
     subscriber.order(Unsubscribe);
-    assert_eq!(events.find("the next event", |_| true).kind, EventKind::Unsubscribed, "nothing was told besides");
+    assert_eq!(events.find("the next event", |_| true).kind, EventKind::Unsubscribed, "no other event was sent");
     drop((stays, new, again));
 }
 
 #[test]
-fn much_to_take_in_is_no_reason_to_be_ended() {
+fn a_slow_start_extends_the_start_timeout() {
     let world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -154,7 +154,7 @@ fn much_to_take_in_is_no_reason_to_be_ended() {
 }
 
 #[test]
-fn a_lease_is_kept_before_it_is_acknowledged() {
+fn a_lease_is_stored_before_it_is_acknowledged() {
     let (world, manager, daemon) = started();
     manager.hold_barriers_back();
     let mut publisher = world.peer();
@@ -163,16 +163,16 @@ fn a_lease_is_kept_before_it_is_acknowledged() {
     let kept = manager.wait_until_kept("owner");
     assert!(kept.ends_with(" scan"), "{kept}");
     assert!(publisher.answers_so_far().is_empty() && !world.exists("scan"), "it is not acknowledged");
-    // A service manager that is stuck does not keep anybody from publishing.
+    // A service manager that hangs does not block publishers.
     publisher.expect(Answer::Done);
     manager.answer_barriers();
-    // Announced and named: this is what a lease is that came first.
+    // Announced and named: what is stored first for every lease.
     let _daemon = restart(&world, &manager, daemon);
     assert_eq!(world.list()[0].liveness, Some(Liveness::Lease));
 }
 
 #[test]
-fn a_call_in_the_middle_of_which_the_daemon_dies_is_answered_by_the_next() {
+fn a_pending_call_is_answered_by_the_restarted_daemon() {
     let (world, manager, daemon) = started();
     manager.hold_barriers_back();
     let mut publisher = world.peer();
@@ -188,7 +188,7 @@ fn a_call_in_the_middle_of_which_the_daemon_dies_is_answered_by_the_next() {
 }
 
 #[test]
-fn what_can_not_be_kept_whole_is_not_kept_by_halves() {
+fn a_watcher_whose_filter_is_too_long_to_store_is_disconnected() {
     let (world, manager, daemon) = started();
     let mut watcher = Raw::connect(&world);
     let glob = "a".repeat(250);
@@ -197,15 +197,15 @@ fn what_can_not_be_kept_whole_is_not_kept_by_halves() {
     let mut idle = Raw::connect(&world);
     idle.call("io.conduit.Registry.List", &json!({}));
     manager.wait_until_kept("idle");
-    // It came last: if the other one were to be kept as idle, it would be by now.
+    // This client came last: if the other one were stored as idle, it would be stored by now.
     idle.call("io.conduit.Registry.List", &json!({}));
     assert_eq!(manager.kept().iter().filter(|name| name.starts_with("client")).count(), 1);
     let _daemon = restart(&world, &manager, daemon);
-    assert!(watcher.is_hung_up(), "it is told that it must ask again");
+    assert!(watcher.is_hung_up(), "it must subscribe again");
 }
 
 #[test]
-fn leases_that_came_late_stay_late() {
+fn late_leases_stay_late_after_a_restart() {
     let world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -223,7 +223,7 @@ fn leases_that_came_late_stay_late() {
     manager.wait_until_kept(" late ");
     let _daemon = restart(&world, &manager, daemon);
     assert_eq!(world.list()[0].liveness, Some(Liveness::Lock), "its lock decides");
-    // The end of the connection proves nothing.
+    // The end of the connection proves nothing about the topic.
     drop(late);
     wait_until("it to be forgotten", || !manager.kept().iter().any(|name| name.contains(" late ")));
     assert_eq!(world.list().len(), 1);
@@ -231,7 +231,7 @@ fn leases_that_came_late_stay_late() {
 }
 
 #[test]
-fn a_question_outlives_the_daemon_that_was_asked() {
+fn a_call_sent_before_a_restart_is_answered_after_it() {
     let (world, manager, daemon) = started();
     let mut client = world.client();
     client.list().unwrap();
@@ -244,14 +244,14 @@ fn a_question_outlives_the_daemon_that_was_asked() {
     let _daemon = restart(&world, &manager, daemon);
     assert_eq!(raw.reply()["parameters"]["topics"], json!([]), "by the next, over the same connection");
     client.list().unwrap();
-    // One question and good-bye is nobody's who must be kept.
+    // Connections that ask once and close need not be stored.
     wait_until("the next two to be kept", || manager.kept().iter().filter(|name| name.contains("idle")).count() == 2);
     drop((client, raw));
     wait_until("both to be forgotten", || !manager.kept().iter().any(|name| name.contains("idle")));
 }
 
 #[test]
-fn a_watcher_with_half_a_message_is_not_handed_on() {
+fn a_watcher_with_a_partly_sent_message_is_not_restored() {
     let (world, manager, daemon) = started();
     let mut lazy = Raw::connect(&world);
     lazy.send(b"{\"method\":\"io.conduit.Registry.Watch\",\"more\":true}\0");
@@ -263,7 +263,7 @@ fn a_watcher_with_half_a_message_is_not_handed_on() {
     let mut bytes = Vec::new();
     lazy.0.read_to_end(&mut bytes).unwrap();
     let mut messages: Vec<_> = bytes.split(|byte| *byte == 0).collect();
-    // Half a message may be the last, and nothing may follow it.
+    // The last message may be incomplete, but nothing may follow it.
     messages.pop();
     assert!(messages.len() > 100);
     for message in messages {
@@ -272,7 +272,7 @@ fn a_watcher_with_half_a_message_is_not_handed_on() {
 }
 
 #[test]
-fn a_client_that_is_disconnected_is_so_although_it_was_kept() {
+fn a_disconnected_client_is_removed_from_the_store() {
     let (world, manager, _daemon) = started();
     let mut client = Raw::connect(&world);
     client.call("io.conduit.Registry.List", &json!({}));
@@ -283,7 +283,7 @@ fn a_client_that_is_disconnected_is_so_although_it_was_kept() {
 }
 
 #[test]
-fn what_is_not_ours_in_the_store_is_let_go() {
+fn unknown_descriptors_in_the_store_are_closed() {
     let (world, manager, daemon) = started();
     let (mut publisher, _subscriber) = pair(&world);
     let (one, other) = UnixStream::pair().unwrap();
@@ -319,7 +319,7 @@ fn what_is_not_ours_in_the_store_is_let_go() {
 }
 
 #[test]
-fn the_listener_is_known_by_its_name() {
+fn the_listening_socket_is_found_by_its_name() {
     let world = World::new();
     let manager = Manager::new(&world);
     let other = UnixListener::bind(world.path().join("another.sock")).unwrap();
@@ -337,7 +337,7 @@ fn the_listener_is_known_by_its_name() {
 }
 
 #[test]
-fn variables_that_make_no_sense_do_not_keep_it_from_starting() {
+fn invalid_variables_do_not_prevent_the_start() {
     for variables in [
         [("LISTEN_FDS", "many"), ("WATCHDOG_USEC", "soon"), ("FDSTORE", "-1")],
         [("LISTEN_FDS", "4000000000"), ("WATCHDOG_USEC", "0"), ("FDSTORE", "")],
@@ -359,7 +359,7 @@ fn variables_that_make_no_sense_do_not_keep_it_from_starting() {
 }
 
 #[test]
-fn a_socket_other_than_the_one_that_was_asked_for_is_refused() {
+fn a_socket_at_another_path_than_requested_is_refused() {
     let world = World::new();
     let mut manager = Manager::new(&world);
     manager.arguments = vec!["--socket".into(), "/run/elsewhere.sock".into()];
@@ -372,7 +372,7 @@ fn a_socket_other_than_the_one_that_was_asked_for_is_refused() {
 }
 
 #[test]
-fn the_service_manager_hears_how_it_is() {
+fn status_reload_and_watchdog_are_notified() {
     let world = World::new();
     let mut manager = Manager::new(&world);
     manager.environment = vec![("WATCHDOG_USEC", "100000".into())];

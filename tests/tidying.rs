@@ -20,7 +20,7 @@ fn worlds() -> [World; 2] {
 }
 
 #[test]
-fn what_nobody_owns_is_removed_and_what_lives_is_not() {
+fn rm_removes_regions_without_owner_and_refuses_live_ones() {
     for world in worlds() {
         drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
         let mut publisher = world.peer();
@@ -41,7 +41,7 @@ fn what_nobody_owns_is_removed_and_what_lives_is_not() {
 }
 
 #[test]
-fn by_force_a_living_topic_ends_for_everybody() {
+fn rm_force_ends_a_live_topic_for_all_clients() {
     for world in worlds() {
         let mut publisher = world.peer();
         publisher.order(Publish("scan", 16, 100));
@@ -60,7 +60,7 @@ fn by_force_a_living_topic_ends_for_everybody() {
 }
 
 #[test]
-fn what_the_dead_have_left_is_shown_and_then_removed() {
+fn gc_lists_and_removes_orphans_and_interrupted_removals() {
     let world = World::new();
     let mut lives = world.peer();
     lives.order(Publish("lives", 16, 100));
@@ -94,7 +94,7 @@ fn what_the_dead_have_left_is_shown_and_then_removed() {
 }
 
 #[test]
-fn beside_a_daemon_there_is_nothing_to_do() {
+fn gc_succeeds_beside_a_daemon() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));

@@ -1,4 +1,4 @@
-//! `conduit top` in a terminal of its own: keys are sent, the screen is read.
+//! `conduit top` in a pseudo-terminal: the tests send keys and read the screen.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ use vt100::{Color, Parser};
 use crate::harness::{Daemon, World, wait_for, wait_until};
 use crate::protocol::Order::{Recv, Subscribe};
 
-/// What a user does at a prompt: runs it, and has it come back if it was stopped.
+/// Acts like a user at a prompt: runs the command, and continues it when it was stopped.
 const SHELL: &str =
     r#"trap : INT; "$@"; echo "ended with $?."; while read -r word; do "$word"; echo "ended with $?."; done"#;
 
@@ -26,7 +26,7 @@ const CTRL_C: &str = "\x03";
 const CTRL_Z: &str = "\x1a";
 const ESCAPE: &str = "\x1b";
 
-/// A terminal with a shell in it, which runs `conduit top`.
+/// A terminal with a shell that runs `conduit top`.
 struct Terminal {
     master: File,
     screen: Arc<Mutex<Parser>>,
@@ -71,7 +71,7 @@ impl Terminal {
         self.text().lines().map(str::to_owned).collect()
     }
 
-    /// The cells of the first line that begins with a word.
+    /// The cells of the first line that begins with this word.
     fn row(&self, name: &str) -> Option<Vec<String>> {
         let cells = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         self.lines().iter().map(cells).find(|cells| cells.first().is_some_and(|cell| cell == name))
@@ -115,7 +115,7 @@ impl Terminal {
         assert!(status.success());
     }
 
-    /// Waits until the shell says how it ended; the terminal must be as it was.
+    /// Waits until the shell reports the exit code; the terminal must be restored.
     #[track_caller]
     fn expect_end(&self, code: u8) {
         self.see(&format!("ended with {code}."));
@@ -150,7 +150,7 @@ fn parser(rows: u16, columns: u16) -> Parser {
     Parser::new(size(rows), size(columns), 0)
 }
 
-/// Publishes 500 bytes at a rate, if the machine lets it, until it is dropped.
+/// Publishes 500 bytes at this rate, less often on a busy machine, until it is dropped.
 fn traffic(world: &World, topic: &str, rate: &str) -> (Daemon, u32) {
     let text = "x".repeat(500);
     let arguments = ["pub", topic, "--text", &text, "--rate", rate, "--count", "1000000"];
@@ -165,7 +165,7 @@ fn subscribers(world: &World, topic: &str) -> usize {
 }
 
 #[test]
-fn topics_are_shown_with_their_rates_and_keys_do_what_the_help_says() {
+fn topics_are_shown_with_rates_and_the_documented_keys_work() {
     let world = World::with_daemon();
     let _publishers = [traffic(&world, "alpha", "20"), traffic(&world, "zulu/scan", "200")];
     let mut terminal = Terminal::start(&world, &["--interval", "0.2"]);
@@ -183,7 +183,7 @@ fn topics_are_shown_with_their_rates_and_keys_do_what_the_help_says() {
     });
     assert_eq!(terminal.row("alpha").unwrap()[1], "live");
 
-    // By state, then by rate.
+    // Sorted by state, then by rate.
     terminal.press("ss");
     terminal.see("RATE▼");
     terminal.see_that("zulu first", |text| order(text)[1] > 0 && order(text)[1] < order(text)[0]);
@@ -226,7 +226,7 @@ fn a_topic_shows_its_subscribers_and_the_death_of_its_publisher() {
     let mut reader = world.peer();
     reader.order(Subscribe("scan"));
     let region = world.region("scan");
-    // More than the topic keeps.
+    // More than the topic retains.
     wait_until("the subscriber to lag", || region.counters().unwrap().subscribers[0].1.lag > 20);
     reader.ask(Recv);
     let lost = region.counters().unwrap().subscribers[0].1.lost;
@@ -243,12 +243,12 @@ fn a_topic_shows_its_subscribers_and_the_death_of_its_publisher() {
         let line = lines.iter().find(|line| line.split_whitespace().nth(1) == Some(&pid))?;
         Some(line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     };
-    // Program, pid, lost, lost per second, lag, and three percentiles of what it is behind.
+    // Program, pid, lost, lost per second, lag, and three percentiles of the lag.
     let cells = wait_for("the subscriber's row", || row(&terminal).filter(|cells| cells[5].ends_with("ms")));
     assert_eq!(cells[2], lost.to_string());
     assert_ne!(cells[4], "0", "{cells:?}");
     terminal.see("Interval     p50 ");
-    assert_eq!(subscribers(&world, "scan"), 1, "but for the peer nobody subscribed");
+    assert_eq!(subscribers(&world, "scan"), 1, "the peer is the only subscriber");
 
     drop(publisher);
     terminal.see("gone; last seen state");
@@ -274,7 +274,7 @@ fn a_topic_shows_its_subscribers_and_the_death_of_its_publisher() {
 }
 
 #[test]
-fn it_works_without_a_daemon_and_tells_when_one_comes_and_goes() {
+fn it_works_without_a_daemon_and_shows_when_one_starts_or_ends() {
     let mut world = World::new();
     let _publisher = traffic(&world, "scan", "100");
     let mut terminal = Terminal::start(&world, &["--interval", "0.2"]);
@@ -298,7 +298,7 @@ fn it_works_without_a_daemon_and_tells_when_one_comes_and_goes() {
 }
 
 #[test]
-fn signals_end_it_as_usual_with_the_terminal_given_back() {
+fn signals_end_it_and_restore_the_terminal() {
     let world = World::new();
     let start = || {
         let terminal = Terminal::start(&world, &[]);
@@ -317,7 +317,7 @@ fn signals_end_it_as_usual_with_the_terminal_given_back() {
 }
 
 #[test]
-fn it_stops_with_the_terminal_given_back_and_goes_on() {
+fn stopping_restores_the_terminal_and_continuing_redraws() {
     let world = World::new();
     let mut terminal = Terminal::start(&world, &[]);
     terminal.see("no topics");
@@ -326,13 +326,13 @@ fn it_stops_with_the_terminal_given_back_and_goes_on() {
     terminal.press("fg\n");
     terminal.see("no topics");
     terminal.expect_raw_mode();
-    // Others stop it, too.
+    // Other processes can stop it as well.
     terminal.signal(Signal::SIGTSTP);
     terminal.see_that("the shell again", |text| text.matches("ended with 148.").count() == 2);
     terminal.expect_end(148);
     terminal.press("fg\n");
     terminal.see("no topics");
-    // By force: it can not give anything back, and finds a terminal that is not as it left it.
+    // SIGSTOP: it cannot restore the terminal, and finds it changed when it continues.
     terminal.signal(Signal::SIGSTOP);
     wait_until("the shell in the foreground", || terminal.foreground().as_raw() as u32 == terminal.shell);
     let terminal_of_shell = OwnedFd::from(terminal.master.try_clone().unwrap());
@@ -345,7 +345,7 @@ fn it_stops_with_the_terminal_given_back_and_goes_on() {
 }
 
 #[test]
-fn colours_are_for_those_who_want_them() {
+fn colours_can_be_disabled() {
     let world = World::new();
     let _publisher = traffic(&world, "scan", "100");
     let coloured = |terminal: &Terminal| {
@@ -364,7 +364,7 @@ fn colours_are_for_those_who_want_them() {
 }
 
 #[test]
-fn without_a_terminal_it_says_what_to_use() {
+fn without_a_terminal_it_suggests_alternatives() {
     let world = World::new();
     let Output { status, stderr, stdout } = world.conduit(&["top"]).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8(stderr).unwrap();
@@ -383,13 +383,13 @@ fn without_a_terminal_it_says_what_to_use() {
 }
 
 #[test]
-fn once_is_for_scripts_and_its_rates_are_right() {
+fn once_prints_correct_rates_for_scripts() {
     let world = World::with_daemon();
     let _publishers = [traffic(&world, "camera/front", "30"), traffic(&world, "scan", "200")];
     let mut reader = world.peer();
     reader.order(Subscribe("scan"));
     let region = world.region("scan");
-    // The truth: a busy machine keeps the publisher from its pace, too.
+    // The reference is the real rate, because a busy machine slows the publisher down.
     let published = || (region.counters().unwrap().published, Instant::now());
     let begun = published();
     let Output { status, stdout, stderr } =
@@ -408,9 +408,9 @@ fn once_is_for_scripts_and_its_rates_are_right() {
     assert_eq!([number("/totals/topics"), number("/totals/live"), number("/totals/subscribers")], [2.0, 2.0, 1.0]);
     let intervals = ["p50", "p99", "max"].map(|it| number(&format!("/topics/0/interval_ns/{it}")));
     assert!(intervals.is_sorted() && (4e6..6e6).contains(&intervals[0]), "{intervals:?}");
-    assert_eq!(report["topics"][0]["subscribers"].as_array().unwrap().len(), 1, "nobody but the peer");
+    assert_eq!(report["topics"][0]["subscribers"].as_array().unwrap().len(), 1, "the peer is the only subscriber");
     assert_eq!(number("/topics/0/subscribers/0/pid"), f64::from(reader.pid()));
-    // It receives nothing: it falls back to the oldest message that is kept, of 16.
+    // It receives nothing: it falls back to the oldest of the 16 messages that are retained.
     assert!(number("/topics/0/subscribers/0/behind_ns/max") > 50e6, "{report}");
     assert!(number("/topics/0/subscribers/0/lag") > 500.0, "{report}");
     assert!(number("/interval_s") >= 3.0 && number("/registry/pid") > 0.0);

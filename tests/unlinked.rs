@@ -1,4 +1,4 @@
-//! The name of a living topic is taken away: by logind when its user's last session ends, or by `rm`.
+//! The name of a live topic is removed: by logind when its user's last session ends, or by `rm`.
 
 use conduit::registry::{EventKind, RegionState};
 use conduit::{Domain, LoanError, Publisher, ShmRegion};
@@ -9,7 +9,7 @@ use crate::protocol::Order::{Publish, Published, Recv, Send, Subscribe};
 use crate::protocol::{Answer, End};
 
 #[test]
-fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
+fn an_unlinked_topic_is_listed_and_its_publisher_notified_once() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -29,8 +29,8 @@ fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
     assert_eq!((described.state, described.unlinked), (RegionState::Unlinked, Some(reason)));
     assert!(world.log().contains("topic \"scan\" was unlinked"), "{}", world.log());
 
-    // The flag is set beside the event.
-    wait_until("the publisher to be told", || {
+    // The daemon sets the flag asynchronously to the event.
+    wait_until("the publisher to be notified", || {
         let answer = publisher.ask(Send(1, 100));
         let is_told = answer.failure().starts_with("the topic's name was removed, by logind");
         assert!(answer == Answer::Done || is_told, "{answer:?}");
@@ -42,7 +42,7 @@ fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
         assert_eq!(subscriber.ask(Recv), sample(sequence));
     }
 
-    // A successor has the name; both are there.
+    // A successor takes the name; both topics are listed.
     let mut successor = world.peer();
     successor.order(Publish("scan", 16, 100));
     let states: Vec<_> = world.list().iter().map(|topic| topic.state.clone()).collect();
@@ -58,21 +58,21 @@ fn it_is_listed_its_publisher_is_told_once_and_its_subscribers_go_on() {
 }
 
 #[test]
-fn one_without_a_lease_is_seen_too() {
+fn unlinking_a_topic_without_lease_is_noticed() {
     let world = World::with_daemon();
     let silent = Domain::new(world.path()).without_registry();
     let mut publisher = Publisher::<[u8]>::builder().domain(&silent).create("scan").unwrap();
     wait_until("it to be listed", || world.list().len() == 1);
     std::fs::remove_file(world.path_of("scan")).unwrap();
     wait_until("its name to be missed", || world.list().iter().any(|topic| topic.state == RegionState::Unlinked));
-    wait_until("the publisher to be told", || publisher.send(b"x") == Err(LoanError::Unlinked));
+    wait_until("the publisher to be notified", || publisher.send(b"x") == Err(LoanError::Unlinked));
     publisher.send(b"x").unwrap();
     drop(publisher);
     wait_until("it to be forgotten", || world.list().is_empty());
 }
 
 #[test]
-fn without_a_daemon_whoever_wakes_somebody_looks_for_itself() {
+fn without_a_daemon_a_publisher_that_wakes_a_subscriber_notices() {
     let world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -92,7 +92,7 @@ fn without_a_daemon_whoever_wakes_somebody_looks_for_itself() {
 }
 
 #[test]
-fn a_raw_region_without_name_is_listed_while_its_creator_lives() {
+fn an_unlinked_raw_region_is_listed_while_its_creator_lives() {
     let world = World::with_daemon();
     let region = ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap();
     wait_until("it to be listed", || world.list().len() == 1);

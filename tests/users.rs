@@ -1,4 +1,4 @@
-//! Several users: who may read, who may remove. Becoming another user needs root.
+//! Several users: read access and removal. Becoming another user needs root.
 
 use conduit::registry::EventKind;
 use conduit::{OpenError, Publisher, Subscriber};
@@ -10,11 +10,12 @@ use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
 
 #[test]
-fn who_may_only_read_gets_copies() {
+fn read_only_subscribers_get_copies() {
     let world = World::with_daemon();
     let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o444).slots(4);
     let mut publisher = publisher.create("scan").unwrap();
-    // The owner may always write, so without root it takes a change of the mode to make one who may not.
+    // The owner may always write, so without root the test changes the mode to get a read-only
+    // reader.
     let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o444);
     std::fs::set_permissions(publisher.path(), read_only).unwrap();
     let mut reader = if nix::unistd::geteuid().is_root() { world.peer_of(NOBODY) } else { world.peer() };
@@ -38,7 +39,7 @@ fn who_may_only_read_gets_copies() {
 }
 
 #[test]
-fn who_may_not_read_is_told_so() {
+fn subscribers_without_read_access_get_an_error() {
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "a region that one may not read");
     }
@@ -55,7 +56,7 @@ fn who_may_not_read_is_told_so() {
 }
 
 #[test]
-fn a_group_can_be_let_in() {
+fn group_members_get_access() {
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "another group");
     }
@@ -70,7 +71,7 @@ fn a_group_can_be_let_in() {
 }
 
 #[test]
-fn a_daemon_with_the_right_to_removes_another_users_orphan() {
+fn a_root_daemon_removes_another_users_orphan() {
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "another user's orphan");
     }
@@ -86,13 +87,14 @@ fn a_daemon_with_the_right_to_removes_another_users_orphan() {
 }
 
 #[test]
-fn a_daemon_with_no_right_but_that_one_is_enough() {
+fn cap_fowner_is_enough_for_a_daemon() {
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "a daemon of another user");
     }
     let world = World::new();
     let mut daemon = world.daemon_with_one_right();
-    // Readable for the daemon, but neither its own nor writable: it can not even mark it.
+    // The daemon may read the file, but does not own it and may not write it: it cannot even mark
+    // it.
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
     let mut sleeper = world.peer();
@@ -107,7 +109,7 @@ fn a_daemon_with_no_right_but_that_one_is_enough() {
 }
 
 #[test]
-fn without_daemon_another_users_orphan_is_explained() {
+fn without_daemon_another_users_orphan_is_an_error() {
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "another user's orphan");
     }
@@ -128,7 +130,7 @@ fn without_daemon_another_users_orphan_is_explained() {
 }
 
 #[test]
-fn nobody_can_register_another_users_file_and_have_it_reaped() {
+fn another_users_claim_does_not_get_a_topic_reaped() {
     if !nix::unistd::geteuid().is_root() {
         skip!(Lack::Root, "another user's claim");
     }
@@ -149,14 +151,14 @@ fn nobody_can_register_another_users_file_and_have_it_reaped() {
     let mut events = world.client().watch().unwrap();
     events.next().unwrap().unwrap();
     stranger.kill();
-    // The end of the claims is followed by the publisher's own, and by nothing else.
+    // The end of the false claims causes no event: the next one is the publisher's own.
     publisher.order(Send(1, 10));
     publisher.order(Unpublish);
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Closed);
 }
 
 #[test]
-fn a_hostile_reader_can_not_keep_a_dead_subscribers_slots() {
+fn a_hostile_reader_cannot_keep_a_dead_subscribers_slots() {
     let world = World::new();
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("scan").unwrap();
     let mut subscriber = world.peer();
@@ -172,7 +174,7 @@ fn a_hostile_reader_can_not_keep_a_dead_subscribers_slots() {
 }
 
 #[test]
-fn a_hostile_reader_can_not_keep_an_orphan_alive() {
+fn a_hostile_reader_cannot_keep_an_orphan_alive() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -183,14 +185,14 @@ fn a_hostile_reader_can_not_keep_an_orphan_alive() {
     let file = std::fs::File::open(world.path_of("scan")).unwrap();
     assert!(conduit::internal::shm::lock::OWNER.try_read(&file).is_ok_and(|locked| !locked), "the owner holds it");
     publisher.kill();
-    // From now on a read lock can be had; the daemon may or may not have been faster.
+    // From now on the read lock is available; the daemon may be faster.
     let _ = conduit::internal::shm::lock::OWNER.try_read(&file);
     sleeper.expect(Answer::Gone(End::Died));
     world.wait_until_gone("scan");
 }
 
 #[test]
-fn the_owner_may_always_write_whatever_the_mode_or_the_umask() {
+fn the_owner_may_write_whatever_the_mode_or_umask() {
     let world = World::new();
     let script =
         format!("umask 0777; exec '{}' pub scan --text x --wait-matching-subscribers 1", env!("CARGO_BIN_EXE_conduit"));

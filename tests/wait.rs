@@ -13,14 +13,14 @@ fn start(world: &World, arguments: &[&str]) -> Child {
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// The exit code and what it said.
+/// Waits for the end; returns the exit code and all output.
 fn finish(mut child: Child) -> (Option<i32>, String) {
     wait_for("conduit wait to end", || child.try_wait().unwrap());
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     (status.code(), [stdout, stderr].map(|text| String::from_utf8(text).unwrap()).concat())
 }
 
-/// Long enough for a look to have found nothing.
+/// Long enough for the command to check once more and find the condition unmet.
 fn is_still_waiting(child: &mut Child) -> bool {
     std::thread::sleep(Duration::from_millis(300));
     child.try_wait().unwrap().is_none()
@@ -29,7 +29,7 @@ fn is_still_waiting(child: &mut Child) -> bool {
 const REACHED: (Option<i32>, String) = (Some(0), String::new());
 
 #[test]
-fn it_ends_when_all_topics_are_there() {
+fn wait_ends_when_all_topics_exist() {
     for world in [World::new(), World::with_daemon()] {
         let mut waiting = start(&world, &["scan", "imu", "map"]);
         let mut publisher = world.peer();
@@ -44,7 +44,7 @@ fn it_ends_when_all_topics_are_there() {
 }
 
 #[test]
-fn it_ends_when_the_publisher_is_dead_or_has_closed() {
+fn wait_gone_ends_when_publishers_have_died_or_closed() {
     for world in [World::new(), World::with_daemon()] {
         let mut publishers = [world.peer(), world.peer()];
         publishers[0].order(Publish("scan", 16, 100));
@@ -60,7 +60,7 @@ fn it_ends_when_the_publisher_is_dead_or_has_closed() {
 }
 
 #[test]
-fn it_counts_living_subscribers() {
+fn wait_subscribers_counts_only_live_ones() {
     let world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -76,7 +76,7 @@ fn it_counts_living_subscribers() {
 }
 
 #[test]
-fn time_that_is_up_is_told_with_what_is_missing() {
+fn a_timeout_names_the_unmet_condition() {
     let world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -94,7 +94,7 @@ fn time_that_is_up_is_told_with_what_is_missing() {
 }
 
 #[test]
-fn what_can_not_be_waited_for_is_an_error() {
+fn invalid_arguments_of_wait_are_errors() {
     let world = World::new();
     std::fs::write(world.path_of("foreign"), "no region").unwrap();
     let missing = world.path().join("missing");

@@ -1,4 +1,4 @@
-//! Waiting for topics by a wait set, a future and a descriptor, while publishers come, die and go.
+//! Wait sets, futures and descriptors, while publishers start, die and close.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::protocol::{Account, Answer, End, Order, Way};
 
 const WAYS: [Way; 3] = [Way::Set, Way::Future, Way::Descriptor];
 
-/// A publisher is killed while a process waits for its next message.
+/// Kills a publisher while a subscriber waits for the next message, once for each way to wait.
 fn killed_while_somebody_waits(world: &World, prepare: &[Order]) -> [Duration; 3] {
     WAYS.map(|how| {
         let mut publisher = world.peer();
@@ -35,13 +35,13 @@ fn killed_while_somebody_waits(world: &World, prepare: &[Order]) -> [Duration; 3
     })
 }
 
-/// The daemon's mark wakes at once; who looks by himself does so half a second after he fell asleep. On a busy machine not
-/// every time: the median decides.
+/// The daemon's mark wakes the sleeper at once; without it the sleeper notices half a second after
+/// it fell asleep. On a busy machine single values may be late, so the median decides.
 fn the_daemon_wakes_them(prepare: &[Order]) {
     let world = World::with_daemon();
     let mut all: Vec<_> = (0..3).flat_map(|_| killed_while_somebody_waits(&world, prepare)).collect();
     all.sort();
-    assert!(all[all.len() / 2] < Duration::from_millis(250), "they look by themselves: {all:?}");
+    assert!(all[all.len() / 2] < Duration::from_millis(250), "the daemon does not wake them: {all:?}");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_publisher_killed_while_somebody_waits_on_an_old_kernel() {
     the_daemon_wakes_them(&[DenyWaitv]);
 }
 
-/// A fleet of topics is received in one thread of one process, and every message accounted for.
+/// Receives many topics in one thread of one process, and accounts for every message.
 fn fleet(count: usize, how: Way, parkers: usize, prepare: &[Order]) {
     let world = World::new();
     let topics: Vec<_> = (0..count).map(|number| format!("topic-{number}")).collect();
@@ -99,7 +99,7 @@ fn a_hundred_topics_in_one_set() {
 }
 
 #[test]
-fn more_topics_in_one_set_than_the_kernel_takes_at_once() {
+fn more_topics_in_one_set_than_one_futex_waitv_takes() {
     fleet(300, Way::Set, 3, &[]);
 }
 
@@ -109,7 +109,7 @@ fn many_topics_in_one_set_on_an_old_kernel() {
 }
 
 #[test]
-fn more_asynchronous_topics_than_one_thread_can_wait_for() {
+fn more_asynchronous_topics_than_one_parker_can_wait_for() {
     fleet(300, Way::Future, 3, &[]);
 }
 
@@ -119,7 +119,7 @@ fn asynchronous_topics_on_an_old_kernel() {
 }
 
 #[test]
-fn cancelled_futures_lose_nothing_and_leave_nothing_behind() {
+fn cancelled_futures_lose_no_messages() {
     let world = World::new();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 64, 100));
@@ -170,7 +170,7 @@ fn cancelled_futures_lose_nothing_and_leave_nothing_behind() {
 }
 
 #[test]
-fn a_message_left_unread_keeps_nobody_busy() {
+fn an_unread_message_does_not_keep_the_parker_busy() {
     for prepare in [&[][..], &[DenyWaitv]] {
         let world = World::new();
         let mut publisher = world.peer();
@@ -188,7 +188,7 @@ fn a_message_left_unread_keeps_nobody_busy() {
 }
 
 #[test]
-fn a_forked_child_can_wait_anew() {
+fn a_forked_child_can_subscribe_and_wait() {
     let world = World::with_daemon();
     let mut publisher = world.peer();
     publisher.order(Publish("scan", 16, 100));
@@ -200,7 +200,7 @@ fn a_forked_child_can_wait_anew() {
 }
 
 #[test]
-fn who_may_only_read_waits_in_short_steps() {
+fn read_only_subscribers_wait_by_polling() {
     let world = World::new();
     for how in WAYS {
         for prepare in [None, Some(DenyWaitv)] {
@@ -214,7 +214,7 @@ fn who_may_only_read_waits_in_short_steps() {
             assert_eq!(reader.ask(ZeroCopy), Answer::Flag(false));
             reader.tell(WaitBy(how));
             for _ in 0..3 {
-                // Nobody can see whether it sleeps.
+                // A read-only subscriber does not record that it sleeps.
                 std::thread::sleep(Duration::from_millis(20));
                 publisher.send(&[0; 100]).unwrap();
             }

@@ -1,4 +1,5 @@
-//! Watchers: what is there, then what happens, of what they want, without gap or repeat; and none is another's loss.
+//! Watchers receive a snapshot, then the events that they asked for, without gaps or repeats; a
+//! slow watcher does not affect others.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ fn publish(world: &World, topic: &str) -> Publisher<[u8]> {
 }
 
 #[test]
-fn a_watcher_gets_the_topics_and_kinds_it_wants() {
+fn watchers_filter_by_topic_and_kind() {
     let world = World::with_daemon();
     let _present = [publish(&world, "camera/front"), publish(&world, "lidar")];
     let watch = |topic: Option<&str>, kinds: Option<&[EventKind]>| {
@@ -49,10 +50,10 @@ fn a_watcher_gets_the_topics_and_kinds_it_wants() {
 }
 
 #[test]
-fn snapshot_and_changes_meet_without_gap_or_repeat() {
+fn events_continue_the_snapshot_without_gap_or_repeat() {
     let world = World::with_daemon();
     std::thread::scope(|scope| {
-        // Topics come and go all the time, while watchers begin.
+        // Topics are created and closed while watchers start.
         let mut churns = Vec::new();
         for number in 0..3 {
             let world = &world;
@@ -67,16 +68,16 @@ fn snapshot_and_changes_meet_without_gap_or_repeat() {
         while churns.iter().any(|churn| !churn.is_finished()) {
             let events = world.client().watch().unwrap();
             watchers.push(scope.spawn(move || {
-                let mut there = BTreeSet::new();
+                let mut known = BTreeSet::new();
                 for (count, event) in events.enumerate() {
                     let event = event.unwrap();
                     let fits = match event.kind {
                         EventKind::Present | EventKind::Published if event.topic == "end" => return count,
-                        EventKind::Present | EventKind::Published => there.insert(event.topic.clone()),
-                        EventKind::Closed => there.remove(&event.topic),
+                        EventKind::Present | EventKind::Published => known.insert(event.topic.clone()),
+                        EventKind::Closed => known.remove(&event.topic),
                         _ => false,
                     };
-                    assert!(fits, "event {count} does not fit what was told before: {event:?}, there: {there:?}");
+                    assert!(fits, "event {count} does not fit those before: {event:?}, known: {known:?}");
                 }
                 panic!("the watch has ended");
             }));
@@ -95,7 +96,7 @@ fn snapshot_and_changes_meet_without_gap_or_repeat() {
 }
 
 #[test]
-fn a_watcher_that_does_not_read_is_told_why_and_costs_the_others_nothing() {
+fn a_watcher_that_does_not_read_is_disconnected_with_the_reason() {
     let mut world = World::new();
     world.daemon_arguments = vec!["--max-queued-events", "50"];
     world.start_daemon();
@@ -109,7 +110,7 @@ fn a_watcher_that_does_not_read_is_told_why_and_costs_the_others_nothing() {
     for _ in 0..count {
         drop(publish(&world, "churn"));
     }
-    assert_eq!(counted.join().unwrap(), count, "who reads gets everything");
+    assert_eq!(counted.join().unwrap(), count, "a watcher that reads gets every event");
     assert!(
         world.log().contains("a watcher that does not read its events is disconnected"),
         "{count} events are too few"

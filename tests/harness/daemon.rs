@@ -1,4 +1,4 @@
-//! Daemons under test, and what they report.
+//! Daemons under test, and the events that they report.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use super::World;
 use super::wait::{DEADLINE, wait_for, wait_until};
 
-/// A running `conduitd`.
+/// A running `conduitd`; killed when dropped.
 pub struct Daemon {
     child: Child,
 }
@@ -41,7 +41,7 @@ impl Daemon {
     }
 
     pub(super) fn run(world: &World, mut command: Command) -> Self {
-        // Whatever rules this machine has do not matter.
+        // The rules for names of this machine must not apply.
         let config = world.config();
         command.arg("--config").arg(if config.exists() { &config } else { Path::new("/dev/null") });
         command.args(&world.daemon_arguments);
@@ -66,7 +66,7 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// Waits until it has killed itself.
+    /// Waits until an injected fault has killed the daemon.
     pub fn wait_until_killed(mut self) {
         let status = wait_for("the daemon to kill itself", || self.child.try_wait().unwrap());
         assert_eq!(status.signal(), Some(9));
@@ -85,11 +85,11 @@ impl Drop for Daemon {
     }
 }
 
-/// What a watcher is told.
+/// The events that a watcher has received.
 pub struct Events(pub(super) Receiver<RegistryEvent>);
 
 impl Events {
-    /// The first event from here on that is wanted.
+    /// Returns the next event that `is_wanted` accepts; drops those before it.
     pub fn find(&self, what: &str, mut is_wanted: impl FnMut(&RegistryEvent) -> bool) -> RegistryEvent {
         let deadline = Instant::now() + DEADLINE;
         let mut others = Vec::new();
@@ -103,7 +103,7 @@ impl Events {
         }
     }
 
-    /// What has been told and nobody has asked for.
+    /// All events received so far and not returned yet.
     pub fn so_far(&self) -> Vec<RegistryEvent> {
         self.0.try_iter().collect()
     }

@@ -1,4 +1,4 @@
-//! A private world for a test, and the processes in it.
+//! A private world for each test, and the processes in it.
 
 mod daemon;
 mod pattern;
@@ -26,17 +26,17 @@ pub use peer::{Peer, drained, sample};
 pub use raw::Raw;
 pub use wait::{DEADLINE, wait_for, wait_until};
 
-/// Options of `unshare` for pids and mounts of one's own.
+/// Options of `unshare` for private pid and mount namespaces.
 pub const CONTAINER: [&str; 5] = ["--pid", "--fork", "--mount", "--mount-proc", "--kill-child"];
 
-/// The user that a test becomes when it is run by root and needs another one.
+/// The other user in tests that run as root.
 pub const NOBODY: u32 = 65534;
 
-/// A shared-memory directory and a registry's socket of a test's own.
+/// A private shared-memory directory and registry socket.
 pub struct World {
     directory: TempDir,
     daemon: Option<Daemon>,
-    /// What the daemon is started with.
+    /// Additional arguments of the daemon.
     pub daemon_arguments: Vec<&'static str>,
 }
 
@@ -45,7 +45,7 @@ impl World {
     pub fn new() -> Self {
         default_dispositions();
         let directory = tempfile::Builder::new().prefix(".conduit-test-").tempdir_in("/dev/shm").unwrap();
-        // Like /dev/shm itself: everybody may create, only owners may remove.
+        // Like /dev/shm itself: every user may create files, only owners may remove them.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
         std::fs::set_permissions(directory.path(), mode).unwrap();
         Self { directory, daemon: None, daemon_arguments: Vec::new() }
@@ -65,12 +65,12 @@ impl World {
         self.path().join("registry.sock")
     }
 
-    /// The rules for names, if a test writes any.
+    /// The file with the rules for names; most tests have none.
     pub fn config(&self) -> PathBuf {
         self.path().join("conduitd.toml")
     }
 
-    /// What the daemon has logged.
+    /// The daemon's log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default()
     }
@@ -83,7 +83,7 @@ impl World {
         ShmDir::open(&self.domain()).unwrap()
     }
 
-    /// A program that lives in this world.
+    /// A program that uses this world.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command.env("CONDUIT_SHM_DIR", self.path()).env("CONDUIT_SOCKET", self.socket());
@@ -103,12 +103,12 @@ impl World {
         self.daemon = Some(Daemon::start(self));
     }
 
-    /// A daemon that kills itself at a step; it may not live to listen.
+    /// A daemon that kills itself at a step, possibly before it listens.
     pub fn daemon_that_dies(&self, fault: &str) -> Daemon {
         Daemon::spawn(self, Some(fault))
     }
 
-    /// A daemon of another user whose only right is to remove others' files. For root.
+    /// A daemon of another user whose only capability is CAP_FOWNER. Needs root.
     pub fn daemon_with_one_right(&self) -> Child {
         let only = ["--inh-caps=-all,+fowner", "--ambient-caps=-all,+fowner", "--bounding-set=-all,+fowner"];
         let mut command = self.command("setpriv");
@@ -132,29 +132,30 @@ impl World {
         Daemon::spawn(self, None)
     }
 
-    /// A daemon that sees itself as process 1, and nobody outside.
+    /// A daemon that is process 1 of its own pid namespace and sees no process outside.
     pub fn start_daemon_in_container(&mut self) {
         assert!(self.daemon.is_none(), "one daemon at a time");
         let command = self.contained_command(env!("CARGO_BIN_EXE_conduitd"));
         self.daemon = Some(Daemon::wait_until_up(self, Daemon::run(self, command)));
     }
 
-    /// SIGKILL.
+    /// Kills the daemon with SIGKILL.
     pub fn kill_daemon(&mut self) {
         self.daemon.take().unwrap().kill();
     }
 
-    /// Starts a process that does what it is told.
+    /// Starts a process that executes orders.
     pub fn peer(&self) -> Peer {
         Peer::start(self, None)
     }
 
-    /// A peer that is another user, if this test may do that.
+    /// A peer that runs as another user. Needs root.
     pub fn peer_of(&self, uid: u32) -> Peer {
         Peer::start(self, Some(uid))
     }
 
-    /// A program with pids and mounts of its own. It ends with the process that is started here.
+    /// A program in private pid and mount namespaces, which ends together with the `unshare`
+    /// process.
     pub fn contained_command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = self.command("unshare");
         command.args(CONTAINER).arg("--").arg(program.as_ref());
@@ -189,7 +190,7 @@ impl World {
         self.shm().id_of(&topic.parse::<TopicName>().unwrap()).unwrap().is_some()
     }
 
-    /// Everything in the directory that is named like a region, or like one in the middle of its removal.
+    /// All files that are named like a region, or like one that is being removed.
     pub fn leftovers(&self) -> Vec<DirEntry> {
         self.shm().entries().unwrap()
     }
@@ -198,7 +199,7 @@ impl World {
         wait_until(&format!("topic {topic} to be removed"), || !self.exists(topic));
     }
 
-    /// Waits until nothing is left of any region, not even the private name of a removal that is just being done.
+    /// Waits until no file of a region is left, not even under the private name of a removal.
     pub fn wait_until_empty(&self) {
         wait_until("the directory to be empty", || self.leftovers().is_empty());
     }
@@ -214,7 +215,8 @@ impl World {
 }
 
 impl Drop for World {
-    /// Ends what still runs in this world, also what its processes have started: a test that fails leaves nothing behind.
+    /// Kills every process of this world, including those that its processes have started: a failed
+    /// test leaves nothing behind.
     fn drop(&mut self) {
         let mark = [b"CONDUIT_SHM_DIR=", self.path().as_os_str().as_encoded_bytes(), b"\0"].concat();
         for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -227,12 +229,12 @@ impl Drop for World {
     }
 }
 
-/// Programs under test must not inherit that signals are ignored, as whoever started the tests may have it.
+/// Programs under test must not inherit ignored signals from the process that started the tests.
 fn default_dispositions() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
         for number in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
-            // SAFETY: no handler of this process is replaced: the test runner has none.
+            // SAFETY: the test runner has no signal handlers that this could replace.
             #[allow(unsafe_code)]
             unsafe { signal(number, SigHandler::SigDfl) }.unwrap();
         }

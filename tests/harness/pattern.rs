@@ -1,6 +1,6 @@
-//! Messages whose every byte is known, and random numbers that come again.
+//! Messages with a known value for every byte, and reproducible random numbers.
 
-/// What a message of the tests contains, given its number: so that a byte of another message is noticed.
+/// The content of message `number`, so that bytes of another message are detected.
 fn pattern(number: u64, word: usize) -> [u8; 8] {
     (number ^ word as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()
 }
@@ -16,7 +16,7 @@ pub fn fill_pattern(number: u64, message: &mut [u8]) {
     }
 }
 
-/// SplitMix64: the same seed, the same numbers.
+/// SplitMix64: the same seed gives the same numbers.
 pub struct Random(pub u64);
 
 impl Random {
@@ -27,7 +27,7 @@ impl Random {
         word ^ (word >> 31)
     }
 
-    /// Below `limit`.
+    /// A number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }

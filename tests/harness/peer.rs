@@ -1,4 +1,4 @@
-//! The other side of a test: a process that does what it is told. Its program is `tests/peer/main.rs`.
+//! The other side of a test: a process that executes orders. Its program is `tests/peer/main.rs`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -59,7 +59,7 @@ impl Peer {
         self.answers.recv_timeout(DEADLINE).expect("the peer answers")
     }
 
-    /// What it has said and nobody has heard.
+    /// All answers received so far and not returned yet.
     pub fn answers_so_far(&self) -> Vec<Answer> {
         self.answers.try_iter().collect()
     }
@@ -74,14 +74,14 @@ impl Peer {
         self.answer()
     }
 
-    /// Tells it to do something that must work.
+    /// Sends an order that must succeed.
     #[track_caller]
     pub fn order(&mut self, order: Order) {
         let what = format!("{order:?}");
         assert_eq!(self.ask(order), Answer::Done, "{what}");
     }
 
-    /// Tells it to begin something that goes on.
+    /// Sends an order that starts a continuing activity.
     #[track_caller]
     pub fn begin(&mut self, order: Order) {
         let what = format!("{order:?}");
@@ -92,13 +92,13 @@ impl Peer {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    /// SIGKILL; returns when the process is reaped.
+    /// Kills the peer with SIGKILL; returns when it is reaped.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Tells it to do something that ends it; returns what it said last, if anything, and how it ended.
+    /// Sends an order that ends the peer; returns its last answer, if any, and its exit status.
     pub fn end_by(mut self, order: Order) -> (Option<Answer>, ExitStatus) {
         let what = format!("{order:?}");
         self.tell(order);
@@ -108,7 +108,8 @@ impl Peer {
         (answer.ok(), wait_for("the peer to end", || self.child.try_wait().unwrap()))
     }
 
-    /// Tells it to do something that kills it at a step (see `conduit::fault`); returns when the process is reaped.
+    /// Sends an order that kills the peer at a step (see `conduit::fault`); returns when it is
+    /// reaped.
     pub fn die_at(mut self, fault: &str, order: Order) {
         let what = format!("{order:?}");
         self.order(Order::DieAt(fault));
@@ -131,7 +132,7 @@ impl Drop for Peer {
 }
 
 impl Answer {
-    /// The sentence of an error; nothing if there was none.
+    /// The error text; empty if there was no error.
     pub fn failure(&self) -> &str {
         if let Self::Failed(sentence) = self { sentence } else { "" }
     }
@@ -147,12 +148,12 @@ impl Answer {
     }
 }
 
-/// A whole message of which nothing before it was lost.
+/// An intact message, before which none was lost.
 pub fn sample(sequence: u64) -> Answer {
     Answer::Sample { sequence, lost: 0, is_whole: true }
 }
 
-/// Of a subscription that saw nothing torn.
+/// The result of a subscription without torn messages.
 pub fn drained(received: u64, lost: u64, end: End) -> Answer {
     Answer::Drained(Drained { received, lost, torn: 0, end })
 }

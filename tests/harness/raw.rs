@@ -1,4 +1,4 @@
-//! The registry's socket, by hand.
+//! A connection to the registry without the library.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::World;
 use super::wait::DEADLINE;
 
-/// A connection without the library's help.
+/// A connection that sends and receives raw messages.
 pub struct Raw(pub UnixStream);
 
 impl Raw {
@@ -31,7 +31,7 @@ impl Raw {
         serde_json::from_slice(&message).unwrap()
     }
 
-    /// `None` if the other side has hung up already.
+    /// Returns `None` if the registry has already disconnected.
     pub fn try_call(&mut self, method: &str, parameters: &Value) -> Option<Value> {
         let call = json!({"method": method, "parameters": parameters}).to_string() + "\0";
         self.0.write_all(call.as_bytes()).ok().map(|()| self.reply())
@@ -42,7 +42,7 @@ impl Raw {
         self.reply()
     }
 
-    /// Everything that can be read until the other side hangs up.
+    /// All replies until the registry disconnects.
     pub fn replies(&mut self) -> Vec<Value> {
         let mut bytes = Vec::new();
         self.0.read_to_end(&mut bytes).unwrap();

@@ -1,28 +1,29 @@
-//! Tests that cannot run here.
+//! Tests that cannot run on this machine.
 //!
-//! `skip!(Lack::Root, "another user's orphan")` ends the test, says so on standard error whatever the test runner
-//! captures, and fails in a gate (`CI=true`) unless the machine truly lacks what the test needs.
+//! `skip!(Lack::Root, "another user's orphan")` ends the test, reports that on standard error even
+//! if the test runner captures output, and fails in the gate (`CI=true`) unless the machine really
+//! lacks what the test needs.
 
 use std::io::Write;
 use std::process::Command;
 
-/// What a machine, or the user who runs the tests, may lack.
+/// What the machine, or the user who runs the tests, may lack.
 #[allow(dead_code, reason = "not every crate of tests needs all of them")]
 #[derive(Debug)]
 pub enum Lack {
     /// The rights of root.
     Root,
-    /// Namespaces, made by `unshare` with these options.
+    /// Namespaces, created by `unshare` with these options.
     Namespaces(&'static [&'static str]),
-    /// That many processors.
+    /// This number of processors.
     Processors(usize),
     /// A clock that is read without a system call.
     FastClock,
     /// A kernel of at least this version.
     Kernel(u32, u32),
-    /// A directory that is no tmpfs.
+    /// A directory that is not on a tmpfs.
     Disk,
-    /// A program, or a part of this workspace, that the gate installs or builds: never missing there.
+    /// A program or a part of this workspace that the gate installs or builds; never missing there.
     Software(&'static str),
 }
 
@@ -54,13 +55,13 @@ pub fn kernel() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// Reports a test, or a part of one, that does not run.
+/// Reports that a test, or a part of one, does not run.
 #[track_caller]
 pub fn report(lack: &Lack, what: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let is_gate = std::env::var_os("CI").is_some_and(|ci| ci == "true");
     assert!(!is_gate || lack.is_real(), "{test}: {what} must be tested in a gate: {lack:?} is not lacking");
-    // Not by `eprintln`, which the test runner keeps to itself if all is well.
+    // Not `eprintln`, which the test runner captures and drops if the test passes.
     let _ = writeln!(std::io::stderr(), "**** SKIPPED: {test}: {what} is NOT tested: lacks {lack:?} ****");
 }
 

@@ -1,11 +1,11 @@
-//! Waiting for states, never for times.
+//! Polling for states instead of sleeping for fixed times.
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes, even on a busy machine: a test that waits for so long has failed.
+/// Longer than any step takes, even on a busy machine: a test that waits this long has failed.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Looks again and again until `look` gives something.
+/// Polls until `look` returns a value.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {

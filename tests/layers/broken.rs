@@ -1,4 +1,4 @@
-//! Each rule is seen failing, on sources made up for it.
+//! Each rule is shown to fail, on small sources written for it.
 
 use crate::check;
 use crate::rules::Rules;
@@ -24,13 +24,13 @@ shared names
     Args
 ";
 
-/// The violations of files given by path and text; modules that no file declares are none of the crate.
+/// The violations in files given by path and text. Files that no `mod` declares belong to no crate.
 fn violations(files: &[(&str, &str)]) -> Vec<String> {
     let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
     check(&Sources::new(files), &Rules::parse(RULES))
 }
 
-/// The only violation.
+/// The single violation.
 #[track_caller]
 fn violation(files: &[(&str, &str)]) -> String {
     let mut found = violations(files);
@@ -155,7 +155,7 @@ fn a_crate_in_a_module_that_may_not_use_it() {
 }
 
 #[test]
-fn unsafe_code_elsewhere() {
+fn unsafe_code_outside_its_places() {
     for code in ["fn f() { unsafe { g() } }", "unsafe fn f() {}", "unsafe impl Send for X {}", "m! { unsafe { g() } }"]
     {
         assert_eq!(violation(&[("a/lib.rs", code)]), "a/lib.rs:1: unsafe code does not belong here", "{code}");
@@ -181,7 +181,7 @@ fn a_long_function() {
 }
 
 #[test]
-fn types_of_one_name() {
+fn types_that_share_a_name() {
     let files = [("a/lib.rs", "mod low; struct State; struct Args;"), ("a/low.rs", "enum State {} struct Args;")];
     assert_eq!(violations(&[files[0], ("b/low.rs", files[1].1)]), [""; 0]);
     let found = violations(&files);

@@ -1,4 +1,4 @@
-//! The imports of a crate's modules: every path in the code that is not test code, also inside of macros.
+//! The imports of a crate's modules: every path in code that is not test code, including macros.
 
 use std::collections::BTreeSet;
 
@@ -11,22 +11,22 @@ use crate::paths::Target;
 use crate::sources::{Sources, is_for_tests};
 use crate::tree::{Tree, join};
 
-/// One module that names another, or another crate.
+/// A path in one module that names another module or another crate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Import {
     pub file: String,
     pub line: usize,
-    /// The path as it is written.
+    /// The path as written.
     pub path: String,
-    /// The module in whose file it is written.
+    /// The module whose file contains it.
     pub from: String,
-    /// The module whose file defines what it names; None if that is another crate.
+    /// The module whose file defines the named item; `None` if that is another crate.
     pub to: Option<String>,
-    /// The crate that it names, if it is another one.
+    /// The other crate that it names, if any.
     pub krate: Option<String>,
 }
 
-/// All imports of a crate, sorted, without those of a module by itself.
+/// All imports of a crate, sorted, except those of a module by itself.
 pub fn of(sources: &Sources, tree: &Tree) -> Vec<Import> {
     let mut found = BTreeSet::new();
     for (path, module) in &tree.modules {
@@ -44,7 +44,7 @@ struct Collector<'a> {
     tree: &'a Tree,
     file: &'a str,
     unit: &'a str,
-    /// The module that the code being visited lies in; below `unit` in inline modules.
+    /// The module that contains the visited code; below `unit` in inline modules.
     module: String,
     found: &'a mut BTreeSet<Import>,
 }
@@ -66,7 +66,7 @@ impl Collector<'_> {
         self.found.insert(Import { file: self.file.to_owned(), line, path, from: self.unit.to_owned(), to, krate });
     }
 
-    /// Each name of a `use`, unless it re-exports what lies in this module's own submodules.
+    /// Notes each name of a `use`, except re-exports from this module's own submodules.
     fn note_use(&mut self, tree: &UseTree, mut prefix: Vec<String>, is_export: bool) {
         let line = tree.span().start().line;
         match tree {
@@ -93,7 +93,7 @@ impl Collector<'_> {
         }
     }
 
-    /// Paths in the arguments of a macro, or in its definition.
+    /// Notes paths in the arguments or the definition of a macro.
     fn note_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut line = 0;
@@ -122,7 +122,7 @@ impl Collector<'_> {
     }
 
     fn note_path(&mut self, line: usize, segments: &[String]) {
-        // A single name was brought in by a `use` line, which counts by itself.
+        // A single name comes from a `use` line, which is noted itself.
         if segments.len() > 1 {
             self.note(line, segments);
         }

@@ -1,10 +1,11 @@
-//! The structure of the source code, as a test: imports run downward, modules form no cycle, functions and files stay
-//! short, `unsafe` stays in its places. The rules are the text file `rules.txt`; this program knows only how to apply
-//! them. It parses the sources, so that a path in a function body counts as much as a `use` line.
+//! Checks the structure of the source code: imports run downward, modules form no cycles, functions
+//! and files are short, `unsafe` is confined. `rules.txt` holds the rules; this program only
+//! applies them. It parses the sources, so paths in function bodies count like `use` lines.
 //!
-//! `cargo test -p conduitd --test layers` lists every violation: file, line, what it imports, and the rule it breaks.
+//! `cargo test -p conduitd --test layers` lists every violation: file, line, import, and broken
+//! rule.
 
-#![allow(unreachable_pub, reason = "nobody uses this crate")]
+#![allow(unreachable_pub, reason = "not a library")]
 
 mod imports;
 mod order;
@@ -21,7 +22,7 @@ mod broken;
 use rules::Rules;
 use sources::Sources;
 
-/// One sentence per violation, in the order of files and lines.
+/// One sentence per violation, sorted by file and line.
 fn check(sources: &Sources, rules: &Rules) -> Vec<String> {
     let mut violations = Vec::new();
     for krate in &rules.crates {
@@ -45,7 +46,7 @@ fn check(sources: &Sources, rules: &Rules) -> Vec<String> {
 }
 
 #[test]
-fn the_sources_keep_the_rules() {
+fn the_sources_follow_the_rules() {
     let sources = Sources::of_workspace();
     let rules = Rules::parse(include_str!("rules.txt"));
     let violations = check(&sources, &rules);

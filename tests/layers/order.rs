@@ -6,7 +6,7 @@ use crate::imports::Import;
 use crate::rules::{Layers, is_inside};
 use crate::tree::Tree;
 
-/// Imports of a module by one of a layer below, and modules that are in no layer.
+/// Imports from a module in a higher layer, and modules that are in no layer.
 pub fn upward(layers: &Layers, tree: &Tree, imports: &[Import]) -> Vec<String> {
     let mut violations = Vec::new();
     for (path, module) in tree.modules.iter().filter(|(path, module)| module.unit == **path) {
@@ -15,7 +15,7 @@ pub fn upward(layers: &Layers, tree: &Tree, imports: &[Import]) -> Vec<String> {
             violations.push(format!("{}:1: module {name} is in no layer of the rules", module.file));
         }
     }
-    // One sentence per pair of modules, for the first of their imports.
+    // One violation per pair of modules, at the first of their imports.
     let mut pairs: BTreeMap<_, Vec<&Import>> = BTreeMap::new();
     for import in imports {
         let Some(to) = &import.to else { continue };
@@ -34,7 +34,8 @@ pub fn upward(layers: &Layers, tree: &Tree, imports: &[Import]) -> Vec<String> {
     violations
 }
 
-/// Modules that import each other, directly or through others: for each of them one import that closes a cycle.
+/// Modules that import each other, directly or through others: one violation per import that closes
+/// a cycle.
 pub fn cycles(_: &Layers, tree: &Tree, imports: &[Import]) -> Vec<String> {
     let mut edges: BTreeMap<&str, BTreeMap<&str, &Import>> = BTreeMap::new();
     for import in imports {

@@ -1,4 +1,4 @@
-//! Where a path leads: to which module of the crate, or to which other crate.
+//! Name resolution: the module or the other crate that a path refers to.
 
 use crate::tree::{Tree, join};
 
@@ -7,15 +7,15 @@ use crate::tree::{Tree, join};
 pub enum Target {
     /// A module of this crate, by its path in the tree.
     Module(String),
-    /// Another crate, a primitive type, a local variable.
+    /// Another crate, a primitive type, or a local variable.
     Other(String),
 }
 
-/// How many re-exports are followed: more only a cycle of them has.
+/// How many re-exports are followed; only a cycle has more.
 const MOST_REEXPORTS: usize = 16;
 
 impl Tree {
-    /// Where the path `segments` leads that is written in `module`. Re-exports are followed to what they export.
+    /// Resolves the path `segments` in `module`. Follows re-exports to the defining module.
     pub fn resolve(&self, module: &str, segments: &[String]) -> Option<Target> {
         self.follow(module, segments, MOST_REEXPORTS)
     }
@@ -36,7 +36,7 @@ impl Tree {
                 here
             }
             _ => {
-                // A child, an item or an import of this very module, else another crate.
+                // A child, an item or an import of this module, otherwise another crate.
                 let known = self.modules.get(module)?;
                 let is_import = known.uses.get(first).is_some_and(|path| path != segments);
                 if !self.modules.contains_key(&join(module, first)) && !known.items.contains(first) && !is_import {

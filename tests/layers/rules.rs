@@ -1,16 +1,16 @@
-//! The rules, as `rules.txt` writes them.
+//! The rules, as written in `rules.txt`.
 
-/// Everything that is checked.
+/// All rules.
 #[derive(Debug, Default)]
 pub struct Rules {
     pub crates: Vec<Layers>,
-    /// Prefixes of the paths of files that may contain `unsafe`.
+    /// Path prefixes of files that may contain `unsafe`.
     pub unsafe_files: Vec<String>,
     pub file_lines: usize,
     pub function_lines: usize,
-    /// Prefixes of the paths of files whose types have names of their own.
+    /// Path prefixes of files whose types need unique names.
     pub named_files: Vec<String>,
-    /// Names that several of them may have.
+    /// Names that several types may share.
     pub shared_names: Vec<String>,
 }
 
@@ -20,14 +20,14 @@ pub struct Layers {
     /// The crate's root file.
     pub root: String,
     lines: Vec<Vec<String>>,
-    /// Modules whose submodules do not import each other.
+    /// Modules whose submodules may not import each other.
     pub apart: Vec<String>,
-    /// Crates and the one module that may name them.
+    /// Crates, each with the one module that may name it.
     pub only: Vec<(String, String)>,
 }
 
 impl Layers {
-    /// The line of a module, counted from the top; the longest name that fits decides.
+    /// The line of a module, counted from the top; the longest matching name decides.
     pub fn line_of(&self, module: &str) -> Option<usize> {
         let lines = self.lines.iter().enumerate();
         let fitting = lines.flat_map(|(line, names)| names.iter().map(move |name| (name, line)));
@@ -35,13 +35,13 @@ impl Layers {
     }
 }
 
-/// Whether a module is another one or lies in it.
+/// Whether `module` is `outer` or lies in it.
 pub fn is_inside(module: &str, outer: &str) -> bool {
     module.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Rules {
-    /// Panics on a line that it does not understand: the file is part of this program.
+    /// Panics on a line that it cannot parse: the file is part of this program.
     pub fn parse(text: &str) -> Self {
         let mut rules = Self::default();
         let mut section = String::new();

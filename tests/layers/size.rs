@@ -1,4 +1,4 @@
-//! Lengths of files and functions, and where `unsafe` stands.
+//! Lengths of files and functions, and the places of `unsafe`.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::spanned::Spanned;
@@ -120,7 +120,7 @@ impl<'ast> Visit<'ast> for Measure {
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        // What a macro of ours writes into another crate is that crate's.
+        // Code that our macros generate belongs to the crate that calls them.
         if !call.path.is_ident("quote") {
             self.unsafe_tokens(call.tokens.clone());
         }

@@ -1,11 +1,11 @@
-//! The Rust files of the workspace, parsed, and which of them are tests.
+//! The parsed Rust files of the workspace, and which of them are tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use syn::{Attribute, Item};
 
-/// Every file by its path from the workspace's root.
+/// All files by their path from the workspace root.
 pub struct Sources {
     files: BTreeMap<String, Source>,
     tests: BTreeSet<String>,
@@ -27,7 +27,7 @@ impl Sources {
         Self::new(texts)
     }
 
-    /// Files by path and text.
+    /// Parses files given by path and text.
     pub fn new(texts: impl IntoIterator<Item = (String, String)>) -> Self {
         let parse = |(path, text): (String, String)| {
             let syntax = syn::parse_file(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -82,7 +82,7 @@ fn is_named_like_a_test(path: &str) -> bool {
     path.split('/').any(|part| part == "tests" || part == "tests.rs")
 }
 
-/// Where a module that a file declares can lie.
+/// The two possible files of a module that `file` declares.
 pub fn child_files(file: &str, name: &str) -> [String; 2] {
     let (folder, stem) = file.rsplit_once('/').unwrap_or(("", file));
     let stem = stem.trim_end_matches(".rs");

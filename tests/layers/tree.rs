@@ -6,23 +6,23 @@ use syn::{Item, UseTree};
 
 use crate::sources::{Sources, child_files, is_for_tests};
 
-/// The modules by their path, `a/b`; the root is the empty path.
+/// The modules by their path, `a/b`; the root has the empty path.
 #[derive(Default)]
 pub struct Tree {
     pub modules: BTreeMap<String, Module>,
 }
 
-/// A module, in a file of its own or inline.
+/// A module, in its own file or inline.
 #[derive(Default)]
 pub struct Module {
     pub file: String,
-    /// The module whose file this one lies in: itself, unless it is inline.
+    /// The module whose file contains this one: itself, unless it is inline.
     pub unit: String,
-    /// What `use` lines bring in, by the name they give it: the path as it is written.
+    /// The names that `use` lines import, each with its path as written.
     pub uses: BTreeMap<String, Vec<String>>,
-    /// Modules whose names are all brought in, as they are written.
+    /// The paths of glob imports, as written.
     pub globs: Vec<Vec<String>>,
-    /// Items that this module defines.
+    /// The items that this module defines.
     pub items: BTreeSet<String>,
 }
 
@@ -33,7 +33,7 @@ impl Tree {
         tree
     }
 
-    /// How a module is called in messages and rules.
+    /// The name of a module in messages and rules.
     pub fn name<'a>(&'a self, module: &'a str) -> &'a str {
         let file = || self.modules.get("").map_or("", |root| root.file.as_str());
         match module {
@@ -66,7 +66,7 @@ impl Tree {
                     }
                 }
                 Item::Use(it) if !is_for_tests(&it.attrs) => module.add_use(&it.tree, Vec::new()),
-                // A macro that is exported is the root's; one that is not has no path.
+                // An exported macro belongs to the root; any other has no path.
                 Item::Macro(it) => module.items.extend(it.ident.as_ref().map(ToString::to_string)),
                 item => module.items.extend(name_of(item)),
             }

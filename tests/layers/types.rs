@@ -1,4 +1,4 @@
-//! One name for one type, in the whole workspace.
+//! Unique names for the types of the workspace.
 
 use std::collections::BTreeMap;
 

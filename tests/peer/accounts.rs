@@ -1,4 +1,4 @@
-//! Every message of a topic accounted for.
+//! An account of every message of a topic.
 
 use conduit::{RecvError, Sample, TopicName};
 
@@ -6,7 +6,7 @@ use crate::pattern::is_pattern;
 use crate::protocol::Account;
 use crate::receiving::end_of;
 
-/// What has come of one topic of a fleet so far.
+/// The state of one topic of a fleet.
 pub struct Ledger {
     topic: TopicName,
     first: Option<u64>,
@@ -39,7 +39,7 @@ impl Ledger {
     }
 }
 
-/// So that no message is like one of another topic.
+/// Different for every topic, so that no two topics have equal messages.
 pub fn seed_of(topic: &TopicName, number: u64) -> u64 {
     let name = topic.as_str().bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(257) + u64::from(byte));
     number ^ name << 20

@@ -28,7 +28,7 @@ impl State {
         Ok(Answer::Done)
     }
 
-    /// Sends a message on every topic once per interval, until it is told anything.
+    /// Sends a message on every topic once per interval, until the next order.
     pub fn stream_fleet(&mut self, interval: Duration, len: usize) -> Outcome {
         answer(&Answer::Began);
         while matches!(self.orders.recv_timeout(interval), Err(mpsc::RecvTimeoutError::Timeout)) {
@@ -61,7 +61,8 @@ impl State {
         Ok(Answer::Fleet(ends.collect::<Result<_, _>>()?))
     }
 
-    /// Receives on every topic until its publisher is gone, in one thread and with so many parkers.
+    /// Receives on every topic until its publisher is gone, in one thread with this number of
+    /// parkers.
     pub fn drain_fleet_by(&mut self, way: Way, threads: usize) -> Outcome {
         let ends = match way {
             Way::Set => self.drain_set(threads)?,
@@ -77,7 +78,7 @@ impl State {
         let mut set = WaitSet::new();
         let tokens: Vec<_> = self.subscribers.iter().map(|it| set.add(it)).collect::<Result<_, _>>()?;
         let places: HashMap<_, _> = tokens.into_iter().enumerate().map(|(place, token)| (token, place)).collect();
-        // Nothing is there yet: now it has the parkers that it needs.
+        // No messages yet, but the wait starts the parkers.
         assert!(set.wait_timeout(Duration::from_millis(1))?.is_empty());
         wait_until("the parkers", || parkers().len() == threads);
         answer(&Answer::Began);
@@ -116,7 +117,7 @@ impl State {
                     }
                 });
             }
-            // A thread's name comes after its start.
+            // A thread gets its name after it has started.
             wait_until("the parkers", || parkers().len() == threads);
             answer(&Answer::Began);
             Ok(tasks.join_all().await)

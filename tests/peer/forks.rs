@@ -1,4 +1,4 @@
-//! Children that do not become other programs.
+//! Forked children that do not execute another program.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::protocol::Answer;
 use crate::{Outcome, State, answer, waiting};
 
 impl State {
-    /// Leaves a child behind that has inherited all it can and lives on for a while.
+    /// Forks a child that inherits everything and lives on for a while.
     pub fn fork(&mut self) -> Outcome {
-        // SAFETY: the child only reads memory, sleeps and ends without running anything of its parent's.
+        // SAFETY: the child only reads memory, sleeps and exits; it takes no lock of its parent.
         #[allow(unsafe_code)]
         match unsafe { nix::unistd::fork() }? {
             nix::unistd::ForkResult::Parent { .. } => Ok(Answer::Done),
             nix::unistd::ForkResult::Child => {
                 let publisher = self.publisher.as_mut().map(|publisher| publisher.send(b"from the child"));
                 let is_refused = matches!(publisher, Some(Err(conduit::LoanError::Forked)) | None);
-                // A child's drop must not end what is its parent's.
+                // Dropping the handles in the child must not end those of the parent.
                 self.publisher = None;
                 self.subscriber = None;
                 std::thread::sleep(Duration::from_secs(if is_refused { 5 } else { 0 }));
-                // SAFETY: ends the process, as `fork(2)` allows.
+                // SAFETY: `_exit` ends the process without running handlers, as `fork(2)` requires.
                 #[allow(unsafe_code)]
                 unsafe {
                     nix::libc::_exit(0)
@@ -32,7 +32,7 @@ impl State {
     }
 }
 
-/// A child of a process that waits in every way: what it inherits says so, and it can begin anew.
+/// Forks while the process waits in every way: inherited handles return an error, new ones work.
 pub fn fork_waiting(topic: &str) -> Outcome {
     let runtime = waiting::runtime()?;
     let mut old = Subscriber::<[u8]>::open(topic)?;
@@ -40,12 +40,13 @@ pub fn fork_waiting(topic: &str) -> Outcome {
     let mut old = old.into_async()?;
     let pending = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(5), old.recv()).await });
     assert!(pending.is_err());
-    // SAFETY: the child runs no code that another thread of its parent could have left a lock for: glibc sees to malloc's.
+    // SAFETY: the child runs no code that needs a lock another thread may have held; glibc handles
+    // malloc's locks.
     #[allow(unsafe_code)]
     match unsafe { nix::unistd::fork() }? {
         nix::unistd::ForkResult::Parent { child } => {
             let status = waitpid(child, None)?;
-            // The child's end took nothing from the parent.
+            // The child's end did not affect the parent's handles.
             waiting::wait_readable(&ready)?;
             let sample = runtime.block_on(old.recv())?;
             let WaitStatus::Exited(_, child_exit) = status else { return Err(format!("{status:?}").into()) };
@@ -67,7 +68,7 @@ pub fn fork_waiting(topic: &str) -> Outcome {
             if let Err(error) = &outcome {
                 answer(&Answer::Failed(format!("child: {error}")));
             }
-            // SAFETY: ends the process, as `fork(2)` allows.
+            // SAFETY: `_exit` ends the process without running handlers, as `fork(2)` requires.
             #[allow(unsafe_code)]
             unsafe {
                 nix::libc::_exit(i32::from(outcome.is_err()))

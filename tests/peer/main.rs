@@ -1,6 +1,6 @@
-//! The other side of the end-to-end tests: a process that executes orders from standard input and answers on standard
-//! output, a line each (see `protocol`).
-#![allow(missing_docs, unreachable_pub, reason = "nobody uses this crate")]
+//! The other side of the end-to-end tests: a process that reads orders from standard input and
+//! writes answers to standard output, one per line (see `protocol`).
+#![allow(missing_docs, unreachable_pub, reason = "not a library")]
 
 mod accounts;
 mod fleet;
@@ -34,7 +34,7 @@ use protocol::{Answer, Order};
 
 type Outcome = Result<Answer, Box<dyn std::error::Error>>;
 
-/// What the peer has, and what it still is to do.
+/// The peer's handles and the orders still to execute.
 struct State {
     orders: Receiver<String>,
     publisher: Option<Publisher<[u8]>>,
@@ -71,7 +71,7 @@ fn main() {
             Err(error) => answer(&Answer::Failed(error.to_string())),
         }
     }
-    // The test has gone without a word: nobody waits for a clean end.
+    // The test has closed standard input: a clean end is not needed.
     std::process::exit(9);
 }
 
@@ -137,7 +137,7 @@ impl State {
         }
     }
 
-    /// Orders that have no answer of their own.
+    /// Orders that are answered by `Done`.
     fn obey(&mut self, order: Order) -> Result<(), Box<dyn std::error::Error>> {
         match order {
             Order::Unpublish => self.publisher = None,

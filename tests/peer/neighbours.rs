@@ -1,4 +1,4 @@
-//! What a bad neighbour does to the registry.
+//! Misbehaving clients of the registry.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use crate::protocol::Answer;
 use crate::{Outcome, State};
 
 impl State {
-    /// Announces files that are somebody else's, each on a connection of its own.
+    /// Announces files of other processes, each on its own connection.
     pub fn claim(&mut self, topic: &str, dev: u64, first: u64, count: u64) -> Outcome {
         let socket = std::env::var("CONDUIT_SOCKET")?;
         for inode in first..first + count {
@@ -23,14 +23,14 @@ impl State {
         Ok(Answer::Done)
     }
 
-    /// Begins messages on many connections and ends none.
+    /// Begins a message on each of many connections and completes none.
     pub fn half_open(&mut self, count: usize) -> Outcome {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         let socket = std::env::var("CONDUIT_SOCKET")?;
         for _ in 0..count.min(hard.saturating_sub(50) as usize) {
             let mut stream = UnixStream::connect(&socket)?;
-            // Who is not let in may be hung up on already.
+            // The registry may already have closed a refused connection.
             let _ = stream.write_all(b"{\"method\":");
             self.connections.push(stream);
         }

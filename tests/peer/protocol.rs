@@ -1,51 +1,55 @@
-//! What a test and its peer say to each other: a line of JSON each, orders one way and answers the other.
+//! The protocol between a test and its peer: a line of JSON for each order and each answer.
 
 use serde::{Deserialize, Serialize};
 
-/// What a peer is to do. Topics are named first; then come slots, numbers of messages, and lengths in bytes.
+/// An order to a peer. Fields are in this order: topic, slots, number of messages, length in bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Order<'a> {
     /// Creates a topic: name, slots, capacity.
     Publish(&'a str, u32, usize),
-    /// Creates a topic unless somebody has it: `Won` or `Lost`.
+    /// Creates a topic unless another process owns it: `Won` or `Lost`.
     Race(&'a str),
-    /// Sends messages: how many, of which length.
+    /// Sends messages: count, length.
     Send(u64, usize),
-    /// Sends messages of this length until `Stop`: `Began`, then the `Number` of all that were published.
+    /// Sends messages of this length until `Stop`: `Began`, then the `Number` of published
+    /// messages.
     Stream(usize),
-    /// Begins a message and drops it half-written.
+    /// Loans a slot, fills it half and drops it.
     Loan(usize),
-    /// Sends until `Stop`, whatever comes of it: `Began`, then `Endured`.
+    /// Sends until `Stop` and ignores errors: `Began`, then `Endured`.
     EndureSending(usize),
     Unpublish,
-    /// Publishes and drops a topic again and again: name, how often.
+    /// Creates and drops a topic repeatedly: name, count.
     Churn(&'a str, u64),
-    /// Opens a topic that comes and goes until `Stop`: `Began`, then the `Number` of times it was there.
+    /// Repeatedly opens a topic that is created and removed, until `Stop`: `Began`, then the
+    /// `Number` of successful opens.
     OpenInALoop(&'a str),
-    /// Opens and receives again and again until `Stop`: `Began`, then `Received`.
+    /// Repeatedly opens and receives until `Stop`: `Began`, then `Received`.
     EndureReceiving(&'a str),
     Subscribe(&'a str),
     SubscribeOldest(&'a str),
-    /// Subscribes without a check of the type.
+    /// Subscribes without a type check.
     SubscribeAny(&'a str),
     /// Receives one message: `Sample` or `Gone`.
     Recv,
-    /// Receives one message within so many milliseconds: `Sample`, `Gone` or `Nothing`.
+    /// Receives one message with a time-out in milliseconds: `Sample`, `Gone` or `Nothing`.
     RecvFor(u64),
     /// Receives until the publisher is gone: `Drained`.
     Drain,
     /// Like `Drain`, with another way to wait.
     WaitBy(Way),
-    /// Waits for a message by the descriptor, and leaves it unread for a while: `Began`, then `LeftUnread`.
+    /// Waits for a message by the descriptor and leaves it unread for a while: `Began`, then
+    /// `LeftUnread`.
     LeaveUnread,
     /// Forks while it waits: `Began` from the child, then `Forked` from the parent.
     ForkWaiting(&'a str),
-    /// Receives messages and keeps them: how many.
+    /// Receives this number of messages and holds the samples.
     Hold(u64),
-    /// Whether all that are kept are what they were: `Flag`.
+    /// Whether all held samples are unchanged: `Flag`.
     HeldAreWhole,
     LetGo,
-    /// Subscribes whenever there is a publisher, until `Stop`: `Began`, a `Session` each, `Done`. Name, length.
+    /// Subscribes whenever there is a publisher, until `Stop`: `Began`, a `Session` for each, then
+    /// `Done`. Name, length.
     Sessions(&'a str, usize),
     /// `Counts`
     Counts,
@@ -54,46 +58,49 @@ pub enum Order<'a> {
     Unsubscribe,
     /// Creates topics: slots, capacity, names.
     PublishFleet(u32, usize, #[serde(borrow)] Vec<&'a str>),
-    /// Sends a message on every topic once per so many milliseconds, until `Stop`: `Began`, then `Published`.
+    /// Sends a message on every topic once per interval in milliseconds, until `Stop`: `Began`,
+    /// then `Published`.
     StreamFleet(u64, usize),
     UnpublishFleet,
     SubscribeFleet(#[serde(borrow)] Vec<&'a str>),
-    /// Receives on every topic until its publisher is gone, in a thread each: `Began`, then `Fleet`.
+    /// Receives on every topic until its publisher is gone, in a thread each: `Began`, then
+    /// `Fleet`.
     DrainFleet,
-    /// The same in one thread, with so many parkers.
+    /// The same in one thread, with this number of parkers.
     DrainFleetBy(Way, usize),
     /// Creates a raw region: name, length.
     CreateRegion(&'a str, usize),
     DropRegion,
     UnlinkRegion(&'a str),
-    /// Announces files that are somebody else's: name, device, first inode, how many.
+    /// Announces files of other processes: name, device, first inode, count.
     Claim(&'a str, u64, u64, u64),
-    /// Begins messages to the registry on so many connections and ends none: `Number` of them.
+    /// Begins a message to the registry on each of this number of connections and completes none:
+    /// the `Number` of connections.
     HalfOpen(usize),
     UnlinkByRegistry(&'a str),
-    /// Leaves a child behind that has inherited all it can and lives on for a while.
+    /// Forks a child that inherits everything and lives on for a while.
     Fork,
-    /// Kills itself at a step (see `conduit::fault`) of what comes next.
+    /// Kills itself at this step (see `conduit::fault`) of the orders that follow.
     DieAt(&'a str),
-    /// Acts on a kernel without `futex_waitv` from now on.
+    /// Simulates a kernel without `futex_waitv` from now on.
     DenyWaitv,
-    /// Does something while any system call kills it: `Done`, and ends.
+    /// Does something while any system call kills it: `Done`, then the process exits.
     WithoutCalls(Deed),
     /// The `Number` of open descriptors.
     Descriptors,
-    /// The `Number` of threads of the library that wait for others.
+    /// The `Number` of the library's parker threads.
     Parkers,
     /// The `Number` of messages published.
     Published,
-    /// The `Number` that it has in its own namespace.
+    /// Its pid in its own namespace: `Number`.
     Pid,
-    /// Goes to another working directory.
+    /// Changes the working directory.
     GoTo(&'a str),
-    /// Takes another name for its process.
+    /// Renames its process.
     Rename(&'a str),
     Abort,
     Exit,
-    /// Ends what was begun.
+    /// Ends a continuing activity.
     Stop,
 }
 
@@ -105,29 +112,29 @@ pub enum Way {
     Descriptor,
 }
 
-/// What may be done without system calls.
+/// Actions that may not make system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deed {
-    /// Not this, for comparison.
+    /// Makes one, for comparison.
     Sleep,
     ReadClocks,
     PublishStamped,
     PublishUnstamped,
     ReceiveStamped,
     ReceiveUnstamped,
-    /// Looks for messages that are not there.
+    /// Polls while no message is available.
     Look,
 }
 
-/// What a peer says.
+/// An answer of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// It has started.
+    /// The peer has started.
     Ready,
     Done,
-    /// It has begun what it will end when it is told to.
+    /// It has started an activity that continues until `Stop`.
     Began,
-    /// The sentence of an error.
+    /// The text of an error.
     Failed(String),
     Won,
     Lost,
@@ -155,7 +162,7 @@ pub enum Answer {
         received: u64,
     },
     LeftUnread {
-        /// Whether the descriptor was readable before the message was taken, and after.
+        /// Whether the descriptor was readable before and after the message was taken.
         was_readable: [bool; 2],
         is_at_rest: bool,
     },
@@ -177,17 +184,17 @@ pub enum End {
     Closed,
 }
 
-/// What came of one subscription.
+/// The result of one subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
     pub received: u64,
     pub lost: u64,
-    /// Messages with bytes of another one.
+    /// Messages that contain bytes of another one.
     pub torn: u64,
     pub end: End,
 }
 
-/// What came of a subscription to one publisher of several that follow each other.
+/// The result of a subscription to one of several consecutive publishers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// The inode of the publisher's file.
@@ -195,7 +202,7 @@ pub struct Session {
     pub end: End,
     /// When the end was noticed.
     pub seen_ns: u64,
-    /// The first message that counted.
+    /// The first message that counts.
     pub first: u64,
     pub received: u64,
     pub lost: u64,
@@ -203,10 +210,10 @@ pub struct Session {
     pub published: u64,
 }
 
-/// What came of one topic of a fleet.
+/// The result for one topic of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// The first message that counted.
+    /// The first message that counts.
     pub first: u64,
     pub received: u64,
     pub lost: u64,

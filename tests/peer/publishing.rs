@@ -1,4 +1,4 @@
-//! Publishing.
+//! Orders that publish.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ impl State {
         Ok(Answer::Done)
     }
 
-    /// Sends until it is told anything.
+    /// Sends until the next order.
     pub fn stream(&mut self, len: usize) -> Outcome {
         let publisher = self.publisher.as_mut().ok_or("no publisher")?;
         answer(&Answer::Began);
@@ -46,19 +46,19 @@ impl State {
             let mut loan = publisher.loan_slice(len)?;
             fill_pattern(number, &mut loan);
             loan.publish();
-            // Up to 2,000 messages a second: the others need the processors too.
+            // At most 2,000 messages a second, to leave processor time to the other processes.
             std::thread::sleep((10 * started.elapsed()).max(Duration::from_micros(500)));
         }
         Ok(Answer::Number(publisher.published()))
     }
 
-    /// Half-written, and never finished.
+    /// Fills a loan and drops it unpublished.
     pub fn loan(&mut self, len: usize) -> Outcome {
         self.publisher()?.loan_slice(len)?.fill(0xEE);
         Ok(Answer::Done)
     }
 
-    /// Sends until it is told anything, whatever comes of it.
+    /// Sends until the next order and ignores errors.
     pub fn endure_sending(&mut self, len: usize) -> Outcome {
         let publisher = self.publisher.as_mut().ok_or("no publisher")?;
         let (mut sent, mut refused, mut longest) = (0, 0, Duration::ZERO);
@@ -80,7 +80,8 @@ impl State {
     }
 }
 
-/// Publishes and drops the topic again and again, each time at the latest when somebody has opened it.
+/// Creates and drops the topic repeatedly. Every second one lives until another process has opened
+/// it, at most 5 ms.
 pub fn churn(topic: &str, count: u64) -> Outcome {
     for number in 0..count {
         let mut publisher = Publisher::<[u8]>::create(topic)?;

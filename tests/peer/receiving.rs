@@ -1,4 +1,4 @@
-//! Receiving.
+//! Orders that receive.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
@@ -61,7 +61,7 @@ impl State {
         }
     }
 
-    /// Opens the topic and receives, again and again, until it is told anything.
+    /// Opens the topic and receives repeatedly, until the next order.
     pub fn endure_receiving(&mut self, topic: &str) -> Outcome {
         let (mut opened, mut received, mut bytes) = (0, 0, 0);
         answer(&Answer::Began);
@@ -79,7 +79,7 @@ impl State {
         Ok(Answer::Received { opened: opened as u64, received })
     }
 
-    /// Subscribes whenever there is a publisher, until it is told anything.
+    /// Subscribes whenever there is a publisher, until the next order.
     pub fn sessions(&mut self, topic: &str, len: usize) -> Outcome {
         let domain = Domain::from_env();
         let directory = ShmDir::open(&domain)?;
@@ -102,7 +102,7 @@ impl State {
             let (mut wrong, mut first, mut next) = (0, None, 0);
             let mut held: VecDeque<Sample<[u8]>> = VecDeque::new();
             let end = loop {
-                // Longer than anybody may take to notice an end: a sleeper must do so by himself.
+                // Longer than any sleeper may take to notice an end by itself.
                 match subscriber.recv_timeout(Duration::from_secs(3)) {
                     Ok(sample) => {
                         let number = sample.sequence();
@@ -110,7 +110,7 @@ impl State {
                         let is_right = number >= next && sample.len() == len && is_pattern(number, &sample);
                         wrong += u64::from(!is_right);
                         next = number + 1;
-                        // Up to three are kept for a while and must not change.
+                        // Up to three samples are held for a while and must not change.
                         held.push_back(sample);
                         while held.len() as u64 > number % 4 {
                             let sample = held.pop_front().unwrap();
@@ -129,7 +129,7 @@ impl State {
                 }
             };
             let (received, lost) = (subscriber.received(), subscriber.lost());
-            // A publisher that is killed between W6 and W7 has not counted its last message.
+            // A publisher killed between W6 and W7 has not counted its last message.
             let published = region.counters().ok_or("no counters")?.published.max(next);
             answer(&Answer::Session(Session {
                 file: region.id().ino,
@@ -149,7 +149,8 @@ pub fn end_of(how: Gone) -> End {
     if how == Gone::Died { End::Died } else { End::Closed }
 }
 
-/// Opens a topic that comes and goes, until it is told anything: the topic is there, or not, and never half there.
+/// Repeatedly opens a topic that is created and removed, until the next order: it is complete or
+/// absent, never incomplete.
 pub fn open_in_a_loop(topic: &str, orders: &Receiver<String>) -> Outcome {
     answer(&Answer::Began);
     let mut opened = 0;
@@ -165,7 +166,7 @@ pub fn open_in_a_loop(topic: &str, orders: &Receiver<String>) -> Outcome {
                     Err(error) => return Err(error.into()),
                 }
             }
-            // Its publisher may let the lock go between our open and our look.
+            // The publisher may release the owner lock between the open and the probe.
             Err(OpenError::NotFound { .. } | OpenError::Orphaned { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,22 +1,23 @@
-//! System calls taken away from a thread, and from those it starts.
+//! Seccomp filters for a thread and the threads that it starts.
 #![allow(unsafe_code)]
 
 use nix::libc;
 
-/// From now on this thread runs on a kernel that does not know `futex_waitv`, as far as it can tell.
+/// Makes `futex_waitv` fail with ENOSYS in this thread, as on an old kernel.
 pub fn deny_waitv() -> std::io::Result<()> {
     filter(&[libc::SYS_futex_waitv], libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, libc::SECCOMP_RET_ALLOW)
 }
 
-/// From now on any system call of this thread kills the process with SIGSYS, but those with which it says something and ends.
+/// Kills the process with SIGSYS at any system call of this thread except `write` and `exit_group`,
+/// which it needs to answer and exit.
 pub fn deny_all_but_the_end() -> std::io::Result<()> {
     filter(&[libc::SYS_write, libc::SYS_exit_group], libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_KILL_PROCESS)
 }
 
-/// Does one thing at these calls and another at all others.
+/// Returns one action for these calls and another for all others.
 fn filter(calls: &[i64], at_these: u32, at_others: u32) -> std::io::Result<()> {
     let line = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
-    // The number of the system call is the first word of what is filtered.
+    // The number of the system call is the first word of the filter's input.
     let mut program = vec![line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
     for (left, call) in (1..=calls.len() as u8).rev().zip(calls) {
         program.push(line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, *call as u32, left, 0));
@@ -32,8 +33,8 @@ fn filter(calls: &[i64], at_these: u32, at_others: u32) -> std::io::Result<()> {
     if is_set { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// Ends the process with this call alone.
+/// Ends the process with `exit_group` and no other call.
 pub fn end(code: i32) -> ! {
-    // SAFETY: it ends the process, and runs nothing.
+    // SAFETY: `_exit` ends the process and runs no other code.
     unsafe { libc::_exit(code) }
 }

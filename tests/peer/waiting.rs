@@ -1,4 +1,4 @@
-//! Waiting in other ways than by `recv`.
+//! Wait sets, futures and descriptors.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use crate::receiving::end_of;
 use crate::{Outcome, State, answer};
 
 impl State {
-    /// Receives until the publisher is gone, and waits for each message by a wait set, a future or a descriptor.
+    /// Receives until the publisher is gone, and waits for each message by a wait set, a future or
+    /// a descriptor.
     pub fn wait_by(&mut self, way: Way) -> Outcome {
         let subscriber = self.subscriber.take().ok_or("no subscriber")?;
         let end = match way {
@@ -87,9 +88,9 @@ fn is_readable(descriptor: impl AsFd) -> nix::Result<bool> {
     Ok(poll(&mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO)? > 0)
 }
 
-/// A thread of the library's that sleeps for others.
+/// A thread of the library that sleeps on behalf of others.
 pub struct Parker {
-    /// How often it went to sleep.
+    /// How often it has gone to sleep.
     switches: u64,
 }
 

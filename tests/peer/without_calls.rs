@@ -1,4 +1,4 @@
-//! What must make no system call.
+//! Actions that must not make system calls.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::{Outcome, seccomp};
 
 const MESSAGES: u64 = 10_000;
 
-/// Does what may make no system call, and ends this process.
+/// Performs an action that may not make a system call, and ends this process.
 pub fn run(deed: Deed) -> Outcome {
     let create = |topic| {
         Publisher::<[u64; 16]>::builder()
@@ -21,7 +21,7 @@ pub fn run(deed: Deed) -> Outcome {
     let (mut lonely, mut publisher) = (create("lonely")?, create("scan")?);
     let mut subscriber = Subscriber::<[u64; 16]>::open("scan")?;
     let mut copier = Subscriber::<[u64; 16]>::builder().start(Start::Oldest).open("scan")?;
-    // What happens once, like looking for the clock, happens now.
+    // One-time set-up, such as finding the vDSO clock, happens here.
     lonely.send(&[0; 16])?;
     publisher.send(&[0; 16])?;
     assert_eq!((*subscriber.recv()?, *copier.recv_copy()?), ([0; 16], [0; 16]));
@@ -29,18 +29,19 @@ pub fn run(deed: Deed) -> Outcome {
     let _ = (now_ns(), Instant::now());
 
     if deed == Deed::Look {
-        // Twice a second it asks for the publisher's health: it does now, and not again for a while.
+        // A subscriber probes its publisher twice a second: it does so now, and not again for a
+        // while.
         std::thread::sleep(Duration::from_millis(600));
         assert!(subscriber.try_recv()?.is_none() && copier.try_recv_copy()?.is_none());
     }
-    // Made before, since memory may take a system call.
+    // Allocated in advance, since allocation may make a system call.
     let done = serde_json::to_string(&Answer::Done)? + "\n";
 
     seccomp::deny_all_but_the_end()?;
     match deed {
         Deed::Sleep => std::thread::sleep(std::time::Duration::from_nanos(1)),
         Deed::ReadClocks => (0..MESSAGES).for_each(|_| _ = std::hint::black_box((now_ns(), Instant::now()))),
-        // To nobody; and to subscribers that are awake, and behind.
+        // One without subscribers, and one whose subscribers are awake and behind.
         Deed::PublishStamped | Deed::PublishUnstamped => {
             for publisher in [&mut lonely, &mut publisher] {
                 for number in 0..MESSAGES {
