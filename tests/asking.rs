@@ -9,8 +9,8 @@ use conduit::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use conduit::{Message, Publisher};
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, World, wait_for, wait_until};
-use crate::protocol::Order::{Publish, Send, Subscribe};
+use crate::harness::{World, stdout_of, wait_for, wait_until};
+use crate::protocol::Order::Send;
 
 #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[message(name = "robot/Imu")]
@@ -28,12 +28,6 @@ struct Imu {
 struct Point {
     x: i16,
     y: i16,
-}
-
-fn run(command: &mut Command) -> String {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    assert!(status.success(), "{status}: {}", String::from_utf8_lossy(&stderr));
-    String::from_utf8(stdout).unwrap()
 }
 
 /// Runs a command that is expected to fail; returns its exit code and standard error.
@@ -72,7 +66,7 @@ fn fields_are_shown_in_every_format() {
     let world = World::new();
     let _publisher = imu(&world);
     let echo =
-        |arguments: &[&str]| run(&mut world.conduit(&[&["echo", "imu", "--from", "oldest"], arguments].concat()));
+        |arguments: &[&str]| stdout_of(&mut world.conduit(&[&["echo", "imu", "--from", "oldest"], arguments].concat()));
     let yaml = echo(&["-n", "2"]);
     let documents: Vec<&str> = yaml.split("---\n").collect();
     assert!(
@@ -98,10 +92,10 @@ fn fields_are_shown_in_every_format() {
 
     let mut points = Publisher::<[Point]>::builder().domain(&world.domain()).create("points").unwrap();
     points.send(&[Point { x: 1, y: -1 }, Point { x: 2, y: -2 }]).unwrap();
-    let csv = run(&mut world.conduit(&["echo", "points", "--from", "latest", "--csv", "--once"]));
+    let csv = stdout_of(&mut world.conduit(&["echo", "points", "--from", "latest", "--csv", "--once"]));
     let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(rows[2][2..], ["1", "2", "-2"], "{csv}");
-    let field = run(&mut world.conduit(&["echo", "points", "--from", "latest", "--once", "--field", "[1].y"]));
+    let field = stdout_of(&mut world.conduit(&["echo", "points", "--from", "latest", "--once", "--field", "[1].y"]));
     assert_eq!(field, "-2\n");
 }
 
@@ -110,7 +104,7 @@ fn echo_prints_text_and_reports_losses() {
     let world = World::with_daemon();
     let mut publisher = Publisher::<[u8]>::builder().slots(2).domain(&world.domain()).create("chatter").unwrap();
     publisher.send(b"hello").unwrap();
-    let said = run(&mut world.conduit(&["echo", "chatter", "--from", "latest", "--once"]));
+    let said = stdout_of(&mut world.conduit(&["echo", "chatter", "--from", "latest", "--once"]));
     assert!(said.starts_with("#0: 5 bytes") && said.ends_with("\nhello\n"), "{said}");
     // Nothing reads the output of `echo`, so it blocks and falls far behind.
     for (arguments, is_told) in [(&["--raw"][..], true), (&["--raw", "--no-lost-messages"], false)] {
@@ -142,16 +136,14 @@ fn echo_follow_continues_with_the_next_publisher() {
     let world = World::with_daemon();
     let (mut echo, mut out, mut err) = start(world.conduit(&["echo", "scan", "--follow", "--csv", "--count", "3"]));
     assert_eq!(err.next(), "conduit: there is no topic \"scan\" yet; waiting for it");
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     world.wait_until_asleep("scan", 1);
     publisher.order(Send(1, 100));
     assert_eq!(out.next(), "sequence,stamp_ns,data");
     assert!(out.next().starts_with("0,"));
     publisher.kill();
     assert!(err.next().contains("died"), "it says so");
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     publisher.order(Send(2, 100));
     assert!(err.next().contains("\"scan\" is published again: "), "it says so");
     wait_for("the end after three messages", || echo.try_wait().unwrap());
@@ -162,7 +154,7 @@ fn list_type_and_find_accept_the_options_of_ros2() {
     let world = World::with_daemon();
     let _imu = imu(&world);
     let _front = Publisher::<[u8]>::builder().domain(&world.domain()).create("camera/front").unwrap();
-    let list = |arguments: &[&str]| run(&mut world.conduit(&[&["list"], arguments].concat()));
+    let list = |arguments: &[&str]| stdout_of(&mut world.conduit(&[&["list"], arguments].concat()));
     assert_eq!(list(&["-t"]), "camera/front [[u8]]\nimu [robot/Imu]\n");
     assert_eq!(list(&["--count"]), "2\n");
     assert_eq!(list(&["-c", "camera/**"]), "1\n");
@@ -171,9 +163,9 @@ fn list_type_and_find_accept_the_options_of_ros2() {
     let table = list(&["-v"]);
     assert!(table.lines().next().unwrap().ends_with("BANDWIDTH  LAST MESSAGE  LOST  LIVENESS  PATH"), "{table}");
     assert!(table.contains(world.path_of("imu").to_str().unwrap()), "{table}");
-    assert_eq!(run(&mut world.conduit(&["type", "imu"])), "robot/Imu\n");
-    assert_eq!(run(&mut world.conduit(&["find", "robot/Imu"])), "imu\n");
-    let json = |arguments: &[&str]| serde_json::from_str::<Value>(&run(&mut world.conduit(arguments))).unwrap();
+    assert_eq!(stdout_of(&mut world.conduit(&["type", "imu"])), "robot/Imu\n");
+    assert_eq!(stdout_of(&mut world.conduit(&["find", "robot/Imu"])), "imu\n");
+    let json = |arguments: &[&str]| serde_json::from_str::<Value>(&stdout_of(&mut world.conduit(arguments))).unwrap();
     assert_eq!(json(&["find", "robot/Imu", "--json"]), json!(["imu"]));
     let shape = json(&["info", "imu", "--json"])["shape"].clone();
     assert_eq!(json(&["type", "imu", "--json"]), json!({"topic": "imu", "type": "robot/Imu", "shape": shape}));
@@ -187,10 +179,8 @@ fn list_type_and_find_accept_the_options_of_ros2() {
 #[test]
 fn info_shows_the_last_death() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("imu", 16, 100));
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("imu"));
+    let mut publisher = world.publisher("imu", 16, 100);
+    let subscriber = world.subscriber("imu");
     publisher.order(Send(5, 100));
     let pid = publisher.pid();
     publisher.kill();
@@ -200,34 +190,32 @@ fn info_shows_the_last_death() {
     let expected = format!("({pid}) was killed by SIGKILL, ");
     assert!(code == Some(1) && error.contains("ago its publisher ") && error.contains(&expected), "{error}");
     let _publisher = imu(&world);
-    let page = run(&mut world.conduit(&["info", "imu"]));
+    let page = stdout_of(&mut world.conduit(&["info", "imu"]));
     assert!(
         page.contains("Last death:   ") && page.contains(&expected) && page.contains("; it had 1 subscriber"),
         "{page}"
     );
     assert!(!page.contains("Fields:"), "{page}");
-    let page = run(&mut world.conduit(&["info", "imu", "-v"]));
+    let page = stdout_of(&mut world.conduit(&["info", "imu", "-v"]));
     assert!(page.contains("Fields:       {stamp u64, gyro f32[2]}\n"), "{page}");
     assert!(
         page.contains("Access:       mode 0") && page.contains("Subscribed when the last publisher died:\n"),
         "{page}"
     );
     assert!(page.contains(&subscriber.pid().to_string()), "{page}");
-    let info: Value = serde_json::from_str(&run(&mut world.conduit(&["info", "imu", "--json"]))).unwrap();
+    let info: Value = serde_json::from_str(&stdout_of(&mut world.conduit(&["info", "imu", "--json"]))).unwrap();
     assert_eq!(info["last_death"]["death"]["signal"], 9);
     assert_eq!(info["shape"]["type"]["struct"]["fields"][1]["name"], "gyro");
-    let deaths = run(&mut world.conduit(&["deaths", "i*"]));
+    let deaths = stdout_of(&mut world.conduit(&["deaths", "i*"]));
     assert!(deaths.contains(&expected) && deaths.contains("after message #4"), "{deaths}");
-    assert_eq!(run(&mut world.conduit(&["deaths", "camera/*"])), "");
+    assert_eq!(stdout_of(&mut world.conduit(&["deaths", "camera/*"])), "");
 }
 
 #[test]
 fn delay_is_the_age_of_a_message_when_it_arrives() {
     let world = World::with_daemon();
-    let arguments = ["pub", "scan", "--text", "x", "--rate", "200", "--count", "1000000"];
-    let _publisher: Daemon = world.conduit(&arguments).spawn().unwrap().into();
-    run(&mut world.conduit(&["wait", "scan"]));
-    let said = run(&mut world.conduit(&["delay", "scan", "--count", "1"]));
+    let _publisher = world.traffic("scan", 200);
+    let said = stdout_of(&mut world.conduit(&["delay", "scan", "--count", "1"]));
     let lines: Vec<&str> = said.lines().collect();
     let mean: f64 = lines[0].strip_prefix("average delay: ").unwrap().parse().unwrap();
     assert!(mean > 0.0 && mean < 1.0, "{said}");
@@ -235,7 +223,7 @@ fn delay_is_the_age_of_a_message_when_it_arrives() {
         lines[1].starts_with("\tmin: ") && lines[1].contains("s std dev: ") && lines[1].contains("s window: "),
         "{said}"
     );
-    let json = run(&mut world.conduit(&["delay", "scan", "none", "--count", "1", "--json", "-w", "10"]));
+    let json = stdout_of(&mut world.conduit(&["delay", "scan", "none", "--count", "1", "--json", "-w", "10"]));
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&report["topic"], &report["window"]), (&json!("scan"), &json!(10)));
     assert!(report["delay_s"]["min"].as_f64() <= report["delay_s"]["max"].as_f64(), "{json}");
@@ -255,23 +243,22 @@ fn delay_is_the_age_of_a_message_when_it_arrives() {
 fn pub_keep_holds_the_topic_until_a_signal() {
     let world = World::with_daemon();
     let (mut publisher, _, _) = start(world.conduit(&["pub", "map", "--text", "free", "--once", "--keep"]));
-    run(&mut world.conduit(&["wait", "map"]));
-    let said = run(&mut world.conduit(&["echo", "map", "--from", "oldest", "--once", "--timeout", "10s"]));
+    stdout_of(&mut world.conduit(&["wait", "map"]));
+    let said = stdout_of(&mut world.conduit(&["echo", "map", "--from", "oldest", "--once", "--timeout", "10s"]));
     assert!(said.ends_with("\nfree\n"), "{said}");
     assert!(publisher.try_wait().unwrap().is_none());
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(publisher.id() as i32), nix::sys::signal::SIGINT).unwrap();
     let status = wait_for("its end", || publisher.try_wait().unwrap());
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2));
     world.wait_until_empty();
-    assert_eq!(run(&mut world.conduit(&["deaths"])), "", "it closed the topic");
+    assert_eq!(stdout_of(&mut world.conduit(&["deaths"])), "", "it closed the topic");
 }
 
 #[test]
 fn watch_reconnects_to_a_restarted_registry() {
     let mut world = World::with_daemon();
     let (mut watch, mut out, mut err) = start(world.conduit(&["watch", "--no-color"]));
-    let mut publisher = world.peer();
-    publisher.order(Publish("early", 16, 100));
+    let publisher = world.publisher("early", 16, 100);
     assert!(out.next().contains("  early  "));
     world.kill_daemon();
     assert!(err.next().contains("waiting for a registry"));
@@ -296,13 +283,13 @@ fn colours_appear_only_on_terminals() {
             .args(["--quiet", "--return", "--command", &line, "/dev/null"])
             .env("TERM", "xterm")
             .env_remove("NO_COLOR");
-        run(command.envs(environment.iter().copied()).stdin(Stdio::null()))
+        stdout_of(command.envs(environment.iter().copied()).stdin(Stdio::null()))
     };
     assert!(terminal(&[], "list").contains("\x1b[32mlive\x1b[0m"));
     assert!(!terminal(&[("NO_COLOR", "1")], "list").contains('\x1b'));
     assert!(!terminal(&[], "list --no-color").contains('\x1b'));
     assert!(!terminal(&[], "--no-color list").contains('\x1b'));
-    assert!(!run(&mut world.conduit(&["list"])).contains('\x1b'));
+    assert!(!stdout_of(&mut world.conduit(&["list"])).contains('\x1b'));
 }
 
 #[test]
@@ -313,7 +300,7 @@ fn a_thousand_topics_are_listed_quickly() {
         .map(|number| Publisher::<[u8]>::builder().slots(2).domain(&domain).create(format!("t/{number}")).unwrap())
         .collect();
     let started = Instant::now();
-    let said = run(&mut world.conduit(&["list"]));
+    let said = stdout_of(&mut world.conduit(&["list"]));
     // Not a benchmark: it only shows that nothing is quadratic.
     assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(said.lines().count(), 1001);

@@ -7,9 +7,8 @@ use conduit::{
     zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout},
 };
 
-use crate::harness::World;
-use crate::harness::skip::{Lack, skip};
-use crate::protocol::Order::{Publish, Send};
+use crate::harness::{World, need_root};
+use crate::protocol::Order::Send;
 
 #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[message(name = "robot/Imu")]
@@ -199,8 +198,7 @@ fn invalid_values_of_a_type_are_errors() {
 #[test]
 fn a_second_publisher_gets_the_pid_of_the_first() {
     let world = World::new();
-    let mut first = world.peer();
-    first.order(Publish("scan", 16, 100));
+    let mut first = world.publisher("scan", 16, 100);
     let error = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap_err().to_string();
     assert!(error.starts_with(&format!("topic \"scan\" is already published by pid {} (", first.pid())), "{error}");
     first.order(Send(1, 10));
@@ -222,9 +220,7 @@ fn a_missing_or_non_tmpfs_directory_is_refused() {
 #[test]
 fn a_full_directory_is_an_error_at_creation() {
     // Mounting a tmpfs needs root; without it only the size check is tested.
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "a full directory");
-    }
+    need_root!("a full directory");
     let world = World::new();
     let script = format!(
         "mount -t tmpfs -o size=1m tmpfs {dir} && CONDUIT_SHM_DIR={dir} {conduit} pub big --text x --slots 16 --slot-size 131072; \

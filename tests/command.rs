@@ -6,18 +6,11 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::harness::skip::{Lack, skip};
-use crate::harness::{World, wait_until};
+use crate::harness::{World, stdout_of, wait_until};
 use crate::protocol::Order::*;
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
-}
-
-/// Runs a command that must succeed; returns its standard output.
-fn run(command: &mut Command) -> String {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    assert!(status.success(), "{status}: {}", text(&stderr));
-    text(&stdout).to_owned()
 }
 
 /// Runs a command that must fail with this code; returns its standard error.
@@ -32,9 +25,9 @@ fn the_demo_does_what_the_readme_says() {
     let world = World::new();
     let scan = world.path().join("scan.bin");
     std::fs::write(&scan, [7; 100_001]).unwrap();
-    let output = run(world
-        .conduit(&["demo", "--messages", "50", "--file", scan.to_str().unwrap()])
-        .env_remove("CONDUIT_SOCKET"));
+    let output = stdout_of(
+        world.conduit(&["demo", "--messages", "50", "--file", scan.to_str().unwrap()]).env_remove("CONDUIT_SOCKET"),
+    );
     let line = |key: &str| {
         let line =
             output.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap_or_else(|| panic!("{key}: {output}"));
@@ -54,10 +47,8 @@ fn list_and_info_show_counters_with_and_without_daemon() {
         if daemon {
             world.start_daemon();
         }
-        let mut publisher = world.peer();
-        publisher.order(Publish("front/scan", 16, 1000));
-        let mut subscriber = world.peer();
-        subscriber.order(Subscribe("front/scan"));
+        let mut publisher = world.publisher("front/scan", 16, 1000);
+        let mut subscriber = world.subscriber("front/scan");
         publisher.order(Send(20, 1000));
         subscriber.order(Hold(2));
 
@@ -65,7 +56,7 @@ fn list_and_info_show_counters_with_and_without_daemon() {
         assert_eq!(text(&output.stderr).contains("reading"), !daemon, "{}", text(&output.stderr));
         let mut listed: Value = serde_json::from_slice(&output.stdout).unwrap();
         let mut described: Value =
-            serde_json::from_str(&run(&mut world.conduit(&["info", "front/scan", "--json"]))).unwrap();
+            serde_json::from_str(&stdout_of(&mut world.conduit(&["info", "front/scan", "--json"]))).unwrap();
         // These depend on the time of the query.
         for (topic, key) in [&mut listed[0], &mut described].into_iter().flat_map(|topic| {
             let fields = topic.as_object_mut().unwrap();
@@ -97,9 +88,9 @@ fn list_and_info_show_counters_with_and_without_daemon() {
         assert_eq!(described, expected);
         assert!(described["publisher"]["program"].as_str().unwrap().starts_with("conduit-test"));
 
-        let table = run(&mut world.conduit(&["list"]));
+        let table = stdout_of(&mut world.conduit(&["list"]));
         assert!(table.contains("front/scan  live"), "{table}");
-        let page = run(&mut world.conduit(&["info", "front/scan"]));
+        let page = stdout_of(&mut world.conduit(&["info", "front/scan"]));
         assert!(page.contains("Published:    20 messages"), "{page}");
     }
 }
@@ -107,14 +98,13 @@ fn list_and_info_show_counters_with_and_without_daemon() {
 #[test]
 fn orphans_and_retained_regions_are_listed_with_their_state() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     publisher.kill();
-    let described: Value = serde_json::from_str(&run(&mut world.conduit(&["info", "scan", "--json"]))).unwrap();
+    let described: Value = serde_json::from_str(&stdout_of(&mut world.conduit(&["info", "scan", "--json"]))).unwrap();
     assert_eq!(described["state"], "orphaned");
     let region = conduit::ShmRegion::builder().domain(&world.domain()).create("kept", 10).unwrap();
     drop(region);
-    let listed: Value = serde_json::from_str(&run(&mut world.conduit(&["list", "--json"]))).unwrap();
+    let listed: Value = serde_json::from_str(&stdout_of(&mut world.conduit(&["list", "--json"]))).unwrap();
     assert_eq!((&listed[0]["state"], &listed[0]["slots"]), (&Value::from("kept"), &Value::Null));
 }
 
@@ -146,7 +136,7 @@ fn a_hex_dump_has_the_format_of_hexdump() {
         world.conduit(&["pub", "dump", "--file", file.to_str().unwrap(), "--wait-matching-subscribers", "1"]);
     let publisher = publisher.spawn().unwrap();
     wait_until("the topic", || world.exists("dump"));
-    let output = run(&mut world.conduit(&["echo", "dump", "--count", "1"]));
+    let output = stdout_of(&mut world.conduit(&["echo", "dump", "--count", "1"]));
     let (header, dump) = output.split_once('\n').unwrap();
     assert!(header.starts_with("#0: 356 bytes, age "), "{header}");
     if let Ok(known) = Command::new("hexdump").arg("-C").arg(&file).output() {
@@ -159,8 +149,7 @@ fn a_hex_dump_has_the_format_of_hexdump() {
 #[test]
 fn echo_reports_the_publishers_death() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     let echo = world.conduit(&["echo", "scan"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     world.wait_until_asleep("scan", 1);
     publisher.kill();
@@ -174,8 +163,7 @@ fn watch_prints_a_line_for_every_event() {
     let world = World::with_daemon();
     let mut watch = world.conduit(&["watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().unwrap()));
-    let mut publisher = world.peer();
-    publisher.order(Publish("early", 16, 100));
+    let mut publisher = world.publisher("early", 16, 100);
     let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
     // The event is `present` or `published`, depending on which starts first.
     assert_eq!(next()["topic"], "early");
@@ -190,17 +178,15 @@ fn watch_prints_a_line_for_every_event() {
 #[test]
 fn deaths_lists_death_certificates_but_not_clean_ends() {
     let world = World::with_daemon();
-    let deaths = |arguments: &[&str]| run(&mut world.conduit(&[&["deaths"], arguments].concat()));
+    let deaths = |arguments: &[&str]| stdout_of(&mut world.conduit(&[&["deaths"], arguments].concat()));
     assert_eq!(deaths(&[]), "");
     for topic in ["first", "second"] {
-        let mut publisher = world.peer();
-        publisher.order(Publish(topic, 16, 100));
+        let mut publisher = world.publisher(topic, 16, 100);
         publisher.order(Send(3, 100));
         publisher.kill();
         world.wait_until_gone(topic);
     }
-    let mut closed = world.peer();
-    closed.order(Publish("third", 16, 100));
+    let mut closed = world.publisher("third", 16, 100);
     closed.order(Unpublish);
     wait_until("both certificates", || deaths(&["--json"]).lines().count() == 2);
     let output = deaths(&["--json"]);
@@ -214,8 +200,7 @@ fn deaths_lists_death_certificates_but_not_clean_ends() {
 #[test]
 fn mistakes_get_exit_codes_and_explanations() {
     let mut world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("front/scan", 16, 100));
+    let _publisher = world.publisher("front/scan", 16, 100);
     for (arguments, code, complaint) in [
         (&["info", "front/scam"][..], 1, "did you mean \"front/scan\"?"),
         (&["info", "/x"], 1, "empty segment"),
@@ -247,8 +232,7 @@ fn a_line_longer_than_a_slot_is_refused_after_sending_those_before() {
     let mut publisher = publisher.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut input = publisher.stdin.take().unwrap();
     wait_until("the topic", || world.exists("lines"));
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("lines"));
+    let mut subscriber = world.subscriber("lines");
     writeln!(input, "short\n{}", "x".repeat(65)).unwrap();
     drop(input);
     let output = publisher.wait_with_output().unwrap();
@@ -275,10 +259,10 @@ fn a_closed_pipe_causes_no_error_message() {
 fn help_of_every_verb_has_an_example() {
     let world = World::new();
     for verb in ["demo", "list", "info", "pub", "echo", "watch", "deaths", "doctor", "bench"] {
-        let help = run(&mut world.conduit(&[verb, "--help"]));
+        let help = stdout_of(&mut world.conduit(&[verb, "--help"]));
         assert!(help.contains(&format!("\n  conduit {verb}")) || help.contains(&format!("| conduit {verb}")), "{help}");
     }
-    let help = run(world.command(env!("CARGO_BIN_EXE_conduitd")).arg("--help"));
+    let help = stdout_of(world.command(env!("CARGO_BIN_EXE_conduitd")).arg("--help"));
     assert!(help.contains("--shm-dir") && help.contains("Exit codes"), "{help}");
     fail(world.command(env!("CARGO_BIN_EXE_conduitd")).arg("--nonsense"), 2);
 }
@@ -290,7 +274,7 @@ fn the_examples_work_as_two_processes() {
         skip!(Lack::Software("examples, which `cargo test --workspace` builds"), "the examples");
     }
     let world = World::new();
-    let example = |name: &str, argument: &str| run(world.command(examples.join(name)).arg(argument));
+    let example = |name: &str, argument: &str| stdout_of(world.command(examples.join(name)).arg(argument));
     example("counter", "write");
     assert_eq!(example("counter", "read").trim(), "42");
     assert_eq!(std::fs::metadata(world.path_of("counter")).unwrap().len(), 4096);

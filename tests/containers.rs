@@ -7,9 +7,8 @@ use conduit::registry::{EventKind, Liveness, Process, RegionState};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::sample;
 use crate::harness::skip::{Lack, skip};
-use crate::harness::{CONTAINER, Peer, World, wait_for, wait_until};
+use crate::harness::{CONTAINER, Peer, World, sample, wait_for, wait_until};
 use crate::protocol::Order::{Drain, Publish, Recv, Send, Subscribe, Unpublish};
 use crate::protocol::{Answer, End, Order};
 
@@ -205,12 +204,8 @@ fn a_daemon_in_a_container_serves_clients_outside() {
     need_containers!();
     let mut world = World::new();
     world.start_daemon_in_container();
-    let mut first = world.peer();
-    first.order(Publish("scan", 16, 100));
-    let mut second = world.peer();
-    second.order(Subscribe("scan"));
-    second.tell(Recv);
-    world.wait_until_asleep("scan", 1);
+    let first = world.publisher("scan", 16, 100);
+    let mut second = world.sleeper("scan");
     let owner = publisher(&world, "scan").unwrap();
     // The kernel has no pid for these clients in the daemon's namespace, but the region does.
     assert_eq!(owner.pid, first.pid(), "{owner:?}");
@@ -224,8 +219,7 @@ fn a_daemon_in_a_container_serves_clients_outside() {
     let died = events.find("its death", |event| event.kind == EventKind::Died);
     assert_eq!(died.process.unwrap().pid, pid);
 
-    let mut first = world.peer();
-    first.order(Publish("scan", 16, 100));
+    let mut first = world.publisher("scan", 16, 100);
     second.order(Subscribe("scan"));
     let daemon = only_child(world.daemon().pid());
     world.kill_daemon();

@@ -5,20 +5,17 @@ use nix::sys::signal::Signal;
 
 use conduit::registry::{EventKind, RegionState};
 
-use crate::harness::skip::{Lack, skip};
-use crate::harness::{NOBODY, World, wait_until};
+use crate::harness::{NOBODY, World, need_root, wait_until};
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
 
 #[test]
 fn kill_and_restart_under_load_loses_nothing() {
     let mut world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 64, 256));
+    let mut publisher = world.publisher("scan", 64, 256);
     let mut subscribers: Vec<_> = (0..3)
         .map(|_| {
-            let mut subscriber = world.peer();
-            subscriber.order(Subscribe("scan"));
+            let mut subscriber = world.subscriber("scan");
             subscriber.tell(Drain);
             subscriber
         })
@@ -44,12 +41,9 @@ fn kill_and_restart_under_load_loses_nothing() {
 #[test]
 fn a_late_daemon_adopts_live_topics_and_reaps_orphans() {
     let mut world = World::new();
-    let mut live = world.peer();
-    live.order(Publish("live", 16, 100));
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("live"));
-    let mut dead = world.peer();
-    dead.order(Publish("dead", 16, 100));
+    let live = world.publisher("live", 16, 100);
+    let mut subscriber = world.subscriber("live");
+    let dead = world.publisher("dead", 16, 100);
     dead.kill();
     assert!(world.exists("dead"));
     world.start_daemon();
@@ -69,8 +63,7 @@ fn a_late_daemon_adopts_live_topics_and_reaps_orphans() {
 #[test]
 fn a_publisher_that_died_without_a_daemon_is_reaped_at_its_start() {
     let mut world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     world.kill_daemon();
     publisher.kill();
     assert!(world.exists("scan"));
@@ -81,8 +74,7 @@ fn a_publisher_that_died_without_a_daemon_is_reaped_at_its_start() {
 #[test]
 fn sigterm_ends_the_daemon_and_keeps_live_topics() {
     let mut world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     let daemon = world.daemon();
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait(), Some(0));
@@ -121,8 +113,7 @@ fn a_stale_socket_is_replaced_and_another_file_is_not() {
 #[test]
 fn a_truncated_region_does_not_crash_the_daemon() {
     let mut world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     wait_until("it to be listed", || world.list().len() == 1);
     let file = std::fs::File::options().write(true).open(world.path_of("scan")).unwrap();
     file.set_len(0).unwrap();
@@ -153,16 +144,14 @@ fn foreign_files_are_ignored() {
 #[test]
 fn removal_of_a_live_topics_file_is_reported() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     wait_until("it to be listed", || world.list().len() == 1);
     let mut events = world.client().watch().unwrap();
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Present);
     std::fs::remove_file(world.path_of("scan")).unwrap();
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Unlinked);
     // The end of the old publisher does not affect its successor.
-    let mut successor = world.peer();
-    successor.order(Publish("scan", 16, 100));
+    let _successor = world.publisher("scan", 16, 100);
     publisher.order(Unpublish);
     assert!(world.exists("scan"));
 }
@@ -170,16 +159,14 @@ fn removal_of_a_live_topics_file_is_reported() {
 #[test]
 fn an_interrupted_removal_is_completed() {
     let mut world = World::new();
-    let mut dead = world.peer();
-    dead.order(Publish("scan", 16, 100));
+    let dead = world.publisher("scan", 16, 100);
     dead.kill();
     std::fs::rename(world.path_of("scan"), world.path().join(".conduit_scan~1-2-3")).unwrap();
     assert_eq!(world.leftovers().len(), 1);
     world.start_daemon();
     wait_until("the leftover to be removed", || world.leftovers().is_empty());
     // An orphan left while no daemon ran is removed as well.
-    let mut dead = world.peer();
-    dead.order(Publish("scan", 16, 100));
+    let dead = world.publisher("scan", 16, 100);
     world.kill_daemon();
     dead.kill();
     world.start_daemon();
@@ -193,8 +180,7 @@ fn a_client_reconnects_to_a_restarted_daemon() {
     assert_eq!(client.list().unwrap(), []);
     world.kill_daemon();
     world.start_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let _publisher = world.publisher("scan", 16, 100);
     assert_eq!(client.list().unwrap().len(), 1);
 }
 
@@ -217,9 +203,7 @@ fn a_second_daemon_of_the_same_directory_fails_and_names_the_first() {
 
 #[test]
 fn a_user_daemon_does_not_disturb_the_system_daemon() {
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "a user's daemon beside the system's");
-    }
+    need_root!("a user's daemon beside the system's");
     let world = World::with_daemon();
     let other_socket = world.path().join("other/registry.sock");
     let user = format!("--reuid={NOBODY}");
@@ -256,8 +240,7 @@ fn another_program_on_the_socket_is_not_called_a_registry() {
 #[test]
 fn a_hard_link_is_listed_and_removed_with_its_topic() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     let link = world.path_of("link");
     std::fs::hard_link(world.path_of("scan"), &link).unwrap();
     assert_eq!(world.list().iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>(), ["link", "scan"]);
@@ -272,12 +255,8 @@ fn a_hard_link_is_listed_and_removed_with_its_topic() {
 #[test]
 fn the_death_of_an_unlinked_topics_owner_is_reported() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
-    subscriber.tell(Recv);
-    world.wait_until_asleep("scan", 1);
+    let publisher = world.publisher("scan", 16, 100);
+    let subscriber = world.sleeper("scan");
     let mut events = world.client().watch().unwrap();
     let mut next = || events.next().unwrap().unwrap().kind;
     assert_eq!(next(), EventKind::Present);
@@ -293,8 +272,7 @@ fn the_death_of_an_unlinked_topics_owner_is_reported() {
 fn a_stopped_daemon_does_not_block_publishers() {
     let mut world = World::with_daemon();
     world.daemon().signal(Signal::SIGSTOP);
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     publisher.order(Send(1, 10));
     world.daemon().signal(Signal::SIGCONT);
     wait_until("the topic to be listed", || world.list().len() == 1);

@@ -9,8 +9,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::skip::{Lack, skip};
-use crate::harness::{World, wait_until};
-use crate::protocol::Order::{CreateRegion, DropRegion, Publish, Unpublish};
+use crate::harness::{World, need_root, wait_until};
+use crate::protocol::Order::{CreateRegion, DropRegion, Unpublish};
 
 /// An upper bound for one run, longer than the command's own time-out for a silent daemon.
 const BOUND: Duration = Duration::from_secs(20);
@@ -70,8 +70,7 @@ fn doctor(world: &World) -> Checkup {
 #[test]
 fn a_healthy_world_has_no_problems() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("imu", 16, 100));
+    let _publisher = world.publisher("imu", 16, 100);
     let checkup = doctor(&world);
     checkup.assert_healthy_but(&[]);
     for id in
@@ -153,9 +152,7 @@ fn a_listener_that_is_not_a_daemon_is_a_problem() {
 #[test]
 fn a_socket_without_access_is_a_problem() {
     use std::os::unix::process::CommandExt;
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "another user's socket");
-    }
+    need_root!("another user's socket");
     let world = World::with_daemon();
     std::fs::set_permissions(world.socket(), std::fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = world.conduit(&["doctor", "--json"]);
@@ -179,11 +176,9 @@ fn the_daemon_of_another_directory_is_a_problem() {
 #[test]
 fn orphans_interrupted_removals_and_foreign_files_have_remedies() {
     let mut world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("front/scan", 16, 100));
+    let publisher = world.publisher("front/scan", 16, 100);
     publisher.kill();
-    let mut removed = world.peer();
-    removed.order(Publish("half", 16, 100));
+    let removed = world.publisher("half", 16, 100);
     removed.die_at("RemoveRenamed", Unpublish);
     let mut keeper = world.peer();
     keeper.order(CreateRegion("kept", 4096));
@@ -229,8 +224,7 @@ fn orphans_interrupted_removals_and_foreign_files_have_remedies() {
 #[test]
 fn orphans_that_the_daemon_is_removing_are_not_reported() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("half", 16, 100));
+    let publisher = world.publisher("half", 16, 100);
     publisher.die_at("RemoveRenamed", Unpublish);
     let mut checkups = 0;
     while !world.leftovers().is_empty() {
@@ -243,8 +237,7 @@ fn orphans_that_the_daemon_is_removing_are_not_reported() {
 #[test]
 fn unlinked_topics_are_reported_by_the_daemon() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("imu", 16, 100));
+    let _publisher = world.publisher("imu", 16, 100);
     wait_until("the daemon to know", || world.list().len() == 1);
     std::fs::remove_file(world.path_of("imu")).unwrap();
     let checkup = doctor(&world);
@@ -256,8 +249,7 @@ fn unlinked_topics_are_reported_by_the_daemon() {
 #[test]
 fn a_damaged_topic_is_reported() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("imu", 16, 100));
+    let _publisher = world.publisher("imu", 16, 100);
     std::fs::File::options().write(true).open(world.path_of("imu")).unwrap().set_len(4096).unwrap();
     let checkup = doctor(&world);
     checkup.assert_healthy_but(&["regions"]);

@@ -4,8 +4,7 @@
 use std::path::Path;
 
 use crate::harness::skip::{Lack, skip};
-use crate::harness::{Peer, World};
-use crate::harness::{drained, sample};
+use crate::harness::{Peer, World, drained, sample};
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, Deed, End};
 

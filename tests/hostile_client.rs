@@ -22,8 +22,7 @@ fn register(raw: &mut Raw, topic: &str, file: &std::fs::Metadata) -> serde_json:
 
 /// Checks that the daemon still serves a topic from creation to removal.
 fn serves(world: &World) {
-    let mut publisher = world.peer();
-    publisher.order(Publish("innocent", 16, 100));
+    let publisher = world.publisher("innocent", 16, 100);
     assert!(world.list().iter().any(|topic| topic.name == "innocent" && topic.state == RegionState::Live));
     publisher.kill();
     world.wait_until_gone("innocent");
@@ -78,8 +77,7 @@ fn a_file_replaced_after_its_announcement_is_not_confused_with_it() {
     let mut raw = Raw::connect(&world);
     register(&mut raw, "scan", &announced.metadata().unwrap());
     // Another file gets the name.
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     let listed = world.list();
     assert_eq!(listed[0].publisher.as_ref().unwrap().pid, publisher.pid());
     drop(raw);
@@ -91,8 +89,7 @@ fn a_file_replaced_after_its_announcement_is_not_confused_with_it() {
 #[test]
 fn a_region_of_eight_exabytes_is_listed() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     let file = File::options().write(true).open(world.path_of("scan")).unwrap();
     file.set_len(i64::MAX as u64).unwrap();
     assert_eq!(world.list()[0].size_bytes, i64::MAX as u64);
@@ -155,8 +152,7 @@ fn a_write_lease_on_a_region_does_not_block_the_daemon() {
 #[test]
 fn ten_thousand_incomplete_calls_leave_room_for_other_users() {
     let mut world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let _publisher = world.publisher("scan", 16, 100);
     // As many as the descriptor limit of the peer allows.
     let mut crowd = world.peer();
     let count: u64 = crowd.ask(HalfOpen(10_000)).number();

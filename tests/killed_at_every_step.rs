@@ -10,8 +10,7 @@ use conduit::fault::Step::{self, *};
 use conduit::{Publisher, Subscriber};
 use nix::sys::signal::Signal;
 
-use crate::harness::sample;
-use crate::harness::{Peer, World, wait_until};
+use crate::harness::{Peer, World, sample, wait_until};
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
 
@@ -157,8 +156,7 @@ fn finishing_a_removal(world: &mut Place, step: Step) {
 
 /// For a publisher that was killed while it removed its name.
 fn leave_a_private_name(world: &World) {
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 4, 100));
+    let publisher = world.publisher("scan", 4, 100);
     publisher.die_at("RemoveRenamed", Unpublish);
     assert_eq!(world.leftovers().len(), 1);
 }
@@ -187,12 +185,9 @@ fn closing(world: &mut Place, step: Step) {
 }
 
 fn reclaiming(world: &mut Place, step: Step) {
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 4, 100));
-    let mut survivor = world.peer();
-    survivor.order(Subscribe("scan"));
-    let mut holder = world.peer();
-    holder.order(Subscribe("scan"));
+    let mut publisher = world.publisher("scan", 4, 100);
+    let mut survivor = world.subscriber("scan");
+    let mut holder = world.subscriber("scan");
     for count in [3, 1] {
         publisher.order(Send(count, 100));
         holder.order(Hold(count));
@@ -211,8 +206,7 @@ fn attaching(world: &mut Place, step: Step) {
 
 fn receiving(world: &mut Place, step: Step) {
     let mut others = Others::new(world);
-    let mut victim = world.peer();
-    victim.order(Subscribe("scan"));
+    let victim = world.subscriber("scan");
     others.publisher.order(Send(1, 100));
     victim.die_at(&fault(step), Recv);
     others.go_on(world, 1);
@@ -220,16 +214,14 @@ fn receiving(world: &mut Place, step: Step) {
 
 fn falling_asleep(world: &mut Place, step: Step) {
     let others = Others::new(world);
-    let mut victim = world.peer();
-    victim.order(Subscribe("scan"));
+    let victim = world.subscriber("scan");
     victim.die_at(&fault(step), Recv);
     others.go_on(world, 0);
 }
 
 fn leaving(world: &mut Place, step: Step) {
     let mut others = Others::new(world);
-    let mut victim = world.peer();
-    victim.order(Subscribe("scan"));
+    let mut victim = world.subscriber("scan");
     others.publisher.order(Send(3, 100));
     assert_eq!(victim.ask(Recv), sample(0));
     victim.die_at(&fault(step), Unsubscribe);
@@ -299,10 +291,8 @@ fn adopting(world: &mut Place, step: Step) {
 
 /// A publisher of ten messages, and a subscriber that has received those it could and sleeps.
 fn publisher_and_sleeper(world: &World) -> (Peer, Peer) {
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 4, 100));
-    let mut sleeper = world.peer();
-    sleeper.order(Subscribe("scan"));
+    let mut publisher = world.publisher("scan", 4, 100);
+    let mut sleeper = world.subscriber("scan");
     publisher.order(Send(10, 100));
     sleeper.tell(Drain);
     world.wait_until_asleep("scan", 1);
@@ -335,10 +325,8 @@ struct Others {
 
 impl Others {
     fn new(world: &World) -> Self {
-        let mut publisher = world.peer();
-        publisher.order(Publish("scan", 4, 100));
-        let mut survivor = world.peer();
-        survivor.order(Subscribe("scan"));
+        let publisher = world.publisher("scan", 4, 100);
+        let survivor = world.subscriber("scan");
         Self { publisher, survivor }
     }
 

@@ -7,15 +7,13 @@ use conduit::registry::{EventKind, RegistryEvent};
 use conduit::{Publisher, RecvError, Subscriber};
 use nix::sys::signal::Signal;
 
-use crate::harness::drained;
-use crate::harness::{Events, Peer, World, wait_until};
+use crate::harness::{Events, Peer, World, drained, wait_until};
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
 
 /// A subscriber asleep on "scan".
 fn sleeper(world: &World) -> Peer {
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
+    let mut subscriber = world.subscriber("scan");
     subscriber.tell(Drain);
     world.wait_until_asleep("scan", 1);
     subscriber
@@ -33,8 +31,7 @@ fn wait_until_attached(events: &Events, pid: u32) -> RegistryEvent {
 #[test]
 fn a_sleeping_subscriber_attaches_again_when_the_daemon_is_restarted() {
     let mut world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let _publisher = world.publisher("scan", 16, 100);
     let subscriber = sleeper(&world);
     for _ in 0..3 {
         world.kill_daemon();
@@ -54,8 +51,7 @@ fn a_sleeping_subscriber_attaches_again_when_the_daemon_is_restarted() {
 #[test]
 fn a_subscriber_started_without_a_daemon_attaches_later() {
     let mut world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     let subscriber = sleeper(&world);
     world.start_daemon();
     let events = world.watch();
@@ -88,8 +84,7 @@ fn a_polling_subscriber_attaches_and_detaches_cleanly() {
 #[test]
 fn a_publisher_registers_again_when_it_wakes_a_subscriber() {
     let mut world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     let _subscriber = sleeper(&world);
     // The region records the process name at creation, the kernel reports the current one.
     publisher.order(Rename("afterwards"));
@@ -115,13 +110,9 @@ fn a_publisher_registers_again_when_it_wakes_a_subscriber() {
 #[test]
 fn the_certificate_of_an_adopted_publisher_is_complete() {
     let mut world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     publisher.order(Send(3, 10));
-    let mut sleeper = world.peer();
-    sleeper.order(Subscribe("scan"));
-    sleeper.tell(Recv);
-    world.wait_until_asleep("scan", 1);
+    let sleeper = world.sleeper("scan");
     world.start_daemon();
     let events = world.watch();
     publisher.kill();
@@ -141,10 +132,8 @@ fn the_certificate_of_an_adopted_publisher_is_complete() {
 #[test]
 fn a_renewed_lease_ends_cleanly_without_a_daemon() {
     let mut world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
+    let mut publisher = world.publisher("scan", 16, 100);
+    let mut subscriber = world.subscriber("scan");
     let attach = |world: &World, subscriber: &mut Peer| {
         let events = world.watch();
         // Half a second until it looks.

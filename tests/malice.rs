@@ -58,10 +58,8 @@ impl Attack {
         victim.order(Publish("victim", SLOTS as u32, (SLOT_BYTES - STATE_BYTES - HEADER_BYTES) as usize));
         let file = File::options().read(true).write(true).open(world.path_of("victim")).unwrap();
         assert_eq!(file.metadata().unwrap().len(), REGION_BYTES);
-        let mut publisher = world.peer();
-        publisher.order(Publish("other", 16, 1000));
-        let mut subscriber = world.peer();
-        subscriber.order(Subscribe("other"));
+        let publisher = world.publisher("other", 16, 1000);
+        let mut subscriber = world.subscriber("other");
         subscriber.tell(Drain);
         wait_until("both to be listed", || world.list().len() == 2);
         Self { world, victim, file, bystanders: [publisher, subscriber] }
@@ -94,8 +92,7 @@ impl Attack {
         // quarter.
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
         wait_until("the list to forget it", || self.world.list().len() == 1);
-        let mut successor = self.world.peer();
-        successor.order(Publish("victim", 4, 100));
+        let mut successor = self.world.publisher("victim", 4, 100);
         successor.order(Send(3, 100));
         successor.order(Unpublish);
         assert!(self.world.daemon().is_running());
@@ -298,8 +295,7 @@ fn holding_every_slot() {
         // No process has claimed these records: the publisher frees what they appear to hold.
         attack.victim.order(Send(10, 1000));
     }
-    let mut holder = attack.world.peer();
-    holder.order(Subscribe("victim"));
+    let holder = attack.world.subscriber("victim");
     for slot in 0..SLOTS {
         attack.file.write_all_at(&u64::to_ne_bytes(1), state_at(slot)).unwrap();
     }
@@ -381,8 +377,7 @@ fn linking_a_region_under_other_names() {
 #[test]
 fn holding_the_owner_lock_of_an_orphan() {
     let world = World::new();
-    let mut dead = world.peer();
-    dead.order(Publish("victim", 4, 1000));
+    let dead = world.publisher("victim", 4, 1000);
     let file = File::options().read(true).write(true).open(world.path_of("victim")).unwrap();
     dead.kill();
     assert!(OWNER.try_write(&file).unwrap());

@@ -6,8 +6,7 @@ use conduit::registry::RegionState;
 use conduit::{CreateError, Domain, Publisher};
 use nix::sys::signal::Signal;
 
-use crate::harness::skip::{Lack, skip};
-use crate::harness::{NOBODY, World, wait_until};
+use crate::harness::{NOBODY, World, need_root, wait_until};
 use crate::protocol::Order::{CreateRegion, Publish};
 
 fn world(rules: &str) -> World {
@@ -40,9 +39,7 @@ fn a_registration_against_the_rules_is_refused_and_names_the_rule() {
 
 #[test]
 fn rules_apply_to_users_and_groups() {
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "rules for other users");
-    }
+    need_root!("rules for other users");
     let world =
         world(&format!("[[rule]]\ntopics = ['a']\nusers = ['root']\n[[rule]]\ntopics = ['b']\ngroups = [{NOBODY}]"));
     let (mut root, mut nobody) = (world.peer(), world.peer_of(NOBODY));

@@ -3,16 +3,14 @@
 
 use conduit::registry::{EventKind, RegionState};
 
-use crate::harness::{Peer, World, wait_for, wait_until};
-use crate::harness::{drained, sample};
+use crate::harness::{Peer, World, drained, sample, wait_for, wait_until};
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
 
 /// Two subscribers asleep in `recv`.
 fn sleepers(world: &World, topic: &str) -> [Peer; 2] {
     let sleepers = [(); 2].map(|()| {
-        let mut peer = world.peer();
-        peer.order(Subscribe(topic));
+        let mut peer = world.subscriber(topic);
         peer.tell(Recv);
         peer
     });
@@ -24,8 +22,7 @@ fn sleepers(world: &World, topic: &str) -> [Peer; 2] {
 fn publisher_killed_while_subscribers_sleep_with_daemon() {
     let world = World::with_daemon();
     let mut events = world.client().watch().unwrap();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 1000));
+    let mut publisher = world.publisher("scan", 16, 1000);
     publisher.order(Send(5, 1000));
     let sleepers = sleepers(&world, "scan");
     let pid = publisher.pid();
@@ -52,8 +49,7 @@ fn publisher_killed_while_subscribers_sleep_with_daemon() {
 #[test]
 fn publisher_killed_while_subscribers_sleep_without_daemon() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 1000));
+    let publisher = world.publisher("scan", 16, 1000);
     let sleepers = sleepers(&world, "scan");
     publisher.kill();
     for sleeper in &sleepers {
@@ -64,8 +60,7 @@ fn publisher_killed_while_subscribers_sleep_without_daemon() {
 #[test]
 fn publisher_killed_while_idle() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 1000));
+    let publisher = world.publisher("scan", 16, 1000);
     wait_until("the topic to be listed", || world.list().len() == 1);
     publisher.kill();
     world.wait_until_gone("scan");
@@ -76,26 +71,22 @@ fn publisher_killed_while_idle() {
 #[test]
 fn publisher_killed_while_writing() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 4, 1000));
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
+    let mut publisher = world.publisher("scan", 4, 1000);
+    let mut subscriber = world.subscriber("scan");
     publisher.order(Send(2, 1000));
     publisher.order(Loan(1000));
     publisher.kill();
     // Published messages stay readable; a half-written one never appears.
     assert_eq!(subscriber.ask(Drain), drained(2, 0, End::Died));
     world.wait_until_gone("scan");
-    let mut successor = world.peer();
-    successor.order(Publish("scan", 4, 1000));
+    let _successor = world.publisher("scan", 4, 1000);
 }
 
 #[test]
 fn closing_and_dying_are_distinguished() {
     let world = World::with_daemon();
     let mut events = world.client().watch().unwrap();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 1000));
+    let mut publisher = world.publisher("scan", 16, 1000);
     let sleepers = sleepers(&world, "scan");
     publisher.order(Unpublish);
     for sleeper in &sleepers {
@@ -113,10 +104,8 @@ fn closing_and_dying_are_distinguished() {
 #[test]
 fn losses_are_complete_when_the_publisher_closes() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 4, 100));
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
+    let mut publisher = world.publisher("scan", 4, 100);
+    let mut subscriber = world.subscriber("scan");
     publisher.order(Send(10, 100));
     publisher.order(Unpublish);
     assert_eq!(subscriber.ask(Drain), drained(3, 7, End::Closed));
@@ -134,8 +123,7 @@ fn a_crashed_publisher_restarts_at_once_without_daemon() {
 
 fn restart(world: &World) {
     for round in 0..20 {
-        let mut publisher = world.peer();
-        publisher.order(Publish("scan", 16, 1000));
+        let mut publisher = world.publisher("scan", 16, 1000);
         publisher.order(Send(3, 1000));
         let mut subscriber = world.peer();
         subscriber.order(SubscribeOldest("scan"));
@@ -148,19 +136,14 @@ fn restart(world: &World) {
 #[test]
 fn old_subscribers_of_a_topic_that_was_taken_over_are_woken_without_daemon() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 1000));
+    let publisher = world.publisher("scan", 16, 1000);
     let sleepers = sleepers(&world, "scan");
     publisher.kill();
-    let mut successor = world.peer();
-    successor.order(Publish("scan", 16, 1000));
+    let mut successor = world.publisher("scan", 16, 1000);
     for sleeper in &sleepers {
         sleeper.expect(Answer::Gone(End::Died));
     }
-    let mut again = world.peer();
-    again.order(Subscribe("scan"));
-    again.tell(Recv);
-    world.wait_until_asleep("scan", 1);
+    let again = world.sleeper("scan");
     successor.order(Send(1, 1000));
     again.expect(sample(0));
 }
@@ -170,8 +153,7 @@ fn aborting_and_exiting_count_as_dying() {
     let world = World::with_daemon();
     for (how, signal, code) in [(Abort, Some(6), None), (Exit, None, Some(0))] {
         let mut events = world.client().watch().unwrap();
-        let mut publisher = world.peer();
-        publisher.order(Publish("scan", 16, 1000));
+        let mut publisher = world.publisher("scan", 16, 1000);
         let what = format!("{how:?}");
         publisher.tell(how);
         let died = wait_for("the event", || events.next().unwrap().ok().filter(|event| event.kind == EventKind::Died));
@@ -186,13 +168,9 @@ fn aborting_and_exiting_count_as_dying() {
 #[test]
 fn a_stopped_publisher_is_not_dead() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 1000));
+    let mut publisher = world.publisher("scan", 16, 1000);
     publisher.signal(nix::sys::signal::Signal::SIGSTOP);
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
-    subscriber.tell(Recv);
-    world.wait_until_asleep("scan", 1);
+    let subscriber = world.sleeper("scan");
     // Two of the intervals at which a sleeping subscriber probes the owner lock.
     std::thread::sleep(std::time::Duration::from_millis(2100));
     assert_eq!(world.list()[0].state, RegionState::Live);
@@ -208,8 +186,7 @@ fn a_forked_child_inherits_nothing_of_a_publisher() {
         if daemon {
             world.start_daemon();
         }
-        let mut publisher = world.peer();
-        publisher.order(Publish("scan", 16, 1000));
+        let mut publisher = world.publisher("scan", 16, 1000);
         let sleepers = sleepers(&world, "scan");
         // The child inherits the handle, drops it, and keeps the lease's socket open.
         publisher.order(Fork);
@@ -219,8 +196,7 @@ fn a_forked_child_inherits_nothing_of_a_publisher() {
         for sleeper in &sleepers {
             sleeper.expect(Answer::Gone(End::Died));
         }
-        let mut successor = world.peer();
-        successor.order(Publish("scan", 16, 1000));
+        let _successor = world.publisher("scan", 16, 1000);
     }
 }
 
@@ -232,8 +208,7 @@ fn an_ended_topic_cannot_be_opened_again() {
         (2_u32, (|error| matches!(error, OpenError::Orphaned { .. })) as fn(&OpenError) -> bool),
         (1, |error| matches!(error, OpenError::NotFound { .. })),
     ] {
-        let mut publisher = world.peer();
-        publisher.order(Publish("scan", 16, 100));
+        let publisher = world.publisher("scan", 16, 100);
         // The mark that a reaper or the publisher sets just before it removes the name.
         let file = std::fs::File::options().write(true).open(world.path_of("scan")).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &mark.to_ne_bytes(), 136).unwrap();

@@ -33,8 +33,7 @@ fn race(world: &World) {
 fn two_publishers_racing_for_an_orphan_exactly_one_wins() {
     let world = World::new();
     for round in 0..50 {
-        let mut dead = world.peer();
-        dead.order(Publish("scan", 2, 100));
+        let dead = world.publisher("scan", 2, 100);
         dead.kill();
         let (mut first, mut second) = (world.peer(), world.peer());
         first.tell(Publish("scan", 2, 100));

@@ -1,38 +1,23 @@
 //! `conduit hz` and `conduit bw`: they report what was published and do not subscribe.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Daemon, World};
-use crate::protocol::Order::{Publish, Stream};
-
-fn run(command: &mut Command) -> String {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
-    String::from_utf8(stdout).unwrap()
-}
-
-/// Publishes 500 bytes 200 times a second, less often on a busy machine, until it is dropped.
-fn traffic(world: &World, topic: &str) -> Daemon {
-    let text = "x".repeat(500);
-    let arguments = ["pub", topic, "--text", &text, "--rate", "200", "--count", "1000000"];
-    let publisher = world.conduit(&arguments).spawn().unwrap().into();
-    run(&mut world.conduit(&["wait", topic]));
-    publisher
-}
+use crate::harness::{Daemon, World, stdout_of};
+use crate::protocol::Order::Stream;
 
 #[test]
 fn rates_and_sizes_are_right_and_the_format_is_that_of_ros2() {
     let world = World::new();
-    let _publisher = traffic(&world, "scan");
+    let _publisher = world.traffic("scan", 200);
     let region = world.region("scan");
     // The reference is the real rate, because a busy machine slows the publisher down.
     let published = || (region.counters().unwrap().published, Instant::now());
     let begun = published();
-    let said = run(&mut world.conduit(&["hz", "scan", "--count", "3"]));
+    let said = stdout_of(&mut world.conduit(&["hz", "scan", "--count", "3"]));
     let ended = published();
     let truth = (ended.0 - begun.0) as f64 / (ended.1 - begun.1).as_secs_f64();
     let lines: Vec<&str> = said.lines().collect();
@@ -44,7 +29,7 @@ fn rates_and_sizes_are_right_and_the_format_is_that_of_ros2() {
     let window: u64 = spread.split_whitespace().last().unwrap().parse().unwrap();
     assert!(window <= ended.0 - begun.0 && window > 100, "{said}");
 
-    let said = run(&mut world.conduit(&["bw", "scan", "--count", "1", "--window", "50"]));
+    let said = stdout_of(&mut world.conduit(&["bw", "scan", "--count", "1", "--window", "50"]));
     assert!(said.contains("kB/s from 50 messages\n\tMessage size mean: 500 B min: 500 B max: 500 B"), "{said}");
     // The command has not subscribed.
     assert_eq!(region.counters().unwrap().subscribers.len(), 0);
@@ -53,14 +38,14 @@ fn rates_and_sizes_are_right_and_the_format_is_that_of_ros2() {
 #[test]
 fn several_topics_are_a_table_and_json_is_an_object_per_line() {
     let world = World::new();
-    let _publishers = [traffic(&world, "a/b"), traffic(&world, "c")];
-    let said = run(&mut world.conduit(&["hz", "a/b", "c", "none", "--count", "1"]));
+    let _publishers = [world.traffic("a/b", 200), world.traffic("c", 200)];
+    let said = stdout_of(&mut world.conduit(&["hz", "a/b", "c", "none", "--count", "1"]));
     let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["TOPIC", "RATE_HZ", "MIN_S", "MAX_S", "STD_DEV_S", "WINDOW"], "{said}");
     assert_eq!([lines[1][0], lines[2][0]], ["a/b", "c"]);
     assert_eq!(lines[3], ["none", "-", "-", "-", "-", "0"]);
 
-    let said = run(&mut world.conduit(&["hz", "a/b", "c", "--count", "1", "--json"]));
+    let said = stdout_of(&mut world.conduit(&["hz", "a/b", "c", "--count", "1", "--json"]));
     let reports: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(reports.len(), 2);
     for (report, topic) in reports.iter().zip(["a/b", "c"]) {
@@ -77,7 +62,7 @@ fn several_topics_are_a_table_and_json_is_an_object_per_line() {
 #[test]
 fn a_restarted_publisher_is_measured_from_zero() {
     let world = World::with_daemon();
-    let first = traffic(&world, "scan");
+    let first = world.traffic("scan", 200);
     let mut child = world.conduit(&["hz", "scan", "--count", "4", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut said = String::new();
@@ -86,7 +71,7 @@ fn a_restarted_publisher_is_measured_from_zero() {
     world.wait_until_gone("scan");
     // Much longer than the interval between messages: a gap that was counted would be visible.
     std::thread::sleep(Duration::from_millis(700));
-    let _second = traffic(&world, "scan");
+    let _second = world.traffic("scan", 200);
     output.read_to_string(&mut said).unwrap();
     assert!(child.wait().unwrap().success());
     let longest = |line: &str| serde_json::from_str::<Value>(line).unwrap()["interval_s"]["max"].as_f64().unwrap();
@@ -110,12 +95,11 @@ fn hz_reports_that_it_waits_and_refuses_raw_regions() {
         assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
     }
     // Slots that are overwritten before they can be read do not distort the rate.
-    let mut publisher = world.peer();
-    publisher.order(Publish("fast", 2, 100));
+    let mut publisher = world.publisher("fast", 2, 100);
     publisher.begin(Stream(100));
     let region = world.region("fast");
     let (before, begun) = (region.counters().unwrap().published, Instant::now());
-    let said = run(&mut world.conduit(&["hz", "fast", "--count", "2", "--json"]));
+    let said = stdout_of(&mut world.conduit(&["hz", "fast", "--count", "2", "--json"]));
     let truth = (region.counters().unwrap().published - before) as f64 / begun.elapsed().as_secs_f64();
     let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     let rate = report["rate_hz"].as_f64().unwrap();

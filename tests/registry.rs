@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{Raw, World, wait_until};
-use crate::protocol::Order::{Publish, Send};
+use crate::protocol::Order::Send;
 
 #[test]
 fn the_service_describes_itself() {
@@ -117,8 +117,7 @@ fn a_message_over_the_limit_gets_an_error() {
 #[test]
 fn registering_another_owners_topic_has_no_effect() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     wait_until("it to be listed", || world.list().len() == 1);
     let id = world.region("scan").id();
     let parameters = json!({"topic": "scan", "dev": id.dev, "inode": id.ino});
@@ -137,8 +136,7 @@ fn registering_another_owners_topic_has_no_effect() {
 #[test]
 fn a_false_owner_that_disconnects_does_not_end_the_topic() {
     let mut world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     world.start_daemon();
     let id = world.region("scan").id();
     let mut raw = Raw::connect(&world);
@@ -192,8 +190,7 @@ fn one_user_cannot_take_all_connections() {
     }
     assert!(refused >= 83, "{refused}");
     // A topic created meanwhile gets no lease, but is still listed.
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     drop(crowd);
     wait_until("the topic to be listed", || world.client().list().is_ok_and(|topics| topics.len() == 1));
     publisher.kill();
@@ -210,8 +207,7 @@ fn the_python_client_can_list_describe_and_watch() {
         skip!(Lack::Software("the Python module varlink (pip install varlink)"), "the Python client");
     }
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("front/scan", 16, 100));
+    let publisher = world.publisher("front/scan", 16, 100);
     let address = format!("unix:{}", world.socket().display());
     let varlink = |arguments: &[&str]| {
         let mut command = Command::new("python3");

@@ -4,9 +4,8 @@ use conduit::registry::RegistryCallError;
 use conduit::registry::{EventKind, RegistryError};
 use conduit::{Domain, ShmRegion};
 
-use crate::harness::skip::{Lack, skip};
-use crate::harness::{NOBODY, World, wait_until};
-use crate::protocol::Order::{Publish, Recv, Send, Subscribe, UnlinkByRegistry, Unpublish};
+use crate::harness::{NOBODY, World, need_root, wait_until};
+use crate::protocol::Order::{Publish, Send, UnlinkByRegistry, Unpublish};
 use crate::protocol::{Answer, End};
 
 fn unlink(world: &World, topic: &str, force: bool) -> Result<(), RegistryError> {
@@ -19,12 +18,8 @@ fn unlink(world: &World, topic: &str, force: bool) -> Result<(), RegistryError> 
 #[test]
 fn a_live_topic_is_removed_only_by_force_and_its_clients_are_notified() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
-    let mut sleeper = world.peer();
-    sleeper.order(Subscribe("scan"));
-    sleeper.tell(Recv);
-    world.wait_until_asleep("scan", 1);
+    let mut publisher = world.publisher("scan", 16, 100);
+    let sleeper = world.sleeper("scan");
     let error = unlink(&world, "scan", false).unwrap_err();
     let RegistryError::TopicInUse { owner, .. } = &error else { panic!("{error}") };
     assert!(owner.contains(&publisher.pid().to_string()), "{error}");
@@ -60,8 +55,7 @@ fn regions_without_owner_are_removed_without_force() {
     let missing = unlink(&world, "map", true).unwrap_err();
     assert_eq!(missing, RegistryError::TopicNotFound { topic: "map".into() });
     // An orphan whose death the registry may or may not have noticed.
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     publisher.kill();
     let removed = unlink(&world, "scan", false);
     assert!(matches!(removed, Ok(()) | Err(RegistryError::TopicNotFound { .. })), "{removed:?}");
@@ -80,12 +74,9 @@ fn removing_a_live_raw_region_removes_only_its_name() {
 
 #[test]
 fn only_the_owners_user_may_remove_a_topic() {
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "removal by another user");
-    }
+    need_root!("removal by another user");
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let _publisher = world.publisher("scan", 16, 100);
     let mut stranger = world.peer_of(NOBODY);
     let refused = stranger.ask(UnlinkByRegistry("scan"));
     assert_eq!(refused.failure(), "topic \"scan\" belongs to uid 0; only that user's processes can do this");
@@ -98,19 +89,14 @@ fn only_the_owners_user_may_remove_a_topic() {
 
 #[test]
 fn a_daemon_that_may_not_write_a_region_can_close_it() {
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "a daemon of another user");
-    }
+    need_root!("a daemon of another user");
     let world = World::new();
     let mut daemon = world.daemon_with_one_right();
     // The daemon may read the file, but does not own it and may not write it.
     let domain = Domain::new(world.path()).with_socket(world.socket());
     let builder = conduit::Publisher::<[u8]>::builder().domain(&domain).mode(0o644);
     let mut publisher = builder.create("scan").unwrap();
-    let mut sleeper = world.peer();
-    sleeper.order(Subscribe("scan"));
-    sleeper.tell(Recv);
-    world.wait_until_asleep("scan", 1);
+    let sleeper = world.sleeper("scan");
     let file = std::fs::File::open(world.path_of("scan")).unwrap();
     unlink(&world, "scan", true).unwrap();
     sleeper.expect(Answer::Gone(End::Closed));

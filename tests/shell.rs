@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::skip::{Lack, skip};
-use crate::harness::{Daemon, World, wait_for, wait_until};
+use crate::harness::{World, wait_for, wait_until};
 
 /// A shell that finds `conduit`, or `None` if the shell is not installed.
 fn shell(world: &World, name: &str, script: &str) -> Option<String> {
@@ -151,10 +151,7 @@ fn stopped_or_killed_subscribers_do_not_block_the_publisher() {
 #[test]
 fn sigpipe_and_sigint_end_streaming_verbs_silently() {
     let world = World::with_daemon();
-    let arguments = ["pub", "scan", "--text", "x", "--rate", "500", "--count", "1000000"];
-    let _publisher: Daemon = world.conduit(&arguments).spawn().unwrap().into();
-    let waited = world.conduit(&["wait", "scan"]).status().unwrap();
-    assert!(waited.success());
+    let _publisher = world.traffic("scan", 500);
     let streams = [&["echo", "scan"][..], &["hz", "scan"], &["delay", "scan"], &["watch"]];
     for arguments in streams {
         let start = || {

@@ -3,8 +3,7 @@
 use conduit::registry::EventKind;
 use conduit::{LoanError, OpenError, Publisher, Subscriber};
 
-use crate::harness::sample;
-use crate::harness::{World, wait_for, wait_until};
+use crate::harness::{World, sample, wait_for, wait_until};
 use crate::protocol::Answer;
 use crate::protocol::Order::*;
 
@@ -16,10 +15,7 @@ fn subscriber_killed_while_asleep_200_times() {
     let world = World::with_daemon();
     let _publisher = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap();
     for _ in 0..KILLS {
-        let mut subscriber = world.peer();
-        subscriber.order(Subscribe("scan"));
-        subscriber.tell(Recv);
-        world.wait_until_asleep("scan", 1);
+        let subscriber = world.sleeper("scan");
         subscriber.kill();
     }
     wait_until("the list to forget them", || world.list()[0].subscribers.is_empty());
@@ -30,8 +26,7 @@ fn subscriber_killed_while_holding_samples_200_times() {
     let world = World::new();
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(4).create("scan").unwrap();
     for number in 0..KILLS {
-        let mut subscriber = world.peer();
-        subscriber.order(Subscribe("scan"));
+        let mut subscriber = world.subscriber("scan");
         for _ in 0..3 {
             publisher.send(&[1; 100]).unwrap();
         }
@@ -65,8 +60,7 @@ fn at_most_sixty_subscribers_can_attach() {
 fn publishing_fails_while_all_slots_are_held_by_a_live_subscriber() {
     let world = World::new();
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("scan").unwrap();
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
+    let mut subscriber = world.subscriber("scan");
     // One at a time, because the publisher keeps one slot claimed until it publishes it.
     publisher.send(b"a").unwrap();
     subscriber.order(Hold(1));
@@ -81,12 +75,9 @@ fn publishing_fails_while_all_slots_are_held_by_a_live_subscriber() {
 #[test]
 fn a_subscribers_death_is_reported_and_others_continue() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
-    let mut survivor = world.peer();
-    survivor.order(Subscribe("scan"));
-    let mut victim = world.peer();
-    victim.order(Subscribe("scan"));
+    let mut publisher = world.publisher("scan", 16, 100);
+    let mut survivor = world.subscriber("scan");
+    let victim = world.subscriber("scan");
     wait_until("both to be listed", || world.list()[0].subscribers.len() == 2);
     let mut events = world.client().watch().unwrap();
     assert_eq!(events.next().unwrap().unwrap().kind, EventKind::Present);
@@ -106,10 +97,8 @@ fn a_subscribers_death_is_reported_and_others_continue() {
 #[test]
 fn held_samples_stay_intact_while_lapped_a_million_times() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 4, 64));
-    let mut reader = world.peer();
-    reader.order(Subscribe("scan"));
+    let mut publisher = world.publisher("scan", 4, 64);
+    let mut reader = world.subscriber("scan");
     publisher.order(Send(3, 64));
     reader.order(Hold(3));
     // With a single free slot, every message laps the reader.

@@ -12,8 +12,7 @@ use conduit::{Domain, Publisher};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::sample;
-use crate::harness::{Daemon, Peer, Raw, World, wait_until};
+use crate::harness::{Daemon, Peer, Raw, World, sample, wait_until};
 use crate::manager::Manager;
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
@@ -42,10 +41,8 @@ fn restart(world: &World, manager: &Manager, daemon: Daemon) -> Daemon {
 }
 
 fn pair(world: &World) -> (Peer, Peer) {
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
+    let publisher = world.publisher("scan", 16, 100);
+    let subscriber = world.subscriber("scan");
     (publisher, subscriber)
 }
 
@@ -98,8 +95,7 @@ fn clients_do_not_notice_that_the_daemon_is_restarted() {
 fn events_missed_during_a_restart_are_reported_once() {
     let (world, manager, daemon) = started();
     let (publisher, mut subscriber) = pair(&world);
-    let mut closing = world.peer();
-    closing.order(Publish("closing", 16, 100));
+    let mut closing = world.publisher("closing", 16, 100);
     let unregistered = Domain::new(world.path()).without_registry();
     let silent = Publisher::<[u8]>::builder().domain(&unregistered).create("silent").unwrap();
     let stays = Publisher::<[u8]>::builder().domain(&unregistered).create("stays").unwrap();
@@ -141,8 +137,7 @@ fn events_missed_during_a_restart_are_reported_once() {
 #[test]
 fn a_slow_start_extends_the_start_timeout() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let _publisher = world.publisher("scan", 16, 100);
     for number in 0..1000 {
         std::fs::hard_link(world.path_of("scan"), world.path_of(&format!("scan/{number}"))).unwrap();
     }
@@ -207,8 +202,7 @@ fn a_watcher_whose_filter_is_too_long_to_store_is_disconnected() {
 #[test]
 fn late_leases_stay_late_after_a_restart() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     let manager = Manager::new(&world);
     let daemon = manager.start(&world);
     manager.hear("READY=1");

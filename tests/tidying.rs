@@ -6,7 +6,7 @@ use conduit::ShmRegion;
 use serde_json::Value;
 
 use crate::harness::{World, wait_until};
-use crate::protocol::Order::{Publish, Recv, Send, Subscribe, Unpublish};
+use crate::protocol::Order::{Send, Unpublish};
 use crate::protocol::{Answer, End};
 
 fn run(command: &mut Command) -> (Option<i32>, String, String) {
@@ -23,8 +23,7 @@ fn worlds() -> [World; 2] {
 fn rm_removes_regions_without_owner_and_refuses_live_ones() {
     for world in worlds() {
         drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
-        let mut publisher = world.peer();
-        publisher.order(Publish("scan", 16, 100));
+        let mut publisher = world.publisher("scan", 16, 100);
         let (code, _, said) = run(&mut world.conduit(&["rm", "scna", "map", "scan"]));
         assert_eq!(code, Some(1));
         assert!(said.contains("\"scna\"") && said.contains("did you mean \"scan\"?"), "{said}");
@@ -43,12 +42,8 @@ fn rm_removes_regions_without_owner_and_refuses_live_ones() {
 #[test]
 fn rm_force_ends_a_live_topic_for_all_clients() {
     for world in worlds() {
-        let mut publisher = world.peer();
-        publisher.order(Publish("scan", 16, 100));
-        let mut subscriber = world.peer();
-        subscriber.order(Subscribe("scan"));
-        subscriber.tell(Recv);
-        world.wait_until_asleep("scan", 1);
+        let mut publisher = world.publisher("scan", 16, 100);
+        let subscriber = world.sleeper("scan");
         let region = ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap();
         let (code, _, said) = run(&mut world.conduit(&["rm", "--force", "scan", "map"]));
         assert_eq!(code, Some(0), "{said}");
@@ -62,15 +57,12 @@ fn rm_force_ends_a_live_topic_for_all_clients() {
 #[test]
 fn gc_lists_and_removes_orphans_and_interrupted_removals() {
     let world = World::new();
-    let mut lives = world.peer();
-    lives.order(Publish("lives", 16, 100));
+    let mut lives = world.publisher("lives", 16, 100);
     drop(ShmRegion::builder().domain(&world.domain()).create("kept", 100).unwrap());
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     let owner = format!("({})", publisher.pid());
     publisher.kill();
-    let mut remover = world.peer();
-    remover.order(Publish("half/way", 16, 100));
+    let remover = world.publisher("half/way", 16, 100);
     remover.die_at("RemoveRenamed", Unpublish);
     std::fs::write(world.path_of("foreign"), "not ours").unwrap();
 
@@ -96,8 +88,7 @@ fn gc_lists_and_removes_orphans_and_interrupted_removals() {
 #[test]
 fn gc_succeeds_beside_a_daemon() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     publisher.kill();
     let (code, _, said) = run(&mut world.conduit(&["gc"]));
     assert_eq!(code, Some(0), "{said}");

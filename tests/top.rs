@@ -16,7 +16,7 @@ use serde_json::Value;
 use vt100::{Color, Parser};
 
 use crate::harness::{Daemon, World, wait_for, wait_until};
-use crate::protocol::Order::{Recv, Subscribe};
+use crate::protocol::Order::Recv;
 
 /// Acts like a user at a prompt: runs the command, and continues it when it was stopped.
 const SHELL: &str =
@@ -150,16 +150,6 @@ fn parser(rows: u16, columns: u16) -> Parser {
     Parser::new(size(rows), size(columns), 0)
 }
 
-/// Publishes 500 bytes at this rate, less often on a busy machine, until it is dropped.
-fn traffic(world: &World, topic: &str, rate: &str) -> (Daemon, u32) {
-    let text = "x".repeat(500);
-    let arguments = ["pub", topic, "--text", &text, "--rate", rate, "--count", "1000000"];
-    let publisher = world.conduit(&arguments).spawn().unwrap();
-    let pid = publisher.id();
-    assert!(world.conduit(&["wait", topic]).output().unwrap().status.success());
-    (publisher.into(), pid)
-}
-
 fn subscribers(world: &World, topic: &str) -> usize {
     world.region(topic).counters().unwrap().subscribers.len()
 }
@@ -167,7 +157,7 @@ fn subscribers(world: &World, topic: &str) -> usize {
 #[test]
 fn topics_are_shown_with_rates_and_the_documented_keys_work() {
     let world = World::with_daemon();
-    let _publishers = [traffic(&world, "alpha", "20"), traffic(&world, "zulu/scan", "200")];
+    let _publishers = [world.traffic("alpha", 20), world.traffic("zulu/scan", 200)];
     let mut terminal = Terminal::start(&world, &["--interval", "0.2"]);
     terminal.see("2 live topics");
     terminal.see("conduitd ");
@@ -222,9 +212,9 @@ fn topics_are_shown_with_rates_and_the_documented_keys_work() {
 #[test]
 fn a_topic_shows_its_subscribers_and_the_death_of_its_publisher() {
     let world = World::with_daemon();
-    let (publisher, pid) = traffic(&world, "scan", "500");
-    let mut reader = world.peer();
-    reader.order(Subscribe("scan"));
+    let publisher = world.traffic("scan", 500);
+    let pid = publisher.pid();
+    let mut reader = world.subscriber("scan");
     let region = world.region("scan");
     // More than the topic retains.
     wait_until("the subscriber to lag", || region.counters().unwrap().subscribers[0].1.lag > 20);
@@ -263,7 +253,7 @@ fn a_topic_shows_its_subscribers_and_the_death_of_its_publisher() {
     terminal.see_that("the event", |text| {
         text.lines().any(|line| line.contains("scan died conduit") && line.contains(told))
     });
-    let _next = traffic(&world, "scan", "50");
+    let _next = world.traffic("scan", 50);
     terminal.see_that("the next publisher", |text| !text.contains("gone;") && text.contains("scan published conduit"));
     terminal.press(ESCAPE);
     terminal.see("SUBS");
@@ -276,7 +266,7 @@ fn a_topic_shows_its_subscribers_and_the_death_of_its_publisher() {
 #[test]
 fn it_works_without_a_daemon_and_shows_when_one_starts_or_ends() {
     let mut world = World::new();
-    let _publisher = traffic(&world, "scan", "100");
+    let _publisher = world.traffic("scan", 100);
     let mut terminal = Terminal::start(&world, &["--interval", "0.2"]);
     let is_shown = |text: &str| text.contains("\nscan ");
     terminal
@@ -347,7 +337,7 @@ fn stopping_restores_the_terminal_and_continuing_redraws() {
 #[test]
 fn colours_can_be_disabled() {
     let world = World::new();
-    let _publisher = traffic(&world, "scan", "100");
+    let _publisher = world.traffic("scan", 100);
     let coloured = |terminal: &Terminal| {
         terminal.see("\nscan ");
         terminal.see("no registry, reading");
@@ -385,9 +375,8 @@ fn without_a_terminal_it_suggests_alternatives() {
 #[test]
 fn once_prints_correct_rates_for_scripts() {
     let world = World::with_daemon();
-    let _publishers = [traffic(&world, "camera/front", "30"), traffic(&world, "scan", "200")];
-    let mut reader = world.peer();
-    reader.order(Subscribe("scan"));
+    let _publishers = [world.traffic("camera/front", 30), world.traffic("scan", 200)];
+    let reader = world.subscriber("scan");
     let region = world.region("scan");
     // The reference is the real rate, because a busy machine slows the publisher down.
     let published = || (region.counters().unwrap().published, Instant::now());

@@ -3,18 +3,15 @@
 use conduit::registry::{EventKind, RegionState};
 use conduit::{Domain, LoanError, Publisher, ShmRegion};
 
-use crate::harness::sample;
-use crate::harness::{World, wait_until};
-use crate::protocol::Order::{Publish, Published, Recv, Send, Subscribe};
+use crate::harness::{World, sample, wait_until};
+use crate::protocol::Order::{Published, Recv, Send};
 use crate::protocol::{Answer, End};
 
 #[test]
 fn an_unlinked_topic_is_listed_and_its_publisher_notified_once() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
+    let mut publisher = world.publisher("scan", 16, 100);
+    let mut subscriber = world.subscriber("scan");
     publisher.order(Send(1, 100));
     let events = world.watch();
     events.find("it to be there", |event| event.kind == EventKind::SubscriberPresent);
@@ -43,8 +40,7 @@ fn an_unlinked_topic_is_listed_and_its_publisher_notified_once() {
     }
 
     // A successor takes the name; both topics are listed.
-    let mut successor = world.peer();
-    successor.order(Publish("scan", 16, 100));
+    let _successor = world.publisher("scan", 16, 100);
     let states: Vec<_> = world.list().iter().map(|topic| topic.state.clone()).collect();
     assert_eq!(states.len(), 2);
     assert!(states.contains(&RegionState::Live) && states.contains(&RegionState::Unlinked), "{states:?}");
@@ -74,10 +70,8 @@ fn unlinking_a_topic_without_lease_is_noticed() {
 #[test]
 fn without_a_daemon_a_publisher_that_wakes_a_subscriber_notices() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
+    let mut publisher = world.publisher("scan", 16, 100);
+    let mut subscriber = world.subscriber("scan");
     std::fs::remove_file(world.path_of("scan")).unwrap();
     wait_until("the publisher to find out", || {
         subscriber.tell(Recv);

@@ -3,9 +3,7 @@
 use conduit::registry::EventKind;
 use conduit::{OpenError, Publisher, Subscriber};
 
-use crate::harness::skip::{Lack, skip};
-use crate::harness::{NOBODY, World, wait_for, wait_until};
-use crate::harness::{drained, sample};
+use crate::harness::{NOBODY, World, drained, need_root, sample, wait_for, wait_until};
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
 
@@ -40,9 +38,7 @@ fn read_only_subscribers_get_copies() {
 
 #[test]
 fn subscribers_without_read_access_get_an_error() {
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "a region that one may not read");
-    }
+    need_root!("a region that one may not read");
     let world = World::new();
     let _publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o600).create("scan").unwrap();
     let mut stranger = world.peer_of(NOBODY);
@@ -57,9 +53,7 @@ fn subscribers_without_read_access_get_an_error() {
 
 #[test]
 fn group_members_get_access() {
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "another group");
-    }
+    need_root!("another group");
     let world = World::new();
     let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o660).group(NOBODY);
     let mut publisher = publisher.create("scan").unwrap();
@@ -72,9 +66,7 @@ fn group_members_get_access() {
 
 #[test]
 fn a_root_daemon_removes_another_users_orphan() {
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "another user's orphan");
-    }
+    need_root!("another user's orphan");
     let world = World::with_daemon();
     let mut events = world.client().watch().unwrap();
     let mut publisher = world.peer_of(NOBODY);
@@ -88,19 +80,13 @@ fn a_root_daemon_removes_another_users_orphan() {
 
 #[test]
 fn cap_fowner_is_enough_for_a_daemon() {
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "a daemon of another user");
-    }
+    need_root!("a daemon of another user");
     let world = World::new();
     let mut daemon = world.daemon_with_one_right();
     // The daemon may read the file, but does not own it and may not write it: it cannot even mark
     // it.
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
-    let mut sleeper = world.peer();
-    sleeper.order(Subscribe("scan"));
-    sleeper.tell(Recv);
-    world.wait_until_asleep("scan", 1);
+    let publisher = world.publisher("scan", 16, 100);
+    let sleeper = world.sleeper("scan");
     publisher.kill();
     sleeper.expect(Answer::Gone(End::Died));
     world.wait_until_gone("scan");
@@ -110,12 +96,9 @@ fn cap_fowner_is_enough_for_a_daemon() {
 
 #[test]
 fn without_daemon_another_users_orphan_is_an_error() {
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "another user's orphan");
-    }
+    need_root!("another user's orphan");
     let mut world = World::new();
-    let mut dead = world.peer();
-    dead.order(Publish("scan", 16, 100));
+    let dead = world.publisher("scan", 16, 100);
     dead.kill();
     let mut stranger = world.peer_of(NOBODY);
     let answer = stranger.ask(Publish("scan", 16, 100));
@@ -131,9 +114,7 @@ fn without_daemon_another_users_orphan_is_an_error() {
 
 #[test]
 fn another_users_claim_does_not_get_a_topic_reaped() {
-    if !nix::unistd::geteuid().is_root() {
-        skip!(Lack::Root, "another user's claim");
-    }
+    need_root!("another user's claim");
     let world = World::with_daemon();
     let mut stranger = world.peer_of(NOBODY);
     let probe = world.path().join("probe");
@@ -145,8 +126,7 @@ fn another_users_claim_does_not_get_a_topic_reaped() {
         .map_or_else(|| std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(world.path()).unwrap()), |id| id.dev);
     // Inode numbers of a tmpfs are easy to guess.
     stranger.order(Claim("scan", dev, next + 1, 60));
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     assert_eq!(world.list()[0].publisher.as_ref().unwrap().pid, publisher.pid());
     let mut events = world.client().watch().unwrap();
     events.next().unwrap().unwrap();
@@ -161,8 +141,7 @@ fn another_users_claim_does_not_get_a_topic_reaped() {
 fn a_hostile_reader_cannot_keep_a_dead_subscribers_slots() {
     let world = World::new();
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("scan").unwrap();
-    let mut subscriber = world.peer();
-    subscriber.order(Subscribe("scan"));
+    let mut subscriber = world.subscriber("scan");
     for message in [b"a", b"b"] {
         publisher.send(message).unwrap();
         subscriber.order(Hold(1));
@@ -176,12 +155,8 @@ fn a_hostile_reader_cannot_keep_a_dead_subscribers_slots() {
 #[test]
 fn a_hostile_reader_cannot_keep_an_orphan_alive() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
-    let mut sleeper = world.peer();
-    sleeper.order(Subscribe("scan"));
-    sleeper.tell(Recv);
-    world.wait_until_asleep("scan", 1);
+    let publisher = world.publisher("scan", 16, 100);
+    let sleeper = world.sleeper("scan");
     let file = std::fs::File::open(world.path_of("scan")).unwrap();
     assert!(conduit::internal::shm::lock::OWNER.try_read(&file).is_ok_and(|locked| !locked), "the owner holds it");
     publisher.kill();

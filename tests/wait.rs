@@ -32,12 +32,10 @@ const REACHED: (Option<i32>, String) = (Some(0), String::new());
 fn wait_ends_when_all_topics_exist() {
     for world in [World::new(), World::with_daemon()] {
         let mut waiting = start(&world, &["scan", "imu", "map"]);
-        let mut publisher = world.peer();
-        publisher.order(Publish("scan", 16, 100));
+        let _publisher = world.publisher("scan", 16, 100);
         drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
         assert!(is_still_waiting(&mut waiting));
-        let mut other = world.peer();
-        other.order(Publish("imu", 16, 100));
+        let _other = world.publisher("imu", 16, 100);
         assert_eq!(finish(waiting), REACHED);
         assert_eq!(finish(start(&world, &["scan"])), REACHED, "at once");
     }
@@ -62,8 +60,7 @@ fn wait_gone_ends_when_publishers_have_died_or_closed() {
 #[test]
 fn wait_subscribers_counts_only_live_ones() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let _publisher = world.publisher("scan", 16, 100);
     let mut waiting = start(&world, &["scan", "--subscribers", "2"]);
     let mut subscribers = [world.peer(), world.peer(), world.peer()];
     subscribers[0].order(Subscribe("scan"));
@@ -78,8 +75,7 @@ fn wait_subscribers_counts_only_live_ones() {
 #[test]
 fn a_timeout_names_the_unmet_condition() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let publisher = world.publisher("scan", 16, 100);
     let begun = Instant::now();
     let (code, said) = finish(start(&world, &["scan", "imu", "--timeout", "200ms"]));
     assert_eq!((code, said.as_str()), (Some(1), "conduit: time is up: there is no topic \"imu\"\n"));

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use conduit::{Gone, Publisher, RecvError, Start, Subscriber};
 
-use crate::harness::drained;
-use crate::harness::{NOBODY, Random, World, is_pattern, wait_until};
+use crate::harness::{NOBODY, Random, World, drained, is_pattern, wait_until};
 use crate::protocol::Order::*;
 use crate::protocol::{Account, Answer, End, Order, Way};
 
@@ -15,8 +14,7 @@ const WAYS: [Way; 3] = [Way::Set, Way::Future, Way::Descriptor];
 /// Kills a publisher while a subscriber waits for the next message, once for each way to wait.
 fn killed_while_somebody_waits(world: &World, prepare: &[Order]) -> [Duration; 3] {
     WAYS.map(|how| {
-        let mut publisher = world.peer();
-        publisher.order(Publish("scan", 16, 1000));
+        let mut publisher = world.publisher("scan", 16, 1000);
         let mut subscriber = world.peer();
         for order in prepare {
             subscriber.order(order.clone());
@@ -121,8 +119,7 @@ fn asynchronous_topics_on_an_old_kernel() {
 #[test]
 fn cancelled_futures_lose_no_messages() {
     let world = World::new();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 64, 100));
+    let mut publisher = world.publisher("scan", 64, 100);
     let subscriber = Subscriber::<[u8]>::builder().domain(&world.domain()).start(Start::Oldest).open("scan").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let is_asleep = || world.region("scan").counters().unwrap().subscribers.iter().any(|(_, it)| it.asleep);
@@ -173,8 +170,7 @@ fn cancelled_futures_lose_no_messages() {
 fn an_unread_message_does_not_keep_the_parker_busy() {
     for prepare in [&[][..], &[DenyWaitv]] {
         let world = World::new();
-        let mut publisher = world.peer();
-        publisher.order(Publish("scan", 16, 100));
+        let mut publisher = world.publisher("scan", 16, 100);
         let mut subscriber = world.peer();
         for order in prepare {
             subscriber.order(order.clone());
@@ -190,8 +186,7 @@ fn an_unread_message_does_not_keep_the_parker_busy() {
 #[test]
 fn a_forked_child_can_subscribe_and_wait() {
     let world = World::with_daemon();
-    let mut publisher = world.peer();
-    publisher.order(Publish("scan", 16, 100));
+    let mut publisher = world.publisher("scan", 16, 100);
     let mut subscriber = world.peer();
     subscriber.begin(ForkWaiting("scan"));
     world.wait_until_asleep("scan", 2);

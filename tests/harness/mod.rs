@@ -1,6 +1,7 @@
 //! A private world for each test, and the processes in it.
 
 mod daemon;
+mod output;
 mod pattern;
 mod peer;
 mod raw;
@@ -20,7 +21,9 @@ use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::protocol::Order;
 pub use daemon::{Daemon, Events};
+pub use output::stdout_of;
 pub use pattern::{Random, fill_pattern, is_pattern};
 pub use peer::{Peer, drained, sample};
 pub use raw::Raw;
@@ -28,6 +31,16 @@ pub use wait::{DEADLINE, wait_for, wait_until};
 
 /// Options of `unshare` for private pid and mount namespaces.
 pub const CONTAINER: [&str; 5] = ["--pid", "--fork", "--mount", "--mount-proc", "--kill-child"];
+
+/// Skips a test that needs root.
+macro_rules! need_root {
+    ($what:expr) => {
+        if !nix::unistd::geteuid().is_root() {
+            $crate::harness::skip::skip!($crate::harness::skip::Lack::Root, $what);
+        }
+    };
+}
+pub(crate) use need_root;
 
 /// The other user in tests that run as root.
 pub const NOBODY: u32 = 65534;
@@ -147,6 +160,31 @@ impl World {
     /// Starts a process that executes orders.
     pub fn peer(&self) -> Peer {
         Peer::start(self, None)
+    }
+
+    /// A peer that publishes a topic with this many slots for messages of this length.
+    #[track_caller]
+    pub fn publisher(&self, topic: &str, slots: u32, capacity: usize) -> Peer {
+        let mut peer = self.peer();
+        peer.order(Order::Publish(topic, slots, capacity));
+        peer
+    }
+
+    /// A peer that subscribes to a topic.
+    #[track_caller]
+    pub fn subscriber(&self, topic: &str) -> Peer {
+        let mut peer = self.peer();
+        peer.order(Order::Subscribe(topic));
+        peer
+    }
+
+    /// A topic's only subscriber, asleep in `recv`.
+    #[track_caller]
+    pub fn sleeper(&self, topic: &str) -> Peer {
+        let mut peer = self.subscriber(topic);
+        peer.tell(Order::Recv);
+        self.wait_until_asleep(topic, 1);
+        peer
     }
 
     /// A peer that runs as another user. Needs root.

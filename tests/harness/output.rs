@@ -1,0 +1,24 @@
+//! Commands that run to their end, and commands that publish for other tests.
+
+use std::process::{Command, Output};
+
+use super::{Daemon, World};
+
+/// Runs a command that must succeed; returns its standard output.
+#[track_caller]
+pub fn stdout_of(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{status}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+impl World {
+    /// Publishes 500 bytes at this rate in Hz, less often on a busy machine, until it is dropped.
+    pub fn traffic(&self, topic: &str, rate_hz: u32) -> Daemon {
+        let (text, rate) = ("x".repeat(500), rate_hz.to_string());
+        let arguments = ["pub", topic, "--text", &text, "--rate", &rate, "--count", "1000000"];
+        let publisher = self.conduit(&arguments).spawn().unwrap().into();
+        stdout_of(&mut self.conduit(&["wait", topic]));
+        publisher
+    }
+}
