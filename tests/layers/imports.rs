@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{ImplItem, Item, ItemUse, Stmt, UseTree, Visibility};
+use syn::{ItemUse, Stmt, UseTree, Visibility};
 
-use crate::paths::Target;
 use crate::sources::{Sources, is_for_tests};
-use crate::tree::{Tree, join};
+use crate::tree::{Target, Tree, join};
 
 /// A path in one module that names another module or another crate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,19 +129,6 @@ impl Collector<'_> {
 }
 
 impl<'ast> Visit<'ast> for Collector<'_> {
-    fn visit_item(&mut self, item: &'ast Item) {
-        if !is_for_tests(attributes_of(item)) {
-            visit::visit_item(self, item);
-        }
-    }
-
-    fn visit_impl_item(&mut self, item: &'ast ImplItem) {
-        let is_test = matches!(item, ImplItem::Fn(function) if is_for_tests(&function.attrs));
-        if !is_test {
-            visit::visit_impl_item(self, item);
-        }
-    }
-
     fn visit_stmt(&mut self, statement: &'ast Stmt) {
         if !matches!(statement, Stmt::Local(local) if is_for_tests(&local.attrs)) {
             visit::visit_stmt(self, statement);
@@ -180,23 +166,4 @@ impl<'ast> Visit<'ast> for Collector<'_> {
     // Neither is an import: `pub(in crate::a)`, `#[derive(..)]`.
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
     fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
-}
-
-pub fn attributes_of(item: &Item) -> &[syn::Attribute] {
-    match item {
-        Item::Const(it) => &it.attrs,
-        Item::Enum(it) => &it.attrs,
-        Item::Fn(it) => &it.attrs,
-        Item::ForeignMod(it) => &it.attrs,
-        Item::Impl(it) => &it.attrs,
-        Item::Macro(it) => &it.attrs,
-        Item::Mod(it) => &it.attrs,
-        Item::Static(it) => &it.attrs,
-        Item::Struct(it) => &it.attrs,
-        Item::Trait(it) => &it.attrs,
-        Item::Type(it) => &it.attrs,
-        Item::Union(it) => &it.attrs,
-        Item::Use(it) => &it.attrs,
-        _ => &[],
-    }
 }

@@ -9,7 +9,6 @@
 
 mod imports;
 mod order;
-mod paths;
 mod rules;
 mod size;
 mod sources;

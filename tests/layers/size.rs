@@ -3,11 +3,10 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Block, Item, Signature};
+use syn::{Block, Signature};
 
-use crate::imports::attributes_of;
 use crate::rules::Rules;
-use crate::sources::{Sources, is_for_tests};
+use crate::sources::Sources;
 
 pub fn long_files(sources: &Sources, rules: &Rules) -> Vec<String> {
     let lengths = sources.products().map(|(path, source)| (path, source.text.lines().count()));
@@ -74,22 +73,14 @@ impl Measure {
 }
 
 impl<'ast> Visit<'ast> for Measure {
-    fn visit_item(&mut self, item: &'ast Item) {
-        if !is_for_tests(attributes_of(item)) {
-            visit::visit_item(self, item);
-        }
-    }
-
     fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
         self.function(&function.sig, &function.block);
         visit::visit_item_fn(self, function);
     }
 
     fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
-        if !is_for_tests(&function.attrs) {
-            self.function(&function.sig, &function.block);
-            visit::visit_impl_item_fn(self, function);
-        }
+        self.function(&function.sig, &function.block);
+        visit::visit_impl_item_fn(self, function);
     }
 
     fn visit_trait_item_fn(&mut self, function: &'ast syn::TraitItemFn) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use syn::{Attribute, Item};
+use syn::{Attribute, ImplItem, Item};
 
 /// All files by their path from the workspace root.
 pub struct Sources {
@@ -13,6 +13,7 @@ pub struct Sources {
 
 pub struct Source {
     pub text: String,
+    /// The parsed text without items that are compiled for tests only.
     pub syntax: syn::File,
 }
 
@@ -33,7 +34,7 @@ impl Sources {
             let syntax = syn::parse_file(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
             (path, Source { text, syntax })
         };
-        let files: BTreeMap<_, _> = texts.into_iter().map(parse).collect();
+        let mut files: BTreeMap<_, _> = texts.into_iter().map(parse).collect();
         let mut tests: BTreeSet<_> = files.keys().filter(|path| is_named_like_a_test(path)).cloned().collect();
         for (path, source) in &files {
             for item in &source.syntax.items {
@@ -47,6 +48,7 @@ impl Sources {
                 }
             }
         }
+        files.values_mut().for_each(|source| remove_tests(&mut source.syntax.items));
         Self { files, tests }
     }
 
@@ -98,4 +100,37 @@ pub fn is_for_tests(attributes: &[Attribute]) -> bool {
         let words: Vec<_> = condition.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         list.path.is_ident("cfg") && words.contains(&"test") && !words.contains(&"not") && !words.contains(&"any")
     })
+}
+
+/// Removes items that are compiled for tests only.
+fn remove_tests(items: &mut Vec<Item>) {
+    items.retain(|item| !is_for_tests(attributes_of(item)));
+    for item in items {
+        match item {
+            Item::Mod(module) => module.content.iter_mut().for_each(|(_, items)| remove_tests(items)),
+            Item::Impl(block) => {
+                block.items.retain(|item| !matches!(item, ImplItem::Fn(function) if is_for_tests(&function.attrs)));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn attributes_of(item: &Item) -> &[Attribute] {
+    match item {
+        Item::Const(it) => &it.attrs,
+        Item::Enum(it) => &it.attrs,
+        Item::Fn(it) => &it.attrs,
+        Item::ForeignMod(it) => &it.attrs,
+        Item::Impl(it) => &it.attrs,
+        Item::Macro(it) => &it.attrs,
+        Item::Mod(it) => &it.attrs,
+        Item::Static(it) => &it.attrs,
+        Item::Struct(it) => &it.attrs,
+        Item::Trait(it) => &it.attrs,
+        Item::Type(it) => &it.attrs,
+        Item::Union(it) => &it.attrs,
+        Item::Use(it) => &it.attrs,
+        _ => &[],
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use syn::Item;
 use syn::visit::{self, Visit};
-use syn::{Ident, Item};
 
-use crate::imports::attributes_of;
 use crate::rules::Rules;
-use crate::sources::{Sources, is_for_tests};
+use crate::sources::Sources;
+use crate::tree::name_of;
 
 pub fn shared_names(sources: &Sources, rules: &Rules) -> Vec<String> {
     let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -32,24 +32,12 @@ pub fn shared_names(sources: &Sources, rules: &Rules) -> Vec<String> {
 
 struct Names(Vec<(String, usize)>);
 
-impl Names {
-    fn note(&mut self, ident: &Ident) {
-        self.0.push((ident.to_string(), ident.span().start().line));
-    }
-}
-
 impl<'ast> Visit<'ast> for Names {
     fn visit_item(&mut self, item: &'ast Item) {
-        if is_for_tests(attributes_of(item)) {
-            return;
-        }
-        match item {
-            Item::Enum(it) => self.note(&it.ident),
-            Item::Struct(it) => self.note(&it.ident),
-            Item::Trait(it) => self.note(&it.ident),
-            Item::Type(it) => self.note(&it.ident),
-            Item::Union(it) => self.note(&it.ident),
-            _ => {}
+        if matches!(item, Item::Enum(_) | Item::Struct(_) | Item::Trait(_) | Item::Type(_) | Item::Union(_))
+            && let Some(ident) = name_of(item)
+        {
+            self.0.push((ident.to_string(), ident.span().start().line));
         }
         visit::visit_item(self, item);
     }
