@@ -139,11 +139,12 @@ fn a_hex_dump_has_the_format_of_hexdump() {
     let output = stdout_of(&mut world.conduit(&["echo", "dump", "--count", "1"]));
     let (header, dump) = output.split_once('\n').unwrap();
     assert!(header.starts_with("#0: 356 bytes, age "), "{header}");
-    if let Ok(known) = Command::new("hexdump").arg("-C").arg(&file).output() {
-        assert_eq!(dump, text(&known.stdout));
-    }
     assert!(dump.contains("\n*\n") && dump.ends_with("00000164\n"), "{dump}");
     drop(publisher.wait_with_output());
+    let Ok(known) = Command::new("hexdump").arg("-C").arg(&file).output() else {
+        skip!(Lack::Software("hexdump"), "the comparison with hexdump");
+    };
+    assert_eq!(dump, text(&known.stdout));
 }
 
 #[test]

@@ -22,10 +22,12 @@ fn sleeper(world: &World) -> Peer {
 /// Waits until the daemon holds a lease for this subscriber; subscribers known from the region
 /// alone cause no such event.
 fn wait_until_attached(events: &Events, pid: u32) -> RegistryEvent {
-    events.find("the subscriber to attach", |event| {
-        let is_its = event.process.as_ref().is_some_and(|process| process.pid == pid);
-        is_its && matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent)
-    })
+    events.find("the subscriber to attach", |event| is_attachment(event, pid))
+}
+
+fn is_attachment(event: &RegistryEvent, pid: u32) -> bool {
+    let is_its = event.process.as_ref().is_some_and(|process| process.pid == pid);
+    is_its && matches!(event.kind, EventKind::Subscribed | EventKind::SubscriberPresent)
 }
 
 #[test]
@@ -136,11 +138,12 @@ fn a_renewed_lease_ends_cleanly_without_a_daemon() {
     let mut subscriber = world.subscriber("scan");
     let attach = |world: &World, subscriber: &mut Peer| {
         let events = world.watch();
-        // Half a second until it looks.
-        for _ in 0..100 {
+        let pid = subscriber.pid();
+        // It checks its lease twice a second while it receives.
+        wait_until("the subscriber to attach", || {
             assert_eq!(subscriber.ask(RecvFor(10)), Answer::Nothing);
-        }
-        wait_until_attached(&events, subscriber.pid());
+            events.so_far().iter().any(|event| is_attachment(event, pid))
+        });
     };
     world.kill_daemon();
     world.start_daemon();
