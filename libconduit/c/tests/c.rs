@@ -147,7 +147,7 @@ fn example_imu() {
         let mut subscriber = world.start(&subscribing, "");
         let mut publisher = world.start(&publishing, "");
         assert!(subscriber.line_with("rad/s").contains("lost 0"));
-        // A second of it: 100 Hz.
+        // One second at 100 Hz.
         let begun = Instant::now();
         for _ in 0..100 {
             subscriber.line();

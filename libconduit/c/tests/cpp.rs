@@ -1,4 +1,5 @@
-//! `conduit.hpp`: the tests and examples in C++, programs of C++ and Rust that talk to each other, and the installed package.
+//! `conduit.hpp`: the tests and examples in C++, programs of C++ and Rust that talk to each other,
+//! and the installed package.
 #![allow(missing_docs, reason = "a test")]
 
 mod harness;
@@ -23,7 +24,7 @@ const SANITIZERS: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-re
 #[track_caller]
 fn passes(name: &str) {
     for compiler in compilers_of_cpp() {
-        // Optimised, a compiler sees more to warn of.
+        // With optimisation the compilers report more warnings.
         passes_with(name, compiler, &["-std=c++17", "-O1"]);
         passes_with(name, compiler, &[&["-std=c++20"], &SANITIZERS[..]].concat());
     }
@@ -52,7 +53,7 @@ fn misuse_is_reported() {
     passes("misuse");
 }
 
-/// What the compilers say to the body of a program.
+/// Compiles a program with this body; returns the compiler's output.
 fn compile_text(compiler: &str, options: &[&str], body: &str) -> Output {
     let mut command = Command::new(compiler);
     command.args(options).args(["-fsyntax-only", "-x", "c++", "-I"]).arg(Path::new(PACKAGE).join("include")).arg("-");
@@ -78,7 +79,7 @@ fn invalid_types_and_calls_do_not_compile_and_the_error_says_why() {
         ("conduit::Publisher<int>().loan(3);", "a value has no count"),
         ("*conduit::Loan<int[]>();", "a slice has elements"),
     ];
-    // All in one, for the time it takes.
+    // All in one program, to save time.
     let bodies: Vec<_> = cases.iter().enumerate().map(|(i, (body, _))| format!("void f{i}() {{ {body} }}\n")).collect();
     for compiler in compilers_of_cpp() {
         let no_limit = if compiler == "clang++" { "-ferror-limit=0" } else { "-fmax-errors=0" };
@@ -133,7 +134,7 @@ fn two_files_with_the_header_make_one_program() {
     }
 }
 
-// ------------------------------------------------------------------------------------------------------- C++ and Rust together
+// --------------------------------------------------------------------------- C++ and Rust together
 
 const MESSAGES: i32 = 100;
 
@@ -245,7 +246,8 @@ fn regions_cross_both_ways() {
     let world = World::new();
     let counter = world.compile(compilers_of_cpp()[0], &["-std=c++17"], "examples/counter.cpp");
     let region = ShmRegion::builder().domain(&world.domain()).create("counter", 4096).unwrap();
-    // SAFETY: the region has 4096 bytes, is aligned to a page, and no other process has it open yet.
+    // SAFETY: the region has 4096 bytes, is aligned to a page, and no other process has it open
+    // yet.
     #[allow(unsafe_code, reason = "shared memory is written")]
     unsafe {
         region.data().cast::<i32>().write(42);
@@ -279,7 +281,7 @@ fn a_type_mismatch_is_reported_on_both_sides() {
     assert!(error.to_string().contains("robot/Imu (40 bytes, align 8)"), "{error}");
 }
 
-// -------------------------------------------------------------------------------------------------------------------- death
+// ------------------------------------------------------------------------------------------- death
 
 #[test]
 fn without_a_registry_a_subscriber_notices_that_its_publisher_aborted() {
@@ -296,13 +298,13 @@ fn without_a_registry_a_subscriber_notices_that_its_publisher_aborted() {
         let words = "PublisherDied: the publisher of topic \"doomed\" died; open the topic again when it is back";
         assert_eq!(mourner.line(), words);
         mourner.succeeds();
-        // What it left is taken over by the next.
+        // The next publisher takes over the orphan.
         let mut next = world.start(&program, "doomed");
         assert_eq!(next.line(), "ready");
     }
 }
 
-// ----------------------------------------------------------------------------------------------------------------- examples
+// ---------------------------------------------------------------------------------------- examples
 
 fn example(world: &World, compiler: &str, name: &str) -> PathBuf {
     world.compile(compiler, &["-std=c++17"], format!("examples/{name}.cpp"))
@@ -321,7 +323,7 @@ fn example_counter() {
         counting.kill();
         watching.line_with("no process counts any more");
         watching.succeeds();
-        // What the dead left is taken over.
+        // The orphan is taken over.
         let mut counting = world.start(&program, "count");
         counting.line_with("counting");
         counting.kill();
@@ -342,7 +344,7 @@ fn example_point_cloud() {
         let sum = writer.line_with("wrote 1000000 points").split_once("sum").unwrap().1.to_owned();
         assert!(reader.succeeds().contains(&format!("read 1000000 points of region \"lidar\", sum{sum}")));
         writer.kill();
-        // The next takes over what it left, and cleans up.
+        // The next process takes over the orphan and cleans up.
         let mut writer = world.start(&program, "write");
         writer.line_with("wrote");
         assert!(world.start(&program, "read").succeeds().contains(&sum));
@@ -362,7 +364,7 @@ fn example_imu() {
         let mut publisher = world.start(&publishing, "");
         assert_eq!(publisher.line(), "publishing imu");
         assert!(subscriber.line().contains("lost 0"));
-        // A second of it: 100 Hz.
+        // One second at 100 Hz.
         let begun = Instant::now();
         for _ in 0..100 {
             subscriber.line();
@@ -447,14 +449,14 @@ fn example_image_pipeline() {
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------ as it is installed
+// ------------------------------------------------------------------------------ as it is installed
 
 /// Runs a shell command with the installed library; returns its output.
 fn shell(world: &World, installed: &Path, directory: &Path, line: &str) -> String {
     let mut command = world.command("sh");
     command.arg("-ec").arg(line).current_dir(directory).env("LD_LIBRARY_PATH", installed.join("lib"));
     command.env("PKG_CONFIG_PATH", installed.join("lib/pkgconfig")).env("CMAKE_PREFIX_PATH", installed);
-    // For what `make` would tell the `make` of a sample.
+    // Variables by which this `make` would affect the `make` of a sample.
     command.env_remove("MAKEFLAGS").env_remove("CXXFLAGS").env_remove("LDFLAGS");
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -482,18 +484,19 @@ fn the_installed_package_is_found_by_hand_and_by_pkg_config_and_by_cmake() {
     let mut make = Command::new("make");
     make.args(["--silent", "-C", PACKAGE, "install", "PREFIX=/opt/conduit"]);
     make.arg(format!("DESTDIR={}", scratch.path().display()));
-    // The libraries that cargo built with this test: `tests/run --shipped` tests those that are shipped.
+    // The libraries that cargo built with this test: `tests/run --shipped` tests those that are
+    // shipped.
     make.arg(format!("BUILT={}", library().parent().unwrap().display()));
     make.arg(format!("BUILD={}", scratch.path().join("build").display())).env_remove("MAKEFLAGS");
     let output = make.output().unwrap();
     assert!(output.status.success(), "{make:?}: {}", String::from_utf8_lossy(&output.stderr));
     assert!(installed.join("include/conduit.hpp").exists());
-    // It is not yet where it says it is.
+    // The prefix in its .pc file is not valid yet.
     let pc = installed.join("lib/pkgconfig/conduit.pc");
     let moved = std::fs::read_to_string(&pc).unwrap().replace("/opt/conduit", installed.to_str().unwrap());
     std::fs::write(&pc, moved).unwrap();
 
-    // The pages that people have read, in two files.
+    // The program of the manual page, in two files.
     let hand = scratch.path().join("by-hand");
     std::fs::create_dir(&hand).unwrap();
     let file = |name: &str, lines: &[&str]| {

@@ -1,4 +1,4 @@
-//! The header that is checked in is what the crate says.
+//! The checked-in header matches the crate.
 #![allow(missing_docs, reason = "a test")]
 
 use std::path::Path;

@@ -1,5 +1,5 @@
-// Misuse is reported and changes nothing: use after move and close, at the wrong time, in a forked child. Exceptions of callbacks,
-// and listings.
+// Misuse is reported and changes nothing: use after move and close, at the wrong time, in a forked
+// child. Exceptions of callbacks, and listings.
 
 #include "check.hpp"
 

@@ -52,7 +52,7 @@ struct Global {
 };
 CONDUIT_TYPE(Global, "Global");
 
-// ------------------------------------------------------------------------------------------------ checked at compile time
+// ------------------------------------------------------------------------- checked at compile time
 
 template <class T>
 constexpr bool is_named(const char* name) {
@@ -86,7 +86,7 @@ constexpr bool is_move_only = std::is_nothrow_move_constructible_v<T> && std::is
 static_assert(is_move_only<conduit::ShmRegion> && is_move_only<Publisher<int>> && is_move_only<Subscriber<int>>);
 static_assert(is_move_only<Loan<int>> && is_move_only<Sample<int>> && is_move_only<Loan<int[]>>);
 
-// ------------------------------------------------------------------------------------------------------------------- values
+// ------------------------------------------------------------------------------------------ values
 
 static void values() {
     auto publisher = Publisher<robot::Imu>::create("imu");

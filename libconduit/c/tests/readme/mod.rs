@@ -1,4 +1,5 @@
-//! The programs in `README.md` and in the main README compile without a warning, and do what the text says.
+//! The programs in `README.md` and in the main README compile without a warning, and do what the
+//! text says.
 use std::path::{Path, PathBuf};
 
 use crate::harness::{World, compilers_of_c, compilers_of_cpp};
@@ -6,7 +7,8 @@ use crate::harness::{World, compilers_of_c, compilers_of_cpp};
 const README: &str = include_str!("../../README.md");
 const MAIN_README: &str = include_str!("../../../../README.md");
 
-/// The listings of a language, each with the name of the file, which the line above it mentions last.
+/// The listings of a language, each with the name of the file, which the line above it mentions
+/// last.
 fn listings(readme: &str, language: &str) -> Vec<(String, String)> {
     let fence = format!("\n```{language}\n");
     let mut found = Vec::new();
