@@ -2,14 +2,14 @@
 //! output format.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use conduit::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use conduit::{Message, Publisher};
 use serde_json::{Value, json};
 
-use crate::harness::{World, stdout_of, wait_for, wait_until};
+use crate::harness::{World, stderr_of, stdout_of, wait_for, wait_until};
 use crate::protocol::Order::Send;
 
 #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -28,12 +28,6 @@ struct Imu {
 struct Point {
     x: i16,
     y: i16,
-}
-
-/// Runs a command that is expected to fail; returns its exit code and standard error.
-fn fail(command: &mut Command) -> (Option<i32>, String) {
-    let Output { status, stderr, .. } = command.output().unwrap();
-    (status.code(), String::from_utf8(stderr).unwrap())
 }
 
 fn imu(world: &World) -> Publisher<Imu> {
@@ -86,8 +80,7 @@ fn fields_are_shown_in_every_format() {
     let raw =
         world.conduit(&["echo", "imu", "--from", "oldest", "--raw", "--once", "--field", "gyro[1]"]).output().unwrap();
     assert_eq!(raw.stdout, (-1.25f32).to_ne_bytes());
-    let (code, error) = fail(&mut world.conduit(&["echo", "imu", "--field", "gyros"]));
-    assert_eq!(code, Some(1));
+    let error = stderr_of(&mut world.conduit(&["echo", "imu", "--field", "gyros"]), 1);
     assert!(error.contains("topic \"imu\": there is no field \"gyros\"; did you mean \"gyro\"?"), "{error}");
 
     let mut points = Publisher::<[Point]>::builder().domain(&world.domain()).create("points").unwrap();
@@ -169,11 +162,11 @@ fn list_type_and_find_accept_the_options_of_ros2() {
     assert_eq!(json(&["find", "robot/Imu", "--json"]), json!(["imu"]));
     let shape = json(&["info", "imu", "--json"])["shape"].clone();
     assert_eq!(json(&["type", "imu", "--json"]), json!({"topic": "imu", "type": "robot/Imu", "shape": shape}));
-    assert_eq!(fail(&mut world.conduit(&["find", "robot/Odometry"])).0, Some(1));
-    let (code, error) = fail(&mut world.conduit(&["type", "imuu"]));
-    assert!(code == Some(1) && error.contains("did you mean \"imu\"?"), "{error}");
-    let (code, error) = fail(&mut world.conduit(&["list", "a//b"]));
-    assert!(code == Some(2) && error.contains("empty segment"), "{error}");
+    stderr_of(&mut world.conduit(&["find", "robot/Odometry"]), 1);
+    let error = stderr_of(&mut world.conduit(&["type", "imuu"]), 1);
+    assert!(error.contains("did you mean \"imu\"?"), "{error}");
+    let error = stderr_of(&mut world.conduit(&["list", "a//b"]), 2);
+    assert!(error.contains("empty segment"), "{error}");
 }
 
 #[test]
@@ -186,9 +179,9 @@ fn info_shows_the_last_death() {
     publisher.kill();
     world.wait_until_gone("imu");
     // The error says that the topic is gone and why.
-    let (code, error) = fail(&mut world.conduit(&["info", "imu"]));
+    let error = stderr_of(&mut world.conduit(&["info", "imu"]), 1);
     let expected = format!("({pid}) was killed by SIGKILL, ");
-    assert!(code == Some(1) && error.contains("ago its publisher ") && error.contains(&expected), "{error}");
+    assert!(error.contains("ago its publisher ") && error.contains(&expected), "{error}");
     let _publisher = imu(&world);
     let page = stdout_of(&mut world.conduit(&["info", "imu"]));
     assert!(
@@ -320,11 +313,11 @@ fn topics_that_cannot_be_shown_get_an_explanation() {
     std::fs::write(world.path_of("foreign"), "nobody's").unwrap();
     for verb in ["echo", "hz", "bw", "delay"] {
         for (topic, complaint) in [("map", "a topic"), ("newer", "99"), ("foreign", "conduit_foreign")] {
-            let (code, error) = fail(&mut world.conduit(&[verb, topic]));
-            assert!(code == Some(1) && error.contains(complaint), "{verb} {topic}: {code:?} {error}");
+            let error = stderr_of(&mut world.conduit(&[verb, topic]), 1);
+            assert!(error.contains(complaint), "{verb} {topic}: {error}");
         }
-        let (code, error) = fail(&mut world.conduit(&[verb, "a//b"]));
-        assert!(code == Some(1) && error.contains("a//b"), "{verb}: {error}");
+        let error = stderr_of(&mut world.conduit(&[verb, "a//b"]), 1);
+        assert!(error.contains("a//b"), "{verb}: {error}");
     }
     std::fs::remove_file(world.path_of("foreign")).unwrap();
 }

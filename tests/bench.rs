@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::harness::skip::{Lack, skip};
-use crate::harness::{World, wait_for, wait_until};
+use crate::harness::{World, stderr_of, wait_for, wait_until};
 
 fn run(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -152,9 +152,8 @@ fn invalid_cores_and_times_are_refused() {
         (["--cores", "1,1"], 2, "two different cores"),
         (["--time", "0.5"], 2, "1s at least"),
     ] {
-        let output = world.conduit(&["bench"]).args(arguments).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(code) && said.contains(expected), "{said}");
+        let said = stderr_of(world.conduit(&["bench"]).args(arguments), code);
+        assert!(said.contains(expected), "{said}");
     }
     assert_eq!(files(&world), [""; 0]);
 }

@@ -1,23 +1,16 @@
 //! The `conduit` command as people and scripts use it.
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::harness::skip::{Lack, skip};
-use crate::harness::{World, stdout_of, wait_until};
+use crate::harness::{World, stderr_of, stdout_of, wait_until};
 use crate::protocol::Order::*;
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
-}
-
-/// Runs a command that must fail with this code; returns its standard error.
-fn fail(command: &mut Command, code: i32) -> String {
-    let Output { status, stderr, .. } = command.output().unwrap();
-    assert_eq!(status.code(), Some(code), "{}", text(&stderr));
-    text(&stderr).to_owned()
 }
 
 #[test]
@@ -218,11 +211,11 @@ fn mistakes_get_exit_codes_and_explanations() {
         (&["watch", "a//b"], 2, "pattern \"a//b\" is invalid at byte"),
         (&["top", "a//b"], 2, "pattern \"a//b\" is invalid at byte"),
     ] {
-        let error = fail(&mut world.conduit(arguments), code);
+        let error = stderr_of(&mut world.conduit(arguments), code);
         assert!(error.contains(complaint), "{arguments:?}: {error}");
     }
     world.kill_daemon();
-    let error = fail(&mut world.conduit(&["watch"]), 1);
+    let error = stderr_of(&mut world.conduit(&["watch"]), 1);
     assert!(error.contains("no registry at") && error.contains("start conduitd"), "{error}");
 }
 
@@ -265,7 +258,7 @@ fn help_of_every_verb_has_an_example() {
     }
     let help = stdout_of(world.command(env!("CARGO_BIN_EXE_conduitd")).arg("--help"));
     assert!(help.contains("--shm-dir") && help.contains("Exit codes"), "{help}");
-    fail(world.command(env!("CARGO_BIN_EXE_conduitd")).arg("--nonsense"), 2);
+    stderr_of(world.command(env!("CARGO_BIN_EXE_conduitd")).arg("--nonsense"), 2);
 }
 
 #[test]
@@ -329,6 +322,6 @@ fn a_user_daemon_is_found_in_the_runtime_directory() {
     });
     daemon.kill().unwrap();
     daemon.wait().unwrap();
-    let error = fail(as_user(env!("CARGO_BIN_EXE_conduitd"), &[]).env_remove("XDG_RUNTIME_DIR"), 2);
+    let error = stderr_of(as_user(env!("CARGO_BIN_EXE_conduitd"), &[]).env_remove("XDG_RUNTIME_DIR"), 2);
     assert!(error.contains("give --socket or set XDG_RUNTIME_DIR"), "{error}");
 }

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 
 use conduit::registry::{EventKind, RegionState};
 
-use crate::harness::{NOBODY, World, need_root, wait_until};
+use crate::harness::{NOBODY, World, need_root, stderr_of, wait_until};
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
 
@@ -87,9 +87,7 @@ fn sigterm_ends_the_daemon_and_keeps_live_topics() {
 fn a_second_daemon_on_the_same_socket_fails_and_names_the_first() {
     let mut world = World::with_daemon();
     let pid = world.daemon().pid();
-    let output = world.command(env!("CARGO_BIN_EXE_conduitd")).output().unwrap();
-    assert_eq!(output.status.code(), Some(3));
-    let error = String::from_utf8(output.stderr).unwrap();
+    let error = stderr_of(&mut world.command(env!("CARGO_BIN_EXE_conduitd")), 3);
     let first = format!("another registry (conduitd {}, pid {pid}) listens on", env!("CARGO_PKG_VERSION"));
     assert!(error.contains(&first), "{error}");
     assert!(world.daemon().is_running());
@@ -104,9 +102,7 @@ fn a_stale_socket_is_replaced_and_another_file_is_not() {
     world.kill_daemon();
     std::fs::remove_file(world.socket()).unwrap();
     std::fs::write(world.socket(), "mine").unwrap();
-    let output = world.command(env!("CARGO_BIN_EXE_conduitd")).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("is not a socket"));
+    assert!(stderr_of(&mut world.command(env!("CARGO_BIN_EXE_conduitd")), 1).contains("is not a socket"));
     assert_eq!(std::fs::read_to_string(world.socket()).unwrap(), "mine");
 }
 
@@ -190,9 +186,7 @@ fn a_second_daemon_of_the_same_directory_fails_and_names_the_first() {
     let pid = world.daemon().pid();
     let other_socket = world.path().join("other.sock");
     let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
-    let output = command.args(["--socket", other_socket.to_str().unwrap()]).output().unwrap();
-    assert_eq!(output.status.code(), Some(4));
-    let error = String::from_utf8(output.stderr).unwrap();
+    let error = stderr_of(command.args(["--socket", other_socket.to_str().unwrap()]), 4);
     let first = format!("(pid {pid}, at {})", world.socket().display());
     assert!(error.contains("another registry serves") && error.contains(&first), "{error}");
     assert!(!other_socket.exists());
@@ -230,9 +224,7 @@ fn another_program_on_the_socket_is_not_called_a_registry() {
     let world = World::new();
     let listener = std::os::unix::net::UnixListener::bind(world.socket()).unwrap();
     let other = std::thread::spawn(move || drop(listener.accept().unwrap()));
-    let second = world.command(env!("CARGO_BIN_EXE_conduitd")).output().unwrap();
-    assert_eq!(second.status.code(), Some(3));
-    let error = String::from_utf8(second.stderr).unwrap();
+    let error = stderr_of(&mut world.command(env!("CARGO_BIN_EXE_conduitd")), 3);
     assert!(error.contains("another program") && error.contains(&std::process::id().to_string()), "{error}");
     other.join().unwrap();
 }

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::skip::{Lack, skip};
-use crate::harness::{World, need_root, wait_until};
+use crate::harness::{World, need_root, stderr_of, wait_until};
 use crate::protocol::Order::{CreateRegion, DropRegion, Unpublish};
 
 /// An upper bound for one run, longer than the command's own time-out for a silent daemon.
@@ -291,6 +291,5 @@ fn json_has_every_check_with_all_its_fields() {
         let id = check["id"].as_str().unwrap();
         assert!(help.lines().any(|line| line.starts_with(&format!("  {id} "))), "{id} is not documented");
     }
-    let usage = world.conduit(&["doctor", "--frobnicate"]).output().unwrap();
-    assert_eq!(usage.status.code(), Some(2));
+    stderr_of(&mut world.conduit(&["doctor", "--frobnicate"]), 2);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Daemon, World, stdout_of};
+use crate::harness::{Daemon, World, stderr_of, stdout_of};
 use crate::protocol::Order::Stream;
 
 #[test]
@@ -90,9 +90,8 @@ fn hz_reports_that_it_waits_and_refuses_raw_regions() {
 
     drop(conduit::ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
     for (topic, expected) in [("map", "a topic"), ("a//b", "topic")] {
-        let output = world.conduit(&["hz", topic]).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
+        let said = stderr_of(&mut world.conduit(&["hz", topic]), 1);
+        assert!(said.contains(expected), "{said}");
     }
     // Slots that are overwritten before they can be read do not distort the rate.
     let mut publisher = world.publisher("fast", 2, 100);

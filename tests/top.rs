@@ -15,7 +15,7 @@ use nix::unistd::{Pid, tcgetpgrp};
 use serde_json::Value;
 use vt100::{Color, Parser};
 
-use crate::harness::{Daemon, World, wait_for, wait_until};
+use crate::harness::{Daemon, World, stderr_of, wait_for, wait_until};
 use crate::protocol::Order::Recv;
 
 /// Acts like a user at a prompt: runs the command, and continues it when it was stopped.
@@ -366,9 +366,8 @@ fn without_a_terminal_it_suggests_alternatives() {
         (&["top", "--sort", "colour", "--once"], "bandwidth"),
         (&["top", "a//b", "--once"], "segment"),
     ] {
-        let Output { status, stderr, .. } = world.conduit(arguments).output().unwrap();
-        let said = String::from_utf8(stderr).unwrap();
-        assert!(status.code() == Some(2) && said.contains(expected), "{arguments:?}: {said}");
+        let said = stderr_of(&mut world.conduit(arguments), 2);
+        assert!(said.contains(expected), "{arguments:?}: {said}");
     }
 }
 

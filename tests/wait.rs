@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use conduit::ShmRegion;
 
-use crate::harness::{DEADLINE, World, wait_for};
+use crate::harness::{DEADLINE, World, stderr_of, wait_for};
 use crate::protocol::Order::{Publish, Subscribe, Unpublish, Unsubscribe};
 
 fn start(world: &World, arguments: &[&str]) -> Child {
@@ -103,9 +103,7 @@ fn invalid_arguments_of_wait_are_errors() {
         (&["scan", "--gone", "--subscribers", "1"], world.path(), "cannot be used with"),
     ] {
         let mut command = world.conduit(&["wait"]);
-        let output = command.args(arguments).env("CONDUIT_SHM_DIR", shm_dir).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        let said = stderr_of(command.args(arguments).env("CONDUIT_SHM_DIR", shm_dir), 2);
         assert!(said.contains(expected), "{arguments:?}: {said}");
     }
 }

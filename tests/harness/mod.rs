@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use crate::protocol::Order;
 pub use daemon::{Daemon, Events};
-pub use output::stdout_of;
+pub use output::{stderr_of, stdout_of};
 pub use pattern::{Random, fill_pattern, is_pattern};
 pub use peer::{Peer, drained, sample};
 pub use raw::Raw;

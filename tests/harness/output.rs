@@ -12,6 +12,15 @@ pub fn stdout_of(command: &mut Command) -> String {
     String::from_utf8(stdout).unwrap()
 }
 
+/// Runs a command that must fail with this exit code; returns its standard error.
+#[track_caller]
+pub fn stderr_of(command: &mut Command, code: i32) -> String {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(code), "{command:?}: {stderr}");
+    stderr
+}
+
 impl World {
     /// Publishes 500 bytes at this rate in Hz, less often on a busy machine, until it is dropped.
     pub fn traffic(&self, topic: &str, rate_hz: u32) -> Daemon {

@@ -1,4 +1,4 @@
-# What the tests in the guest share.
+# Shared by the tests in the guest.
 share=/opt/share
 socket=/run/conduit/registry.sock
 
@@ -7,7 +7,7 @@ fail() {
     exit 1
 }
 
-# wait_until WHAT COMMAND...: looks again and again.
+# wait_until WHAT COMMAND...: polls until the command succeeds.
 wait_until() {
     local what=$1 deadline=$((SECONDS + 20))
     shift
@@ -33,7 +33,7 @@ property() {
     systemctl show --property="$2" --value "$1"
 }
 
-# The inode of the one socket that a process is connected to the registry by.
+# The inode of a process's only connection to the registry.
 connection_of() {
     local link
     for link in /proc/"$1"/fd/*; do
@@ -46,7 +46,7 @@ in_journal() {
     wait_until "$* in the journal" eval "journalctl --no-pager --output=cat $* | grep -q ."
 }
 
-# For whoever runs one test alone.
+# For a test that runs alone.
 install_once() {
     dpkg-query -W conduit >/dev/null 2>&1 || dpkg --install "$share/conduit.deb" >/dev/null 2>&1 || fail 'dpkg --install'
 }
