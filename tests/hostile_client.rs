@@ -136,11 +136,13 @@ fn a_write_lease_on_a_region_does_not_block_the_daemon() {
     wait_until("it to be forgotten", || world.list().is_empty());
     let file = File::open(world.path().join("elsewhere")).unwrap();
     // The daemon may still be closing its own descriptor.
+    // SAFETY: F_SETLEASE takes an integer and no pointer.
     #[allow(unsafe_code)]
     wait_until("the lease", || unsafe {
         nix::libc::fcntl(file.as_raw_fd(), nix::libc::F_SETLEASE, nix::libc::F_WRLCK) == 0
     });
     // Breaking the lease raises SIGIO, which would end this process.
+    // SAFETY: ignoring a signal installs no handler.
     #[allow(unsafe_code)]
     unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGIO, nix::sys::signal::SigHandler::SigIgn) }.unwrap();
     std::fs::rename(world.path().join("elsewhere"), world.path_of("map")).unwrap();
