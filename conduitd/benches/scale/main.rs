@@ -74,13 +74,14 @@ struct HelperProcess {
 }
 
 impl HelperProcess {
-    fn start(world: &ScaleWorld, arguments: &[String], uid: Option<u32>) -> Self {
+    fn start(world: &ScaleWorld, arguments: &str, uid: Option<u32>) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         world.enter(&mut command);
         if let Some(uid) = uid {
             command.uid(uid).gid(uid);
         }
-        let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.args(arguments.split(' ')).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         Self { child, lines: Some(lines), ready: String::new() }
     }
@@ -225,8 +226,8 @@ fn measure() {
 
 /// Publishes the topics that are not killed, one after the other, each on a connection of its own.
 fn publish_together(world: &ScaleWorld, report: &mut ScaleReport) -> HelperProcess {
-    let arguments = ["publish".into(), (TOPICS - ALONE).to_string(), TOPICS.to_string()];
-    let together = HelperProcess::start(world, &arguments, None).wait_until_ready();
+    let together =
+        HelperProcess::start(world, &format!("publish {} {TOPICS}", TOPICS - ALONE), None).wait_until_ready();
     let ns: f64 = together.ready.trim().strip_prefix("ready ").unwrap().parse().unwrap();
     report.figure("Publisher::create, registered, per second", format_args!("{:.0}", ALONE as f64 / ns * 1e9));
     together
@@ -251,16 +252,14 @@ fn register(world: &ScaleWorld, report: &mut ScaleReport) {
 /// Starts the publishers that are killed, and the subscribers of all topics.
 fn start_fleet(world: &ScaleWorld, together: HelperProcess) -> ScaleFleet {
     let killed = TOPICS - ALONE;
-    let publish = |number: usize| {
-        HelperProcess::start(world, &["publish".into(), number.to_string(), (number + 1).to_string()], None)
-    };
+    let publish = |number: usize| HelperProcess::start(world, &format!("publish {number} {}", number + 1), None);
     let publishers: Vec<HelperProcess> = (0..killed).map(publish).collect();
     let publishers = publishers.into_iter().map(HelperProcess::wait_until_ready).collect();
     let (sender, woken) = mpsc::channel();
     // Each topic whose publisher is killed has one waiter.
     let subscribers = (0..SUBSCRIBERS).map(|process| {
         let waiters = if process == 0 { killed } else { 0 };
-        let arguments = ["subscribe".into(), "0".into(), waiters.to_string(), TOPICS.to_string()];
+        let arguments = format!("subscribe 0 {waiters} {TOPICS}");
         let mut subscriber = HelperProcess::start(world, &arguments, None).wait_until_ready();
         let (lines, sender) = (subscriber.lines.take().unwrap(), sender.clone());
         std::thread::spawn(move || forward_wake_ups(lines, &sender));
@@ -330,12 +329,8 @@ fn kill_together(fleet: &ScaleFleet, removed: &Receiver<TopicEnd>, report: &mut 
 /// How long `List` takes for one client while another one attacks, as another user if this is root.
 fn attack(report: &mut ScaleReport) {
     let world = ScaleWorld::start();
-    let _publishers =
-        HelperProcess::start(&world, &["publish".into(), "0".into(), TOPICS.to_string()], None).wait_until_ready();
-    let subscribe = || {
-        HelperProcess::start(&world, &["subscribe".into(), "0".into(), "0".into(), TOPICS.to_string()], None)
-            .wait_until_ready()
-    };
+    let _publishers = HelperProcess::start(&world, &format!("publish 0 {TOPICS}"), None).wait_until_ready();
+    let subscribe = || HelperProcess::start(&world, &format!("subscribe 0 0 {TOPICS}"), None).wait_until_ready();
     let _subscribers: Vec<HelperProcess> = (0..SUBSCRIBERS).map(|_| subscribe()).collect();
     let mut stream = UnixStream::connect(world.socket()).unwrap();
     let (list, _) = repeat_call(&mut stream, "List", "{}", 50);
@@ -343,7 +338,7 @@ fn attack(report: &mut ScaleReport) {
     report.times("List, no other client, ms", &list);
     for how in ["half-open", "slow", "never-reads", "watches", "floods"] {
         let uid = is_root().then_some(NOBODY);
-        let attacker = HelperProcess::start(&world, &["hostile".into(), how.into()], uid).wait_until_ready();
+        let attacker = HelperProcess::start(&world, &format!("hostile {how}"), uid).wait_until_ready();
         eprintln!("beside a client that {how} ...");
         let (list, _) = repeat_call(&mut stream, "List", "{}", 50);
         let ratio = list.at(500) / idle;

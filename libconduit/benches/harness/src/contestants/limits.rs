@@ -13,8 +13,6 @@ use crate::statistics::Timings;
 use crate::turns::{Contestant, Counts, Measurements, Until};
 use crate::{Result, Wait};
 
-/// Messages up to this size are written and read in a few steps of the clock: 64 KiB.
-pub const SHORT_WORDS: usize = (64 << 10) / size_of::<u64>();
 /// Cache lines that are sent between two reads of the clock.
 const LINE_STEP: u64 = 64;
 
@@ -57,17 +55,10 @@ impl Contestant for PingPongLimit {
 
 /// Buffers in shared memory that are filled and read: the bandwidth of memory and caches.
 pub struct RelayLimit {
-    relay: Relay,
-    is_grouped: bool,
-}
-
-impl RelayLimit {
     /// Over the buffers of a region.
-    pub fn new(region: &Rc<LimitsRegion>, wait: Wait) -> Result<Self> {
-        let relay = Relay::new(region, wait)?;
-        let is_grouped = wait == Wait::Poll && relay.words() <= SHORT_WORDS;
-        Ok(Self { relay, is_grouped })
-    }
+    pub relay: Relay,
+    /// Whether round trips are timed in groups, too.
+    pub is_grouped: bool,
 }
 
 impl Contestant for RelayLimit {

@@ -241,11 +241,6 @@ impl Relay {
         Ok(Self { region: region.clone(), wait, turn: 0, is_lost: false })
     }
 
-    /// Words of each buffer.
-    pub fn words(&self) -> usize {
-        self.region.buffer_words
-    }
-
     /// One round trip of the first process: fills a buffer and reads the one that the other process
     /// fills in return.
     #[inline]
@@ -256,17 +251,17 @@ impl Relay {
         check: impl FnMut() -> Result<()>,
     ) -> Result<()> {
         self.hold(BenchSide::First)?;
-        let Self { ref region, turn, .. } = *self;
+        let (words, turn) = (self.region.buffer_words, self.turn);
         // SAFETY: see the type: this process holds the word until it hands it over below. The
         // buffer is valid for so many words, aligned to a cache line, zeroed at first, and any
         // bytes are valid words.
-        fill(unsafe { std::slice::from_raw_parts_mut(region.buffer(BenchSide::First, turn), region.buffer_words) });
+        fill(unsafe { std::slice::from_raw_parts_mut(self.region.buffer(BenchSide::First, turn), words) });
         let served = self.word().serve(check);
         self.is_lost = served.is_err();
         served?;
         self.turn += 1;
         // SAFETY: as above: the word has come back.
-        read(unsafe { std::slice::from_raw_parts(self.region.buffer(BenchSide::Second, turn), self.words()) })
+        read(unsafe { std::slice::from_raw_parts(self.region.buffer(BenchSide::Second, turn), words) })
     }
 
     /// Ends the other process's [`answer`](Self::answer).

@@ -11,12 +11,12 @@ use super::spin::SpinPlan;
 use super::{MessageRate, RowResult, costs};
 use crate::conduit_transport::Conduit;
 use crate::contestants::DuplexChannel;
-use crate::contestants::limits::{ClockLimit, LineLimit, PingPongLimit, RelayLimit, SHORT_WORDS, WakeLimit};
+use crate::contestants::limits::{ClockLimit, LineLimit, PingPongLimit, RelayLimit, WakeLimit};
 use crate::contestants::publishing::{Audience, PublishPace, publishing};
 use crate::contestants::round_trips::RoundTrips;
 use crate::contestants::stream::MessageStream;
 use crate::directory::BenchSite;
-use crate::limits::{LimitsRegion, LineStream, WINDOW};
+use crate::limits::{LimitsRegion, LineStream, Relay, WINDOW};
 use crate::partner::Partner;
 use crate::pattern::Touch;
 use crate::transport::{Carries, CarriesAll, TopicOptions, WordMessage};
@@ -155,6 +155,8 @@ pub(super) struct LatencyPlan {
 
 /// Slots of a topic by default.
 const DEFAULT_DEPTH: u64 = 16;
+/// Messages up to this size are written and read in a few steps of the clock.
+const SHORT_BYTES: usize = 64 << 10;
 
 impl LatencyPlan {
     fn words(&self) -> usize {
@@ -168,6 +170,11 @@ impl LatencyPlan {
     /// Whether filling and reading dominates.
     fn is_filled(&self) -> bool {
         self.is_whole && self.bytes > 64
+    }
+
+    /// Whether round trips are timed in groups, too.
+    fn is_grouped(&self) -> bool {
+        self.wait == Wait::Poll && (!self.is_whole || self.bytes <= SHORT_BYTES)
     }
 
     fn turn(&self) -> Duration {
@@ -208,7 +215,7 @@ impl LatencyPlan {
         let region = LimitsRegion::new(site, side, self.words(), buffers)?;
         entrants.push(line(&region));
         let limit: Box<dyn Contestant> = if self.is_filled() {
-            Box::new(RelayLimit::new(&region, self.wait)?)
+            Box::new(RelayLimit { relay: Relay::new(&region, self.wait)?, is_grouped: self.is_grouped() })
         } else {
             ping_pong(region, self.wait)
         };
@@ -241,8 +248,7 @@ impl LatencyPlan {
         let options = TopicOptions { words: self.words(), depth: self.depth, has_sleepers, ..TopicOptions::default() };
         let channel = DuplexChannel::<T, M>::open(site, side, name, options)?;
         let touch = if self.is_whole { Touch::Whole } else { Touch::Header };
-        let is_grouped = !has_sleepers && (!self.is_whole || self.words() <= SHORT_WORDS);
-        Ok(Box::new(RoundTrips { channel, wait, touch, is_grouped }))
+        Ok(Box::new(RoundTrips { channel, wait, touch, is_grouped: self.is_grouped() }))
     }
 }
 
