@@ -84,9 +84,6 @@ impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.set(true);
     }
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.set(true);
-    }
 }
 
 /// The subscriber's side of its descriptor. Either the flag is raised or the ticket is armed to

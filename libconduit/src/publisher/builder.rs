@@ -32,19 +32,6 @@ pub struct PublisherBuilder<T: ?Sized> {
 }
 
 impl<T: ?Sized> PublisherBuilder<T> {
-    fn new() -> Self {
-        Self {
-            options: CreateOptions::default(),
-            slots: DEFAULT_SLOTS,
-            slot_bytes: None,
-            capacity: None,
-            time_stamps: true,
-            prefault: true,
-            message: None,
-            _sends: PhantomData,
-        }
-    }
-
     /// Uses another domain than the environment's.
     pub fn domain(mut self, domain: &Domain) -> Self {
         self.options.domain = Some(domain.clone());
@@ -227,7 +214,16 @@ fn slot_bytes_for(len_bytes: u64) -> u64 {
 impl<T: ?Sized> Publisher<T> {
     /// Configures a topic that differs from the default.
     pub fn builder() -> PublisherBuilder<T> {
-        PublisherBuilder::new()
+        PublisherBuilder {
+            options: CreateOptions::default(),
+            slots: DEFAULT_SLOTS,
+            slot_bytes: None,
+            capacity: None,
+            time_stamps: true,
+            prefault: true,
+            message: None,
+            _sends: PhantomData,
+        }
     }
 }
 

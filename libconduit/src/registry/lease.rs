@@ -50,25 +50,23 @@ impl Lease {
     pub(crate) fn register(domain: &Domain, topic: &TopicName, file: &OwnedFile) -> Result<Self, CreateError> {
         let FileId { dev, ino: inode } = file.id;
         let (mode, gid) = (Some(file.mode), Some(file.gid));
-        Self::take(domain, "Register", &Register { topic: topic.to_string(), dev, inode, mode, gid }).or_else(
-            |refused| match *refused {
-                (_, RegistryError::NotAllowed { rule, reason, .. }) => {
-                    Err(CreateError::NotAllowed { topic: topic.clone(), rule, reason })
-                }
-                (lease, error) => Ok(lease.without(&error)),
-            },
-        )
+        match Self::take(domain, "Register", &Register { topic: topic.to_string(), dev, inode, mode, gid }) {
+            (_, Some(RegistryError::NotAllowed { rule, reason, .. })) => {
+                Err(CreateError::NotAllowed { topic: topic.clone(), rule, reason })
+            }
+            (lease, _) => Ok(lease),
+        }
     }
 
     /// Attaches a subscriber.
     pub(crate) fn attach(domain: &Domain, topic: &TopicName, id: FileId, record: Option<usize>) -> Self {
         let record = record.map(|record| record as u32);
         let attach = Attach { topic: topic.to_string(), dev: id.dev, inode: id.ino, record };
-        Self::take(domain, "Attach", &attach).unwrap_or_else(|refused| refused.0.without(&refused.1))
+        Self::take(domain, "Attach", &attach).0
     }
 
-    /// Takes the lease. If the registry refuses it, returns it with the reason.
-    fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> Result<Self, Box<(Self, RegistryError)>> {
+    /// Takes the lease. If the registry refuses it for a known reason, returns that too.
+    fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> (Self, Option<RegistryError>) {
         let json = serde_json::to_value(parameters).unwrap_or_default();
         let call = Call { method: format!("{INTERFACE}.{method}"), parameters: json, oneway: true, more: false };
         let mut lease = Self {
@@ -79,12 +77,13 @@ impl Lease {
             generation: fork::watched_generation(),
         };
         if lease.sockets.is_empty() {
-            return Ok(lease);
+            return (lease, None);
         }
         let taken = Client::connect(domain).and_then(|mut client| {
             client.call::<serde_json::Value>(method, parameters)?;
             Ok(client)
         });
+        let mut refusal = None;
         match taken {
             Ok(client) => lease.client = Some(client),
             Err(error @ RegistryCallError::Unreachable { .. }) => {
@@ -93,18 +92,16 @@ impl Lease {
                     tracing::warn!("{error}. Topics work without it; crashed publishers are noticed within a second");
                 });
             }
-            Err(RegistryCallError::Refused(reply)) => match reply.known() {
-                Some(error) => return Err(Box::new((lease, error))),
-                None => lease = lease.without(&reply),
-            },
-            Err(error) => lease = lease.without(&error),
+            Err(error) => {
+                if let RegistryCallError::Refused(reply) = &error {
+                    refusal = reply.known();
+                }
+                if !matches!(refusal, Some(RegistryError::NotAllowed { .. })) {
+                    tracing::warn!("{error}; this process continues without a lease");
+                }
+            }
         }
-        Ok(lease)
-    }
-
-    fn without(self, error: &dyn std::fmt::Display) -> Self {
-        tracing::warn!("{error}; this process continues without a lease");
-        self
+        (lease, refusal)
     }
 
     /// Takes the lease again if the connection is lost or never existed: at most twice a second,

@@ -25,6 +25,16 @@ macro_rules! either {
     };
 }
 
+/// Methods of the same name in either form.
+macro_rules! delegate {
+    ($($(#[$attribute:meta])* $vis:vis fn $name:ident(&self $(, $argument:ident: $type:ty)?) $(-> $result:ty)?;)*) => {$(
+        $(#[$attribute])*
+        $vis fn $name(&self $(, $argument: $type)?) $(-> $result)? {
+            either!(self, it => it.$name($($argument)?))
+        }
+    )*};
+}
+
 /// A reader of a mapped ring.
 #[derive(Debug)]
 pub(crate) enum AttachedReader {
@@ -51,36 +61,19 @@ impl AttachedReader {
         either!(self, reader => reader.memory().is_foreign())
     }
 
-    /// See [`Reader::lost`].
-    pub(crate) fn lost(&self) -> u64 {
-        either!(self, reader => reader.lost())
-    }
-
-    /// See [`Reader::received`].
-    pub(crate) fn received(&self) -> u64 {
-        either!(self, reader => reader.received())
-    }
-
-    /// See [`Reader::has_ended`].
-    pub(crate) fn has_ended(&self) -> Option<Gone> {
-        either!(self, reader => reader.has_ended())
-    }
-
-    /// See [`Reader::sleep`].
-    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
-        either!(self, reader => reader.sleep(timeout))
+    delegate! {
+        pub(crate) fn lost(&self) -> u64;
+        pub(crate) fn received(&self) -> u64;
+        pub(crate) fn has_ended(&self) -> Option<Gone>;
+        pub(crate) fn sleep(&self, timeout: Duration) -> bool;
+        #[inline(always)]
+        pub(crate) fn note_progress(&self);
     }
 
     /// See [`Reader::receive_next`].
     #[inline(always)]
     pub(crate) fn receive_next(&mut self, mode: &mut impl AttachedMode) -> Option<Received> {
         either!(self, reader => reader.receive_next(mode))
-    }
-
-    /// See [`Reader::note_progress`].
-    #[inline(always)]
-    pub(crate) fn note_progress(&self) {
-        either!(self, reader => reader.note_progress());
     }
 
     /// See [`Reader::receive_or_end`].
@@ -128,42 +121,20 @@ impl AttachedSleeper {
         either!(self, sleeper => sleeper.memory().consumers().waiting.load(Acquire))
     }
 
-    /// See [`Sleeper::can_be_woken`].
-    pub(crate) fn can_be_woken(&self) -> bool {
-        either!(self, sleeper => sleeper.can_be_woken())
-    }
-
-    /// See [`Sleeper::has_ended`].
-    pub(crate) fn has_ended(&self) -> Option<Gone> {
-        either!(self, sleeper => sleeper.has_ended())
-    }
-
-    /// See [`Sleeper::sleep`].
-    #[cfg(test)]
-    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
-        either!(self, sleeper => sleeper.sleep(timeout))
-    }
-
-    /// See [`Sleeper::rouse`].
-    pub(crate) fn rouse(&self) {
-        either!(self, sleeper => sleeper.rouse());
+    delegate! {
+        pub(crate) fn can_be_woken(&self) -> bool;
+        pub(crate) fn has_ended(&self) -> Option<Gone>;
+        #[cfg(test)]
+        pub(crate) fn sleep(&self, timeout: Duration) -> bool;
+        pub(crate) fn rouse(&self);
     }
 }
 
 impl Sleep for AttachedSleeper {
-    fn enter(&self) {
-        either!(self, sleeper => sleeper.enter());
-    }
-
-    fn announce(&self) -> u32 {
-        either!(self, sleeper => sleeper.announce())
-    }
-
-    fn leave(&self) {
-        either!(self, sleeper => sleeper.leave());
-    }
-
-    fn has_news(&self) -> bool {
-        either!(self, sleeper => sleeper.has_news())
+    delegate! {
+        fn enter(&self);
+        fn announce(&self) -> u32;
+        fn leave(&self);
+        fn has_news(&self) -> bool;
     }
 }

@@ -198,6 +198,14 @@ impl ShmDir {
         })
     }
 
+    /// Opens a file for writing if this user may write it, else for reading.
+    pub(crate) fn open_file_as_permitted(&self, file_name: &str) -> Result<(OwnedFd, Access), OpenFileError> {
+        match self.open_file(file_name, Access::ReadWrite) {
+            Err(OpenFileError::NoPermission) => Ok((self.open_file(file_name, Access::Read)?, Access::Read)),
+            file => Ok((file?, Access::ReadWrite)),
+        }
+    }
+
     /// Opens a file without openat2: checks what the name refers to before opening it.
     fn open_file_in_steps(&self, file_name: &str, access: Access) -> io::Result<OwnedFd> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

@@ -104,18 +104,12 @@ fn try_free_name(directory: &ShmDir, topic: &TopicName, hooks: &dyn TakeoverHook
 
 /// Opens the file of a name, for writing if this user may. `None`: the name is free.
 fn open(directory: &ShmDir, topic: &TopicName) -> Result<Option<(OwnedFd, Access)>, TakeoverError> {
-    let name = topic.file_name();
-    match directory.open_file(&name, Access::ReadWrite) {
-        Ok(file) => Ok(Some((file, Access::ReadWrite))),
+    match directory.open_file_as_permitted(&topic.file_name()) {
+        Ok(opened) => Ok(Some(opened)),
         Err(OpenFileError::NotFound) => Ok(None),
         Err(OpenFileError::NotRegular) => Err(TakeoverError::Foreign),
-        // A lease says nothing about the owner.
-        Err(OpenFileError::Leased) => Err(TakeoverError::Owned(None)),
-        Err(OpenFileError::NoPermission) => match directory.open_file(&name, Access::Read) {
-            Ok(file) => Ok(Some((file, Access::Read))),
-            Err(OpenFileError::NotFound) => Ok(None),
-            Err(_) => Err(TakeoverError::Owned(None)),
-        },
+        // Neither says anything about the owner.
+        Err(OpenFileError::Leased | OpenFileError::NoPermission) => Err(TakeoverError::Owned(None)),
         Err(OpenFileError::Io(source)) => Err(TakeoverError::Io { doing: "open", source }),
     }
 }

@@ -26,7 +26,7 @@ use crate::shm::fork;
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::map::{Mapping, ReadOnly};
 use crate::shm::mark::Mark;
-use crate::shm::open::{Access, OpenFileError, is_regular, reopen};
+use crate::shm::open::{Access, is_regular, reopen};
 use crate::shm::process::own_name;
 use crate::watched::Watched;
 use crate::{Domain, IntoTopicName, TopicName, TypeInfo};
@@ -98,10 +98,12 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let topic = name.into_topic_name()?;
         let domain = self.domain.clone().unwrap_or_default();
         let directory = open_directory(&domain)?;
-        let (file, may_write) = open_region(&directory, &topic)?;
+        let (file, access) = directory
+            .open_file_as_permitted(&topic.file_name())
+            .map_err(|error| OpenError::from_file(error, &directory, &topic, "a topic"))?;
         let (layout, id) = self.check_region(&file, &directory, &topic)?;
         let (reader, record) = self
-            .map(file, layout, may_write)
+            .map(file, layout, access)
             .map_err(OpenError::io("map", directory.path_of(&topic)))?
             .ok_or_else(|| OpenError::TooManySubscribers { topic: topic.clone(), limit: RECORDS })?;
         // A topic that has ended is about to lose its name: opening it again must not yield the old
@@ -155,9 +157,9 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         &self,
         file: OwnedFd,
         layout: Layout,
-        may_write: bool,
+        access: Access,
     ) -> std::io::Result<Option<(AttachedReader, Option<usize>)>> {
-        if !may_write {
+        if access == Access::Read {
             let mapping = Mapping::<ReadOnly>::new(&file, region_len(layout))?;
             if self.prefault {
                 mapping.populate();
@@ -214,16 +216,6 @@ impl<T: ?Sized + Message> Subscriber<T> {
     pub fn open(name: impl IntoTopicName) -> Result<Self, OpenError> {
         Self::builder().open(name)
     }
-}
-
-/// Opens the file for writing if this user may write it, else for reading.
-fn open_region(directory: &ShmDir, topic: &TopicName) -> Result<(OwnedFd, bool), OpenError> {
-    let name = topic.file_name();
-    let opened = match directory.open_file(&name, Access::ReadWrite) {
-        Err(OpenFileError::NoPermission) => directory.open_file(&name, Access::Read).map(|file| (file, false)),
-        other => other.map(|file| (file, true)),
-    };
-    opened.map_err(|error| OpenError::from_file(error, directory, topic, "a topic"))
 }
 
 fn region_len(layout: Layout) -> NonZeroUsize {

@@ -28,9 +28,6 @@ impl Wake for Control {
     fn wake(self: Arc<Self>) {
         self.rouse();
     }
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rouse();
-    }
 }
 
 /// Ends the wait of a [`WaitSet`](crate::WaitSet) from another thread.

@@ -32,10 +32,10 @@ pub struct Call {
 
 /// A reply to a call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Reply {
+pub struct Reply<P = serde_json::Value> {
     /// The reply's parameters, or the error's.
     #[serde(default)]
-    pub parameters: serde_json::Value,
+    pub parameters: P,
     /// More replies to the same call follow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continues: bool,
@@ -64,7 +64,7 @@ impl From<RegistryError> for Reply {
 
 /// A message with its end, ready to send.
 pub fn encode(message: &impl Serialize) -> Vec<u8> {
-    // As for `Reply::with`.
+    // Serializing the messages of this protocol cannot fail.
     let mut bytes = serde_json::to_vec(message).unwrap_or_default();
     bytes.push(END);
     bytes
@@ -72,18 +72,10 @@ pub fn encode(message: &impl Serialize) -> Vec<u8> {
 
 /// A reply with its end, ready to send.
 pub fn encode_reply(parameters: &impl Serialize) -> Vec<u8> {
-    encode(&Answered { parameters, continues: false })
+    encode(&Reply { parameters, continues: false, error: None })
 }
 
 /// One of several replies with its end, ready to send.
 pub fn encode_continued(parameters: &impl Serialize) -> Vec<u8> {
-    encode(&Answered { parameters, continues: true })
-}
-
-/// A [`Reply`] that is written without a detour.
-#[derive(Serialize)]
-struct Answered<'a, P> {
-    parameters: &'a P,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    continues: bool,
+    encode(&Reply { parameters, continues: true, error: None })
 }
