@@ -1,14 +1,16 @@
 //! A descriptor that is readable while a subscriber has something to receive, for event loops of
 //! other libraries.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Wake, Waker};
 use std::{fmt, io};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::unistd::{read, write};
 
 use crate::parker::Ticket;
+use crate::shm::open::above_standard;
 use crate::watched::Watched;
 
 /// A descriptor for `poll(2)`, `epoll(7)` and what is built on them, readable while its
@@ -61,7 +63,8 @@ impl fmt::Debug for ReadyFd {
 }
 
 struct Flag {
-    event: EventFd,
+    /// An `eventfd(2)`.
+    event: OwnedFd,
     is_raised: Mutex<bool>,
 }
 
@@ -70,7 +73,11 @@ impl Flag {
         let mut is_raised = self.is_raised.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_raised != raise {
             // From 0 to 1 and back: neither can block or fail.
-            let _ = if raise { self.event.write(1).map(|_| ()) } else { self.event.read().map(|_| ()) };
+            let _ = if raise {
+                write(&self.event, &1_u64.to_ne_bytes())
+            } else {
+                read(&self.event, &mut [0; size_of::<u64>()])
+            };
             *is_raised = raise;
         }
     }
@@ -98,6 +105,7 @@ pub(crate) struct Beacon {
 impl Beacon {
     pub(crate) fn new(watched: &Arc<Watched>) -> io::Result<(Self, ReadyFd)> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let event = above_standard(event.into())?;
         let flag = Arc::new(Flag { event, is_raised: Mutex::new(false) });
         let ticket = Ticket::new(Arc::clone(watched))?;
         let alive = Arc::new(());

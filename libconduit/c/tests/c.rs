@@ -51,6 +51,19 @@ fn topics_and_regions_are_listed() {
     passes("listing");
 }
 
+#[test]
+fn a_program_without_standard_descriptors_prints_nothing_into_a_region() {
+    for compiler in compilers_of_c() {
+        let world = World::new();
+        let program = world.compile(compiler, &[], "tests/closed.c");
+        let listener = UnixListener::bind(world.socket()).unwrap();
+        std::thread::spawn(move || registry(listener, Arc::default()));
+        let mut closed = world.command("sh");
+        closed.args(["-c", "exec \"$0\" <&- >&- 2>&-"]).arg(&program);
+        assert_eq!(closed.status().unwrap().code(), Some(0), "closed.c says where if it is started with them open");
+    }
+}
+
 /// A registry that accepts every call.
 fn registry(listener: UnixListener, clients: Arc<Mutex<Vec<UnixStream>>>) {
     for client in listener.incoming() {

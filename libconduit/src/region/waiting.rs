@@ -1,15 +1,17 @@
 //! Waiting for a region or topic to appear.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::unistd::read;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::ShmRegion;
 use crate::error::{OpenError, WaitError};
 use crate::inspect::open_directory;
 use crate::shm::dir::ShmDir;
+use crate::shm::open::above_standard;
 use crate::{Domain, IntoTopicName};
 
 /// How often a wait calls `keep_waiting`, which nothing wakes it for.
@@ -82,16 +84,16 @@ impl ShmRegion {
 }
 
 /// `None` if this user has no inotify instance left.
-fn watch_directory(directory: &ShmDir) -> Option<Inotify> {
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
-    inotify.add_watch(directory.path(), AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO).ok()?;
+fn watch_directory(directory: &ShmDir) -> Option<OwnedFd> {
+    let inotify = above_standard(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?).ok()?;
+    inotify::add_watch(&inotify, directory.path(), WatchFlags::CREATE | WatchFlags::MOVED_TO).ok()?;
     Some(inotify)
 }
 
-fn sleep_until_change(watch: Option<&Inotify>, timeout: Duration) {
+fn sleep_until_change(watch: Option<&OwnedFd>, timeout: Duration) {
     let Some(watch) = watch else { return std::thread::sleep(timeout) };
     let timeout = PollTimeout::try_from(timeout.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
     // Whatever the outcome and the events, the caller checks again.
     let _ = poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], timeout);
-    let _ = watch.read_events();
+    let _ = read(watch, &mut [0; 4096]);
 }

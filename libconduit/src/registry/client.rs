@@ -15,6 +15,7 @@ use super::protocol::{
     Unlink, Watch, encode,
 };
 use crate::model::{RegistryEvent, RegistryStatus, TopicInfo};
+use crate::shm::open::above_standard;
 use crate::{Domain, TopicName};
 
 /// How long a call may take: the registry answers in microseconds unless it is stopped.
@@ -192,7 +193,7 @@ fn is_hang_up(error: &io::Error) -> bool {
 /// Connects within the timeout of a call: with a full backlog, connect would block forever.
 pub(super) fn connect(path: &Path, flags: SockFlag) -> io::Result<UnixStream> {
     let flags = flags | SockFlag::SOCK_CLOEXEC;
-    let stream = UnixStream::from(socket(AddressFamily::Unix, SockType::Stream, flags, None)?);
+    let stream = UnixStream::from(above_standard(socket(AddressFamily::Unix, SockType::Stream, flags, None)?)?);
     // SO_SNDTIMEO applies to connect too: socket(7).
     stream.set_write_timeout(Some(CALL_TIMEOUT))?;
     stream.set_read_timeout(Some(CALL_TIMEOUT))?;

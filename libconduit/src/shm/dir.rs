@@ -15,7 +15,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::lock::OWNER;
 use super::mark::Mark;
-use super::open::{Access, OpenFileError, is_regular, reopen};
+use super::open::{Access, OpenFileError, above_standard, is_regular, open_for, reopen};
 use crate::fault::{self, Step};
 use crate::topic::FILE_PREFIX;
 use crate::{Domain, TopicName};
@@ -141,7 +141,7 @@ impl ShmDir {
 
     fn open_path(path: &Path, any_file_system: bool) -> io::Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = nix::fcntl::open(path, flags, Mode::empty())?;
+        let fd = above_standard(nix::fcntl::open(path, flags, Mode::empty())?)?;
         Ok(Self { path: path.into(), fd, any_file_system })
     }
 
@@ -169,7 +169,8 @@ impl ShmDir {
 
     /// All entries of the directory with names of Conduit's.
     pub fn entries(&self) -> io::Result<Vec<DirEntry>> {
-        let mut directory = Dir::openat(&self.fd, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut directory = Dir::from_fd(above_standard(openat(&self.fd, ".", flags, Mode::empty())?)?)?;
         let mut entries = Vec::new();
         for entry in directory.iter() {
             entries.extend(entry?.file_name().to_str().ok().and_then(DirEntry::parse));
@@ -184,10 +185,10 @@ impl ShmDir {
         let how = OpenHow::new()
             .flags(flags)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_BENEATH);
-        let opened = match openat2(&self.fd, file_name, how) {
+        let opened = match open_for(access, || openat2(&self.fd, file_name, how)) {
             // systemd's RestrictSUIDSGID= blocks the call.
-            Err(Errno::ENOSYS) => self.open_file_in_steps(file_name, access),
-            result => result.map_err(io::Error::from),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOSYS) => self.open_file_in_steps(file_name, access),
+            other => other,
         };
         opened.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT) => OpenFileError::NotFound,

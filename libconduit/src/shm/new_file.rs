@@ -18,7 +18,7 @@ use super::fork;
 use super::lock::OWNER;
 use super::map::Mapping;
 use super::mark::Mark;
-use super::open::{Access, reopen};
+use super::open::{Access, open_writable, reopen};
 use super::room::{self, RoomError};
 use super::takeover::{TakeoverError, TakeoverHooks, free_name};
 use crate::TopicName;
@@ -49,7 +49,8 @@ pub(crate) struct FileSpec<'a> {
 #[derive(Debug)]
 pub(crate) struct OwnedFile {
     pub(crate) mapping: Mapping,
-    /// A second description, without locks: for probing, and for taking a dead subscriber's lock.
+    /// A second description, without locks and only for reading: for probing, and for taking a dead
+    /// subscriber's lock.
     pub(crate) file: OwnedFd,
     pub(crate) id: FileId,
     /// Permission bits.
@@ -114,6 +115,7 @@ impl<'a> NewFile<'a> {
         write(&file, spec)?;
         let stat = fstat(&file).map_err(NewFileError::io("examine"))?;
         let mapping = map_locked(&file, len).map_err(NewFileError::io("map"))?;
+        let file = reopen(&file, Access::Read).map_err(NewFileError::io("open"))?;
         fault::point(Step::CreateLocked);
         if !OWNER.is_write_locked(&file).map_err(NewFileError::io("probe the lock of"))? {
             return Err(NewFileError::LocksDoNotLast);
@@ -198,7 +200,7 @@ fn map_locked(file: &OwnedFd, len: NonZeroUsize) -> io::Result<Mapping> {
 /// Those of `open(2)` with `O_TMPFILE`.
 pub fn unnamed(directory: &ShmDir) -> io::Result<OwnedFd> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    Ok(openat(directory, ".", flags, Mode::from_bits_truncate(0o666))?)
+    open_writable(|| openat(directory, ".", flags, Mode::from_bits_truncate(0o666)))
 }
 
 /// Gives a file without a name one.

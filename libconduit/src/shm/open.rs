@@ -1,11 +1,21 @@
-//! Opening a file that is open already, and the modes in which files are opened.
+//! Opening a file that is open already, the modes in which files are opened, and the numbers that
+//! their descriptors get.
+//!
+//! A process may be started with standard input, output or error closed, or close them, and still
+//! print: its text goes to whatever has the number then. So no descriptor of the library keeps a
+//! number below 3 ([`above_standard`]), none has one even for a moment while it can write to a
+//! region ([`open_writable`]), and those that are kept are not writable unless they must be.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
 use nix::libc::mode_t;
 use nix::sys::stat::{FileStat, Mode};
+use rustix::io::fcntl_dupfd_cloexec;
+
+/// The first number that does not stand for standard input, output or error.
+const FIRST_NUMBER: RawFd = 3;
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +61,52 @@ impl From<OpenFileError> for io::Error {
     }
 }
 
+/// Gives a new descriptor a number of 3 or more.
+pub(crate) fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() >= FIRST_NUMBER {
+        return Ok(descriptor);
+    }
+    Ok(fcntl_dupfd_cloexec(&descriptor, FIRST_NUMBER)?)
+}
+
+/// Opens a file so that its descriptor never has a number below 3, not even until it is moved:
+/// another thread may print at that moment.
+pub(crate) fn open_writable<E>(open: impl FnOnce() -> Result<OwnedFd, E>) -> io::Result<OwnedFd>
+where
+    io::Error: From<E>,
+{
+    let _taken = take_standard_numbers()?;
+    above_standard(open()?)
+}
+
+/// Takes the numbers below 3 that are free, with descriptors that can neither be read nor written.
+fn take_standard_numbers() -> io::Result<Vec<OwnedFd>> {
+    let mut taken = Vec::new();
+    loop {
+        let descriptor = nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        if descriptor.as_raw_fd() >= FIRST_NUMBER {
+            return Ok(taken);
+        }
+        taken.push(descriptor);
+    }
+}
+
+/// Opens a file for this access, with a number of 3 or more.
+pub(super) fn open_for<E>(access: Access, open: impl FnOnce() -> Result<OwnedFd, E>) -> io::Result<OwnedFd>
+where
+    io::Error: From<E>,
+{
+    match access {
+        Access::Read => above_standard(open()?),
+        Access::ReadWrite => open_writable(open),
+    }
+}
+
 /// Opens a second description of an open file, whether it has a name or not.
 pub(crate) fn reopen(file: impl AsFd, access: Access) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let flags = access.flag() | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    Ok(nix::fcntl::open(path.as_str(), flags, Mode::empty())?)
+    open_for(access, || nix::fcntl::open(path.as_str(), flags, Mode::empty()))
 }
 
 pub(crate) fn is_regular(stat: &FileStat) -> bool {

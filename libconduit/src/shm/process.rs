@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::libc;
 use rustix::process::{Pid, PidfdFlags};
 
+use super::open::above_standard;
+
 /// Command name of a process, as in `/proc/PID/comm`; `None` if it is gone or hidden.
 pub fn command_name(pid: u32) -> Option<String> {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
@@ -74,6 +76,7 @@ pub fn exit_of(pidfd: impl AsFd) -> Option<Exit> {
 /// Opens a process of user `uid` by its pid; `None` if it is gone, another user's, or hidden.
 pub fn open_process(pid: u32, uid: u32) -> Option<OwnedFd> {
     let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
+    let pidfd = above_standard(pidfd).ok()?;
     // The pid may have been reused before; not from here on, since the descriptor keeps the
     // process's identity.
     let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).ok()?);

@@ -1,5 +1,6 @@
 //! Opening a topic.
 
+use std::io;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
@@ -98,12 +99,12 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let topic = name.into_topic_name()?;
         let domain = self.domain.clone().unwrap_or_default();
         let directory = open_directory(&domain)?;
-        let (file, access) = directory
-            .open_file_as_permitted(&topic.file_name())
+        let file = directory
+            .open_file(&topic.file_name(), Access::Read)
             .map_err(|error| OpenError::from_file(error, &directory, &topic, "a topic"))?;
         let (layout, id) = self.check_region(&file, &directory, &topic)?;
         let (reader, record) = self
-            .map(file, layout, access)
+            .map(file, layout)
             .map_err(OpenError::io("map", directory.path_of(&topic)))?
             .ok_or_else(|| OpenError::TooManySubscribers { topic: topic.clone(), limit: RECORDS })?;
         // A topic that has ended is about to lose its name: opening it again must not yield the old
@@ -153,21 +154,19 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     }
 
     /// Maps the region, with a record if this user may write it; `None` if all records are taken.
-    fn map(
-        &self,
-        file: OwnedFd,
-        layout: Layout,
-        access: Access,
-    ) -> std::io::Result<Option<(AttachedReader, Option<usize>)>> {
-        if access == Access::Read {
-            let mapping = Mapping::<ReadOnly>::new(&file, region_len(layout))?;
-            if self.prefault {
-                mapping.populate();
+    fn map(&self, file: OwnedFd, layout: Layout) -> io::Result<Option<(AttachedReader, Option<usize>)>> {
+        let (mapping, record) = match claim_record(&file, layout)? {
+            RecordClaim::Record(mapping, record) => (mapping, record),
+            RecordClaim::NoneFree => return Ok(None),
+            RecordClaim::NotWritable => {
+                let mapping = Mapping::<ReadOnly>::new(&file, region_len(layout))?;
+                if self.prefault {
+                    mapping.populate();
+                }
+                let ring = MappedRing::new(mapping, layout.geometry, file);
+                return Ok(Some((AttachedReader::ReadOnly(Reader::new(Arc::new(ring), None, self.start)), None)));
             }
-            let ring = MappedRing::new(mapping, layout.geometry, file);
-            return Ok(Some((AttachedReader::ReadOnly(Reader::new(Arc::new(ring), None, self.start)), None)));
-        }
-        let Some((mapping, record)) = claim_record(&file, layout)? else { return Ok(None) };
+        };
         if self.prefault {
             mapping.populate();
         }
@@ -222,19 +221,34 @@ fn region_len(layout: Layout) -> NonZeroUsize {
     NonZeroUsize::new(layout.geometry.region_bytes() as usize).unwrap_or(NonZeroUsize::MIN)
 }
 
+/// What came of claiming a record.
+enum RecordClaim {
+    Record(Mapping, usize),
+    NoneFree,
+    /// This user may only read the region.
+    NotWritable,
+}
+
 /// Locks a free record. The mapping alone keeps the lock: its open file description has no
 /// descriptor.
-fn claim_record(file: &OwnedFd, layout: Layout) -> std::io::Result<Option<(Mapping, usize)>> {
+fn claim_record(file: &OwnedFd, layout: Layout) -> io::Result<RecordClaim> {
     let _no_fork = fork::ForkGuard::new();
-    let locked = reopen(file, Access::ReadWrite)?;
+    let locked = match reopen(file, Access::ReadWrite) {
+        Ok(locked) => locked,
+        Err(error) => match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => return Ok(RecordClaim::NotWritable),
+            io::ErrorKind::WouldBlock => return Err(OpenFileError::Leased.into()),
+            _ => return Err(error),
+        },
+    };
     // Twice: the publisher locks the record of a dead subscriber briefly, to clear it.
     for record in (0..RECORDS).chain(0..RECORDS) {
         if LockByte::record(record).try_write(&locked)? {
             fault::point(Step::RecordLocked);
             let mapping = Mapping::new(&locked, region_len(layout))?;
             fault::point(Step::RecordMapped);
-            return Ok(Some((mapping, record)));
+            return Ok(RecordClaim::Record(mapping, record));
         }
     }
-    Ok(None)
+    Ok(RecordClaim::NoneFree)
 }

@@ -59,8 +59,8 @@ impl RingProtection for ReadOnly {
 pub(crate) struct MappedRing<P: RingProtection = ReadWrite> {
     mapping: Mapping<P>,
     geometry: Geometry,
-    /// A description without locks: for probing those of others and, at the publisher, for taking a
-    /// dead subscriber's.
+    /// A description without locks, open for reading alone: for probing those of others and, at the
+    /// publisher, for taking a dead subscriber's.
     file: OwnedFd,
     generation: u32,
     /// The subscriber record that this mapping's lock protects.
