@@ -55,7 +55,7 @@ pub fn start_logging() {
 /// [`systemd.exec(5)`](https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html).
 fn journal() -> Option<tracing_journald::Layer> {
     let stream = std::env::var("JOURNAL_STREAM").ok()?;
-    let stderr = std::fs::metadata("/proc/self/fd/2").ok()?;
+    let stderr = std::fs::metadata("/proc/thread-self/fd/2").ok()?;
     if stream != format!("{}:{}", stderr.dev(), stderr.ino()) {
         return None;
     }

@@ -89,8 +89,8 @@ pub(crate) enum SocketKind {
 /// Whether a descriptor is an inotify instance that watches this directory and nothing else.
 pub(crate) fn watches(descriptor: &OwnedFd, directory: FileId) -> bool {
     let number = descriptor.as_fd().as_raw_fd();
-    let kind = std::fs::read_link(format!("/proc/self/fd/{number}"));
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+    let kind = std::fs::read_link(format!("/proc/thread-self/fd/{number}"));
+    let info = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{number}")).unwrap_or_default();
     let mut watched = info.lines().filter(|line| line.starts_with("inotify "));
     // The kernel's internal encoding of a device number: see kdev_t.h.
     let dev = nix::sys::stat::major(directory.dev) << 20 | nix::sys::stat::minor(directory.dev);

@@ -64,6 +64,11 @@ fn a_program_without_standard_descriptors_prints_nothing_into_a_region() {
     }
 }
 
+#[test]
+fn the_library_works_when_the_main_thread_has_ended() {
+    passes("main_ended");
+}
+
 /// A registry that accepts every call.
 fn registry(listener: UnixListener, clients: Arc<Mutex<Vec<UnixStream>>>) {
     for client in listener.incoming() {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::fork;
 use super::lock::OWNER;
 use super::map::Mapping;
 use super::mark::Mark;
-use super::open::{Access, open_writable, reopen};
+use super::open::{Access, open_writable, proc_path, reopen};
 use super::room::{self, RoomError};
 use super::takeover::{TakeoverError, TakeoverHooks, free_name};
 use crate::TopicName;
@@ -212,7 +212,7 @@ pub fn link_unnamed(file: impl AsFd, directory: &ShmDir, name: &str) -> io::Resu
     match linkat(&file, "", directory, name, AtFlags::AT_EMPTY_PATH) {
         // Kernels before 6.10 require a privilege for this form.
         Err(Errno::ENOENT | Errno::EPERM | Errno::EINVAL) => {
-            let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+            let path = proc_path(&file);
             Ok(linkat(AT_FDCWD, path.as_str(), directory, name, AtFlags::AT_SYMLINK_FOLLOW)?)
         }
         result => Ok(result?),

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
 use nix::libc::mode_t;
-use nix::sys::stat::{FileStat, Mode};
+use nix::sys::stat::{FileStat, Mode, fstat};
 use rustix::io::fcntl_dupfd_cloexec;
 
 /// The first number that does not stand for standard input, output or error.
@@ -102,13 +102,54 @@ where
     }
 }
 
+/// The path of an open file in /proc, whether it has a name or not.
+///
+/// Of the calling thread, not of the process: `/proc/self` shows the descriptors of the main thread,
+/// which may have ended, or have other ones (`unshare(CLONE_FILES)`).
+pub(super) fn proc_path(file: impl AsFd) -> String {
+    format!("/proc/thread-self/fd/{}", file.as_fd().as_raw_fd())
+}
+
 /// Opens a second description of an open file, whether it has a name or not.
 pub(crate) fn reopen(file: impl AsFd, access: Access) -> io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    let path = proc_path(&file);
     let flags = access.flag() | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    open_for(access, || nix::fcntl::open(path.as_str(), flags, Mode::empty()))
+    let reopened = open_for(access, || nix::fcntl::open(path.as_str(), flags, Mode::empty()))?;
+    let (expected, found) = (fstat(&file)?, fstat(&reopened)?);
+    if (found.st_dev, found.st_ino) != (expected.st_dev, expected.st_ino) {
+        return Err(io::Error::other(format!("{path} is another file; mount /proc for this process's pid namespace")));
+    }
+    Ok(reopened)
 }
 
 pub(crate) fn is_regular(stat: &FileStat) -> bool {
     stat.st_mode & nix::libc::S_IFMT as mode_t == nix::libc::S_IFREG as mode_t
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use rustix::io::DupFlags;
+    use rustix::thread::UnshareFlags;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_reopened_in_a_thread_with_descriptors_of_its_own() {
+        let read = std::thread::spawn(|| {
+            // In the table of the other threads, this number stays that of an empty file.
+            let mut descriptor = OwnedFd::from(tempfile::tempfile().unwrap());
+            // SAFETY: from here on this thread uses only descriptors that it opens.
+            #[allow(unsafe_code)]
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FILES) }.unwrap();
+            let mut own = tempfile::tempfile().unwrap();
+            own.write_all(b"own").unwrap();
+            rustix::io::dup3(&own, &mut descriptor, DupFlags::CLOEXEC).unwrap();
+            let mut text = String::new();
+            std::fs::File::from(reopen(&descriptor, Access::Read).unwrap()).read_to_string(&mut text).unwrap();
+            text
+        });
+        assert_eq!(read.join().unwrap(), "own");
+    }
 }

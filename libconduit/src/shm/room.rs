@@ -42,7 +42,7 @@ fn free_bytes(directory: &ShmDir) -> Option<u64> {
 /// What the limits of this process's memory cgroups leave; `None` without limits (or without cgroup
 /// v2).
 fn cgroup_bytes() -> Option<u64> {
-    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = std::fs::read_to_string("/proc/thread-self/cgroup").ok()?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let root = Path::new("/sys/fs/cgroup");

@@ -52,7 +52,7 @@ fn check_locks(directory: &ShmDir) -> Finding {
         Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
             Finding::skipped(LOCKS, format!("{here} is full"))
         }
-        Err(error) if !Path::new("/proc/self/fd").exists() => Finding::problem(
+        Err(error) if !Path::new("/proc/thread-self/fd").exists() => Finding::problem(
             LOCKS,
             format!("/proc is missing ({error}): nothing can be published"),
             "`mount -t proc proc /proc`",
