@@ -42,6 +42,15 @@ fn wait_ends_when_all_topics_exist() {
 }
 
 #[test]
+fn a_time_limit_beyond_the_range_of_the_clock_is_none() {
+    let world = World::new();
+    let mut waiting = start(&world, &["map", "--timeout", "1e19"]);
+    assert!(is_still_waiting(&mut waiting));
+    drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
+    assert_eq!(finish(waiting), REACHED);
+}
+
+#[test]
 fn wait_gone_ends_when_publishers_have_died_or_closed() {
     for world in [World::new(), World::with_daemon()] {
         let mut publishers = [world.peer(), world.peer()];

@@ -85,3 +85,41 @@ fn debug_of_an_error_is_its_sentence() {
     let error = OpenError::from(error);
     assert_eq!(format!("{error:?}"), error.to_string());
 }
+
+#[test]
+fn a_duration_beyond_the_range_of_the_clock_is_forever() {
+    use std::time::Duration;
+    const FOREVER: Duration = Duration::MAX;
+    let (_directory, domain) = domain();
+    let create = || Publisher::<u64>::builder().domain(&domain).takeover_timeout(FOREVER).create("ticks");
+    let publisher = create().unwrap();
+    std::thread::scope(|scope| {
+        let successor = scope.spawn(create);
+        std::thread::sleep(Duration::from_millis(5));
+        drop(publisher);
+        assert!(successor.join().unwrap().is_ok(), "it waits for the name");
+    });
+    let mut publisher = create().unwrap();
+    let region = ShmRegion::builder().domain(&domain).takeover_timeout(FOREVER);
+    let _region = region.create("map", 1).unwrap();
+    assert!(ShmRegion::wait_until_exists_in(&domain, "map", || true, Some(FOREVER)).unwrap());
+
+    let mut subscriber = Subscriber::<u64>::builder().domain(&domain).spin(FOREVER).open("ticks").unwrap();
+    for tick in 0..3 {
+        publisher.send(&tick).unwrap();
+    }
+    assert_eq!(*subscriber.recv_timeout(FOREVER).unwrap(), 0);
+    assert_eq!(*subscriber.recv_copy_timeout(FOREVER).unwrap(), 1);
+    assert_eq!(subscriber.recv_batch_timeout(1, FOREVER, |_| ()).unwrap(), 1);
+    assert!(subscriber.recv_timeout(Duration::from_millis(1)).is_err(), "it spins for this long");
+
+    let mut set = WaitSet::new();
+    set.add_timer(FOREVER);
+    set.add_interval(FOREVER);
+    assert_eq!(set.wait_timeout(Duration::ZERO).unwrap().count(), 0);
+    let waker = set.waker();
+    std::thread::scope(|scope| {
+        scope.spawn(|| waker.wake());
+        assert_eq!(set.wait_timeout(FOREVER).unwrap().count(), 1);
+    });
+}

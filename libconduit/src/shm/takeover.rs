@@ -60,7 +60,8 @@ pub(super) fn free_name(
     patience: Duration,
     hooks: &dyn TakeoverHooks,
 ) -> Result<(), TakeoverError> {
-    let deadline = Instant::now() + patience;
+    // A patience beyond the range of the clock never ends.
+    let deadline = Instant::now().checked_add(patience);
     let mut pause = FIRST_PAUSE;
     let mut has_asked = false;
     loop {
@@ -72,7 +73,7 @@ pub(super) fn free_name(
             hooks.ask_reaper();
             has_asked = true;
         }
-        if Instant::now() >= deadline {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(obstacle);
         }
         std::thread::sleep(pause);
