@@ -7,8 +7,11 @@ use conduit::{
     zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout},
 };
 
-use crate::harness::{World, need_root};
-use crate::protocol::Order::Send;
+use crate::harness::skip::{Lack, skip};
+use crate::harness::{NOBODY, Peer, World, need_root};
+use crate::protocol::Order::{
+    CreateRegion, LimitFiles, LimitMappings, LockMemory, Publish, Send, Subscribe, UnlinkRegion,
+};
 
 #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[message(name = "robot/Imu")]
@@ -234,4 +237,49 @@ fn a_full_directory_is_an_error_at_creation() {
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("need 2101248 bytes, have 1048576"), "{error}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "no file is left behind");
+}
+
+/// Limits of a process are no lack of room: each has a sentence of its own.
+#[test]
+fn limits_of_the_process_are_named() {
+    let world = World::new();
+    let mut limited = world.peer();
+    limited.order(LimitFiles(16 << 10));
+    // The signal would have killed it.
+    for _ in 0..2 {
+        let failed = limited.ask(Publish("scan", 16, 4000));
+        assert!(failed.failure().contains("raise the limit (ulimit -f"), "{failed:?}");
+    }
+    limited.order(CreateRegion("small", 16 << 10));
+    limited.order(UnlinkRegion("small"));
+
+    let mut publisher = world.peer();
+    publisher.order(Publish("large", 16, 4 << 20));
+    // Root may lock what it likes.
+    let is_root = nix::unistd::geteuid().is_root();
+    let mut locking = if is_root { world.peer_of(NOBODY) } else { world.peer() };
+    locking.order(LockMemory(8 << 20));
+    let mut small = world.peer();
+    small.order(LimitMappings(32 << 20));
+    for (peer, remedy) in [(&mut locking, "raise the limit (ulimit -l"), (&mut small, "(ulimit -v")] {
+        for order in [Publish("scan", 16, 4 << 20), Subscribe("large")] {
+            let failed = peer.ask(order.clone());
+            assert!(failed.failure().contains(remedy), "{order:?}: {failed:?}");
+        }
+    }
+    drop(publisher);
+}
+
+#[test]
+fn a_directory_without_inodes_is_not_called_full() {
+    let world = World::new();
+    let mounted = r#"mount -t tmpfs -o nr_inodes=1 none "$CONDUIT_SHM_DIR" && exec "$0""#;
+    let mut command = world.command("unshare");
+    command.args(["--mount", "sh", "-c", mounted, Peer::PROGRAM]);
+    let can_mount = std::process::Command::new("unshare").args(["--mount", "true"]).output();
+    if !can_mount.is_ok_and(|output| output.status.success()) {
+        skip!(Lack::Namespaces(&["--mount"]), "a directory without inodes");
+    }
+    let failed = Peer::run(command, None).ask(Publish("scan", 16, 100));
+    assert!(failed.failure().contains("no inodes left"), "{failed:?}");
 }

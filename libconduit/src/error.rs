@@ -5,10 +5,13 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use crate::ring::end::Gone;
 use crate::ring::geometry::GeometryError;
 use crate::ring::header::LayoutError;
 use crate::shm::dir::ShmDir;
+use crate::shm::new_file::{CREATE, MAP, RESERVE};
 use crate::shm::open::OpenFileError;
 use crate::{TopicName, TopicNameError, TypeInfo};
 
@@ -144,7 +147,7 @@ pub enum CreateError {
         capacity: u64,
     },
     /// A system call failed.
-    #[error("cannot {doing} {}: {source}{}", path.display(), hint(source))]
+    #[error("cannot {doing} {}: {source}{}", path.display(), hint(doing, source))]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -224,7 +227,7 @@ pub enum OpenError {
         limit: usize,
     },
     /// A system call failed.
-    #[error("cannot {doing} {}: {source}{}", path.display(), hint(source))]
+    #[error("cannot {doing} {}: {source}{}", path.display(), hint(doing, source))]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -373,7 +376,7 @@ pub enum UnlinkError {
         path: PathBuf,
     },
     /// A system call failed.
-    #[error("cannot remove {}: {source}{}", path.display(), hint(source))]
+    #[error("cannot remove {}: {source}{}", path.display(), hint("remove", source))]
     Io {
         /// The region's file.
         path: PathBuf,
@@ -417,13 +420,31 @@ pub enum WaitSetError {
     Forked,
 }
 
-/// What to do about the most common failures.
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "; this user needs permission there",
-        io::ErrorKind::NotFound => "; the directory must exist, and /proc be mounted",
-        _ if error.raw_os_error() == Some(nix::libc::EMFILE) => "; raise the limit of open files (ulimit -n)",
-        _ => "",
+/// What to do about the failures that have a remedy.
+fn hint(doing: &str, error: &io::Error) -> &'static str {
+    match (doing, error.raw_os_error().map(Errno::from_raw)) {
+        (CREATE, Some(Errno::ENOSPC)) => {
+            "; its file system has no inodes left: remove files from it, or allow more (mount -o remount,nr_inodes=...)"
+        }
+        (RESERVE, Some(Errno::EFBIG)) => {
+            "; this process may not make files of that size: raise the limit (ulimit -f, LimitFSIZE=)"
+        }
+        (RESERVE, Some(Errno::ENOMEM)) => "; the machine has too little memory: end other processes, or add swap space",
+        (MAP, Some(Errno::EAGAIN)) => {
+            "; this process locks its memory (mlockall) and may not lock that much: raise the limit (ulimit -l, LimitMEMLOCK=)"
+        }
+        (MAP, Some(Errno::ENOMEM)) => {
+            "; this process may not map that much: raise the limit of its address space (ulimit -v, LimitAS=) or the number \
+             of mappings (sysctl vm.max_map_count)"
+        }
+        (_, Some(Errno::EDQUOT)) => "; this user's quota is used up: remove files of this user, or raise the quota",
+        (_, Some(Errno::EMFILE)) => "; raise the limit of open files (ulimit -n)",
+        (_, Some(Errno::ENFILE)) => "; the machine has too many open files: raise sysctl fs.file-max",
+        _ => match error.kind() {
+            io::ErrorKind::PermissionDenied => "; this user needs permission there",
+            io::ErrorKind::NotFound => "; the directory must exist, and /proc be mounted",
+            _ => "",
+        },
     }
 }
 

@@ -18,6 +18,7 @@ use crate::registry::Lease;
 use crate::shm::dir::{ReapLock, Removal, ShmDir};
 use crate::shm::map::Mapping;
 use crate::shm::mark::Mark;
+use crate::shm::new_file::MAP;
 use crate::shm::open::{Access, reopen};
 use crate::{Domain, IntoTopicName, TopicName};
 
@@ -149,7 +150,7 @@ impl ShmRegion {
         let Some(len) = usize::try_from(size).ok().and_then(NonZeroUsize::new) else {
             return Err(OpenError::Kind { path, expected: "a region with contents" });
         };
-        let mapping = Mapping::new(&file, len).map_err(OpenError::io("map", path))?;
+        let mapping = Mapping::new(&file, len).map_err(OpenError::io(MAP, path))?;
         Ok(Self { mapping, topic, ownership: None })
     }
 

@@ -28,6 +28,8 @@ use std::time::Duration;
 
 use conduit::registry::Client;
 use conduit::{Domain, Publisher, Sample, ShmRegion, Start, Subscriber};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::resource::{Resource, setrlimit};
 
 use pattern::is_pattern;
 use protocol::{Answer, Order};
@@ -150,6 +152,17 @@ impl State {
             Order::DieAt(fault) => conduit::fault::arm(fault),
             Order::DenyWaitv => seccomp::deny_waitv()?,
             Order::GoTo(folder) => std::env::set_current_dir(folder)?,
+            Order::LimitFiles(bytes) => setrlimit(Resource::RLIMIT_FSIZE, bytes, bytes)?,
+            Order::LockMemory(bytes) => {
+                setrlimit(Resource::RLIMIT_MEMLOCK, bytes, bytes)?;
+                mlockall(MlockAllFlags::MCL_FUTURE)?;
+            }
+            Order::LimitMappings(bytes) => {
+                let pages = std::fs::read_to_string("/proc/self/statm")?;
+                let pages: u64 = pages.split(' ').next().unwrap_or_default().parse()?;
+                let limit = pages * 4096 + bytes;
+                setrlimit(Resource::RLIMIT_AS, limit, limit)?;
+            }
             Order::Rename(name) => std::fs::write("/proc/self/comm", name)?,
             Order::SubscribeAny(topic) => {
                 self.subscriber = Some(Subscriber::<[u8]>::builder().any_type(true).open(topic)?);

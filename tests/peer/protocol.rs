@@ -96,6 +96,12 @@ pub enum Order<'a> {
     Pid,
     /// Changes the working directory.
     GoTo(&'a str),
+    /// May make files of so many bytes from now on, and no larger ones.
+    LimitFiles(u64),
+    /// Locks all memory that it maps from now on, and may lock so many bytes.
+    LockMemory(u64),
+    /// May have so many bytes of address space more than now.
+    LimitMappings(u64),
     /// Renames its process.
     Rename(&'a str),
     Abort,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate, openat};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{Gid, fchown, linkat};
 use rustix::fs::{XattrFlags, fsetxattr};
@@ -27,6 +28,11 @@ use crate::fault::{self, Step};
 /// Default time that creation waits for a dying owner, or a reaper at work, before it reports the
 /// name as taken.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Steps whose failures have remedies of their own, as errors name them.
+pub(crate) const CREATE: &str = "create";
+pub(crate) const RESERVE: &str = "reserve the memory of";
+pub(crate) const MAP: &str = "map";
 
 /// What a new region's file shall be.
 pub(crate) struct FileSpec<'a> {
@@ -105,16 +111,16 @@ impl<'a> NewFile<'a> {
         }
         free_name(directory, spec.topic, spec.patience, hooks).map_err(NewFileError::Name)?;
         room::check(directory, size).map_err(NewFileError::Room)?;
-        let file = unnamed(directory).map_err(NewFileError::io("create"))?;
+        let file = unnamed(directory).map_err(NewFileError::io(CREATE))?;
         fault::point(Step::CreateMade);
         reserve(&file, size).map_err(|errno| match errno {
-            Errno::ENOSPC | Errno::EFBIG | Errno::ENOMEM => NewFileError::Room(room::no_space(directory)),
-            errno => NewFileError::io("reserve the memory of")(errno),
+            Errno::ENOSPC => NewFileError::Room(room::no_space(directory)),
+            errno => NewFileError::io(RESERVE)(errno),
         })?;
         fault::point(Step::CreateReserved);
         write(&file, spec)?;
         let stat = fstat(&file).map_err(NewFileError::io("examine"))?;
-        let mapping = map_locked(&file, len).map_err(NewFileError::io("map"))?;
+        let mapping = map_locked(&file, len).map_err(NewFileError::io(MAP))?;
         let file = reopen(&file, Access::Read).map_err(NewFileError::io("open"))?;
         fault::point(Step::CreateLocked);
         if !OWNER.is_write_locked(&file).map_err(NewFileError::io("probe the lock of"))? {
@@ -174,7 +180,12 @@ fn set_mode(file: &OwnedFd, mode: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
+/// Reserves the memory of a file: `EFBIG` if this process may not make files of that size.
 fn reserve(file: &OwnedFd, size_bytes: u64) -> nix::Result<()> {
+    // Beyond the limit the kernel would send SIGXFSZ, which kills the process.
+    if getrlimit(Resource::RLIMIT_FSIZE)?.0 < size_bytes {
+        return Err(Errno::EFBIG);
+    }
     loop {
         match fallocate(file, FallocateFlags::empty(), 0, size_bytes as i64) {
             Err(Errno::EINTR) => {}

@@ -27,7 +27,8 @@ use crate::shm::fork;
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::map::{Mapping, ReadOnly};
 use crate::shm::mark::Mark;
-use crate::shm::open::{Access, is_regular, reopen};
+use crate::shm::new_file::MAP;
+use crate::shm::open::{Access, OpenFileError, is_regular, reopen};
 use crate::shm::process::own_name;
 use crate::watched::Watched;
 use crate::{Domain, IntoTopicName, TopicName, TypeInfo};
@@ -105,7 +106,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let (layout, id) = self.check_region(&file, &directory, &topic)?;
         let (reader, record) = self
             .map(file, layout)
-            .map_err(OpenError::io("map", directory.path_of(&topic)))?
+            .map_err(OpenError::io(MAP, directory.path_of(&topic)))?
             .ok_or_else(|| OpenError::TooManySubscribers { topic: topic.clone(), limit: RECORDS })?;
         // A topic that has ended is about to lose its name: opening it again must not yield the old
         // one.
