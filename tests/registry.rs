@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{Raw, World, wait_until};
-use crate::protocol::Order::Send;
+use crate::protocol::Order::{CreateRegion, Publish, Rename, Send, UnlinkRegion};
 
 #[test]
 fn the_service_describes_itself() {
@@ -22,6 +22,26 @@ fn the_service_describes_itself() {
         let reply = raw.call("org.varlink.service.GetInterfaceDescription", &json!({"interface": interface}));
         let description = reply["parameters"]["description"].as_str().unwrap();
         assert!(description.contains(&format!("interface {}", interface.as_str().unwrap())));
+    }
+}
+
+#[test]
+fn a_program_whose_name_is_no_text_has_a_name() {
+    let world = World::with_daemon();
+    // The kernel keeps 15 bytes, the last of them half a character.
+    for (index, (name, shown)) in [("ääääääää", "äääääää\u{fffd}"), ("a\u{202e}b", "a?b")].into_iter().enumerate()
+    {
+        let mut peer = world.peer();
+        peer.order(Rename(name));
+        let (topic, region) = (format!("scan{index}"), format!("map{index}"));
+        peer.order(Publish(&topic, 16, 100));
+        peer.order(CreateRegion(&region, 4096));
+        for name in [&topic, &region] {
+            let listed = world.list().into_iter().find(|one| &one.name == name).unwrap();
+            assert_eq!(listed.publisher.unwrap().program, shown, "what the kernel says");
+            assert_eq!(world.region(name).claimed_owner().program.as_deref(), Some(shown), "what the region says");
+        }
+        peer.order(UnlinkRegion(&region));
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
+use conduit::internal::shm::process::kernel_text;
 use nix::sys::signal::{SigSet, Signal, raise};
 
 /// How long a signal waits for a verb that ends on its own.
@@ -91,7 +92,7 @@ fn bit(signal: Signal) -> u64 {
 
 /// The signals this process ignores: a blocked signal reaches `wait` even if it is ignored.
 fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = kernel_text("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use conduit::Domain;
+use conduit::internal::shm::process::kernel_text;
 use conduit::registry::{Client, RegistryStatus};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -35,7 +36,7 @@ pub(super) fn passed(listener: UnixListener, asked: Option<&Path>) -> Result<(Un
 /// Whether this process may remove other users' files from a sticky directory: CAP_FOWNER.
 pub(super) fn may_remove_everything() -> bool {
     const CAP_FOWNER: u64 = 1 << 3;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = kernel_text("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & CAP_FOWNER != 0)
 }

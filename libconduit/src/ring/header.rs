@@ -11,6 +11,7 @@ use super::geometry::Geometry;
 use super::layout::{CONTROL_BYTES, ControlPage, Identity, PRODUCER_AT, RECORDS_AT, TYPE_NAME_AT, VERSION};
 use crate::message::{Kind, MAX_ALIGN, TypeInfo, TypeName};
 use crate::shm::mark::MAGIC;
+use crate::shm::process::cleaned;
 
 /// Why a file cannot be used as a topic's region.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,10 +111,10 @@ impl Layout {
     }
 }
 
-/// A command name from a region, with control characters replaced.
+/// A command name from a region, cleaned.
 pub(crate) fn program_name(bytes: &[u8]) -> String {
     let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..len]).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    cleaned(&bytes[..len])
 }
 
 #[cfg(test)]

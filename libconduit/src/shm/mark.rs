@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
-use super::process::command_name;
+use super::process::{cleaned, command_name};
 
 const XATTR: &str = "user.conduit";
 /// The first bytes of a topic's file: `CONDUIT` and a byte that occurs in no text.
@@ -33,8 +33,7 @@ impl Mark {
     /// A raw region created by this process.
     pub(crate) fn raw() -> Self {
         let pid = std::process::id();
-        let program = command_name(pid).unwrap_or_default().replace(char::is_control, "?");
-        Self::Raw { pid, program }
+        Self::Raw { pid, program: command_name(pid).unwrap_or_default() }
     }
 
     /// Writes the mark to a file. File systems without extended attributes store none: topics are
@@ -55,7 +54,7 @@ impl Mark {
     pub(crate) fn read(file: impl AsFd) -> Option<Self> {
         let mut value = [0; 128];
         if let Ok(len) = fgetxattr(&file, XATTR, &mut value[..]) {
-            return Self::parse(std::str::from_utf8(&value[..len]).ok()?);
+            return Self::parse(&cleaned(&value[..len]));
         }
         let mut magic = [0; MAGIC.len()];
         (nix::sys::uio::pread(&file, &mut magic, 0) == Ok(magic.len()) && magic == MAGIC).then_some(Self::Topic)
@@ -67,8 +66,7 @@ impl Mark {
             "kept" => Some(Self::Kept),
             _ => {
                 let (pid, program) = value.strip_prefix("raw ")?.split_once(' ')?;
-                let program = program.chars().filter(|c| !c.is_control()).take(64).collect();
-                Some(Self::Raw { pid: pid.parse().ok()?, program })
+                Some(Self::Raw { pid: pid.parse().ok()?, program: program.chars().take(64).collect() })
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Names and exit states of processes.
 #![allow(unsafe_code)]
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 use nix::libc;
 use rustix::process::{Pid, PidfdFlags};
@@ -10,16 +12,40 @@ use super::open::above_standard;
 
 /// Command name of a process, as in `/proc/PID/comm`; `None` if it is gone or hidden.
 pub fn command_name(pid: u32) -> Option<String> {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(name.trim_end_matches('\n').to_owned())
+    Some(cleaned(&command_bytes(pid)?))
+}
+
+/// The command name as the kernel has it: any bytes, of which the last may be half a character.
+fn command_bytes(pid: u32) -> Option<Vec<u8>> {
+    let mut name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    name.truncate(name.strip_suffix(b"\n")?.len());
+    Some(name)
+}
+
+/// Text that another process has chosen, for people to read: no byte is dropped, and none of it
+/// controls a terminal or the direction of writing.
+pub(crate) fn cleaned(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).chars().map(|c| if is_control(c) { '?' } else { c }).collect()
+}
+
+fn is_control(c: char) -> bool {
+    let directs_writing = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&c)
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c);
+    c.is_control() || directs_writing
+}
+
+/// A file of the kernel, in which names of processes or files need not be UTF-8.
+pub fn kernel_text(path: impl AsRef<Path>) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
 }
 
 /// The command name of this process, as in headers and records of regions.
 pub(crate) fn own_name() -> [u8; 16] {
     let mut bytes = [0; 16];
-    if let Some(name) = command_name(std::process::id()) {
+    if let Some(name) = command_bytes(std::process::id()) {
         let len = name.len().min(bytes.len());
-        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+        bytes[..len].copy_from_slice(&name[..len]);
     }
     bytes
 }
@@ -109,7 +135,7 @@ mod tests {
     #[test]
     fn the_kernel_reports_how_a_process_ended() {
         // Kernels before 6.15 report nothing, never something wrong.
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let release = kernel_text("/proc/sys/kernel/osrelease").unwrap();
         let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
         let reports = (numbers.next(), numbers.next()) >= (Some(6), Some(15));
         let killed = Exit::Signal { signal: 9, core_dumped: false };

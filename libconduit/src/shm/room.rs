@@ -1,5 +1,7 @@
 //! How much memory a new region may take.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::fstatvfs;
@@ -42,11 +44,12 @@ fn free_bytes(directory: &ShmDir) -> Option<u64> {
 /// What the limits of this process's memory cgroups leave; `None` without limits (or without cgroup
 /// v2).
 fn cgroup_bytes() -> Option<u64> {
-    let own = std::fs::read_to_string("/proc/thread-self/cgroup").ok()?;
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // The name of a group need not be UTF-8.
+    let own = std::fs::read("/proc/thread-self/cgroup").ok()?;
+    let own = own.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::/"))?;
     let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let root = Path::new("/sys/fs/cgroup");
-    root.join(own)
+    root.join(OsStr::from_bytes(own))
         .ancestors()
         .take_while(|group| group.starts_with(root))
         .filter_map(|group| {

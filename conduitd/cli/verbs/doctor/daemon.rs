@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use conduit::Domain;
+use conduit::internal::shm::process::kernel_text;
 use conduit::registry::{Client, RegistryCallError, RegistryStatus, TopicInfo};
 
 use super::finding::{Finding, Severity};
@@ -135,7 +136,7 @@ fn silent(path: &Path, pid: Option<u32>) -> Finding {
 }
 
 fn is_stopped(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = kernel_text(format!("/proc/{pid}/stat")).unwrap_or_default();
     state_of(&stat).is_some_and(|state| matches!(state, 'T' | 't'))
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use conduit::Domain;
+use conduit::internal::shm::process::kernel_text;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
 use nix::unistd::{AccessFlags, eaccess, geteuid};
@@ -235,7 +236,7 @@ pub(super) struct Mount {
 impl Mount {
     /// The mount that a canonical path is on.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        Self::find(&fs::read_to_string("/proc/self/mountinfo").ok()?, path)
+        Self::find(&kernel_text("/proc/self/mountinfo").ok()?, path)
     }
 
     fn find(mounts: &str, path: &Path) -> Option<Self> {
