@@ -25,6 +25,17 @@ use crate::shape::{Element, Shape};
 /// assert_eq!(Point::TYPE.to_string(), "lidar/Point");
 /// assert_eq!(<[Point]>::TYPE.to_string(), "[lidar/Point]");
 /// ```
+///
+/// Without `#[repr(C)]` the compiler may reorder the fields, and a program in C++ would misread
+/// them. So it is refused:
+///
+/// ```compile_fail
+/// use conduit::{Message, zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout}};
+///
+/// #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
+/// #[zerocopy(crate = "conduit::zerocopy")]
+/// struct Point { x: f32, y: f32, z: f32 }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a Conduit message",
     note = "add `#[derive(conduit::Message, FromBytes, IntoBytes, KnownLayout, Immutable)]` and `#[repr(C)]` to the type"

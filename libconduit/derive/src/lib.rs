@@ -4,10 +4,12 @@
 use proc_macro::TokenStream;
 use quote::{format_ident, quote};
 use syn::ext::IdentExt;
-use syn::{Data, DataStruct, DeriveInput, Ident, LitStr, Member, parse_macro_input};
+use syn::{Data, DataStruct, DeriveInput, LitInt, LitStr, Member, parenthesized, parse_macro_input, token};
 
 /// Longest type name a region can hold, in bytes.
 const MAX_NAME: usize = 64;
+/// The types that can represent an enum.
+const PRIMITIVES: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"];
 
 /// Implements `conduit::Message` for a type of fixed size.
 ///
@@ -15,6 +17,9 @@ const MAX_NAME: usize = 64;
 /// it has at most 64 bytes. The names, types and offsets of the fields are stored beside the
 /// region, so that `conduit echo` can display them. Derive the zerocopy traits too: they prove that
 /// the bytes may be shared.
+///
+/// The type has a representation that all compilers agree on: a struct is `#[repr(C)]` (which may be
+/// packed or aligned) or `#[repr(transparent)]`, an enum `#[repr(u8)]` or another integer.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(syn::Error::into_compile_error).into()
@@ -38,8 +43,10 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     if text.is_empty() || text.len() > MAX_NAME || text.contains('\0') {
         return Err(syn::Error::new_spanned(&name, "a type name has 1 to 64 bytes and no NUL"));
     }
+    let representations = representations(input)?;
+    check_representation(input, &representations)?;
     let ident = &input.ident;
-    let shape = shape(input);
+    let shape = shape(input, &representations);
     Ok(quote! {
         impl ::conduit::Message for #ident {
             const TYPE: ::conduit::TypeInfo = ::conduit::TypeInfo::value::<Self>(#name);
@@ -49,9 +56,44 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     })
 }
 
+/// The words of the `#[repr(...)]` attributes.
+fn representations(input: &DeriveInput) -> syn::Result<Vec<String>> {
+    let mut words = Vec::new();
+    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("repr")) {
+        attribute.parse_nested_meta(|meta| {
+            words.extend(meta.path.get_ident().map(ToString::to_string));
+            if meta.input.peek(token::Paren) {
+                // The number of `packed` or `align`.
+                let number;
+                parenthesized!(number in meta.input);
+                number.parse::<LitInt>()?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(words)
+}
+
+/// Without a representation the compiler may put the fields in another order in every program.
+fn check_representation(input: &DeriveInput, representations: &[String]) -> syn::Result<()> {
+    let has = |words: &[&str]| representations.iter().any(|word| words.contains(&&**word));
+    let (is_fixed, expected) = match input.data {
+        Data::Enum(_) => (has(&["C"]) || has(&PRIMITIVES), "#[repr(u8)] or another integer"),
+        Data::Struct(_) | Data::Union(_) => (has(&["C", "transparent"]), "#[repr(C)]"),
+    };
+    if is_fixed {
+        return Ok(());
+    }
+    let message = format!(
+        "a message type needs {expected}: without it the layout is up to the compiler, and another program would read \
+         the fields in the wrong places"
+    );
+    Err(syn::Error::new_spanned(&input.ident, message))
+}
+
 /// `Message::shape`, for types that have one. An enum without a primitive representation is
 /// described as bytes.
-fn shape(input: &DeriveInput) -> Option<proc_macro2::TokenStream> {
+fn shape(input: &DeriveInput, representations: &[String]) -> Option<proc_macro2::TokenStream> {
     let shape = match &input.data {
         Data::Struct(DataStruct { fields, .. }) => {
             let fields = fields.iter().zip(fields.members()).map(|(field, member)| {
@@ -72,13 +114,7 @@ fn shape(input: &DeriveInput) -> Option<proc_macro2::TokenStream> {
             }
         }
         Data::Enum(_) => {
-            let primitive =
-                input.attrs.iter().filter(|attribute| attribute.path().is_ident("repr")).find_map(|attribute| {
-                    let representation = attribute.parse_args::<Ident>().ok()?.to_string();
-                    ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"]
-                        .contains(&&*representation)
-                        .then_some(representation)
-                })?;
+            let primitive = representations.iter().find(|word| PRIMITIVES.contains(&&***word))?;
             let primitive = format_ident!("{primitive}");
             quote! { <#primitive as ::conduit::Message>::shape() }
         }
@@ -89,4 +125,37 @@ fn shape(input: &DeriveInput) -> Option<proc_macro2::TokenStream> {
             #shape
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(item: &str) -> Option<String> {
+        expand(&syn::parse_str(item).unwrap()).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_layout_that_is_up_to_the_compiler_is_refused() {
+        for item in [
+            "struct A { x: u8 }",
+            "#[repr(packed)] struct A { x: u8 }",
+            "#[repr(align(8))] struct A { x: u64 }",
+            "union A { x: u8 }",
+        ] {
+            let refusal = refusal(item).unwrap();
+            assert!(refusal.starts_with("a message type needs #[repr(C)]: "), "{item}: {refusal}");
+        }
+        assert!(refusal("enum A { X }").unwrap().starts_with("a message type needs #[repr(u8)] or another integer: "));
+        for item in [
+            "#[repr(C)] struct A { x: u8 }",
+            "#[repr(C, packed(2))] struct A { x: u8 }",
+            "#[repr(C)] #[repr(align(8))] struct A { x: u64 }",
+            "#[repr(transparent)] struct A(u8);",
+            "#[repr(u8)] enum A { X }",
+            "#[repr(C, u8)] enum A { X }",
+        ] {
+            assert_eq!(refusal(item), None, "{item}");
+        }
+    }
 }
