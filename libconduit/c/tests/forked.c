@@ -1,11 +1,22 @@
-/* A forked child has its parent's handles and not the memory behind them. */
-#define _DEFAULT_SOURCE
+/* A forked child has its parent's handles and not the memory behind them, however it was forked. */
+#define _GNU_SOURCE
 #include "check.h"
 
+#include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-int main(void) {
+static pid_t by_fork(void) {
+    return fork();
+}
+
+/* Runs no handlers of pthread_atfork, as _Fork() does not. */
+static pid_t by_clone(void) {
+    return (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L);
+}
+
+static void handles_fail_in_a_child(pid_t (*forking)(void)) {
     conduit_publisher *publisher, *lending;
     conduit_subscriber *subscriber;
     conduit_region *region;
@@ -22,7 +33,7 @@ int main(void) {
     OK(conduit_publisher_loan(lending, 4, &data));
 
     const conduit_error code = CONDUIT_ERROR_FORKED;
-    pid_t child = fork();
+    pid_t child = forking();
     if (child == 0) {
         FAILS(conduit_publisher_send(publisher, "x", 1), code, "forked");
         FAILS(conduit_publisher_loan(publisher, 1, &data), code, "forked");
@@ -72,5 +83,10 @@ int main(void) {
     OK(conduit_subscriber_close(subscriber));
     OK(conduit_publisher_close(publisher));
     OK(conduit_publisher_close(lending));
+}
+
+int main(void) {
+    handles_fail_in_a_child(by_fork);
+    handles_fail_in_a_child(by_clone);
     return 0;
 }
