@@ -52,6 +52,20 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             const TYPE: ::conduit::TypeInfo = ::conduit::TypeInfo::value::<Self>(#name);
 
             #shape
+
+            #[inline(always)]
+            fn view(bytes: &[u8]) -> ::core::option::Option<&Self> {
+                #[allow(unused_imports)]
+                use ::conduit::derive_support::{Checked as _, Of};
+                Of::<Self>::view(bytes)
+            }
+
+            #[inline(always)]
+            fn view_slice(bytes: &[u8]) -> ::core::option::Option<&[Self]> {
+                #[allow(unused_imports)]
+                use ::conduit::derive_support::{Checked as _, Of};
+                Of::<Self>::view_slice(bytes)
+            }
         }
     })
 }
