@@ -1,8 +1,7 @@
 //! Error codes, what they mean, and the last error of each thread.
 
-use std::ffi::{CStr, c_char, c_int};
-
-use crate::failure::with_last_error;
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, c_char, c_int};
 
 use ErrorCode::*;
 
@@ -180,6 +179,27 @@ pub extern "C" fn conduit_error_name(error: RawError) -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn conduit_error_string(error: RawError) -> *const c_char {
     look_up(error.0).map_or(c"unknown error", |found| found.1).as_ptr()
+}
+
+/// The last failure of a thread, as C asks for it.
+pub(crate) struct LastError {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: CString,
+    pub(crate) errno: c_int,
+}
+
+thread_local! {
+    static LAST_ERROR: RefCell<Option<LastError>> = const { RefCell::new(None) };
+}
+
+/// Reads this thread's last failure; `None` while the thread ends and has none any more.
+fn with_last_error<T>(read: impl FnOnce(Option<&LastError>) -> T) -> Option<T> {
+    LAST_ERROR.try_with(|last| read(last.borrow().as_ref())).ok()
+}
+
+/// Keeps this thread's last failure, unless the thread is ending.
+pub(crate) fn set_last_error(error: LastError) {
+    let _ = LAST_ERROR.try_with(|last| last.replace(Some(error)));
 }
 
 /// Returns the code of the last call of this thread that failed; CONDUIT_OK if none has.

@@ -1,27 +1,11 @@
 //! How a call fails: with a code, and with a message that the thread keeps.
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::ffi::{CString, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::ErrorCode::{self, CONDUIT_ERROR_INTERNAL, CONDUIT_ERROR_INVALID_ARGUMENT};
-
-/// The last failure of a thread, as C asks for it.
-pub(crate) struct LastError {
-    pub(crate) code: ErrorCode,
-    pub(crate) message: CString,
-    pub(crate) errno: c_int,
-}
-
-thread_local! {
-    static LAST_ERROR: RefCell<Option<LastError>> = const { RefCell::new(None) };
-}
-
-/// Reads this thread's last failure; `None` while the thread ends and has none any more.
-pub(crate) fn with_last_error<T>(read: impl FnOnce(Option<&LastError>) -> T) -> Option<T> {
-    LAST_ERROR.try_with(|last| read(last.borrow().as_ref())).ok()
-}
+use crate::error::{LastError, set_last_error};
 
 /// Why a call fails.
 #[derive(Debug)]
@@ -73,7 +57,7 @@ impl CallFailure {
         let printable = |byte| if byte < b' ' { b' ' } else { byte };
         let bytes: Vec<u8> = message.into_bytes().into_iter().map(printable).collect();
         let message = CString::new(bytes).unwrap_or_default();
-        let _ = LAST_ERROR.try_with(|last| last.replace(Some(LastError { code, message, errno })));
+        set_last_error(LastError { code, message, errno });
         code
     }
 
