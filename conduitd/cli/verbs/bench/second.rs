@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
-use conduit_bench::directory::BenchSite;
+use conduit_bench::site::BenchSite;
 use conduit_bench::{BenchSide, partner, turns};
 
 use super::works;

@@ -6,9 +6,9 @@ use conduit_bench::contestants::limits::{ClockLimit, LineLimit, MemoryLimit, Pin
 use conduit_bench::contestants::publishing::{Audience, PublishPace, publishing};
 use conduit_bench::contestants::round_trips::RoundTrips;
 use conduit_bench::contestants::stream::MessageStream;
-use conduit_bench::directory::BenchSite;
 use conduit_bench::limits::{LimitsRegion, LineStream, PrivateBuffers};
 use conduit_bench::pattern::Touch;
+use conduit_bench::site::BenchSite;
 use conduit_bench::statistics::Timings;
 use conduit_bench::transport::TopicOptions;
 use conduit_bench::turns::{Contestant, Contestants, Measurements};

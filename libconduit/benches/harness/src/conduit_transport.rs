@@ -4,7 +4,7 @@ use conduit::zerocopy::FromBytes;
 use conduit::{Domain, Message, OpenError, Publisher, PublisherBuilder, Subscriber, SubscriberBuilder};
 
 use crate::Result;
-use crate::directory::BenchSite;
+use crate::site::BenchSite;
 use crate::transport::{Carries, Publish, Receive, TopicOptions, Transport};
 
 /// Conduit; messages are read in place, or copied out of their slots.

@@ -5,33 +5,15 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::{process, thread};
 
-use conduit::Domain;
 use nix::sys::signal::{SigSet, Signal};
-use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::site::BenchSite;
 use crate::transport::Transport;
-
-/// Where the two processes meet.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BenchSite {
-    /// Their directory, in shared memory.
-    pub directory: PathBuf,
-    /// Whether the limits allocate their memory before the transports: pages allocated at different
-    /// times differ in speed.
-    pub limits_first: bool,
-}
-
-impl BenchSite {
-    /// The directory as a domain, which no registry watches.
-    pub fn domain(&self) -> Domain {
-        Domain::new(&self.directory).without_registry()
-    }
-}
 
 const SHARED_MEMORY: &str = "/dev/shm";
 const PREFIX: &str = "conduit-speed.";

@@ -9,11 +9,12 @@
 //!   second answers;
 //! - [`contestants`]: round trips, streams and publications over any [`transport`], and the
 //!   [`limits`] of the machine;
-//! - [`partner`], [`directory`], [`cores`]: the second process, the files of both, and where they
-//!   run;
+//! - [`partner`], [`site`], [`directory`], [`cores`]: the second process, the files of both, and
+//!   where they run;
 //! - `table` (a feature): the table of `cargo bench -p conduit-bench`, with its rows, goals and
 //!   options.
 
+mod common;
 pub mod conduit_transport;
 pub mod contestants;
 pub mod cores;
@@ -22,33 +23,12 @@ pub mod limits;
 pub mod machine;
 pub mod partner;
 pub mod pattern;
+pub mod site;
 pub mod statistics;
 #[cfg(feature = "table")]
 pub mod table;
 pub mod transport;
 pub mod turns;
+pub mod until;
 
-use serde::{Deserialize, Serialize};
-
-/// Why a measurement ends early, in words.
-pub type BenchError = Box<dyn std::error::Error + Send + Sync>;
-/// The result of everything that measures.
-pub type Result<T> = std::result::Result<T, BenchError>;
-
-/// Which of the two processes this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BenchSide {
-    /// The one that measures.
-    First,
-    /// The one that answers.
-    Second,
-}
-
-/// How a process waits for the other one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Wait {
-    /// It polls.
-    Poll,
-    /// It sleeps on a futex until it is woken.
-    Sleep,
-}
+pub use common::{BenchError, BenchSide, Result, Wait};

@@ -15,7 +15,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::getppid;
 
-use crate::turns::Until;
+use crate::until::Until;
 use crate::{BenchError, Result, cores};
 
 /// How long the other process may take for anything.

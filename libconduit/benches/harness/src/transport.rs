@@ -1,7 +1,7 @@
 //! What is compared: everything that carries messages from one process to another.
 
 use crate::Result;
-use crate::directory::BenchSite;
+use crate::site::BenchSite;
 
 /// How a topic is created and used. What is not specified is the transport's default.
 #[derive(Clone, Copy, Debug, Default)]

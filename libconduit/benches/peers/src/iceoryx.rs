@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use conduit_bench::Result;
-use conduit_bench::directory::BenchSite;
+use conduit_bench::site::BenchSite;
 use conduit_bench::transport::{Carries, Publish, Receive, TopicOptions, Transport, files_below};
 use iceoryx2::port::listener::Listener;
 use iceoryx2::port::notifier::Notifier;

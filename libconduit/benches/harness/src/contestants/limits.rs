@@ -10,7 +10,8 @@ use crate::machine::now_ns;
 use crate::partner::{Partner, Patience};
 use crate::pattern::{self, ANSWER};
 use crate::statistics::Timings;
-use crate::turns::{Contestant, Counts, Measurements, Until};
+use crate::turns::{Contestant, Counts, Measurements};
+use crate::until::Until;
 use crate::{Result, Wait};
 
 /// Cache lines that are sent between two reads of the clock.

@@ -8,9 +8,9 @@ pub mod stream;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::directory::BenchSite;
 use crate::partner::retry;
 use crate::pattern::{self, END, Touch};
+use crate::site::BenchSite;
 use crate::transport::{Carries, Publish, Receive, TopicOptions, WordMessage};
 use crate::turns::Counts;
 use crate::{BenchSide, Result, Wait};

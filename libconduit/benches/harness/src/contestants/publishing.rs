@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::{MessageCounter, send_end, verify};
-use crate::directory::BenchSite;
 use crate::partner::{Partner, retry};
 use crate::pattern;
+use crate::site::BenchSite;
 use crate::transport::{Carries, Publish as _, SmallMessage, TopicOptions};
-use crate::turns::{Contestant, Counts, Measurements, Until};
+use crate::turns::{Contestant, Counts, Measurements};
+use crate::until::Until;
 use crate::{BenchSide, Result, Wait};
 
 /// Messages that are published between two reads of the clock in a row. Fewer than any of the

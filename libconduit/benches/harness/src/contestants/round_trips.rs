@@ -4,7 +4,8 @@ use super::{SharedChannel, receive, send_end};
 use crate::partner::{Partner, Patience};
 use crate::pattern::{self, ANSWER, END, Touch};
 use crate::transport::{Carries, WordMessage};
-use crate::turns::{Contestant, Counts, Measurements, Until};
+use crate::turns::{Contestant, Counts, Measurements};
+use crate::until::Until;
 use crate::{Result, Wait};
 
 /// A message there and another one back.

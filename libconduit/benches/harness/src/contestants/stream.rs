@@ -6,7 +6,8 @@ use super::{DuplexChannel, MessageCounter, SharedChannel, receive, send_end, ver
 use crate::partner::{Partner, Patience};
 use crate::pattern::Touch;
 use crate::transport::{Carries, Publish as _, Receive as _, WordMessage};
-use crate::turns::{Contestant, Counts, Measurements, Until};
+use crate::turns::{Contestant, Counts, Measurements};
+use crate::until::Until;
 use crate::{Result, Wait};
 
 /// Messages that are sent between two reads of the clock without a window.

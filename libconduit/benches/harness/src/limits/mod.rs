@@ -23,8 +23,8 @@ use conduit::ShmRegion;
 use rustix::thread::futex;
 
 use crate::conduit_transport::if_found;
-use crate::directory::BenchSite;
 use crate::partner::retry;
+use crate::site::BenchSite;
 use crate::{BenchError, BenchSide, Result, Wait};
 
 /// Messages of a [`LineStream`] that are in flight at most.

@@ -6,12 +6,12 @@ use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::plan::Entrant;
+use super::entrant::Entrant;
 use super::{Footprint, RowResult, this_program};
 use crate::conduit_transport::Conduit;
-use crate::directory::BenchSite;
 use crate::machine::now_ns;
 use crate::partner::{self, Partner, retry};
+use crate::site::BenchSite;
 use crate::statistics::Timings;
 use crate::transport::{Carries, CarriesAll, Publish as _, SmallMessage, TopicOptions};
 use crate::{Result, pattern};

@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Entrant, Entrants, line};
+use super::entrant::{Entrant, Entrants, line};
 use crate::conduit_transport::Conduit;
 use crate::contestants::{MessageCounter, receive, send_end};
-use crate::directory::BenchSite;
 use crate::limits::LimitsRegion;
 use crate::partner::{Partner, Patience, retry};
 use crate::pattern::{self, Touch};
+use crate::site::BenchSite;
 use crate::transport::{Carries, CarriesAll, Publish as _, Receive as _, SmallMessage, TopicOptions};
-use crate::turns::{Contestant, Counts, Measurements, Until};
+use crate::turns::{Contestant, Counts, Measurements};
+use crate::until::Until;
 use crate::{BenchSide, Result, Wait};
 
 /// Messages in a row before all polling subscribers have to have received them.

@@ -2,6 +2,7 @@
 //! peer if there is one.
 
 mod costs;
+mod entrant;
 mod fan_out;
 mod options;
 mod plan;
@@ -22,8 +23,9 @@ use crate::partner::{self, Partner};
 use crate::statistics::Figures;
 use crate::transport::CarriesAll;
 use crate::{Result, cores, directory};
+use entrant::Entrant;
 use options::TableOptions;
-use plan::{Entrant, Plan};
+use plan::Plan;
 use report::MeasuredRow;
 use rows::TableRow;
 

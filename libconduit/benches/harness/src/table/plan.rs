@@ -1,11 +1,11 @@
 //! What the two processes do for a row of the table: the contestants of each.
 
-use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::entrant::{Entrant, Entrants, line};
 use super::fan_out::FanOutPlan;
 use super::spin::SpinPlan;
 use super::{MessageRate, RowResult, costs};
@@ -15,34 +15,13 @@ use crate::contestants::limits::{ClockLimit, LineLimit, PingPongLimit, RelayLimi
 use crate::contestants::publishing::{Audience, PublishPace, publishing};
 use crate::contestants::round_trips::RoundTrips;
 use crate::contestants::stream::MessageStream;
-use crate::directory::BenchSite;
 use crate::limits::{LimitsRegion, LineStream, Relay, WINDOW};
 use crate::partner::Partner;
 use crate::pattern::Touch;
+use crate::site::BenchSite;
 use crate::transport::{Carries, CarriesAll, TopicOptions, WordMessage};
-use crate::turns::{self, Contestant, Contestants, TurnTaker};
+use crate::turns::{self, Contestant, TurnTaker};
 use crate::{BenchSide, Result, Wait};
-
-/// What is compared in a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Entrant {
-    /// A cache line, only to see how near the cores are.
-    Line,
-    Limit,
-    Ours,
-    /// Conduit at an easier task, to compare with.
-    Reference,
-    Peer,
-}
-
-impl fmt::Display for Entrant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
-
-pub(super) type Entrants = Contestants<Entrant>;
 
 /// What both processes do for a row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -125,12 +104,6 @@ fn compete(
     }
     result.line_ns = result.columns.get(&Entrant::Line).map(|figures| figures.median);
     Ok(result)
-}
-
-/// A cache line in short turns.
-pub(super) fn line(region: &Rc<LimitsRegion>) -> (Entrant, Box<dyn Contestant>) {
-    let region = region.clone();
-    (Entrant::Line, Box::new(PingPongLimit { region, wait: Wait::Poll, turn_share: 0.2, is_grouped: true }))
 }
 
 /// A word handed over and back, as a limit.

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
-use super::plan::{Entrant, Plan};
+use super::entrant::Entrant;
+use super::plan::Plan;
 use super::rows::{Goal, TableRow};
 use super::{Footprint, MessageRate, RowResult};
 use crate::Result;

@@ -7,18 +7,19 @@ use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
 use super::RowResult;
-use super::plan::{Entrant, line};
+use super::entrant::{Entrant, line};
 use crate::conduit_transport::if_found;
 use crate::contestants::publishing::await_time;
 use crate::contestants::{MessageCounter, verify};
-use crate::directory::BenchSite;
 use crate::limits::LimitsRegion;
 use crate::machine::{clock_ns, now_ns};
 use crate::partner::{self, Partner, retry};
 use crate::pattern::END;
+use crate::site::BenchSite;
 use crate::statistics::{Figures, Timings};
 use crate::transport::SmallMessage;
-use crate::turns::{Counts, TurnTaker, Until};
+use crate::turns::{Counts, TurnTaker};
+use crate::until::Until;
 use crate::{BenchSide, Result};
 
 const TOPIC: &str = "spin";
