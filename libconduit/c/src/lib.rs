@@ -59,6 +59,8 @@ const fn is(text: &str, number: u32) -> bool {
 /// A duration without a limit, for functions and options that say so.
 pub const CONDUIT_FOREVER: u64 = u64::MAX;
 
+const _: () = assert!(CONDUIT_FOREVER == pointers::FOREVER_NS);
+
 /// Returns the version of the library that the program runs with, such as "0.1.0".
 ///
 /// The string is static. Thread-safe.

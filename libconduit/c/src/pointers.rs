@@ -152,7 +152,10 @@ pub(crate) fn non_zero_ns(ns: u64) -> Option<Duration> {
     (ns != 0).then(|| Duration::from_nanos(ns))
 }
 
-/// A duration, where `CONDUIT_FOREVER` stands for no limit.
+/// `CONDUIT_FOREVER`, which the header needs as a number.
+pub(crate) const FOREVER_NS: u64 = u64::MAX;
+
+/// A duration, where [`FOREVER_NS`] stands for no limit.
 pub(crate) fn limit_ns(ns: u64) -> Option<Duration> {
-    (ns != crate::CONDUIT_FOREVER).then(|| Duration::from_nanos(ns))
+    (ns != FOREVER_NS).then(|| Duration::from_nanos(ns))
 }

@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::entrant::Entrant;
-use super::{Footprint, RowResult, this_program};
+use super::result::{Footprint, RowResult};
 use crate::conduit_transport::Conduit;
 use crate::machine::now_ns;
 use crate::partner::{self, Partner, retry};
@@ -38,7 +38,7 @@ pub(super) fn time_to_first<P: CarriesAll>(site: &BenchSite, time: Duration) -> 
             break;
         }
         for (entrant, times) in &mut times {
-            let mut command = this_program()?;
+            let mut command = Command::new(std::env::current_exe()?);
             command.args([START, &entrant.to_string(), &site]).stdin(Stdio::null()).stdout(Stdio::piped());
             let begun = now_ns();
             let mut process = command.spawn()?;

@@ -7,63 +7,27 @@ mod fan_out;
 mod options;
 mod plan;
 mod report;
+mod result;
 mod rows;
 mod spin;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::process::{Command, ExitCode};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::partner::{self, Partner};
-use crate::statistics::Figures;
 use crate::transport::CarriesAll;
 use crate::{Result, cores, directory};
-use entrant::Entrant;
 use options::TableOptions;
 use plan::Plan;
 use report::MeasuredRow;
+use result::RowResult;
 use rows::TableRow;
 
 /// First of the hidden arguments of the second process.
 const SECOND: &str = "second";
-
-/// What came of a row in one repeat.
-#[derive(Clone, Debug, Default, Serialize)]
-struct RowResult {
-    /// One way of a cache line meanwhile.
-    line_ns: Option<f64>,
-    columns: BTreeMap<Entrant, Figures>,
-    /// Messages per second, where that is what was measured.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    rates: BTreeMap<Entrant, MessageRate>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    footprints: BTreeMap<Entrant, Footprint>,
-    /// The processor time that a message costs its subscriber, where that was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cpu_ns: Option<f64>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-struct MessageRate {
-    per_second: f64,
-    sent: u64,
-    received: u64,
-    lost: u64,
-}
-
-/// What a topic with one publisher and one subscriber occupies.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct Footprint {
-    files: usize,
-    bytes: u64,
-    publisher_descriptors: usize,
-    subscriber_descriptors: usize,
-}
 
 /// The whole program; `P` is the peer, or Conduit again if there is none.
 pub fn main<P: CarriesAll>() -> ExitCode {
@@ -140,7 +104,7 @@ fn measure<P: CarriesAll>(row: &TableRow, core: usize, time: Duration, limits_fi
         if let Plan::Start = row.plan {
             return costs::time_to_first::<P>(site, time);
         }
-        let mut command = this_program()?;
+        let mut command = Command::new(std::env::current_exe()?);
         command.args([SECOND, &std::process::id().to_string(), &core.to_string()]);
         command.args([serde_json::to_string(site)?, serde_json::to_string(&row.plan)?]);
         let mut partner = Partner::start(command, mpsc::channel())?;
@@ -151,9 +115,4 @@ fn measure<P: CarriesAll>(row: &TableRow, core: usize, time: Duration, limits_fi
 fn second<P: CarriesAll>(parent: &str, core: &str, site: &str, plan: &str) -> Result<()> {
     let (site, plan): (_, Plan) = (serde_json::from_str(site)?, serde_json::from_str(plan)?);
     partner::run_second(parent.parse()?, core.parse()?, || plan.answer::<P>(&site))
-}
-
-/// This program again, to be given hidden arguments.
-fn this_program() -> Result<Command> {
-    Ok(Command::new(std::env::current_exe()?))
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::costs;
 use super::entrant::{Entrant, Entrants, line};
 use super::fan_out::FanOutPlan;
+use super::result::{MessageRate, RowResult};
 use super::spin::SpinPlan;
-use super::{MessageRate, RowResult, costs};
 use crate::conduit_transport::Conduit;
 use crate::contestants::DuplexChannel;
 use crate::contestants::limits::{ClockLimit, LineLimit, PingPongLimit, RelayLimit, WakeLimit};

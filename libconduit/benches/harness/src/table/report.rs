@@ -7,8 +7,8 @@ use std::process::Command;
 
 use super::entrant::Entrant;
 use super::plan::Plan;
+use super::result::{Footprint, MessageRate, RowResult};
 use super::rows::{Goal, TableRow};
-use super::{Footprint, MessageRate, RowResult};
 use crate::Result;
 use crate::cores::CorePair;
 use crate::machine::{cpu_field, kernel_release};

@@ -6,8 +6,8 @@ use conduit::{Publisher, Subscriber};
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
-use super::RowResult;
 use super::entrant::{Entrant, line};
+use super::result::RowResult;
 use crate::conduit_transport::if_found;
 use crate::contestants::publishing::await_time;
 use crate::contestants::{MessageCounter, verify};
