@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::read;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::ShmRegion;
 use crate::error::{OpenError, WaitError};
@@ -85,9 +85,10 @@ impl ShmRegion {
 
 /// `None` if this user has no inotify instance left.
 fn watch_directory(directory: &ShmDir) -> Option<OwnedFd> {
-    let inotify = above_standard(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?).ok()?;
-    inotify::add_watch(&inotify, directory.path(), WatchFlags::CREATE | WatchFlags::MOVED_TO).ok()?;
-    Some(inotify)
+    // Through libc: valgrind takes the path that rustix builds for uninitialised.
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
+    inotify.add_watch(directory.path(), AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO).ok()?;
+    above_standard(inotify.into()).ok()
 }
 
 fn sleep_until_change(watch: Option<&OwnedFd>, timeout: Duration) {
