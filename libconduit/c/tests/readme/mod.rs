@@ -51,6 +51,8 @@ fn subscribers_in_c_and_cpp_read_from_publishers_in_both_until_they_die() {
             <[PathBuf; 2]>::try_from(both).unwrap()
         });
         for publisher in [&c_publisher, &cpp_publisher] {
+            // The topic of the publisher killed before must not be found.
+            let world = World::new();
             let publisher = world.start(publisher, "");
             world.wait_until_exists("imu");
             let mut subscribers = [&c_subscriber, &cpp_subscriber].map(|program| world.start(program, ""));
