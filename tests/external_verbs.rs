@@ -20,7 +20,8 @@ struct Programs {
 
 impl Programs {
     fn new() -> Self {
-        // Preferably beside `conduit`, where files can be executed; another user may not write there.
+        // Preferably beside `conduit`, where files can be executed; another user may not write
+        // there.
         let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).or_else(|_| TempDir::new()).unwrap();
         let programs = Self { root };
         for directory in [programs.on_path(), programs.beside()] {

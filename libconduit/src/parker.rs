@@ -19,8 +19,8 @@
 //! every millisecond.
 //!
 //! Where the kernel lacks `futex_waitv`, a parker serves one ticket and sleeps on the topic's word
-//! or, with nothing to wait for, on its own. A parker that sleeps on the topic's word is notified by
-//! changing that word, which wakes all sleepers of the topic.
+//! or, with nothing to wait for, on its own. A parker that sleeps on the topic's word is notified
+//! by changing that word, which wakes all sleepers of the topic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU32;
@@ -283,8 +283,8 @@ impl Parker {
 }
 
 impl Entry {
-    /// A parker's round for one ticket: calls the waker if there is news. Returns whether the ticket
-    /// is armed and there is none.
+    /// A parker's round for one ticket: calls the waker if there is news. Returns whether the
+    /// ticket is armed and there is none.
     fn check(&self) -> bool {
         let now = coarse_now();
         self.watched.check(now, CHECK_INTERVAL);

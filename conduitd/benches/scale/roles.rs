@@ -17,8 +17,8 @@ pub(crate) fn publish(first: usize, end: usize) {
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
-/// Subscribes to all topics; waits on those from `first` to `end`, in a thread each, and prints when
-/// it is woken by their ends.
+/// Subscribes to all topics; waits on those from `first` to `end`, in a thread each, and prints
+/// when it is woken by their ends.
 pub(crate) fn subscribe(first: usize, end: usize, all: usize) {
     let mut idle = Vec::new();
     for number in 0..all {

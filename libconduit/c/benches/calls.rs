@@ -2,7 +2,8 @@
 //!
 //!     cargo bench -p conduit-c --bench calls [-- --check]
 //!
-//! C++ is compiled against the library as `make` builds it to be installed. With `--check` the program fails if C++ costs more than
+//! C++ is compiled against the library as `make` builds it to be installed. With `--check` the
+//! program fails if C++ costs more than
 //! 5 ns per call over Rust.
 #![allow(missing_docs, reason = "nobody uses this crate")]
 

@@ -89,7 +89,8 @@ pub(crate) fn open<K: HandleKind>(state: K::State) -> *mut K {
 pub(crate) unsafe fn state<'a, K: HandleKind>(handle: *const K) -> Result<&'a K::State, CallFailure> {
     // SAFETY: as the caller vouches.
     let handle = unsafe { checked(handle) }?;
-    // SAFETY: the seal is set, so the state is initialised; the caller says that it does not change.
+    // SAFETY: the seal is set, so the state is initialised; the caller says that it does not
+    // change.
     Ok(unsafe { (*handle).state.assume_init_ref() })
 }
 
@@ -102,7 +103,8 @@ pub(crate) unsafe fn state<'a, K: HandleKind>(handle: *const K) -> Result<&'a K:
 pub(crate) unsafe fn state_mut<'a, K: HandleKind>(handle: *mut K) -> Result<&'a mut K::State, CallFailure> {
     // SAFETY: as the caller vouches.
     let handle = unsafe { checked(handle) }?;
-    // SAFETY: the seal is set, so the state is initialised; the caller says that it is used here alone.
+    // SAFETY: the seal is set, so the state is initialised; the caller says that it is used here
+    // alone.
     Ok(unsafe { (*handle).state.assume_init_mut() })
 }
 
@@ -141,7 +143,8 @@ pub(crate) unsafe fn close<K: HandleKind>(handle: *mut K) -> ErrorCode {
         unsafe { &(*memory).seal }.store(0, Relaxed);
         // Also if the destructor of the state panics.
         let _returned = ReturnToPool::<K>(handle);
-        // SAFETY: the seal was set, so the state is initialised; now that it is not, no call uses it again.
+        // SAFETY: the seal was set, so the state is initialised; now that it is not, no call uses
+        // it again.
         unsafe { (*memory).state.assume_init_drop() };
         Ok(CONDUIT_OK)
     })

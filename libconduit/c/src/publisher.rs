@@ -57,8 +57,8 @@ impl OpenPublisher {
         if self.loan.is_some() {
             return Err(loan_out());
         }
-        // SAFETY: as in `publisher`. The reference is as long-lived as the box: `drop` ends the loan
-        // before it frees the publisher, and `publisher` refuses to borrow it again meanwhile.
+        // SAFETY: as in `publisher`. The reference is as long-lived as the box: `drop` ends the
+        // loan before it frees the publisher, and `publisher` refuses to borrow it again meanwhile.
         let publisher: &'static mut conduit::Publisher<[u8]> = unsafe { self.publisher.as_mut() };
         let loan = self.loan.insert(publisher.loan_slice(len)?);
         Ok(NonNull::from(&mut **loan).cast())
@@ -229,7 +229,8 @@ pub unsafe extern "C" fn conduit_publisher_send(
     size: usize,
 ) -> ErrorCode {
     call(|| {
-        // SAFETY: `conduit.h`: `publisher` is a handle, and `data` has `size` readable bytes or is NULL.
+        // SAFETY: `conduit.h`: `publisher` is a handle, and `data` has `size` readable bytes or is
+        // NULL.
         let (open, message) = unsafe { (handle::state_mut(publisher)?, pointers::message(data, size)?) };
         open.publisher()?.send(message)?;
         open.published += 1;

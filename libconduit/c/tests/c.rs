@@ -1,6 +1,8 @@
-//! The C interface: programs in C, compiled with gcc and clang, that run alone and against each other.
+//! The C interface: programs in C, compiled with gcc and clang, that run alone and against each
+//! other.
 //!
-//! They use the library that cargo built with this test. `tests/run` tests the installed one, with sanitizers and valgrind.
+//! They use the library that cargo built with this test. `tests/run` tests the installed one, with
+//! sanitizers and valgrind.
 #![allow(missing_docs, reason = "a test")]
 
 mod harness;

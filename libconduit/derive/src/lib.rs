@@ -18,8 +18,8 @@ const PRIMITIVES: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i
 /// region, so that `conduit echo` can display them. Derive the zerocopy traits too: they prove that
 /// the bytes may be shared.
 ///
-/// The type has a representation that all compilers agree on: a struct is `#[repr(C)]` (which may be
-/// packed or aligned) or `#[repr(transparent)]`, an enum `#[repr(u8)]` or another integer.
+/// The type has a representation that all compilers agree on: a struct is `#[repr(C)]` (which may
+/// be packed or aligned) or `#[repr(transparent)]`, an enum `#[repr(u8)]` or another integer.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(syn::Error::into_compile_error).into()

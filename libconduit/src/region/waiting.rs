@@ -85,7 +85,8 @@ impl ShmRegion {
 
 /// `None` if this user has no inotify instance left.
 fn watch_directory(directory: &ShmDir) -> Option<OwnedFd> {
-    // Through libc: valgrind takes the path that rustix builds for uninitialised.
+    // Through libc: with the system calls of rustix, valgrind reports a jump here that depends on
+    // uninitialised memory.
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
     inotify.add_watch(directory.path(), AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO).ok()?;
     above_standard(inotify.into()).ok()

@@ -66,8 +66,8 @@ impl DirEntry {
 /// Which lock a remover takes to prove that the owner is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReapLock {
-    /// The write lock: excludes every other process. Needs write access to the region; hostile readers can
-    /// prevent it.
+    /// The write lock: excludes every other process. Needs write access to the region; hostile
+    /// readers can prevent it.
     Write,
     /// The read lock: readers cannot prevent it, owners and takers are excluded. For the one system
     /// daemon of a directory.

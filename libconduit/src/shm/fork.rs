@@ -5,8 +5,8 @@
 //! lives. [`ForkGuard`] closes the window: `fork` waits for it. A child that inherits a *handle* (a
 //! `Publisher`, for example) has no memory behind it; [`generation`] detects that.
 //!
-//! The handlers of `pthread_atfork(3)` run for `fork` alone, not for `_Fork` or `clone`. So what must
-//! not be inherited lies in a page that the kernel fills with zeros in every kind of child
+//! The handlers of `pthread_atfork(3)` run for `fork` alone, not for `_Fork` or `clone`. So what
+//! must not be inherited lies in a page that the kernel fills with zeros in every kind of child
 //! (`MADV_WIPEONFORK`).
 #![allow(unsafe_code)]
 
@@ -106,8 +106,8 @@ fn install_handlers() {
         // sides.
         unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) };
         let page = (&raw const PAGE).cast_mut().cast();
-        // SAFETY: the range is one static that fills its pages. In children, zeros are valid for all
-        // of it: the generation is 0, and the mutex is not locked.
+        // SAFETY: the range is one static that fills its pages. In children, zeros are valid for
+        // all of it: the generation is 0, and the mutex is not locked.
         let advised = unsafe { libc::madvise(page, size_of::<WipedPage>(), libc::MADV_WIPEONFORK) };
         IS_WIPED.store(advised == 0, Ordering::Relaxed);
     });
@@ -191,8 +191,8 @@ mod tests {
         // For the child, this is another thread's.
         let guard = ForkGuard::new();
         let flags = libc::c_long::from(libc::SIGCHLD);
-        // SAFETY: without a stack and flags that share anything, this is fork; the child only accesses
-        // statics and exits.
+        // SAFETY: without a stack and flags that share anything, this is fork; the child only
+        // accesses statics and exits.
         let child = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
         if child == 0 {
             let is_parents = generation() == parents;

@@ -67,8 +67,8 @@ unsafe fn take(number: RawFd) -> Option<OwnedFd> {
     }
     // SAFETY: the descriptor is the inherited one (the caller's promise), and was not taken before.
     unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
-    // SAFETY: it is open, and no other code owns it: no code of this process opened it, and from now
-    // on its flag keeps every other taker away, here and in other copies of this function.
+    // SAFETY: it is open, and no other code owns it: no code of this process opened it, and from
+    // now on its flag keeps every other taker away, here and in other copies of this function.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 

@@ -31,8 +31,8 @@ unsafe impl SharedWords<NativeLoads> for LoadOnly<AtomicU32> {}
 ///
 /// # Safety
 ///
-/// WordFamily of `Atomics` are integers in native byte order that any bytes are valid for. They have
-/// operations that write only if `FLAGS` permit it.
+/// The words of `Atomics` are integers in native byte order, for which all bytes are valid. They
+/// have operations that write only if `FLAGS` permit it.
 pub(crate) unsafe trait Protection: 'static {
     type Atomics: Atomics;
     const FLAGS: ProtFlags;

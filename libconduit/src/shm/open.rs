@@ -104,8 +104,8 @@ where
 
 /// The path of an open file in /proc, whether it has a name or not.
 ///
-/// Of the calling thread, not of the process: `/proc/self` shows the descriptors of the main thread,
-/// which may have ended, or have other ones (`unshare(CLONE_FILES)`).
+/// Of the calling thread, not of the process: `/proc/self` shows the descriptors of the main
+/// thread, which may have ended, or have other ones (`unshare(CLONE_FILES)`).
 pub(super) fn proc_path(file: impl AsFd) -> String {
     format!("/proc/thread-self/fd/{}", file.as_fd().as_raw_fd())
 }

@@ -48,7 +48,8 @@ impl Timings {
         self.histogram.len()
     }
 
-    /// The duration that so many of a thousand did not exceed, in nanoseconds; exact of all of them.
+    /// The duration that so many of a thousand did not exceed, in nanoseconds; of all thousand, the
+    /// longest one exactly.
     pub fn at(&self, per_mille: u64) -> f64 {
         let count = self.count();
         let rank = (count * per_mille).div_ceil(1000);

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// By how much a turn may exceed its time for the sake of its rounds. On a machine that is busy with
-/// other things a round can take many milliseconds.
+/// By how much a turn may exceed its time for the sake of its rounds. On a machine that is busy
+/// with other things a round can take many milliseconds.
 const LONGEST_EXTENSION: Duration = Duration::from_millis(500);
 
 /// When a turn ends: after this time and so many rounds.

@@ -100,8 +100,8 @@ impl LimitsRegion {
 
     fn header(&self) -> &LimitsHeader {
         // SAFETY: the region is at least as large as the header (`new` checks it), page-aligned and
-        // mapped while it is borrowed. The header consists of atomics, for which all bytes are valid
-        // and through which alone this module accesses it.
+        // mapped while it is borrowed. The header consists of atomics, for which all bytes are
+        // valid and through which alone this module accesses it.
         unsafe { &*self.region.data().cast::<LimitsHeader>() }
     }
 
