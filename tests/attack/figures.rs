@@ -1,0 +1,143 @@
+//! What was measured, and the bounds.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How long one kind of deed took.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Times {
+    /// None if no deed succeeded.
+    p50_ms: Option<f64>,
+    max_ms: Option<f64>,
+}
+
+impl Times {
+    pub fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let ms = |time: &Duration| time.as_secs_f64() * 1e3;
+        Self { p50_ms: times.get(times.len() / 2).map(ms), max_ms: times.last().map(ms) }
+    }
+
+    /// The median as a multiple of the idle machine's.
+    fn ratio(&self, idle: &Self) -> Option<f64> {
+        Some(self.p50_ms? / idle.p50_ms?)
+    }
+}
+
+/// What an honest client has measured.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Figures {
+    pub list: Times,
+    pub connection: Times,
+    pub create: Times,
+    pub reaping: Times,
+    /// What went wrong: one sentence each.
+    pub failures: Vec<String>,
+}
+
+impl Figures {
+    fn deeds(&self) -> [(&'static str, &Times); 4] {
+        [("List", &self.list), ("connection", &self.connection), ("create", &self.create), ("reaping", &self.reaping)]
+    }
+}
+
+/// By how much an attack may slow an honest client down.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// p50, as a multiple of the idle machine's: of the deeds in the order of the table.
+    ratios: [f64; 4],
+    /// The longest time in milliseconds.
+    most_ms: [f64; 4],
+}
+
+impl Bounds {
+    pub const ALL: Self = Self { ratios: [3.0, 3.0, 5.0, 5.0], most_ms: [f64::INFINITY, f64::INFINITY, 50.0, 50.0] };
+    pub const NONE: Self = Self { ratios: [f64::INFINITY; 4], most_ms: [f64::INFINITY; 4] };
+
+    fn missed(&self, idle: &Figures, beside: &Figures) -> Vec<String> {
+        let mut missed = Vec::new();
+        let bounds = self.ratios.iter().zip(self.most_ms);
+        for (((deed, beside), (_, idle)), (ratio, most_ms)) in beside.deeds().into_iter().zip(idle.deeds()).zip(bounds)
+        {
+            let found = beside.ratio(idle);
+            // What was never done is reported as a failure.
+            if let Some(found) = found.filter(|found| found > ratio) {
+                missed.push(format!("{deed} takes {found:.1} times as long as idle, at most {ratio} are allowed"));
+            }
+            if let Some(found) = beside.max_ms.filter(|found| *found > most_ms) {
+                missed.push(format!("{deed} took {found:.1} ms, at most {most_ms} are allowed"));
+            }
+        }
+        missed
+    }
+}
+
+/// What the daemon has kept after an attack.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    pub descriptors: [usize; 2],
+    pub memory_kib: [usize; 2],
+    /// How long after the attack both were back; otherwise they never were.
+    pub took: Option<Duration>,
+}
+
+/// The table of results, and the bounds that were missed so far.
+#[derive(Debug, Default)]
+pub struct Table {
+    missed: Vec<String>,
+}
+
+impl Table {
+    pub fn begin(idle: &Figures) -> Self {
+        println!("p50 ms (times idle) max ms");
+        println!("{:<44}{:>24}{:>24}{:>24}{:>24}", "beside", "List", "connection", "create", "reaping");
+        let mut table = Self::default();
+        table.row("nobody", idle, idle, Bounds::ALL);
+        table
+    }
+
+    pub fn row(&mut self, what: &str, idle: &Figures, beside: &Figures, bounds: Bounds) {
+        print!("{what:<44}");
+        for ((_, times), (_, idle)) in beside.deeds().into_iter().zip(idle.deeds()) {
+            let number = |number: Option<f64>, decimals| number.map_or("-".into(), |it| format!("{it:.decimals$}"));
+            let ratio = format!("({})", number(times.ratio(idle), 1));
+            print!("{:>9} {ratio:<7}{:>7}", number(times.p50_ms, 2), number(times.max_ms, 1));
+        }
+        println!();
+        let missed = bounds.missed(idle, beside);
+        self.missed.extend(missed.into_iter().map(|sentence| format!("{}: {sentence}", what.trim())));
+        for sentence in &beside.failures {
+            self.failure(what, sentence);
+        }
+    }
+
+    pub fn failure(&mut self, what: &str, sentence: &str) {
+        println!("  FAILED: {sentence}");
+        self.missed.push(format!("{}: {sentence}", what.trim()));
+    }
+
+    pub fn recovery(&mut self, what: &str, recovery: &Recovery) {
+        let [before, after] = recovery.memory_kib.map(|kib| kib as f64 / 1024.0);
+        let [few, many] = recovery.descriptors;
+        let when = recovery.took.map_or("never back".into(), |took| format!("back after {:.1} s", took.as_secs_f64()));
+        let sentence =
+            format!("the daemon's memory {before:.1} MiB before, {after:.1} after; descriptors {few}, {many}; {when}");
+        println!("  {sentence}");
+        if recovery.took.is_none() {
+            self.missed.push(format!("{what}: {sentence}"));
+        }
+    }
+
+    /// Prints what was missed.
+    pub fn end(self) -> ExitCode {
+        if self.missed.is_empty() {
+            println!("all within the bounds");
+            return ExitCode::SUCCESS;
+        }
+        println!("\n{} bounds missed:", self.missed.len());
+        self.missed.iter().for_each(|sentence| println!("  {sentence}"));
+        ExitCode::FAILURE
+    }
+}
