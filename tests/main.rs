@@ -5,6 +5,7 @@
 mod asking;
 mod bad_input;
 mod bench;
+mod bounded;
 mod command;
 mod containers;
 mod cplusplus;

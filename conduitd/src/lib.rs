@@ -78,8 +78,11 @@ pub fn run(options: &DaemonOptions) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Threads for work that may stall, at most; of one user fewer may be busy at a time.
+const WORK_THREADS: usize = 32;
+
 fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().thread_name("conduitd-work").build()
+    Builder::new_current_thread().enable_all().thread_name("conduitd-work").max_blocking_threads(WORK_THREADS).build()
 }
 
 /// A registry in a thread of this process, for demonstrations and tests. It stops when dropped.

@@ -4,9 +4,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use conduit::registry::RegistryError;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// What clients may use of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +159,35 @@ impl Drop for Charge {
     }
 }
 
+/// The same number of places for each user: work of one waits for work of that user alone.
+#[derive(Debug)]
+pub(crate) struct Places {
+    each: usize,
+    by_uid: RefCell<HashMap<u32, Arc<Semaphore>>>,
+}
+
+impl Places {
+    /// Users whose semaphores are kept although they take no place.
+    const IDLE_USERS: usize = 64;
+
+    pub(crate) fn new(each: usize) -> Self {
+        Self { each, by_uid: RefCell::default() }
+    }
+
+    /// Waits for a place of a user's; it is free again when the permit is dropped.
+    pub(crate) async fn take(&self, uid: u32) -> Option<OwnedSemaphorePermit> {
+        let places = {
+            let mut by_uid = self.by_uid.borrow_mut();
+            if by_uid.len() > Self::IDLE_USERS {
+                by_uid.retain(|_, places| Arc::strong_count(places) > 1);
+            }
+            Arc::clone(by_uid.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(self.each))))
+        };
+        // The semaphore is never closed.
+        places.acquire_owned().await.ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +227,24 @@ mod tests {
         more.set(2).unwrap();
         drop(more);
         assert_eq!(place.account.bytes.get(), 0);
+    }
+
+    #[test]
+    fn places_are_counted_by_user_and_given_back() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let places = Places::new(2);
+            let soon = std::time::Duration::from_millis(10);
+            let (first, _second) = (places.take(1).await, places.take(1).await);
+            assert!(tokio::time::timeout(soon, places.take(1)).await.is_err());
+            assert!(places.take(2).await.is_some(), "another user is not affected");
+            drop(first);
+            assert!(places.take(1).await.is_some());
+            for uid in 0..1000 {
+                drop(places.take(uid).await);
+            }
+            assert!(places.by_uid.borrow().len() <= Places::IDLE_USERS + 1, "idle users are forgotten");
+        });
     }
 
     #[test]

@@ -85,8 +85,9 @@ impl Hub {
         let changes = self.registry.borrow_mut().release(connection);
         self.processes.forget(connection);
         self.carry_out(changes);
-        self.poll_locks();
         if let Some(key) = key {
+            // A raw region is kept from now on.
+            self.poll_lock(&key);
             self.forget_unless_known(&key);
         }
     }

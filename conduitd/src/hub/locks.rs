@@ -4,11 +4,21 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::task::yield_now;
+
 use super::Hub;
 use crate::registry::Key;
 
 /// How often the locks of topics without a lease are polled.
 const LOCK_INTERVAL: Duration = Duration::from_millis(500);
+/// How many are polled before other work has its turn.
+const LOCKS_PER_TURN: usize = 32;
+
+async fn yield_after(number: usize) {
+    if number % LOCKS_PER_TURN == LOCKS_PER_TURN - 1 {
+        yield_now().await;
+    }
+}
 
 impl Hub {
     /// Polls for as long as there is anything to poll; sleeps otherwise.
@@ -16,10 +26,7 @@ impl Hub {
         loop {
             self.polling_due.notified().await;
             while self.has_work_to_poll() {
-                for topic in self.directory.uninspected.take() {
-                    self.update(&topic);
-                }
-                self.poll_locks();
+                self.poll_all().await;
                 tokio::time::sleep(LOCK_INTERVAL).await;
             }
         }
@@ -29,10 +36,15 @@ impl Hub {
         self.registry.borrow().watches_locks() || !self.directory.uninspected.borrow().is_empty()
     }
 
-    pub(super) fn poll_locks(self: &Rc<Self>) {
+    async fn poll_all(self: &Rc<Self>) {
+        for (number, topic) in self.directory.uninspected.take().iter().enumerate() {
+            self.update(topic);
+            yield_after(number).await;
+        }
         let polled = self.registry.borrow().watched_by_lock();
-        for key in &polled {
+        for (number, key) in polled.iter().enumerate() {
             self.poll_lock(key);
+            yield_after(number).await;
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::task::LocalSet;
 
 use super::*;
 use crate::directory::DirectoryWatch;
-use crate::reaping::{ReapCase, Verdict, reap};
+use crate::reaping::{Reaper, reap};
 use crate::watchers::EventFilter;
 
 /// A hub that looks after a directory of the test's own.
@@ -18,7 +18,7 @@ pub(crate) struct TestHub {
 }
 
 impl TestHub {
-    pub(crate) fn new(reaper: fn(&ReapCase) -> Verdict) -> Self {
+    pub(crate) fn new(reaper: Reaper) -> Self {
         let directory = tempfile::Builder::new().prefix(".conduit-test-").tempdir_in("/dev/shm").unwrap();
         let shm = Arc::new(ShmDir::open(&Domain::new(directory.path())).unwrap());
         let watch = DirectoryWatch::new(&shm).unwrap();
@@ -100,7 +100,7 @@ fn a_kept_region_is_unlinked_without_force() {
 #[test]
 fn a_reaper_that_panics_leaves_its_region_to_the_next_poll() {
     run(async || {
-        let test = TestHub::new(|_| panic!("on purpose"));
+        let test = TestHub::new(|_, _| panic!("on purpose"));
         let _publisher = test.publish();
         test.hub.catch_up();
         let file = test.hub.registry.borrow().file_of(&topic()).unwrap();

@@ -17,6 +17,7 @@ use conduit::registry::{DeathCertificate, SubscriberInfo};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
+use crate::limits::Places;
 use crate::peer::has_exited;
 
 /// How long a lock may outlive its owner before the owner's pidfd decides: a `ps` of another user,
@@ -24,6 +25,9 @@ use crate::peer::has_exited;
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+/// Regions of one user that are examined at a time. Those of others are not delayed by a user whose
+/// locks stay held.
+const CASES_PER_UID: usize = 8;
 
 /// A region whose owner may be dead.
 #[derive(Debug)]
@@ -66,26 +70,46 @@ impl Verdict {
     }
 }
 
+/// A reaper: looks at a region once. `is_last`: it will not look again, so the owner's pidfd decides
+/// if the lock does not.
+pub(crate) type Reaper = fn(&ReapCase, bool) -> Verdict;
+
 /// Runs reapers, and lets callers wait for them.
 pub(crate) struct Reaping {
-    reaper: fn(&ReapCase) -> Verdict,
+    reaper: Reaper,
+    places: Places,
     /// Regions of dead owners that were removed.
     pub(crate) reaped: Cell<u64>,
     finished: Notify,
 }
 
 impl Reaping {
-    /// `reaper` runs on blocking threads: each of its calls can stall on a busy region. It is
-    /// [`reap`], except in tests.
-    pub(crate) fn new(reaper: fn(&ReapCase) -> Verdict) -> Self {
-        Self { reaper, reaped: Cell::default(), finished: Notify::new() }
+    /// `reaper` runs on blocking threads: it can stall on a busy region. It is [`reap`], except in
+    /// tests.
+    pub(crate) fn new(reaper: Reaper) -> Self {
+        Self { reaper, places: Places::new(CASES_PER_UID), reaped: Cell::default(), finished: Notify::new() }
     }
 
-    /// Runs a reaper; one that panics has failed.
+    /// Runs the reaper until it finds the owner dead, or for [`LOCK_PATIENCE`]. A reaper that panics
+    /// has failed.
+    ///
+    /// No thread waits in between: a user can have any number of regions whose locks stay held.
     pub(crate) async fn examine(&self, case: ReapCase) -> Verdict {
-        let reaper = self.reaper;
-        let verdict = spawn_blocking(move || reaper(&case)).await;
-        verdict.unwrap_or_else(|error| Verdict::Failed { reason: error.to_string() })
+        let _place = self.places.take(case.region.uid()).await;
+        let (case, reaper) = (Arc::new(case), self.reaper);
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let is_last = Instant::now() >= deadline;
+            let of_thread = Arc::clone(&case);
+            let verdict = spawn_blocking(move || reaper(&of_thread, is_last)).await;
+            let verdict = verdict.unwrap_or_else(|error| Verdict::Failed { reason: error.to_string() });
+            if is_last || !matches!(verdict, Verdict::Alive) {
+                return verdict;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     /// Counts a verdict and wakes the callers that wait for it. The registry knows of it already.
@@ -110,8 +134,8 @@ impl Reaping {
 }
 
 /// Finds out whether the owner is dead, and reaps the region if so.
-pub(crate) fn reap(case: &ReapCase) -> Verdict {
-    let Some(_guard) = prove_death(case) else { return Verdict::Alive };
+pub(crate) fn reap(case: &ReapCase, is_last: bool) -> Verdict {
+    let Some(_guard) = prove_death(case, is_last) else { return Verdict::Alive };
     let region = &case.region;
     if region.is_kept() {
         return Verdict::Kept;
@@ -145,19 +169,11 @@ fn dead(counters: Option<Counters>) -> Verdict {
 
 /// Returns what proves the death: the owner lock, or `None` inside if only the pidfd does.
 #[expect(clippy::option_option, reason = "the outer option is the verdict, the inner one what must be held for it")]
-fn prove_death(case: &ReapCase) -> Option<Option<ReapGuard>> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match case.region.try_reap_lock(case.lock) {
-            Ok(Some(guard)) => return Some(Some(guard)),
-            Ok(None) => {}
-            Err(error) => tracing::debug!("cannot lock topic \"{}\": {error}", case.region.topic()),
-        }
-        if Instant::now() >= deadline {
-            return case.proof.as_deref().is_some_and(has_exited).then_some(None);
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+fn prove_death(case: &ReapCase, is_last: bool) -> Option<Option<ReapGuard>> {
+    match case.region.try_reap_lock(case.lock) {
+        Ok(Some(guard)) => return Some(Some(guard)),
+        Ok(None) => {}
+        Err(error) => tracing::debug!("cannot lock topic \"{}\": {error}", case.region.topic()),
     }
+    (is_last && case.proof.as_deref().is_some_and(has_exited)).then_some(None)
 }

@@ -1,5 +1,6 @@
 use std::os::fd::OwnedFd;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use conduit::{Domain, Publisher, ShmRegion, Subscriber};
 
@@ -51,7 +52,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 fn an_owner_that_holds_its_lock_is_alive_without_proof() {
     let directory = TestDirectory::new();
     let _publisher = directory.publish();
-    assert!(matches!(reap(&directory.case(None)), Verdict::Alive));
+    assert!(matches!(reap(&directory.case(None), true), Verdict::Alive));
     assert!(directory.has_region());
 }
 
@@ -61,7 +62,7 @@ fn a_held_lock_does_not_hide_the_death_of_a_proven_owner() {
     let mut publisher = directory.publish();
     let _subscriber: Subscriber<u32> = Subscriber::builder().domain(&directory.domain()).open("a").unwrap();
     publisher.send(&7).unwrap();
-    let verdict = reap(&directory.case(Some(exited_with(0))));
+    let verdict = reap(&directory.case(Some(exited_with(0))), true);
     let Verdict::Dead { death, subscribers } = verdict else { panic!("{verdict:?}") };
     assert_eq!((death.last_sequence, subscribers.len()), (Some(0), 1));
     assert!(death.last_message_age_ns.is_some());
@@ -74,7 +75,7 @@ fn a_topic_closed_before_the_death_is_closed() {
     let _publisher = directory.publish();
     let case = directory.case(Some(exited_with(0)));
     case.region.mark_closed().unwrap();
-    assert!(matches!(reap(&case), Verdict::Closed));
+    assert!(matches!(reap(&case, true), Verdict::Closed));
     assert!(!directory.has_region());
 }
 
@@ -82,7 +83,7 @@ fn a_topic_closed_before_the_death_is_closed() {
 fn a_released_raw_region_is_kept() {
     let directory = TestDirectory::new();
     drop(ShmRegion::builder().domain(&directory.domain()).create("a", 4096).unwrap());
-    assert!(matches!(reap(&directory.case(None)), Verdict::Kept));
+    assert!(matches!(reap(&directory.case(None), true), Verdict::Kept));
     assert!(directory.has_region());
 }
 
@@ -91,13 +92,40 @@ fn a_reaper_that_panics_has_failed() {
     let directory = TestDirectory::new();
     let _publisher = directory.publish();
     run(async {
-        let reaping = Reaping::new(|_| panic!("on purpose"));
+        let reaping = Reaping::new(|_, _| panic!("on purpose"));
         let verdict = reaping.examine(directory.case(None)).await;
         let Verdict::Failed { reason } = &verdict else { panic!("{verdict:?}") };
         assert!(reason.contains("on purpose"), "{reason}");
         reaping.finish(&verdict);
         assert_eq!(reaping.reaped.get(), 0);
     });
+}
+
+#[test]
+fn regions_of_live_owners_occupy_no_threads() {
+    static LOOKS: AtomicUsize = AtomicUsize::new(0);
+    static AT_ONCE: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    let directory = TestDirectory::new();
+    let _publisher = directory.publish();
+    run(async {
+        let reaping = std::rc::Rc::new(Reaping::new(|case, is_last| {
+            LOOKS.fetch_add(1, Ordering::Relaxed);
+            MOST.fetch_max(AT_ONCE.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            let verdict = reap(case, is_last);
+            AT_ONCE.fetch_sub(1, Ordering::Relaxed);
+            verdict
+        }));
+        let cases = (0..3 * CASES_PER_UID).map(|_| {
+            let (reaping, case) = (std::rc::Rc::clone(&reaping), directory.case(None));
+            tokio::task::spawn_local(async move { reaping.examine(case).await })
+        });
+        for case in cases.collect::<Vec<_>>() {
+            assert!(matches!(case.await.unwrap(), Verdict::Alive));
+        }
+    });
+    assert!(MOST.load(Ordering::Relaxed) <= CASES_PER_UID, "{MOST:?}");
+    assert!(LOOKS.load(Ordering::Relaxed) > 6 * CASES_PER_UID, "each is looked at again: {LOOKS:?}");
 }
 
 #[test]
