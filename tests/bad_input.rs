@@ -30,6 +30,8 @@ fn invalid_topic_names_are_refused() {
         ("", "cannot be empty"),
         ("/imu", "empty segment at byte 0"),
         ("a//b", "empty segment at byte 2"),
+        ("--force", "begins with `-` at byte 0, like an option"),
+        ("arm/-left", "begins with `-` at byte 4"),
         ("../x", "'.' at byte 0"),
         ("a b", "' ' at byte 1"),
         ("a\0b", "'\\0' at byte 1"),

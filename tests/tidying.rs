@@ -85,6 +85,39 @@ fn gc_lists_and_removes_orphans_and_interrupted_removals() {
     assert_eq!(run(&mut world.conduit(&["gc"])), (Some(0), "nothing to remove\n".into(), String::new()));
 }
 
+/// As an earlier state of the library made them, or another program.
+#[test]
+fn a_name_like_an_option_is_foreign() {
+    for world in worlds() {
+        let mut publisher = world.publisher("scan", 16, 100);
+        let orphan = world.publisher("map", 16, 100);
+        orphan.kill();
+        wait_until("the daemon to notice", || !world.has_daemon() || !world.exists("map"));
+        let hyphenated = world.path().join("conduit_--force");
+        let _ = std::fs::rename(world.path_of("map"), &hyphenated);
+        std::fs::hard_link(world.path_of("scan"), world.path().join("conduit_arm.-r")).unwrap();
+        if !hyphenated.exists() {
+            std::fs::write(&hyphenated, "").unwrap();
+        }
+
+        let (code, listed, _) = run(&mut world.conduit(&["list", "--json"]));
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let names: Vec<_> = listed.as_array().unwrap().iter().map(|topic| &topic["name"]).collect();
+        assert_eq!((code, names), (Some(0), vec![&Value::from("scan")]));
+        assert_eq!(run(&mut world.conduit(&["gc"])), (Some(0), "nothing to remove\n".into(), String::new()));
+        let (code, _, said) = run(&mut world.conduit(&["rm", "--", "--force", "scan"]));
+        assert_eq!(code, Some(1));
+        let remedy = format!("Conduit leaves that file alone, `rm {}` removes it", hyphenated.display());
+        assert!(said.contains("\"--force\"") && said.contains("like an option") && said.contains(&remedy), "{said}");
+        assert!(hyphenated.exists() && world.exists("scan"), "one invalid name, and nothing is removed");
+        let (_, _, said) = run(&mut world.conduit(&["rm", "arm/-l"]));
+        assert!(said.contains("at byte 4") && !said.contains("leaves"), "there is no such file: {said}");
+        let (_, told, _) = run(&mut world.conduit(&["doctor", "--json"]));
+        assert!(told.contains("conduit_--force") && told.contains("conduit_arm.-r"), "{told}");
+        publisher.order(Send(1, 10));
+    }
+}
+
 #[test]
 fn gc_succeeds_beside_a_daemon() {
     let world = World::with_daemon();

@@ -68,7 +68,8 @@ impl TopicPattern {
     /// # Errors
     ///
     /// If the pattern is too long, has an empty segment, a character that no topic name contains, a
-    /// `**` that is not a whole segment, or an unclosed or empty `[]`.
+    /// `-` at the start of a segment, a `**` that is not a whole segment, or an unclosed or empty
+    /// `[]`.
     pub fn new(text: &str) -> Result<Self, TopicPatternError> {
         let error = |at, reason: &str| {
             // The text may be as long as a message of the registry's protocol.
@@ -136,6 +137,9 @@ impl TopicPattern {
 /// Rejects what the crate `glob` accepts but no topic name can match, and what it reports without a
 /// remedy.
 fn defect_of(segment: &str) -> Option<(usize, String)> {
+    if segment.starts_with('-') {
+        return Some((0, "no segment of a topic name begins with `-`".into()));
+    }
     if let Some(at) = segment.find("**").filter(|_| segment != "**") {
         return Some((at, "`**` stands for whole segments; write `a/**/b`, or `*` within a segment".into()));
     }

@@ -8,9 +8,9 @@ pub(crate) const FILE_PREFIX: &str = "conduit_";
 
 /// The name of a topic or raw region, known to be valid.
 ///
-/// A name is one or more segments of `[A-Za-z0-9_-]` separated by `/`, at most
-/// [`TopicName::MAX_LEN`] bytes in all. In the file name `/` becomes `.`, which no segment can
-/// contain, so names and files map one to one.
+/// A name is one or more segments of `[A-Za-z0-9_-]` separated by `/`, none of which begins with
+/// `-`, at most [`TopicName::MAX_LEN`] bytes in all. So no program takes a name for an option. In
+/// the file name `/` becomes `.`, which no segment can contain, so names and files map one to one.
 ///
 /// ```
 /// let name: conduit::TopicName = "front/camera".parse()?;
@@ -53,6 +53,16 @@ pub enum TopicNameError {
         /// The offset of the empty segment in bytes, from 0.
         at: usize,
     },
+    /// A segment that begins with `-`, as options of programs do.
+    #[error(
+        "topic name {name:?} has a segment that begins with `-` at byte {at}, like an option; begin it with a letter, a digit or `_`"
+    )]
+    LeadingHyphen {
+        /// The rejected name.
+        name: String,
+        /// The offset of the segment in bytes, from 0.
+        at: usize,
+    },
 }
 
 impl TopicName {
@@ -70,6 +80,7 @@ impl TopicName {
         let mut segment_is_empty = true;
         for (at, character) in name.char_indices() {
             match character {
+                '-' if segment_is_empty => return Err(TopicNameError::LeadingHyphen { name: name.into(), at }),
                 'A'..='Z' | 'a'..='z' | '0'..='9' | '_' | '-' => segment_is_empty = false,
                 '/' if segment_is_empty => return Err(TopicNameError::EmptySegment { name: name.into(), at }),
                 '/' => segment_is_empty = true,
@@ -180,7 +191,7 @@ mod tests {
 
     #[test]
     fn good_names_are_accepted() {
-        for name in ["imu", "a/b/c", "Front-Camera_2/raw", "-", "0", &"x".repeat(200)] {
+        for name in ["imu", "a/b/c", "Front-Camera_2/raw", "_-", "0", &"x".repeat(200)] {
             assert_eq!(TopicName::new(name).unwrap().as_str(), name);
         }
     }
@@ -188,12 +199,16 @@ mod tests {
     #[test]
     fn errors_name_the_defect_and_its_offset() {
         let segment = |name: &str, at| TopicNameError::EmptySegment { name: name.into(), at };
+        let hyphen = |name: &str, at| TopicNameError::LeadingHyphen { name: name.into(), at };
         let character = |name: &str, character, at| TopicNameError::Character { name: name.into(), character, at };
         for (name, error) in [
             ("", TopicNameError::Empty),
             ("/imu", segment("/imu", 0)),
             ("a//b", segment("a//b", 2)),
             ("a/", segment("a/", 2)),
+            ("-", hyphen("-", 0)),
+            ("--force", hyphen("--force", 0)),
+            ("a/-b/c", hyphen("a/-b/c", 2)),
             ("../x", character("../x", '.', 0)),
             ("a b", character("a b", ' ', 1)),
             ("a\0", character("a\0", '\0', 1)),
@@ -206,7 +221,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_and_files_map_one_to_one(name in "[A-Za-z0-9_-]{1,20}(/[A-Za-z0-9_-]{1,20}){0,4}") {
+        fn names_and_files_map_one_to_one(name in "[A-Za-z0-9_][A-Za-z0-9_-]{0,19}(/[A-Za-z0-9_][A-Za-z0-9_-]{0,19}){0,4}") {
             let topic = TopicName::new(&name).unwrap();
             prop_assert_eq!(TopicName::from_file_name(&topic.file_name()), Some(topic));
         }

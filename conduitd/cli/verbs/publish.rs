@@ -33,7 +33,8 @@ Examples:
   conduit pub chatter --text 'hello' --rate 1 --count 10
   conduit pub map --file map.pgm --once --keep        (then: conduit echo map --from latest)")]
 pub(crate) struct Args {
-    /// Name of the topic to create
+    /// Name of the topic to create: segments of A-Z a-z 0-9 _ -, none of which begins with -, with
+    /// / between them
     topic: String,
     /// File to publish as one message; several are published in their order
     #[arg(long = "file", value_name = "PATH", conflicts_with = "text")]

@@ -6,9 +6,8 @@ use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::ReapLock;
 use conduit::registry::{RegistryCallError, RegistryError};
-use conduit::{Domain, TopicName};
+use conduit::{Domain, TopicName, TopicNameError};
 
-use crate::arguments::topic_names;
 use crate::completion::topics;
 use crate::failure::Failure;
 use crate::removal::take_name;
@@ -17,7 +16,8 @@ use crate::source::{Source, open_directory};
 /// Remove topics or raw regions of this user, or as root of any user.
 ///
 /// A region whose owner is alive is removed only with --force. A topic is then closed first: its
-/// subscribers see it closed, and its publisher's next message fails.
+/// subscribers see it closed, and its publisher's next message fails. A file that has no topic's
+/// name is not a region: rm(1) removes it.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -33,8 +33,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let topics = topic_names(&args.topics)?;
-    let mut source = Source::connect(&Domain::from_env());
+    let domain = Domain::from_env();
+    let topics: Vec<_> = args.topics.iter().map(|name| checked(&domain, name)).collect::<Result<_, _>>()?;
+    let mut source = Source::connect(&domain);
     let mut failed: Option<Failure> = None;
     for topic in &topics {
         // A failure does not keep the others from being removed.
@@ -45,6 +46,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// The name of a topic. Of a file that has a region's place, but no topic's name, it says how to
+/// remove it.
+fn checked(domain: &Domain, name: &str) -> Result<TopicName, Failure> {
+    TopicName::new(name).map_err(|error| {
+        let path = domain.shm_dir().join(format!("conduit_{}", name.replace('/', ".")));
+        match &error {
+            TopicNameError::LeadingHyphen { .. } if path.symlink_metadata().is_ok() => Failure::new(format_args!(
+                "{error}; Conduit leaves that file alone, `rm {}` removes it",
+                path.display()
+            )),
+            error => Failure::new(error),
+        }
+    })
 }
 
 fn remove(source: &mut Source, topic: &TopicName, force: bool) -> Result<(), Failure> {

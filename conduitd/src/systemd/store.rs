@@ -144,7 +144,7 @@ mod tests {
             Just(LeaseRole::Owner),
             any::<Option<u32>>().prop_map(|record| LeaseRole::Subscriber { record })
         ];
-        let lease = ("[a-z]{1,9}(/[A-Z0-9_-]{1,9}){0,3}", file, role, any::<bool>());
+        let lease = ("[a-z]{1,9}(/[A-Z0-9_][A-Z0-9_-]{0,8}){0,3}", file, role, any::<bool>());
         let lease = lease.prop_map(|(topic, file, role, late)| Holding::Lease {
             topic: topic.parse().unwrap(),
             file,

@@ -20,7 +20,7 @@
  *     }
  *
  * Names. The name of a topic or region consists of segments of A-Z a-z 0-9 _ - with / between them,
- * at most 200 bytes.
+ * none of which begins with -, at most 200 bytes.
  *
  * Errors. Functions return CONDUIT_OK (0) or another conduit_error. Functions that return something
  * else return NULL, 0 or false on failure, as documented. conduit_last_error_message() then says

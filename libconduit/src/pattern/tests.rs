@@ -39,6 +39,7 @@ fn errors_name_the_defect_and_its_offset() {
     let empty = "empty segment; write `a/b`, without leading, trailing or double `/`";
     let unclosed = "`[` has no `]`; write `[a-z]`";
     let nothing = "`[]` matches no character; write `[a-z]` or leave it out";
+    let hyphen = "no segment of a topic name begins with `-`";
     let character = |character: &str| {
         format!("'{character}' is in no topic name; allowed are A-Z a-z 0-9 _ - / and the wildcards * ** ? [a-z]")
     };
@@ -53,6 +54,8 @@ fn errors_name_the_defect_and_its_offset() {
         ("a[/]", 1, unclosed),
         ("a[]", 1, nothing),
         ("a/x[!]", 3, nothing),
+        ("-", 0, hyphen),
+        ("a/-*", 2, hyphen),
         ("a b", 1, &character(" ")),
         ("a/ä", 2, &character("ä")),
         ("a]", 1, &character("]")),

@@ -389,6 +389,7 @@ mod tests {
     #[test]
     fn file_names_are_understood() {
         assert_eq!(DirEntry::parse("conduit_a.b"), Some(DirEntry::Region(topic())));
+        assert_eq!(DirEntry::parse("conduit_--force"), Some(DirEntry::Foreign("conduit_--force".into())));
         assert_eq!(DirEntry::parse("conduit_a..b"), Some(DirEntry::Foreign("conduit_a..b".into())));
         let private = ".conduit_a.b~1-2-3";
         assert_eq!(DirEntry::parse(private), Some(DirEntry::Removal { topic: topic(), file_name: private.into() }));

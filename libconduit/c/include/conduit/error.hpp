@@ -107,8 +107,8 @@ struct Forked : Error { using Error::Error; };
 struct Internal : Error { using Error::Error; };
 /// A system call failed; system_errno() returns its errno.
 struct IoError : Error { using Error::Error; };
-/// The name is not valid: it consists of segments of A-Z a-z 0-9 _ - with / between them, at most 200
-/// bytes.
+/// The name is not valid: it consists of segments of A-Z a-z 0-9 _ - with / between them, none of
+/// which begins with -, at most 200 bytes.
 struct InvalidName : Error { using Error::Error; };
 /// The registry's rules do not allow this process to publish the topic.
 struct NotAllowed : Error { using Error::Error; };
