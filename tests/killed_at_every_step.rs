@@ -56,7 +56,7 @@ const TABLE: &[(Scenario, &[&[Step]])] = &[
     ),
     (closing, &[&[CloseBegun, CloseMarked, CloseWoken], REMOVE, &[CloseRemoved, CloseReleased]]),
     (reclaiming, &[&[ReclaimLocked, ReclaimCleared]]),
-    (attaching, &[&[RecordLocked, RecordMapped, RecordSigned, RecordCleared, RecordAttached]]),
+    (attaching, &[&[RecordLocked, RecordMapped, RecordSigned, RecordCleared, RecordAttached, RecordRegistered]]),
     (receiving, &[&[PinSet, PinChecked, UnpinBegun, UnpinCleared]]),
     (falling_asleep, &[&[SleepAnnounced]]),
     (leaving, &[&[RecordReleased, RecordUnsigned]]),

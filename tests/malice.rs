@@ -15,7 +15,7 @@ use conduit::{CreateError, LoanError, OpenError, Publisher, Start, Subscriber};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Random, World, wait_until};
+use crate::harness::{DEADLINE, Peer, Random, World, wait_until};
 use crate::protocol::Answer;
 use crate::protocol::Order::*;
 
@@ -326,8 +326,16 @@ fn taking_every_lock() {
         let answer = attack.victim.ask(Send(1, 1000));
         // The holder of a write lock counts as a subscriber, the holder of a read lock does not.
         assert_eq!(answer.failure().contains("all 4 slots are held"), exclusive, "{answer:?}");
-        let error = Subscriber::<[u8]>::builder().domain(&attack.world.domain()).open("victim").unwrap_err();
-        assert!(matches!(error, OpenError::TooManySubscribers { .. }), "{error}");
+        let opened = Subscriber::<[u8]>::builder().domain(&attack.world.domain()).open("victim");
+        match opened {
+            Err(error) => assert!(exclusive && matches!(error, OpenError::TooManySubscribers { .. }), "{error}"),
+            // Who may only read can hold read locks, and must not be able to refuse.
+            Ok(mut subscriber) => {
+                assert!(!exclusive && !subscriber.is_zero_copy());
+                attack.victim.order(Send(1, 1000));
+                assert_eq!(subscriber.recv_timeout(DEADLINE).unwrap().len(), 1000);
+            }
+        }
         attack.look_around();
         // Takes the owner lock as soon as the owner is dead; the daemon may be faster.
         let file = attack.file.try_clone().unwrap();

@@ -3,7 +3,7 @@
 use conduit::registry::EventKind;
 use conduit::{LoanError, OpenError, Publisher, Subscriber};
 
-use crate::harness::{World, sample, wait_for, wait_until};
+use crate::harness::{World, fill_pattern, sample, wait_for, wait_until};
 use crate::protocol::Answer;
 use crate::protocol::Order::*;
 
@@ -38,6 +38,62 @@ fn subscriber_killed_while_holding_samples_200_times() {
             publisher.send(&[2; 100]).unwrap();
         }
     }
+}
+
+/// With large slots, entering the memory into the page tables takes much of the opening.
+const SIZES: [(usize, u64); 2] = [(1000, 200), (4 << 20, 40)];
+
+#[test]
+fn a_subscriber_that_is_listed_gets_the_next_message() {
+    let world = World::new();
+    for (capacity, rounds) in SIZES {
+        let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(4).capacity(capacity);
+        let mut publisher = publisher.create("scan").unwrap();
+        for round in 0..rounds {
+            let mut subscriber = world.peer();
+            subscriber.tell(Subscribe("scan"));
+            // The record of the subscriber that was killed before is still signed.
+            wait_for("the subscriber to be listed", || publisher.subscribers().pop());
+            let sequence = publisher.published();
+            publisher.send(&pattern(sequence, 1000)).unwrap();
+            subscriber.expect(Answer::Done);
+            assert_eq!(subscriber.ask(RecvFor(1000)), sample(sequence), "round {round} with {capacity} bytes");
+            subscriber.kill();
+        }
+    }
+}
+
+#[test]
+fn a_subscriber_is_listed_under_its_own_pid() {
+    let world = World::with_daemon();
+    let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap();
+    for _ in 0..50 {
+        let mut subscriber = world.peer();
+        subscriber.tell(Subscribe("scan"));
+        let listed = wait_for("the subscriber to be listed", || publisher.subscribers().pop());
+        assert_eq!(listed.pid, subscriber.pid());
+        subscriber.expect(Answer::Done);
+        subscriber.kill();
+    }
+}
+
+#[test]
+fn a_subscriber_that_was_dropped_is_not_listed_although_its_samples_are_held() {
+    let world = World::new();
+    let mut publisher = Publisher::<u64>::builder().domain(&world.domain()).create("scan").unwrap();
+    let mut subscriber = Subscriber::<u64>::builder().domain(&world.domain()).open("scan").unwrap();
+    publisher.send(&7).unwrap();
+    let sample = subscriber.recv().unwrap();
+    assert_eq!(publisher.subscribers().len(), 1);
+    drop(subscriber);
+    assert_eq!(publisher.subscribers().len(), 0);
+    assert_eq!(*sample, 7);
+}
+
+fn pattern(sequence: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    fill_pattern(sequence, &mut bytes);
+    bytes
 }
 
 #[test]

@@ -153,6 +153,28 @@ fn a_hostile_reader_cannot_keep_a_dead_subscribers_slots() {
 }
 
 #[test]
+fn a_hostile_reader_cannot_keep_subscribers_away() {
+    use conduit::internal::shm::lock::LockByte;
+    let world = World::new();
+    let mut publisher = world.publisher("scan", 16, 100);
+    let file = std::fs::File::open(world.path_of("scan")).unwrap();
+    for (number, byte) in [LockByte::record, LockByte::attached].into_iter().enumerate() {
+        for record in 0..60 {
+            assert!(byte(record).try_read(&file).unwrap());
+        }
+        let mut subscriber = world.subscriber("scan");
+        // Without a record it can only copy, and is not counted.
+        assert_eq!(subscriber.ask(ZeroCopy), Answer::Flag(false));
+        publisher.order(Send(1, 100));
+        assert_eq!(subscriber.ask(Recv), sample(number as u64));
+        for record in 0..60 {
+            byte(record).unlock(&file);
+        }
+    }
+    assert_eq!(world.subscriber("scan").ask(ZeroCopy), Answer::Flag(true));
+}
+
+#[test]
 fn a_hostile_reader_cannot_keep_an_orphan_alive() {
     let world = World::with_daemon();
     let publisher = world.publisher("scan", 16, 100);

@@ -92,8 +92,10 @@ steps! {
     RecordSigned,
     /// The bits of its previous holder are cleared.
     RecordCleared,
-    /// The subscriber is attached at the registry, if there is one.
+    /// The second lock of the record is taken: the subscriber is attached.
     RecordAttached,
+    /// The registry knows of it, if there is one.
+    RecordRegistered,
     /// R2: the reader's bit is set.
     PinSet,
     /// R3: the position is unchanged.

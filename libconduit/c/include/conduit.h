@@ -893,7 +893,8 @@ uint32_t conduit_publisher_slots(const struct conduit_publisher *publisher);
 const char *conduit_publisher_topic(const struct conduit_publisher *publisher);
 
 /**
- * Counts the subscribers that are alive, in `*count`, which is 0 on failure.
+ * Counts the subscribers that are attached, in `*count`, which is 0 on failure: those that receive
+ * what is sent from now on.
  *
  * It makes several system calls: use it for flow control and reports, not for every message.
  *

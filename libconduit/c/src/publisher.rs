@@ -339,7 +339,8 @@ pub unsafe extern "C" fn conduit_publisher_topic(publisher: *const PublisherHand
     unsafe { handle::property(publisher, null(), |open| open.topic.as_ptr()) }
 }
 
-/// Counts the subscribers that are alive, in `*count`, which is 0 on failure.
+/// Counts the subscribers that are attached, in `*count`, which is 0 on failure: those that receive
+/// what is sent from now on.
 ///
 /// It makes several system calls: use it for flow control and reports, not for every message.
 ///

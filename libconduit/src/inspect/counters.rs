@@ -32,7 +32,8 @@ pub struct Counters {
     pub rate_hz: Option<f64>,
     /// Bytes per second, over the same time.
     pub bytes_per_second: Option<f64>,
-    /// Living subscribers, each with the number of its record.
+    /// The subscribers that are attached, each with the number of its record: those that receive
+    /// whatever is published from now on. A subscriber without a record is not among them.
     pub subscribers: Vec<(usize, SubscriberInfo)>,
 }
 
@@ -61,12 +62,17 @@ impl Region {
     /// is cut short.
     pub fn counters(&self) -> Option<Counters> {
         let layout = self.layout.as_ref()?;
-        let control = self.read_at::<ControlPage>(0)?;
+        let mut control = self.read_at::<ControlPage>(0)?;
+        let is_attached = |index| LockByte::attached(index).is_write_locked(&self.file).unwrap_or(false);
+        let signed = (0..RECORDS).filter(|&index| control.records[index].pid != 0);
+        let attached: Vec<usize> = signed.filter(|&index| is_attached(index)).collect();
+        if !attached.is_empty() {
+            // Again: what was read before may have been the previous holders'.
+            control = self.read_at(0)?;
+        }
         let head = control.producer.head;
-        let subscribers = control.records.iter().enumerate().filter(|(index, record)| {
-            record.pid != 0 && LockByte::record(*index).is_write_locked(&self.file).unwrap_or(false)
-        });
-        let subscribers: Vec<_> = subscribers.collect();
+        let subscribers = attached.into_iter().map(|index| (index, &control.records[index]));
+        let subscribers: Vec<_> = subscribers.filter(|(_, record)| record.pid != 0).collect();
         let held = if subscribers.is_empty() { [0; RECORDS] } else { self.held(layout) };
         let subscribers = subscribers.into_iter().map(|(index, record)| {
             let subscriber = SubscriberInfo {

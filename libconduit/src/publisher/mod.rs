@@ -197,8 +197,9 @@ impl<T: ?Sized> Publisher<T> {
         self.discarded_loans
     }
 
-    /// The subscribers that are alive now. Makes some system calls: meant for flow control and
-    /// reports, not for every message.
+    /// The subscribers that are attached now: they receive what is sent from now on. Those without
+    /// a record in the region, because they may only read it, are not among them. Makes some system
+    /// calls: meant for flow control and reports, not for every message.
     pub fn subscribers(&self) -> Vec<crate::model::SubscriberInfo> {
         let region = self.location.open().ok().and_then(|directory| Region::open_in(&directory, &self.topic).ok());
         let counters = region.filter(|region| region.id() == self.id).and_then(|region| region.counters());

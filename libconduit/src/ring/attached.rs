@@ -61,6 +61,13 @@ impl AttachedReader {
         either!(self, reader => reader.memory().is_foreign())
     }
 
+    /// Says that this reader receives no more messages.
+    pub(crate) fn detach(&self) {
+        if let Self::Writable(reader) = self {
+            reader.memory().unsign();
+        }
+    }
+
     delegate! {
         pub(crate) fn lost(&self) -> u64;
         pub(crate) fn received(&self) -> u64;

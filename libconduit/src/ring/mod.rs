@@ -48,7 +48,14 @@
 //! the next position (E3), for readers that poll, and wakes all sleepers. A reader that finds the
 //! bit (E2) checks for messages once more before it reports the end.
 //!
-//! **Reclaim.** A dead reader's bits are cleared by the process that holds the lock of its record:
+//! **Attach.** A record has two lock bytes, which the kernel releases when their holder dies. A
+//! reader locks the first (A1) and so has the record; clears the bits of its previous holder, signs
+//! it, and loads head, which is its cursor; then locks the second (A2). Whoever finds the second
+//! byte locked finds the reader's own signature, and a cursor that is not beyond any message
+//! published from then on: it is *attached*. The first byte alone says that its bits must not be
+//! cleared. A reader that is dropped ends its signature, while its samples keep both locks.
+//!
+//! **Reclaim.** A dead reader's bits are cleared by the process that holds the first lock of its record:
 //! the writer, when it keeps finding a slot held, or the next subscriber with that record. Without
 //! the lock, the bits could be those of a new subscriber.
 //!
@@ -64,6 +71,7 @@
 //! | W7 acq-rel | S2 acq-rel | one side observes the other; S1 stays before S2, W8 after W7 |
 //! | E1 release | E2 acquire | with the end, all messages and counts before it are visible |
 //! | E3 release | P1 acquire | a reader that finds the position passed finds the end |
+//! | A2 lock | a probe of it | a reader that is found attached has loaded head |
 //!
 //! Everything else is relaxed. One turn bit is enough: between two claims of a slot its position is
 //! published (W4), so the position has changed whenever the turns agree again. The models in

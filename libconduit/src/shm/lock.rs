@@ -11,14 +11,23 @@ use nix::libc;
 /// The byte that the owner of a region locks.
 pub const OWNER: LockByte = LockByte(1 << 62);
 
+/// Where the second bytes of records begin: after the first ones, of which there are fewer.
+const SECOND_BYTES: i64 = 64;
+
 /// A byte of a region, far past any file's end, that one process locks while it is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockByte(i64);
 
 impl LockByte {
-    /// The byte of subscriber record `index`.
+    /// The byte that whoever holds subscriber record `index` locks.
     pub fn record(index: usize) -> Self {
         Self(OWNER.0 + 1 + index as i64)
+    }
+
+    /// The byte that the holder of subscriber record `index` locks besides, once it is attached:
+    /// its record is its own, and it receives whatever is published from then on.
+    pub fn attached(index: usize) -> Self {
+        Self(OWNER.0 + 1 + SECOND_BYTES + index as i64)
     }
 
     fn request(self, kind: libc::c_int) -> libc::flock {
@@ -61,7 +70,16 @@ impl LockByte {
     ///
     /// Tests with a read lock, so that read locks, which any reader may take, do not count.
     pub fn is_write_locked(self, file: impl AsFd) -> io::Result<bool> {
-        let mut request = self.request(libc::F_RDLCK);
+        self.conflicts(file, libc::F_RDLCK)
+    }
+
+    /// Whether another description holds any lock, so that the write lock cannot be had.
+    pub(crate) fn is_locked(self, file: impl AsFd) -> io::Result<bool> {
+        self.conflicts(file, libc::F_WRLCK)
+    }
+
+    fn conflicts(self, file: impl AsFd, kind: libc::c_int) -> io::Result<bool> {
+        let mut request = self.request(kind);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut request))?;
         Ok(request.l_type != libc::F_UNLCK as libc::c_short)
     }
@@ -79,11 +97,12 @@ mod tests {
         let open = || File::options().read(true).write(true).open(file.path()).unwrap();
         let (reader, prober) = (open(), open());
         assert!(OWNER.try_read(&reader).unwrap());
-        assert!(!OWNER.is_write_locked(&prober).unwrap());
+        assert!(!OWNER.is_write_locked(&prober).unwrap() && OWNER.is_locked(&prober).unwrap());
         assert!(!OWNER.try_write(&prober).unwrap());
         OWNER.unlock(&reader);
         assert!(OWNER.try_write(&prober).unwrap());
         assert!(OWNER.is_write_locked(&reader).unwrap());
-        assert!(!LockByte::record(0).is_write_locked(&reader).unwrap());
+        assert!(!LockByte::record(0).is_locked(&reader).unwrap());
+        assert_ne!(LockByte::record(63), LockByte::attached(0));
     }
 }

@@ -252,6 +252,7 @@ impl<T: ?Sized> Drop for Subscriber<T> {
             if let Some(beacon) = &self.beacon {
                 beacon.raise_for_good();
             }
+            self.reader.detach();
             self.watched.leave();
         }
         fault::point(Step::RecordReleased);

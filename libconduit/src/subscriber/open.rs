@@ -18,9 +18,9 @@ use crate::registry::Lease;
 use crate::ring::attached::AttachedReader;
 use crate::ring::end::Gone;
 use crate::ring::header::Layout;
-use crate::ring::layout::RECORDS;
+use crate::ring::layout::{CONTROL_BYTES, RECORDS};
 use crate::ring::reader::Reader;
-use crate::ring::slot::mapped::MappedRing;
+use crate::ring::slot::mapped::{HeldRecord, MappedRing};
 use crate::ring::start::Start;
 use crate::shm::dir::{FileId, ShmDir};
 use crate::shm::fork;
@@ -116,7 +116,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             None => {}
         }
         let lease = Lease::attach(&domain, &topic, id, record);
-        fault::point(Step::RecordAttached);
+        fault::point(Step::RecordRegistered);
         let watched = Arc::new(Watched::new(reader.sleeper(), lease));
         Ok(Subscriber {
             reader,
@@ -155,25 +155,27 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     }
 
     /// Maps the region, with a record if this user may write it; `None` if all records are taken.
+    ///
+    /// A region that can be written is mapped before a record is claimed, since that can take long.
     fn map(&self, file: OwnedFd, layout: Layout) -> io::Result<Option<(AttachedReader, Option<usize>)>> {
-        let (mapping, record) = match claim_record(&file, layout)? {
-            RecordClaim::Record(mapping, record) => (mapping, record),
-            RecordClaim::NoneFree => return Ok(None),
-            RecordClaim::NotWritable => {
-                let mapping = Mapping::<ReadOnly>::new(&file, region_len(layout))?;
-                if self.prefault {
-                    mapping.populate();
-                }
-                let ring = MappedRing::new(mapping, layout.geometry, file);
-                return Ok(Some((AttachedReader::ReadOnly(Reader::new(Arc::new(ring), None, self.start)), None)));
+        if let Some(mapping) = map_writable(&file, layout)? {
+            if self.prefault {
+                mapping.populate();
             }
-        };
+            match attach(&file, mapping, layout, self.start)? {
+                Attachment::Attached(reader, record) => {
+                    return Ok(Some((AttachedReader::Writable(reader), Some(record))));
+                }
+                Attachment::NoneFree => return Ok(None),
+                Attachment::Obstructed => {}
+            }
+        }
+        let mapping = Mapping::<ReadOnly>::new(&file, region_len(layout))?;
         if self.prefault {
             mapping.populate();
         }
-        let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
-        let ring = MappedRing::new(mapping, layout.geometry, file).with_record(record, pid, uid, own_name());
-        Ok(Some((AttachedReader::Writable(Reader::new(Arc::new(ring), Some(record), self.start)), Some(record))))
+        let ring = MappedRing::new(mapping, layout.geometry, file);
+        Ok(Some((AttachedReader::ReadOnly(Reader::new(Arc::new(ring), None, self.start)), None)))
     }
 }
 
@@ -222,34 +224,67 @@ fn region_len(layout: Layout) -> NonZeroUsize {
     NonZeroUsize::new(layout.geometry.region_bytes() as usize).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// What came of claiming a record.
-enum RecordClaim {
-    Record(Mapping, usize),
-    NoneFree,
-    /// This user may only read the region.
-    NotWritable,
+/// Maps the region, without locks; `None` if this user may only read it.
+fn map_writable(file: &OwnedFd, layout: Layout) -> io::Result<Option<Mapping>> {
+    let _no_fork = fork::ForkGuard::new();
+    match reopen(file, Access::ReadWrite) {
+        Ok(writable) => Mapping::new(writable, region_len(layout)).map(Some),
+        Err(error) => match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Ok(None),
+            io::ErrorKind::WouldBlock => Err(OpenFileError::Leased.into()),
+            _ => Err(error),
+        },
+    }
 }
 
-/// Locks a free record. The mapping alone keeps the lock: its open file description has no
-/// descriptor.
-fn claim_record(file: &OwnedFd, layout: Layout) -> io::Result<RecordClaim> {
+/// What came of claiming a record.
+enum Attachment {
+    Attached(Reader<MappedRing>, usize),
+    NoneFree,
+    /// A process that may only read the region holds read locks on the records that are free. It
+    /// can keep others from locking them, but not from reading: without a record.
+    Obstructed,
+}
+
+/// Claims a record, and attaches with it.
+fn attach(file: &OwnedFd, mapping: Mapping, layout: Layout, start: Start) -> io::Result<Attachment> {
+    const PAGE: NonZeroUsize = NonZeroUsize::new(CONTROL_BYTES).unwrap();
+    let name = own_name();
     let _no_fork = fork::ForkGuard::new();
-    let locked = match reopen(file, Access::ReadWrite) {
-        Ok(locked) => locked,
-        Err(error) => match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => return Ok(RecordClaim::NotWritable),
-            io::ErrorKind::WouldBlock => return Err(OpenFileError::Leased.into()),
-            _ => return Err(error),
-        },
+    let locked = reopen(file, Access::ReadWrite)?;
+    let Some(index) = claim_record(&locked)? else {
+        for record in 0..RECORDS {
+            if !LockByte::record(record).is_write_locked(&locked)? {
+                return Ok(Attachment::Obstructed);
+            }
+        }
+        return Ok(Attachment::NoneFree);
     };
+    fault::point(Step::RecordLocked);
+    let held = HeldRecord::new(index, Mapping::new(&locked, PAGE)?);
+    fault::point(Step::RecordMapped);
+    let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
+    let ring = MappedRing::new(mapping, layout.geometry, reopen(file, Access::Read)?);
+    let ring = ring.with_record(held, pid, uid, name);
+    let reader = Reader::new(Arc::new(ring), Some(index), start);
+    // Only now: whoever counts this reader may rely on its cursor.
+    if !LockByte::attached(index).try_write(&locked)? {
+        return Ok(Attachment::Obstructed);
+    }
+    fault::point(Step::RecordAttached);
+    Ok(Attachment::Attached(reader, index))
+}
+
+/// Locks a free record, of which the second byte is free, too.
+fn claim_record(locked: &OwnedFd) -> io::Result<Option<usize>> {
     // Twice: the publisher locks the record of a dead subscriber briefly, to clear it.
     for record in (0..RECORDS).chain(0..RECORDS) {
-        if LockByte::record(record).try_write(&locked)? {
-            fault::point(Step::RecordLocked);
-            let mapping = Mapping::new(&locked, region_len(layout))?;
-            fault::point(Step::RecordMapped);
-            return Ok(RecordClaim::Record(mapping, record));
+        if LockByte::record(record).try_write(locked)? {
+            if !LockByte::attached(record).is_locked(locked)? {
+                return Ok(Some(record));
+            }
+            LockByte::record(record).unlock(locked);
         }
     }
-    Ok(RecordClaim::NoneFree)
+    Ok(None)
 }

@@ -150,8 +150,8 @@ public:
     }
 
     /**
-     * Number of subscribers that are alive. It makes several system calls: use it for flow control and
-     * reports, not for every message.
+     * Number of subscribers that are attached: they receive what is sent from now on. It makes
+     * several system calls: use it for flow control and reports, not for every message.
      *
      * @throws InvalidHandle, Forked, LoanOut
      */

@@ -3,7 +3,8 @@
 
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
 use crate::fault::{self, Step};
@@ -63,8 +64,24 @@ pub(crate) struct MappedRing<P: RingProtection = ReadWrite> {
     /// publisher, for taking a dead subscriber's.
     file: OwnedFd,
     generation: u32,
-    /// The subscriber record that this mapping's lock protects.
-    record: Option<usize>,
+    record: Option<HeldRecord>,
+}
+
+/// A subscriber record that this process holds.
+#[derive(Debug)]
+pub(crate) struct HeldRecord {
+    index: usize,
+    /// Keeps the record's locks: its open file description has no descriptor. Not the mapping of
+    /// the ring, because nobody can fork while a description with locks has a descriptor, and
+    /// entering a large region into the page tables takes long.
+    _locks: Mapping,
+}
+
+impl HeldRecord {
+    /// `locks` maps any part of the region through the description that has the record's lock.
+    pub(crate) fn new(index: usize, locks: Mapping) -> Self {
+        Self { index, _locks: locks }
+    }
 }
 
 impl<P: RingProtection> MappedRing<P> {
@@ -115,9 +132,11 @@ impl<P: RingProtection> MappedRing<P> {
 }
 
 impl MappedRing {
-    /// Signs the record whose lock this mapping holds; it is cleared when the mapping is dropped.
-    pub(crate) fn with_record(mut self, index: usize, pid: u32, uid: u32, program: [u8; 16]) -> Self {
-        let record = self.record(index);
+    /// Signs a record.
+    pub(crate) fn with_record(mut self, held: HeldRecord, pid: u32, uid: u32, program: [u8; 16]) -> Self {
+        let record = self.record(held.index);
+        // Whoever reads the record meanwhile must not find the new holder with the old one's pid.
+        record.pid.store(0, Relaxed);
         let words: [u64; 2] = zerocopy::transmute!(program);
         for (to, from) in record.program.iter().zip(words) {
             to.store(from, Relaxed);
@@ -126,19 +145,27 @@ impl MappedRing {
             counter.store(0, Relaxed);
         }
         record.uid.store(uid, Relaxed);
-        record.pid.store(pid, Relaxed);
+        record.pid.store(pid, Release);
         fault::point(Step::RecordSigned);
-        self.record = Some(index);
+        self.record = Some(held);
         self
+    }
+
+    /// Ends the signature: this process receives no more messages, though it may hold some.
+    pub(crate) fn unsign(&self) {
+        if let Some(held) = &self.record {
+            self.record(held.index).pid.store(0, Relaxed);
+        }
     }
 }
 
 impl<P: RingProtection> Drop for MappedRing<P> {
     fn drop(&mut self) {
-        if let (Some(index), Some(ring)) = (self.record, P::writable(self))
+        if self.record.is_some()
+            && let Some(ring) = P::writable(self)
             && !ring.is_foreign()
         {
-            ring.record(index).pid.store(0, Relaxed);
+            ring.unsign();
             fault::point(Step::RecordUnsigned);
         }
     }

@@ -4,7 +4,8 @@
 //! Two slots, one writer, up to two readers. A pinned payload is an `UnsafeCell` besides its words:
 //! loom refuses every access to it that is not ordered with a write, even if the words happen to be
 //! right. A Mutex and a Condvar model the futex, without spurious wake-ups: a lost wake-up is a
-//! deadlock. A Mutex models the lock of a record.
+//! deadlock. A Mutex models the first lock of a record; the second is only asked for, and modelled
+//! by a flag in a Mutex.
 //!
 //! Bounds: 3 preemptions; 2 where a second reader or a fourth message multiplies the schedules; 1
 //! for a copying reader that is lapped and for joining while slots are overwritten, where loads
@@ -68,6 +69,8 @@ struct Ring {
     slots: Vec<Slot>,
     /// Locked while the subscriber with that record is alive.
     lives: [Mutex<()>; 2],
+    /// A2: whether the second byte of the record is locked.
+    attached: [Mutex<bool>; 2],
     /// Locked while the publisher is alive.
     publisher_life: Mutex<()>,
     bed: Bed,
@@ -124,6 +127,7 @@ impl Ring {
             records: [record(), record()],
             slots: (0..slots).map(|_| slot()).collect(),
             lives: [Mutex::new(()), Mutex::new(())],
+            attached: [Mutex::new(false), Mutex::new(false)],
             publisher_life: Mutex::new(()),
             bed,
         })
@@ -418,6 +422,33 @@ fn pin_against_reuse() {
 #[test]
 fn copy_against_overwrite() {
     readers_against(SLOTS, 3, 3, &[false], 1);
+}
+
+/// A reader that was found attached receives the next message and no earlier one.
+#[test]
+fn attached_against_publishing() {
+    model(3, || {
+        let ring = Ring::new();
+        let joining = {
+            let ring = Shared::clone(&ring);
+            thread::spawn(move || {
+                let _life = ring.lives[0].lock().unwrap();
+                let reader = Checked::new(&ring, 0, true, Start::Next);
+                *ring.attached[0].lock().unwrap() = true;
+                reader
+            })
+        };
+        let mut writer = Writer::new(Shared::clone(&ring));
+        send(&mut writer);
+        let is_attached = *ring.attached[0].lock().unwrap();
+        send(&mut writer);
+        let mut reader = joining.join().unwrap();
+        if is_attached {
+            reader.look().unwrap();
+            let base = reader.base.expect("a message");
+            assert!(base <= 1, "the message sent after it was found attached was missed");
+        }
+    });
 }
 
 /// A reader that is lapped counts exactly what it misses, pinning or copying.
