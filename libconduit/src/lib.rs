@@ -84,6 +84,7 @@ mod error_text;
 pub mod fault;
 #[cfg(not(feature = "fault-injection"))]
 mod fault;
+mod foreign_text;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod inspect;
@@ -133,6 +134,11 @@ pub use zerocopy;
 pub mod internal {
     pub use crate::inspect::reaping::{ReapGuard, ReapRegion};
     pub use crate::registry::protocol;
+
+    /// Text that another process has chosen.
+    pub mod foreign_text {
+        pub use crate::foreign_text::{clean, clean_json, clean_lines, clean_name, is_clean, is_shown};
+    }
 
     /// Files, locks and processes.
     pub mod shm {

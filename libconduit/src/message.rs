@@ -4,6 +4,7 @@ use std::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
+use crate::foreign_text::clean_name;
 use crate::shape::{Element, Shape};
 
 /// A type that can be sent: its bytes mean the same in every process, and a region can identify it.
@@ -162,7 +163,8 @@ impl TypeInfo {
         Self { size: size_of::<T>() as u64, ..element }
     }
 
-    /// The name, without the brackets of a slice.
+    /// The name, without the brackets of a slice, as it is in the region: UTF-8 without control
+    /// characters. [`Display`](fmt::Display) is for people.
     pub fn name(&self) -> &str {
         self.name.as_str()
     }
@@ -184,10 +186,12 @@ impl TypeInfo {
 }
 
 impl fmt::Display for TypeInfo {
+    /// The name, in brackets for a slice. A peer may have chosen it: it is cleaned.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = clean_name(self.name());
         match self.kind {
-            Kind::Value => f.write_str(self.name()),
-            Kind::Slice => write!(f, "[{}]", self.name()),
+            Kind::Value => f.write_str(&name),
+            Kind::Slice => write!(f, "[{name}]"),
         }
     }
 }

@@ -2,11 +2,14 @@
 //! and events: plain data, which is also what the registry's protocol carries.
 //!
 //! A registry may be newer than this library. Fields that it adds are ignored; values of
-//! enumerations that it adds are kept as `Unknown`, with their text.
+//! enumerations that it adds are kept as `Unknown`, with their text; members that it leaves out have
+//! their default. All text of a registry is cleaned: it can be printed.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::foreign_text::{self, clean_name};
 
 /// Defines an enumeration that travels as text and keeps a text that it does not know.
 macro_rules! open_enum {
@@ -16,8 +19,8 @@ macro_rules! open_enum {
         #[non_exhaustive]
         pub enum $name {
             $($(#[$doc])* #[serde(rename = $text)] $variant,)*
-            /// A value of a newer registry's: its text.
-            #[serde(untagged)]
+            /// A value of a newer registry's: its text, cleaned.
+            #[serde(untagged, deserialize_with = "foreign_text::name")]
             Unknown(String),
         }
 
@@ -35,12 +38,8 @@ macro_rules! open_enum {
         }
 
         impl fmt::Display for $name {
-            /// The value's text; control characters of an unknown one are replaced.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self {
-                    Self::Unknown(text) => f.pad(&text.replace(char::is_control, "\u{fffd}")),
-                    known => f.pad(known.as_str()),
-                }
+                f.pad(self.as_str())
             }
         }
     };
@@ -115,15 +114,17 @@ pub struct Process {
     /// said.
     pub pid: u32,
     /// User id.
+    #[serde(default)]
     pub uid: u32,
-    /// Command name.
+    /// Command name, cleaned.
+    #[serde(default, deserialize_with = "foreign_text::name")]
     pub program: String,
 }
 
 impl Process {
-    /// A process by its id, user id and command name.
-    pub fn new(pid: u32, uid: u32, program: impl Into<String>) -> Self {
-        Self { pid, uid, program: program.into() }
+    /// A process by its id, user id and command name, which is cleaned.
+    pub fn new(pid: u32, uid: u32, program: impl AsRef<str>) -> Self {
+        Self { pid, uid, program: clean_name(program.as_ref()) }
     }
 }
 
@@ -135,13 +136,15 @@ impl fmt::Display for Process {
 
 /// One subscriber of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct SubscriberInfo {
     /// Process id.
     pub pid: u32,
     /// User id.
     pub uid: u32,
-    /// Command name.
+    /// Command name, cleaned.
+    #[serde(deserialize_with = "foreign_text::name")]
     pub program: String,
     /// Messages received.
     pub received: u64,
@@ -160,6 +163,7 @@ pub struct SubscriberInfo {
 #[non_exhaustive]
 pub struct TopicInfo {
     /// Name of the topic or raw region.
+    #[serde(deserialize_with = "foreign_text::name")]
     pub name: String,
     /// Whether it has an owner, and a name.
     pub state: RegionState,
@@ -170,17 +174,20 @@ pub struct TopicInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlinked: Option<String>,
     /// Whether it is a raw region, which has no slots, no type and no subscribers.
+    #[serde(default)]
     pub raw: bool,
     /// Where its file is.
+    #[serde(default)]
     pub path: String,
     /// Size of its file in bytes.
+    #[serde(default)]
     pub size_bytes: u64,
     /// Number of slots.
     pub slots: Option<u32>,
     /// Size of a slot in bytes, 64 of which are its header.
     pub slot_bytes: Option<u64>,
     /// Name of the messages' type, in brackets for a slice.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default, deserialize_with = "foreign_text::optional_name")]
     pub message_type: Option<String>,
     /// Its owner, if known.
     pub publisher: Option<Process>,
@@ -203,6 +210,7 @@ pub struct TopicInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message_age_ns: Option<u64>,
     /// Its subscribers.
+    #[serde(default)]
     pub subscribers: Vec<SubscriberInfo>,
 }
 
@@ -238,8 +246,10 @@ pub struct RegistryEvent {
     /// What.
     pub kind: EventKind,
     /// To which topic or raw region.
+    #[serde(deserialize_with = "foreign_text::name")]
     pub topic: String,
     /// When: milliseconds since the epoch.
+    #[serde(default)]
     pub time_ms: u64,
     /// By which process, if known: the owner's, the subscriber's, or the remover's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -294,9 +304,11 @@ pub struct DeathCertificate {
 
 /// Reply of `Status`: the registry that answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct RegistryStatus {
     /// Version of the registry.
+    #[serde(deserialize_with = "foreign_text::name")]
     pub version: String,
     /// Its process id.
     pub pid: u32,

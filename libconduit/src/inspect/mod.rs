@@ -34,12 +34,14 @@ pub(crate) mod reaping;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 pub use counters::{Counters, MessageHeader};
 use nix::sys::stat::fstat;
 
 use crate::error::{OpenError, OwnerClaim};
+use crate::foreign_text::clean;
 use crate::model::{Process, RegionState, TopicInfo};
 use crate::ring::header::{Layout, LayoutError, program_name};
 use crate::shm::clock;
@@ -187,7 +189,7 @@ impl Region {
         let counted = counters.as_ref();
         TopicInfo {
             raw: self.is_raw(),
-            path: self.path.display().to_string(),
+            path: clean(self.path.as_os_str().as_bytes()),
             size_bytes,
             slots: self.layout.map(|layout| layout.geometry.slots()),
             slot_bytes: self.layout.map(|layout| layout.geometry.slot_bytes()),

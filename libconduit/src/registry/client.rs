@@ -2,18 +2,20 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 
 use super::protocol::{
     Call, DeathList, END, ErrorReply, EventReply, INTERFACE, Reaped, Reply, TopicList, TopicParameter, TopicReply,
     Unlink, Watch, encode,
 };
+use crate::foreign_text::{clean, clean_json};
 use crate::model::{RegistryEvent, RegistryStatus, TopicInfo};
 use crate::shm::open::above_standard;
 use crate::{Domain, TopicName};
@@ -71,7 +73,7 @@ impl Client {
                 Err(error) => failure = error,
             }
         }
-        let sockets: Vec<_> = sockets.iter().map(|socket| socket.display().to_string()).collect();
+        let sockets: Vec<_> = sockets.iter().map(|socket| clean(socket.as_os_str().as_bytes())).collect();
         Err(RegistryCallError::Unreachable { sockets: sockets.join(", "), source: failure })
     }
 
@@ -177,7 +179,13 @@ impl Client {
         if message.pop() != Some(END) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed").into());
         }
-        let reply: Reply = serde_json::from_slice(&message)?;
+        let mut reply: serde_json::Value = serde_json::from_slice(&message)?;
+        if !reply.is_object() {
+            return Err(serde_json::Error::custom("it is not an object").into());
+        }
+        // Here, so that no text of a registry gets further uncleaned.
+        clean_json(&mut reply);
+        let reply: Reply = serde_json::from_value(reply)?;
         let continues = reply.continues;
         let parameters = reply.into_result().map_err(RegistryCallError::Refused)?;
         Ok((serde_json::from_value(parameters)?, continues))

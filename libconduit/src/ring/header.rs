@@ -9,9 +9,9 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::geometry::Geometry;
 use super::layout::{CONTROL_BYTES, ControlPage, Identity, PRODUCER_AT, RECORDS_AT, TYPE_NAME_AT, VERSION};
+use crate::foreign_text::clean_name;
 use crate::message::{Kind, MAX_ALIGN, TypeInfo, TypeName};
 use crate::shm::mark::MAGIC;
-use crate::shm::process::cleaned;
 
 /// Why a file cannot be used as a topic's region.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,7 +114,7 @@ impl Layout {
 /// A command name from a region, cleaned.
 pub(crate) fn program_name(bytes: &[u8]) -> String {
     let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    cleaned(&bytes[..len])
+    clean_name(&bytes[..len])
 }
 
 #[cfg(test)]

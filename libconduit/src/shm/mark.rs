@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
-use super::process::{cleaned, command_name};
+use super::process::command_name;
+use crate::foreign_text::clean_name;
 
 const XATTR: &str = "user.conduit";
 /// The first bytes of a topic's file: `CONDUIT` and a byte that occurs in no text.
@@ -54,19 +55,20 @@ impl Mark {
     pub(crate) fn read(file: impl AsFd) -> Option<Self> {
         let mut value = [0; 128];
         if let Ok(len) = fgetxattr(&file, XATTR, &mut value[..]) {
-            return Self::parse(&cleaned(&value[..len]));
+            return Self::parse(&value[..len]);
         }
         let mut magic = [0; MAGIC.len()];
         (nix::sys::uio::pread(&file, &mut magic, 0) == Ok(magic.len()) && magic == MAGIC).then_some(Self::Topic)
     }
 
-    fn parse(value: &str) -> Option<Self> {
+    fn parse(value: &[u8]) -> Option<Self> {
         match value {
-            "topic" => Some(Self::Topic),
-            "kept" => Some(Self::Kept),
+            b"topic" => Some(Self::Topic),
+            b"kept" => Some(Self::Kept),
             _ => {
-                let (pid, program) = value.strip_prefix("raw ")?.split_once(' ')?;
-                Some(Self::Raw { pid: pid.parse().ok()?, program: program.chars().take(64).collect() })
+                let mut words = value.strip_prefix(b"raw ")?.splitn(2, |byte| *byte == b' ');
+                let pid = str::from_utf8(words.next()?).ok()?.parse().ok()?;
+                Some(Self::Raw { pid, program: clean_name(words.next()?) })
             }
         }
     }

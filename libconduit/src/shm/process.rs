@@ -9,10 +9,11 @@ use nix::libc;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::open::above_standard;
+use crate::foreign_text::clean_name;
 
 /// Command name of a process, as in `/proc/PID/comm`; `None` if it is gone or hidden.
 pub fn command_name(pid: u32) -> Option<String> {
-    Some(cleaned(&command_bytes(pid)?))
+    Some(clean_name(command_bytes(pid)?))
 }
 
 /// The command name as the kernel has it: any bytes, of which the last may be half a character.
@@ -22,20 +23,8 @@ fn command_bytes(pid: u32) -> Option<Vec<u8>> {
     Some(name)
 }
 
-/// Text that another process has chosen, for people to read: no byte is dropped, and none of it
-/// controls a terminal or the direction of writing.
-pub(crate) fn cleaned(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).chars().map(|c| if is_control(c) { '?' } else { c }).collect()
-}
-
-fn is_control(c: char) -> bool {
-    let directs_writing = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&c)
-        || ('\u{202a}'..='\u{202e}').contains(&c)
-        || ('\u{2066}'..='\u{2069}').contains(&c);
-    c.is_control() || directs_writing
-}
-
-/// A file of the kernel, in which names of processes or files need not be UTF-8.
+/// A file of the kernel, in which names of processes or files need not be UTF-8: what is printed of
+/// it is cleaned first.
 pub fn kernel_text(path: impl AsRef<Path>) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
 }

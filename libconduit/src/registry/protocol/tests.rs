@@ -1,5 +1,8 @@
 use super::*;
-use crate::model::{DeathCertificate, EventKind, Liveness, RegionState, TopicInfo};
+use crate::model::{
+    DeathCertificate, EventKind, Liveness, Process, RegionState, RegistryEvent, RegistryStatus, SubscriberInfo,
+    TopicInfo,
+};
 
 #[test]
 fn errors_cross_the_socket_with_their_fields() {
@@ -64,7 +67,8 @@ fn an_old_client_reads_an_event_of_the_future() {
     assert_eq!(event.kind, EventKind::Unknown("migrated".into()));
     assert_eq!(event.death, Some(DeathCertificate::default()));
     assert_eq!(serde_json::to_value(&event).unwrap()["kind"], "migrated");
-    assert_eq!(EventKind::Unknown("a\x1b[2Jb".into()).to_string(), "a\u{fffd}[2Jb", "no control characters");
+    let hostile: EventKind = serde_json::from_str(r#""a\u001b[2Jb""#).unwrap();
+    assert_eq!(hostile.to_string(), r"a\x1b[2Jb", "no control characters");
 }
 
 #[test]
@@ -83,6 +87,31 @@ fn a_new_client_reads_what_an_old_registry_leaves_out() {
     let topic = r#"{"name": "imu", "state": "live", "raw": false, "path": "/x", "size_bytes": 1, "subscribers": []}"#;
     let topic: TopicInfo = serde_json::from_str(topic).unwrap();
     assert_eq!((topic.state, topic.slots, topic.publisher), (RegionState::Live, None, None));
+}
+
+#[test]
+fn a_client_reads_a_registry_that_says_little() {
+    let topic: TopicInfo = serde_json::from_str(r#"{"name": "imu", "state": "live"}"#).unwrap();
+    assert_eq!(topic, TopicInfo::new("imu", RegionState::Live));
+    let process: Process = serde_json::from_str(r#"{"pid": 7}"#).unwrap();
+    assert_eq!(process, Process::new(7, 0, ""));
+    assert_eq!(serde_json::from_str::<SubscriberInfo>("{}").unwrap(), SubscriberInfo::default());
+    assert_eq!(serde_json::from_str::<RegistryStatus>("{}").unwrap(), RegistryStatus::default());
+    let event: RegistryEvent = serde_json::from_str(r#"{"kind": "died", "topic": "imu"}"#).unwrap();
+    assert_eq!(event, RegistryEvent::new(EventKind::Died, "imu", 0));
+}
+
+#[test]
+fn names_of_a_registry_are_cleaned_and_cut() {
+    let long = "x".repeat(5000);
+    let topic = serde_json::json!({"name": "a\nb", "state": "\u{7f}", "type": "\u{202e}", "liveness": long,
+        "publisher": {"pid": 7, "program": long}, "subscribers": [{"program": "\u{200b}"}]});
+    let topic: TopicInfo = serde_json::from_value(topic).unwrap();
+    assert_eq!((topic.name.as_str(), topic.state.as_str()), (r"a\x0ab", r"\x7f"));
+    assert_eq!(topic.message_type.as_deref(), Some(r"\u{202e}"));
+    assert_eq!(topic.subscribers[0].program, r"\u{200b}");
+    let cut = [topic.publisher.unwrap().program, topic.liveness.unwrap().to_string()];
+    assert!(cut.iter().all(|name| name.len() < 300 && name.ends_with("x…")), "{cut:?}");
 }
 
 #[test]
