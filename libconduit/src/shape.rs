@@ -10,20 +10,37 @@
 //!     {"name": "gyro", "offset": 0, "type": "f64", "count": 3},
 //!     {"name": "acceleration", "offset": 24, "type": "f64", "count": 3}]}}}
 //! ```
+//!
+//! A shape that comes from there is a claim of another process, and is checked before anybody sees
+//! it: fields lie inside their structures, in order, under different names that can be printed;
+//! structures nest at most 16 deep; and it has hardly more values than bytes, however the counts
+//! multiply. So no use of it takes longer than the message is long.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::AsFd;
 
 use rustix::fs::fgetxattr;
 use serde::{Deserialize, Serialize};
 
+use crate::foreign_text::is_clean;
+
 /// The attribute's name.
 pub(crate) const XATTR: &str = "user.conduit.shape";
 /// Longest text that is read or written. xattr(7) allows 64 KiB.
 const MAX_TEXT: usize = 1 << 16;
+/// How deep structures may nest.
+const MAX_DEPTH: u32 = 16;
+/// How many values there may be beyond one per byte: fields without bytes, such as markers.
+const MAX_EMPTY_VALUES: u64 = 1024;
+/// Longest name of a field, in bytes.
+const MAX_FIELD_NAME: usize = 256;
 
 /// One value, or an array of them.
+///
+/// One that was deserialised is consistent; otherwise that is an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ClaimedShape")]
 #[non_exhaustive]
 pub struct Shape {
     /// The type of the value, or of each element.
@@ -33,6 +50,24 @@ pub struct Shape {
     /// elements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+}
+
+/// What another process says a shape is.
+#[derive(Deserialize)]
+struct ClaimedShape {
+    #[serde(rename = "type")]
+    element: Element,
+    #[serde(default)]
+    count: Option<u64>,
+}
+
+impl TryFrom<ClaimedShape> for Shape {
+    type Error = &'static str;
+
+    fn try_from(ClaimedShape { element, count }: ClaimedShape) -> Result<Self, Self::Error> {
+        let shape = Self { element, count };
+        shape.is_sound().then_some(shape).ok_or("the shape contradicts itself, or claims too much")
+    }
 }
 
 /// The type of one value.
@@ -70,7 +105,7 @@ pub enum Element {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Field {
-    /// Its name, without control characters.
+    /// Its name: text that can be printed, without line ends.
     pub name: String,
     /// Its offset in the structure, in bytes.
     pub offset: u64,
@@ -98,9 +133,12 @@ impl Shape {
         Self::one(Element::Struct { size: size as u64, fields })
     }
 
-    /// An array of values of this shape.
+    /// An array of values of this shape; of values without bytes, an empty one.
     #[must_use]
     pub fn array(self, count: usize) -> Self {
+        if self.size() == 0 {
+            return Self { count: Some(0), ..self };
+        }
         Self { count: Some((count as u64).saturating_mul(self.count.unwrap_or(1))), ..self }
     }
 
@@ -109,13 +147,26 @@ impl Shape {
         self.element.size().saturating_mul(self.count.unwrap_or(1))
     }
 
+    /// How many values it has, in all elements and all fields of all elements; a structure without
+    /// fields counts as one.
+    pub fn value_count(&self) -> u64 {
+        let one = match &self.element {
+            Element::Struct { fields, .. } => {
+                fields.iter().fold(0u64, |sum, field| sum.saturating_add(field.shape.value_count())).max(1)
+            }
+            _ => 1,
+        };
+        one.saturating_mul(self.count.unwrap_or(1))
+    }
+
     /// The shape that a region's file has for elements of a size; `None` if it has none, or an
     /// invalid one.
     pub(crate) fn of_file(file: impl AsFd, size: u64) -> Option<Self> {
         let mut text = vec![0; MAX_TEXT];
         let len = fgetxattr(file, XATTR, &mut text[..]).ok()?;
         let shape: Self = serde_json::from_slice(&text[..len]).ok()?;
-        (shape.size() == size && shape.is_sound()).then_some(shape)
+        // A message without bytes has nothing to show.
+        (size > 0 && shape.size() == size).then_some(shape)
     }
 
     /// The text for a region's file; `None` if the shape is mere bytes, or the text would be too
@@ -128,17 +179,12 @@ impl Shape {
 
     /// Whether it is consistent: a peer may have written anything.
     fn is_sound(&self) -> bool {
-        match &self.element {
-            Element::Struct { size, fields } => {
-                let mut end = 0;
-                fields.iter().all(|Field { name, offset, shape }| {
-                    let follows = *offset >= end && !name.is_empty() && !name.contains(char::is_control);
-                    end = offset.saturating_add(shape.size());
-                    follows && end <= *size && shape.is_sound()
-                })
-            }
-            _ => true,
-        }
+        let most = self.checked_size().map(|size| size.saturating_add(MAX_EMPTY_VALUES));
+        most.is_some_and(|most| self.value_count() <= most) && self.element.is_sound(MAX_DEPTH)
+    }
+
+    fn checked_size(&self) -> Option<u64> {
+        self.element.size().checked_mul(self.count.unwrap_or(1))
     }
 }
 
@@ -152,6 +198,21 @@ impl Element {
             Self::U64 | Self::I64 | Self::F64 => 8,
             Self::Bytes { size } | Self::Struct { size, .. } => *size,
         }
+    }
+
+    /// Whether fields lie inside their structures, in order and under names that differ.
+    fn is_sound(&self, depth: u32) -> bool {
+        let Self::Struct { size, fields } = self else { return true };
+        let mut end = 0;
+        let mut names = HashSet::new();
+        depth > 0
+            && fields.iter().all(|Field { name, offset, shape }| {
+                let is_name = (1..=MAX_FIELD_NAME).contains(&name.len()) && is_clean(name) && names.insert(name);
+                let follows = *offset >= end;
+                let next = shape.checked_size().and_then(|size| offset.checked_add(size)).filter(|next| next <= size);
+                end = next.unwrap_or(end);
+                is_name && follows && next.is_some() && shape.element.is_sound(depth - 1)
+            })
     }
 }
 
@@ -272,5 +333,66 @@ mod tests {
             !Shape::one(Element::Struct { size: 8, fields: vec![Field { name: "a".into(), offset: 0, shape: huge }] })
                 .is_sound()
         );
+    }
+
+    #[test]
+    fn what_claims_more_values_than_bytes_is_rejected() {
+        let parse = |text: &str| serde_json::from_str::<Shape>(text).map_err(|error| error.to_string());
+        let within = |size: u64, field: &str| {
+            parse(&format!(r#"{{"type": {{"struct": {{"size": {size}, "fields": [{field}]}}}}}}"#))
+        };
+        let nothing = r#""offset": 0, "type": {"struct": {"size": 0, "fields": []}}"#;
+        assert!(within(8, &format!(r#"{{"name": "a", {nothing}}}"#)).is_ok());
+        let huge = 1u64 << 63;
+        for claim in [
+            // Elements without bytes, as many as there are numbers.
+            format!(r#"{{"name": "a", {nothing}, "count": {huge}}}"#),
+            format!(r#"{{"name": "a", "offset": 0, "type": {{"bytes": {{"size": 0}}}}, "count": {huge}}}"#),
+            // Sizes whose product is small again beyond 64 bits.
+            format!(r#"{{"name": "a", "offset": 0, "type": "u16", "count": {huge}}}"#),
+            format!(r#"{{"name": "a", "offset": 0, "type": {{"bytes": {{"size": {huge}}}}}, "count": 2}}"#),
+            format!(r#"{{"name": "a", "offset": {}, "type": "u64"}}"#, u64::MAX - 7),
+        ] {
+            assert!(within(8, &claim).unwrap_err().contains("claims too much"), "{claim}");
+        }
+        // Empty fields, multiplied by an array that has bytes.
+        let empty =
+            |number: u32| format!(r#"{{"name": "e{number}", "offset": 0, "type": {{"bytes": {{"size": 0}}}}}}"#);
+        let empties = (0..900).map(empty).collect::<Vec<_>>().join(",");
+        let of_empties = format!(r#"{{"struct": {{"size": 1, "fields": [{empties}]}}}}"#);
+        assert!(parse(&format!(r#"{{"type": {of_empties}}}"#)).is_ok());
+        assert!(parse(&format!(r#"{{"type": {of_empties}, "count": 1000000}}"#)).is_err());
+        // Structures in structures.
+        let nested = |depth: usize| {
+            let open = r#"{"struct": {"size": 8, "fields": [{"name": "a", "offset": 0, "type": "#;
+            format!(r#"{{"type": {}"u64"{}}}"#, open.repeat(depth), "}]}}".repeat(depth))
+        };
+        assert!(parse(&nested(MAX_DEPTH as usize)).is_ok());
+        assert!(parse(&nested(MAX_DEPTH as usize + 1)).is_err());
+        assert!(parse(&nested(10_000)).is_err());
+    }
+
+    #[test]
+    fn names_of_fields_can_be_printed_and_differ() {
+        let named = |names: &[&str]| {
+            let field =
+                |(offset, name): (u64, &&str)| Field { name: (*name).into(), offset, shape: Shape::one(Element::U8) };
+            let fields = (0..).zip(names).map(field).collect();
+            Shape::one(Element::Struct { size: 8, fields }).is_sound()
+        };
+        assert!(named(&["a", "ä", "日本"]));
+        let long = "x".repeat(MAX_FIELD_NAME + 1);
+        for name in ["", "a\nb", "a\x7f", "\u{9b}", "\u{202e}a", "a\u{200b}", "a\u{2028}", "a  b", &long] {
+            assert!(!named(&[name]), "{name:?}");
+        }
+        assert!(!named(&["a", "a"]), "two of one name");
+    }
+
+    #[test]
+    fn arrays_of_nothing_are_empty() {
+        let nothing = Shape::structure(0, []).array(1 << 40);
+        assert_eq!((nothing.count, nothing.size(), nothing.value_count()), (Some(0), 0, 0));
+        assert!(nothing.is_sound());
+        assert_eq!(imu().array(3).value_count(), 21);
     }
 }

@@ -174,23 +174,13 @@ impl Serialize for View<'_> {
 
 /// The names of the cells that [`View::cells`] gives.
 pub(super) fn columns(shape: &Shape, prefix: &str) -> Result<Vec<String>, String> {
-    let count = cell_count(shape);
+    let count = shape.value_count();
     if count > MAX_COLUMNS {
         return Err(format!("a table of {count} columns is none; choose some with --field"));
     }
     let mut names = Vec::new();
     name_cells(shape, prefix.into(), &mut names);
     Ok(names)
-}
-
-fn cell_count(shape: &Shape) -> u64 {
-    let one = match &shape.element {
-        Element::Struct { fields, .. } => {
-            fields.iter().fold(0u64, |sum, field| sum.saturating_add(cell_count(&field.shape)))
-        }
-        _ => 1,
-    };
-    one.saturating_mul(shape.count.unwrap_or(1))
 }
 
 fn name_cells(shape: &Shape, prefix: String, names: &mut Vec<String>) {
