@@ -1,6 +1,7 @@
 //! How the command writes: styles, tables, JSON, notices; and how it words what it shows.
 
 pub(crate) mod events;
+mod json;
 pub(crate) mod topics;
 mod units;
 
@@ -10,10 +11,11 @@ use std::io::{self, Write};
 use anstream::AutoStream;
 use anstream::stream::RawStream;
 use anstyle::{AnsiColor, Style};
-use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
 
 use crate::failure::Failure;
 pub(crate) use crate::failure::notice;
+pub(crate) use json::{json, json_line};
 pub(crate) use units::{count, data_size, duration, duration_ns, memory_size, rate};
 
 /// Titles of columns and of fields.
@@ -77,19 +79,7 @@ pub(crate) fn table(out: &mut impl Write, columns: &[&str], rows: &[impl AsRef<[
 
 /// How many terminal columns a text takes, styles excluded.
 fn width(text: &str) -> usize {
-    anstream::adapter::strip_str(text).map(|part| part.chars().count()).sum()
-}
-
-/// Writes a value as indented JSON.
-pub(crate) fn json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)
-}
-
-/// Writes a value as one line of JSON.
-pub(crate) fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, value)?;
-    writeln!(out)
+    anstream::adapter::strip_str(text).map(UnicodeWidthStr::width).sum()
 }
 
 /// The text without styles.
@@ -105,13 +95,17 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_lines_not_padded() {
         let mut out = Vec::new();
-        let rows =
-            [["imu".into(), "7".into(), styled(GOOD, "x")], ["camera/front".into(), "12345".into(), String::new()]];
+        let rows = [
+            ["imu".into(), "7".into(), styled(GOOD, "x")],
+            ["camera/front".into(), "12345".into(), String::new()],
+            ["日本".into(), "1".into(), "e\u{301}".into()],
+        ];
         table(&mut out, &["<NAME", ">N", "<TYPE"], &rows).unwrap();
         let expected = "\
 NAME              N  TYPE
 imu               7  x
 camera/front  12345
+日本              1  e\u{301}
 ";
         assert_eq!(plain(&out), expected);
     }
