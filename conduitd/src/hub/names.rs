@@ -13,6 +13,7 @@ use conduit::internal::shm::dir::DirEntry;
 use conduit::internal::shm::process::open_process;
 use conduit::registry::Process;
 use rustix::fs::inotify::ReadFlags;
+use tokio::task::spawn_blocking;
 
 use super::Hub;
 use crate::directory::{Inspected, NameChange, appearance_of, fate_of};
@@ -142,23 +143,34 @@ impl Hub {
     }
 
     /// The name of a live region was removed: reports that to its owner, and to clients that ask.
-    fn report_unlinked(&self, key: &Key, region: Arc<Region>) {
-        let reason = who_removed(region.uid());
+    fn report_unlinked(self: &Rc<Self>, key: &Key, region: Arc<Region>) {
+        let remover = who_removed(region.uid());
+        self.topics.update(key, |topic| topic.unlinked_by = Some(remover.explain()));
+        let (hub, key) = (Rc::clone(self), key.clone());
+        tasks::spawn("unlinked", async move {
+            // Both can stall: the user database, and a busy region.
+            let marked = Arc::clone(&region);
+            let by_name = spawn_blocking(move || {
+                if !marked.is_raw()
+                    && let Err(error) = marked.mark_unlinked()
+                {
+                    tracing::warn!("cannot notify the publisher of topic \"{}\": {error}", marked.topic());
+                }
+                remover.explain_by_name()
+            });
+            hub.log_unlinked(&key, region.uid(), by_name.await.ok().flatten().unwrap_or_else(|| remover.explain()));
+        });
+    }
+
+    fn log_unlinked(&self, key: &Key, uid: u32, reason: String) {
         tracing::warn!(
             message_id = message_id::UNLINKED,
             conduit.topic = %key.0,
-            conduit.uid = region.uid(),
+            conduit.uid = uid,
             "topic \"{}\" was unlinked: {reason}",
             key.0
         );
+        self.invalidate_answers();
         self.topics.update(key, |topic| topic.unlinked_by = Some(reason));
-        if !region.is_raw() {
-            // This can stall on a busy region.
-            tasks::spawn_blocking("unlinked", move || {
-                if let Err(error) = region.mark_unlinked() {
-                    tracing::warn!("cannot notify the publisher of topic \"{}\": {error}", region.topic());
-                }
-            });
-        }
     }
 }

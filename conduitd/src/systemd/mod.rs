@@ -12,8 +12,9 @@ pub(crate) mod store;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,6 +26,8 @@ const MAX_ORDERS: usize = 4096;
 /// How long a client waits until the service manager has its connection. It reads at once unless it
 /// is stuck.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the end of the daemon waits for the service manager to read the last notifications.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
 /// A shorter interval would leave no time for other work.
 const SHORTEST_WATCHDOG: Duration = Duration::from_millis(20);
 const LONGEST_WATCHDOG: Duration = Duration::from_secs(24 * 3600);
@@ -40,7 +43,10 @@ enum NotifyOrder {
 /// The connection to the service manager, if there is one.
 pub(crate) struct Supervisor {
     orders: Option<SyncSender<NotifyOrder>>,
-    thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread ends.
+    ended: Option<Receiver<()>>,
+    /// The service manager has not processed a barrier in time. It is not waited for until it has.
+    is_silent: Arc<AtomicBool>,
     keeps: bool,
     watchdog: Option<Duration>,
 }
@@ -48,7 +54,7 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// No service manager.
     pub(crate) fn none() -> Self {
-        Self { orders: None, thread: None, keeps: false, watchdog: None }
+        Self { orders: None, ended: None, is_silent: Arc::default(), keeps: false, watchdog: None }
     }
 
     /// The service manager that started this process, if it asks for notifications.
@@ -57,8 +63,14 @@ impl Supervisor {
             return Ok(Self::none());
         }
         let (orders, received) = sync_channel(MAX_ORDERS);
-        let thread = std::thread::Builder::new().name("notify".into()).spawn(move || send(&received))?;
-        Ok(Self { orders: Some(orders), thread: Some(thread), keeps: has_store(), watchdog: watchdog() })
+        let (running, ended) = sync_channel(0);
+        let is_silent = Arc::new(AtomicBool::new(false));
+        let of_thread = Arc::clone(&is_silent);
+        std::thread::Builder::new().name("notify".into()).spawn(move || {
+            send(&received, &of_thread);
+            drop(running);
+        })?;
+        Ok(Self { orders: Some(orders), ended: Some(ended), is_silent, keeps: has_store(), watchdog: watchdog() })
     }
 
     /// Whether kept descriptors are passed to the next daemon.
@@ -123,14 +135,18 @@ impl Supervisor {
         }
     }
 
-    /// Waits until the service manager has processed everything sent before.
+    /// Waits until the service manager has processed everything sent before. One that does not
+    /// read costs a second once, and not for each client.
     pub(crate) async fn barrier(&self) {
         if !self.keeps {
             return;
         }
         let (done, processed) = oneshot::channel();
         self.order(NotifyOrder::Barrier(done));
-        if tokio::time::timeout(BARRIER_TIMEOUT, processed).await.is_err() {
+        if !self.is_silent.load(Ordering::Relaxed)
+            && tokio::time::timeout(BARRIER_TIMEOUT, processed).await.is_err()
+            && !self.is_silent.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!("the service manager does not read; descriptors may not be kept over a restart");
         }
     }
@@ -154,8 +170,9 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         drop(self.orders.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if let Some(ended) = &self.ended {
+            // A service manager that does not read does not keep the daemon from ending.
+            let _ = ended.recv_timeout(END_TIMEOUT);
         }
     }
 }
@@ -182,7 +199,7 @@ fn watchdog() -> Option<Duration> {
     None
 }
 
-fn send(orders: &Receiver<NotifyOrder>) {
+fn send(orders: &Receiver<NotifyOrder>, is_silent: &AtomicBool) {
     // Only the first of consecutive failures is logged.
     let mut has_failed = false;
     let mut note = |result: io::Result<()>| {
@@ -215,7 +232,11 @@ fn send(orders: &Receiver<NotifyOrder>) {
             });
         }
         if !waiting.is_empty() {
-            note(wait_until_processed());
+            let processed = wait_until_processed();
+            if processed.is_ok() {
+                is_silent.store(false, Ordering::Relaxed);
+            }
+            note(processed);
             for done in waiting {
                 let _ = done.send(());
             }
