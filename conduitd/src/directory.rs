@@ -132,7 +132,11 @@ impl Directory {
         match Region::open_even_damaged(&self.shm, topic) {
             Ok(region) => {
                 if let Err(reason) = region.is_intact() {
-                    tracing::warn!("topic \"{topic}\" is damaged: {reason}; it is removed when its owner dies");
+                    let uid = region.uid();
+                    tracing::warn!(
+                        conduit.uid = uid,
+                        "topic \"{topic}\" is damaged: {reason}; it is removed when its owner dies"
+                    );
                 }
                 Inspected::Region(Arc::new(region))
             }

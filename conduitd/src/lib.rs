@@ -36,7 +36,7 @@ use std::io;
 use std::thread::JoinHandle;
 
 pub use limits::Limits;
-pub use logging::start_logging;
+pub use logging::{RunningLog, start_logging};
 pub use policy::Config;
 use server::Server;
 pub use server::{DaemonOptions, StartError};

@@ -1,6 +1,8 @@
 //! The program `conduitd`.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,6 +41,8 @@ Publishers and subscribers take a connection each. A low limit of open files
 
 RUST_LOG sets the log level (default: info). The log goes to the journal with
 fields if standard error is connected to it, else as lines to standard error.
+What nobody reads in time is dropped and counted. Lines of one kind that one
+user causes are limited to 1000 in 30 s, unless RUST_LOG asks for more than info.
 SIGTERM and SIGINT stop the daemon; topics continue without it. SIGHUP reloads
 the rules; if they are invalid it logs that and keeps the old ones.
 Under systemd it reports its state, feeds the watchdog, and has its clients'
@@ -51,21 +55,33 @@ daemon serves the directory.
 Example: conduitd --socket /tmp/registry.sock --shm-dir /dev/shm
 ";
 
+/// What a shell reports for a process that was killed by SIGPIPE.
+const BROKEN_PIPE: u8 = 128 + 13;
+
 fn main() -> ExitCode {
-    let options = match parse() {
-        Ok(Task::Run(options)) => options,
-        Ok(Task::Check(config)) => return check(&config),
-        Ok(Task::Nothing) => return ExitCode::SUCCESS,
+    match parse() {
+        Ok(Task::Run(options)) => run(&options),
+        Ok(Task::Check(config)) => check(&config),
+        Ok(Task::Print(text)) => print(&text),
         Err(error) => {
-            eprintln!("conduitd: {error}\nTry 'conduitd --help'.");
-            return ExitCode::from(2);
+            report(format_args!("{error}\nTry 'conduitd --help'."));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: &DaemonOptions) -> ExitCode {
+    let log = match conduitd::start_logging() {
+        Ok(log) => log,
+        Err(error) => {
+            report(format_args!("cannot start to log: {error}"));
+            return ExitCode::FAILURE;
         }
     };
-    conduitd::start_logging();
-    match conduitd::run(&options) {
+    match conduitd::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("conduitd: {error}");
+            log.failure(&error.to_string());
             ExitCode::from(match error {
                 StartError::SocketInUse { .. } => 3,
                 StartError::DirectoryInUse { .. } => 4,
@@ -78,20 +94,36 @@ fn main() -> ExitCode {
 
 fn check(config: &Config) -> ExitCode {
     match config.check() {
-        Ok(rules) => {
-            println!("ok, {rules} rule{}", if rules == 1 { "" } else { "s" });
-            ExitCode::SUCCESS
-        }
+        Ok(rules) => print(&format!("ok, {rules} rule{}\n", if rules == 1 { "" } else { "s" })),
         Err(error) => {
-            eprintln!("conduitd: {error}");
+            report(error);
             ExitCode::FAILURE
         }
     }
 }
 
+/// Prints to standard output.
+fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that leaves early is no error to report.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(BROKEN_PIPE),
+        Err(error) => {
+            report(format_args!("cannot write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes a line to standard error, before there is a log. If that fails, there is nowhere to report
+/// it.
+fn report(what: impl Display) {
+    let _ = writeln!(io::stderr(), "conduitd: {what}");
+}
+
 enum Task {
-    /// The output was printed already.
-    Nothing,
+    Print(String),
     Check(Config),
     Run(DaemonOptions),
 }
@@ -113,13 +145,9 @@ fn parse() -> Result<Task, lexopt::Error> {
             Long("max-connections-per-uid") => limits.connections_per_uid = at_least_one(&mut parser)?,
             Long("max-message-bytes") => limits.message_bytes = at_least_one(&mut parser)?,
             Long("max-queued-events") => limits.queued_events = at_least_one(&mut parser)?,
-            Short('h') | Long("help") => {
-                print!("{HELP}");
-                return Ok(Task::Nothing);
-            }
+            Short('h') | Long("help") => return Ok(Task::Print(HELP.into())),
             Short('V') | Long("version") => {
-                println!("conduitd {}", env!("CARGO_PKG_VERSION"));
-                return Ok(Task::Nothing);
+                return Ok(Task::Print(format!("conduitd {}\n", env!("CARGO_PKG_VERSION"))));
             }
             other => return Err(other.unexpected()),
         }

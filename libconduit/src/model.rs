@@ -328,4 +328,7 @@ pub struct RegistryStatus {
     pub clients: u64,
     /// Regions of dead owners that were removed since it was started.
     pub reaped: u64,
+    /// Lines of its log that were dropped because nobody read them; `None` if it does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_lines_dropped: Option<u64>,
 }

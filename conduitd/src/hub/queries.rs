@@ -10,6 +10,7 @@ use conduit::internal::shm::dir::FileId;
 use conduit::registry::{RegionState, RegistryError, RegistryStatus, TopicInfo};
 
 use super::Hub;
+use crate::logging;
 use crate::reaping::certificate::{LeasedSubscriber, name_subscribers};
 use crate::registry::{ConnectionId, TopicView};
 use crate::watchers::{EventFilter, EventStream};
@@ -34,6 +35,7 @@ impl Hub {
         status.topics = self.registry.borrow().topics().count() as u64;
         status.clients = self.accounts.connections() as u64;
         status.reaped = self.reaping.reaped.get();
+        status.log_lines_dropped = logging::dropped_lines();
         status
     }
 
