@@ -92,7 +92,7 @@ impl Drop for RunningLog {
 
 /// How many lines were dropped because nobody read them; `None` if this process has another log.
 pub(crate) fn dropped_lines() -> Option<u64> {
-    LOG.get().map(|log| log.queue.dropped())
+    LOG.get().map(|log| log.queue.dropped_in_all())
 }
 
 /// Starts logging for the program `conduitd`: to the journal if standard error is connected to it,

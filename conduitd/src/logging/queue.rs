@@ -70,7 +70,7 @@ impl LogQueue {
     }
 
     /// How many entries were dropped so far.
-    pub(super) fn dropped(&self) -> u64 {
+    pub(super) fn dropped_in_all(&self) -> u64 {
         self.pending().dropped_in_all
     }
 
@@ -167,14 +167,14 @@ mod tests {
         for _ in 0..7 {
             queue.push(entry.clone().into());
         }
-        assert_eq!(queue.dropped(), 3);
+        assert_eq!(queue.dropped_in_all(), 3);
         for _ in 0..4 {
             assert_eq!(written.recv_timeout(LONG).unwrap(), entry);
         }
         assert_eq!(written.recv_timeout(LONG).unwrap(), "3 missing", "although nothing else is logged");
         queue.push(b"later".into());
         assert_eq!(written.recv_timeout(LONG).unwrap(), "later");
-        assert_eq!(queue.dropped(), 3);
+        assert_eq!(queue.dropped_in_all(), 3);
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
         queue.push(b"fails".into());
         queue.push(b"fails".into());
         queue.flush(LONG);
-        assert_eq!((queue.dropped(), written.try_recv().ok()), (2, None));
+        assert_eq!((queue.dropped_in_all(), written.try_recv().ok()), (2, None));
         queue.push(b"works".into());
         assert_eq!(written.recv_timeout(LONG).unwrap(), "2 missing");
         assert_eq!(written.recv_timeout(LONG).unwrap(), "works");

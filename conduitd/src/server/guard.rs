@@ -1,32 +1,25 @@
-//! One daemon per directory: a daemon holds the write lock of a file in its directory.
+//! One daemon per directory: makes this one the only one, or finds the other.
 //!
-//! The file names the daemon. It is named after its user, the only one who may write it and so hold
-//! its write lock ([`conduit::internal::shm::lock`]); read locks, which every user could take, do
-//! not count. A daemon that may remove other users' files serves the whole directory: there is one,
-//! of root or a system user. Beside it, each user may run a daemon of their own.
-//!
-//! A daemon removes the file when it stops. One that is killed leaves it, unlocked, to the next.
+//! A daemon that may remove other users' files serves the whole directory: there is one, of root or a
+//! system user. Beside it, each user may run a daemon of their own. See
+//! [`conduit::internal::shm::guard`] for the file by which they know each other.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use conduit::internal::shm::lock::OWNER;
+use conduit::internal::shm::dir::ShmDir;
+use conduit::internal::shm::guard::{DaemonGuard, GuardFile, GuardFiles, GuardScope, GuardState, is_for_want_of_room};
 use nix::unistd::geteuid;
 
 /// The largest uid of system users: `SYS_UID_MAX` of most distributions. Other users cannot run the
 /// system's daemon.
 const LAST_SYSTEM_UID: u32 = 999;
-const SYSTEM: &str = ".conduitd.system.";
-const USER: &str = ".conduitd.user.";
-
-/// The lock that this daemon holds.
-#[derive(Debug)]
-pub(crate) struct DirectoryGuard {
-    file: File,
-    path: PathBuf,
-}
+/// How long to wait for another daemon that starts, which takes milliseconds: it may be stopped.
+const RIVAL_TIMEOUT: Duration = Duration::from_secs(5);
+const RIVAL_POLL: Duration = Duration::from_millis(2);
+/// Longer than [`RIVAL_POLL`], so that the rival sees that this daemon has withdrawn.
+const WITHDRAWAL: Duration = Duration::from_millis(20);
 
 /// The daemon that serves the directory, according to its file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,149 +28,150 @@ pub(crate) struct Holder {
     pub(crate) socket: Option<String>,
 }
 
+/// What a daemon that starts does about the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum StartDecision {
+    Serve,
+    /// The other one withdraws, or turns out to serve.
+    Wait(Holder),
+    /// Of two that see each other, the one with the greater name starts again later.
+    Withdraw(Holder),
+    GiveUp(Holder),
+}
+
 /// Makes this the only daemon of a directory, or returns the other one. `is_system`: it may remove
 /// other users' files.
-pub(crate) fn take(directory: &Path, socket: &Path, is_system: bool) -> io::Result<Result<DirectoryGuard, Holder>> {
+///
+/// Without room for its file the daemon serves without one: others must not be able to keep it from
+/// starting.
+pub(crate) fn take(
+    directory: &ShmDir,
+    socket: &Path,
+    is_system: bool,
+) -> io::Result<Result<Option<DaemonGuard>, Holder>> {
+    let scope = if is_system { GuardScope::System } else { GuardScope::User };
+    let deadline = Instant::now() + RIVAL_TIMEOUT;
+    let mut guard = create(directory, scope, socket)?;
+    loop {
+        let found = GuardFiles::find(directory)?;
+        found.remove_stale(directory);
+        match judge(&found.guards, scope, guard.as_ref().map(DaemonGuard::file_name)) {
+            StartDecision::Serve => {
+                guard.iter().for_each(DaemonGuard::serve);
+                return Ok(Ok(guard));
+            }
+            StartDecision::GiveUp(holder) => return Ok(Err(holder)),
+            StartDecision::Wait(holder) | StartDecision::Withdraw(holder) if Instant::now() >= deadline => {
+                return Ok(Err(holder));
+            }
+            StartDecision::Wait(_) => std::thread::sleep(RIVAL_POLL),
+            StartDecision::Withdraw(_) => {
+                drop(guard.take());
+                std::thread::sleep(WITHDRAWAL);
+                guard = create(directory, scope, socket)?;
+            }
+        }
+    }
+}
+
+fn create(directory: &ShmDir, scope: GuardScope, socket: &Path) -> io::Result<Option<DaemonGuard>> {
+    match DaemonGuard::create(directory, scope, socket) {
+        Ok(guard) => Ok(Some(guard)),
+        Err(error) if is_for_want_of_room(&error) => {
+            tracing::warn!(
+                "there is no room in {} for the daemon's file ({error}): another daemon would not notice this one",
+                directory.path().display()
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// `own`: the name of this daemon's file.
+fn judge(guards: &[GuardFile], scope: GuardScope, own: Option<&str>) -> StartDecision {
     let uid = geteuid().as_raw();
-    let path = directory.join(format!("{}{uid}.lock", if is_system { SYSTEM } else { USER }));
-    let guard = loop {
-        match try_take(&path, uid)? {
-            LockAttempt::Taken(file) => break DirectoryGuard { file, path },
-            LockAttempt::Held(holder) => return Ok(Err(holder)),
-            LockAttempt::Again => {}
-        }
+    let counts = |guard: &&GuardFile| {
+        let is_trusted = guard.uid == uid || scope == GuardScope::System && guard.uid <= LAST_SYSTEM_UID;
+        guard.scope == scope && is_trusted && guard.state != GuardState::Stale && Some(guard.file_name.as_str()) != own
     };
-    guard.sign(socket)?;
-    // After taking its own lock: of two that start at once, at least one sees the other.
-    if is_system && let Some(holder) = other_system_daemon(directory, uid)? {
-        return Ok(Err(holder));
+    let rivals = || guards.iter().filter(counts);
+    let holder = |guard: &GuardFile| Holder { pid: guard.pid, socket: guard.socket.clone() };
+    if let Some(serving) = rivals().find(|guard| guard.state == GuardState::Serving) {
+        return StartDecision::GiveUp(holder(serving));
     }
-    Ok(Ok(guard))
-}
-
-enum LockAttempt {
-    Taken(File),
-    Held(Holder),
-    Again,
-}
-
-fn try_take(path: &Path, uid: u32) -> io::Result<LockAttempt> {
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
-    let file = match options.open(path) {
-        Ok(file) if file.metadata()?.uid() == uid => file,
-        // Another user's, perhaps to block the daemon: the kernel may refuse to open it, see
-        // `protected_regular` in proc_sys_fs(5).
-        Ok(_) => return clear(path),
-        Err(error) if is_in_the_way(&error) && path.symlink_metadata().is_ok() => return clear(path),
-        Err(error) => return Err(error),
-    };
-    if !OWNER.try_write(&file)? {
-        if OWNER.is_write_locked(&file)? {
-            return Ok(LockAttempt::Held(Holder::named_in(path)));
-        }
-        // A read lock, which does not count.
-        return clear(path);
-    }
-    let is_named = path
-        .symlink_metadata()
-        .is_ok_and(|named| file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (named.dev(), named.ino())));
-    // Else the previous daemon has just removed it.
-    Ok(if is_named { LockAttempt::Taken(file) } else { LockAttempt::Again })
-}
-
-fn is_in_the_way(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory)
-        || error.raw_os_error() == Some(nix::libc::ELOOP)
-}
-
-fn clear(path: &Path) -> io::Result<LockAttempt> {
-    fs::remove_file(path)
-        .map(|()| LockAttempt::Again)
-        .map_err(|error| io::Error::new(error.kind(), format!("{} is in the way ({error}); remove it", path.display())))
-}
-
-fn other_system_daemon(directory: &Path, uid: u32) -> io::Result<Option<Holder>> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(other) = name.to_str().and_then(|name| name.strip_prefix(SYSTEM)?.strip_suffix(".lock")) else {
-            continue;
-        };
-        if other == uid.to_string() {
-            continue;
-        }
-        let mut options = File::options();
-        options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-        if let Ok(file) = options.open(entry.path())
-            && file.metadata()?.uid() <= LAST_SYSTEM_UID
-            && OWNER.is_write_locked(&file)?
-        {
-            return Ok(Some(Holder::named_in(&entry.path())));
-        }
-    }
-    Ok(None)
-}
-
-impl DirectoryGuard {
-    /// Names this daemon, for the next one that starts.
-    fn sign(&self, socket: &Path) -> io::Result<()> {
-        // Independent of the umask: other daemons read it.
-        self.file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        self.file.set_len(0)?;
-        (&self.file).write_all(format!("{}\n{}\n", std::process::id(), socket.display()).as_bytes())
-    }
-}
-
-impl Drop for DirectoryGuard {
-    fn drop(&mut self) {
-        // While the lock is held: no other daemon can have taken the name.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-impl Holder {
-    fn named_in(path: &Path) -> Self {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let mut lines = text.lines();
-        Self { pid: lines.next().and_then(|pid| pid.parse().ok()), socket: lines.next().map(str::to_owned) }
+    match rivals().map(|guard| (guard.file_name.as_str(), guard)).min_by_key(|(name, _)| *name) {
+        None => StartDecision::Serve,
+        Some((name, first)) if own.is_some_and(|own| own > name) => StartDecision::Withdraw(holder(first)),
+        Some((_, first)) => StartDecision::Wait(holder(first)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use conduit::Domain;
+
     use super::*;
     use crate::skip;
 
-    fn take_as_user(directory: &Path) -> Result<DirectoryGuard, Holder> {
-        take(directory, Path::new("/run/x.sock"), false).unwrap()
+    const SOCKET: &str = "/run/x.sock";
+
+    fn directory() -> (tempfile::TempDir, ShmDir) {
+        let place = tempfile::tempdir_in("/dev/shm").unwrap();
+        let directory = ShmDir::open(&Domain::new(place.path())).unwrap();
+        (place, directory)
+    }
+
+    fn take_as_user(directory: &ShmDir) -> Result<Option<DaemonGuard>, Holder> {
+        take(directory, Path::new(SOCKET), false).unwrap()
+    }
+
+    fn this_process() -> Holder {
+        Holder { pid: Some(std::process::id()), socket: Some(SOCKET.into()) }
     }
 
     #[test]
     fn a_second_daemon_names_the_first_and_starts_when_it_is_gone() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = take_as_user(directory.path()).unwrap();
-        let holder = Holder { pid: Some(std::process::id()), socket: Some("/run/x.sock".into()) };
-        assert_eq!(take_as_user(directory.path()).unwrap_err(), holder);
+        let (place, directory) = directory();
+        let first = take_as_user(&directory).unwrap();
+        assert_eq!(take_as_user(&directory).unwrap_err(), this_process());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "the second leaves nothing");
         drop(first);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "the file is removed");
-        // A daemon that is killed leaves the file.
-        let name = format!("{USER}{}.lock", geteuid());
-        fs::write(directory.path().join(name), "1\n/run/old.sock\n").unwrap();
-        drop(take_as_user(directory.path()).unwrap());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "the file is removed");
+        assert!(take_as_user(&directory).unwrap().is_some());
     }
 
     #[test]
-    fn a_read_lock_or_a_symlink_does_not_block_a_daemon() {
-        let directory = tempfile::tempdir().unwrap();
-        drop(take_as_user(directory.path()).unwrap());
-        let path = directory.path().join(format!("{USER}{}.lock", geteuid()));
-        fs::write(&path, "").unwrap();
-        let reader = File::open(&path).unwrap();
-        assert!(OWNER.try_read(&reader).unwrap());
-        drop(take_as_user(directory.path()).unwrap());
-        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
-        drop(take_as_user(directory.path()).unwrap());
+    fn of_two_that_start_at_once_exactly_one_serves() {
+        for _ in 0..20 {
+            let (place, directory) = directory();
+            let daemons: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| take_as_user(&directory))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(daemons.iter().filter(|daemon| daemon.is_ok()).count(), 1, "{daemons:?}");
+            assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn two_that_see_each_other_do_not_both_give_up() {
+        let (_place, directory) = directory();
+        let starting = || DaemonGuard::create(&directory, GuardScope::User, Path::new(SOCKET)).unwrap();
+        let (one, other) = (starting(), starting());
+        let guards = GuardFiles::find(&directory).unwrap().guards;
+        let judged = |guard: &DaemonGuard| judge(&guards, GuardScope::User, Some(guard.file_name()));
+        let mut decisions = [judged(&one), judged(&other)];
+        if one.file_name() > other.file_name() {
+            decisions.reverse();
+        }
+        assert_eq!(decisions, [StartDecision::Wait(this_process()), StartDecision::Withdraw(this_process())]);
+        one.serve();
+        let guards = GuardFiles::find(&directory).unwrap().guards;
+        assert_eq!(judge(&guards, GuardScope::User, Some(other.file_name())), StartDecision::GiveUp(this_process()));
+        assert_eq!(judge(&guards, GuardScope::System, None), StartDecision::Serve, "beside a user's daemon");
     }
 
     #[test]
@@ -186,17 +180,23 @@ mod tests {
             skip::report(&skip::Lack::Root, "daemons of two users");
             return;
         }
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(format!("{SYSTEM}990.lock"));
-        fs::write(&path, "17\n/run/other.sock\n").unwrap();
-        let other = File::options().write(true).open(&path).unwrap();
-        assert!(OWNER.try_write(&other).unwrap());
-        let system = || take(directory.path(), Path::new("/run/x.sock"), true).unwrap();
-        std::os::unix::fs::chown(&path, Some(990), None).unwrap();
-        assert_eq!(system().unwrap_err(), Holder { pid: Some(17), socket: Some("/run/other.sock".into()) });
+        let (place, directory) = directory();
+        let other = DaemonGuard::create(&directory, GuardScope::System, Path::new(SOCKET)).unwrap();
+        other.serve();
+        // As another user's daemon would have named it.
+        let give_to = |uid: u32| {
+            let old = fs::read_dir(place.path()).unwrap().next().unwrap().unwrap().path();
+            let new = place.path().join(format!(".conduitd.system.{uid}.0123456789abcdef.lock"));
+            fs::rename(&old, &new).unwrap();
+            std::os::unix::fs::chown(&new, Some(uid), None).unwrap();
+        };
+        let system = || take(&directory, Path::new(SOCKET), true).unwrap();
+        give_to(990);
+        assert_eq!(system().unwrap_err(), this_process());
         // An ordinary user's file does not count.
-        std::os::unix::fs::chown(&path, Some(4321), None).unwrap();
+        give_to(4321);
         drop(system().unwrap());
-        drop(take_as_user(directory.path()).unwrap());
+        drop(take_as_user(&directory).unwrap());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nor is it removed");
     }
 }

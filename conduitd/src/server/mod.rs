@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conduit::internal::shm::dir::{ReapLock, ShmDir};
+use conduit::internal::shm::guard::DaemonGuard;
 pub use error::StartError;
 use tokio::net::UnixListener;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinSet, LocalSet, spawn_blocking};
 
-use self::guard::DirectoryGuard;
 use crate::clients;
 use crate::directory::{Directory, DirectoryWatch};
 use crate::holding::ReturningClient;
@@ -64,7 +64,8 @@ pub(crate) struct Server {
     /// Clients of the previous daemon.
     clients: Vec<ReturningClient>,
     supervisor: Supervisor,
-    _guard: DirectoryGuard,
+    /// `None`: there was no room for it.
+    _guard: Option<DaemonGuard>,
 }
 
 impl Server {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use conduit::Domain;
 use conduit::internal::shm::dir::{FileId, ReapLock, ShmDir};
+use conduit::internal::shm::guard::DaemonGuard;
 use conduit::internal::shm::socket::refuse_descriptors;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::error::{StartError, io_error};
-use super::guard::{self, DirectoryGuard, Holder};
+use super::guard::{self, Holder};
 use super::{DaemonOptions, Server, socket};
 use crate::directory::DirectoryWatch;
 use crate::limits::Limits;
@@ -41,7 +42,7 @@ impl Server {
         let (listener, socket) = listener(inherited.listener, options, &domain)?;
         refuse_descriptors(&listener);
         let is_system = socket::may_remove_everything();
-        let guard = guard_directory(shm_dir, &socket, is_system, is_own_socket)?;
+        let guard = guard_directory(&directory, &socket, is_system, is_own_socket)?;
         let lock = if is_system { ReapLock::Read } else { ReapLock::Write };
         directory.finish_removals(None, lock).map_err(io_error("read", shm_dir))?;
         Ok(Self {
@@ -91,12 +92,13 @@ fn listener(
 
 /// Makes this the only daemon of the directory.
 fn guard_directory(
-    shm_dir: &Path,
+    directory: &ShmDir,
     socket: &Path,
     is_system: bool,
     is_own_socket: bool,
-) -> Result<DirectoryGuard, StartError> {
-    guard::take(shm_dir, socket, is_system).map_err(io_error("lock", shm_dir))?.map_err(|holder| {
+) -> Result<Option<DaemonGuard>, StartError> {
+    let shm_dir = directory.path();
+    guard::take(directory, socket, is_system).map_err(io_error("lock", shm_dir))?.map_err(|holder| {
         if is_own_socket {
             let _ = fs::remove_file(socket);
         }

@@ -10,6 +10,11 @@ use nix::libc;
 
 /// The byte that the owner of a region locks.
 pub const OWNER: LockByte = LockByte(1 << 62);
+/// The byte that a daemon locks in its file. Not one that the owner or a subscriber of a region
+/// locks: no region can pose as a daemon's file.
+pub(crate) const GUARD: LockByte = LockByte(OWNER.0 - 1);
+/// The byte that a daemon locks in its file until it serves.
+pub(crate) const STARTING: LockByte = LockByte(OWNER.0 - 2);
 
 /// Where the second bytes of records begin: after the first ones, of which there are fewer.
 const SECOND_BYTES: i64 = 64;

@@ -34,6 +34,7 @@ pub mod clock;
 pub mod dir;
 pub mod fork;
 pub(crate) mod futex;
+pub mod guard;
 pub mod inherited;
 pub mod lock;
 pub(crate) mod map;
