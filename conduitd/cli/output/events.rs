@@ -19,13 +19,6 @@ pub(crate) fn kind_style(kind: &EventKind) -> Style {
     }
 }
 
-/// The time of day in UTC.
-pub(crate) fn time_of_day(time_ms: u64) -> String {
-    let seconds = time_ms / 1000;
-    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
-    format!("{hours:02}:{minutes:02}:{:02}.{:03}Z", seconds % 60, time_ms % 1000)
-}
-
 /// A death certificate in words, to follow the name of the dead process.
 pub(crate) fn certificate(death: &DeathCertificate) -> String {
     let mut sentence = cause(death);
@@ -65,10 +58,12 @@ fn meaning(signal: i32) -> &'static str {
     }
 }
 
-/// How long ago an event happened.
-pub(crate) fn ago(event: &RegistryEvent, now: SystemTime) -> String {
+/// When an event happened, and how long ago that is if the clock says so.
+pub(crate) fn when(event: &RegistryEvent, now: SystemTime) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    coarse(now.saturating_sub(Duration::from_millis(event.time_ms)))
+    let ago = now.checked_sub(Duration::from_millis(event.time_ms));
+    let ago = ago.map_or_else(String::new, |ago| format!(" ({} ago)", coarse(ago)));
+    super::time_ms(event.time_ms) + &ago
 }
 
 /// Which process died, and how.
@@ -123,6 +118,15 @@ mod tests {
         ] {
             assert_eq!(certificate(&death), expected);
         }
+    }
+
+    #[test]
+    fn a_time_is_absolute_whatever_the_clock_says_later() {
+        let event = RegistryEvent::new(EventKind::Died, "imu", 1_795_770_000_123);
+        let when = |seconds| when(&event, UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(when(1_795_770_420), "2026-11-27T09:00:00.123Z (6 min ago)");
+        assert_eq!(when(1_795_770_000), "2026-11-27T09:00:00.123Z");
+        assert_eq!(when(0), "2026-11-27T09:00:00.123Z");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod events;
 mod json;
+mod time;
 pub(crate) mod topics;
 mod units;
 
@@ -16,6 +17,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::failure::Failure;
 pub(crate) use crate::failure::notice;
 pub(crate) use json::{json, json_line};
+pub(crate) use time::{time_ms, time_us};
 pub(crate) use units::{count, data_size, duration, duration_ns, memory_size, rate};
 
 /// Titles of columns and of fields.
@@ -29,12 +31,20 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 /// Less important.
 pub(crate) const FAINT: Style = Style::new().dimmed();
 
-/// Standard output for styled text. Styles are dropped if it is not a terminal or the user disabled
-/// them.
-pub(crate) type Out = AutoStream<io::StdoutLock<'static>>;
+/// Standard output for styled text, with a buffer that has to be flushed. Styles are dropped if it
+/// is not a terminal or the user disabled them.
+pub(crate) type Out = AutoStream<Box<dyn Write>>;
 
 pub(crate) fn stdout() -> Out {
-    anstream::stdout().lock()
+    let out = io::stdout().lock();
+    let choice = AutoStream::choice(&out);
+    // Standard output by itself would write line by line.
+    AutoStream::new(Box::new(buffered(out)), choice)
+}
+
+/// With a buffer that makes long output cheap.
+pub(crate) fn buffered<W: Write>(out: W) -> io::BufWriter<W> {
+    io::BufWriter::with_capacity(1 << 16, out)
 }
 
 /// Writes to standard output and flushes it.
