@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use crate::signals;
 
 /// What a shell reports for a process that was killed by SIGPIPE.
-const BROKEN_PIPE: u8 = 128 + 13;
+pub(crate) const BROKEN_PIPE: u8 = 128 + 13;
 
 /// Writes a line to standard error. If that fails, there is nowhere to report it.
 pub(crate) fn notice(line: impl Display) {

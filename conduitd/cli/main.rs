@@ -1,7 +1,9 @@
 //! The `conduit` command: a demonstration, and the tools to inspect, write and read topics.
 
 mod arguments;
+mod backoff;
 mod child;
+mod closed_output;
 mod completion;
 mod external;
 mod failure;
@@ -47,6 +49,7 @@ Exit codes:
   1  error, reported on standard error; `conduit doctor`: warnings
   2  wrong usage; `conduit doctor`: problems
   3  `conduit echo`: the publisher died
+  141  nobody reads standard output any more, as shells report SIGPIPE
   An external verb has exit codes of its own.";
 
 /// Publish/subscribe through shared memory on one machine.

@@ -108,8 +108,8 @@ impl Source {
     /// probably meant.
     fn not_found(&mut self, name: &TopicName, error: &impl Display) -> Failure {
         if let Some(event) = self.last_death(name) {
-            let ago = events::ago(&event, SystemTime::now());
-            return Failure::new(format_args!("{error}; {ago} ago its publisher {}", events::death(&event)));
+            let when = events::when(&event, SystemTime::now());
+            return Failure::new(format_args!("{error}; its publisher {}; that was at {when}", events::death(&event)));
         }
         match self.suggestion(name) {
             Some(nearest) => Failure::new(format_args!("{error}; did you mean \"{nearest}\"?")),

@@ -14,8 +14,8 @@ use crate::output::{self, events};
 
 /// Print how publishers died.
 ///
-/// Prints the last 1,000 deaths of publishers and of creators of raw regions, oldest first. The
-/// registry keeps them in memory and has none from before its own start. Needs the registry.
+/// Prints the last 1,000 deaths of publishers and of creators of raw regions, oldest first: when
+/// (UTC), the topic, the process, and its end. The registry keeps them in memory and has none from before its own start. Needs the registry.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -47,9 +47,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     })
 }
 
-/// A death as one line: how long ago, topic, process, and how it died.
+/// A death as one line: when, topic, process, and how it died.
 fn line(event: &RegistryEvent, now: SystemTime) -> String {
-    format!("{:>8} ago  {}  {}", events::ago(event, now), event.topic, events::death(event))
+    format!("{}  {}  {}", events::when(event, now), event.topic, events::death(event))
 }
 
 #[cfg(test)]
@@ -67,6 +67,6 @@ mod tests {
         death.signal = Some(9);
         let event = RegistryEvent::new(EventKind::Died, "imu", 5_000).with_process(process).with_death(Some(death));
         let line = line(&event, UNIX_EPOCH + Duration::from_secs(5 + 7 * 60));
-        assert_eq!(line, "   7 min ago  imu  imu_driver (7) was killed by SIGKILL");
+        assert_eq!(line, "1970-01-01T00:00:05.000Z (7 min ago)  imu  imu_driver (7) was killed by SIGKILL");
     }
 }

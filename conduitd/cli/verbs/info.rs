@@ -110,8 +110,8 @@ fn print_region(out: &mut impl Write, info: &Info, region: Option<&Region>) -> i
         field(out, "Liveness", liveness)?;
     }
     if let Some(event) = last_death {
-        let ago = events::ago(event, SystemTime::now());
-        field(out, "Last death", format_args!("{ago} ago, {}", events::death(event)))?;
+        let when = events::when(event, SystemTime::now());
+        field(out, "Last death", format_args!("{when}: {}", events::death(event)))?;
     }
     Ok(())
 }

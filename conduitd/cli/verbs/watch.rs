@@ -1,21 +1,26 @@
 //! `conduit watch`: events as they happen.
 
 use std::io::Write;
-use std::time::Duration;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
+use std::time::Instant;
 
 use clap::Args as ClapArgs;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 use conduit::registry::{Client, EventKind, RegistryCallError, RegistryEvent, Watch};
 use conduit::{Domain, TopicPattern};
 
+use crate::backoff::Backoff;
+use crate::closed_output;
 use crate::completion::topics;
 use crate::failure::Failure;
 use crate::output::{self, events};
 
 /// Print a line for each topic that appears or disappears and each subscriber that comes or leaves.
 ///
-/// Starts with a snapshot of the present topics and subscribers. Needs the registry; if the
-/// registry goes away, waits for the next one and starts again with a snapshot.
+/// Starts with a snapshot of the present topics and subscribers. Each line has the date and time
+/// (UTC), the kind of the event, the topic and the process. Needs the registry; if the registry
+/// goes away, waits for the next one and starts again with a snapshot.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -36,29 +41,84 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// How often to try to reconnect.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// How many events may wait to be printed.
+const MAX_QUEUED: usize = 1024;
+
+/// What the thread that listens to the registry reports.
+enum News {
+    Event(RegistryEvent),
+    /// The registry went away or came back, in words.
+    Line(String),
+    Failed(Failure),
+}
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let kinds = (!args.kind.is_empty()).then(|| args.kind.clone());
     let wanted = Watch::new(args.glob.as_ref().map(ToString::to_string), kinds);
     let domain = Domain::from_env();
-    let mut registry = Client::connect(&domain)?;
+    let registry = Client::connect(&domain)?;
+    closed_output::end_when_closed()?;
+    let (sender, news) = mpsc::sync_channel(MAX_QUEUED);
+    thread::spawn(move || {
+        let failure = listen(&domain, registry, &wanted, &sender);
+        let _ = sender.send(News::Failed(failure));
+    });
+    let mut out = output::stdout();
     loop {
-        let gone = follow(args, registry, &wanted)?;
-        output::notice(format_args!("{gone}; waiting for a registry"));
-        registry = loop {
-            match Client::connect(&domain) {
-                Ok(registry) => break registry,
-                Err(_) => std::thread::sleep(RETRY_INTERVAL),
+        // What has arrived is written at once, and together.
+        let next = match news.try_recv() {
+            Ok(next) => next,
+            Err(_) => {
+                out.flush().map_err(Failure::Output)?;
+                let Ok(next) = news.recv() else { return Err(Failure::new("the registry is not listened to")) };
+                next
             }
         };
-        output::notice("the registry is back");
+        match next {
+            News::Event(event) => {
+                let written =
+                    if args.json { output::json_line(&mut out, &event) } else { writeln!(out, "{}", line(&event)) };
+                written.map_err(Failure::Output)?;
+            }
+            News::Line(line) => {
+                out.flush().map_err(Failure::Output)?;
+                output::notice(line);
+            }
+            News::Failed(failure) => {
+                out.flush().map_err(Failure::Output)?;
+                return Err(failure);
+            }
+        }
     }
 }
 
-/// Prints events until something fails, or until the registry goes away, which is returned.
-fn follow(args: &Args, registry: Client, wanted: &Watch) -> Result<RegistryCallError, Failure> {
+/// Forwards events, also those of the registry's successors, until something fails.
+fn listen(domain: &Domain, mut registry: Client, wanted: &Watch, news: &SyncSender<News>) -> Failure {
+    let mut backoff = Backoff::new();
+    loop {
+        let begun = Instant::now();
+        let gone = match follow(registry, wanted, news) {
+            Ok(gone) => gone,
+            Err(failure) => return failure,
+        };
+        // The receiver lives as long as the process.
+        let _ = news.send(News::Line(format!("{gone}; waiting for a registry")));
+        backoff.after(begun.elapsed());
+        registry = loop {
+            backoff.sleep();
+            // One that accepts connections may still not answer.
+            if let Ok(mut registry) = Client::connect(domain)
+                && registry.status().is_ok()
+            {
+                break registry;
+            }
+        };
+        let _ = news.send(News::Line("the registry is back".into()));
+    }
+}
+
+/// Forwards events until something fails, or until the registry goes away, which is returned.
+fn follow(registry: Client, wanted: &Watch, news: &SyncSender<News>) -> Result<RegistryCallError, Failure> {
     let gone = |error| match error {
         error @ RegistryCallError::Connection(_) => Ok(error),
         error => Err(error.into()),
@@ -68,15 +128,10 @@ fn follow(args: &Args, registry: Client, wanted: &Watch) -> Result<RegistryCallE
         Err(error) => return gone(error),
     };
     for event in events {
-        let event = match event {
-            Ok(event) => event,
+        match event {
+            Ok(event) => drop(news.send(News::Event(event))),
             Err(error) => return gone(error),
-        };
-        output::print(
-            |out| {
-                if args.json { output::json_line(out, &event) } else { writeln!(out, "{}", line(&event)) }
-            },
-        )?;
+        }
     }
     Err(Failure::new("the registry has ended the watch"))
 }
@@ -91,9 +146,9 @@ fn kind(text: &str) -> Result<EventKind, String> {
     found.ok_or_else(|| format!("use one of {}", all.map(|kind| kind.to_string()).join(", ")))
 }
 
-/// An event as one line: time (UTC), kind, topic, process, and how it died.
+/// An event as one line: date and time (UTC), kind, topic, process, and how it died.
 fn line(event: &RegistryEvent) -> String {
-    let time = output::styled(output::FAINT, events::time_of_day(event.time_ms));
+    let time = output::styled(output::FAINT, output::time_ms(event.time_ms));
     let kind = output::styled(events::kind_style(&event.kind), format_args!("{:<18}", event.kind));
     let process = event.process.as_ref().map_or_else(|| "-".into(), ToString::to_string);
     let death = event.death.as_ref().map_or_else(String::new, |death| format!(" {}", events::certificate(death)));
@@ -114,7 +169,7 @@ mod tests {
     #[test]
     fn an_event_is_a_line() {
         let line = line(&event(EventKind::Published, None));
-        assert_eq!(output::plain(line.as_bytes()), "12:34:56.789Z  published           imu  imu_driver (7)");
+        assert_eq!(output::plain(line.as_bytes()), "1970-01-02T12:34:56.789Z  published           imu  imu_driver (7)");
     }
 
     #[test]

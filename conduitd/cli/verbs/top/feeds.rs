@@ -14,15 +14,13 @@ use super::args::Args;
 use super::collect::Collector;
 use super::rows::TopicRow;
 use super::state::{Mood, RegistryLink};
+use crate::backoff::Backoff;
 use crate::failure::Failure;
 
 /// How often the topic of the detail pane and all others are sampled, and how many of their last
 /// messages.
 const CLOSE_LOOK: (Duration, u64) = (Duration::from_millis(20), 64);
 const LOOK: (Duration, u64) = (Duration::from_millis(200), 16);
-/// How often to try to connect to a missing registry.
-const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
-
 /// A change to be shown.
 pub(super) enum Update {
     Key(KeyEvent),
@@ -124,7 +122,9 @@ fn keep_listing(domain: &Domain, listed: &ListedTopics, interval: Duration) {
 
 fn keep_watching(domain: &Domain, wanted: &Watch, out: &Sender<Update>) {
     let mut is_missed = false;
+    let mut backoff = Backoff::new();
     loop {
+        let begun = Instant::now();
         let error = match watch(domain, wanted, out) {
             Ok(()) => {
                 is_missed = false;
@@ -139,7 +139,8 @@ fn keep_watching(domain: &Domain, wanted: &Watch, out: &Sender<Update>) {
             }
         }
         is_missed = true;
-        thread::sleep(RECONNECT_INTERVAL);
+        backoff.after(begun.elapsed());
+        backoff.sleep();
     }
 }
 

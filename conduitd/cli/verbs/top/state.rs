@@ -7,7 +7,8 @@ use conduit::registry::{EventKind, RegistryEvent};
 use conduit::{TopicName, TopicPattern};
 
 use super::rows::{SortKey, TopicRow, compare};
-use crate::output::events::{certificate, time_of_day};
+use crate::output;
+use crate::output::events::certificate;
 
 /// How many events are kept.
 pub(super) const MAX_EVENTS: usize = 1000;
@@ -124,8 +125,8 @@ impl TopState {
 
     /// Adds a line to the list of events.
     pub(crate) fn take_line(&mut self, time_ms: u64, text: &str, mood: Mood) {
-        let mut time = time_of_day(time_ms);
-        time.truncate("12:34:56".len());
+        // A screen may stay for days, but not for a year.
+        let time = output::time_ms(time_ms)["2026-".len()..][.."11-27T12:34:56".len()].replace('T', " ");
         let line = EventLine { text: format!("{time} {text}"), mood };
         let list = if self.paused { &mut self.held } else { &mut self.events };
         list.push_back(line);

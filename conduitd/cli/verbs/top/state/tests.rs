@@ -194,7 +194,7 @@ fn a_pause_holds_rows_and_events() {
     assert_eq!((state.count(), state.time_ms, state.events.len()), (4, 1, 0));
     press(&mut state, " ");
     assert_eq!(state.events.len(), 1);
-    assert_eq!(state.events[0].text, "12:34:56 imu died driver (7) was killed by SIGKILL, after message #99");
+    assert_eq!(state.events[0].text, "01-01 12:34:56 imu died driver (7) was killed by SIGKILL, after message #99");
     assert_eq!(state.events[0].mood, Mood::Bad);
     state.take_rows(Vec::new(), 3);
     assert_eq!(state.count(), 0);

@@ -66,8 +66,8 @@ lidar        live      10       █▄█ 40.0k     1       0     0       0 imu_
 
 
 ── events ──────────────────────────────────────────────────────────────────────
-12:34:50 registry 0.1.0 answers (pid 321)
-12:34:56 sonar died driver (7) was killed by SIGKILL, after message #99
+01-01 12:34:50 registry 0.1.0 answers (pid 321)
+01-01 12:34:56 sonar died driver (7) was killed by SIGKILL, after message #99
 
 
 q quit  ? help  Enter open  s/S sort  r reverse  / filter  p pause  e events
@@ -111,8 +111,8 @@ lidar        live      10                          █▄█ 40.0k     1       0
 
 
 ── events ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-12:34:50 registry 0.1.0 answers (pid 321)
-12:34:56 sonar died driver (7) was killed by SIGKILL, after message #99
+01-01 12:34:50 registry 0.1.0 answers (pid 321)
+01-01 12:34:56 sonar died driver (7) was killed by SIGKILL, after message #99
 
 
 
@@ -132,8 +132,8 @@ camera/rear   live      15 60.0k     1    0.20     9  18.0ms
 imu           live    1000 4.00M     0       0     -       -
 lidar         live      10 40.0k     1       0     0       0
 ── events ──────────────────────────────────────────────────
-12:34:50 registry 0.1.0 answers (pid 321)
-12:34:56 sonar died driver (7) was killed by SIGKILL, after
+01-01 12:34:50 registry 0.1.0 answers (pid 321)
+01-01 12:34:56 sonar died driver (7) was killed by SIGKILL,
 q quit  ? help  Enter open  s/S sort  r reverse  / filter  p
 ",
     );
@@ -167,8 +167,8 @@ recorder         13     0      0     0          0      0      0  1000    1 yes
 
 
 ── events ──────────────────────────────────────────────────────────────────────
-12:34:50 registry 0.1.0 answers (pid 321)
-12:34:56 sonar died driver (7) was killed by SIGKILL, after message #99
+01-01 12:34:50 registry 0.1.0 answers (pid 321)
+01-01 12:34:56 sonar died driver (7) was killed by SIGKILL, after message #99
 
 
 Esc back  ? help  ↑↓ scroll  p pause  e events
@@ -212,8 +212,8 @@ recorder                                          13     0      0     0         
 
 
 ── events ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-12:34:50 registry 0.1.0 answers (pid 321)
-12:34:56 sonar died driver (7) was killed by SIGKILL, after message #99
+01-01 12:34:50 registry 0.1.0 answers (pid 321)
+01-01 12:34:56 sonar died driver (7) was killed by SIGKILL, after message #99
 
 
 

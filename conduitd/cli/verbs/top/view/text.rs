@@ -1,14 +1,12 @@
 //! Numbers, durations and names that fit their columns.
 
 use crate::output;
-use crate::output::events::time_of_day;
 
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 pub(super) fn seconds(time_ms: u64) -> String {
-    let mut time = time_of_day(time_ms);
-    time.truncate("12:34:56".len());
-    time + "Z"
+    let time = output::time_ms(time_ms);
+    format!("{}Z", &time["2026-11-27T".len()..][.."12:34:56".len()])
 }
 
 /// The end of a name tells topics apart.
