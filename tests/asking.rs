@@ -71,8 +71,8 @@ fn fields_are_shown_in_every_format() {
     assert_eq!(echo(&["--field", "gyro[1]", "--count", "2"]), "-1.25\n-1.25\n");
     let csv = echo(&["--csv", "--count", "2"]);
     let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
-    assert_eq!(rows[0], ["sequence", "stamp_ns", "stamp", "gyro[0]", "gyro[1]"]);
-    assert_eq!((rows[2][0], &rows[2][2..]), ("1", ["1", "0.5", "-1.25"].as_slice()), "{csv}");
+    assert_eq!(rows[0], ["sequence", "stamp_ns", "time", "stamp", "gyro[0]", "gyro[1]"]);
+    assert_eq!((rows[2][0], &rows[2][3..]), ("1", ["1", "0.5", "-1.25"].as_slice()), "{csv}");
     let line: Value = serde_json::from_str(&echo(&["--json", "--once"])).unwrap();
     assert_eq!(line["value"], json!({"stamp": 0, "gyro": [0.5, -1.25]}));
     assert_eq!([&line["type"], &line["topic"]], ["robot/Imu", "imu"]);
@@ -87,7 +87,7 @@ fn fields_are_shown_in_every_format() {
     points.send(&[Point { x: 1, y: -1 }, Point { x: 2, y: -2 }]).unwrap();
     let csv = stdout_of(&mut world.conduit(&["echo", "points", "--from", "latest", "--csv", "--once"]));
     let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
-    assert_eq!(rows[2][2..], ["1", "2", "-2"], "{csv}");
+    assert_eq!(rows[2][3..], ["1", "2", "-2"], "{csv}");
     let field = stdout_of(&mut world.conduit(&["echo", "points", "--from", "latest", "--once", "--field", "[1].y"]));
     assert_eq!(field, "-2\n");
 }
@@ -132,7 +132,7 @@ fn echo_follow_continues_with_the_next_publisher() {
     let mut publisher = world.publisher("scan", 16, 100);
     world.wait_until_asleep("scan", 1);
     publisher.order(Send(1, 100));
-    assert_eq!(out.next(), "sequence,stamp_ns,data");
+    assert_eq!(out.next(), "sequence,stamp_ns,time,text,hex");
     assert!(out.next().starts_with("0,"));
     publisher.kill();
     assert!(err.next().contains("died"), "it says so");
@@ -181,7 +181,10 @@ fn info_shows_the_last_death() {
     // The error says that the topic is gone and why.
     let error = stderr_of(&mut world.conduit(&["info", "imu"]), 1);
     let expected = format!("({pid}) was killed by SIGKILL, ");
-    assert!(error.contains("ago its publisher ") && error.contains(&expected), "{error}");
+    assert!(
+        error.contains("; its publisher ") && error.contains(&expected) && error.contains("; that was at 20"),
+        "{error}"
+    );
     let _publisher = imu(&world);
     let page = stdout_of(&mut world.conduit(&["info", "imu"]));
     assert!(

@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::source::Source;
 use crate::{output, signals};
 use field_path::FieldPath;
-use print::{Format, PrintedMessage, Printer};
+use print::{Format, PrintedMessage, Printer, Style, write_columns};
 
 /// Exit code when the publisher died.
 const DIED: u8 = 3;
@@ -32,8 +32,9 @@ const REOPEN_INTERVAL: Duration = Duration::from_millis(10);
 /// Print the messages of a topic, of any type.
 ///
 /// Fields are printed as YAML if the publisher describes them (`#[derive(Message)]` does), text as
-/// text, other bytes in the format of `hexdump -C`. Messages are copied out, so no slot is held; a
-/// message overwritten meanwhile counts as lost.
+/// text, other bytes in the format of `hexdump -C`. YAML 1.1 and 1.2 read the same values; each
+/// document ends with `---`, except the lines of a single number that --field selects. Messages are
+/// copied out, so no slot is held; a message overwritten meanwhile counts as lost.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -63,13 +64,15 @@ pub(crate) struct Args {
     #[arg(long, group = "format")]
     hex: bool,
     /// Print a JSON object per message: topic, sequence, lost (messages missed before it), stamp_ns
-    /// (CLOCK_MONOTONIC) and age_ns (null without time stamps), len_bytes, type, and one of value
-    /// (if the fields are known; NaN and infinities are null), text (if the bytes are UTF-8) and
-    /// hex
+    /// (CLOCK_MONOTONIC), age_ns and time (UTC; all three null without time stamps), len_bytes,
+    /// type, and one of value (if the fields are known; NaN and infinities are null), text (if the
+    /// bytes are UTF-8) and hex
     #[arg(long, group = "format")]
     json: bool,
     /// Print a line of comma-separated values per message (per element if messages are lists),
-    /// after a line with the column names: sequence, stamp_ns, and the fields, or data
+    /// after one line with the column names: sequence, stamp_ns, time (UTC), and the fields; or
+    /// text and hex, of which one is empty: text if the bytes are UTF-8 that a line can show, hex if
+    /// not. The columns stay the same: a publisher whose messages have others is an error
     #[arg(long, group = "format")]
     csv: bool,
     /// Print only this part of the messages: pose.position, gyro[2], [0].x
@@ -136,7 +139,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let (is_interrupted, subscribed) = signals::set_before_ending().map_err(Failure::new)?;
     let domain = Domain::from_env();
     let source = Source::directory_only(&domain);
-    let result = Echo { args, domain, source, topic, is_interrupted, printed: 0 }.run();
+    let result =
+        Echo { args, domain, source, topic, is_interrupted, table: None, is_table_begun: false, printed: 0 }.run();
     drop(subscribed);
     result
 }
@@ -147,6 +151,9 @@ struct Echo<'a> {
     source: Source,
     topic: TopicName,
     is_interrupted: Arc<AtomicBool>,
+    /// The columns of the table, which stay the same whoever publishes.
+    table: Option<Vec<String>>,
+    is_table_begun: bool,
     printed: u64,
 }
 
@@ -164,8 +171,8 @@ impl Echo<'_> {
         let Args { follow, no_follow, .. } = *self.args;
         let mut subscriber = self.open(self.args.start(), follow)?;
         loop {
-            let mut printer = self.printer(&subscriber)?;
-            let end = self.print_all(&mut subscriber, &mut printer);
+            let printer = self.printer(&subscriber)?;
+            let end = self.print_all(&mut subscriber, &printer);
             drop(subscriber);
             match end {
                 EchoEnd::Interrupted => return Err(Failure::Interrupted),
@@ -227,37 +234,59 @@ impl Echo<'_> {
         }
     }
 
-    fn printer(&self, subscriber: &Subscriber<[u8]>) -> Result<Printer, Failure> {
+    fn printer(&mut self, subscriber: &Subscriber<[u8]>) -> Result<Printer, Failure> {
         let region = self.source.region(&self.topic);
         let region = region.filter(|region| region.message_type() == Some(subscriber.message_type()));
         let shape = region.and_then(|region| region.shape());
-        let max_elements = if self.args.full_length { usize::MAX } else { self.args.truncate_length };
-        let format = self.args.format();
-        let printer = Printer::new(format, subscriber.message_type(), shape, self.args.field.clone(), max_elements);
-        let mut printer = printer.map_err(|reason| Failure::new(format_args!("topic \"{}\": {reason}", self.topic)))?;
-        printer.is_coloured = output::is_coloured(&io::stdout());
+        let style = Style {
+            format: self.args.format(),
+            field: self.args.field.clone(),
+            max_elements: if self.args.full_length { usize::MAX } else { self.args.truncate_length },
+            is_coloured: output::is_coloured(&io::stdout()),
+            names_topics: false,
+        };
+        let failed = |reason| Failure::new(format_args!("topic \"{}\": {reason}", self.topic));
+        let printer = Printer::new(style, subscriber.message_type(), shape).map_err(failed)?;
+        let columns = self.table.get_or_insert_with(|| printer.columns().to_vec());
+        if columns != printer.columns() {
+            let reason = "its messages have other fields than those before; a table cannot change its columns";
+            return Err(failed(reason.into()));
+        }
         Ok(printer)
     }
 
-    fn print_all(&mut self, subscriber: &mut Subscriber<[u8]>, printer: &mut Printer) -> EchoEnd {
-        // Standard output flushes after every line; a dump has many.
-        let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    fn print_all(&mut self, subscriber: &mut Subscriber<[u8]>, printer: &Printer) -> EchoEnd {
+        let mut out = output::buffered(io::stdout().lock());
         let wanted = if self.args.once { 1 } else { self.args.count.unwrap_or(u64::MAX) };
         while self.printed < wanted {
-            let sample = match self.receive(subscriber) {
-                Ok(sample) => sample,
-                Err(end) => return end,
+            let sample = match subscriber.try_recv() {
+                Ok(Some(sample)) => sample,
+                Ok(None) => match out.flush().map_err(EchoEnd::Output).and_then(|()| self.receive(subscriber)) {
+                    Ok(sample) => sample,
+                    Err(end) => return end,
+                },
+                Err(error) => return out.flush().map_or_else(EchoEnd::Output, |()| EchoEnd::Receive(error)),
             };
-            let mut message = PrintedMessage::new(self.topic.as_str(), &sample);
-            if self.args.no_lost_messages && !self.args.json {
-                message.lost = 0;
-            }
-            if let Err(error) = printer.print(&mut out, &message).and_then(|()| out.flush()) {
+            if let Err(error) = self.print(&mut out, printer, &sample) {
                 return EchoEnd::Output(error);
             }
             self.printed += 1;
+            if self.is_interrupted() {
+                return out.flush().map_or_else(EchoEnd::Output, |()| EchoEnd::Interrupted);
+            }
         }
-        EchoEnd::Enough
+        out.flush().map_or_else(EchoEnd::Output, |()| EchoEnd::Enough)
+    }
+
+    fn print(&mut self, out: &mut impl Write, printer: &Printer, sample: &Sample<[u8]>) -> io::Result<()> {
+        let mut message = PrintedMessage::new(self.topic.as_str(), sample);
+        if self.args.no_lost_messages && !self.args.json {
+            message.lost = 0;
+        }
+        if self.args.csv && !std::mem::replace(&mut self.is_table_begun, true) {
+            write_columns(out, printer.columns())?;
+        }
+        printer.print(out, &message)
     }
 
     fn receive(&self, subscriber: &mut Subscriber<[u8]>) -> Result<Sample<[u8]>, EchoEnd> {

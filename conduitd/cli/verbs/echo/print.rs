@@ -1,14 +1,16 @@
 //! How messages are printed: for people, for a pipe, or for a spreadsheet.
 
 use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
 
-use anstyle::Style;
+use conduit::internal::foreign_text::is_shown;
 use conduit::{Kind, Sample, Shape, TypeInfo};
 use serde::Serialize;
 
 use super::field_path::FieldPath;
 use super::value::{Scalar, View, columns};
 use super::yaml;
+
 use crate::{hexdump, output};
 
 /// The format of the output.
@@ -30,37 +32,52 @@ pub(super) struct PrintedMessage<'a> {
     /// Messages missed before it; 0 if the user does not want to know.
     pub(super) lost: u64,
     pub(super) stamp_ns: Option<u64>,
-    pub(super) age: Option<std::time::Duration>,
+    pub(super) age: Option<Duration>,
+    /// When it was published, by the clock on the wall as it is set now.
+    pub(super) time: Option<SystemTime>,
     pub(super) bytes: &'a [u8],
 }
 
 impl<'a> PrintedMessage<'a> {
     pub(super) fn new(topic: &'a str, sample: &'a Sample<[u8]>) -> Self {
+        let age = sample.age();
         Self {
             topic,
             sequence: sample.sequence(),
             lost: sample.lost(),
             stamp_ns: sample.stamp_ns(),
-            age: sample.age(),
+            age,
+            time: age.and_then(|age| SystemTime::now().checked_sub(age)),
             bytes: sample,
         }
     }
+
+    fn time(&self) -> Option<String> {
+        self.time.map(output::time_us)
+    }
+}
+
+/// How the messages of all topics are printed.
+#[derive(Clone, Debug)]
+pub(super) struct Style {
+    pub(super) format: Format,
+    pub(super) field: Option<FieldPath>,
+    /// Elements of an array printed as YAML.
+    pub(super) max_elements: usize,
+    pub(super) is_coloured: bool,
+    /// Whether each message says which topic it is of.
+    pub(super) names_topics: bool,
 }
 
 /// Prints the messages of one publisher.
 #[derive(Debug)]
 pub(super) struct Printer {
-    format: Format,
+    style: Style,
     message_type: TypeInfo,
     /// Of a message, or of an element if messages are slices; `None` if unknown.
     shape: Option<Shape>,
-    field: Option<FieldPath>,
-    /// Elements of an array printed as YAML.
-    max_elements: usize,
-    /// Names of the columns of a table, until they are written.
     columns: Vec<String>,
     rows_are_elements: bool,
-    pub(super) is_coloured: bool,
 }
 
 #[derive(Serialize)]
@@ -70,6 +87,7 @@ struct JsonMessage<'a> {
     lost: u64,
     stamp_ns: Option<u64>,
     age_ns: Option<u64>,
+    time: Option<String>,
     len_bytes: usize,
     #[serde(rename = "type")]
     message_type: String,
@@ -82,88 +100,90 @@ struct JsonMessage<'a> {
 }
 
 impl Printer {
-    pub(super) fn new(
-        format: Format,
-        message_type: TypeInfo,
-        shape: Option<Shape>,
-        field: Option<FieldPath>,
-        max_elements: usize,
-    ) -> Result<Self, String> {
+    pub(super) fn new(style: Style, message_type: TypeInfo, shape: Option<Shape>) -> Result<Self, String> {
         let is_slice = message_type.kind() == Kind::Slice;
         // Plain bytes have no fields to show.
         let shape = shape.filter(|_| !is_bytes(message_type));
         let mut selected = shape.clone();
-        if let Some(field) = &field {
+        if let Some(field) = &style.field {
             let Some(shape) = &shape else {
                 return Err(format!("the publisher does not say which fields messages of type {message_type} have"));
             };
             selected = Some(field.resolve(shape, is_slice)?);
         }
-        let rows_are_elements = is_slice && field.is_none();
-        let mut names: Vec<String> = ["sequence", "stamp_ns"].map(String::from).into();
-        if format == Format::Csv {
+        let rows_are_elements = is_slice && style.field.is_none() && shape.is_some();
+        let mut names = Vec::new();
+        if style.format == Format::Csv {
+            names.extend(style.names_topics.then(|| "topic".into()));
+            names.extend(["sequence", "stamp_ns", "time"].map(String::from));
             match &selected {
                 Some(selected) => {
                     names.extend(rows_are_elements.then(|| "index".into()));
-                    names.extend(columns(selected, &field.as_ref().map_or_else(String::new, ToString::to_string))?);
+                    let prefix = style.field.as_ref().map_or_else(String::new, ToString::to_string);
+                    names.extend(columns(selected, &prefix)?);
                 }
-                None => names.push("data".into()),
+                None => names.extend(["text", "hex"].map(String::from)),
             }
         }
-        Ok(Self {
-            format,
-            message_type,
-            shape,
-            field,
-            max_elements,
-            columns: names,
-            rows_are_elements,
-            is_coloured: false,
-        })
+        Ok(Self { style, message_type, shape, columns: names, rows_are_elements })
+    }
+
+    /// The names of a table's columns; none of other formats.
+    pub(super) fn columns(&self) -> &[String] {
+        &self.columns
     }
 
     /// Writes a message. Reports losses on standard error if the format has no place for them.
-    pub(super) fn print(&mut self, out: &mut impl Write, message: &PrintedMessage<'_>) -> io::Result<()> {
-        if self.format == Format::Csv && !self.columns.is_empty() {
-            row(out, std::mem::take(&mut self.columns))?;
-        }
+    pub(super) fn print(&self, out: &mut impl Write, message: &PrintedMessage<'_>) -> io::Result<()> {
+        let Style { format, ref field, names_topics, .. } = self.style;
         let view = self.shape.as_ref().and_then(|shape| match self.message_type.kind() {
             Kind::Value => View::value(shape, message.bytes),
             Kind::Slice => Some(View::Slice(shape, message.bytes)),
         });
-        let view = match (&self.field, view) {
+        let view = match (field, view) {
             (Some(field), view) => match view.and_then(|view| view.select(field)) {
                 Some(view) => Some(view),
                 None => {
-                    output::notice(format_args!("message #{} is too short for {field}", message.sequence));
+                    output::notice(format_args!(
+                        "message #{} of \"{}\" is too short for {field}",
+                        message.sequence, message.topic
+                    ));
                     return Ok(());
                 }
             },
             (None, view) => view,
         };
         let bytes = view.map_or(message.bytes, View::bytes);
-        let has_header = matches!(self.format, Format::Text | Format::Hex) && self.field.is_none();
-        if message.lost > 0 && !has_header && self.format != Format::Json {
+        let has_header = matches!(format, Format::Text | Format::Hex) && (field.is_none() || names_topics);
+        if message.lost > 0 && !has_header && format != Format::Json {
             let lost = output::count(message.lost, "message");
             output::notice(format_args!("{lost} lost before #{} of \"{}\"", message.sequence, message.topic));
         }
         if has_header {
             self.header(out, message)?;
         }
-        match (self.format, view) {
+        match (format, view) {
             (Format::Raw, _) => out.write_all(bytes),
             (Format::Hex, _) => hexdump::write(out, bytes),
             (Format::Json, view) => self.json(out, message, view),
             (Format::Csv, view) => self.csv(out, message, view),
-            (Format::Text, Some(view)) => {
-                yaml::write(out, view, self.max_elements)?;
-                if self.field.is_none() { writeln!(out, "---") } else { Ok(()) }
-            }
+            (Format::Text, Some(view)) => self.yaml(out, message, view),
             (Format::Text, None) => match readable(bytes) {
+                Some(text) if names_topics => {
+                    writeln!(out, "{}: {}\n---", yaml::key(message.topic), yaml::quoted(text))
+                }
                 Some(text) => writeln!(out, "{text}"),
                 None => hexdump::write(out, bytes),
             },
         }
+    }
+
+    fn yaml(&self, out: &mut impl Write, message: &PrintedMessage<'_>, view: View<'_>) -> io::Result<()> {
+        let name = self.style.names_topics.then_some(message.topic);
+        yaml::write(out, name, view, self.style.max_elements)?;
+        // A value on its own line needs no end, and scripts read lines.
+        let is_line = self.style.field.is_some() && name.is_none() && view.scalar().is_some();
+        if is_line { Ok(()) } else { writeln!(out, "---") }
     }
 
     fn json(&self, out: &mut impl Write, message: &PrintedMessage<'_>, view: Option<View<'_>>) -> io::Result<()> {
@@ -175,6 +195,7 @@ impl Printer {
             lost: message.lost,
             stamp_ns: message.stamp_ns,
             age_ns: message.age.map(|age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)),
+            time: message.time(),
             len_bytes: message.bytes.len(),
             message_type: self.message_type.to_string(),
             value: view,
@@ -185,31 +206,39 @@ impl Printer {
     }
 
     fn csv(&self, out: &mut impl Write, message: &PrintedMessage<'_>, view: Option<View<'_>>) -> io::Result<()> {
-        let start = [message.sequence.to_string(), message.stamp_ns.map_or_else(String::new, |ns| ns.to_string())];
+        let mut start: Vec<String> = self.style.names_topics.then(|| message.topic.into()).into_iter().collect();
+        start.push(message.sequence.to_string());
+        start.push(message.stamp_ns.map_or_else(String::new, |ns| ns.to_string()));
+        start.push(message.time().unwrap_or_default());
+        let mut table = csv_writer(out);
         match (view, view.filter(|_| self.rows_are_elements).and_then(View::elements)) {
             (_, Some(elements)) => {
                 for (index, element) in elements.enumerate() {
                     let mut cells = [start.as_slice(), &[index.to_string()]].concat();
                     element.cells(&mut cells);
-                    row(out, cells)?;
+                    table.write_record(cells)?;
                 }
-                Ok(())
             }
             (Some(view), None) => {
-                let mut cells = start.to_vec();
-                view.cells(&mut cells);
-                row(out, cells)
+                view.cells(&mut start);
+                table.write_record(start)?;
             }
             (None, None) => {
-                let data = std::str::from_utf8(message.bytes).map_or_else(|_| hex(message.bytes), str::to_owned);
-                row(out, start.into_iter().chain([data]))
+                // One of the two is empty, so that nothing can be taken for the other.
+                let [text, hex] = match readable(message.bytes).filter(|text| text.chars().all(is_shown)) {
+                    Some(text) => [text.to_owned(), String::new()],
+                    None => [String::new(), hex(message.bytes)],
+                };
+                start.extend([text, hex]);
+                table.write_record(start)?;
             }
         }
+        table.flush()
     }
 
     /// A comment in YAML.
     fn header(&self, out: &mut impl Write, message: &PrintedMessage<'_>) -> io::Result<()> {
-        let style = |style| if self.is_coloured { style } else { Style::new() };
+        let style = |style| if self.style.is_coloured { style } else { anstyle::Style::new() };
         let lost = match message.lost {
             0 => String::new(),
             lost => {
@@ -217,17 +246,38 @@ impl Printer {
                 output::styled(style(output::WARNING), lost)
             }
         };
+        let topic = if self.style.names_topics { format!(" {} #", message.topic) } else { String::new() };
         let age = message.age.map_or("unknown".into(), output::duration);
+        let time = message.time().map_or_else(String::new, |time| format!(", {time}"));
         let len = output::count(message.bytes.len() as u64, "byte");
-        let start = output::styled(style(output::FAINT), format_args!("#{}: {len}, age {age}", message.sequence));
-        writeln!(out, "{start}{lost}")
+        let start = format_args!("#{topic}{}: {len}, age {age}{time}", message.sequence).to_string();
+        writeln!(out, "{}{lost}", output::styled(style(output::FAINT), start))
     }
 }
 
-fn row(out: &mut impl Write, cells: impl IntoIterator<Item = String>) -> io::Result<()> {
-    let mut writer = csv::Writer::from_writer(out);
-    writer.write_record(cells.into_iter().map(String::into_bytes))?;
-    writer.flush()
+/// Writes the first line of a table.
+pub(super) fn write_columns(out: &mut impl Write, columns: &[String]) -> io::Result<()> {
+    let mut table = csv_writer(out);
+    table.write_record(columns)?;
+    table.flush()
+}
+
+/// A writer of lines of comma-separated values, which does not flush what it writes to.
+fn csv_writer<W: Write>(out: &mut W) -> csv::Writer<Unflushed<'_, W>> {
+    csv::WriterBuilder::new().buffer_capacity(1 << 12).from_writer(Unflushed(out))
+}
+
+/// Passes on bytes, but no flush.
+struct Unflushed<'a, W: Write>(&'a mut W);
+
+impl<W: Write> Write for Unflushed<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whether messages are plain bytes.
@@ -241,8 +291,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The bytes as text, if a terminal can show it unchanged.
 fn readable(bytes: &[u8]) -> Option<&str> {
-    let is_shown = |char: char| !char.is_control() || char == '\n' || char == '\t';
-    std::str::from_utf8(bytes).ok().filter(|text| text.chars().all(is_shown))
+    let is_readable = |char: char| is_shown(char) || char == '\n' || char == '\t';
+    std::str::from_utf8(bytes).ok().filter(|text| text.chars().all(is_readable))
 }
 
 #[cfg(test)]
@@ -257,7 +307,13 @@ mod tests {
 
     fn message(bytes: &[u8]) -> PrintedMessage<'_> {
         let age = Some(Duration::from_micros(52));
-        PrintedMessage { topic: "pose", sequence: 7, lost: 3, stamp_ns: Some(5), age, bytes }
+        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(1_795_770_000_000_123));
+        PrintedMessage { topic: "pose", sequence: 7, lost: 3, stamp_ns: Some(5), age, time, bytes }
+    }
+
+    fn style(format: Format, field: Option<&str>) -> Style {
+        let field = field.map(|field| field.parse().unwrap());
+        Style { format, field, max_elements: 3, is_coloured: false, names_topics: false }
     }
 
     fn print(
@@ -267,9 +323,16 @@ mod tests {
         field: Option<&str>,
         bytes: &[u8],
     ) -> String {
-        let field = field.map(|field| field.parse().unwrap());
-        let mut printer = Printer::new(format, message_type, shape, field, 3).unwrap();
+        print_in(style(format, field), message_type, shape, bytes)
+    }
+
+    /// The message after the line with the columns, if there is one.
+    fn print_in(style: Style, message_type: TypeInfo, shape: Option<Shape>, bytes: &[u8]) -> String {
+        let printer = Printer::new(style, message_type, shape).unwrap();
         let mut out = Vec::new();
+        if !printer.columns().is_empty() {
+            write_columns(&mut out, printer.columns()).unwrap();
+        }
         printer.print(&mut out, &message(bytes)).unwrap();
         output::plain(&out)
     }
@@ -282,20 +345,20 @@ mod tests {
     fn fields_are_yaml() {
         let (shape, bytes) = pose();
         let expected = "\
-#7: 32 bytes, age 52.0 us, 3 messages lost before it
+#7: 32 bytes, age 52.0 us, 2026-11-27T09:00:00.000123Z, 3 messages lost before it
 at:
   x: 0.1
   y: 2.0
 corners:
 - {x: 3.5, y: -4.0}
-- {x: 1e-7, y: .nan}
+- {x: 1.0e-7, y: .nan}
 id: -7
 ok: true
 key: 'dead000001'
 ---
 ";
         assert_eq!(print(Format::Text, pose_type(), Some(shape.clone()), None, &bytes), expected);
-        assert_eq!(print(Format::Text, pose_type(), Some(shape.clone()), Some("at"), &bytes), "x: 0.1\ny: 2.0\n");
+        assert_eq!(print(Format::Text, pose_type(), Some(shape.clone()), Some("at"), &bytes), "x: 0.1\ny: 2.0\n---\n");
         assert_eq!(print(Format::Text, pose_type(), Some(shape), Some("id"), &bytes), "-7\n");
     }
 
@@ -303,7 +366,7 @@ key: 'dead000001'
     fn long_arrays_are_truncated_in_yaml() {
         let bytes: Vec<u8> = [1u16, 2, 3, 4, 5].iter().flat_map(|number| number.to_ne_bytes()).collect();
         let shape = Some(Shape::one(Element::U16));
-        let expected = "#7: 10 bytes, age 52.0 us, 3 messages lost before it\n[1, 2, 3, '... and 2 more']\n---\n";
+        let expected = "#7: 10 bytes, age 52.0 us, 2026-11-27T09:00:00.000123Z, 3 messages lost before it\n[1, 2, 3, '... and 2 more']\n---\n";
         assert_eq!(print(Format::Text, <[u16]>::TYPE, shape.clone(), None, &bytes), expected);
         let json = print(Format::Json, <[u16]>::TYPE, shape, None, &bytes);
         assert!(json.contains(r#""type":"[u16]","value":[1,2,3,4,5]}"#), "{json}");
@@ -327,7 +390,7 @@ key: 'dead000001'
     #[test]
     fn json_is_as_documented() {
         let line = print(Format::Json, <[u8]>::TYPE, None, None, b"hi");
-        let expected = r#"{"topic":"pose","sequence":7,"lost":3,"stamp_ns":5,"age_ns":52000,"len_bytes":2,"type":"[u8]","text":"hi"}"#;
+        let expected = r#"{"topic":"pose","sequence":7,"lost":3,"stamp_ns":5,"age_ns":52000,"time":"2026-11-27T09:00:00.000123Z","len_bytes":2,"type":"[u8]","text":"hi"}"#;
         assert_eq!(line, format!("{expected}\n"));
         assert!(print(Format::Json, <[u8]>::TYPE, None, None, &[0xff, 1]).contains(r#""hex":"ff01""#));
         let (shape, bytes) = pose();
@@ -338,21 +401,49 @@ key: 'dead000001'
     fn csv_has_a_row_per_message_or_per_element() {
         let (shape, bytes) = pose();
         let printed = print(Format::Csv, pose_type(), Some(shape.clone()), Some("corners[1]"), &bytes);
-        assert_eq!(printed, "sequence,stamp_ns,corners[1].x,corners[1].y\n7,5,1e-7,NaN\n");
+        let [names, stamp] = ["sequence,stamp_ns,time", "7,5,2026-11-27T09:00:00.000123Z"];
+        assert_eq!(printed, format!("{names},corners[1].x,corners[1].y\n{stamp},1e-7,NaN\n"));
         let printed = print(Format::Csv, pose_type(), Some(shape), None, &bytes);
-        assert!(printed.ends_with("\n7,5,0.1,2.0,3.5,-4.0,1e-7,NaN,-7,true,dead000001\n"), "{printed}");
-        let printed = print(Format::Csv, <[u8]>::TYPE, None, None, b"a \"b\", c");
-        assert_eq!(printed, "sequence,stamp_ns,data\n7,5,\"a \"\"b\"\", c\"\n");
+        assert!(printed.ends_with(&format!("\n{stamp},0.1,2.0,3.5,-4.0,1e-7,NaN,-7,true,dead000001\n")), "{printed}");
         let points = Shape::structure(2, [("x", 0, Shape::one(Element::U8)), ("y", 1, Shape::one(Element::I8))]);
         let slices = TypeInfo::slice_of(TypeInfo::value::<[u8; 2]>("Point"));
         let printed = print(Format::Csv, slices, Some(points), None, &[1, 2, 3, 0xff]);
-        assert_eq!(printed, "sequence,stamp_ns,index,x,y\n7,5,0,1,2\n7,5,1,3,-1\n");
+        assert_eq!(printed, format!("{names},index,x,y\n{stamp},0,1,2\n{stamp},1,3,-1\n"));
+    }
+
+    #[test]
+    fn a_table_tells_text_from_bytes_and_has_no_control_characters() {
+        let cells = |bytes: &[u8]| {
+            let printed = print(Format::Csv, <[u8]>::TYPE, None, None, bytes);
+            let start = "sequence,stamp_ns,time,text,hex\n7,5,2026-11-27T09:00:00.000123Z,";
+            printed.strip_prefix(start).unwrap_or_else(|| panic!("{printed}")).trim_end_matches('\n').to_owned()
+        };
+        assert_eq!(cells(b"a \"b\", c"), "\"a \"\"b\"\", c\",");
+        assert_eq!([cells(b"ff01"), cells(b"\xff\x01"), cells(b"")], ["ff01,", ",ff01", ","]);
+        assert_eq!([cells(b"a\0"), cells(b"\x1b[2J"), cells(b"a\nb")], [",6100", ",1b5b324a", ",610a62"]);
+        assert_eq!([cells("\u{9b}".as_bytes()), cells("\u{202e}".as_bytes())], [",c29b", ",e280ae"]);
+    }
+
+    #[test]
+    fn several_topics_are_told_apart() {
+        let print = |format, message_type, shape: Option<Shape>, field, bytes: &[u8]| {
+            print_in(Style { names_topics: true, ..style(format, field) }, message_type, shape, bytes)
+        };
+        let (shape, bytes) = pose();
+        let header = "# pose #7: 32 bytes, age 52.0 us, 2026-11-27T09:00:00.000123Z, 3 messages lost before it\n";
+        let printed = print(Format::Text, pose_type(), Some(shape.clone()), Some("at"), &bytes);
+        assert_eq!(printed, format!("{header}pose:\n  x: 0.1\n  y: 2.0\n---\n"));
+        let printed = print(Format::Text, pose_type(), Some(shape.clone()), Some("id"), &bytes);
+        assert_eq!(printed, format!("{header}pose: -7\n---\n"));
+        let printed = print(Format::Text, <[u8]>::TYPE, None, None, b"a\n# imu #8: 1 byte");
+        assert!(printed.ends_with("before it\npose: \"a\\n# imu #8: 1 byte\"\n---\n"), "{printed}");
+        let printed = print(Format::Csv, pose_type(), Some(shape), Some("id"), &bytes);
+        assert_eq!(printed, "topic,sequence,stamp_ns,time,id\npose,7,5,2026-11-27T09:00:00.000123Z,-7\n");
     }
 
     #[test]
     fn a_field_of_an_unknown_type_is_an_error() {
-        let field = Some("x".parse().unwrap());
-        let error = Printer::new(Format::Text, pose_type(), None, field, 3).unwrap_err();
+        let error = Printer::new(style(Format::Text, Some("x")), pose_type(), None).unwrap_err();
         assert_eq!(error, "the publisher does not say which fields messages of type robot/Pose have");
     }
 }
