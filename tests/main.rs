@@ -12,6 +12,7 @@ mod cplusplus;
 mod crash_only;
 mod daemon;
 mod doctor;
+mod echo;
 mod external_verbs;
 mod frugal;
 mod guard;
