@@ -1,24 +1,33 @@
 //! An honest user: many topics, and a client that measures.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use conduit::internal::shm::clock::now_ns;
 use conduit::registry::Client;
 use conduit::{Domain, Publisher, RecvError, Subscriber};
 
 use crate::figures::{Figures, Times};
 use crate::machine::{Role, say_ready, wait_for_the_end};
 
-/// The honest user's topics, each with a subscriber.
+/// The honest user's topics, each with a subscriber; and two more.
 const TOPICS: usize = 200;
+/// Through which messages flow.
+const BUSY: &str = "honest/busy";
+/// That nobody else may open, and nobody subscribes to.
+const PRIVATE: &str = "honest/private";
+const MESSAGE_INTERVAL: Duration = Duration::from_millis(10);
+/// What a reader of a region without memory may have allocated of it.
+const MOST_BLOCKS: u64 = (16 << 20) / 512;
 /// Between two deeds.
 const PAUSE: Duration = Duration::from_millis(15);
 /// A publisher that is not reaped by then is a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn publisher(topic: &str) -> Result<Publisher<[u8]>, conduit::CreateError> {
-    Publisher::builder().slots(4).slot_size(1024).create(topic)
+    Publisher::builder().slots(4).slot_size(1024).mode(0o644).create(topic)
 }
 
 /// Publishes the honest user's topics until standard input ends.
@@ -26,9 +35,17 @@ pub fn populate() {
     let names = (0..TOPICS).map(|number| format!("honest/{number}"));
     let pairs: Vec<_> =
         names.map(|name| (publisher(&name).unwrap(), Subscriber::<[u8]>::open(&*name).unwrap())).collect();
+    let private = Publisher::<u64>::builder().slots(4).mode(0o600).create(PRIVATE).unwrap();
+    let mut busy = Publisher::<u64>::builder().slots(4).mode(0o644).create(BUSY).unwrap();
     say_ready();
+    std::thread::spawn(move || {
+        loop {
+            busy.send(&now_ns()).unwrap();
+            std::thread::sleep(MESSAGE_INTERVAL);
+        }
+    });
     wait_for_the_end();
-    drop(pairs);
+    drop((pairs, private));
 }
 
 /// Publishes one topic until it is killed.
@@ -42,6 +59,7 @@ pub fn publish(topic: &str) {
 pub fn measure(seconds: u64) {
     let mut client = HonestClient { domain: Domain::from_env(), client: None, failures: Vec::new() };
     let mut times: [Vec<Duration>; 4] = Default::default();
+    let deliveries = receive();
     let started = Instant::now();
     let mut round = 0;
     while started.elapsed() < Duration::from_secs(seconds) {
@@ -55,9 +73,24 @@ pub fn measure(seconds: u64) {
         }
         round += 1;
     }
+    client.look_at_holes();
+    client.look_for_forgeries();
     let [list, connection, create, reaping] = times.map(Times::of);
-    let figures = Figures { list, connection, create, reaping, failures: client.failures };
+    let delivery = Times::of(deliveries.try_iter().collect());
+    let figures = Figures { list, connection, create, reaping, delivery, failures: client.failures };
     println!("{}", serde_json::to_string(&figures).unwrap());
+}
+
+/// Receives the messages of the busy topic, asleep in between; sends how long each was on its way.
+fn receive() -> mpsc::Receiver<Duration> {
+    let (sender, deliveries) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut subscriber = Subscriber::<u64>::open(BUSY).unwrap();
+        while let Ok(stamp_ns) = subscriber.recv().map(|sample| *sample) {
+            let _ = sender.send(Duration::from_nanos(now_ns().saturating_sub(stamp_ns)));
+        }
+    });
+    deliveries
 }
 
 struct HonestClient {
@@ -76,6 +109,29 @@ impl HonestClient {
         }
     }
 
+    /// A region whose file is larger than its memory must not grow when it is read.
+    fn look_at_holes(&mut self) {
+        let path = self.domain.shm_dir().join("conduit_holes");
+        if !exists(&path) {
+            return;
+        }
+        let _subscriber = Subscriber::<[u8]>::open("holes");
+        let blocks = path.metadata().map_or(0, |metadata| metadata.blocks());
+        if blocks > MOST_BLOCKS {
+            self.fail(format!("a reader of a region of holes has allocated {} MiB", blocks / 2048));
+        }
+    }
+
+    /// A topic that nobody may open has no subscribers, whatever others say.
+    fn look_for_forgeries(&mut self) {
+        let topic = Client::connect(&self.domain).and_then(|mut client| client.describe(&PRIVATE.parse().unwrap()));
+        match topic.map(|topic| topic.subscribers.len()) {
+            Ok(0) => {}
+            Ok(count) => self.fail(format!("{count} subscribers of a topic that nobody can open")),
+            Err(error) => self.fail(format!("Describe: {error}")),
+        }
+    }
+
     fn list(&mut self) -> Outcome {
         std::thread::sleep(PAUSE);
         let failed = |error| format!("List: {error}");
@@ -88,7 +144,7 @@ impl HonestClient {
         let time = started.elapsed();
         self.client = Some(client);
         let count = topics.iter().filter(|topic| topic.name.as_str().starts_with("honest/")).count();
-        if count == TOPICS { Ok(time) } else { Err(format!("List: {count} of the {TOPICS} honest topics")) }
+        if count == TOPICS + 2 { Ok(time) } else { Err(format!("List: {count} of {} honest topics", TOPICS + 2)) }
     }
 
     fn connect(&self) -> Outcome {

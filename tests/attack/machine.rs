@@ -7,6 +7,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use conduit::registry::Client;
+use nix::sys::signal::Signal;
 
 use crate::attacks::{Attack, Restart};
 use crate::figures::{Figures, Recovery};
@@ -65,9 +66,12 @@ impl Machine {
     }
 
     /// Replaces the daemon; the attack goes on.
-    pub fn restart_daemon(&mut self, _restart: Restart) -> Result<(), String> {
-        self.daemon.signal(nix::sys::signal::Signal::SIGKILL);
+    pub fn restart_daemon(&mut self, restart: Restart) -> Result<(), String> {
+        self.daemon.signal(if restart == Restart::Stopped { Signal::SIGTERM } else { Signal::SIGKILL });
         self.daemon.wait();
+        if restart == Restart::Stopped {
+            std::thread::sleep(Duration::from_millis(200));
+        }
         (self.daemon, self._log) = start_daemon(&self.world, self.attack.is_log_silent);
         let started = Instant::now();
         while !is_answered(&self.world) {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod names;
+mod readers;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -10,7 +11,23 @@ pub fn attack(name: &str) {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     match name {
         "links" => names::many_links(),
+        "names" => names::many_regions(),
+        "rename" => names::rename(),
+        "link" => names::link_and_unlink(),
+        "log" => names::orphans(),
+        "guard" => names::squat(),
+        "sparse" => names::publish_holes(),
         "connect" => calls::connect_and_hang_up(),
+        "crowd" => calls::take_every_connection(),
+        "shutdown" => calls::call_and_shut_down(),
+        "unread" => calls::leave_unread(),
+        "watchers" => calls::watch(),
+        "release" => calls::release(),
+        "register" => calls::register_late(),
+        "attach" => calls::attach(),
+        "locks" => readers::lock_everything(),
+        "requeue" => readers::requeue(),
+        "waiters" => readers::wait_with_many_threads(),
         other => panic!("no attack is named {other}"),
     }
 }
