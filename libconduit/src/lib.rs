@@ -142,7 +142,7 @@ pub mod internal {
 
     /// Files, locks and processes.
     pub mod shm {
-        pub use crate::shm::{clock, dir, fork, guard, inherited, lock, new_file, process, socket};
+        pub use crate::shm::{cancellation, clock, dir, fork, guard, inherited, lock, new_file, process, socket};
     }
 }
 

@@ -9,6 +9,7 @@ use crate::intervals::CHECK_INTERVAL;
 use crate::registry::Lease;
 use crate::ring::attached::AttachedSleeper;
 use crate::ring::sleeper::Sleep;
+use crate::shm::cancellation::Uncancelled;
 use crate::shm::clock::coarse_now;
 use crate::shm::lock::OWNER;
 
@@ -80,6 +81,7 @@ impl Watched {
 
     #[cold]
     fn check_now(&self, now: Duration) {
+        let _uncancelled = Uncancelled::new();
         // An error proves no death.
         if !OWNER.is_write_locked(self.sleeper.file()).unwrap_or(true) {
             self.publisher_is_dead.store(true, Release);

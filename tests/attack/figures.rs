@@ -97,6 +97,7 @@ pub struct Recovery {
 /// The table of results, and the bounds that were missed so far.
 #[derive(Debug, Default)]
 pub struct Table {
+    attack: String,
     missed: Vec<String>,
 }
 
@@ -111,15 +112,18 @@ impl Table {
         table
     }
 
+    /// A row of its own; `what` begins with spaces if it continues the last attack's.
     pub fn row(&mut self, what: &str, idle: &Figures, beside: &Figures, bounds: Bounds) {
+        if !what.starts_with(' ') {
+            self.attack = what.into();
+        }
         print!("{what:<46}");
         for ((_, times), (_, idle)) in beside.deeds().into_iter().zip(idle.deeds()) {
             let text = format!("{} ({}) {}", short(times.p50_ms), short(times.ratio(idle)), short(times.max_ms));
             print!("{text:<20}");
         }
         println!();
-        let missed = bounds.missed(idle, beside);
-        self.missed.extend(missed.into_iter().map(|sentence| format!("{}: {sentence}", what.trim())));
+        bounds.missed(idle, beside).iter().for_each(|sentence| self.miss(what, sentence));
         for sentence in &beside.failures {
             self.failure(what, sentence);
         }
@@ -127,10 +131,15 @@ impl Table {
 
     pub fn failure(&mut self, what: &str, sentence: &str) {
         println!("  FAILED: {sentence}");
-        self.missed.push(format!("{}: {sentence}", what.trim()));
+        self.miss(what, sentence);
     }
 
-    pub fn recovery(&mut self, what: &str, recovery: &Recovery) {
+    fn miss(&mut self, what: &str, sentence: &str) {
+        let continued = if what.starts_with(' ') { format!(" ({})", what.trim()) } else { String::new() };
+        self.missed.push(format!("{}{continued}: {sentence}", self.attack));
+    }
+
+    pub fn recovery(&mut self, recovery: &Recovery) {
         let [before, after] = recovery.memory_kib.map(|kib| kib as f64 / 1024.0);
         let [few, many] = recovery.descriptors;
         let when = recovery.took.map_or("never back".into(), |took| format!("back after {:.1} s", took.as_secs_f64()));
@@ -138,7 +147,7 @@ impl Table {
             format!("the daemon's memory {before:.1} MiB before, {after:.1} after; descriptors {few}, {many}; {when}");
         println!("  {sentence}");
         if recovery.took.is_none() {
-            self.missed.push(format!("{what}: {sentence}"));
+            self.miss("  afterwards", &sentence);
         }
     }
 

@@ -76,19 +76,25 @@ pub fn measure(seconds: u64) {
     client.look_at_holes();
     client.look_for_forgeries();
     let [list, connection, create, reaping] = times.map(Times::of);
-    let delivery = Times::of(deliveries.try_iter().collect());
+    let (delivered, failed): (Vec<_>, Vec<_>) = deliveries.try_iter().partition(Result::is_ok);
+    failed.into_iter().filter_map(Result::err).for_each(|sentence| client.fail(sentence));
+    let delivery = Times::of(delivered.into_iter().flatten().collect());
     let figures = Figures { list, connection, create, reaping, delivery, failures: client.failures };
     println!("{}", serde_json::to_string(&figures).unwrap());
 }
 
 /// Receives the messages of the busy topic, asleep in between; sends how long each was on its way.
-fn receive() -> mpsc::Receiver<Duration> {
+fn receive() -> mpsc::Receiver<Outcome> {
     let (sender, deliveries) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut subscriber = Subscriber::<u64>::open(BUSY).unwrap();
+        let mut subscriber = match Subscriber::<u64>::open(BUSY) {
+            Ok(subscriber) => subscriber,
+            Err(error) => return sender.send(Err(format!("open: {error}"))),
+        };
         while let Ok(stamp_ns) = subscriber.recv().map(|sample| *sample) {
-            let _ = sender.send(Duration::from_nanos(now_ns().saturating_sub(stamp_ns)));
+            sender.send(Ok(Duration::from_nanos(now_ns().saturating_sub(stamp_ns))))?;
         }
+        sender.send(Err("the busy topic has ended".into()))
     });
     deliveries
 }

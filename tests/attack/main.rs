@@ -69,9 +69,9 @@ fn run(attack: &Attack, idle: &Figures, table: &mut Table) {
     if attack.restart != Restart::Never {
         match machine.restart_daemon(attack.restart) {
             Ok(()) => table.row("  after a restart of the daemon", idle, &machine.measure(), bounds),
-            Err(sentence) => return table.failure(attack.what, &sentence),
+            Err(sentence) => table.failure("  at a restart of the daemon", &sentence),
         }
     }
     machine.end_attack();
-    table.recovery(attack.what, &machine.recovery());
+    table.recovery(&machine.recovery());
 }

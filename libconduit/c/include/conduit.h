@@ -39,6 +39,11 @@
  * same time. A handle may be used on any thread, by one thread at a time; functions that take it as
  * const may run at the same time as each other. Samples may be released on any thread.
  *
+ * Cancellation. No function is a cancellation point: a thread that is cancelled (pthread_cancel) in a
+ * function of the library ends at the next cancellation point after the function has returned, and a
+ * thread that sleeps in one goes on sleeping. A program that cancels threads therefore passes timeouts.
+ * Threads must have the cancellation type PTHREAD_CANCEL_DEFERRED, which is the default.
+ *
  * Fork. A child does not inherit the memory of topics and regions. There the parent's handles are
  * CONDUIT_ERROR_FORKED for all functions but close and release, which free them and change nothing
  * for the parent; reading a sample or a region is an invalid memory access.
@@ -551,7 +556,8 @@ typedef struct conduit_region_options {
 
 /**
  * Returns whether to continue waiting. It is called about every 20 ms, on the thread that waits,
- * with the context that was given. A C++ exception or longjmp() out of it ends the process.
+ * with the context that was given, and cannot be cancelled. A C++ exception out of it ends the
+ * process; longjmp() out of it is undefined behaviour.
  */
 typedef bool (*conduit_keep_waiting)(void *context);
 

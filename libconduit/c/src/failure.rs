@@ -4,6 +4,8 @@ use std::any::Any;
 use std::ffi::{CString, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use conduit::internal::shm::cancellation::Uncancelled;
+
 use crate::error::ErrorCode::{self, CONDUIT_ERROR_INTERNAL, CONDUIT_ERROR_INVALID_ARGUMENT};
 use crate::error::{LastError, set_last_error};
 
@@ -73,9 +75,17 @@ impl CallFailure {
     }
 }
 
-/// Runs the body of a function that returns a code. A panic does not unwind further than this.
-#[inline(always)]
+/// Runs the body of a function that returns a code. A panic does not unwind further than this, and
+/// a cancellation of the thread waits until the function has returned.
 pub(crate) fn call(body: impl FnOnce() -> Result<ErrorCode, CallFailure>) -> ErrorCode {
+    let _uncancelled = Uncancelled::new();
+    message_call(body)
+}
+
+/// [`call`] for the functions that are called for each message: there the library itself puts off
+/// a cancellation before it calls a function at which a thread can be cancelled.
+#[inline(always)]
+pub(crate) fn message_call(body: impl FnOnce() -> Result<ErrorCode, CallFailure>) -> ErrorCode {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => failure.report(),

@@ -7,7 +7,7 @@ use conduit::{Kind, Loan, LoanError, Message, TypeInfo};
 
 use crate::domain::{DomainOptions, domain};
 use crate::error::ErrorCode::{self, CONDUIT_ERROR_LOAN_OUT, CONDUIT_ERROR_NO_LOAN, CONDUIT_OK};
-use crate::failure::{CallFailure, call};
+use crate::failure::{CallFailure, call, message_call};
 use crate::handle::{self, HandleKind, HandlePool};
 use crate::message_type::TypeDescription;
 use crate::pointers::{self, OptionsStruct, RawBool, non_zero_ns, result, topic_name};
@@ -228,7 +228,7 @@ pub unsafe extern "C" fn conduit_publisher_send(
     data: *const c_void,
     size: usize,
 ) -> ErrorCode {
-    call(|| {
+    message_call(|| {
         // SAFETY: `conduit.h`: `publisher` is a handle, and `data` has `size` readable bytes or is
         // NULL.
         let (open, message) = unsafe { (handle::state_mut(publisher)?, pointers::message(data, size)?) };
@@ -253,7 +253,7 @@ pub unsafe extern "C" fn conduit_publisher_loan(
     size: usize,
     data: *mut *mut c_void,
 ) -> ErrorCode {
-    call(|| {
+    message_call(|| {
         // SAFETY: `conduit.h`: `data` is a result and `publisher` is a handle.
         let (data, open) = unsafe { (result("data", data, null_mut())?, handle::state_mut(publisher)?) };
         *data = open.lend(size)?.as_ptr().cast();
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn conduit_publisher_loan(
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_publisher_truncate(publisher: *mut PublisherHandle, size: usize) -> ErrorCode {
-    call(|| {
+    message_call(|| {
         // SAFETY: `conduit.h`: `publisher` is a handle.
         unsafe { handle::state_mut(publisher) }?.truncate(size)?;
         Ok(CONDUIT_OK)
@@ -281,7 +281,7 @@ pub unsafe extern "C" fn conduit_publisher_truncate(publisher: *mut PublisherHan
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_publisher_publish(publisher: *mut PublisherHandle) -> ErrorCode {
-    call(|| {
+    message_call(|| {
         // SAFETY: `conduit.h`: `publisher` is a handle.
         let open = unsafe { handle::state_mut(publisher) }?;
         open.loan.take().ok_or_else(no_loan)?.publish();
@@ -295,7 +295,7 @@ pub unsafe extern "C" fn conduit_publisher_publish(publisher: *mut PublisherHand
 /// Errors: INVALID_HANDLE, FORKED, NO_LOAN. One thread at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_publisher_discard(publisher: *mut PublisherHandle) -> ErrorCode {
-    call(|| {
+    message_call(|| {
         // SAFETY: `conduit.h`: `publisher` is a handle.
         let open = unsafe { handle::state_mut(publisher) }?;
         let _discarded = open.loan.take().ok_or_else(no_loan)?;

@@ -141,7 +141,8 @@ pub unsafe extern "C" fn conduit_region_exists(
 }
 
 /// Returns whether to continue waiting. It is called about every 20 ms, on the thread that waits,
-/// with the context that was given. A C++ exception or longjmp() out of it ends the process.
+/// with the context that was given, and cannot be cancelled. A C++ exception out of it ends the
+/// process; longjmp() out of it is undefined behaviour.
 pub type KeepWaiting = Option<unsafe extern "C-unwind" fn(context: *mut c_void) -> bool>;
 
 /// Sleeps until a region or topic exists, `keep_waiting` returns false, or the timeout expires.

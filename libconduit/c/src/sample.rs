@@ -6,7 +6,7 @@ use std::ptr::null;
 use conduit::Sample;
 
 use crate::error::ErrorCode::{self, CONDUIT_ERROR_NO_SAMPLE, CONDUIT_ERROR_SAMPLE_HELD, CONDUIT_OK};
-use crate::failure::{CallFailure, call};
+use crate::failure::{CallFailure, message_call};
 use crate::pointers::object;
 
 /// A message that a subscriber holds. Its slot is not overwritten meanwhile.
@@ -99,7 +99,7 @@ fn no_sample() -> CallFailure {
 /// Errors: INVALID_ARGUMENT, NO_SAMPLE. Thread-safe for different samples, on any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_sample_release(sample: *mut HeldSample) -> ErrorCode {
-    call(|| {
+    message_call(|| {
         if !sample.is_null() {
             // SAFETY: `conduit.h`: it is a sample, which is initialised and nobody else's.
             unsafe { object("sample", sample) }?.release()?;

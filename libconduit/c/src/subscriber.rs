@@ -8,7 +8,7 @@ use conduit::Start;
 
 use crate::domain::{DomainOptions, domain};
 use crate::error::ErrorCode::{self, CONDUIT_NO_MESSAGE, CONDUIT_OK};
-use crate::failure::{CallFailure, call};
+use crate::failure::{CallFailure, call, message_call};
 use crate::handle::{self, HandleKind, HandlePool};
 use crate::message_type::TypeDescription;
 use crate::pointers::{self, OptionsStruct, RawBool, limit_ns, result, topic_name};
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn conduit_subscriber_recv(
     subscriber: *mut SubscriberHandle,
     sample: *mut HeldSample,
 ) -> ErrorCode {
-    call(|| {
+    message_call(|| {
         // SAFETY: `conduit.h`: `subscriber` is a handle and `sample` a sample.
         let (open, sample) = unsafe { (handle::state_mut(subscriber)?, HeldSample::empty(sample)?) };
         sample.hold(open.subscriber.recv()?);
@@ -172,7 +172,7 @@ pub unsafe extern "C" fn conduit_subscriber_recv_timeout(
     timeout_ns: u64,
     sample: *mut HeldSample,
 ) -> ErrorCode {
-    call(|| {
+    message_call(|| {
         // SAFETY: `conduit.h`: `subscriber` is a handle and `sample` a sample.
         let (open, sample) = unsafe { (handle::state_mut(subscriber)?, HeldSample::empty(sample)?) };
         sample.hold(match limit_ns(timeout_ns) {
@@ -193,7 +193,7 @@ pub unsafe extern "C" fn conduit_subscriber_try_recv(
     subscriber: *mut SubscriberHandle,
     sample: *mut HeldSample,
 ) -> ErrorCode {
-    call(|| {
+    message_call(|| {
         // SAFETY: `conduit.h`: `subscriber` is a handle and `sample` a sample.
         let (open, sample) = unsafe { (handle::state_mut(subscriber)?, HeldSample::empty(sample)?) };
         match open.subscriber.try_recv()? {

@@ -71,6 +71,17 @@ fn the_library_works_when_the_main_thread_has_ended() {
     passes("main_ended");
 }
 
+#[test]
+fn threads_are_cancelled_outside_of_the_library_only() {
+    passes("cancelled");
+    // Again with a registry, to which it sends and for which it waits.
+    let world = World::new();
+    let program = world.compile(compilers_of_c()[0], &[], "tests/cancelled.c");
+    let listener = UnixListener::bind(world.socket()).unwrap();
+    std::thread::spawn(move || registry(listener, Arc::default()));
+    is_success(&world.command(&program).output().unwrap());
+}
+
 /// A registry that accepts every call.
 fn registry(listener: UnixListener, clients: Arc<Mutex<Vec<UnixStream>>>) {
     for client in listener.incoming() {

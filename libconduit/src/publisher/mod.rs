@@ -21,6 +21,7 @@ use crate::ring::memory::Memory;
 use crate::ring::slot::claim::{ClaimError, Claimed};
 use crate::ring::slot::mapped::MappedRing;
 use crate::ring::writer::{Intervention, Writer};
+use crate::shm::cancellation::Uncancelled;
 use crate::shm::clock::coarse_now;
 use crate::shm::dir::{DirLocation, FileId};
 use crate::{TopicName, TypeInfo};
@@ -97,6 +98,7 @@ impl<T: ?Sized + Message> Publisher<T> {
         if self.writer.memory().is_foreign() {
             return Err(LoanError::Forked);
         }
+        let _uncancelled = Uncancelled::new();
         if self.lease.renew_if_due(coarse_now()) && !self.has_its_name() {
             self.writer.note_unlinked();
         }

@@ -30,6 +30,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod atomics;
+pub mod cancellation;
 pub mod clock;
 pub mod dir;
 pub mod fork;

@@ -1,6 +1,7 @@
 //! A topic's region as the memory of a ring.
 #![allow(unsafe_code)]
 
+use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
@@ -15,6 +16,7 @@ use crate::ring::layout::{
 };
 use crate::ring::memory::{Memory, ReaderMemory, StateUse, WritableMemory};
 use crate::shm::atomics::{Atomics, Native, WordFamily};
+use crate::shm::cancellation::Uncancelled;
 use crate::shm::lock::LockByte;
 use crate::shm::map::{Mapping, Protection, ReadOnly, ReadWrite, SharedWords};
 use crate::shm::{fork, futex, prefetch};
@@ -62,7 +64,7 @@ pub(crate) struct MappedRing<P: RingProtection = ReadWrite> {
     geometry: Geometry,
     /// A description without locks, open for reading alone: for probing those of others and, at the
     /// publisher, for taking a dead subscriber's.
-    file: OwnedFd,
+    file: ManuallyDrop<OwnedFd>,
     generation: u32,
     record: Option<HeldRecord>,
 }
@@ -90,7 +92,7 @@ impl<P: RingProtection> MappedRing<P> {
     /// If the mapping does not have the size of the geometry.
     pub(crate) fn new(mapping: Mapping<P>, geometry: Geometry, file: OwnedFd) -> Self {
         assert_eq!(mapping.len() as u64, geometry.region_bytes());
-        Self { mapping, geometry, file, generation: fork::watched_generation(), record: None }
+        Self { mapping, geometry, file: ManuallyDrop::new(file), generation: fork::watched_generation(), record: None }
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
@@ -168,6 +170,10 @@ impl<P: RingProtection> Drop for MappedRing<P> {
             ring.unsign();
             fault::point(Step::RecordUnsigned);
         }
+        // The last sample may be dropped on a thread that is cancelled where it closes a file.
+        let _uncancelled = Uncancelled::new();
+        // SAFETY: nobody uses the field after this.
+        unsafe { ManuallyDrop::drop(&mut self.file) };
     }
 }
 
@@ -258,11 +264,11 @@ impl WritableMemory for MappedRing {
         // A probe is three times cheaper than an attempt to lock. On any error the holder counts as
         // alive. A read lock is enough to keep the record from being claimed meanwhile, and other
         // readers cannot prevent it.
-        if !lock.is_write_locked(&self.file).unwrap_or(true) && lock.try_read(&self.file).unwrap_or(false) {
+        if !lock.is_write_locked(&*self.file).unwrap_or(true) && lock.try_read(&*self.file).unwrap_or(false) {
             fault::point(Step::ReclaimLocked);
             action();
             fault::point(Step::ReclaimCleared);
-            lock.unlock(&self.file);
+            lock.unlock(&*self.file);
         }
     }
 }
