@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use conduit::{Domain, ShmRegion};
 use serde_json::json;
 
-use crate::harness::{Raw, World, wait_until};
+use crate::harness::skip::{self, Lack};
+use crate::harness::{NOBODY, Raw, World, wait_until};
+use crate::protocol::Order::{HalfOpen, Publish, PublishFleet, UnlinkByRegistry};
 
 /// Raw regions whose creator lives in this process, without the daemon's knowledge.
 fn regions(world: &World, count: usize) -> Vec<ShmRegion> {
@@ -45,4 +47,119 @@ fn late_registrations_of_live_regions_that_hang_up_occupy_no_threads() {
     });
     assert!(most < 40, "{most} threads");
     assert_eq!(world.list().len(), regions.len(), "the others live");
+}
+
+fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+fn untracked(world: &World) -> u64 {
+    world.client().status().unwrap().untracked
+}
+
+/// Checks that a topic is served from creation to removal.
+fn serves(world: &World) {
+    let publisher = world.publisher("innocent", 16, 100);
+    assert!(world.list().iter().any(|topic| topic.name == "innocent"));
+    publisher.kill();
+    world.wait_until_gone("innocent");
+}
+
+#[test]
+fn names_beyond_a_users_limit_are_counted_and_tracked_when_there_is_room() {
+    let mut world = World::new();
+    world.daemon_arguments = vec!["--max-regions-per-uid", "20"];
+    world.start_daemon();
+    drop(regions(&world, 50));
+    let counts = |world: &World| (world.list().len(), untracked(world));
+    wait_until("the names to be counted", || counts(&world) == (20, 30));
+    serves(&world);
+    let lines = world.log().lines().filter(|line| line.contains("are not tracked")).count();
+    assert!((1..=6).contains(&lines), "{lines} lines for 30 names");
+
+    world.kill_daemon();
+    world.start_daemon();
+    assert_eq!(counts(&world), (20, 30), "the next daemon finds the same");
+    serves(&world);
+    for topic in world.list().iter().take(15) {
+        std::fs::remove_file(&topic.path).unwrap();
+    }
+    wait_until("others to be tracked instead", || counts(&world) == (20, 15));
+    for number in 0..50 {
+        let _ = std::fs::remove_file(world.path_of(&format!("region/{number}")));
+    }
+    wait_until("none to be left", || counts(&world) == (0, 0));
+}
+
+#[test]
+fn thousands_of_names_of_one_file_cost_no_descriptors() {
+    let mut world = World::with_daemon();
+    let idle = descriptors(world.daemon().pid());
+    drop(regions(&world, 1));
+    for number in 0..3000 {
+        std::fs::hard_link(world.path_of("region/0"), world.path_of(&format!("link/{number}"))).unwrap();
+    }
+    for _ in 0..2 {
+        wait_until("the names to be counted", || untracked(&world) > 2900);
+        serves(&world);
+        let listed = world.list().len();
+        assert!(listed < 20, "{listed} names of one file are listed");
+        let open = descriptors(world.daemon().pid());
+        assert!(open < idle + 10, "{open} descriptors, {idle} when idle");
+        world.kill_daemon();
+        world.start_daemon();
+    }
+    for number in 0..3000 {
+        std::fs::remove_file(world.path_of(&format!("link/{number}"))).unwrap();
+    }
+    wait_until("the links to be gone", || world.list().len() == 1 && untracked(&world) == 0);
+}
+
+#[test]
+fn with_few_descriptors_topics_are_created_and_reaped() {
+    let mut world = World::new();
+    world.start_daemon_with_descriptors(64);
+    let names: Vec<String> = (0..100).map(|number| format!("topic/{number}")).collect();
+    let mut fleet = world.peer();
+    fleet.order(PublishFleet(4, 100, names.iter().map(String::as_str).collect()));
+    let pid = world.daemon().pid();
+    if nix::unistd::geteuid().is_root() {
+        let mut other = world.peer_of(NOBODY);
+        other.order(Publish("theirs", 16, 100));
+        other.order(UnlinkByRegistry("theirs"));
+    } else {
+        skip::report(&Lack::Root, "another user beside many topics");
+    }
+    assert!(descriptors(pid) < 64);
+    fleet.kill();
+    wait_until("all topics to be removed", || world.leftovers().is_empty());
+    assert!(descriptors(pid) < 64);
+    serves(&world);
+}
+
+#[test]
+fn with_a_thousand_descriptors_one_user_leaves_room_for_others() {
+    let mut world = World::new();
+    world.start_daemon_with_descriptors(1024);
+    let names: Vec<String> = (0..600).map(|number| format!("topic/{number}")).collect();
+    let mut fleet = world.peer();
+    fleet.order(PublishFleet(4, 100, names.iter().map(String::as_str).collect()));
+    let mut crowd = world.peer();
+    let _: u64 = crowd.ask(HalfOpen(900)).number();
+    // The answer to one connection too many is a sentence, at once.
+    let refused = Raw::connect(&world).reply();
+    assert_eq!(refused["error"], "io.conduit.Registry.LimitExceeded", "{refused}");
+    if nix::unistd::geteuid().is_root() {
+        let mut other = world.peer_of(NOBODY);
+        other.order(Publish("theirs", 16, 100));
+        other.order(UnlinkByRegistry("theirs"));
+    } else {
+        skip::report(&Lack::Root, "another user beside many topics");
+    }
+    crowd.kill();
+    fleet.kill();
+    wait_until("all topics to be removed", || world.leftovers().is_empty());
+    serves(&world);
+    let pid = world.daemon().pid();
+    wait_until("the descriptors to be free again", || descriptors(pid) < 40);
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use conduit::registry::{EventKind, Liveness, RegionState};
-use conduit::{Domain, Publisher};
+use conduit::{Domain, Publisher, ShmRegion};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -139,7 +139,7 @@ fn a_slow_start_extends_the_start_timeout() {
     let world = World::new();
     let _publisher = world.publisher("scan", 16, 100);
     for number in 0..1000 {
-        std::fs::hard_link(world.path_of("scan"), world.path_of(&format!("scan/{number}"))).unwrap();
+        drop(ShmRegion::builder().domain(&world.domain()).create(format!("scan/{number}"), 100).unwrap());
     }
     let manager = Manager::new(&world);
     let _daemon = manager.start(&world);

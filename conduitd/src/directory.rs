@@ -5,7 +5,7 @@
 //! the locks behind them, so a restarted daemon knows what the previous one knew.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,13 +19,21 @@ use conduit::internal::shm::dir::{DirEntry, ReapLock, ShmDir};
 use conduit::registry::Process;
 use conduit::{OpenError, TopicName};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
+
+use tokio::sync::mpsc;
 
 use crate::registry::{Appearance, Fate};
 use crate::tasks;
 
 /// How long a remover may take before its private name counts as left behind.
 const REMOVAL_PATIENCE: Duration = Duration::from_millis(1500);
+/// The fixed part of an event of inotify(7).
+const EVENT_BYTES: usize = 16;
+/// Names that could not be inspected and are tried again; more are counted only.
+const MAX_UNINSPECTED: usize = 1024;
+/// Names per batch of a reading of the directory.
+const BATCH_NAMES: usize = 32;
 
 /// The kernel's record of changes of the directory.
 ///
@@ -56,24 +64,28 @@ impl DirectoryWatch {
         Self { inotify, is_resumed: true }
     }
 
-    /// All changes since the last call; `None` if the kernel dropped some.
-    pub(crate) fn take(&self) -> Option<Vec<NameChange>> {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
+    /// Hands on the changes that the kernel has queued, and not those that follow meanwhile. Returns
+    /// whether the kernel has dropped some.
+    pub(crate) fn drain(&self, mut take: impl FnMut(NameChange)) -> bool {
+        let mut left = ioctl_fionread(&self.inotify).unwrap_or(0);
+        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
-        let mut all = Vec::new();
         let mut has_overflowed = false;
-        loop {
+        while left > 0 || !reader.is_buffer_empty() {
             match reader.next() {
                 Ok(event) => {
+                    // The name is padded to a multiple of the fixed part.
+                    let name_bytes = event.file_name().map_or(0, |name| name.to_bytes_with_nul().len());
+                    left = left.saturating_sub((EVENT_BYTES + name_bytes.next_multiple_of(EVENT_BYTES)) as u64);
                     has_overflowed |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
                     let name = event.file_name().and_then(|name| name.to_str().ok());
-                    all.push(NameChange { entry: name.and_then(DirEntry::parse), how: event.events() });
+                    take(NameChange { entry: name.and_then(DirEntry::parse), how: event.events() });
                 }
                 Err(Errno::INTR) => {}
                 Err(_) => break,
             }
         }
-        (!has_overflowed).then_some(all)
+        has_overflowed
     }
 }
 
@@ -85,7 +97,7 @@ impl AsFd for DirectoryWatch {
 
 /// What inspecting a name found.
 pub(crate) enum Inspected {
-    Region(Arc<Region>),
+    Region(Box<Region>),
     /// The name is gone.
     Gone,
     /// A name that is not a region's, or a region that could not be opened.
@@ -97,8 +109,9 @@ pub(crate) struct Directory {
     pub(crate) shm: Arc<ShmDir>,
     pub(crate) lock: ReapLock,
     pub(crate) watch: DirectoryWatch,
-    /// Names that could not be inspected, perhaps for want of descriptors: inspected again later.
-    pub(crate) uninspected: RefCell<BTreeSet<TopicName>>,
+    /// Names that could not be inspected, perhaps for want of descriptors, and how often: inspected
+    /// again later.
+    pub(crate) uninspected: RefCell<BTreeMap<TopicName, u64>>,
     /// A scan for unfinished removals is scheduled.
     is_scan_scheduled: Cell<bool>,
 }
@@ -111,7 +124,12 @@ impl Directory {
 
     /// The changes while no daemon ran, as far as they are known.
     pub(crate) fn missed_changes(&self) -> Vec<NameChange> {
-        if self.watch.is_resumed { self.watch.take().unwrap_or_default() } else { Vec::new() }
+        let mut changes = Vec::new();
+        // If some were dropped, reading the directory finds what has come of them.
+        if self.watch.is_resumed && self.watch.drain(|change| changes.push(change)) {
+            changes.clear();
+        }
+        changes
     }
 
     /// The topics that have names now.
@@ -129,7 +147,11 @@ impl Directory {
 
     /// Opens the region of a topic. A name that could not be opened is inspected again later.
     pub(crate) fn inspect(&self, topic: &TopicName) -> Inspected {
-        match Region::open_even_damaged(&self.shm, topic) {
+        let opened = Region::open_even_damaged(&self.shm, topic);
+        if !matches!(opened, Err(OpenError::Io { .. })) {
+            self.uninspected.borrow_mut().remove(topic);
+        }
+        match opened {
             Ok(region) => {
                 if let Err(reason) = region.is_intact() {
                     let uid = region.uid();
@@ -138,12 +160,11 @@ impl Directory {
                         "topic \"{topic}\" is damaged: {reason}; it is removed when its owner dies"
                     );
                 }
-                Inspected::Region(Arc::new(region))
+                Inspected::Region(Box::new(region))
             }
             Err(OpenError::NotFound { .. }) => Inspected::Gone,
             Err(error @ OpenError::Io { .. }) => {
-                tracing::warn!("{error}; the daemon will try again");
-                self.uninspected.borrow_mut().insert(topic.clone());
+                self.inspect_later(topic, &error);
                 Inspected::Unusable
             }
             Err(error) => {
@@ -151,6 +172,39 @@ impl Directory {
                 Inspected::Unusable
             }
         }
+    }
+
+    /// Has a name inspected again later. Logs the 1st, 2nd, 4th, ... failure.
+    pub(crate) fn inspect_later(&self, topic: &TopicName, error: &dyn std::fmt::Display) {
+        let mut uninspected = self.uninspected.borrow_mut();
+        if uninspected.len() < MAX_UNINSPECTED || uninspected.contains_key(topic) {
+            let failures = uninspected.entry(topic.clone()).or_default();
+            *failures += 1;
+            if failures.is_power_of_two() {
+                tracing::warn!(failures, "{error}; the daemon will try again");
+            }
+        }
+    }
+
+    /// Reads the names of all topics, a batch at a time, on a thread of its own: there may be any
+    /// number.
+    pub(crate) fn read_names(&self) -> mpsc::Receiver<Vec<TopicName>> {
+        let (sender, batches) = mpsc::channel(2);
+        let shm = Arc::clone(&self.shm);
+        tasks::spawn_blocking("names", move || {
+            let mut batch = Vec::new();
+            let read = shm.visit(|entry| {
+                if let DirEntry::Region(topic) = entry {
+                    batch.push(topic);
+                }
+                batch.len() < BATCH_NAMES || sender.blocking_send(std::mem::take(&mut batch)).is_ok()
+            });
+            if let Err(error) = read {
+                tracing::error!("cannot read {}: {error}", shm.path().display());
+            }
+            let _ = sender.blocking_send(batch);
+        });
+        batches
     }
 
     /// Finishes removals whose removers were killed halfway. One scan serves all that begin before

@@ -5,7 +5,9 @@
 //! [`run`], the program `conduitd`, and [`Embedded`], a registry inside another program.
 #![forbid(unsafe_code)]
 
+mod changes;
 mod clients;
+mod descriptors;
 mod directory;
 mod event_log;
 #[cfg(fuzzing)]
@@ -14,6 +16,7 @@ mod holding;
 mod hub;
 mod limits;
 mod logging;
+mod pace;
 mod peer;
 mod policy;
 mod process_watch;
@@ -27,6 +30,7 @@ mod shared_answer;
 #[path = "../../tests/harness/skip.rs"]
 mod skip;
 mod sockets;
+mod surplus;
 mod systemd;
 mod tasks;
 mod topics;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use conduit::registry::RegistryError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+use crate::descriptors::{DescriptorPlace, DescriptorUse, Descriptors};
+
 /// What clients may use of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -16,6 +18,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one user.
     pub connections_per_uid: usize,
+    /// Names of regions whose files belong to one user, besides those of its publishers' leases.
+    pub regions_per_uid: usize,
     /// Longest message that a client may send, in bytes.
     pub message_bytes: usize,
     /// Events that a watcher may leave unread before it is disconnected.
@@ -25,17 +29,13 @@ pub struct Limits {
 impl Default for Limits {
     /// Suits a robot.
     fn default() -> Self {
-        Self { connections: 4096, connections_per_uid: 1024, message_bytes: 64 << 10, queued_events: 256 }
-    }
-}
-
-impl Limits {
-    /// These limits as far as the number of descriptors allows: a publisher takes three, with its
-    /// region and its process, a subscriber two.
-    pub(crate) fn within(self, descriptors: usize) -> Self {
-        let connections = self.connections.min(descriptors / 3).max(1);
-        let share = self.connections_per_uid.saturating_mul(connections).div_ceil(self.connections.max(1));
-        Self { connections, connections_per_uid: share.clamp(1, connections), ..self }
+        Self {
+            connections: 4096,
+            connections_per_uid: 1024,
+            regions_per_uid: 1024,
+            message_bytes: 64 << 10,
+            queued_events: 256,
+        }
     }
 }
 
@@ -47,6 +47,7 @@ const BYTES_PER_UID: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Accounts {
     limits: Limits,
+    descriptors: Descriptors,
     total: Cell<usize>,
     refusals: Cell<u64>,
     by_uid: RefCell<HashMap<u32, Rc<UserAccount>>>,
@@ -65,6 +66,7 @@ pub(crate) struct Admission {
     accounts: Rc<Accounts>,
     account: Rc<UserAccount>,
     uid: u32,
+    _descriptor: DescriptorPlace,
 }
 
 /// Bytes kept for a user, given back when dropped.
@@ -79,8 +81,9 @@ fn exceeded(what: &str, limit: usize) -> RegistryError {
 }
 
 impl Accounts {
-    pub(crate) fn new(limits: Limits) -> Rc<Self> {
-        Rc::new(Self { limits, total: Cell::default(), refusals: Cell::default(), by_uid: RefCell::default() })
+    pub(crate) fn new(limits: Limits, descriptors: Descriptors) -> Rc<Self> {
+        let (total, refusals, by_uid) = Default::default();
+        Rc::new(Self { limits, descriptors, total, refusals, by_uid })
     }
 
     /// Connections now.
@@ -107,11 +110,13 @@ impl Accounts {
         if of_uid >= connections_per_uid {
             return Err(exceeded("connections of one user", connections_per_uid));
         }
+        let descriptor = self.descriptors.take(uid, DescriptorUse::Connection);
+        let descriptor = descriptor.map_err(|held| exceeded("open files of the registry for one user", held))?;
         let new = || UserAccount { connections: Cell::new(0), bytes: Cell::new(0), turn: Semaphore::new(1) };
         let account = Rc::clone(by_uid.entry(uid).or_insert_with(|| Rc::new(new())));
         account.connections.set(of_uid + 1);
         self.total.set(self.total.get() + 1);
-        Ok(Admission { accounts: Rc::clone(self), account, uid })
+        Ok(Admission { accounts: Rc::clone(self), account, uid, _descriptor: descriptor })
     }
 }
 
@@ -193,7 +198,8 @@ mod tests {
     use super::*;
 
     fn accounts(connections: usize, connections_per_uid: usize) -> Rc<Accounts> {
-        Accounts::new(Limits { connections, connections_per_uid, ..Limits::default() })
+        let limits = Limits { connections, connections_per_uid, ..Limits::default() };
+        Accounts::new(limits, Descriptors::new(1024))
     }
 
     #[test]
@@ -248,12 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn few_descriptors_scale_the_limits() {
-        let limits = Limits::default();
-        assert_eq!(limits.within(1 << 20), limits);
-        let few = limits.within(1024);
-        assert_eq!((few.connections, few.connections_per_uid), (341, 86));
-        let none = limits.within(0);
-        assert_eq!((none.connections, none.connections_per_uid), (1, 1));
+    fn few_descriptors_leave_room_for_other_users() {
+        let accounts = Accounts::new(Limits::default(), Descriptors::new(64));
+        let first: Vec<_> = std::iter::from_fn(|| accounts.admit(1).ok()).collect();
+        assert_eq!(first.len(), 12);
+        assert_eq!(accounts.admit(1).unwrap_err(), exceeded("open files of the registry for one user", 12));
+        let second: Vec<_> = std::iter::from_fn(|| accounts.admit(2).ok()).collect();
+        assert_eq!(second.len(), 6);
+        drop(first);
+        assert!(accounts.admit(1).is_ok());
     }
 }

@@ -30,11 +30,14 @@ Options:
 Limits, so that one client's excess is not another's loss:
       --max-connections N          Clients in all. Default: 4096
       --max-connections-per-uid N  Clients of one user. Default: 1024
+      --max-regions-per-uid N      Names of one user's regions; further ones are
+                                   counted, not tracked. Default: 1024
       --max-message-bytes N        Longest message of a client. Default: 65536
       --max-queued-events N        Events a watcher may leave unread before it
                                    is disconnected. Default: 256
-Publishers and subscribers take a connection each. A low limit of open files
-(LimitNOFILE=, ulimit -n) lowers the number of connections; the log says so.
+Publishers and subscribers take a connection each. If the limit of open files
+(LimitNOFILE=, ulimit -n) is low, no user may have more connections than are
+left for the others; the log says so.
 
   -h, --help          Print help
   -V, --version       Print version
@@ -143,6 +146,7 @@ fn parse() -> Result<Task, lexopt::Error> {
             Long("check-config") => check = true,
             Long("max-connections") => limits.connections = at_least_one(&mut parser)?,
             Long("max-connections-per-uid") => limits.connections_per_uid = at_least_one(&mut parser)?,
+            Long("max-regions-per-uid") => limits.regions_per_uid = at_least_one(&mut parser)?,
             Long("max-message-bytes") => limits.message_bytes = at_least_one(&mut parser)?,
             Long("max-queued-events") => limits.queued_events = at_least_one(&mut parser)?,
             Short('h') | Long("help") => return Ok(Task::Print(HELP.into())),

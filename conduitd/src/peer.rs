@@ -11,11 +11,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use tokio::net::UnixStream;
 
+use crate::descriptors::{Charged, DescriptorUse, Descriptors};
+
+/// A process that is being watched.
+pub(crate) type Pidfd = Charged<OwnedFd>;
+
 /// The process at the other end of a socket.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerProcess {
     pub(crate) process: Process,
-    pub(crate) pidfd: Option<Arc<OwnedFd>>,
+    pub(crate) pidfd: Option<Arc<Pidfd>>,
     /// Its group, then its supplementary groups if they were asked for.
     pub(crate) gids: Vec<u32>,
 }
@@ -30,9 +35,14 @@ impl PeerProcess {
         Ok(Self { process: Process::new(pid, credentials.uid(), program), pidfd: None, gids })
     }
 
-    /// Adds the pidfd. There is none before Linux 6.5, or if the process has ended.
-    pub(crate) fn with_pidfd(self, socket: impl AsRef<UnixStream>) -> Self {
-        let pidfd = getsockopt(socket.as_ref(), sockopt::PeerPidfd).ok().map(Arc::new);
+    /// Adds the pidfd. There is none before Linux 6.5, if the process has ended, or if its user has
+    /// too many descriptors.
+    pub(crate) fn with_pidfd(self, socket: impl AsRef<UnixStream>, descriptors: &Descriptors) -> Self {
+        let place = descriptors.take(self.process.uid, DescriptorUse::Convenience).ok();
+        let pidfd = place.and_then(|place| {
+            let pidfd = getsockopt(socket.as_ref(), sockopt::PeerPidfd).ok()?;
+            Some(Arc::new(Charged::new(pidfd, place)))
+        });
         Self { pidfd, ..self }
     }
 
@@ -44,7 +54,7 @@ impl PeerProcess {
 }
 
 /// Whether the process behind a pidfd has ended.
-pub(crate) fn has_exited(pidfd: &OwnedFd) -> bool {
+pub(crate) fn has_exited(pidfd: &Pidfd) -> bool {
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }

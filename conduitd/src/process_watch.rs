@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -16,6 +16,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::EventFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::peer::Pidfd;
 use crate::registry::ConnectionId;
 
 /// What the thread reports.
@@ -23,12 +24,14 @@ use crate::registry::ConnectionId;
 pub(crate) enum Notice {
     /// The process of a connection has ended.
     Exited(ConnectionId),
-    /// The directory has changed.
+    /// The directory has changed. The next change is reported after
+    /// [`ProcessWatch::watch_directory`].
     DirectoryChanged,
     /// The thread answers [`ProcessWatch::ping`].
     Awake,
 }
 
+const ONCE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT);
 const DIRECTORY: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
 const PING: u64 = u64::MAX - 2;
@@ -46,20 +49,19 @@ struct PolledDescriptors {
     stop: EventFd,
     ping: EventFd,
     /// Keeps the pidfds open while they are watched.
-    pidfds: Mutex<HashMap<ConnectionId, Arc<OwnedFd>>>,
+    pidfds: Mutex<HashMap<ConnectionId, Arc<Pidfd>>>,
 }
 
 impl ProcessWatch {
     /// Starts the thread. `directory` becomes readable when the directory changes.
     pub(crate) fn start(directory: &impl AsFd) -> io::Result<(Self, UnboundedReceiver<Notice>)> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        // Edge-triggered: the event loop, not this thread, reads the directory's events and the
-        // pings.
-        let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-        epoll.add(directory, EpollEvent::new(edge, DIRECTORY))?;
+        epoll.add(directory, EpollEvent::new(ONCE, DIRECTORY))?;
         let stop = EventFd::new()?;
         epoll.add(&stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
         let ping = EventFd::new()?;
+        // Edge-triggered: nobody reads the pings.
+        let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(&ping, EpollEvent::new(edge, PING))?;
         let polled = Arc::new(PolledDescriptors { epoll, stop, ping, pidfds: Mutex::default() });
         let (sender, receiver) = unbounded_channel();
@@ -73,11 +75,15 @@ impl ProcessWatch {
         let _ = self.polled.ping.write(1);
     }
 
+    /// Reports the next change of the directory, or one that is not read yet.
+    pub(crate) fn watch_directory(&self, directory: &impl AsFd) -> io::Result<()> {
+        Ok(self.polled.epoll.modify(directory, &mut EpollEvent::new(ONCE, DIRECTORY))?)
+    }
+
     /// Reports the end of a process once.
-    pub(crate) fn watch(&self, connection: ConnectionId, pidfd: &Arc<OwnedFd>) -> io::Result<()> {
+    pub(crate) fn watch(&self, connection: ConnectionId, pidfd: &Arc<Pidfd>) -> io::Result<()> {
         self.polled.pidfds().insert(connection, Arc::clone(pidfd));
-        let once = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
-        Ok(self.polled.epoll.add(pidfd, EpollEvent::new(once, connection))?)
+        Ok(self.polled.epoll.add(pidfd, EpollEvent::new(ONCE, connection))?)
     }
 
     /// Stops watching the process of a connection.
@@ -89,7 +95,7 @@ impl ProcessWatch {
 }
 
 impl PolledDescriptors {
-    fn pidfds(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<OwnedFd>>> {
+    fn pidfds(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<Pidfd>>> {
         self.pidfds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,6 +137,7 @@ impl Drop for ProcessWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::descriptors::Charged;
     use crate::peer::{PeerProcess, has_exited};
 
     #[test]
@@ -145,14 +152,18 @@ mod tests {
 
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
-        let pidfd = Arc::new(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap());
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        let pidfd = Arc::new(Charged::momentary(pidfd));
         watch.watch(7, &pidfd).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(notices.blocking_recv(), Some(Notice::Exited(7)));
         assert!(has_exited(&pidfd));
-        never.write(1).unwrap();
-        assert_eq!(notices.blocking_recv(), Some(Notice::DirectoryChanged));
+        for _ in 0..2 {
+            never.write(1).unwrap();
+            watch.watch_directory(&never).unwrap();
+            assert_eq!(notices.blocking_recv(), Some(Notice::DirectoryChanged));
+        }
         drop(watch);
         assert_eq!(notices.blocking_recv(), None, "nothing else, and the thread has ended");
     }

@@ -3,19 +3,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use conduit::registry::Process;
 
-use crate::peer::PeerProcess;
+use crate::peer::{PeerProcess, Pidfd};
 use crate::process_watch::ProcessWatch;
 use crate::registry::ConnectionId;
 
 /// What is kept of a client that holds a lease, or of a process that claims a region.
 #[derive(Default)]
 struct ClientState {
-    pidfd: Option<Arc<OwnedFd>>,
+    pidfd: Option<Arc<Pidfd>>,
     /// Of a client that has registered a region.
     gids: Option<Vec<u32>>,
 }
@@ -52,7 +51,7 @@ impl Processes {
         self.clients.borrow().get(&connection)?.gids.clone()
     }
 
-    pub(crate) fn pidfd_of(&self, connection: ConnectionId) -> Option<Arc<OwnedFd>> {
+    pub(crate) fn pidfd_of(&self, connection: ConnectionId) -> Option<Arc<Pidfd>> {
         self.clients.borrow().get(&connection)?.pidfd.clone()
     }
 
@@ -63,7 +62,7 @@ impl Processes {
         }
     }
 
-    pub(crate) fn watch(&self, connection: ConnectionId, pidfd: &Arc<OwnedFd>, process: &Process) {
+    pub(crate) fn watch(&self, connection: ConnectionId, pidfd: &Arc<Pidfd>, process: &Process) {
         let previous = self.clients.borrow_mut().entry(connection).or_default().pidfd.replace(Arc::clone(pidfd));
         if previous.is_none()
             && let Err(error) = self.watch.watch(connection, pidfd)

@@ -331,4 +331,7 @@ pub struct RegistryStatus {
     /// Lines of its log that were dropped because nobody read them; `None` if it does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_lines_dropped: Option<u64>,
+    /// Names that it does not track: those beyond what one user may have.
+    #[serde(default)]
+    pub untracked: u64,
 }

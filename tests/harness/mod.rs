@@ -152,6 +152,14 @@ impl World {
         self.daemon = Some(Daemon::wait_until_up(self, Daemon::run(self, command)));
     }
 
+    /// A daemon that may have so many descriptors.
+    pub fn start_daemon_with_descriptors(&mut self, limit: u32) {
+        assert!(self.daemon.is_none(), "one daemon at a time");
+        let mut command = self.command("sh");
+        command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_conduitd")]);
+        self.daemon = Some(Daemon::wait_until_up(self, Daemon::run(self, command)));
+    }
+
     /// Kills the daemon with SIGKILL.
     pub fn kill_daemon(&mut self) {
         self.daemon.take().unwrap().kill();

@@ -178,7 +178,8 @@ impl<'a> Connection<'a> {
     }
 
     async fn stream_events(&mut self, filter: EventFilter, asked: Instant) -> io::Result<()> {
-        let EventStream { snapshot, events } = self.hub.watch(self.id, filter, asked.into_std());
+        let EventStream { snapshot, events } =
+            self.hub.watch((self.id, self.peer.process.uid), filter, asked.into_std()).await;
         self.writer.send(&snapshot).await?;
         drop(snapshot);
         self.pass_on(events).await

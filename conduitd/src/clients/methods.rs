@@ -51,7 +51,7 @@ pub(super) fn empty_reply() -> Vec<u8> {
 impl Caller<'_> {
     /// Carries a request out. `asked`: when its call was read.
     pub(super) async fn respond(&self, request: Request, asked: Instant) -> Result<Response, RegistryError> {
-        let hub = self.hub;
+        let (hub, uid) = (self.hub, self.peer.process.uid);
         Ok(match request {
             Request::Register { topic, file, announced } => {
                 let peer = self.peer_with_pidfd().with_groups(self.stream);
@@ -64,8 +64,8 @@ impl Caller<'_> {
                 hub.release(self.id);
                 Response::Released
             }
-            Request::Status => Response::reply(encode_reply(&hub.status())),
-            Request::List => Response::Reply(hub.list(asked)),
+            Request::Status => Response::reply(encode_reply(&hub.status(uid).await)),
+            Request::List => Response::Reply(hub.list(uid, asked).await),
             Request::Describe { topic } => Response::reply(encode_reply(&TopicReply { topic: hub.describe(&topic)? })),
             Request::Deaths => Response::reply(encode_reply(&DeathList { deaths: hub.log.deaths() })),
             Request::Watch(filter) => Response::Watch(filter),
@@ -82,7 +82,7 @@ impl Caller<'_> {
     /// The pidfd is asked for only when a lease is granted: one for every client would be too many
     /// descriptors.
     fn peer_with_pidfd(&self) -> PeerProcess {
-        self.peer.clone().with_pidfd(self.stream)
+        self.peer.clone().with_pidfd(self.stream, &self.hub.descriptors)
     }
 }
 

@@ -80,7 +80,7 @@ impl Hub {
             }
         };
         let peer = match &holding {
-            Holding::Lease { .. } => peer.with_pidfd(&stream).with_groups(&stream),
+            Holding::Lease { .. } => peer.with_pidfd(&stream, &self.descriptors).with_groups(&stream),
             Holding::Watch(_) | Holding::Nothing => peer,
         };
         Some(ResumedClient { id, peer, admission, holding, stream, events: None })

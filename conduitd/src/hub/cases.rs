@@ -1,6 +1,5 @@
 //! Reaps the regions of dead owners, and reports deaths.
 
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use conduit::registry::{DeathCertificate, EventKind, Process};
 
 use super::Hub;
 use crate::event_log::event;
+use crate::peer::Pidfd;
 use crate::reaping::certificate::{LeasedSubscriber, certify, name_subscribers};
 use crate::reaping::{ReapCase, Verdict};
 use crate::registry::{Key, Suspect};
@@ -17,10 +17,18 @@ use crate::tasks;
 impl Hub {
     pub(super) fn start_reaper(self: &Rc<Self>, key: Key, owner: Suspect) {
         let Some(region) = self.topics.region(&key) else {
-            self.registry.borrow_mut().reaped(&key);
+            // Gone, unless it cannot be opened now.
+            let is_named = self.directory.shm.id_of(&key.0).is_ok_and(|found| found == Some(key.1));
+            if is_named {
+                self.registry.borrow_mut().survived(&key);
+                self.polling_due.notify_one();
+            } else {
+                self.registry.borrow_mut().reaped(&key);
+                self.forget_unless_known(&key);
+            }
             return;
         };
-        let connection = owner.connection.or_else(|| self.topics.get(&key, |topic| topic.claimant).flatten());
+        let connection = owner.connection.or_else(|| self.topics.claimant_of(&key));
         let pidfd = connection.and_then(|connection| self.processes.pidfd_of(connection));
         let proof = pidfd.clone().filter(|_| owner.is_proven);
         let (directory, lock) = (Arc::clone(&self.directory.shm), self.directory.lock);
@@ -41,7 +49,7 @@ impl Hub {
         kind: EventKind,
         topic: TopicName,
         process: Option<Process>,
-        pidfd: Option<Arc<OwnedFd>>,
+        pidfd: Option<Arc<Pidfd>>,
     ) {
         let hub = Rc::clone(self);
         tasks::spawn("certificate", async move {
@@ -57,7 +65,7 @@ struct OpenCase {
     hub: Rc<Hub>,
     key: Key,
     owner: Option<Process>,
-    pidfd: Option<Arc<OwnedFd>>,
+    pidfd: Option<Arc<Pidfd>>,
     subscribers: Vec<LeasedSubscriber>,
     is_closed: bool,
 }

@@ -22,7 +22,7 @@ impl Hub {
         file: FileId,
         announced: FileFacts,
     ) -> Result<Holding, RegistryError> {
-        self.catch_up();
+        self.settle(&topic);
         self.authorise(&topic, peer, announced)?;
         self.processes.set_groups(connection, &peer.gids);
         self.invalidate_answers();
@@ -41,7 +41,7 @@ impl Hub {
         file: FileId,
         record: Option<u32>,
     ) -> Result<Holding, RegistryError> {
-        self.catch_up();
+        self.settle(&topic);
         let process = self.identify_subscriber(&peer.process, &(topic.clone(), file), record);
         let changes = self.registry.borrow_mut().attach(connection, process, topic.clone(), file, record)?;
         self.processes.watch_peer(connection, peer);
@@ -79,8 +79,7 @@ impl Hub {
 
     /// `Release`: the client's lease ends cleanly.
     pub(crate) fn release(self: &Rc<Self>, connection: ConnectionId) {
-        self.catch_up();
-        let key = self.registry.borrow().lease_of(connection);
+        let key = self.settle_lease(connection);
         self.invalidate_answers();
         let changes = self.registry.borrow_mut().release(connection);
         self.processes.forget(connection);
@@ -96,18 +95,25 @@ impl Hub {
     pub(super) fn exited(self: &Rc<Self>, connection: ConnectionId) {
         let Some(key) = self.topics.claimed_by(connection) else { return self.ended(connection) };
         self.poll_lock(&key);
-        let region = self.topics.region(&key);
+        let region = self.topics.file(&key);
         if region.is_some_and(|region| region.owner_lives().unwrap_or(true)) {
             // The process had the claimed pid but is not the owner: it must not be on the owner's
             // certificate.
-            self.topics.update(&key, |topic| topic.claimant = None);
+            self.topics.set_claimant(&key, None);
             self.processes.forget(connection);
         }
     }
 
+    /// Takes in what has become of the name of a connection's lease, before the lease ends.
+    fn settle_lease(self: &Rc<Self>, connection: ConnectionId) -> Option<Key> {
+        let key = self.registry.borrow().lease_of(connection)?;
+        self.settle(&key.0);
+        Some(key)
+    }
+
     /// A connection or its process has ended.
     pub(crate) fn ended(self: &Rc<Self>, connection: ConnectionId) {
-        self.catch_up();
+        self.settle_lease(connection);
         self.watchers.remove(connection);
         let changes = self.registry.borrow_mut().ended(connection);
         if !changes.is_empty() {

@@ -37,7 +37,8 @@ impl Hub {
     }
 
     async fn poll_all(self: &Rc<Self>) {
-        for (number, topic) in self.directory.uninspected.take().iter().enumerate() {
+        let uninspected: Vec<_> = self.directory.uninspected.borrow().keys().cloned().collect();
+        for (number, topic) in uninspected.iter().enumerate() {
             self.update(topic);
             yield_after(number).await;
         }
@@ -49,7 +50,7 @@ impl Hub {
     }
 
     pub(super) fn poll_lock(self: &Rc<Self>, key: &Key) {
-        let Some(region) = self.topics.region(key) else { return };
+        let Some(region) = self.topics.file(key) else { return };
         let changes = if region.is_kept() {
             self.registry.borrow_mut().kept(key)
         } else if !region.owner_lives().unwrap_or(true) {

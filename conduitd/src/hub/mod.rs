@@ -5,22 +5,27 @@
 
 mod adoption;
 mod cases;
+mod changes;
 mod leases;
 mod locks;
 mod names;
 mod queries;
 mod rules;
+mod scan;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unlink;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub(crate) use adoption::ResumedClient;
 use conduit::registry::{EventKind, RegistryEvent};
 use tokio::sync::Notify;
 
+use crate::changes::PendingChanges;
+use crate::descriptors::Descriptors;
 use crate::directory::Directory;
 use crate::event_log::{EventLog, event};
 use crate::limits::{Accounts, Limits};
@@ -30,9 +35,16 @@ use crate::processes::Processes;
 use crate::reaping::Reaping;
 use crate::registry::{Change, Key, RegistryState};
 use crate::shared_answer::SharedAnswer;
+use crate::surplus::SurplusNames;
 use crate::systemd::Supervisor;
 use crate::topics::Topics;
 use crate::watchers::Watchers;
+
+/// What clients may use, and what there is.
+pub(crate) struct Resources {
+    pub(crate) limits: Limits,
+    pub(crate) descriptors: Descriptors,
+}
 
 /// The parts of the daemon.
 pub(crate) struct Hub {
@@ -40,6 +52,9 @@ pub(crate) struct Hub {
     pub(crate) accounts: Rc<Accounts>,
     pub(crate) supervisor: Rc<Supervisor>,
     pub(crate) directory: Rc<Directory>,
+    pub(crate) descriptors: Descriptors,
+    changes: RefCell<PendingChanges>,
+    surplus: SurplusNames,
     registry: RefCell<RegistryState>,
     topics: Topics,
     pub(crate) processes: Processes,
@@ -52,12 +67,19 @@ pub(crate) struct Hub {
     pub(crate) counts_changed: Notify,
     /// There may be locks to poll, or names to inspect again.
     polling_due: Notify,
+    /// The directory has changed.
+    changes_due: Notify,
+    /// The directory is to be read anew.
+    scan_due: Notify,
+    /// The kernel has dropped changes; the directory is not read yet.
+    has_missed_changes: Cell<bool>,
+    scanned: Notify,
 }
 
 impl Hub {
     pub(crate) fn new(
         directory: Rc<Directory>,
-        limits: Limits,
+        Resources { limits, descriptors }: Resources,
         policy: Policy,
         watch: ProcessWatch,
         reaping: Reaping,
@@ -65,11 +87,14 @@ impl Hub {
     ) -> Rc<Self> {
         Rc::new(Self {
             limits,
-            accounts: Accounts::new(limits),
+            accounts: Accounts::new(limits, descriptors.clone()),
             supervisor,
+            topics: Topics::new(Arc::clone(&directory.shm), descriptors.clone()),
             directory,
+            descriptors,
+            changes: RefCell::default(),
+            surplus: SurplusNames::default(),
             registry: RefCell::default(),
-            topics: Topics::default(),
             processes: Processes::new(watch),
             policy: RefCell::new(policy),
             watchers: Watchers::new(limits.queued_events),
@@ -78,6 +103,10 @@ impl Hub {
             list_reply: SharedAnswer::default(),
             counts_changed: Notify::new(),
             polling_due: Notify::new(),
+            changes_due: Notify::new(),
+            scan_due: Notify::new(),
+            has_missed_changes: Cell::default(),
+            scanned: Notify::new(),
         })
     }
 
@@ -85,7 +114,7 @@ impl Hub {
     pub(crate) fn handle(self: &Rc<Self>, notice: Notice) {
         match notice {
             Notice::Exited(connection) => self.exited(connection),
-            Notice::DirectoryChanged => self.catch_up(),
+            Notice::DirectoryChanged => self.changes_due.notify_one(),
             Notice::Awake => self.supervisor.feed_watchdog(),
         }
     }
@@ -123,10 +152,17 @@ impl Hub {
 
     /// Closes a region about which nothing more can be reported.
     fn forget_unless_known(&self, key: &Key) {
-        if !self.registry.borrow().knows(key)
-            && let Some(claimant) = self.topics.remove(key)
-        {
-            self.processes.forget(claimant);
+        if self.registry.borrow().knows(key) {
+            return;
+        }
+        if let Some((uid, claimant)) = self.topics.remove(key) {
+            if let Some(claimant) = claimant {
+                self.processes.forget(claimant);
+            }
+            if self.surplus.has(uid) {
+                // There is room for one of them.
+                self.scan_due.notify_one();
+            }
         }
     }
 }

@@ -1,68 +1,30 @@
 //! Keeps the registry up to date with the directory: names that appear, pass to another file, or
 //! vanish.
 
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use conduit::TopicName;
-use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
-use conduit::internal::shm::dir::DirEntry;
+use conduit::internal::shm::dir::FileId;
 use conduit::internal::shm::process::open_process;
 use conduit::registry::Process;
 use rustix::fs::inotify::ReadFlags;
 use tokio::task::spawn_blocking;
 
 use super::Hub;
-use crate::directory::{Inspected, NameChange, appearance_of, fate_of};
+use crate::descriptors::{Charged, DescriptorUse};
+use crate::directory::{Inspected, appearance_of, fate_of};
 use crate::logging::message_id;
+use crate::reaping::HeldRegion;
 use crate::registry::{Fate, Key};
 use crate::systemd::logind::who_removed;
 use crate::tasks;
 
-/// After how many names the service manager is asked for more time, and for how much. A name takes
-/// microseconds unless its region is busy, and there may be any number.
-const MANY_NAMES: usize = 1000;
-const MORE_TIME: Duration = Duration::from_secs(30);
+/// Names of one file that are tracked.
+const NAMES_PER_FILE: usize = 8;
 
 impl Hub {
-    /// Takes in every change so far, so that an answer is at least as new as its question.
-    pub(crate) fn catch_up(self: &Rc<Self>) {
-        let Some(changes) = self.directory.watch.take() else {
-            if let Err(error) = self.scan(|_| false) {
-                tracing::error!("cannot read {}: {error}", self.directory.shm.path().display());
-            }
-            return;
-        };
-        for NameChange { entry, how } in changes {
-            match entry {
-                Some(DirEntry::Region(topic)) => self.take_in_change(&topic, how),
-                Some(DirEntry::Removal { .. }) if how.contains(ReadFlags::MOVED_TO) => {
-                    self.directory.finish_removals_later();
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Takes in the whole directory, except the names that `is_left_out` returns true for.
-    pub(super) fn scan(self: &Rc<Self>, is_left_out: impl Fn(&TopicName) -> bool) -> io::Result<()> {
-        self.directory.finish_removals_later();
-        let mut topics: Vec<TopicName> = self.registry.borrow().topics().map(|topic| topic.name.clone()).collect();
-        topics.extend(self.directory.topics()?);
-        topics.sort();
-        topics.dedup();
-        for (number, topic) in topics.iter().filter(|topic| !is_left_out(topic)).enumerate() {
-            if number > 0 && number.is_multiple_of(MANY_NAMES) {
-                self.supervisor.needs_longer(MORE_TIME);
-            }
-            self.update(topic);
-        }
-        Ok(())
-    }
-
     /// Takes in a change of a name, whose region may be gone already.
     pub(super) fn take_in_change(self: &Rc<Self>, topic: &TopicName, how: ReadFlags) {
         let was_seen = self.update(topic);
@@ -75,29 +37,59 @@ impl Hub {
     /// Compares what a name stands for with what the registry knows. Returns whether the name stood
     /// for a file, before or now.
     pub(super) fn update(self: &Rc<Self>, topic: &TopicName) -> bool {
+        self.compare(topic, false)
+    }
+
+    /// See [`update`](Self::update). `is_recount`: all names are being compared.
+    pub(super) fn compare(self: &Rc<Self>, topic: &TopicName, is_recount: bool) -> bool {
         let known = self.registry.borrow().file_of(topic);
-        let found = match self.directory.shm.id_of(topic) {
+        let found = match self.directory.shm.owner_of(topic) {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!("cannot inspect topic \"{topic}\": {error}; the daemon will try again");
-                self.directory.uninspected.borrow_mut().insert(topic.clone());
+                self.directory.inspect_later(topic, &format!("cannot inspect topic \"{topic}\": {error}"));
                 self.polling_due.notify_one();
                 return true;
             }
         };
-        if known == found {
+        if known == found.map(|(file, _)| file) {
             return known.is_some();
         }
         if let Some(known) = known {
             self.name_vanished((topic.clone(), known));
         }
-        let is_seen = found.is_some() && self.name_appeared(topic);
-        is_seen || known.is_some()
+        let Some((file, uid)) = found else { return known.is_some() };
+        if self.has_room_for(topic, file, uid) {
+            return self.name_appeared(topic) || known.is_some();
+        }
+        if let Some(count) = self.surplus.add(uid, is_recount) {
+            tracing::warn!(
+                conduit.uid = uid,
+                "uid {uid} has more names than one user may have: {count} are not tracked, \"{topic}\" is one of them; see \
+                 --max-regions-per-uid"
+            );
+        }
+        true
+    }
+
+    /// Whether a name may be tracked: those of a user's leases, and so many others; few of one file,
+    /// unless it is an orphan.
+    fn has_room_for(&self, topic: &TopicName, file: FileId, uid: u32) -> bool {
+        if self.registry.borrow().is_announced(topic, file, uid) {
+            return true;
+        }
+        self.topics.count_of(uid) < self.limits.regions_per_uid
+            && (self.topics.names_of(file) < NAMES_PER_FILE || self.is_orphan(topic, file))
+    }
+
+    fn is_orphan(&self, topic: &TopicName, file: FileId) -> bool {
+        let open = self.topics.file(&(topic.clone(), file));
+        open.is_some_and(|region| !region.is_kept() && !region.owner_lives().unwrap_or(true))
     }
 
     fn name_vanished(self: &Rc<Self>, key: Key) {
-        let region = self.topics.region(&key);
-        let fate = region.as_ref().map_or(Fate::Dead, |region| fate_of(region));
+        let region = self.topics.file(&key);
+        // Of a file that is not open, the likely end is told: that its owner has closed it.
+        let fate = region.as_ref().map_or(Fate::Closed, |region| fate_of(region));
         let changes = self.registry.borrow_mut().vanished(&key, fate);
         self.carry_out(changes);
         if let (Fate::Alive, Some(region)) = (fate, region) {
@@ -119,7 +111,7 @@ impl Hub {
         let appearance = appearance_of(&region);
         let key = (topic.clone(), region.id());
         let claimant = appearance.claimed.clone().filter(|_| !appearance.is_kept);
-        self.topics.insert(key.clone(), region);
+        self.topics.insert(&key, *region);
         let changes = self.registry.borrow_mut().appeared(topic, appearance);
         self.judge(&key);
         if let Some(process) = claimant
@@ -134,16 +126,18 @@ impl Hub {
     /// Watches the process that a region without a lease names as its owner. It may be another
     /// process: in a container, the same pid names another one.
     fn watch_claimant(&self, key: &Key, process: &Process) {
+        // Without it the lock is polled, as ever.
+        let Ok(place) = self.descriptors.take(process.uid, DescriptorUse::Convenience) else { return };
         let Some(pidfd) = open_process(process.pid, process.uid) else { return };
         let claimant = self.processes.next_connection();
-        if let Some(previous) = self.topics.update(key, |topic| topic.claimant.replace(claimant)).flatten() {
+        if let Some(previous) = self.topics.set_claimant(key, Some(claimant)) {
             self.processes.forget(previous);
         }
-        self.processes.watch(claimant, &Arc::new(pidfd), process);
+        self.processes.watch(claimant, &Arc::new(Charged::new(pidfd, place)), process);
     }
 
     /// The name of a live region was removed: reports that to its owner, and to clients that ask.
-    fn report_unlinked(self: &Rc<Self>, key: &Key, region: Arc<Region>) {
+    fn report_unlinked(self: &Rc<Self>, key: &Key, region: Arc<HeldRegion>) {
         let remover = who_removed(region.uid());
         self.topics.update(key, |topic| topic.unlinked_by = Some(remover.explain()));
         let (hub, key) = (Rc::clone(self), key.clone());

@@ -19,9 +19,13 @@ use crate::watchers::{EventFilter, EventStream};
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Hub {
-    /// `Status`.
-    pub(crate) fn status(self: &Rc<Self>) -> RegistryStatus {
-        self.catch_up();
+    /// `Status`, for a user.
+    pub(crate) async fn status(self: &Rc<Self>, uid: u32) -> RegistryStatus {
+        self.catch_up(uid).await;
+        self.current_status()
+    }
+
+    fn current_status(&self) -> RegistryStatus {
         let path = self.directory.shm.path();
         let metadata = std::fs::metadata(path).ok();
         let mut status = RegistryStatus::default();
@@ -36,6 +40,7 @@ impl Hub {
         status.clients = self.accounts.connections() as u64;
         status.reaped = self.reaping.reaped.get();
         status.log_lines_dropped = logging::dropped_lines();
+        status.untracked = self.surplus.total();
         status
     }
 
@@ -43,7 +48,7 @@ impl Hub {
     pub(crate) async fn report_status(self: Rc<Self>) {
         let mut reported = String::new();
         loop {
-            let RegistryStatus { topics, clients, reaped, .. } = self.status();
+            let RegistryStatus { topics, clients, reaped, .. } = self.current_status();
             let text = format!("{topics} topics, {clients} clients, {reaped} reaped");
             if text != reported {
                 self.supervisor.status(&text);
@@ -54,10 +59,10 @@ impl Hub {
         }
     }
 
-    /// `List`, encoded. `asked`: when the client sent its call; a reply computed since may be
-    /// shared.
-    pub(crate) fn list(self: &Rc<Self>, asked: Instant) -> Rc<Vec<u8>> {
-        self.catch_up();
+    /// `List`, encoded, for a user. `asked`: when the client sent its call; a reply computed since
+    /// may be shared.
+    pub(crate) async fn list(self: &Rc<Self>, uid: u32, asked: Instant) -> Rc<Vec<u8>> {
+        self.catch_up(uid).await;
         self.list_reply.get_or_make(asked, || encode_reply(&TopicList { topics: self.describe_all() }))
     }
 
@@ -74,7 +79,7 @@ impl Hub {
 
     /// `Describe`.
     pub(crate) fn describe(self: &Rc<Self>, topic: &TopicName) -> Result<TopicInfo, RegistryError> {
-        self.catch_up();
+        self.settle(topic);
         let registry = self.registry.borrow();
         let unlinked = || registry.unlinked().find(|unlinked| unlinked.name == topic);
         let described = registry.topic(topic).or_else(unlinked).and_then(|topic| self.describe_view(topic));
@@ -109,9 +114,15 @@ impl Hub {
         registry.subscribers_of(file).map(|(record, process)| (record, process.clone())).collect()
     }
 
-    /// `Watch`. `asked`: when the client sent its call; a snapshot computed since may be shared.
-    pub(crate) fn watch(self: &Rc<Self>, connection: ConnectionId, filter: EventFilter, asked: Instant) -> EventStream {
-        self.catch_up();
+    /// `Watch`, for a user. `asked`: when the client sent its call; a snapshot computed since may be
+    /// shared.
+    pub(crate) async fn watch(
+        self: &Rc<Self>,
+        (connection, uid): (ConnectionId, u32),
+        filter: EventFilter,
+        asked: Instant,
+    ) -> EventStream {
+        self.catch_up(uid).await;
         self.watchers.start(connection, filter, &self.registry.borrow(), asked)
     }
 }

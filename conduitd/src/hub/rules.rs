@@ -31,7 +31,6 @@ impl Hub {
 
     /// Replaces the policy, and checks existing regions against the new one.
     pub(crate) fn set_policy(self: &Rc<Self>, policy: Policy) {
-        self.catch_up();
         self.invalidate_answers();
         self.policy.replace(policy);
         for key in self.topics.keys() {

@@ -25,7 +25,8 @@ impl TestHub {
         let (processes, _) = ProcessWatch::start(&watch).unwrap();
         let parts = Directory::new(shm, watch, ReapLock::Write);
         let supervisor = Rc::new(Supervisor::none());
-        let hub = Hub::new(parts, Limits::default(), Policy::default(), processes, Reaping::new(reaper), supervisor);
+        let resources = Resources { limits: Limits::default(), descriptors: Descriptors::new(1024) };
+        let hub = Hub::new(parts, resources, Policy::default(), processes, Reaping::new(reaper), supervisor);
         Self { directory, hub }
     }
 
@@ -59,10 +60,10 @@ fn a_topic_is_listed_from_its_first_name_to_its_last() {
         let publisher = test.publish();
         let described = test.hub.describe(&topic()).unwrap();
         assert_eq!((described.name.as_str(), described.liveness), ("a", Some(Liveness::Lock)));
-        assert_eq!(test.hub.status().topics, 1);
-        let mut watch = test.hub.watch(1, EventFilter::default(), Instant::now());
+        assert_eq!(test.hub.status(0).await.topics, 1);
+        let mut watch = test.hub.watch((1, 0), EventFilter::default(), Instant::now()).await;
         drop(publisher);
-        assert_eq!(test.hub.status().topics, 0);
+        assert_eq!(test.hub.status(0).await.topics, 0);
         assert!(watch.events.try_recv().is_ok(), "the close is reported");
         assert!(test.hub.topics.keys().is_empty(), "and its region is unmapped");
     });
@@ -102,7 +103,7 @@ fn a_reaper_that_panics_leaves_its_region_to_the_next_poll() {
     run(async || {
         let test = TestHub::new(|_, _| panic!("on purpose"));
         let _publisher = test.publish();
-        test.hub.catch_up();
+        test.hub.settle(&topic());
         let file = test.hub.registry.borrow().file_of(&topic()).unwrap();
         let suspected = test.hub.registry.borrow_mut().lock_is_free(&(topic(), file));
         test.hub.carry_out(suspected);
@@ -122,7 +123,7 @@ fn a_task_that_is_dropped_leaves_its_region_to_the_next_poll() {
     let publisher = test.publish();
     let file = std::cell::OnceCell::new();
     run(async || {
-        test.hub.catch_up();
+        test.hub.settle(&topic());
         let file = *file.get_or_init(|| test.hub.registry.borrow().file_of(&topic()).unwrap());
         let suspected = test.hub.registry.borrow_mut().lock_is_free(&(topic(), file));
         test.hub.carry_out(suspected);

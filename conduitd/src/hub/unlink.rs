@@ -14,12 +14,13 @@ use super::Hub;
 use super::queries::not_found;
 use crate::event_log::event;
 use crate::peer::has_exited;
+use crate::reaping::HeldRegion;
 use crate::registry::Key;
 
 impl Hub {
     /// `Reap`: reaps a topic if its owner is dead. Returns whether it is.
     pub(crate) fn reap_if_dead(self: &Rc<Self>, topic: &TopicName) -> bool {
-        self.catch_up();
+        self.settle(topic);
         let Some(file) = self.registry.borrow().file_of(topic) else { return false };
         let key = (topic.clone(), file);
         let region = self.topics.region(&key);
@@ -38,7 +39,7 @@ impl Hub {
         topic: &TopicName,
         force: bool,
     ) -> Result<(), RegistryError> {
-        self.catch_up();
+        self.settle(topic);
         let file = self.registry.borrow().file_of(topic).ok_or_else(|| not_found(topic))?;
         let key = (topic.clone(), file);
         let region = self.topics.region(&key).ok_or_else(|| not_found(topic))?;
@@ -52,11 +53,11 @@ impl Hub {
             self.remove(&key, region, force).await?;
         }
         self.publish(event(EventKind::Removed, topic, Some(by.clone())));
-        self.catch_up();
+        self.settle(topic);
         Ok(())
     }
 
-    async fn remove(self: &Rc<Self>, key: &Key, region: Arc<Region>, force: bool) -> Result<(), RegistryError> {
+    async fn remove(self: &Rc<Self>, key: &Key, region: Arc<HeldRegion>, force: bool) -> Result<(), RegistryError> {
         let (topic, file) = key;
         let is_kept = region.is_kept();
         let is_live = !is_kept && region.owner_lives().unwrap_or(true);

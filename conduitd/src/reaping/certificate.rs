@@ -1,12 +1,11 @@
 //! Death certificates: how a process ended, and its subscribers.
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use conduit::internal::shm::process::{Exit, exit_of};
 use conduit::registry::{DeathCertificate, Process, SubscriberInfo};
 
-use crate::peer::has_exited;
+use crate::peer::{Pidfd, has_exited};
 
 /// How long to wait for the exit status: the kernel has it once the parent has waited for the
 /// process.
@@ -14,7 +13,7 @@ const EXIT_PATIENCE: Duration = Duration::from_millis(100);
 const EXIT_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Adds the exit status of the process, if the kernel has it.
-pub(crate) async fn certify(mut death: DeathCertificate, pidfd: Option<&OwnedFd>) -> DeathCertificate {
+pub(crate) async fn certify(mut death: DeathCertificate, pidfd: Option<&Pidfd>) -> DeathCertificate {
     // A process that lives has only hung up.
     let Some(pidfd) = pidfd.filter(|pidfd| has_exited(pidfd)) else { return death };
     let deadline = Instant::now() + EXIT_PATIENCE;

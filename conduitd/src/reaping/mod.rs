@@ -6,7 +6,6 @@ pub(crate) mod certificate;
 mod tests;
 
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,8 +16,9 @@ use conduit::registry::{DeathCertificate, SubscriberInfo};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
+use crate::descriptors::Charged;
 use crate::limits::Places;
-use crate::peer::has_exited;
+use crate::peer::{Pidfd, has_exited};
 
 /// How long a lock may outlive its owner before the owner's pidfd decides: a `ps` of another user,
 /// or a child that has not yet called exec, can keep it for some milliseconds.
@@ -29,15 +29,18 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 /// locks stay held.
 const CASES_PER_UID: usize = 8;
 
+/// A region that the daemon has open.
+pub(crate) type HeldRegion = Charged<Region>;
+
 /// A region whose owner may be dead.
 #[derive(Debug)]
 pub(crate) struct ReapCase {
-    pub(crate) region: Arc<Region>,
+    pub(crate) region: Arc<HeldRegion>,
     pub(crate) directory: Arc<ShmDir>,
     pub(crate) lock: ReapLock,
     /// The owner's process, if a connection announced the region for it before the region had a
     /// name.
-    pub(crate) proof: Option<Arc<OwnedFd>>,
+    pub(crate) proof: Option<Arc<Pidfd>>,
 }
 
 /// What a reaper found.

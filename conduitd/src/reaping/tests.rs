@@ -1,4 +1,3 @@
-use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,9 +22,10 @@ impl TestDirectory {
         Publisher::builder().domain(&self.domain()).create("a").unwrap()
     }
 
-    fn case(&self, proof: Option<Arc<OwnedFd>>) -> ReapCase {
+    fn case(&self, proof: Option<Arc<Pidfd>>) -> ReapCase {
         let directory = Arc::new(ShmDir::open(&self.domain()).unwrap());
-        let region = Arc::new(Region::open_even_damaged(&directory, &"a".parse().unwrap()).unwrap());
+        let region = Region::open_even_damaged(&directory, &"a".parse().unwrap()).unwrap();
+        let region = Arc::new(Charged::momentary(region));
         ReapCase { region, directory, lock: ReapLock::Write, proof }
     }
 
@@ -35,12 +35,12 @@ impl TestDirectory {
 }
 
 /// The pidfd of a process that has exited with this code.
-fn exited_with(code: i32) -> Arc<OwnedFd> {
+fn exited_with(code: i32) -> Arc<Pidfd> {
     let mut child = Command::new("sh").args(["-c", &format!("exit {code}")]).spawn().unwrap();
     let pid = rustix::process::Pid::from_child(&child);
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
     child.wait().unwrap();
-    Arc::new(pidfd)
+    Arc::new(Charged::momentary(pidfd))
 }
 
 fn run<T>(test: impl Future<Output = T>) -> T {

@@ -262,6 +262,10 @@ impl RegistryState {
         let holders = self.holders.iter().flat_map(|(file, ids)| ids.iter().map(move |id| (*id, *file)));
         let leases = self.leases.iter().map(|(id, lease)| (*id, lease.file));
         assert_eq!(holders.collect::<BTreeMap<_, _>>(), leases.collect(), "the holders of files");
+        let announced = self.announced.iter().flat_map(|(topic, ids)| ids.iter().map(move |id| (*id, topic)));
+        let owners = self.leases.iter().filter(|(_, lease)| lease.role == super::LeaseRole::Owner);
+        let owners = owners.map(|(id, lease)| (*id, &lease.topic));
+        assert_eq!(announced.collect::<BTreeMap<_, _>>(), owners.collect(), "the announced names");
         for key in self.nameless.keys() {
             let has_lease = self.leases.values().any(|lease| (&lease.topic, lease.file) == (&key.0, key.1));
             let is_watched = self.locked.contains(key) || self.dying.contains(key);

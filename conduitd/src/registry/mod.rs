@@ -140,6 +140,8 @@ pub(crate) struct TopicView<'a> {
 pub(crate) struct RegistryState {
     topics: BTreeMap<TopicName, RegistryEntry>,
     leases: BTreeMap<ConnectionId, LeaseRecord>,
+    /// The connections that have announced a name, in the order of arrival.
+    announced: BTreeMap<TopicName, BTreeSet<ConnectionId>>,
     /// The connections with a lease of a file, in the order of arrival.
     holders: BTreeMap<FileId, BTreeSet<ConnectionId>>,
     /// Regions whose lock is polled: named or unlinked, and not being reaped.
@@ -154,6 +156,9 @@ pub(crate) struct RegistryState {
 impl RegistryState {
     fn grant(&mut self, connection: ConnectionId, lease: LeaseRecord) {
         self.holders.entry(lease.file).or_default().insert(connection);
+        if lease.role == LeaseRole::Owner {
+            self.announced.entry(lease.topic.clone()).or_default().insert(connection);
+        }
         self.leases.insert(connection, lease);
     }
 
@@ -163,6 +168,12 @@ impl RegistryState {
             holders.remove(&connection);
             if holders.is_empty() {
                 self.holders.remove(&lease.file);
+            }
+        }
+        if let Some(announced) = self.announced.get_mut(&lease.topic) {
+            announced.remove(&connection);
+            if announced.is_empty() {
+                self.announced.remove(&lease.topic);
             }
         }
         Some(lease)

@@ -3,7 +3,7 @@
 use conduit::TopicName;
 use conduit::registry::EventKind;
 
-use super::{Appearance, Change, Fate, Key, LeaseRole, RegistryEntry, RegistryState, Standing, identify};
+use super::{Appearance, Change, Fate, Key, RegistryEntry, RegistryState, Standing, identify};
 
 impl RegistryState {
     /// A name has appeared, or stands for another file than before.
@@ -28,8 +28,7 @@ impl RegistryState {
     /// A name has appeared and vanished before the daemon could inspect it: reported if it was
     /// announced.
     pub(crate) fn came_and_went(&mut self, topic: &TopicName) -> Vec<Change> {
-        let mut leases = self.leases.values().rev();
-        let announced = leases.find(|lease| lease.role == LeaseRole::Owner && lease.topic == *topic);
+        let announced = self.announced.get(topic).and_then(|connections| self.leases.get(connections.last()?));
         let Some(process) = announced.map(|lease| lease.process.clone()) else { return Vec::new() };
         let event = |kind| Change::Event { kind, topic: topic.clone(), process: Some(process.clone()) };
         vec![event(EventKind::Published), event(EventKind::Closed)]

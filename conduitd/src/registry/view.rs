@@ -12,6 +12,16 @@ impl RegistryState {
         self.topics.get(topic).map(|entry| entry.file)
     }
 
+    /// The user who owns the file that a topic stands for.
+    pub(crate) fn uid_of(&self, topic: &TopicName) -> Option<u32> {
+        self.topics.get(topic).map(|entry| entry.uid)
+    }
+
+    /// Whether a process of the file's owner has announced the file under this name.
+    pub(crate) fn is_announced(&self, topic: &TopicName, file: FileId, uid: u32) -> bool {
+        self.owner_lease(topic, file, uid).is_some()
+    }
+
     /// Whether anything more can be reported of the file under this name.
     pub(crate) fn knows(&self, key: &Key) -> bool {
         self.file_of(&key.0) == Some(key.1) || self.nameless.contains_key(key) || self.dying.contains(key)

@@ -23,9 +23,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinSet, LocalSet, spawn_blocking};
 
 use crate::clients;
+use crate::descriptors::Descriptors;
 use crate::directory::{Directory, DirectoryWatch};
 use crate::holding::ReturningClient;
-use crate::hub::Hub;
+use crate::hub::{Hub, Resources};
 use crate::limits::Limits;
 use crate::logging::message_id;
 use crate::policy::{Config, Policy};
@@ -59,6 +60,7 @@ pub(crate) struct Server {
     watch: DirectoryWatch,
     lock: ReapLock,
     limits: Limits,
+    descriptors: Descriptors,
     policy: Policy,
     config: Config,
     /// Clients of the previous daemon.
@@ -79,7 +81,8 @@ impl Server {
         let listener = UnixListener::from_std(self.listener)?;
         let supervisor = Rc::new(self.supervisor);
         let directory = Directory::new(self.directory, self.watch, self.lock);
-        let hub = Hub::new(directory, self.limits, self.policy, watch, Reaping::new(reap), Rc::clone(&supervisor));
+        let resources = Resources { limits: self.limits, descriptors: self.descriptors };
+        let hub = Hub::new(directory, resources, self.policy, watch, Reaping::new(reap), Rc::clone(&supervisor));
         let serve = async {
             let resumed = resume_clients(&hub, self.clients)?;
             let mut serving = start_serving(&hub, listener, notices);
@@ -121,6 +124,8 @@ fn resume_clients(hub: &Rc<Hub>, clients: Vec<ReturningClient>) -> io::Result<us
 fn start_serving(hub: &Rc<Hub>, listener: UnixListener, notices: UnboundedReceiver<Notice>) -> JoinSet<()> {
     let mut serving = JoinSet::new();
     serving.spawn_local(Rc::clone(hub).watch_locks());
+    serving.spawn_local(Rc::clone(hub).watch_directory());
+    serving.spawn_local(Rc::clone(hub).rescan());
     serving.spawn_local(handle_notices(Rc::clone(hub), notices));
     serving.spawn_local(clients::accept(Rc::clone(hub), listener));
     serving.spawn_local(Rc::clone(hub).report_status());

@@ -16,6 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::error::{StartError, io_error};
 use super::guard::{self, Holder};
 use super::{DaemonOptions, Server, socket};
+use crate::descriptors::Descriptors;
 use crate::directory::DirectoryWatch;
 use crate::limits::Limits;
 use crate::systemd::Supervisor;
@@ -37,7 +38,7 @@ impl Server {
         let inherited = InheritedDescriptors::sort(inherited, file_id(shm_dir)?, &supervisor);
         let watch = watch(inherited.directory, &directory, &supervisor)?;
         raise_descriptor_limit();
-        let limits = feasible(options.limits);
+        let descriptors = descriptors(&options.limits);
         let is_own_socket = inherited.listener.is_none();
         let (listener, socket) = listener(inherited.listener, options, &domain)?;
         refuse_descriptors(&listener);
@@ -52,7 +53,8 @@ impl Server {
             directory: Arc::new(directory),
             watch,
             lock,
-            limits,
+            limits: options.limits,
+            descriptors,
             policy,
             config,
             clients: inherited.clients,
@@ -122,18 +124,18 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// The limits that the number of descriptors allows.
-fn feasible(asked: Limits) -> Limits {
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    let limits = asked.within(usize::try_from(descriptors).unwrap_or(usize::MAX));
-    if limits != asked {
+/// The account of the descriptors that this process may have. Says so if they are few.
+fn descriptors(limits: &Limits) -> Descriptors {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let descriptors = Descriptors::new(usize::try_from(limit).unwrap_or(usize::MAX));
+    // A publisher takes three, with its region and its process.
+    if descriptors.total() / 3 < limits.connections {
         tracing::warn!(
-            "{descriptors} open files are too few for {} connections: {} are allowed, {} of one user; \
-             raise LimitNOFILE= or ulimit -n",
-            asked.connections,
+            "{limit} open files are too few for {} connections: {} are shared by all users, each of whom may have as many as are \
+             left for the others; regions beyond that are opened whenever they are looked at; raise LimitNOFILE= or ulimit -n",
             limits.connections,
-            limits.connections_per_uid
+            descriptors.total()
         );
     }
-    limits
+    descriptors
 }

@@ -169,13 +169,26 @@ impl ShmDir {
 
     /// All entries of the directory with names of Conduit's.
     pub fn entries(&self) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        self.visit(|entry| {
+            entries.push(entry);
+            true
+        })?;
+        Ok(entries)
+    }
+
+    /// Visits the entries of the directory with names of Conduit's, until one is not wanted.
+    pub fn visit(&self, mut is_wanted: impl FnMut(DirEntry) -> bool) -> io::Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut directory = Dir::from_fd(above_standard(openat(&self.fd, ".", flags, Mode::empty())?)?)?;
-        let mut entries = Vec::new();
         for entry in directory.iter() {
-            entries.extend(entry?.file_name().to_str().ok().and_then(DirEntry::parse));
+            if let Some(entry) = entry?.file_name().to_str().ok().and_then(DirEntry::parse)
+                && !is_wanted(entry)
+            {
+                break;
+            }
         }
-        Ok(entries)
+        Ok(())
     }
 
     /// Opens a file of the directory. Never follows a link, and never waits for a device or a
@@ -225,6 +238,11 @@ impl ShmDir {
     /// The file that a name refers to now.
     pub fn id_of(&self, topic: &TopicName) -> io::Result<Option<FileId>> {
         Ok(self.stat(&topic.file_name())?.map(|stat| FileId::of(&stat)))
+    }
+
+    /// The file that a name refers to now, and the user id of its owner.
+    pub fn owner_of(&self, topic: &TopicName) -> io::Result<Option<(FileId, u32)>> {
+        Ok(self.stat(&topic.file_name())?.map(|stat| (FileId::of(&stat), stat.st_uid)))
     }
 
     fn stat(&self, file_name: &str) -> nix::Result<Option<FileStat>> {

@@ -107,6 +107,16 @@ fn judge_version(status: &RegistryStatus, path: &Path, took: Duration) -> Findin
         count(*clients, "connection"),
         if *supervised { ", keeps its clients over restarts" } else { "" },
     );
+    if version == env!("CARGO_PKG_VERSION") && status.untracked > 0 {
+        let names = count(status.untracked, "name");
+        let remedy = format!(
+            "`ls -l {}` shows whose they are: remove what is not needed, or raise --max-regions-per-uid",
+            status.shm_dir
+        );
+        let message =
+            format!("{message}; {names} beyond what one user may have are not tracked: their ends are not noticed");
+        return Finding::warning(DAEMON, message, remedy);
+    }
     if version == env!("CARGO_PKG_VERSION") {
         return Finding::ok(DAEMON, message);
     }
@@ -196,6 +206,20 @@ mod tests {
         let finding = judge(&newer);
         assert_eq!(finding.state, Severity::Warning);
         assert!(finding.message.contains("conduitd 9.0.0") && finding.message.contains("this command is"));
+    }
+
+    #[test]
+    fn names_that_are_not_tracked_are_a_warning() {
+        let mut status = status();
+        status.untracked = 7;
+        let finding = judge_version(&status, Path::new("/run/x"), Duration::from_micros(200));
+        assert_eq!(finding.state, Severity::Warning);
+        assert!(
+            finding
+                .message
+                .ends_with("; 7 names beyond what one user may have are not tracked: their ends are not noticed")
+        );
+        assert!(finding.remedy.unwrap().contains("`ls -l /dev/shm`"));
     }
 
     #[test]
