@@ -41,7 +41,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("rename", "renames a region in a loop"),
     with_restart(attack("link", "links and unlinks a region in a loop")),
     Attack { is_log_silent: true, ..attack("log", "has a line logged in a loop, and nobody reads the log") },
-    Attack { restart: Restart::Stopped, ..attack("guard", "takes the name of the daemon's lock file") },
+    Attack { restart: Restart::Stopped, ..attack("guard", "1,000 files where daemons look for each other") },
     attack("sparse", "publishes 1 GiB of holes"),
     // Calls.
     attack("connect", "connects and hangs up in a loop"),

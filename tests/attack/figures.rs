@@ -104,7 +104,7 @@ pub struct Table {
 impl Table {
     pub fn begin(idle: &Figures) -> Self {
         println!("median in ms (times idle) longest in ms");
-        print!("{:<46}", "beside a user who");
+        print!("{:<50}", "beside a user who");
         idle.deeds().iter().for_each(|(deed, _)| print!("{deed:<20}"));
         println!();
         let mut table = Self::default();
@@ -117,7 +117,7 @@ impl Table {
         if !what.starts_with(' ') {
             self.attack = what.into();
         }
-        print!("{what:<46}");
+        print!("{what:<50}");
         for ((_, times), (_, idle)) in beside.deeds().into_iter().zip(idle.deeds()) {
             let text = format!("{} ({}) {}", short(times.p50_ms), short(times.ratio(idle)), short(times.max_ms));
             print!("{text:<20}");

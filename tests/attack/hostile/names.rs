@@ -1,5 +1,6 @@
 //! Attacks by files and their names.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -8,9 +9,11 @@ use std::time::Duration;
 
 use conduit::internal::shm::lock::OWNER;
 use conduit::{Domain, Publisher};
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
+use nix::libc;
 use rustix::fs::{XattrFlags, fsetxattr};
 
+use crate::HOSTILE;
 use crate::machine::{say_ready, wait_for_the_end};
 
 pub fn path_of(name: &str) -> PathBuf {
@@ -85,22 +88,45 @@ pub fn orphans() {
     }
 }
 
-/// Puts one kind of file after the other where the next daemon of root puts its lock.
+/// Takes the write locks of all bytes that can mean anything.
+fn lock_all(file: &File) {
+    let whence = libc::SEEK_SET as libc::c_short;
+    let request =
+        libc::flock { l_type: libc::F_WRLCK as libc::c_short, l_whence: whence, l_start: 0, l_len: 0, l_pid: 0 };
+    fcntl(file, FcntlArg::F_OFD_SETLK(&request)).unwrap();
+}
+
+/// Puts files of all kinds, some of them locked, where daemons look for each other, and takes the
+/// names of the files that daemons remove.
 pub fn squat() {
-    let path = Domain::from_env().shm_dir().join(".conduitd.system.0.lock");
+    let directory = Domain::from_env().shm_dir().to_owned();
     let own = path_of("j");
     marked(&own, "kept");
-    say_ready();
-    for kind in 0_u64.. {
-        // Errors are expected: while the daemon runs, its file is there.
+    let mut locked = Vec::new();
+    let mut take = |path: &Path, kind: usize| {
+        // Errors are expected: the file of a daemon that runs is there.
         let _ = match kind % 5 {
             0 => std::fs::create_dir_all(path.join("not empty")),
-            1 => File::create_new(&path).map(drop),
-            2 => symlink("/dev/null", &path),
-            3 => std::fs::hard_link(&own, &path),
-            _ => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).map_err(Into::into),
+            1 => symlink("/dev/null", path),
+            2 => std::fs::hard_link(&own, path),
+            3 => nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR).map_err(Into::into),
+            _ => File::create_new(path).map(|file| {
+                lock_all(&file);
+                locked.push(file);
+            }),
         };
-        sleep(Duration::from_millis(1));
+    };
+    let mut known: HashSet<PathBuf> = (0..1000)
+        .map(|number| format!(".conduitd.system.{}.{number:016x}.lock", number % 2 * HOSTILE))
+        .map(|name| directory.join(name))
+        .collect();
+    known.insert(directory.join(".conduitd.system.0.lock"));
+    say_ready();
+    for kind in 0.. {
+        known.iter().enumerate().for_each(|(number, path)| take(path, kind + number));
+        let entries = std::fs::read_dir(&directory).unwrap().flatten();
+        known.extend(entries.map(|it| it.path()).filter(|path| path.to_string_lossy().contains("/.conduitd.")));
+        sleep(Duration::from_millis(10));
     }
 }
 
