@@ -13,7 +13,7 @@ use crate::figures::{Figures, Times};
 use crate::machine::{Role, say_ready, wait_for_the_end};
 
 /// The honest user's topics, each with a subscriber; and two more.
-const TOPICS: usize = 200;
+const TOPICS: usize = 400;
 /// Through which messages flow.
 const BUSY: &str = "honest/busy";
 /// That nobody else may open, and nobody subscribes to.
