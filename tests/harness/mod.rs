@@ -1,6 +1,7 @@
 //! A private world for each test, and the processes in it.
 
 mod daemon;
+mod dump;
 mod output;
 mod pattern;
 mod peer;
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 
 use crate::protocol::Order;
 pub use daemon::{Daemon, Events};
+pub use dump::SlowFolder;
 pub use output::{stderr_of, stdout_of};
 pub use pattern::{Random, fill_pattern, is_pattern};
 pub use peer::{Peer, drained, sample};

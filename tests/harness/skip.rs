@@ -23,6 +23,8 @@ pub enum Lack {
     Kernel(u32, u32),
     /// A directory that is not on a tmpfs.
     Disk,
+    /// Core dumps in the working directory of the process, which can be slowed down there.
+    CoreDumps,
     /// A program or a part of this workspace that the gate installs or builds; never missing there.
     Software(&'static str),
 }
@@ -42,7 +44,7 @@ impl Lack {
                 !["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"].contains(&clock.trim())
             }
             Self::Kernel(major, minor) => kernel() < (*major, *minor),
-            Self::Disk => true,
+            Self::Disk | Self::CoreDumps => true,
             Self::Software(_) => false,
         }
     }

@@ -29,7 +29,7 @@ use std::time::Duration;
 use conduit::registry::Client;
 use conduit::{Domain, Publisher, Sample, ShmRegion, Start, Subscriber};
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use pattern::is_pattern;
 use protocol::{Answer, Order};
@@ -56,7 +56,7 @@ fn main() {
             let _ = sender.send(line);
         }
     });
-    let mut state = State {
+    let state = State {
         orders,
         publisher: None,
         subscriber: None,
@@ -66,14 +66,22 @@ fn main() {
         publishers: Vec::new(),
         subscribers: Vec::new(),
     };
+    serve(state)
+}
+
+/// Executes orders until the test closes standard input; a clean end is not needed then.
+fn serve(mut state: State) -> ! {
     while let Ok(line) = state.orders.recv() {
         let order = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
         match state.execute(order) {
+            Ok(Answer::MainThreadEnds) => forks::go_on_without_main_thread(move || {
+                answer(&Answer::Done);
+                serve(state)
+            }),
             Ok(done) => answer(&done),
             Err(error) => answer(&Answer::Failed(error.to_string())),
         }
     }
-    // The test has closed standard input: a clean end is not needed.
     std::process::exit(9);
 }
 
@@ -82,6 +90,15 @@ fn answer(answer: &Answer) {
     let mut output = std::io::stdout().lock();
     let _ = output.write_all(line.as_bytes());
     let _ = output.flush();
+}
+
+fn dump_core(folder: &str) -> Outcome {
+    std::env::set_current_dir(folder)?;
+    setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY)?;
+    let heap = std::hint::black_box(vec![1u8; 16 << 20]);
+    answer(&Answer::Began);
+    std::hint::black_box(&heap);
+    std::process::abort()
 }
 
 impl State {
@@ -134,6 +151,8 @@ impl State {
             Order::Published => Ok(Answer::Number(self.publisher()?.published())),
             Order::Pid => Ok(Answer::Number(std::process::id().into())),
             Order::Abort => std::process::abort(),
+            Order::DumpCore(folder) => dump_core(folder),
+            Order::EndMainThread => Ok(Answer::MainThreadEnds),
             Order::Exit => std::process::exit(0),
             order => self.obey(order).map(|()| Answer::Done),
         }

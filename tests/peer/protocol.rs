@@ -105,6 +105,10 @@ pub enum Order<'a> {
     /// Renames its process.
     Rename(&'a str),
     Abort,
+    /// Aborts, and leaves a core dump of some megabytes in this folder.
+    DumpCore(&'a str),
+    /// Ends the main thread; another one goes on.
+    EndMainThread,
     Exit,
     /// Ends a continuing activity.
     Stop,
@@ -140,6 +144,8 @@ pub enum Answer {
     Done,
     /// It has started an activity that continues until `Stop`.
     Began,
+    /// Between the functions of the peer: never sent.
+    MainThreadEnds,
     /// The text of an error.
     Failed(String),
     Won,
