@@ -89,7 +89,7 @@ fn a_publisher_registers_again_when_it_wakes_a_subscriber() {
     let mut publisher = world.publisher("scan", 16, 100);
     let _subscriber = sleeper(&world);
     // The region records the process name at creation, the kernel reports the current one.
-    publisher.order(Rename("afterwards"));
+    publisher.order(Rename("afterwards".into()));
     let named = |world: &World| world.list()[0].publisher.clone().unwrap();
     assert_ne!(named(&world).program, "afterwards");
     for _ in 0..3 {

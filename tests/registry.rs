@@ -32,7 +32,7 @@ fn a_program_whose_name_is_no_text_has_a_name() {
     for (index, (name, shown)) in [("ääääääää", r"äääääää\xc3"), ("a\u{202e}b", r"a\u{202e}b")].into_iter().enumerate()
     {
         let mut peer = world.peer();
-        peer.order(Rename(name));
+        peer.order(Rename(name.into()));
         let (topic, region) = (format!("scan{index}"), format!("map{index}"));
         peer.order(Publish(&topic, 16, 100));
         peer.order(CreateRegion(&region, 4096));
@@ -54,25 +54,79 @@ fn errors_have_names_and_fields() {
     for (method, parameters, error, field, value) in [
         (ours("Describe"), json!({"topic": "x"}), ours("TopicNotFound"), "topic", "x"),
         (ours("Describe"), json!({"topic": "/x"}), ours("InvalidTopic"), "topic", "/x"),
-        (ours("Nothing"), json!({}), theirs("MethodNotFound"), "method", "Nothing"),
+        (ours("Nothing"), json!({}), theirs("MethodNotFound"), "method", "io.conduit.Registry.Nothing"),
         ("what".into(), json!({}), theirs("MethodNotFound"), "method", "what"),
         ("a.b.C".into(), json!({}), theirs("InterfaceNotFound"), "interface", "a.b"),
     ] {
         let reply = raw.call(&method, &parameters);
         assert_eq!((&reply["error"], &reply["parameters"][field]), (&json!(error), &json!(value)), "{reply}");
     }
-    for (method, parameters) in [
-        ("Describe", json!({})),
-        ("Describe", json!({"topic": 7})),
-        ("Describe", json!({"topic": "x", "more": 1})),
-        ("Register", json!({"topic": "x", "dev": -1, "inode": 1})),
-        ("List", json!({"x": 1})),
-        ("List", json!([])),
+    for (method, parameters, name) in [
+        ("Describe", json!({}), "topic"),
+        ("Describe", json!({"topic": 7}), "topic"),
+        ("Describe", json!({"topic": "x", "more": 1}), "more"),
+        ("Register", json!({"topic": "x", "dev": -1, "inode": 1}), "dev"),
+        ("List", json!({"x": 1}), "x"),
     ] {
         let reply = raw.call(&ours(method), &parameters);
         assert_eq!(reply["error"], json!(theirs("InvalidParameter")), "{method} {parameters}: {reply}");
+        assert_eq!(reply["parameters"], json!({ "parameter": name }), "its name alone");
     }
     assert_eq!(raw.call(&ours("Watch"), &json!({}))["error"], json!(theirs("ExpectedMore")));
+}
+
+#[test]
+fn a_message_that_is_no_call_names_what_is_wrong() {
+    let world = World::with_daemon();
+    for (message, member) in [
+        (r#"["io.conduit.Registry.List"]"#, "method"),
+        (r#"["io.conduit.Registry.List", {}, false, false]"#, "method"),
+        (r#"{"method": "io.conduit.Registry.List", "parameters": []}"#, "parameters"),
+        (r#"{"method": "io.conduit.Registry.List", "more": null}"#, "more"),
+        (r#"{"method": "io.conduit.Registry.List", "oneway": true, "more": true}"#, "more"),
+        (r#"{"method": "io.conduit.Registry.List", "method": "io.conduit.Registry.Status"}"#, "method"),
+        (r#"{"method": "io.conduit.Registry.Unlink", "parameters": {"topic": "a", "topic": "b"}}"#, "topic"),
+        (r#"{"method": "io.conduit.Registry.List", "priority": 1}"#, "priority"),
+    ] {
+        let mut raw = Raw::connect(&world);
+        raw.send(format!("{message}\0").as_bytes());
+        let expected = json!({"error": "org.varlink.service.InvalidParameter", "parameters": {"parameter": member}});
+        assert_eq!(raw.reply(), expected, "{message}");
+        assert!(raw.is_hung_up());
+    }
+    let mut raw = Raw::connect(&world);
+    raw.send(b"{\"method\": \"io.conduit.Registry.List\", \"upgrade\": true}\0");
+    assert_eq!(raw.reply()["error"], "org.varlink.service.MethodNotImplemented");
+    raw.send(b"{\"method\": \"io.conduit.Registry.List\", \"parameters\": null, \"upgrade\": false}\0");
+    assert_eq!(raw.reply()["parameters"]["topics"], json!([]));
+}
+
+#[test]
+fn a_watcher_that_says_no_more_still_listens() {
+    let world = World::with_daemon();
+    let mut raw = Raw::connect(&world);
+    raw.send(b"{\"method\": \"io.conduit.Registry.Watch\", \"more\": true}\0");
+    raw.0.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut publishers = Vec::new();
+    for number in 0..3 {
+        publishers.push(world.publisher(&format!("scan{number}"), 16, 100));
+        let event = &raw.reply()["parameters"]["event"];
+        assert_eq!((&event["kind"], &event["topic"]), (&json!("published"), &json!(format!("scan{number}"))));
+    }
+    let clients = || world.client().status().unwrap().clients;
+    let with_watcher = clients();
+    drop(raw);
+    wait_until("its connection to end, although nothing happens", || clients() < with_watcher);
+}
+
+#[test]
+fn a_call_of_a_client_that_says_no_more_is_answered() {
+    let world = World::with_daemon();
+    let mut raw = Raw::connect(&world);
+    raw.send(b"{\"method\": \"io.conduit.Registry.List\"}\0{\"method\": \"io.conduit.Registry.Status\"}\0");
+    raw.0.shutdown(std::net::Shutdown::Write).unwrap();
+    let replies = raw.replies();
+    assert_eq!((replies.len(), &replies[0]["parameters"]["topics"]), (2, &json!([])));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The entry points of the fuzz targets; compiled only for them.
 
-use conduit::internal::protocol::Call;
-
+use crate::clients::call::IncomingCall;
 use crate::clients::frames::{Decoder, Frame};
 use crate::clients::request::Request;
 use crate::registry;
@@ -34,7 +33,7 @@ pub fn frames(data: &[u8]) {
 
 /// Parses a message as the daemon does, up to the request.
 pub fn call(message: &[u8]) {
-    if let Ok(call) = serde_json::from_slice::<Call>(message) {
+    if let Ok(call) = IncomingCall::parse(message) {
         let _ = Request::parse(&call.method, call.parameters);
     }
 }

@@ -15,6 +15,33 @@ pub(crate) fn has_hung_up(stream: &UnixStream) -> bool {
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
+/// Notices that a client hangs up which sends nothing more, but still reads.
+pub(crate) struct HangUp {
+    /// With a readiness of its own, so that whoever writes misses nothing that is noticed here.
+    socket: UnixStream,
+}
+
+impl HangUp {
+    pub(crate) fn of(stream: &UnixStream) -> io::Result<Self> {
+        let socket = std::os::unix::net::UnixStream::from(stream.as_fd().try_clone_to_owned()?);
+        Ok(Self { socket: UnixStream::from_std(socket)? })
+    }
+
+    /// Waits until the client hangs up; for ever if there is no client to wait for.
+    pub(crate) async fn wait(client: Option<&Self>) -> io::Result<()> {
+        let Some(Self { socket }) = client else { return std::future::pending().await };
+        loop {
+            // Epoll reports it with what is writable.
+            socket.writable().await?;
+            if has_hung_up(socket) {
+                return Ok(());
+            }
+            // Tokio is told that it is not writable, and waits for the next report.
+            let _ = socket.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
+    }
+}
+
 /// Whether everything that the client sent before it hung up has been read.
 pub(crate) fn is_drained(stream: &UnixStream) -> bool {
     recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Ok(0)

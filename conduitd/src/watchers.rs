@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
+use conduit::internal::foreign_text::{clean, clean_name};
 use conduit::internal::protocol::{EventReply, encode_continued};
 use conduit::registry::{EventKind, RegistryError, RegistryEvent};
 use conduit::{TopicName, TopicPattern};
@@ -26,9 +27,12 @@ pub(crate) struct EventFilter {
 
 impl EventFilter {
     /// Checks the parameters of `Watch`.
-    pub(crate) fn new(topics: Option<&str>, kinds: Option<Vec<EventKind>>) -> Result<Self, RegistryError> {
-        let topics = topics.map(TopicPattern::new).transpose();
-        let topics = topics.map_err(|error| RegistryError::InvalidParameter { parameter: error.to_string() })?;
+    pub(crate) fn new(pattern: Option<&str>, kinds: Option<Vec<EventKind>>) -> Result<Self, RegistryError> {
+        let topics = pattern.map(TopicPattern::new).transpose();
+        let topics = topics.map_err(|error| RegistryError::InvalidTopic {
+            topic: clean_name(pattern.unwrap_or_default()),
+            reason: clean(error.to_string()),
+        })?;
         Ok(Self { topics, kinds })
     }
 
@@ -182,7 +186,7 @@ mod tests {
         assert!(!deaths.admits(&EventKind::Closed, &topic("camera/front")));
         assert!(!deaths.admits(&EventKind::Died, &topic("lidar")));
         assert!(!filter(None, Some(&[])).admits(&EventKind::Died, &topic("a")), "no kind is wanted");
-        assert!(matches!(EventFilter::new(Some("a//b"), None), Err(RegistryError::InvalidParameter { .. })));
+        assert!(matches!(EventFilter::new(Some("a//b"), None), Err(RegistryError::InvalidTopic { .. })));
     }
 
     #[test]

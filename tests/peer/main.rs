@@ -182,7 +182,7 @@ impl State {
                 let limit = pages * 4096 + bytes;
                 setrlimit(Resource::RLIMIT_AS, limit, limit)?;
             }
-            Order::Rename(name) => std::fs::write("/proc/self/comm", name)?,
+            Order::Rename(name) => std::fs::write("/proc/self/comm", name.as_bytes())?,
             Order::SubscribeAny(topic) => {
                 self.subscriber = Some(Subscriber::<[u8]>::builder().any_type(true).open(topic)?);
             }

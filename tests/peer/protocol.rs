@@ -1,5 +1,7 @@
 //! The protocol between a test and its peer: a line of JSON for each order and each answer.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// An order to a peer. Fields are in this order: topic, slots, number of messages, length in bytes.
@@ -103,7 +105,7 @@ pub enum Order<'a> {
     /// May have so many bytes of address space more than now.
     LimitMappings(u64),
     /// Renames its process.
-    Rename(&'a str),
+    Rename(#[serde(borrow)] Cow<'a, str>),
     Abort,
     /// Aborts, and leaves a core dump of some megabytes in this folder.
     DumpCore(&'a str),

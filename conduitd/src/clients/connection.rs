@@ -5,12 +5,14 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use conduit::internal::protocol::{Call, Reply, encode};
+use conduit::internal::foreign_text::clean_name;
+use conduit::internal::protocol::{Reply, encode};
 use conduit::registry::RegistryError;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
 
+use super::call::{IncomingCall, invalid};
 use super::keeper::Keeper;
 use super::methods::{Caller, Response, empty_reply};
 use super::reader::{CallReader, Incoming};
@@ -21,7 +23,7 @@ use crate::hub::{Hub, ResumedClient};
 use crate::limits::Admission;
 use crate::peer::PeerProcess;
 use crate::registry::ConnectionId;
-use crate::sockets::{has_hung_up, peek};
+use crate::sockets::{HangUp, has_hung_up, peek};
 use crate::watchers::{EventFilter, EventReceiver, EventStream};
 
 /// The age from which a connection without a lease is kept over a restart: most clients send one
@@ -98,9 +100,9 @@ impl<'a> Connection<'a> {
                 Incoming::End => return Ok(()),
             };
             let asked = Instant::now();
-            let call = match serde_json::from_slice::<Call>(&message) {
+            let call = match IncomingCall::parse(&message) {
                 Ok(call) => call,
-                Err(error) => return self.refuse_message(&format!("the message is not a call: {error}")).await,
+                Err(error) => return self.refuse_message(error).await,
             };
             drop(message);
             if let Some(filter) = Box::pin(self.answer(call, asked)).await? {
@@ -119,7 +121,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Answers a call; returns the filter if its answer is a stream of events.
-    async fn answer(&mut self, call: Call, asked: Instant) -> io::Result<Option<EventFilter>> {
+    async fn answer(&mut self, call: IncomingCall, asked: Instant) -> io::Result<Option<EventFilter>> {
         let (oneway, more) = (call.oneway, call.more);
         let response = self.respond_in_turn(call, asked).await?;
         if let Some(Ok(response)) = &response {
@@ -140,9 +142,17 @@ impl<'a> Connection<'a> {
     }
 
     /// Returns `None` if the call has no effect and its client wants no reply.
-    async fn respond_in_turn(&self, call: Call, asked: Instant) -> io::Result<Option<Result<Response, RegistryError>>> {
+    async fn respond_in_turn(
+        &self,
+        call: IncomingCall,
+        asked: Instant,
+    ) -> io::Result<Option<Result<Response, RegistryError>>> {
         let _turn = self.writer.admission.turn().await;
-        let request = Request::parse(&call.method, call.parameters);
+        let request = match Request::parse(&call.method, call.parameters) {
+            // There is no other protocol to speak.
+            Ok(_) if call.upgrade => Err(RegistryError::MethodNotImplemented { method: clean_name(call.method) }),
+            parsed => parsed,
+        };
         let has_effect = request.as_ref().is_ok_and(Request::has_effect);
         if !has_effect && !call.oneway && has_hung_up(&self.writer.stream) {
             // A client that sends queries and leaves gives them up; there may be very many.
@@ -186,6 +196,7 @@ impl<'a> Connection<'a> {
     }
 
     async fn pass_on(&mut self, mut events: EventReceiver) -> io::Result<()> {
+        let mut half_closed: Option<HangUp> = None;
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -197,11 +208,16 @@ impl<'a> Connection<'a> {
                         return self.writer.write(&encode(&Reply::from(error))).await;
                     }
                 },
-                incoming = self.reader.next(&self.writer.stream) => match incoming? {
+                ended = HangUp::wait(half_closed.as_ref()), if half_closed.is_some() => return ended,
+                incoming = self.reader.next(&self.writer.stream), if half_closed.is_none() => match incoming? {
+                    // A client may say that it has nothing more to say, and listen: `nc -N` does.
+                    Incoming::End if !has_hung_up(&self.writer.stream) => {
+                        half_closed = Some(HangUp::of(&self.writer.stream)?);
+                    }
                     Incoming::End => return Ok(()),
                     // A watch occupies its connection: only hanging up ends it.
                     Incoming::Message(_) | Incoming::Unacceptable(_) => {
-                        return self.refuse_message("this connection watches; open another one").await;
+                        return self.refuse_message(invalid("method")).await;
                     }
                 },
             }
@@ -209,10 +225,10 @@ impl<'a> Connection<'a> {
     }
 
     /// Refuses a message, after which the connection ends.
-    async fn refuse_message(&mut self, parameter: &str) -> io::Result<()> {
+    async fn refuse_message(&mut self, error: RegistryError) -> io::Result<()> {
         // Bytes left unread would reset the connection before the client reads the reply.
         self.reader.finish(&self.writer.stream);
-        self.writer.refuse(RegistryError::InvalidParameter { parameter: parameter.into() }).await
+        self.writer.refuse(error).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Clients: accepts their connections within the limits, reads their calls, answers them.
 
+pub(crate) mod call;
 mod connection;
 pub(crate) mod frames;
 mod keeper;

@@ -4,13 +4,13 @@
 mod tests;
 
 use conduit::TopicName;
-use conduit::internal::protocol::{Attach, INTERFACE, Register, Release, TopicParameter, Unlink};
+use conduit::internal::foreign_text::{clean, clean_name};
+use conduit::internal::protocol::INTERFACE;
 use conduit::internal::shm::dir::FileId;
-use conduit::registry::{RegistryError, Watch};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use conduit::registry::{EventKind, RegistryError};
+use serde_json::Value;
 
+use super::call::{Parameters, invalid};
 use crate::policy::FileFacts;
 use crate::watchers::EventFilter;
 
@@ -37,12 +37,18 @@ pub(crate) enum Request {
 impl Request {
     /// Parses a call's method and parameters.
     pub(crate) fn parse(method: &str, parameters: Value) -> Result<Self, RegistryError> {
-        match method.rsplit_once('.') {
-            Some((INTERFACE, name)) => Self::of_registry(name, parameters),
-            Some((SERVICE, name)) => Self::of_service(name, parameters),
-            Some((interface, _)) => Err(RegistryError::InterfaceNotFound { interface: interface.into() }),
-            None => Err(RegistryError::MethodNotFound { method: method.into() }),
-        }
+        let mut parameters = Parameters::of(parameters)?;
+        let request = match method.rsplit_once('.') {
+            Some((INTERFACE, name)) => Self::of_registry(name, &mut parameters)?,
+            Some((SERVICE, name)) => Self::of_service(name, &mut parameters)?,
+            Some((interface, _)) => {
+                return Err(RegistryError::InterfaceNotFound { interface: clean_name(interface) });
+            }
+            None => None,
+        };
+        let request = request.ok_or_else(|| RegistryError::MethodNotFound { method: clean_name(method) })?;
+        parameters.end()?;
+        Ok(request)
     }
 
     /// Whether the call has an effect, and must be carried out even if the client does not want or
@@ -54,77 +60,65 @@ impl Request {
         )
     }
 
-    fn of_registry(name: &str, parameters: Value) -> Result<Self, RegistryError> {
-        Ok(match name {
+    /// `None` if there is no such method.
+    fn of_registry(name: &str, parameters: &mut Parameters) -> Result<Option<Self>, RegistryError> {
+        Ok(Some(match name {
             "Register" => {
-                let Register { topic, dev, inode, mode, gid } = parse(parameters)?;
-                let (file, announced) = (FileId { dev, ino: inode }, FileFacts { mode, gid });
-                Self::Register { topic: topic_name(&topic)?, file, announced }
+                let (topic, file) = (take_topic(parameters)?, take_file(parameters)?);
+                let announced = FileFacts { mode: parameters.optional("mode")?, gid: parameters.optional("gid")? };
+                Self::Register { topic, file, announced }
             }
             "Attach" => {
-                let Attach { topic, dev, inode, record } = parse(parameters)?;
-                Self::Attach { topic: topic_name(&topic)?, file: FileId { dev, ino: inode }, record }
+                let (topic, file) = (take_topic(parameters)?, take_file(parameters)?);
+                Self::Attach { topic, file, record: parameters.optional("record")? }
             }
-            "Release" => without_parameters(parameters, Self::Release)?,
-            "Status" => without_parameters(parameters, Self::Status)?,
-            "List" => without_parameters(parameters, Self::List)?,
-            "Deaths" => without_parameters(parameters, Self::Deaths)?,
-            "Describe" => Self::Describe { topic: topic_of(parameters)? },
-            "Reap" => Self::Reap { topic: topic_of(parameters)? },
+            "Release" => Self::Release,
+            "Status" => Self::Status,
+            "List" => Self::List,
+            "Deaths" => Self::Deaths,
+            "Describe" => Self::Describe { topic: take_topic(parameters)? },
+            "Reap" => Self::Reap { topic: take_topic(parameters)? },
             "Unlink" => {
-                let Unlink { topic, force } = parse(parameters)?;
-                Self::Unlink { topic: topic_name(&topic)?, force }
+                let topic = take_topic(parameters)?;
+                Self::Unlink { topic, force: parameters.optional("force")?.unwrap_or(false) }
             }
             "Watch" => {
-                let Watch { topic, kinds, .. } = parse(parameters)?;
+                let (topic, kinds) = (parameters.optional::<String>("topic")?, take_kinds(parameters)?);
                 Self::Watch(EventFilter::new(topic.as_deref(), kinds)?)
             }
-            _ => return Err(RegistryError::MethodNotFound { method: name.into() }),
+            _ => return Ok(None),
+        }))
+    }
+
+    fn of_service(name: &str, parameters: &mut Parameters) -> Result<Option<Self>, RegistryError> {
+        Ok(match name {
+            "GetInfo" => Some(Self::GetInfo),
+            "GetInterfaceDescription" => Some(Self::GetInterfaceDescription {
+                interface: clean_name(parameters.required::<String>("interface")?),
+            }),
+            _ => None,
         })
     }
-
-    fn of_service(name: &str, parameters: Value) -> Result<Self, RegistryError> {
-        match name {
-            "GetInfo" => without_parameters(parameters, Self::GetInfo),
-            "GetInterfaceDescription" => {
-                let InterfaceParameter { interface } = parse(parameters)?;
-                Ok(Self::GetInterfaceDescription { interface })
-            }
-            _ => Err(RegistryError::MethodNotFound { method: name.into() }),
-        }
-    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InterfaceParameter {
-    interface: String,
-}
-
-fn without_parameters(parameters: Value, request: Request) -> Result<Request, RegistryError> {
-    // The parameters of `Release` are none, too.
-    let Release {} = parse(parameters)?;
-    Ok(request)
-}
-
-fn topic_of(parameters: Value) -> Result<TopicName, RegistryError> {
-    let TopicParameter { topic } = parse(parameters)?;
-    topic_name(&topic)
-}
-
-fn parse<P: DeserializeOwned>(parameters: Value) -> Result<P, RegistryError> {
-    let parameters = if parameters.is_null() { json!({}) } else { parameters };
-    if !parameters.is_object() {
-        // serde would accept an array of the right length.
-        return Err(RegistryError::InvalidParameter { parameter: "the parameters are not an object".into() });
-    }
-    serde_json::from_value(parameters).map_err(|error| RegistryError::InvalidParameter { parameter: error.to_string() })
-}
-
-fn topic_name(topic: &str) -> Result<TopicName, RegistryError> {
-    TopicName::new(topic).map_err(|error| {
-        // The client's text may be as long as a message.
-        let topic = topic.chars().take(TopicName::MAX_LEN).collect();
-        RegistryError::InvalidTopic { topic, reason: error.to_string() }
+fn take_topic(parameters: &mut Parameters) -> Result<TopicName, RegistryError> {
+    let topic: String = parameters.required("topic")?;
+    TopicName::new(&topic).map_err(|error| {
+        // The client's text may be anything, and as long as a message.
+        RegistryError::InvalidTopic { topic: clean_name(topic), reason: clean(error.to_string()) }
     })
+}
+
+fn take_file(parameters: &mut Parameters) -> Result<FileId, RegistryError> {
+    Ok(FileId { dev: parameters.required("dev")?, ino: parameters.required("inode")? })
+}
+
+/// The kinds of events that are wanted, each once. One that the registry does not know is an error:
+/// it could not report any.
+fn take_kinds(parameters: &mut Parameters) -> Result<Option<Vec<EventKind>>, RegistryError> {
+    let Some(wanted) = parameters.optional::<Vec<EventKind>>("kinds")? else { return Ok(None) };
+    if wanted.iter().any(|kind| matches!(kind, EventKind::Unknown(_))) {
+        return Err(invalid("kinds"));
+    }
+    Ok(Some(EventKind::ALL.into_iter().filter(|kind| wanted.contains(kind)).collect()))
 }

@@ -1,4 +1,4 @@
-use conduit::registry::EventKind;
+use serde_json::json;
 
 use super::*;
 
@@ -74,7 +74,7 @@ fn bad_unknown_and_missing_parameters_are_invalid() {
         ("Unlink", json!({"force": true})),
         ("Unlink", json!({"topic": "a", "force": 1})),
         ("Watch", json!({"topics": "a"})),
-        ("Watch", json!({"topic": "a//b"})),
+        ("Watch", json!({"kinds": ["died", "migrated"]})),
         ("Watch", json!("a")),
     ] {
         let parsed = registry(method, parameters.clone());
@@ -87,14 +87,42 @@ fn bad_unknown_and_missing_parameters_are_invalid() {
 }
 
 #[test]
+fn an_invalid_parameter_is_named() {
+    for (method, parameters, name) in [
+        ("Register", json!({"topic": "a", "dev": 1}), "inode"),
+        ("Register", json!({"topic": "a", "dev": 1, "inode": -2}), "inode"),
+        ("Register", json!({"topic": "a", "dev": 1, "inode": 2, "mode": 1.5}), "mode"),
+        ("Attach", json!({"topic": "a", "dev": 1, "inode": 2, "pid": 3}), "pid"),
+        ("Describe", json!({}), "topic"),
+        ("Describe", json!({"topic": null}), "topic"),
+        ("Describe", json!([]), "parameters"),
+        ("Unlink", json!({"topic": "a", "force": "yes"}), "force"),
+        ("Watch", json!({"kinds": "died"}), "kinds"),
+        ("Watch", json!({"kinds": ["nothing"]}), "kinds"),
+        ("List", json!({"verbose": true}), "verbose"),
+    ] {
+        assert_eq!(registry(method, parameters.clone()), Err(invalid(name)), "{method} {parameters}");
+    }
+    // Null is as good as nothing where nothing is allowed.
+    let described = registry("Unlink", json!({"topic": "a/b", "force": null}));
+    assert_eq!(described, Ok(Request::Unlink { topic: topic(), force: false }));
+    let all = registry("Watch", json!({"topic": null, "kinds": null}));
+    assert_eq!(all, Ok(Request::Watch(EventFilter::default())));
+    let deaths = EventFilter::new(None, Some(vec![EventKind::Died])).unwrap();
+    assert_eq!(registry("Watch", json!({"kinds": vec!["died"; 1000]})), Ok(Request::Watch(deaths)), "each once");
+}
+
+#[test]
 fn a_bad_topic_is_reported_with_at_most_a_name_of_it() {
     let long = "a".repeat(5000);
     for method in ["Describe", "Reap", "Unlink"] {
         let Err(RegistryError::InvalidTopic { topic, .. }) = registry(method, json!({ "topic": long })) else {
             panic!("{method} has accepted the name");
         };
-        assert_eq!(topic.len(), TopicName::MAX_LEN);
+        assert_eq!(topic.chars().count(), TopicName::MAX_LEN);
     }
+    let parsed = registry("Watch", json!({"topic": "a//b"}));
+    assert!(matches!(parsed, Err(RegistryError::InvalidTopic { .. })), "a pattern: {parsed:?}");
     for method in ["Register", "Attach"] {
         let parsed = registry(method, json!({"topic": "a//b", "dev": 1, "inode": 2}));
         assert!(matches!(parsed, Err(RegistryError::InvalidTopic { .. })), "{method}: {parsed:?}");
@@ -104,12 +132,12 @@ fn a_bad_topic_is_reported_with_at_most_a_name_of_it() {
 #[test]
 fn unknown_methods_and_interfaces_are_distinguished() {
     let error = |method: &str| Request::parse(method, Value::Null).unwrap_err();
-    let unknown_method = |method: &str| RegistryError::MethodNotFound { method: method.into() };
-    assert_eq!(error("io.conduit.Registry.Nothing"), unknown_method("Nothing"));
-    assert_eq!(error("io.conduit.Registry.register"), unknown_method("register"));
-    assert_eq!(error("org.varlink.service.Nothing"), unknown_method("Nothing"));
-    assert_eq!(error("List"), unknown_method("List"));
-    assert_eq!(error(""), unknown_method(""));
+    // As it was called, like systemd's services.
+    for method in
+        ["io.conduit.Registry.Nothing", "io.conduit.Registry.register", "org.varlink.service.Nothing", "List", ""]
+    {
+        assert_eq!(error(method), RegistryError::MethodNotFound { method: method.into() });
+    }
     let expected = RegistryError::InterfaceNotFound { interface: "io.conduit.Other".into() };
     assert_eq!(error("io.conduit.Other.List"), expected);
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "error", content = "parameters")]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// The name is no topic name.
+    /// The name is no topic name, or the pattern no pattern of topic names.
     #[serde(rename = "io.conduit.Registry.InvalidTopic")]
     #[error("{reason}")]
     InvalidTopic {
@@ -102,11 +102,19 @@ pub enum RegistryError {
         /// The method asked for.
         method: String,
     },
-    /// A parameter is missing, unknown or of the wrong type.
+    /// The method does not do this: no method upgrades the connection to another protocol.
+    #[serde(rename = "org.varlink.service.MethodNotImplemented")]
+    #[error("method {method} is not implemented")]
+    MethodNotImplemented {
+        /// The method asked for.
+        method: String,
+    },
+    /// A parameter, or a member of the call itself, is missing, unknown, of the wrong type or there
+    /// twice.
     #[serde(rename = "org.varlink.service.InvalidParameter")]
-    #[error("bad parameter: {parameter}")]
+    #[error("parameter {parameter} is missing, unknown or invalid; update the library or conduitd")]
     InvalidParameter {
-        /// Which, and what is wrong with it.
+        /// Its name.
         parameter: String,
     },
     /// The method gives many replies and the call did not ask for more than one.
