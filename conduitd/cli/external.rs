@@ -11,6 +11,7 @@ use std::process;
 
 use clap::Command;
 use clap_complete::engine::CompletionCandidate;
+use conduit::internal::foreign_text::clean;
 use nix::unistd::{AccessFlags, eaccess};
 
 use crate::failure::Failure;
@@ -92,7 +93,7 @@ pub(crate) fn programs(command: &Command) -> BTreeMap<String, PathBuf> {
 /// The programs as candidates for a shell.
 pub(crate) fn candidates(command: &Command) -> Vec<CompletionCandidate> {
     let candidate = |(name, path): (String, PathBuf)| {
-        CompletionCandidate::new(name).help(Some(format!("Run {}", path.display()).into()))
+        CompletionCandidate::new(name).help(Some(format!("Run {}", shown(&path)).into()))
     };
     programs(command).into_iter().map(candidate).collect()
 }
@@ -101,7 +102,9 @@ pub(crate) fn candidates(command: &Command) -> Vec<CompletionCandidate> {
 pub(crate) fn help(command: &Command) -> String {
     let programs = programs(command);
     let width = programs.keys().map(String::len).max().unwrap_or(0);
-    programs
-        .iter()
-        .fold(String::new(), |lines, (name, path)| lines + &format!("\n  {name:<width$}  {}", path.display()))
+    programs.iter().fold(String::new(), |lines, (name, path)| lines + &format!("\n  {name:<width$}  {}", shown(path)))
+}
+
+fn shown(path: &Path) -> String {
+    clean(path.as_os_str().as_bytes())
 }

@@ -5,14 +5,18 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use conduit::internal::foreign_text::clean_lines;
+
 use crate::signals;
 
 /// What a shell reports for a process that was killed by SIGPIPE.
 pub(crate) const BROKEN_PIPE: u8 = 128 + 13;
 
 /// Writes a line to standard error. If that fails, there is nowhere to report it.
+///
+/// Paths, arguments and variables that it quotes may have any characters: none controls the terminal.
 pub(crate) fn notice(line: impl Display) {
-    let _ = writeln!(io::stderr(), "conduit: {line}");
+    let _ = writeln!(io::stderr(), "conduit: {}", clean_lines(&line.to_string()));
 }
 
 /// Why a verb ends early.

@@ -67,7 +67,7 @@ impl Source {
         if let Some(registry) = &mut self.registry {
             match registry.describe(name) {
                 Ok(topic) => return Ok(topic),
-                Err(RegistryCallError::Refused(reply)) => return Err(self.refused(name, &reply)),
+                Err(RegistryCallError::Refused(reply)) if is_answer(&reply) => return Err(self.refused(name, &reply)),
                 Err(error) => self.fall_back(&error),
             }
         }
@@ -125,6 +125,12 @@ impl Source {
         };
         suggestion::nearest(name.as_str(), names.iter().map(String::as_str)).map(str::to_owned)
     }
+}
+
+/// Whether an error answers the question about a topic. Others mean that the registry cannot: it is
+/// too busy, or of another version.
+fn is_answer(reply: &ErrorReply) -> bool {
+    matches!(reply.known(), Some(RegistryError::TopicNotFound { .. } | RegistryError::InvalidTopic { .. }))
 }
 
 /// The directory of the domain's regions.

@@ -67,7 +67,8 @@
 //! At run time: lengths, positions and records that come from a region are checked against its
 //! mapping before they are used; a region that is truncated raises SIGBUS in processes that have it
 //! mapped, and nowhere else. Names and programs that a region or the registry reports are claims of
-//! other processes. The daemon takes the identity of its clients from the kernel, and never maps a
+//! other processes; their text is cleaned and can be printed: `\x1b` stands for the control
+//! character. The daemon takes the identity of its clients from the kernel, and never maps a
 //! region for reading.
 
 #[cfg(test)]

@@ -35,11 +35,13 @@ pub(crate) fn publisher(topic: &TopicInfo) -> String {
 }
 
 /// How the end of a topic's owner is noticed, if the registry watches it.
-pub(crate) fn liveness(topic: &TopicInfo) -> Option<&'static str> {
+pub(crate) fn liveness(topic: &TopicInfo) -> Option<&str> {
     match topic.liveness.as_ref()? {
         Liveness::Lease => Some("lease: its end is noticed at once"),
         Liveness::Lock => Some("lock: checked twice a second"),
-        _ => None,
+        Liveness::None => None,
+        // A newer registry's.
+        other => Some(other.as_str()),
     }
 }
 

@@ -37,8 +37,11 @@ pub(crate) fn duration(duration: Duration) -> String {
     format!("{} {unit}", three_digits(value))
 }
 
-/// A frequency, with at least three digits.
+/// A frequency, with at least three digits; as a power of ten what can only be a lie.
 pub(crate) fn rate(hz: f64) -> String {
+    if hz >= 1e12 {
+        return format!("{hz:.1e} Hz");
+    }
     format!("{} Hz", three_digits(hz))
 }
 
@@ -70,6 +73,7 @@ mod tests {
     fn rates_have_three_digits() {
         let rates = [0.0, 0.5, 9.996, 99.96, 1000.4].map(rate);
         assert_eq!(rates, ["0 Hz", "0.50 Hz", "10.0 Hz", "100 Hz", "1000 Hz"]);
+        assert_eq!(rate(1.84e28), "1.8e28 Hz");
     }
 
     #[test]

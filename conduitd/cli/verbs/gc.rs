@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args as ClapArgs;
 use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
+use conduit::internal::foreign_text::clean;
 use conduit::internal::shm::dir::{DirEntry, ReapLock, ShmDir};
 use conduit::registry::{Client, RegionState};
 use conduit::{Domain, TopicName};
@@ -134,6 +135,7 @@ fn remove(directory: &ShmDir, registry: Option<&mut Client>, name: &str) -> Resu
 
 fn print(out: &mut impl Write, leftovers: &[Leftover], dry_run: bool) -> io::Result<()> {
     for Leftover { path, size_bytes, reason, removed, .. } in leftovers {
+        let path = clean(path);
         let done = match (dry_run, removed) {
             (true, _) => "would remove",
             (false, true) => "removed",

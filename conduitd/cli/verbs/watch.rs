@@ -130,6 +130,8 @@ fn follow(registry: Client, wanted: &Watch, news: &SyncSender<News>) -> Result<R
     for event in events {
         match event {
             Ok(event) => drop(news.send(News::Event(event))),
+            // Of a newer registry.
+            Err(error @ RegistryCallError::Reply(_)) => drop(news.send(News::Line(error.to_string()))),
             Err(error) => return gone(error),
         }
     }

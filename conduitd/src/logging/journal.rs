@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use conduit::internal::foreign_text::clean_lines;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -55,7 +56,7 @@ impl JournalEntry {
     }
 
     fn put(&mut self, name: &str, value: &str) {
-        let value = cut(value, MAX_VALUE_BYTES);
+        let value = clean_lines(cut(value, MAX_VALUE_BYTES));
         self.0.extend_from_slice(name.as_bytes());
         if value.contains('\n') {
             // Its length in front: no value can look like another field.
@@ -98,8 +99,12 @@ mod tests {
     fn values_cannot_forge_fields_and_are_cut() {
         let mut entry = JournalEntry(Vec::new());
         entry.put("MESSAGE", "a\nPRIORITY=0");
+        entry.put("CONDUIT_PROGRAM", "\x1b[2J\u{202e}");
         entry.put("CONDUIT_TOPIC", "scan");
-        assert_eq!(entry.0, b"MESSAGE\n\x0c\0\0\0\0\0\0\0a\nPRIORITY=0\nCONDUIT_TOPIC=scan\n");
+        assert_eq!(
+            entry.0,
+            b"MESSAGE\n\x0c\0\0\0\0\0\0\0a\nPRIORITY=0\nCONDUIT_PROGRAM=\\x1b[2J\\u{202e}\nCONDUIT_TOPIC=scan\n"
+        );
         let mut entry = JournalEntry(Vec::new());
         entry.put("A", &"ü".repeat(MAX_VALUE_BYTES));
         assert_eq!(entry.0.len(), MAX_VALUE_BYTES + 3);

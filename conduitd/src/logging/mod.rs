@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use conduit::internal::foreign_text::{clean, clean_lines};
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -137,7 +138,7 @@ pub fn start_logging() -> io::Result<RunningLog> {
 }
 
 fn line(sentence: &str) -> Vec<u8> {
-    format!("conduitd: {sentence}\n").into()
+    format!("conduitd: {}\n", clean_lines(sentence)).into()
 }
 
 fn missing(count: u64) -> String {
@@ -192,11 +193,15 @@ impl io::Write for LineWriter {
     }
 }
 
-/// Formats fields as `tracing_subscriber` does, except for the names.
+/// Formats fields as `tracing_subscriber` does, except for the names. Whatever a value has in it, a
+/// line is one line.
 fn lines() -> impl for<'writer> FormatFields<'writer> + 'static {
     debug_fn(|writer, field, value| match field.name() {
-        "message" => write!(writer, "{value:?}"),
+        "message" => write!(writer, "{}", clean(format!("{value:?}"))),
         "message_id" => Ok(()),
-        name => write!(writer, " {}={value:?}", name.strip_prefix(FIELD_PREFIX).unwrap_or(name)),
+        name => {
+            let name = name.strip_prefix(FIELD_PREFIX).unwrap_or(name);
+            write!(writer, " {name}={}", clean(format!("{value:?}")))
+        }
     })
 }

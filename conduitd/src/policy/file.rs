@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use conduit::TopicPattern;
+use conduit::internal::foreign_text::clean;
 use nix::unistd::{Group, User};
 use serde::Deserialize;
 use toml::Spanned;
@@ -74,7 +75,7 @@ impl Policy {
             let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
             let line = before.matches('\n').count() + 1;
             let column = before[line_start..].chars().count() + 1;
-            PolicyError::Content { path: path.into(), line, column, what }
+            PolicyError::Content { path: path.into(), line, column, what: clean(what) }
         })
     }
 

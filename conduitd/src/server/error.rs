@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use conduit::internal::foreign_text::clean;
+
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -62,7 +64,7 @@ pub enum StartError {
 
 fn who(pid: Option<u32>, socket: Option<&str>) -> String {
     match (pid, socket) {
-        (Some(pid), Some(socket)) => format!(" (pid {pid}, at {socket})"),
+        (Some(pid), Some(socket)) => format!(" (pid {pid}, at {})", clean(socket)),
         (Some(pid), None) => format!(" (pid {pid})"),
         _ => String::new(),
     }

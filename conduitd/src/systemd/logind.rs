@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use conduit::internal::foreign_text::clean_name;
 use nix::unistd::{Uid, User};
 
 /// The login manager's state of each user, as read by `sd_uid_get_state(3)`.
@@ -49,7 +50,7 @@ impl Remover {
     /// machine's user database, which can be a server that does not answer.
     pub(crate) fn explain_by_name(self) -> Option<String> {
         let Self::LoginManager { uid } = self else { return None };
-        User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| after_logout(&user.name))
+        User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| after_logout(&clean_name(user.name)))
     }
 }
 

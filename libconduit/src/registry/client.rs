@@ -123,6 +123,9 @@ impl Client {
     /// as long as the registry runs, of what `wanted` admits. No event is lost or repeated between
     /// the two.
     ///
+    /// An event of a newer registry that is not understood is an
+    /// [error](RegistryCallError::Reply), after which the stream goes on.
+    ///
     /// Keep reading: a watcher that falls too many events behind gets an error, and the stream
     /// ends.
     pub fn watch_matching(
@@ -136,9 +139,9 @@ impl Client {
             if over {
                 return None;
             }
-            let event = self.reply::<EventReply>();
-            over = !matches!(event, Ok((_, true)));
-            Some(event.map(|(reply, _)| reply.event))
+            let reply = self.reply();
+            over = !matches!(reply, Ok((_, true)));
+            Some(reply.and_then(|(parameters, _)| Ok(serde_json::from_value::<EventReply>(parameters)?.event)))
         }))
     }
 
@@ -163,7 +166,7 @@ impl Client {
         parameters: &impl Serialize,
     ) -> Result<R, RegistryCallError> {
         self.send(method, parameters, false)?;
-        Ok(self.reply()?.0)
+        Ok(serde_json::from_value(self.reply()?.0)?)
     }
 
     fn send(&mut self, method: &str, parameters: &impl Serialize, more: bool) -> Result<(), RegistryCallError> {
@@ -172,8 +175,8 @@ impl Client {
         Ok(self.stream.get_mut().write_all(&encode(&call))?)
     }
 
-    /// One reply, and whether more follow.
-    fn reply<R: DeserializeOwned>(&mut self) -> Result<(R, bool), RegistryCallError> {
+    /// The parameters of one reply, and whether more follow.
+    fn reply(&mut self) -> Result<(serde_json::Value, bool), RegistryCallError> {
         let mut message = Vec::new();
         io::Read::take(&mut self.stream, MAX_REPLY_BYTES).read_until(END, &mut message)?;
         if message.pop() != Some(END) {
@@ -187,8 +190,7 @@ impl Client {
         clean_json(&mut reply);
         let reply: Reply = serde_json::from_value(reply)?;
         let continues = reply.continues;
-        let parameters = reply.into_result().map_err(RegistryCallError::Refused)?;
-        Ok((serde_json::from_value(parameters)?, continues))
+        Ok((reply.into_result().map_err(RegistryCallError::Refused)?, continues))
     }
 }
 

@@ -3,16 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// A text without control characters: names of files and programs must not control the terminal.
+use conduit::internal::foreign_text::{clean_lines, is_shown};
+
+/// A text as one line: names of files and programs must not control the terminal.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().fold(String::new(), |mut printable, char| {
-        if char.is_control() {
-            printable.extend(char.escape_default());
-        } else {
-            printable.push(char);
-        }
-        printable
-    })
+    clean_lines(&text.replace('\n', r"\x0a"))
 }
 
 /// A path, quoted for a shell if necessary.
@@ -21,11 +16,11 @@ pub(super) fn quoted(path: &Path) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,:=@%".contains(char);
     if !text.is_empty() && text.chars().all(is_plain) {
         text.into_owned()
-    } else if text.chars().any(char::is_control) {
+    } else if !text.chars().all(is_shown) {
         let escaped = text.chars().fold(String::new(), |mut escaped, char| {
             match char {
                 '\'' | '\\' => escaped.extend(['\\', char]),
-                char if char.is_control() => {
+                char if !is_shown(char) => {
                     let mut bytes = [0; 4];
                     for byte in char.encode_utf8(&mut bytes).bytes() {
                         let _ = write!(escaped, "\\x{byte:02x}");
@@ -52,6 +47,7 @@ mod tests {
             ("/dev/shm/conduit_a b;c", "'/dev/shm/conduit_a b;c'"),
             ("a'b", r"'a'\''b'"),
             ("a'\nb\\", r"$'a\'\x0ab\\'"),
+            ("a\u{202e}b", r"$'a\xe2\x80\xaeb'"),
         ] {
             assert_eq!(quoted(Path::new(path)), expected);
         }

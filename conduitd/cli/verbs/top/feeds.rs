@@ -159,6 +159,8 @@ fn watch(domain: &Domain, wanted: &Watch, out: &Sender<Update>) -> Result<(), Re
     let text = format!("registry {} answers (pid {})", status.version, status.pid);
     let answers = RegistryLink::Answers { version: status.version, pid: status.pid };
     let begin = [Update::Deaths(deaths), Update::Registry(answers, text, Mood::Good)];
+    // A newer registry's events need not be understood.
+    let events = events.filter(|event| !matches!(event, Err(RegistryCallError::Reply(_))));
     let events = events.map_while(Result::ok).map(Update::Event);
     // Without a receiver the process is about to end.
     let _ = begin.into_iter().chain(events).all(|update| out.send(update).is_ok());

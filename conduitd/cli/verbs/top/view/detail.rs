@@ -35,8 +35,9 @@ pub(super) fn draw_detail(
     frame.render_widget(Text::from(fields), text);
     if bars > 0 {
         let last = &row.history[row.history.len().saturating_sub(history.width.into())..];
-        // A thousandth of a message per second is the least that shows.
-        let data: Vec<u64> = last.iter().map(|rate| (rate * 1000.0) as u64).collect();
+        // A thousandth of a message per second is the least that shows, and more than any topic can
+        // do the most.
+        let data: Vec<u64> = last.iter().map(|rate| (rate * 1000.0).min(1e15) as u64).collect();
         frame.render_widget(Sparkline::default().data(data).style(theme.colour(Color::Cyan)), history);
     }
     if !row.topic.raw {

@@ -123,7 +123,7 @@ fn cell(row: &TopicRow, field: usize, width: u16, theme: Theme) -> (String, Styl
     }
 }
 
-fn short_state(state: &RegionState) -> &'static str {
+fn short_state(state: &RegionState) -> &str {
     match state {
         RegionState::Live => "live",
         RegionState::Closed => "closed",
@@ -131,6 +131,6 @@ fn short_state(state: &RegionState) -> &'static str {
         RegionState::Kept => "kept",
         RegionState::Unauthorised => "unauth",
         RegionState::Unlinked => "unlink",
-        _ => "?",
+        other => other.as_str(),
     }
 }
