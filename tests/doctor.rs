@@ -206,7 +206,7 @@ fn orphans_interrupted_removals_and_foreign_files_have_remedies() {
     // Text for people contains no control characters, such as BEL.
     let output = world.conduit(&["doctor"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("conduit_a b\\u{7}") && !text.contains(['\u{7}', '\u{1b}']), "{text}");
+    assert!(text.contains("conduit_a b\\x07") && !text.contains(['\u{7}', '\u{1b}']), "{text}");
     assert!(
         text.lines().any(|line| line.trim_start().starts_with("remedy: ") && line.contains("conduit_mine")),
         "{text}"

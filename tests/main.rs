@@ -14,6 +14,7 @@ mod daemon;
 mod doctor;
 mod echo;
 mod external_verbs;
+mod foreign_text;
 mod frugal;
 mod guard;
 mod harness;

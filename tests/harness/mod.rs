@@ -2,6 +2,7 @@
 
 mod daemon;
 mod dump;
+mod fake_registry;
 mod output;
 mod pattern;
 mod peer;
