@@ -1,4 +1,7 @@
 //! Ending on a signal after cleaning up: topics closed, subscribers dropped, directories removed.
+//!
+//! The thread that waits for signals writes nothing and takes no locks: whatever a verb does to
+//! clean up has a time limit, after which the signal ends the process all the same.
 
 use std::io;
 use std::process::ExitCode;
@@ -13,6 +16,9 @@ use nix::sys::signal::{SigSet, Signal, raise};
 
 /// How long a signal waits for a verb that ends on its own.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits for anything. Closing a topic can take long: a registry that does not answer,
+/// or standard error that nobody reads.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(3);
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// From now on SIGINT, SIGTERM and SIGHUP first run `put_away`, on a thread of its own, and then
@@ -25,12 +31,39 @@ pub(crate) fn before_ending(put_away: impl FnOnce() + Send + 'static) -> io::Res
     let signals: SigSet = ENDING.into_iter().filter(|&signal| ignored & bit(signal) == 0).collect();
     signals.thread_block()?;
     thread::Builder::new().name("signals".into()).spawn(move || {
-        let Ok(signal) = signals.wait() else { return };
-        put_away();
-        let _ = signals.thread_unblock();
-        let _ = raise(signal);
+        let signal = next(&signals);
+        within(LONGEST_PATIENCE, put_away);
+        end_by(signal);
     })?;
     Ok(())
+}
+
+fn next(signals: &SigSet) -> Signal {
+    loop {
+        if let Ok(signal) = signals.wait() {
+            return signal;
+        }
+    }
+}
+
+/// Runs `work` on a thread of its own, and waits for it so long at most. Without memory for a
+/// thread it is not run: it might never return.
+fn within(patience: Duration, work: impl FnOnce() + Send + 'static) {
+    let (busy, is_done) = mpsc::channel::<()>();
+    let work = move || {
+        let _busy = busy;
+        work();
+    };
+    if thread::Builder::new().name("put-away".into()).spawn(work).is_ok() {
+        let _ = is_done.recv_timeout(patience);
+    }
+}
+
+/// Ends the process by the signal. Only process 1 of a pid namespace survives that, and exits.
+fn end_by(signal: Signal) -> ! {
+    let _ = SigSet::from(signal).thread_unblock();
+    let _ = raise(signal);
+    std::process::exit(128 + signal as i32)
 }
 
 /// Like [`before_ending`], for a verb that ends when the flag is set. The signal ends the process
@@ -48,7 +81,7 @@ pub(crate) fn set_before_ending() -> io::Result<(Arc<AtomicBool>, Sender<()>)> {
 
 /// Like [`before_ending`] for what must also be put away while the process is stopped: `put_away`
 /// runs before it ends and before it stops on SIGTSTP, `come_back` when it continues, also after
-/// SIGSTOP.
+/// SIGSTOP. Both run on the thread that waits for signals, and must not block.
 pub(crate) fn before_ending_or_stopping(
     mut put_away: impl FnMut() + Send + 'static,
     mut come_back: impl FnMut() + Send + 'static,
@@ -58,12 +91,16 @@ pub(crate) fn before_ending_or_stopping(
     let signals: SigSet = all.filter(|&signal| ignored & bit(signal) == 0).collect();
     signals.thread_block()?;
     thread::Builder::new().name("signals".into()).spawn(move || {
-        while let Ok(signal) = signals.wait() {
+        loop {
+            let signal = next(&signals);
             if signal == Signal::SIGCONT {
                 come_back();
                 continue;
             }
             put_away();
+            if signal != Signal::SIGTSTP {
+                end_by(signal);
+            }
             let only = SigSet::from(signal);
             let _ = only.thread_unblock();
             let _ = raise(signal);

@@ -1,14 +1,20 @@
 //! The terminal in raw mode, restored at the end, on signals and panics, and while the process is
 //! stopped.
 
-use std::io::{self, IsTerminal, Stdout, stdin, stdout};
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Stdout, Write, stdin, stdout};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
 
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
-use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::crossterm::{execute, queue};
 use ratatui::layout::Rect;
 use ratatui::{Frame, Terminal};
 
@@ -34,6 +40,23 @@ fn screen_state() -> MutexGuard<'static, ScreenState> {
     SCREEN_STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How long a signal waits for a drawing to end. It does not end on a terminal that nobody reads.
+const LONGEST_DRAWING: Duration = Duration::from_millis(200);
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Like [`screen_state`], but not for ever; `None` if something is being drawn all that time.
+fn screen_state_soon() -> Option<MutexGuard<'static, ScreenState>> {
+    let deadline = Instant::now() + LONGEST_DRAWING;
+    loop {
+        match SCREEN_STATE.try_lock() {
+            Ok(screen_state) => return Some(screen_state),
+            Err(TryLockError::Poisoned(screen_state)) => return Some(screen_state.into_inner()),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+            Err(TryLockError::WouldBlock) => thread::sleep(LOOK_INTERVAL),
+        }
+    }
+}
+
 fn take() -> io::Result<()> {
     enable_raw_mode()?;
     execute!(stdout(), EnterAlternateScreen, Hide)
@@ -43,6 +66,16 @@ fn give_back() {
     // There may be no terminal any more: then nothing needs to be put right.
     let _ = execute!(stdout(), LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
+}
+
+/// Writes to the terminal what it takes at once, past standard output and whoever has that locked.
+fn write_at_once(commands: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
+    let mut text = Vec::new();
+    // The flag is that of this description of the file alone.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let terminal = OpenOptions::new().write(true).custom_flags(flags.bits()).open("/proc/thread-self/fd/1");
+    // Nobody may be reading: then nothing needs to be put right.
+    let _ = commands(&mut text).and_then(|()| terminal?.write_all(&text));
 }
 
 /// The terminal in the hands of this process until it is dropped.
@@ -116,29 +149,36 @@ impl Drop for Screen {
     }
 }
 
+/// Gives the terminal back on a signal. Whatever the terminal does, this returns.
 fn suspend() {
-    let mut screen_state = screen_state();
-    if *screen_state == ScreenState::Taken {
-        give_back();
-        *screen_state = ScreenState::Suspended;
+    let screen_state = screen_state_soon();
+    // Who draws has the terminal.
+    if screen_state.as_deref().is_none_or(|state| *state == ScreenState::Taken) {
+        let _ = disable_raw_mode();
+        write_at_once(|text| queue!(text, LeaveAlternateScreen, Show));
+    }
+    if let Some(mut state) = screen_state.filter(|state| **state == ScreenState::Taken) {
+        *state = ScreenState::Suspended;
     }
 }
 
+/// Takes the terminal again after a stop. Whatever the terminal does, this returns.
 fn resume() {
-    let mut screen_state = screen_state();
-    match *screen_state {
-        ScreenState::Suspended => {
-            if take().is_ok() {
-                *screen_state = ScreenState::Taken;
-            }
-        }
-        // It was stopped by force: the shell has set the terminal its own way.
-        ScreenState::Taken => {
+    let screen_state = screen_state_soon();
+    let is_taken = match screen_state.as_deref() {
+        Some(ScreenState::GivenBack) => false,
+        Some(ScreenState::Suspended) => enable_raw_mode().is_ok(),
+        // It was stopped by force, or while drawing: the shell has set the terminal its own way.
+        Some(ScreenState::Taken) | None => {
             let _ = disable_raw_mode();
-            let _ = enable_raw_mode();
-            let _ = execute!(stdout(), Hide);
+            enable_raw_mode().is_ok()
         }
-        ScreenState::GivenBack => {}
+    };
+    if is_taken {
+        write_at_once(|text| queue!(text, EnterAlternateScreen, Hide));
+        if let Some(mut state) = screen_state {
+            *state = ScreenState::Taken;
+        }
     }
     Screen::forget();
 }
