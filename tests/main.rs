@@ -1,6 +1,7 @@
 //! End-to-end tests with real processes, a real daemon and SIGKILL. Each test has a private
 //! shared-memory directory and socket, so tests run in parallel and leave nothing behind.
 #![allow(missing_docs, unreachable_pub, reason = "not a library")]
+#![allow(clippy::print_stdout, reason = "the test runner shows it if a test fails")]
 
 mod asking;
 mod bad_input;
@@ -13,6 +14,7 @@ mod crash_only;
 mod daemon;
 mod doctor;
 mod echo;
+mod ending;
 mod external_verbs;
 mod foreign_text;
 mod frugal;

@@ -18,6 +18,7 @@ mod suggestion;
 mod verbs;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -103,7 +104,10 @@ enum Verb {
 
 fn main() -> ExitCode {
     completion::answer_shell(Cli::command);
-    let Cli { no_color, verb } = parse();
+    let Cli { no_color, verb } = match parse() {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
     if no_color {
         anstream::ColorChoice::Never.write_global();
     }
@@ -136,16 +140,21 @@ fn main() -> ExitCode {
     done.map_or_else(Failure::exit, |()| ExitCode::SUCCESS)
 }
 
-/// Parses the command line. Only if help is wanted, PATH is searched for external verbs to list.
-fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| {
+/// Parses the command line; otherwise it prints what it says, an error, help or the version, and
+/// returns the exit code. Only if help is wanted, PATH is searched for external verbs to list.
+fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|mut error| {
         let wants_help = [ErrorKind::DisplayHelp, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand];
-        if !wants_help.contains(&error.kind()) {
-            error.exit();
+        if wants_help.contains(&error.kind()) {
+            let found = external::help(&Cli::command());
+            let command = Cli::command().after_help(format!("{EXTERNAL}{found}\n\n{ENVIRONMENT}"));
+            error = command.try_get_matches().err().unwrap_or(error);
         }
-        let found = external::help(&Cli::command());
-        let command = Cli::command().after_help(format!("{EXTERNAL}{found}\n\n{ENVIRONMENT}"));
-        command.try_get_matches().err().unwrap_or(error).exit()
+        let is_answer = !error.use_stderr();
+        match error.print().and_then(|()| std::io::stdout().flush()) {
+            Err(error) if is_answer => Failure::Output(error).exit(),
+            _ => u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
+        }
     })
 }
 
@@ -156,6 +165,8 @@ fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .with_ansi(output::is_coloured(&std::io::stderr()))
         .with_target(false)
+        // Else a line that cannot be written would end this process.
+        .log_internal_errors(false)
         .without_time()
         .compact();
     tracing_subscriber::registry().with(filter).with(lines).init();

@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::hint::black_box;
+use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 
 use conduit::{Domain, Publisher, Subscriber};
@@ -123,11 +124,12 @@ fn count(case: &Case) -> Result<u64, Box<dyn Error>> {
 
 fn check() -> Result<bool, Box<dyn Error>> {
     let mut is_within_limits = true;
-    println!("{:20} {:>12} {:>6}", "", "INSTRUCTIONS", "LIMIT");
+    let mut out = io::stdout();
+    writeln!(out, "{:20} {:>12} {:>6}", "", "INSTRUCTIONS", "LIMIT")?;
     for case in &CASES {
         let counted = count(case)?;
         let verdict = if counted > case.limit { "  EXCEEDED" } else { "" };
-        println!("{:20} {counted:12} {:6}{verdict}", case.name, case.limit);
+        writeln!(out, "{:20} {counted:12} {:6}{verdict}", case.name, case.limit)?;
         is_within_limits &= counted <= case.limit;
     }
     Ok(is_within_limits)
@@ -147,7 +149,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("instructions: {error}");
+            let _ = writeln!(io::stderr(), "instructions: {error}");
             ExitCode::FAILURE
         }
     }

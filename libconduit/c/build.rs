@@ -1,5 +1,7 @@
 //! Options of the linker for the shared library.
 
+#![allow(clippy::print_stdout, reason = "how cargo is told")]
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // The major version of the ABI.

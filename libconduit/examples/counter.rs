@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::error::Error;
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -23,12 +24,12 @@ fn main() -> ExitCode {
         "read" => read(),
         "unlink" => ShmRegion::unlink(NAME).map_err(Into::into),
         _ => {
-            eprintln!("usage: counter write|read|unlink");
+            let _ = writeln!(stderr(), "usage: counter write|read|unlink");
             return ExitCode::from(2);
         }
     };
     if let Err(error) = outcome {
-        eprintln!("counter: {error}");
+        let _ = writeln!(stderr(), "counter: {error}");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
 fn write() -> Result<(), Box<dyn Error>> {
     let region = ShmRegion::create(NAME, SIZE_BYTES)?;
     counter(&region)?.store(42, Ordering::Relaxed);
-    println!("stored 42 in region \"{NAME}\"");
+    writeln!(stdout(), "stored 42 in region \"{NAME}\"")?;
     // Dropped, the region is kept: it outlives this process until it is unlinked.
     Ok(())
 }
@@ -55,7 +56,7 @@ fn read() -> Result<(), Box<dyn Error>> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    println!("{}", counter(&region)?.load(Ordering::Relaxed));
+    writeln!(stdout(), "{}", counter(&region)?.load(Ordering::Relaxed))?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 mod imu;
 
 use std::error::Error;
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -21,11 +22,11 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some(messages) = messages else {
-        eprintln!("usage: imu_publisher [MESSAGES]");
+        let _ = writeln!(stderr(), "usage: imu_publisher [MESSAGES]");
         return ExitCode::from(2);
     };
     if let Err(error) = publish(messages) {
-        eprintln!("imu_publisher: {error}");
+        let _ = writeln!(stderr(), "imu_publisher: {error}");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
 
 fn publish(messages: u64) -> Result<(), Box<dyn Error>> {
     let mut publisher = Publisher::<Imu>::create(TOPIC)?;
-    println!("publishing {}", publisher.path().display());
+    writeln!(stdout(), "publishing {}", publisher.path().display())?;
     let start = Instant::now();
     // Counting from the start, not from the last message, keeps the rate exact.
     let mut next = start;
@@ -44,13 +45,13 @@ fn publish(messages: u64) -> Result<(), Box<dyn Error>> {
                 loan.publish();
             }
             // A measurement is worthless by the time a slot is free.
-            Err(error @ LoanError::AllSlotsHeld { .. }) => eprintln!("imu_publisher: {error}"),
+            Err(error @ LoanError::AllSlotsHeld { .. }) => drop(writeln!(stderr(), "imu_publisher: {error}")),
             Err(error) => return Err(error.into()),
         }
         next += PERIOD;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
-    println!("published {}", publisher.published());
+    writeln!(stdout(), "published {}", publisher.published())?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 mod imu;
 
 use std::error::Error;
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,11 +22,11 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some(messages) = messages else {
-        eprintln!("usage: imu_subscriber [MESSAGES]");
+        let _ = writeln!(stderr(), "usage: imu_subscriber [MESSAGES]");
         return ExitCode::from(2);
     };
     if let Err(error) = subscribe(messages) {
-        eprintln!("imu_subscriber: {error}");
+        let _ = writeln!(stderr(), "imu_subscriber: {error}");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -43,14 +44,15 @@ fn subscribe(messages: u64) -> Result<(), Box<dyn Error>> {
             Err(error) => return Err(error.into()),
         };
         let age_us = sample.age().unwrap_or_default().as_micros();
-        println!(
+        writeln!(
+            stdout(),
             "#{:<6} lost {} age {age_us:>4} us  gyro {:>6.3?} rad/s  acceleration {:>6.3?} m/s²",
             sample.sequence(),
             sample.lost(),
             sample.gyro,
             sample.acceleration
-        );
+        )?;
     }
-    println!("received {}, lost {}", subscriber.received(), subscriber.lost());
+    writeln!(stdout(), "received {}, lost {}", subscriber.received(), subscriber.lost())?;
     Ok(())
 }

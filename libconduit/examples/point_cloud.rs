@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use std::error::Error;
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -33,12 +34,12 @@ fn main() -> ExitCode {
         "read" => read(),
         "unlink" => ShmRegion::unlink(NAME).map_err(Into::into),
         _ => {
-            eprintln!("usage: point_cloud write|read|unlink");
+            let _ = writeln!(stderr(), "usage: point_cloud write|read|unlink");
             return ExitCode::from(2);
         }
     };
     if let Err(error) = outcome {
-        eprintln!("point_cloud: {error}");
+        let _ = writeln!(stderr(), "point_cloud: {error}");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -54,7 +55,7 @@ fn write() -> Result<(), Box<dyn Error>> {
     for i in 0..POINTS {
         [x[i], y[i], z[i]] = point(i);
     }
-    println!("wrote {POINTS} points to region \"{NAME}\", sum {:.3}", sum(coordinates));
+    writeln!(stdout(), "wrote {POINTS} points to region \"{NAME}\", sum {:.3}", sum(coordinates))?;
     // Pairs with the acquire in `read`.
     count(&region).store(POINTS as u32, Ordering::Release);
     Ok(())
@@ -84,9 +85,9 @@ fn read() -> Result<(), Box<dyn Error>> {
         return Err(format!("point {i} is {:?}, not {:?}", [x[i], y[i], z[i]], point(i)).into());
     }
     for i in [0, 1, POINTS / 2, POINTS - 1] {
-        println!("point {i:>6}: {:>8.3} {:>8.3} {:>8.3}", x[i], y[i], z[i]);
+        writeln!(stdout(), "point {i:>6}: {:>8.3} {:>8.3} {:>8.3}", x[i], y[i], z[i])?;
     }
-    println!("verified {POINTS} points of region \"{NAME}\", sum {:.3}", sum(coordinates));
+    writeln!(stdout(), "verified {POINTS} points of region \"{NAME}\", sum {:.3}", sum(coordinates))?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! publisher take beside the attack, which a process of a third user makes. The figures are
 //! compared with those of the same machine without an attack, and with the bounds in `figures.rs`.
 #![allow(missing_docs, unreachable_pub, reason = "not a library")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a report for whoever runs it")]
 
 mod attacks;
 mod figures;

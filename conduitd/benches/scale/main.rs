@@ -62,8 +62,13 @@ fn topic(number: usize) -> String {
 }
 
 fn say(line: &str) {
-    println!("{line}");
-    std::io::stdout().flush().unwrap();
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}").and_then(|()| out.flush()).unwrap();
+}
+
+/// What is going on, on standard error.
+fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// A process of this program.
@@ -205,7 +210,7 @@ struct ScaleFleet {
 fn measure() {
     let world = ScaleWorld::start();
     let mut report = ScaleReport::default();
-    eprintln!("{TOPICS} topics x {SUBSCRIBERS} subscribers ...");
+    note(&format!("{TOPICS} topics x {SUBSCRIBERS} subscribers ..."));
     let together = publish_together(&world, &mut report);
     register(&world, &mut report);
     let mut fleet = start_fleet(&world, together);
@@ -220,8 +225,8 @@ fn measure() {
     report.figure("memory after that (peak)", world.memory("VmHWM"));
     drop((fleet, world));
     attack(&mut report);
-    println!("| {TOPICS} topics, {SUBSCRIBERS} subscribers each | p50 | p90 | p99 | max |");
-    println!("|---|---|---|---|---|\n{}", report.0);
+    say(&format!("| {TOPICS} topics, {SUBSCRIBERS} subscribers each | p50 | p90 | p99 | max |"));
+    say(&format!("|---|---|---|---|---|\n{}", report.0));
 }
 
 /// Publishes the topics that are not killed, one after the other, each on a connection of its own.
@@ -339,7 +344,7 @@ fn attack(report: &mut ScaleReport) {
     for how in ["half-open", "slow", "never-reads", "watches", "floods"] {
         let uid = is_root().then_some(NOBODY);
         let attacker = HelperProcess::start(&world, &format!("hostile {how}"), uid).wait_until_ready();
-        eprintln!("beside a client that {how} ...");
+        note(&format!("beside a client that {how} ..."));
         let (list, _) = repeat_call(&mut stream, "List", "{}", 50);
         let ratio = list.at(500) / idle;
         report.times(&format!("List beside a client that {how}, ms ({ratio:.2} x idle)"), &list);

@@ -9,6 +9,7 @@
 #![allow(missing_docs, reason = "nobody uses this crate")]
 
 use std::future::Future;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::{Arc, mpsc};
@@ -63,13 +64,14 @@ fn main() -> Result<()> {
     let cores = cores::choose(None)?;
     cores::pin(cores.first)?;
     let results = with_site::<Conduit, _>(false, |site| measure(site, cores.second))?;
-    println!("| way to wait | topics | p50 us | p90 us | p99 us | p50 / `recv` |\n|---|--:|--:|--:|--:|--:|");
+    let mut out = std::io::stdout();
+    writeln!(out, "| way to wait | topics | p50 us | p90 us | p99 us | p50 / `recv` |\n|---|--:|--:|--:|--:|--:|")?;
     let median_us =
         |column, rounds: &Vec<[f64; 3]>| median(rounds.iter().map(|round| round[column] / 1000.0)).unwrap_or_default();
     let base = median_us(0, &results[0]);
     for ((name, topics, _), rounds) in WAYS.iter().zip(&results) {
         let [p50, p90, p99] = [0, 1, 2].map(|column| median_us(column, rounds));
-        println!("| {name} | {topics} | {p50:.1} | {p90:.1} | {p99:.1} | {:.2} |", p50 / base);
+        writeln!(out, "| {name} | {topics} | {p50:.1} | {p90:.1} | {p99:.1} | {:.2} |", p50 / base)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! next run of the same kind removes them.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::{process, thread};
@@ -66,7 +66,7 @@ pub fn with_site<P: Transport, R>(limits_first: bool, act: impl FnOnce(&BenchSit
     *place = Some(Box::new(move || {
         P::clean(&removed);
         if let Err(error) = fs::remove_dir_all(&removed.directory) {
-            eprintln!("cannot remove {}: {error}", removed.directory.display());
+            let _ = writeln!(io::stderr(), "cannot remove {}: {error}", removed.directory.display());
         }
     }));
     drop(place);
@@ -85,7 +85,7 @@ pub fn handle_signals() -> Result<()> {
     let wait = move || {
         let Ok(signal) = signals.wait() else { return };
         clean_up();
-        eprintln!("ended by {signal}");
+        let _ = writeln!(io::stderr(), "ended by {signal}");
         process::exit(128 + signal as i32);
     };
     thread::Builder::new().name("signals".into()).spawn(wait)?;

@@ -12,7 +12,7 @@ mod rows;
 mod spin;
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::{Command, ExitCode};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub fn main<P: CarriesAll>() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }
@@ -49,13 +49,11 @@ pub fn main<P: CarriesAll>() -> ExitCode {
 
 fn first<P: CarriesAll>(arguments: Vec<OsString>) -> Result<()> {
     let Some(options) = TableOptions::parse(arguments)? else {
-        print!("{}", options::HELP);
-        return Ok(());
+        return say(options::HELP);
     };
     let rows: Vec<TableRow> = rows::all().into_iter().filter(|row| options.wants(&row.id)).collect();
     if options.list {
-        rows.iter().for_each(|row| println!("{:40} {}", row.id, row.title));
-        return Ok(());
+        return say(&rows.iter().map(|row| format!("{:40} {}\n", row.id, row.title)).collect::<String>());
     }
     if rows.is_empty() {
         return Err("no row has such a name: --list shows all".into());
@@ -68,11 +66,15 @@ fn first<P: CarriesAll>(arguments: Vec<OsString>) -> Result<()> {
     cores::pin(cores.first)?;
     let measured = measure_all::<P>(&rows, cores.second, &options)?;
     if options.json {
-        println!("{}", report::json(&measured)?);
+        say(&format!("{}\n", report::json(&measured)?))
     } else {
-        print!("{}", report::markdown(&measured, P::PEER, &cores, options.percentiles));
+        say(&report::markdown(&measured, P::PEER, &cores, options.percentiles))
     }
-    Ok(())
+}
+
+fn say(text: &str) -> Result<()> {
+    let mut out = io::stdout();
+    Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
 }
 
 fn measure_all<'a, P: CarriesAll>(
@@ -85,7 +87,7 @@ fn measure_all<'a, P: CarriesAll>(
     for repeat in 1..=options.repeats {
         for MeasuredRow { row, repeats } in &mut measured {
             if is_watched {
-                eprint!("\x1b[2K{repeat}/{}  {}\r", options.repeats, row.id);
+                let _ = write!(io::stderr(), "\x1b[2K{repeat}/{}  {}\r", options.repeats, row.id);
             }
             let time = Duration::from_secs_f64(row.seconds * options.time);
             let result = measure::<P>(row, core, time, repeat % 2 == 1);
@@ -93,7 +95,7 @@ fn measure_all<'a, P: CarriesAll>(
         }
     }
     if is_watched {
-        eprint!("\x1b[2K");
+        let _ = write!(io::stderr(), "\x1b[2K");
     }
     Ok(measured)
 }
