@@ -161,7 +161,10 @@ fn list_type_and_find_accept_the_options_of_ros2() {
     let json = |arguments: &[&str]| serde_json::from_str::<Value>(&stdout_of(&mut world.conduit(arguments))).unwrap();
     assert_eq!(json(&["find", "robot/Imu", "--json"]), json!(["imu"]));
     let shape = json(&["info", "imu", "--json"])["shape"].clone();
-    assert_eq!(json(&["type", "imu", "--json"]), json!({"topic": "imu", "type": "robot/Imu", "shape": shape}));
+    assert_eq!(
+        json(&["type", "imu", "--json"]),
+        json!({"topic": "imu", "type": "robot/Imu", "size": 16, "align": 8, "shape": shape})
+    );
     stderr_of(&mut world.conduit(&["find", "robot/Odometry"]), 1);
     let error = stderr_of(&mut world.conduit(&["type", "imuu"]), 1);
     assert!(error.contains("did you mean \"imu\"?"), "{error}");

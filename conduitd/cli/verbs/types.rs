@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
+use conduit::inspect::Region;
 use conduit::{Domain, TopicName};
 use serde_json::json;
 
@@ -19,8 +20,9 @@ pub(crate) struct TypeArgs {
     /// Name of the topic
     #[arg(add = ArgValueCompleter::new(topics))]
     topic: String,
-    /// Print a JSON object: topic, type (null for raw regions), shape (its fields as in `conduit
-    /// info --json`, or null)
+    /// Print a JSON object: topic, type (null for raw regions), size and align (of a message, or of
+    /// an element of a list, in bytes), shape (its fields as in `conduit info --json`, or null).
+    /// `conduit pub --type` reads it
     #[arg(long)]
     json: bool,
 }
@@ -45,8 +47,15 @@ pub(crate) fn run_type(args: &TypeArgs) -> Result<(), Failure> {
     let topic = source.describe(&name)?;
     output::print(|out| {
         if args.json {
-            let shape = source.region(&name).and_then(|region| region.shape());
-            output::json(out, &json!({"topic": topic.name, "type": topic.message_type, "shape": shape}))
+            let region = source.region(&name);
+            let shape = region.as_ref().and_then(Region::shape);
+            let info = region.and_then(|it| it.message_type());
+            let (size, align) = (info.map(|info| info.size()), info.map(|info| info.align()));
+            let message_type = &topic.message_type;
+            let described = json!({
+                "topic": topic.name, "type": message_type, "size": size, "align": align, "shape": shape
+            });
+            output::json(out, &described)
         } else {
             writeln!(out, "{}", message_type(&topic))
         }

@@ -15,7 +15,7 @@ use crate::ring::slot::mapped::MappedRing;
 use crate::ring::writer::Writer;
 use crate::shm::mark::Mark;
 use crate::shm::process::own_name;
-use crate::{Domain, IntoTopicName, TypeInfo};
+use crate::{Domain, IntoTopicName, Shape, TypeInfo};
 
 /// How to create a topic.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub struct PublisherBuilder<T: ?Sized> {
     time_stamps: bool,
     prefault: bool,
     message: Option<TypeInfo>,
+    shape: Option<Shape>,
     _sends: PhantomData<fn(&T)>,
 }
 
@@ -119,7 +120,8 @@ impl<T: ?Sized> PublisherBuilder<T> {
         let (pid, uid, program) = (std::process::id(), nix::unistd::getuid().as_raw(), own_name());
         let control_page = Layout { geometry, message, pid, uid, program }.control_page();
         // `[u8]` has no shape to describe.
-        let shape = (T::TYPE != <[u8]>::TYPE).then(|| T::shape().to_text()).flatten();
+        let of_type = || (T::TYPE != <[u8]>::TYPE).then(T::shape);
+        let shape = self.shape.clone().or_else(of_type).and_then(|shape| shape.to_text());
         let size = geometry.region_bytes();
         let Created { file, location, lease } =
             self.options.create(&topic, size, Mark::Topic, &control_page, shape.as_deref())?;
@@ -200,6 +202,13 @@ impl PublisherBuilder<[u8]> {
         self.message = Some(message);
         self
     }
+
+    /// Says which fields the messages of such a type have; of a slice, its elements. Tools that show
+    /// messages use it if its size is that of the type.
+    pub fn shape(mut self, shape: Shape) -> Self {
+        self.shape = Some(shape);
+        self
+    }
 }
 
 /// The slot size that a message of this length needs: whole pairs of cache lines, and whole pages
@@ -222,6 +231,7 @@ impl<T: ?Sized> Publisher<T> {
             time_stamps: true,
             prefault: true,
             message: None,
+            shape: None,
             _sends: PhantomData,
         }
     }
