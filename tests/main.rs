@@ -31,6 +31,7 @@ mod messages;
 mod policy;
 #[path = "peer/protocol.rs"]
 mod protocol;
+mod publish;
 mod publisher_dies;
 mod races;
 mod rates;
@@ -44,6 +45,7 @@ mod subscriber_dies;
 mod supervised;
 mod tidying;
 mod top;
+mod typed;
 mod unlinked;
 mod users;
 mod wait;
