@@ -5,7 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use conduit::Publisher;
+use conduit::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use conduit::{Message, Publisher};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -36,15 +37,32 @@ fn shell(world: &World, name: &str, script: &str) -> Option<String> {
     }
 }
 
-fn world_with_topics() -> (World, Vec<Publisher<[u8]>>) {
+#[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[zerocopy(crate = "conduit::zerocopy")]
+#[repr(C)]
+struct Point {
+    x: u32,
+    y: u32,
+}
+
+#[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[zerocopy(crate = "conduit::zerocopy")]
+#[repr(C)]
+struct Pose {
+    at: Point,
+    gyro: [f32; 2],
+}
+
+fn world_with_topics() -> (World, Publisher<Pose>, Vec<Publisher<[u8]>>) {
     let world = World::new();
+    let pose = Publisher::<Pose>::builder().domain(&world.domain()).create("pose").unwrap();
     let create = |name| Publisher::<[u8]>::builder().domain(&world.domain()).create(name).unwrap();
     let publishers = ["camera/rear", "camera/front", "imu"].map(create).into();
-    (world, publishers)
+    (world, pose, publishers)
 }
 
 /// Typed text, and what the shell must offer for it.
-const COMPLETIONS: [(&str, &[&str]); 8] = [
+const COMPLETIONS: [(&str, &[&str]); 12] = [
     ("conduit inf", &["info"]),
     ("conduit info cam", &["camera/front", "camera/rear"]),
     ("conduit hz imu camera/f", &["camera/front"]),
@@ -53,11 +71,15 @@ const COMPLETIONS: [(&str, &[&str]); 8] = [
     ("conduit echo imu --from l", &["latest"]),
     ("conduit watch --kind di", &["died"]),
     ("conduit info nothing", &[]),
+    ("conduit echo pose --field a", &["at", "at.x", "at.y"]),
+    ("conduit echo imu --field a", &[]),
+    ("conduit echo pose --field gyro", &["gyro", "gyro[0]", "gyro[1]"]),
+    ("conduit pub imu/copy --type-of po", &["pose"]),
 ];
 
 #[test]
 fn bash_completes_verbs_options_and_topics() {
-    let (world, _publishers) = world_with_topics();
+    let (world, _pose, _publishers) = world_with_topics();
     for (line, expected) in COMPLETIONS {
         let script = format!(
             "source <(conduit completions bash)
@@ -72,7 +94,7 @@ fn bash_completes_verbs_options_and_topics() {
 
 #[test]
 fn zsh_completes_verbs_options_and_topics() {
-    let (world, _publishers) = world_with_topics();
+    let (world, _pose, _publishers) = world_with_topics();
     for (line, expected) in COMPLETIONS {
         // The arguments that the line editor would receive.
         let script = format!(
@@ -88,7 +110,7 @@ fn zsh_completes_verbs_options_and_topics() {
 
 #[test]
 fn fish_completes_verbs_options_and_topics() {
-    let (world, _publishers) = world_with_topics();
+    let (world, _pose, _publishers) = world_with_topics();
     for (line, expected) in COMPLETIONS {
         let script = format!("conduit completions fish | source; complete -C '{line}'");
         let Some(said) = shell(&world, "fish", &script) else { skip!(Lack::Software("fish"), "completion") };

@@ -15,7 +15,7 @@ use clap_complete::engine::ArgValueCompleter;
 use conduit::{Domain, Gone, OpenError, RecvError, Sample, ShmRegion, Start, Subscriber, TopicName};
 
 use crate::arguments::duration;
-use crate::completion::topics;
+use crate::completion::{fields, topics};
 use crate::failure::Failure;
 use crate::source::Source;
 use crate::{output, signals};
@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(long, group = "format")]
     csv: bool,
     /// Print only this part of the messages: pose.position, gyro[2], [0].x
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(fields))]
     field: Option<FieldPath>,
     /// Print at most N elements of an array as YAML; the other formats print all
     #[arg(short = 'l', long, value_name = "N", default_value_t = 128)]
