@@ -3,8 +3,9 @@
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use conduit::ShmRegion;
+use conduit::{Domain, ShmRegion};
 
+use crate::harness::skip::{Lack, skip};
 use crate::harness::{DEADLINE, World, stderr_of, wait_for};
 use crate::protocol::Order::{Publish, Subscribe, Unpublish, Unsubscribe};
 
@@ -96,6 +97,51 @@ fn a_timeout_names_the_unmet_condition() {
     publisher.kill();
     let (code, said) = finish(start(&world, &["scan", "--timeout", "0"]));
     assert_eq!((code, said.as_str()), (Some(1), "conduit: time is up: topic \"scan\" is orphaned\n"));
+}
+
+#[test]
+fn a_directory_that_was_made_again_is_the_one_that_counts() {
+    let world = World::new();
+    let directory = world.path().join("shm");
+    std::fs::create_dir(&directory).unwrap();
+    let mut command = world.conduit(&["wait", "map", "--timeout", "1m"]);
+    command.env("CONDUIT_SHM_DIR", &directory).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut waiting = command.spawn().unwrap();
+    assert!(is_still_waiting(&mut waiting));
+    std::fs::rename(&directory, world.path().join("old")).unwrap();
+    std::fs::create_dir(&directory).unwrap();
+    drop(ShmRegion::builder().domain(&Domain::new(&directory)).create("map", 100).unwrap());
+    assert_eq!(finish(waiting), REACHED);
+
+    let mut command = world.conduit(&["wait", "never", "--timeout", "1m"]);
+    command.env("CONDUIT_SHM_DIR", &directory).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut waiting = command.spawn().unwrap();
+    assert!(is_still_waiting(&mut waiting));
+    std::fs::remove_dir_all(&directory).unwrap();
+    let (code, said) = finish(waiting);
+    assert!(code == Some(2) && said.contains("cannot watch") && said.contains("No such file"), "{code:?} {said}");
+}
+
+#[test]
+fn without_inotify_the_directory_is_checked() {
+    let world = World::new();
+    let namespace = ["--user", "--map-root-user"];
+    let without = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$0\" \"$@\"";
+    let start = |program: &str, arguments: &[&str]| {
+        let mut command = world.command("unshare");
+        command.args(namespace).args(["sh", "-c", without, program]).args(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    if finish(start("true", &[])).0 != Some(0) {
+        skip!(Lack::Namespaces(&["--user", "--map-root-user"]), "a user without inotify instances");
+    }
+    let mut waiting = start(env!("CARGO_BIN_EXE_conduit"), &["wait", "map", "--timeout", "1m"]);
+    assert!(is_still_waiting(&mut waiting));
+    drop(ShmRegion::builder().domain(&world.domain()).create("map", 100).unwrap());
+    let (code, said) = finish(waiting);
+    let directory = world.path().display();
+    let expected = format!("conduit: {directory} is checked every 50.0 ms, for it cannot be watched: ");
+    assert!(code == Some(0) && said.starts_with(&expected) && said.contains("fs.inotify"), "{code:?} {said}");
 }
 
 #[test]
