@@ -1,8 +1,11 @@
 //! What one user causes at the daemon is bounded, and costs other users little.
 
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use conduit::registry::EventKind;
 use conduit::{Domain, ShmRegion};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::harness::skip::{self, Lack};
@@ -162,4 +165,114 @@ fn with_a_thousand_descriptors_one_user_leaves_room_for_others() {
     serves(&world);
     let pid = world.daemon().pid();
     wait_until("the descriptors to be free again", || descriptors(pid) < 40);
+}
+
+#[test]
+fn a_watcher_that_reads_gets_nine_hundred_ends_at_once() {
+    let mut world = World::with_daemon();
+    drop(regions(&world, 900));
+    wait_until("them to be listed", || world.list().len() == 900);
+    let events = world.watch();
+    events.find("the last of them", |event| event.topic == "region/99");
+    world.daemon().signal(Signal::SIGSTOP);
+    for number in 0..900 {
+        std::fs::remove_file(world.path_of(&format!("region/{number}"))).unwrap();
+    }
+    world.daemon().signal(Signal::SIGCONT);
+    for number in 0..900 {
+        events.find(&format!("end {number}"), |event| event.kind == EventKind::Closed);
+    }
+    assert!(!world.log().contains("a watcher that does not read"), "{}", world.log());
+}
+
+#[test]
+fn changes_that_the_kernel_drops_are_found_by_reading_the_directory() {
+    let mut world = World::with_daemon();
+    let _there = regions(&world, 2);
+    wait_until("them to be listed", || world.list().len() == 2);
+    world.daemon().signal(Signal::SIGSTOP);
+    let queue: usize =
+        std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    let link = world.path_of("link");
+    for _ in 0..queue / 2 + 10 {
+        std::fs::hard_link(world.path_of("region/0"), &link).unwrap();
+        std::fs::remove_file(&link).unwrap();
+    }
+    let silent = Domain::new(world.path()).without_registry();
+    let _new = ShmRegion::builder().domain(&silent).create("new", 100).unwrap();
+    std::fs::rename(world.path_of("region/1"), world.path_of("moved")).unwrap();
+    world.daemon().signal(Signal::SIGCONT);
+    let names = || world.list().into_iter().map(|topic| topic.name).collect::<Vec<_>>();
+    wait_until("the new names", || names() == ["moved", "new", "region/0"]);
+    serves(&world);
+}
+
+#[test]
+fn leases_leave_a_few_connections_for_questions() {
+    let mut world = World::new();
+    world.daemon_arguments = vec!["--max-connections-per-uid", "32"];
+    world.start_daemon();
+    let names: Vec<String> = (0..40).map(|number| format!("topic/{number}")).collect();
+    let mut fleet = world.peer();
+    fleet.order(PublishFleet(4, 100, names.iter().map(String::as_str).collect()));
+    assert_eq!(world.list().len(), 40, "a question is answered");
+    fleet.kill();
+    wait_until("all topics to be removed", || world.leftovers().is_empty());
+}
+
+#[test]
+fn watchers_with_long_patterns_delay_nobody_for_good_and_leave_nothing() {
+    let mut world = World::with_daemon();
+    let idle = descriptors(world.daemon().pid());
+    let mut crowd: Vec<Raw> = (0..200)
+        .map(|number| {
+            let mut raw = Raw::connect(&world);
+            let pattern = format!("{number}/**/{}", "a/".repeat(480) + "*");
+            let call = json!({"method": "io.conduit.Registry.Watch", "parameters": {"topic": pattern}, "more": true});
+            raw.send(format!("{call}\0").as_bytes());
+            raw
+        })
+        .collect();
+    wait_until("them to watch", || descriptors(world.daemon().pid()) > crowd.len());
+    for _ in 0..5 {
+        serves(&world);
+    }
+    for raw in &mut crowd {
+        raw.0.set_nonblocking(true).unwrap();
+        let error = std::io::Read::read(&mut raw.0, &mut [0; 10]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "its pattern matches nothing, and it stays");
+    }
+    drop(crowd);
+    wait_until("their descriptors to be free", || descriptors(world.daemon().pid()) <= idle);
+}
+
+#[test]
+fn a_name_that_changes_in_a_loop_fills_no_log() {
+    let world = World::with_daemon();
+    drop(regions(&world, 1));
+    let is_over = AtomicBool::new(false);
+    let renamed = std::thread::scope(|scope| {
+        let renaming = scope.spawn(|| {
+            let mut count = 0_u64;
+            let (mut from, mut to) = (world.path_of("region/0"), world.path_of("other"));
+            while !is_over.load(Ordering::Relaxed) {
+                std::fs::rename(&from, &to).unwrap();
+                std::mem::swap(&mut from, &mut to);
+                count += 1;
+            }
+            count
+        });
+        for _ in 0..20 {
+            serves(&world);
+        }
+        wait_until("many changes", || world.log().lines().count() > 300);
+        is_over.store(true, Ordering::Relaxed);
+        renaming.join().unwrap()
+    });
+    let lines = world.log().lines().count();
+    assert!(lines < 3000, "{lines} lines after {renamed} changes of a name");
+    wait_until("its last name to be listed", || {
+        let listed = world.list();
+        listed.len() == 1 && world.exists(&listed[0].name)
+    });
 }

@@ -58,6 +58,13 @@ impl Descriptors {
         self.0.total
     }
 
+    /// How many connections more a user may have.
+    pub(crate) fn further_of(&self, uid: u32) -> usize {
+        let held = self.0.held();
+        let of_uid = held.by_uid.get(&uid).copied().unwrap_or(0);
+        (self.0.total.saturating_sub(held.all).saturating_sub(of_uid)).div_ceil(2)
+    }
+
     /// Takes a descriptor on a user's account. No user has more than are left for the others; of
     /// those that can be done without, a quarter.
     ///
@@ -146,6 +153,7 @@ mod tests {
         assert_eq!(regions.len(), 48);
         let connections = fill(&account, 1, DescriptorUse::Connection);
         assert_eq!(connections.len(), 72, "connections have room where conveniences have none");
+        assert_eq!((account.further_of(1), account.further_of(2)), (0, 60));
         assert_eq!(account.take(1, DescriptorUse::Connection).unwrap_err(), 120);
         assert_eq!(fill(&account, 2, DescriptorUse::Connection).len(), 60);
         assert_eq!(fill(&account, 3, DescriptorUse::Connection).len(), 60, "the second user has left");

@@ -146,14 +146,17 @@ impl Directory {
     }
 
     /// Opens the region of a topic. A name that could not be opened is inspected again later.
-    pub(crate) fn inspect(&self, topic: &TopicName) -> Inspected {
+    /// `may_log`: whether its user may cause a line of the log.
+    pub(crate) fn inspect(&self, topic: &TopicName, may_log: impl Fn() -> bool) -> Inspected {
         let opened = Region::open_even_damaged(&self.shm, topic);
         if !matches!(opened, Err(OpenError::Io { .. })) {
             self.uninspected.borrow_mut().remove(topic);
         }
         match opened {
             Ok(region) => {
-                if let Err(reason) = region.is_intact() {
+                if let Err(reason) = region.is_intact()
+                    && may_log()
+                {
                     let uid = region.uid();
                     tracing::warn!(
                         conduit.uid = uid,
@@ -168,7 +171,9 @@ impl Directory {
                 Inspected::Unusable
             }
             Err(error) => {
-                tracing::warn!("{error}; the file is ignored");
+                if may_log() {
+                    tracing::warn!("{error}; the file is ignored");
+                }
                 Inspected::Unusable
             }
         }

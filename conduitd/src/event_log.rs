@@ -2,16 +2,22 @@
 //! event to the log.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conduit::TopicName;
 use conduit::registry::{EventKind, Process, RegistryEvent, SubscriberInfo};
 
 use crate::logging::message_id;
+use crate::pace::WorkPace;
 
-/// How many deaths are remembered; each later one replaces the oldest.
+/// How many deaths are remembered. Each later one replaces the oldest of the user who has most.
 const MAX_DEATHS: usize = 1000;
+/// Each user's lines in the log: so many at once, and afterwards one per interval.
+const LINES_AT_ONCE: u32 = 2000;
+const LINE_INTERVAL: Duration = Duration::from_millis(50);
+/// Users without recent lines who are remembered.
+const IDLE_USERS: usize = 64;
 
 /// An event of now.
 pub(crate) fn event(kind: EventKind, topic: &TopicName, process: Option<Process>) -> RegistryEvent {
@@ -24,24 +30,74 @@ pub(crate) fn event(kind: EventKind, topic: &TopicName, process: Option<Process>
 #[derive(Debug, Default)]
 pub(crate) struct EventLog {
     deaths: RefCell<VecDeque<RegistryEvent>>,
+    lines: RefCell<HashMap<Option<u32>, UserLines>>,
+}
+
+#[derive(Debug, Default)]
+struct UserLines {
+    pace: WorkPace,
+    /// Lines that were left out since the last one.
+    left_out: u64,
 }
 
 impl EventLog {
     /// Logs an event, and remembers it if an owner died.
     pub(crate) fn record(&self, event: &RegistryEvent) {
-        log(event);
+        if self.may_log(uid_of(event)) {
+            log(event);
+        }
         if event.kind == EventKind::Died {
             let mut deaths = self.deaths.borrow_mut();
             if deaths.len() == MAX_DEATHS {
-                deaths.pop_front();
+                make_room(&mut deaths);
             }
             deaths.push_back(event.clone());
         }
     }
 
+    /// Whether a line that a user has caused may be written. Those that are left out are counted.
+    pub(crate) fn may_log(&self, uid: Option<u32>) -> bool {
+        let now = Instant::now();
+        let mut lines = self.lines.borrow_mut();
+        if lines.len() > IDLE_USERS {
+            lines.retain(|_, user| !user.pace.is_idle(now));
+        }
+        let user = lines.entry(uid).or_default();
+        if user.pace.wait(now, LINE_INTERVAL * LINES_AT_ONCE).is_some() {
+            user.left_out += 1;
+            return false;
+        }
+        user.pace.spend(now, LINE_INTERVAL);
+        let left_out = std::mem::take(&mut user.left_out);
+        if left_out > 0 {
+            tracing::warn!(
+                conduit.uid = uid,
+                "{left_out} lines about topics and clients of {} were left out: there are too many",
+                uid.map_or_else(|| "unknown users".into(), |uid| format!("uid {uid}"))
+            );
+        }
+        true
+    }
+
     /// The last [`MAX_DEATHS`] deaths, oldest first.
     pub(crate) fn deaths(&self) -> Vec<RegistryEvent> {
         self.deaths.borrow().iter().cloned().collect()
+    }
+}
+
+fn uid_of(event: &RegistryEvent) -> Option<u32> {
+    event.process.as_ref().map(|process| process.uid)
+}
+
+/// Removes the oldest death of the user who has most.
+fn make_room(deaths: &mut VecDeque<RegistryEvent>) {
+    let mut counts: HashMap<Option<u32>, usize> = HashMap::new();
+    for death in &*deaths {
+        *counts.entry(uid_of(death)).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(uid, _)| uid);
+    if let Some(at) = deaths.iter().position(|death| Some(uid_of(death)) == most) {
+        deaths.remove(at);
     }
 }
 
@@ -136,6 +192,32 @@ mod tests {
         }
         let times: Vec<u64> = log.deaths().iter().map(|event| event.time_ms).collect();
         assert_eq!(times, (3..MAX_DEATHS as u64 + 3).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_users_deaths_do_not_displace_those_of_others() {
+        let log = EventLog::default();
+        let died = |uid| event_of(EventKind::Died).with_process(Some(Process::new(7, uid, "node")));
+        log.record(&died(1));
+        for _ in 0..2 * MAX_DEATHS {
+            log.record(&died(2));
+        }
+        let deaths = log.deaths();
+        assert_eq!((deaths.len(), uid_of(&deaths[0])), (MAX_DEATHS, Some(1)));
+    }
+
+    #[test]
+    fn one_users_lines_are_limited() {
+        let log = EventLog::default();
+        let logged = (0..3 * LINES_AT_ONCE).filter(|_| log.may_log(Some(1))).count();
+        assert!((1..2 * LINES_AT_ONCE as usize).contains(&logged), "{logged}");
+        assert!(log.may_log(Some(2)) && log.may_log(None));
+        let mut lines = log.lines.borrow_mut();
+        assert!(lines[&Some(1)].left_out > 0);
+        lines.get_mut(&Some(1)).unwrap().pace = WorkPace::default();
+        drop(lines);
+        assert!(log.may_log(Some(1)));
+        assert_eq!(log.lines.borrow()[&Some(1)].left_out, 0);
     }
 
     #[test]

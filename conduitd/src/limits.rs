@@ -56,8 +56,11 @@ pub(crate) struct Accounts {
 #[derive(Debug)]
 struct UserAccount {
     connections: Cell<usize>,
+    /// Of these connections, those that hold leases.
+    leases: Cell<usize>,
     bytes: Cell<usize>,
     turn: Semaphore,
+    delivery: Semaphore,
 }
 
 /// The right to one connection, given back when dropped.
@@ -66,6 +69,7 @@ pub(crate) struct Admission {
     accounts: Rc<Accounts>,
     account: Rc<UserAccount>,
     uid: u32,
+    holds_lease: Cell<bool>,
     _descriptor: DescriptorPlace,
 }
 
@@ -74,6 +78,11 @@ pub(crate) struct Admission {
 pub(crate) struct Charge {
     account: Rc<UserAccount>,
     bytes: usize,
+}
+
+/// Of so many places, those that leases do not take.
+fn questions(places: usize) -> usize {
+    (places / 16).min(8)
 }
 
 fn exceeded(what: &str, limit: usize) -> RegistryError {
@@ -89,6 +98,11 @@ impl Accounts {
     /// Connections now.
     pub(crate) fn connections(&self) -> usize {
         self.total.get()
+    }
+
+    fn descriptor(&self, uid: u32) -> Result<DescriptorPlace, RegistryError> {
+        let descriptor = self.descriptors.take(uid, DescriptorUse::Connection);
+        descriptor.map_err(|held| exceeded("open files of the registry for one user", held))
     }
 
     /// Counts a refusal; returns the count for the 1st, 2nd, 4th, ..., which is logged: refused
@@ -110,13 +124,24 @@ impl Accounts {
         if of_uid >= connections_per_uid {
             return Err(exceeded("connections of one user", connections_per_uid));
         }
-        let descriptor = self.descriptors.take(uid, DescriptorUse::Connection);
-        let descriptor = descriptor.map_err(|held| exceeded("open files of the registry for one user", held))?;
-        let new = || UserAccount { connections: Cell::new(0), bytes: Cell::new(0), turn: Semaphore::new(1) };
+        let descriptor = self.descriptor(uid)?;
+        let new = || UserAccount {
+            connections: Cell::new(0),
+            leases: Cell::new(0),
+            bytes: Cell::new(0),
+            turn: Semaphore::new(1),
+            delivery: Semaphore::new(1),
+        };
         let account = Rc::clone(by_uid.entry(uid).or_insert_with(|| Rc::new(new())));
         account.connections.set(of_uid + 1);
         self.total.set(self.total.get() + 1);
-        Ok(Admission { accounts: Rc::clone(self), account, uid, _descriptor: descriptor })
+        Ok(Admission {
+            accounts: Rc::clone(self),
+            account,
+            uid,
+            holds_lease: Cell::new(false),
+            _descriptor: descriptor,
+        })
     }
 }
 
@@ -128,6 +153,41 @@ impl Admission {
         self.account.turn.acquire().await.ok()
     }
 
+    /// Waits for the user's turn to have events sent: one watcher of each user at a time.
+    pub(crate) async fn delivery_turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.account.delivery.acquire().await.ok()
+    }
+
+    /// Another descriptor on the user's account.
+    pub(crate) fn descriptor(&self) -> Result<DescriptorPlace, RegistryError> {
+        self.accounts.descriptor(self.uid)
+    }
+
+    /// Whether this connection may take a lease. A few places of each user are left for questions.
+    pub(crate) fn check_lease(&self) -> Result<(), RegistryError> {
+        let Accounts { limits, descriptors, .. } = &*self.accounts;
+        let most = limits.connections_per_uid - questions(limits.connections_per_uid);
+        if self.holds_lease.get() {
+            return Ok(());
+        }
+        if self.account.leases.get() >= most {
+            return Err(exceeded("leases of one user", most));
+        }
+        if descriptors.further_of(self.uid) < questions(descriptors.total()) {
+            return Err(exceeded(
+                "leases of one user, with so few open files of the registry",
+                self.account.leases.get(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Notes whether the connection holds a lease.
+    pub(crate) fn set_lease(&self, holds: bool) {
+        let leases = &self.account.leases;
+        leases.set(leases.get() + usize::from(holds) - usize::from(self.holds_lease.replace(holds)));
+    }
+
     /// An empty charge on the user's account.
     pub(crate) fn charge(&self) -> Charge {
         Charge { account: Rc::clone(&self.account), bytes: 0 }
@@ -136,6 +196,7 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
+        self.set_lease(false);
         self.accounts.total.set(self.accounts.total.get() - 1);
         let left = self.account.connections.get() - 1;
         self.account.connections.set(left);
@@ -233,6 +294,32 @@ mod tests {
         more.set(2).unwrap();
         drop(more);
         assert_eq!(place.account.bytes.get(), 0);
+    }
+
+    #[test]
+    fn leases_leave_places_for_questions() {
+        let accounts = accounts(100, 32);
+        let all: Vec<_> = std::iter::from_fn(|| accounts.admit(1).ok()).collect();
+        let leased = all.iter().take_while(|place| {
+            let may = place.check_lease().is_ok();
+            place.set_lease(may);
+            may
+        });
+        assert_eq!((leased.count(), all.len()), (30, 32));
+        all[0].check_lease().expect("a lease that is held may be repeated");
+        all[0].set_lease(false);
+        assert!(all[31].check_lease().is_ok());
+        drop(all);
+
+        let few = Accounts::new(Limits::default(), Descriptors::new(64));
+        let mut held = Vec::new();
+        while let Ok(place) = few.admit(1)
+            && place.check_lease().is_ok()
+        {
+            place.set_lease(true);
+            held.push(place);
+        }
+        assert!(held.len() > 5 && few.admit(1).is_ok(), "{}", held.len());
     }
 
     #[test]

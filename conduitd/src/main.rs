@@ -33,8 +33,8 @@ Limits, so that one client's excess is not another's loss:
       --max-regions-per-uid N      Names of one user's regions; further ones are
                                    counted, not tracked. Default: 1024
       --max-message-bytes N        Longest message of a client. Default: 65536
-      --max-queued-events N        Events a watcher may leave unread before it
-                                   is disconnected. Default: 256
+      --max-queued-events N        Events that may wait for a watcher which has
+                                   read nothing for a second. Default: 256
 Publishers and subscribers take a connection each. If the limit of open files
 (LimitNOFILE=, ulimit -n) is low, no user may have more connections than are
 left for the others; the log says so.

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 
 /// An answer that takes less time than this is computed anew each time.
@@ -13,11 +14,17 @@ const CHEAP: Duration = Duration::from_millis(1);
 const LIFETIME: Duration = Duration::from_millis(100);
 
 /// Owns the latest costly answer, for [`LIFETIME`].
-#[derive(Default)]
 pub(crate) struct SharedAnswer(Rc<Cache>);
 
-#[derive(Default)]
+impl Default for SharedAnswer {
+    fn default() -> Self {
+        let (answer, is_expiring) = Default::default();
+        Self(Rc::new(Cache { turn: Semaphore::new(1), answer, is_expiring }))
+    }
+}
+
 struct Cache {
+    turn: Semaphore,
     /// When the computation started, and its result.
     answer: RefCell<Option<(Instant, Rc<Vec<u8>>)>>,
     is_expiring: Cell<bool>,
@@ -27,13 +34,34 @@ impl SharedAnswer {
     /// The answer to a question of that time: the cached one if its computation started later, else
     /// a new one.
     pub(crate) fn get_or_make(&self, asked: Instant, make: impl FnOnce() -> Vec<u8>) -> Rc<Vec<u8>> {
-        if let Some((started, answer)) = &*self.0.answer.borrow()
-            && asked <= *started
-        {
-            return Rc::clone(answer);
+        self.get(asked).unwrap_or_else(|| {
+            let started = Instant::now();
+            self.keep(started, make())
+        })
+    }
+
+    /// The same for an answer that is made in turns with other work, by one task at a time.
+    pub(crate) async fn get_or_make_in_turns(
+        &self,
+        asked: Instant,
+        make: impl AsyncFnOnce() -> Vec<u8>,
+    ) -> Rc<Vec<u8>> {
+        // The semaphore is never closed.
+        let _turn = self.0.turn.acquire().await;
+        if let Some(answer) = self.get(asked) {
+            return answer;
         }
         let started = Instant::now();
-        let answer = Rc::new(make());
+        self.keep(started, make().await)
+    }
+
+    fn get(&self, asked: Instant) -> Option<Rc<Vec<u8>>> {
+        let answer = self.0.answer.borrow();
+        answer.as_ref().filter(|(started, _)| asked <= *started).map(|(_, answer)| Rc::clone(answer))
+    }
+
+    fn keep(&self, started: Instant, answer: Vec<u8>) -> Rc<Vec<u8>> {
+        let answer = Rc::new(answer);
         let is_costly = started.elapsed() >= CHEAP;
         self.0.answer.replace(is_costly.then(|| (started, Rc::clone(&answer))));
         if is_costly {
@@ -85,6 +113,24 @@ mod tests {
             assert_eq!(*shared.get_or_make(Instant::now(), || costly("second")), b"second");
             shared.invalidate();
             assert_eq!(*shared.get_or_make(early, || costly("third")), b"third");
+        });
+    }
+
+    #[test]
+    fn an_answer_made_in_turns_is_shared_by_those_who_asked_before() {
+        run(async {
+            let shared = SharedAnswer::default();
+            let asked = Instant::now();
+            let make = async || {
+                tokio::time::sleep(2 * CHEAP).await;
+                b"answer".to_vec()
+            };
+            let first = shared.get_or_make_in_turns(asked, make);
+            let second = shared.get_or_make_in_turns(asked, async || unreachable!("the first answer is shared"));
+            let (first, second) = tokio::join!(first, second);
+            assert!(Rc::ptr_eq(&first, &second));
+            let third = shared.get_or_make_in_turns(Instant::now(), async || b"third".to_vec()).await;
+            assert_eq!(*third, b"third");
         });
     }
 

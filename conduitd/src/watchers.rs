@@ -1,20 +1,35 @@
 //! Owns the watchers: each one's filter and queue of unread events, and the snapshot that watchers
 //! of everything share.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use conduit::internal::foreign_text::{clean, clean_name};
 use conduit::internal::protocol::{EventReply, encode_continued};
 use conduit::registry::{EventKind, RegistryError, RegistryEvent};
 use conduit::{TopicName, TopicPattern};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::event_log::event;
+use crate::limits::Charge;
 use crate::registry::{ConnectionId, RegistryState};
 use crate::shared_answer::SharedAnswer;
+
+/// How long a client may read nothing before more unread events than the limit cut it off.
+const STUCK_PATIENCE: Duration = Duration::from_secs(1);
+/// So many times the limit may wait for a client whose socket is full since a moment ago; so many
+/// times that again for one whose events are not even sent yet.
+const BURST: usize = 4;
+/// What an unread event is charged with: it is shared by all watchers.
+const EVENT_BYTES: usize = 64;
+/// What an event of a snapshot takes.
+const CANDIDATE_BYTES: usize = 256;
+/// Events that are sent at once, in bytes; and how long they are matched before other work has its
+/// turn.
+const BATCH_BYTES: usize = 16 << 10;
+const SLICE: Duration = Duration::from_micros(200);
 
 /// Which events a watcher receives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,30 +55,143 @@ impl EventFilter {
         self.kinds.is_none() && self.topics.is_none()
     }
 
-    fn admits(&self, kind: &EventKind, topic: &TopicName) -> bool {
+    fn admits_kind(&self, kind: &EventKind) -> bool {
         self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
-            && self.topics.as_ref().is_none_or(|topics| topics.matches(topic))
+    }
+
+    fn admits_topic(&self, topic: &TopicName) -> bool {
+        self.topics.as_ref().is_none_or(|topics| topics.matches(topic))
     }
 }
 
-/// Encoded events, each of which several watchers may share.
-pub(crate) type EventReceiver = mpsc::Receiver<Rc<[u8]>>;
+/// An event and its encoding, which the watchers share.
+struct QueuedEvent {
+    topic: TopicName,
+    encoded: Vec<u8>,
+}
+
+/// The unread events of one watcher.
+struct EventQueue {
+    filter: EventFilter,
+    events: RefCell<VecDeque<Rc<QueuedEvent>>>,
+    /// The memory of the events.
+    charge: RefCell<Charge>,
+    /// Since when the client's socket takes no more; `None` while it does.
+    stuck_since: Cell<Option<Instant>>,
+    is_cut_off: Cell<bool>,
+    changed: Notify,
+}
 
 /// What a watcher receives: the snapshot first, then the events since.
 pub(crate) struct EventStream {
-    /// Encoded replies, one after the other.
-    pub(crate) snapshot: Rc<Vec<u8>>,
+    pub(crate) snapshot: WatchSnapshot,
     pub(crate) events: EventReceiver,
 }
 
-struct EventQueue {
-    filter: EventFilter,
-    events: mpsc::Sender<Rc<[u8]>>,
+/// The topics and subscribers at the start of a watch.
+pub(crate) enum WatchSnapshot {
+    /// All, as encoded replies, one after the other.
+    Whole(Rc<Vec<u8>>),
+    /// Those that a pattern must still be matched with.
+    Candidates { events: VecDeque<RegistryEvent>, _memory: Charge },
+}
+
+impl WatchSnapshot {
+    /// Takes the next replies that the filter admits, for a moment; `None` after the last.
+    pub(crate) fn take(&mut self, filter: &EventFilter) -> Option<Rc<Vec<u8>>> {
+        match self {
+            Self::Whole(encoded) if encoded.is_empty() => None,
+            Self::Whole(encoded) => Some(std::mem::take(encoded)),
+            Self::Candidates { events, .. } if events.is_empty() => None,
+            Self::Candidates { events, .. } => {
+                let began = Instant::now();
+                let mut encoded = Vec::new();
+                while encoded.len() < BATCH_BYTES
+                    && began.elapsed() < SLICE
+                    && let Some(event) = events.pop_front()
+                {
+                    if event.topic.parse().is_ok_and(|topic| filter.admits_topic(&topic)) {
+                        encoded.extend(encode_continued(&EventReply { event }));
+                    }
+                }
+                Some(Rc::new(encoded))
+            }
+        }
+    }
+}
+
+/// The reading end of a watcher's queue.
+pub(crate) struct EventReceiver(Rc<EventQueue>);
+
+impl EventReceiver {
+    /// Waits until there are events. Returns `false` after the last, if the watcher was cut off.
+    pub(crate) async fn wait(&mut self) -> bool {
+        loop {
+            if !self.0.events.borrow().is_empty() {
+                return true;
+            }
+            if self.0.is_cut_off.get() {
+                return false;
+            }
+            self.0.changed.notified().await;
+        }
+    }
+
+    /// Takes the next events that the filter admits, encoded, at most [`BATCH_BYTES`] and for a
+    /// moment: patterns are matched here, where each user's watchers have their turn.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let began = Instant::now();
+        let mut batch = Vec::new();
+        let mut events = self.0.events.borrow_mut();
+        while batch.len() < BATCH_BYTES
+            && let Some(event) = events.pop_front()
+        {
+            if self.0.filter.admits_topic(&event.topic) {
+                batch.extend_from_slice(&event.encoded);
+            }
+            if began.elapsed() >= SLICE {
+                break;
+            }
+        }
+        // Fewer bytes are never refused.
+        let _ = self.0.charge.borrow_mut().set(events.len() * EVENT_BYTES);
+        batch
+    }
+
+    /// Notes whether the client's socket takes no more.
+    pub(crate) fn set_stuck(&self, is_stuck: bool) {
+        self.0.stuck_since.set(is_stuck.then(Instant::now));
+    }
+}
+
+impl EventQueue {
+    fn cut_off(&self) {
+        self.is_cut_off.set(true);
+        self.changed.notify_one();
+    }
+
+    /// Adds an event; `false` if the client leaves too many unread. One that reads is not judged by
+    /// how many events there are at once.
+    fn push(&self, event: &Rc<QueuedEvent>, limit: usize) -> bool {
+        let mut events = self.events.borrow_mut();
+        let most = match self.stuck_since.get() {
+            Some(since) if since.elapsed() >= STUCK_PATIENCE => limit,
+            Some(_) => limit.saturating_mul(BURST),
+            None => limit.saturating_mul(BURST * BURST),
+        };
+        let has_room = events.len() < most;
+        if !has_room || self.charge.borrow_mut().set((events.len() + 1) * EVENT_BYTES).is_err() {
+            return false;
+        }
+        events.push_back(Rc::clone(event));
+        self.changed.notify_one();
+        true
+    }
 }
 
 /// All watchers, by their connections.
 pub(crate) struct Watchers {
-    queues: RefCell<HashMap<ConnectionId, EventQueue>>,
+    queues: RefCell<HashMap<ConnectionId, Rc<EventQueue>>>,
     /// Events that a watcher may leave unread.
     queue_limit: usize,
     /// Invalid when the registry has changed.
@@ -77,63 +205,75 @@ impl Watchers {
 
     /// Starts a watch. Its snapshot and its events are atomic: nothing else runs in between.
     ///
-    /// `asked`: when the client sent its call; a snapshot computed since may be shared.
+    /// `asked`: when the client sent its call; a snapshot computed since may be shared. `charges`: for
+    /// the snapshot and for the unread events.
+    ///
+    /// # Errors
+    /// If the user has too many unread bytes.
     pub(crate) fn start(
         &self,
         connection: ConnectionId,
         filter: EventFilter,
+        charges: [Charge; 2],
         registry: &RegistryState,
         asked: Instant,
-    ) -> EventStream {
+    ) -> Result<EventStream, RegistryError> {
+        let [mut of_snapshot, of_events] = charges;
         let snapshot = if filter.admits_everything() {
-            self.full_snapshot.get_or_make(asked, || snapshot(registry, &filter))
+            WatchSnapshot::Whole(self.full_snapshot.get_or_make(asked, || {
+                snapshot(registry).flat_map(|event| encode_continued(&EventReply { event })).collect()
+            }))
         } else {
-            Rc::new(snapshot(registry, &filter))
+            let candidates: VecDeque<_> = snapshot(registry).filter(|event| filter.admits_kind(&event.kind)).collect();
+            of_snapshot.set(candidates.len() * CANDIDATE_BYTES)?;
+            WatchSnapshot::Candidates { events: candidates, _memory: of_snapshot }
         };
-        EventStream { snapshot, events: self.resume(connection, filter) }
+        Ok(EventStream { snapshot, events: self.resume(connection, filter, of_events) })
     }
 
     /// Continues a watch of the previous daemon, which has sent the snapshot.
-    pub(crate) fn resume(&self, connection: ConnectionId, filter: EventFilter) -> EventReceiver {
-        let (sender, events) = mpsc::channel(self.queue_limit);
-        self.queues.borrow_mut().insert(connection, EventQueue { filter, events: sender });
-        events
+    pub(crate) fn resume(&self, connection: ConnectionId, filter: EventFilter, charge: Charge) -> EventReceiver {
+        let (events, stuck_since, is_cut_off, changed) = Default::default();
+        let charge = RefCell::new(charge);
+        let queue = Rc::new(EventQueue { filter, events, charge, stuck_since, is_cut_off, changed });
+        self.queues.borrow_mut().insert(connection, Rc::clone(&queue));
+        EventReceiver(queue)
     }
 
-    /// Queues an event for every watcher whose filter admits it. A watcher whose queue is full is
-    /// removed; its connection ends when it has sent the queue.
+    /// Queues an event for every watcher that wants its kind. A watcher that leaves too many unread
+    /// is removed; its connection ends when it has sent the queue.
     pub(crate) fn publish(&self, topic: &TopicName, event: &RegistryEvent) {
-        let mut encoded: Option<Rc<[u8]>> = None;
+        let mut queued: Option<Rc<QueuedEvent>> = None;
         self.queues.borrow_mut().retain(|connection, queue| {
-            if !queue.filter.admits(&event.kind, topic) {
+            if !queue.filter.admits_kind(&event.kind) {
                 return true;
             }
-            let encoded = encoded.get_or_insert_with(|| encode_continued(&EventReply { event: event.clone() }).into());
-            let keeps_up = queue.events.try_send(Rc::clone(encoded)).is_ok();
+            let queued = queued.get_or_insert_with(|| {
+                let encoded = encode_continued(&EventReply { event: event.clone() });
+                Rc::new(QueuedEvent { topic: topic.clone(), encoded })
+            });
+            let keeps_up = queue.push(queued, self.queue_limit);
             if !keeps_up {
                 tracing::warn!(connection, "a watcher that does not read its events is disconnected");
+                queue.cut_off();
             }
             keeps_up
         });
     }
 
     pub(crate) fn remove(&self, connection: ConnectionId) {
-        self.queues.borrow_mut().remove(&connection);
+        if let Some(queue) = self.queues.borrow_mut().remove(&connection) {
+            queue.cut_off();
+        }
     }
 }
 
-/// The topics and subscribers of now, as encoded events.
-fn snapshot(registry: &RegistryState, filter: &EventFilter) -> Vec<u8> {
+/// The topics and subscribers of now, as events.
+fn snapshot(registry: &RegistryState) -> impl Iterator<Item = RegistryEvent> {
     let topics = registry.topics().map(|topic| (EventKind::Present, topic.name, topic.owner));
     let subscribers = registry.subscribers();
     let subscribers = subscribers.map(|(topic, process)| (EventKind::SubscriberPresent, topic, Some(process)));
-    let mut encoded = Vec::new();
-    for (kind, topic, process) in topics.chain(subscribers) {
-        if filter.admits(&kind, topic) {
-            encoded.extend(encode_continued(&EventReply { event: event(kind, topic, process.cloned()) }));
-        }
-    }
-    encoded
+    topics.chain(subscribers).map(|(kind, topic, process)| event(kind, topic, process.cloned()))
 }
 
 #[cfg(test)]
@@ -143,7 +283,13 @@ mod tests {
     use conduit::registry::Process;
 
     use super::*;
+    use crate::descriptors::Descriptors;
+    use crate::limits::{Accounts, Admission, Limits};
     use crate::registry::Appearance;
+
+    fn user() -> Admission {
+        Accounts::new(Limits::default(), Descriptors::new(1024)).admit(1).unwrap()
+    }
 
     fn topic(name: &str) -> TopicName {
         name.parse().unwrap()
@@ -176,6 +322,12 @@ mod tests {
         messages.map(decode).collect()
     }
 
+    impl EventFilter {
+        fn admits(&self, kind: &EventKind, topic: &TopicName) -> bool {
+            self.admits_kind(kind) && self.admits_topic(topic)
+        }
+    }
+
     #[test]
     fn a_filter_admits_kinds_and_topics() {
         let all = filter(None, None);
@@ -189,42 +341,81 @@ mod tests {
         assert!(matches!(EventFilter::new(Some("a//b"), None), Err(RegistryError::InvalidTopic { .. })));
     }
 
+    /// All replies of a snapshot, decoded.
+    fn whole(mut snapshot: WatchSnapshot, filter: &EventFilter) -> Vec<(EventKind, String)> {
+        std::iter::from_fn(|| snapshot.take(filter)).flat_map(|encoded| decode(&encoded)).collect()
+    }
+
     #[test]
     fn a_watch_begins_with_a_snapshot_and_continues_with_events() {
-        let watchers = Watchers::new(8);
+        let (watchers, user) = (Watchers::new(8), user());
         let registry = registry_with(&["a", "b"]);
-        let mut all = watchers.start(1, filter(None, None), &registry, Instant::now());
-        let mut of_b = watchers.start(2, filter(Some("b"), None), &registry, Instant::now());
+        let start = |connection, filter: &EventFilter| {
+            let charges = [user.charge(), user.charge()];
+            watchers.start(connection, filter.clone(), charges, &registry, Instant::now()).unwrap()
+        };
+        let of_b = filter(Some("b"), None);
+        let EventStream { snapshot: all, events: mut all_events } = start(1, &filter(None, None));
+        let EventStream { snapshot: b_only, events: mut b_events } = start(2, &of_b);
         let expected = |kind, name: &str| (kind, name.to_owned());
         let [a, b] = ["a", "b"].map(|name| expected(EventKind::Present, name));
         let [sub_a, sub_b] = ["a", "b"].map(|name| expected(EventKind::SubscriberPresent, name));
-        assert_eq!(decode(&all.snapshot), [a, b.clone(), sub_a, sub_b.clone()]);
-        assert_eq!(decode(&of_b.snapshot), [b, sub_b]);
+        assert_eq!(whole(all, &filter(None, None)), [a, b.clone(), sub_a, sub_b.clone()]);
+        assert_eq!(whole(b_only, &of_b), [b, sub_b]);
 
         watchers.publish(&topic("a"), &event(EventKind::Closed, &topic("a"), None));
-        assert_eq!(decode(&all.events.try_recv().unwrap()), [expected(EventKind::Closed, "a")]);
-        assert!(of_b.events.try_recv().is_err(), "its filter does not admit the event");
+        assert_eq!(decode(&all_events.take()), [expected(EventKind::Closed, "a")]);
+        assert!(b_events.take().is_empty(), "its filter does not admit the event");
         watchers.remove(1);
-        assert!(matches!(all.events.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+        assert!(!wait(&mut all_events));
     }
 
-    #[test]
-    fn an_event_is_encoded_once_for_all() {
-        let watchers = Watchers::new(8);
-        let [mut one, mut other] = [1, 2].map(|connection| watchers.resume(connection, EventFilter::default()));
-        watchers.publish(&topic("a"), &event(EventKind::Closed, &topic("a"), None));
-        assert!(Rc::ptr_eq(&one.try_recv().unwrap(), &other.try_recv().unwrap()));
+    /// Whether there are events; they have been queued already.
+    fn wait(events: &mut EventReceiver) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(events.wait())
     }
 
-    #[test]
-    fn a_watcher_with_a_full_queue_is_removed_after_what_was_queued() {
-        let watchers = Watchers::new(2);
-        let mut slow = watchers.resume(1, EventFilter::default());
-        for _ in 0..3 {
+    fn publish(watchers: &Watchers, count: usize) {
+        for _ in 0..count {
             watchers.publish(&topic("a"), &event(EventKind::Closed, &topic("a"), None));
         }
+    }
+
+    #[test]
+    fn events_that_are_not_sent_yet_are_not_held_against_a_reader() {
+        let (watchers, user) = (Watchers::new(2), user());
+        let mut events = watchers.resume(1, EventFilter::default(), user.charge());
+        publish(&watchers, 2 * BURST + 1);
+        assert_eq!(watchers.queues.borrow().len(), 1);
+        assert!(wait(&mut events));
+        assert_eq!(decode(&events.take()).len(), 2 * BURST + 1);
+        publish(&watchers, 1);
+        assert_eq!(decode(&events.take()).len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_cut_off_after_what_was_queued() {
+        let (watchers, user) = (Watchers::new(2), user());
+        let mut slow = watchers.resume(1, EventFilter::default(), user.charge());
+        slow.set_stuck(true);
+        publish(&watchers, 2 * BURST + 1);
         assert!(watchers.queues.borrow().is_empty());
-        assert!(slow.try_recv().is_ok() && slow.try_recv().is_ok());
-        assert!(matches!(slow.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+        assert!(wait(&mut slow));
+        assert_eq!(decode(&slow.take()).len(), 2 * BURST);
+        assert!(!wait(&mut slow));
+
+        let slower = watchers.resume(2, EventFilter::default(), user.charge());
+        slower.0.stuck_since.set(Instant::now().checked_sub(STUCK_PATIENCE));
+        publish(&watchers, 3);
+        assert_eq!((watchers.queues.borrow().len(), slower.0.events.borrow().len()), (0, 2));
+    }
+
+    #[test]
+    fn the_unread_events_of_all_watchers_of_a_user_are_limited() {
+        let (watchers, user) = (Watchers::new(usize::MAX), user());
+        let _streams = [1, 2].map(|connection| watchers.resume(connection, EventFilter::default(), user.charge()));
+        publish(&watchers, (4 << 20) / EVENT_BYTES / 2 + 1);
+        assert!(watchers.queues.borrow().len() < 2);
     }
 }

@@ -10,6 +10,7 @@ use conduit::internal::protocol::{Reply, encode};
 use conduit::registry::RegistryError;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::UnixStream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::call::{IncomingCall, invalid};
@@ -18,6 +19,7 @@ use super::methods::{Caller, Response, empty_reply};
 use super::reader::{CallReader, Incoming};
 use super::request::Request;
 use super::writer::ReplyWriter;
+use crate::descriptors::Charged;
 use crate::holding::Holding;
 use crate::hub::{Hub, ResumedClient};
 use crate::limits::Admission;
@@ -29,6 +31,15 @@ use crate::watchers::{EventFilter, EventReceiver, EventStream};
 /// The age from which a connection without a lease is kept over a restart: most clients send one
 /// query and leave.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// What became of a message.
+enum Answered {
+    Call,
+    /// The answer is a stream of events.
+    Watch(EventFilter),
+    /// The message is no call.
+    NoCall(RegistryError),
+}
 
 /// Serves a client until it leaves.
 pub(super) async fn serve(
@@ -47,6 +58,7 @@ pub(super) async fn serve(
 /// Serves a client of the previous daemon until it leaves.
 pub(crate) async fn resume(hub: Rc<Hub>, resumed: ResumedClient) {
     let ResumedClient { id, peer, admission, holding, stream, events } = resumed;
+    admission.set_lease(matches!(holding, Holding::Lease { .. }));
     let keeper = Keeper::resume(&hub.supervisor, id, holding);
     let mut connection = Connection::new(&hub, id, peer, ReplyWriter { stream, admission, keeper });
     let ended = match events {
@@ -100,13 +112,10 @@ impl<'a> Connection<'a> {
                 Incoming::End => return Ok(()),
             };
             let asked = Instant::now();
-            let call = match IncomingCall::parse(&message) {
-                Ok(call) => call,
-                Err(error) => return self.refuse_message(error).await,
-            };
-            drop(message);
-            if let Some(filter) = Box::pin(self.answer(call, asked)).await? {
-                return Box::pin(self.stream_events(filter, asked)).await;
+            match Box::pin(self.answer(message, asked)).await? {
+                Answered::Call => {}
+                Answered::Watch(filter) => return Box::pin(self.stream_events(filter, asked)).await,
+                Answered::NoCall(error) => return self.refuse_message(error).await,
             }
         }
     }
@@ -120,17 +129,27 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Answers a call; returns the filter if its answer is a stream of events.
-    async fn answer(&mut self, call: IncomingCall, asked: Instant) -> io::Result<Option<EventFilter>> {
+    /// Answers a call.
+    async fn answer(&mut self, message: Vec<u8>, asked: Instant) -> io::Result<Answered> {
+        let turn = self.writer.admission.turn().await;
+        // In turn, too: reading a long message takes long.
+        let call = match IncomingCall::parse(&message) {
+            Ok(call) => call,
+            Err(error) => return Ok(Answered::NoCall(error)),
+        };
+        drop(message);
         let (oneway, more) = (call.oneway, call.more);
-        let response = self.respond_in_turn(call, asked).await?;
+        let response = self.respond(call, asked).await?;
+        // So that other users' calls come before the next one of this user.
+        yield_now().await;
+        drop(turn);
         if let Some(Ok(response)) = &response {
             self.keep(response, oneway, more).await;
         }
         // As late as possible: if this daemon is killed before, the next one answers the call.
         self.reader.finish(&self.writer.stream);
         match response {
-            Some(Ok(Response::Watch(filter))) if more && !oneway => return Ok(Some(filter)),
+            Some(Ok(Response::Watch(filter))) if more && !oneway => return Ok(Answered::Watch(filter)),
             None => {}
             Some(_) if oneway => {}
             Some(Ok(Response::Watch(_))) => self.writer.refuse(RegistryError::ExpectedMore {}).await?,
@@ -138,16 +157,11 @@ impl<'a> Connection<'a> {
             Some(Ok(Response::Leased(_) | Response::Released)) => self.writer.send(&empty_reply()).await?,
             Some(Err(error)) => self.writer.refuse(error).await?,
         }
-        Ok(None)
+        Ok(Answered::Call)
     }
 
     /// Returns `None` if the call has no effect and its client wants no reply.
-    async fn respond_in_turn(
-        &self,
-        call: IncomingCall,
-        asked: Instant,
-    ) -> io::Result<Option<Result<Response, RegistryError>>> {
-        let _turn = self.writer.admission.turn().await;
+    async fn respond(&self, call: IncomingCall, asked: Instant) -> io::Result<Option<Result<Response, RegistryError>>> {
         let request = match Request::parse(&call.method, call.parameters) {
             // There is no other protocol to speak.
             Ok(_) if call.upgrade => Err(RegistryError::MethodNotImplemented { method: clean_name(call.method) }),
@@ -158,14 +172,21 @@ impl<'a> Connection<'a> {
             // A client that sends queries and leaves gives them up; there may be very many.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let response = match request {
+        Ok(match request {
             _ if call.oneway && !has_effect => None,
-            Ok(request) => Some(self.caller().respond(request, asked.into_std()).await),
+            Ok(request) => Some(match self.check_room(&request) {
+                Ok(()) => self.caller().respond(request, asked.into_std()).await,
+                Err(error) => Err(error),
+            }),
             Err(error) => Some(Err(error)),
-        };
-        // While this user has the turn, so that other users' calls come before its next one.
-        tokio::task::yield_now().await;
-        Ok(response)
+        })
+    }
+
+    fn check_room(&self, request: &Request) -> Result<(), RegistryError> {
+        match request {
+            Request::Register { .. } | Request::Attach { .. } => self.writer.admission.check_lease(),
+            _ => Ok(()),
+        }
     }
 
     fn caller(&self) -> Caller<'_> {
@@ -176,9 +197,15 @@ impl<'a> Connection<'a> {
     /// this process.
     async fn keep(&self, response: &Response, oneway: bool, more: bool) {
         let holding = match response {
-            Response::Leased(holding) => holding.clone(),
+            Response::Leased(holding) => {
+                self.writer.admission.set_lease(true);
+                holding.clone()
+            }
             Response::Watch(filter) if more && !oneway => Holding::Watch(filter.clone()),
-            Response::Released => return self.writer.keeper.forget(),
+            Response::Released => {
+                self.writer.admission.set_lease(false);
+                return self.writer.keeper.forget();
+            }
             Response::Watch(_) | Response::Reply(_) => return,
         };
         self.writer.keeper.keep(&self.writer.stream, holding);
@@ -188,31 +215,42 @@ impl<'a> Connection<'a> {
     }
 
     async fn stream_events(&mut self, filter: EventFilter, asked: Instant) -> io::Result<()> {
-        let EventStream { snapshot, events } =
-            self.hub.watch((self.id, self.peer.process.uid), filter, asked.into_std()).await;
-        self.writer.send(&snapshot).await?;
+        let charges = [self.writer.admission.charge(), self.writer.admission.charge()];
+        let of = (self.id, self.peer.process.uid);
+        let started = self.hub.watch(of, filter.clone(), charges, asked.into_std()).await;
+        let EventStream { mut snapshot, events } = match started {
+            Ok(stream) => stream,
+            Err(error) => return self.writer.refuse(error).await,
+        };
+        while let Some(replies) = snapshot.take(&filter) {
+            self.writer.send(&replies).await?;
+            yield_now().await;
+        }
         drop(snapshot);
         self.pass_on(events).await
     }
 
     async fn pass_on(&mut self, mut events: EventReceiver) -> io::Result<()> {
-        let mut half_closed: Option<HangUp> = None;
+        let mut half_closed: Option<Charged<HangUp>> = None;
         loop {
             tokio::select! {
-                event = events.recv() => match event {
-                    // Without a time limit: the queue is bounded, and no other client waits for it.
-                    Some(event) => self.writer.write(&event).await?,
-                    None => {
+                has_events = events.wait() => match has_events {
+                    true => self.deliver(&mut events).await?,
+                    false => {
                         let limit = self.hub.limits.queued_events as u64;
                         let error = RegistryError::LimitExceeded { what: "unread events".into(), limit };
                         return self.writer.write(&encode(&Reply::from(error))).await;
                     }
                 },
-                ended = HangUp::wait(half_closed.as_ref()), if half_closed.is_some() => return ended,
+                ended = HangUp::wait(half_closed.as_deref()), if half_closed.is_some() => return ended,
                 incoming = self.reader.next(&self.writer.stream), if half_closed.is_none() => match incoming? {
                     // A client may say that it has nothing more to say, and listen: `nc -N` does.
                     Incoming::End if !has_hung_up(&self.writer.stream) => {
-                        half_closed = Some(HangUp::of(&self.writer.stream)?);
+                        let place = match self.writer.admission.descriptor() {
+                            Ok(place) => place,
+                            Err(error) => return self.writer.refuse(error).await,
+                        };
+                        half_closed = Some(Charged::new(HangUp::of(&self.writer.stream)?, place));
                     }
                     Incoming::End => return Ok(()),
                     // A watch occupies its connection: only hanging up ends it.
@@ -222,6 +260,23 @@ impl<'a> Connection<'a> {
                 },
             }
         }
+    }
+
+    /// Sends the next events, when it is the user's turn: an event for a thousand watchers of one
+    /// user delays others by one of them.
+    async fn deliver(&self, events: &mut EventReceiver) -> io::Result<()> {
+        let turn = self.writer.admission.delivery_turn().await;
+        let batch = events.take();
+        let sent = self.writer.try_write(&batch)?;
+        yield_now().await;
+        drop(turn);
+        if sent < batch.len() {
+            events.set_stuck(true);
+            // Without a time limit: the queue is bounded, and no other client waits for it.
+            Box::pin(self.writer.write_rest(&batch[sent..])).await?;
+            events.set_stuck(false);
+        }
+        Ok(())
     }
 
     /// Refuses a message, after which the connection ends.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use conduit::internal::protocol::{Reply, encode};
 use conduit::registry::RegistryError;
-use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -15,9 +14,9 @@ use crate::limits::Admission;
 /// How long a client may leave a reply unread once its socket buffer is full.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Refuses a client that is not admitted.
-pub(super) async fn send_error(mut stream: UnixStream, error: RegistryError) {
-    let _ = timeout(WRITE_TIMEOUT, stream.write_all(&encode(&Reply::from(error)))).await;
+/// Refuses a client that is not admitted. The empty buffer of a new socket has room for the reply.
+pub(super) fn refuse(stream: &UnixStream, error: RegistryError) {
+    let _ = stream.try_write(&encode(&Reply::from(error)));
 }
 
 /// The way back to a client.
@@ -57,7 +56,7 @@ impl ReplyWriter {
         }
     }
 
-    async fn write_rest(&self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(super) async fn write_rest(&self, mut bytes: &[u8]) -> io::Result<()> {
         let rest = async {
             while !bytes.is_empty() {
                 self.stream.writable().await?;
@@ -69,7 +68,7 @@ impl ReplyWriter {
     }
 
     /// Writes what fits into the socket buffer.
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
         while sent < bytes.len() {
             match self.stream.try_write(&bytes[sent..]) {

@@ -95,7 +95,10 @@ impl Hub {
             Holding::Lease { topic, file, role: LeaseRole::Owner, is_late: true } => {
                 self.resume_late(client.id, &client.peer, topic.clone(), *file);
             }
-            Holding::Watch(filter) => client.events = Some(self.watchers.resume(client.id, filter.clone())),
+            Holding::Watch(filter) => {
+                let charge = client.admission.charge();
+                client.events = Some(self.watchers.resume(client.id, filter.clone(), charge));
+            }
             Holding::Lease { .. } | Holding::Nothing => {}
         }
     }

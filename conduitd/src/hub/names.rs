@@ -59,7 +59,7 @@ impl Hub {
         }
         let Some((file, uid)) = found else { return known.is_some() };
         if self.has_room_for(topic, file, uid) {
-            return self.name_appeared(topic) || known.is_some();
+            return self.name_appeared(topic, uid) || known.is_some();
         }
         if let Some(count) = self.surplus.add(uid, is_recount) {
             tracing::warn!(
@@ -99,8 +99,8 @@ impl Hub {
     }
 
     /// Returns whether the name still existed.
-    fn name_appeared(self: &Rc<Self>, topic: &TopicName) -> bool {
-        let region = match self.directory.inspect(topic) {
+    fn name_appeared(self: &Rc<Self>, topic: &TopicName, uid: u32) -> bool {
+        let region = match self.directory.inspect(topic, || self.log.may_log(Some(uid))) {
             Inspected::Region(region) => region,
             Inspected::Gone => return false,
             Inspected::Unusable => {
@@ -143,6 +143,7 @@ impl Hub {
         let (hub, key) = (Rc::clone(self), key.clone());
         tasks::spawn("unlinked", async move {
             // Both can stall: the user database, and a busy region.
+            let _place = hub.reaping.place_of(region.uid()).await;
             let marked = Arc::clone(&region);
             let by_name = spawn_blocking(move || {
                 if !marked.is_raw()
@@ -157,13 +158,15 @@ impl Hub {
     }
 
     fn log_unlinked(&self, key: &Key, uid: u32, reason: String) {
-        tracing::warn!(
-            message_id = message_id::UNLINKED,
-            conduit.topic = %key.0,
-            conduit.uid = uid,
-            "topic \"{}\" was unlinked: {reason}",
-            key.0
-        );
+        if self.log.may_log(Some(uid)) {
+            tracing::warn!(
+                message_id = message_id::UNLINKED,
+                conduit.topic = %key.0,
+                conduit.uid = uid,
+                "topic \"{}\" was unlinked: {reason}",
+                key.0
+            );
+        }
         self.invalidate_answers();
         self.topics.update(key, |topic| topic.unlinked_by = Some(reason));
     }

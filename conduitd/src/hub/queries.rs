@@ -8,15 +8,19 @@ use conduit::TopicName;
 use conduit::internal::protocol::{TopicList, encode_reply};
 use conduit::internal::shm::dir::FileId;
 use conduit::registry::{RegionState, RegistryError, RegistryStatus, TopicInfo};
+use tokio::task::yield_now;
 
 use super::Hub;
+use crate::limits::Charge;
 use crate::logging;
 use crate::reaping::certificate::{LeasedSubscriber, name_subscribers};
-use crate::registry::{ConnectionId, TopicView};
+use crate::registry::{ConnectionId, Key, TopicView};
 use crate::watchers::{EventFilter, EventStream};
 
 /// How often the status line of the service manager is updated.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long topics are described before other work has its turn.
+const SLICE: Duration = Duration::from_micros(500);
 
 impl Hub {
     /// `Status`, for a user.
@@ -63,18 +67,42 @@ impl Hub {
     /// may be shared.
     pub(crate) async fn list(self: &Rc<Self>, uid: u32, asked: Instant) -> Rc<Vec<u8>> {
         self.catch_up(uid).await;
-        self.list_reply.get_or_make(asked, || encode_reply(&TopicList { topics: self.describe_all() }))
+        self.list_reply.get_or_make_in_turns(asked, async || self.encode_list().await).await
     }
 
-    /// All regions, sorted by name.
-    fn describe_all(&self) -> Vec<TopicInfo> {
+    /// All regions, sorted by name, as the reply of `List`.
+    async fn encode_list(&self) -> Vec<u8> {
+        let mut views: Vec<(Key, bool)> = {
+            let registry = self.registry.borrow();
+            let named = registry.topics().map(|topic| ((topic.name.clone(), topic.file), true));
+            let unlinked = registry.unlinked().map(|topic| ((topic.name.clone(), topic.file), false));
+            named.chain(unlinked).collect()
+        };
+        views.sort();
+        let mut encoded = Vec::new();
+        let mut began = Instant::now();
+        for (key, is_named) in views {
+            if let Some(topic) = self.describe_key(&key, is_named) {
+                if !encoded.is_empty() {
+                    encoded.push(b',');
+                }
+                // A description can be encoded.
+                let _ = serde_json::to_writer(&mut encoded, &topic);
+            }
+            if began.elapsed() >= SLICE {
+                yield_now().await;
+                began = Instant::now();
+            }
+        }
+        list_of(&encoded)
+    }
+
+    /// A region that may have changed or gone meanwhile.
+    fn describe_key(&self, key: &Key, is_named: bool) -> Option<TopicInfo> {
         let registry = self.registry.borrow();
-        let named = registry.topics().filter_map(|topic| self.describe_view(topic));
-        let unlinked = registry.unlinked().filter_map(|topic| self.describe_view(topic));
-        let unlinked = unlinked.filter(|topic| topic.state == RegionState::Unlinked);
-        let mut topics: Vec<TopicInfo> = named.chain(unlinked).collect();
-        topics.sort_by(|one, other| one.name.cmp(&other.name));
-        topics
+        let view = if is_named { registry.topic(&key.0) } else { registry.unlinked_topic(key) };
+        let topic = self.describe_view(view.filter(|view| view.file == key.1)?)?;
+        (is_named || topic.state == RegionState::Unlinked).then_some(topic)
     }
 
     /// `Describe`.
@@ -115,16 +143,24 @@ impl Hub {
     }
 
     /// `Watch`, for a user. `asked`: when the client sent its call; a snapshot computed since may be
-    /// shared.
+    /// shared. `charges`: see [`Watchers::start`](crate::watchers::Watchers::start).
     pub(crate) async fn watch(
         self: &Rc<Self>,
         (connection, uid): (ConnectionId, u32),
         filter: EventFilter,
+        charges: [Charge; 2],
         asked: Instant,
-    ) -> EventStream {
+    ) -> Result<EventStream, RegistryError> {
         self.catch_up(uid).await;
-        self.watchers.start(connection, filter, &self.registry.borrow(), asked)
+        self.watchers.start(connection, filter, charges, &self.registry.borrow(), asked)
     }
+}
+
+/// The reply of `List` with encoded topics.
+fn list_of(topics: &[u8]) -> Vec<u8> {
+    let empty = encode_reply(&TopicList { topics: Vec::new() });
+    let at = empty.iter().position(|&byte| byte == b'[').map_or(0, |at| at + 1);
+    [&empty[..at], topics, &empty[at..]].concat()
 }
 
 pub(super) fn not_found(topic: &TopicName) -> RegistryError {

@@ -22,9 +22,11 @@ impl Hub {
         let Process { pid, uid, .. } = peer.process;
         let judged = self.policy.borrow().judge(topic, uid, Some(&peer.gids), announced);
         judged.map_err(|Refusal { rule, reason }| {
-            tracing::warn!(
-                conduit.topic = %topic, conduit.pid = pid, conduit.uid = uid, conduit.rule = rule, "refused: {reason}"
-            );
+            if self.log.may_log(Some(uid)) {
+                tracing::warn!(
+                    conduit.topic = %topic, conduit.pid = pid, conduit.uid = uid, conduit.rule = rule, "refused: {reason}"
+                );
+            }
             RegistryError::NotAllowed { topic: topic.to_string(), rule, reason }
         })
     }
@@ -45,7 +47,9 @@ impl Hub {
         let announcer = self.registry.borrow().announcer_of(&key.0);
         let gids = announcer.and_then(|connection| self.processes.groups_of(connection));
         let judged = self.policy.borrow().judge(&key.0, region.uid(), gids.as_deref(), FileFacts { gid, mode });
-        if let Err(refusal) = &judged {
+        if let Err(refusal) = &judged
+            && self.log.may_log(Some(region.uid()))
+        {
             tracing::warn!(
                 message_id = message_id::UNAUTHORISED,
                 conduit.topic = %key.0,

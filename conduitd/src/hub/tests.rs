@@ -61,10 +61,12 @@ fn a_topic_is_listed_from_its_first_name_to_its_last() {
         let described = test.hub.describe(&topic()).unwrap();
         assert_eq!((described.name.as_str(), described.liveness), ("a", Some(Liveness::Lock)));
         assert_eq!(test.hub.status(0).await.topics, 1);
-        let mut watch = test.hub.watch((1, 0), EventFilter::default(), Instant::now()).await;
+        let admission = test.hub.accounts.admit(0).unwrap();
+        let charges = [admission.charge(), admission.charge()];
+        let mut watch = test.hub.watch((1, 0), EventFilter::default(), charges, Instant::now()).await.unwrap();
         drop(publisher);
         assert_eq!(test.hub.status(0).await.topics, 0);
-        assert!(watch.events.try_recv().is_ok(), "the close is reported");
+        assert!(!watch.events.take().is_empty(), "the close is reported");
         assert!(test.hub.topics.keys().is_empty(), "and its region is unmapped");
     });
 }

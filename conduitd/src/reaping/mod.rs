@@ -13,7 +13,7 @@ use conduit::inspect::{Counters, Region, age_ns};
 use conduit::internal::shm::dir::{ReapLock, Removal, ShmDir};
 use conduit::internal::{ReapGuard, ReapRegion};
 use conduit::registry::{DeathCertificate, SubscriberInfo};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::spawn_blocking;
 
 use crate::descriptors::Charged;
@@ -113,6 +113,11 @@ impl Reaping {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Waits for a place of a user's, for other work that may stall on its regions.
+    pub(crate) async fn place_of(&self, uid: u32) -> Option<OwnedSemaphorePermit> {
+        self.places.take(uid).await
     }
 
     /// Counts a verdict and wakes the callers that wait for it. The registry knows of it already.

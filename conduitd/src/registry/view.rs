@@ -47,6 +47,11 @@ impl RegistryState {
         self.nameless.iter().map(|((topic, _), entry)| TopicView::new(topic, entry))
     }
 
+    /// One unlinked region.
+    pub(crate) fn unlinked_topic(&self, key: &Key) -> Option<TopicView<'_>> {
+        self.nameless.get_key_value(key).map(|((topic, _), entry)| TopicView::new(topic, entry))
+    }
+
     /// One topic.
     pub(crate) fn topic(&self, topic: &TopicName) -> Option<TopicView<'_>> {
         self.topics.get_key_value(topic).map(|(topic, entry)| TopicView::new(topic, entry))
