@@ -13,6 +13,7 @@ mod cplusplus;
 mod crash_only;
 mod daemon;
 mod doctor;
+mod dying;
 mod echo;
 mod ending;
 mod external_verbs;

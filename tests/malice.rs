@@ -16,8 +16,8 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::Signal;
 
 use crate::harness::{DEADLINE, Peer, Random, World, wait_until};
-use crate::protocol::Answer;
 use crate::protocol::Order::*;
+use crate::protocol::{Answer, End};
 
 /// Geometry of the attacked region.
 const SLOTS: u64 = 4;
@@ -396,4 +396,47 @@ fn holding_the_owner_lock_of_an_orphan() {
     OWNER.unlock(&file);
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("victim").unwrap();
     assert!(!matches!(publisher.send(b"x"), Err(LoanError::AllSlotsHeld { .. })));
+}
+
+/// A process that may write the region waits for the owner lock, and has it when the owner dies.
+fn inherit_the_owner_lock(world: &World) -> (File, std::thread::JoinHandle<()>) {
+    let file = File::options().read(true).write(true).open(world.path_of("victim")).unwrap();
+    let heir = file.try_clone().unwrap();
+    let waiting = std::thread::spawn(move || {
+        wait_until("the owner to die", || OWNER.try_write(&heir).unwrap());
+    });
+    (file, waiting)
+}
+
+#[test]
+fn inheriting_the_owner_lock_with_a_lease() {
+    let world = World::with_daemon();
+    let victim = world.publisher("victim", 4, 1000);
+    let sleeper = world.sleeper("victim");
+    let (_file, heir) = inherit_the_owner_lock(&world);
+    victim.kill();
+    sleeper.expect(Answer::Gone(End::Died));
+    heir.join().unwrap();
+    drop(world.publisher("victim", 4, 1000));
+}
+
+#[test]
+fn inheriting_the_owner_lock_with_a_late_lease() {
+    let mut world = World::new();
+    let mut victim = world.publisher("victim", 4, 1000);
+    world.start_daemon();
+    // A publisher renews its lease when it wakes a subscriber, at most twice a second.
+    wait_until("the lease", || {
+        let sleeper = world.sleeper("victim");
+        victim.order(Send(1, 1000));
+        assert!(matches!(sleeper.answer(), Answer::Sample { .. }));
+        // The subscriber, this test, and the publisher.
+        world.client().status().unwrap().clients == 3
+    });
+    let sleeper = world.sleeper("victim");
+    let (_file, heir) = inherit_the_owner_lock(&world);
+    victim.kill();
+    sleeper.expect(Answer::Gone(End::Died));
+    heir.join().unwrap();
+    drop(world.publisher("victim", 4, 1000));
 }

@@ -189,6 +189,36 @@ fn a_hostile_reader_cannot_keep_an_orphan_alive() {
 }
 
 #[test]
+fn a_hostile_reader_cannot_keep_a_publisher_from_restarting() {
+    let world = World::new();
+    let publisher = world.publisher("scan", 16, 100);
+    let file = std::fs::File::open(world.path_of("scan")).unwrap();
+    publisher.kill();
+    for lock in [conduit::internal::shm::lock::OWNER, conduit::internal::shm::lock::REMOVER] {
+        assert!(lock.try_read(&file).unwrap());
+    }
+    let mut successor = world.publisher("scan", 16, 100);
+    let sleeper = world.sleeper("scan");
+    successor.order(Send(1, 10));
+    sleeper.expect(sample(0));
+    // Without patience, too; and tools.
+    let file = std::fs::File::open(world.path_of("scan")).unwrap();
+    successor.kill();
+    for lock in [conduit::internal::shm::lock::OWNER, conduit::internal::shm::lock::REMOVER] {
+        assert!(lock.try_read(&file).unwrap());
+    }
+    let patience = std::time::Duration::ZERO;
+    let builder = Publisher::<u64>::builder().domain(&world.domain()).takeover_timeout(patience);
+    drop(builder.create("scan").unwrap());
+    let publisher = world.publisher("scan", 16, 100);
+    let file = std::fs::File::open(world.path_of("scan")).unwrap();
+    publisher.kill();
+    assert!(conduit::internal::shm::lock::OWNER.try_read(&file).unwrap());
+    assert!(world.conduit(&["gc"]).status().unwrap().success());
+    assert!(!world.exists("scan"));
+}
+
+#[test]
 fn the_owner_may_write_whatever_the_mode_or_umask() {
     let world = World::new();
     let script =

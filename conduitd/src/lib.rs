@@ -7,6 +7,7 @@
 
 mod changes;
 mod clients;
+mod core_dumps;
 mod descriptors;
 mod directory;
 mod event_log;

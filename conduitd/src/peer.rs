@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use conduit::internal::shm::dying::dying;
 use conduit::internal::shm::process::command_name;
 use conduit::internal::shm::socket::peer_groups;
 use conduit::registry::Process;
@@ -57,4 +58,11 @@ impl PeerProcess {
 pub(crate) fn has_exited(pidfd: &Pidfd) -> bool {
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Whether the process behind a pidfd, which has this pid, has ended or will never run again.
+pub(crate) fn is_dying(pidfd: &Pidfd, pid: u32) -> bool {
+    // In this order: a process that has not ended afterwards had the pid before.
+    let is_dying = dying(pid).is_some();
+    has_exited(pidfd) || is_dying
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use conduit::registry::Process;
 
-use crate::peer::{PeerProcess, Pidfd};
+use crate::peer::{PeerProcess, Pidfd, is_dying};
 use crate::process_watch::ProcessWatch;
 use crate::registry::ConnectionId;
 
@@ -15,6 +15,8 @@ use crate::registry::ConnectionId;
 #[derive(Default)]
 struct ClientState {
     pidfd: Option<Arc<Pidfd>>,
+    /// 0 if the process is not visible here.
+    pid: u32,
     /// Of a client that has registered a region.
     gids: Option<Vec<u32>>,
 }
@@ -55,6 +57,18 @@ impl Processes {
         self.clients.borrow().get(&connection)?.pidfd.clone()
     }
 
+    /// Whether a client's process has ended or will never run again.
+    pub(crate) fn is_dying(&self, connection: ConnectionId) -> bool {
+        let clients = self.clients.borrow();
+        let Some(ClientState { pidfd: Some(pidfd), pid, .. }) = clients.get(&connection) else { return false };
+        is_dying(pidfd, *pid)
+    }
+
+    /// The pid of a client's process; 0 if it is not visible here.
+    pub(crate) fn pid_of(&self, connection: ConnectionId) -> u32 {
+        self.clients.borrow().get(&connection).map_or(0, |client| client.pid)
+    }
+
     /// Watches a client's process, if the kernel gave its pidfd.
     pub(crate) fn watch_peer(&self, connection: ConnectionId, peer: &PeerProcess) {
         if let Some(pidfd) = &peer.pidfd {
@@ -63,9 +77,11 @@ impl Processes {
     }
 
     pub(crate) fn watch(&self, connection: ConnectionId, pidfd: &Arc<Pidfd>, process: &Process) {
-        let previous = self.clients.borrow_mut().entry(connection).or_default().pidfd.replace(Arc::clone(pidfd));
-        if previous.is_none()
-            && let Err(error) = self.watch.watch(connection, pidfd)
+        let mut clients = self.clients.borrow_mut();
+        let client = clients.entry(connection).or_default();
+        client.pid = process.pid;
+        if client.pidfd.replace(Arc::clone(pidfd)).is_none()
+            && let Err(error) = self.watch.watch(connection, pidfd, process.pid)
         {
             // The end of the connection is reported too, unless a forked child keeps it open.
             tracing::warn!("cannot watch process {process}: {error}");

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use crate::error::{CreateError, OwnerClaim};
 use crate::fault::{self, Step};
-use crate::inspect::owner_of;
+use crate::inspect::{confirmed_dying, owner_of, seems_dying};
 use crate::registry::{Client, Lease};
 use crate::ring::end::mark_orphaned;
 use crate::shape;
-use crate::shm::dir::{DirLocation, ShmDir};
+use crate::shm::dir::{DirLocation, FileId, ShmDir};
 use crate::shm::mark::Mark;
 use crate::shm::new_file::{FileSpec, NewFile, NewFileError, OwnedFile, PATIENCE};
 use crate::shm::room::RoomError;
-use crate::shm::takeover::{TakeoverError, TakeoverHooks};
+use crate::shm::takeover::{OwnerLife, TakeoverError, TakeoverHooks};
 use crate::{Domain, TopicName};
 
 /// Options of any region.
@@ -76,6 +76,17 @@ impl TakeoverHooks for Hooks<'_> {
         let _ = Client::connect(self.domain).and_then(|mut client| client.reap(self.topic));
     }
 
+    fn owner_life(&self, file: &OwnedFd, id: FileId, mark: &Mark) -> OwnerLife {
+        let owner = owner_of(file, mark);
+        if seems_dying(&owner).is_none() {
+            OwnerLife::MayRun
+        } else if confirmed_dying(&owner, id, *mark != Mark::Topic).is_none() {
+            OwnerLife::SeemsDying
+        } else {
+            OwnerLife::IsDying
+        }
+    }
+
     fn mark_orphaned(&self, topic: &OwnedFd) {
         if let Err(error) = mark_orphaned(topic) {
             // Its subscribers probe the owner lock themselves within a second.
@@ -95,7 +106,8 @@ fn explain(error: NewFileError, directory: &ShmDir, topic: &TopicName, need: u64
         }
         NewFileError::Room(RoomError::Cgroup { have_bytes: have }) => CreateError::NoMemory { need, have },
         NewFileError::Name(TakeoverError::Owned(file)) => {
-            let owner = file.map_or_else(OwnerClaim::default, |(file, mark)| owner_of(file, &mark));
+            let mut owner = file.map_or_else(OwnerClaim::default, |(file, mark)| owner_of(file, &mark));
+            owner.dying = seems_dying(&owner);
             CreateError::AlreadyPublished { topic: topic.clone(), owner }
         }
         NewFileError::Name(TakeoverError::NotRemovable { uid }) => {

@@ -11,6 +11,7 @@ use crate::ring::end::Gone;
 use crate::ring::geometry::GeometryError;
 use crate::ring::header::LayoutError;
 use crate::shm::dir::ShmDir;
+use crate::shm::dying::Dying;
 use crate::shm::new_file::{CREATE, MAP, RESERVE};
 use crate::shm::open::OpenFileError;
 use crate::{TopicName, TopicNameError, TypeInfo};
@@ -23,6 +24,8 @@ pub struct OwnerClaim {
     pub pid: Option<u32>,
     /// Command name.
     pub program: Option<String>,
+    /// Why it will never run again, if the kernel says so of a process of that pid and name here.
+    pub dying: Option<Dying>,
 }
 
 impl fmt::Display for OwnerClaim {
@@ -31,6 +34,11 @@ impl fmt::Display for OwnerClaim {
             (Some(pid), Some(program)) if !program.is_empty() => write!(f, "pid {pid} ({program})"),
             (Some(pid), _) => write!(f, "pid {pid}"),
             (None, _) => f.write_str("another process"),
+        }?;
+        match self.dying {
+            Some(Dying::DumpingCore) => f.write_str(", which is dumping core (SIGKILL ends that)"),
+            Some(dying) => write!(f, ", which is {dying}"),
+            None => Ok(()),
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn region(data: &[u8]) {
         let _ = (region.claimed_owner(), region.is_intact(), region.is_kept(), region.owner_lives());
         let topic = region.describe();
         assert!(topic.rate_hz.is_none_or(|rate| rate.is_finite() && rate >= 0.0));
-        let _ = region.try_reap_lock(ReapLock::Read);
+        let _ = region.try_reap_lock(ReapLock::Read, false);
         let _ = region.mark_orphaned();
     }
     // Locked by this process, so that its owner seems alive.

@@ -53,7 +53,7 @@
 //! |---|---|---|
 //! | is honest: uses this library or the C interface, and may die at any instruction | loss, counted exactly; a slot that is unavailable while it holds a sample | torn messages; a blocked publisher; a subscriber that sleeps forever |
 //! | may only read the region (mode 0o640, say), and is honest | nothing that the publisher or another subscriber notices: it reads through a read-only mapping and receives validated copies | |
-//! | may only read the region and is hostile | wake-ups that are late by up to half a second: it can move sleepers off the futex word, or sleep on it with many threads; subscribers that get copies and poll: it can hold read locks on free records; without the daemon, a refused restart: it can hold one on the owner's byte | changed messages or counters; lost messages other than by being woken late |
+//! | may only read the region and is hostile | wake-ups that are late by up to half a second: it can move sleepers off the futex word, or sleep on it with many threads; subscribers that get copies and poll, and a restart that takes 100 ms longer: it can hold read locks on free records and on the owner's byte | changed messages or counters; lost messages other than by being woken late |
 //! | may write the region and is hostile | any contents of messages, also while they are read; wrong counters and lengths, lost messages and wake-ups, slots that are never free | accesses outside the mapping, a crash of the daemon, access to any other topic |
 //!
 //! In types: [`Subscriber::recv`] checks each message once ([`RecvError::Invalid`]) and then hands
@@ -106,6 +106,7 @@ mod topic;
 mod wait_set;
 mod watched;
 
+pub use crate::shm::dying::Dying;
 #[cfg(feature = "async")]
 pub use async_subscriber::{AsyncSubscriber, Ready, Recv};
 pub use conduit_derive::Message;
@@ -143,7 +144,9 @@ pub mod internal {
 
     /// Files, locks and processes.
     pub mod shm {
-        pub use crate::shm::{cancellation, clock, dir, fork, guard, inherited, lock, new_file, process, socket};
+        pub use crate::shm::{
+            cancellation, clock, dir, dying, fork, guard, inherited, lock, new_file, process, socket,
+        };
     }
 }
 

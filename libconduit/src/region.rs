@@ -12,8 +12,8 @@ use nix::sys::stat::fstat;
 use crate::create::{CreateOptions, Created};
 use crate::error::{CreateError, OpenError, UnlinkError};
 use crate::fault::{self, Step};
-use crate::inspect::Region;
 use crate::inspect::reaping::ReapRegion;
+use crate::inspect::{Region, seems_dying};
 use crate::registry::Lease;
 use crate::shm::dir::{ReapLock, Removal, ShmDir};
 use crate::shm::map::Mapping;
@@ -183,11 +183,15 @@ impl ShmRegion {
             OpenError::Io { source, .. } => failure(source),
             _ => failure(std::io::ErrorKind::PermissionDenied.into()),
         })?;
-        let live = || UnlinkError::Live { topic: topic.clone(), owner: region.claimed_owner() };
+        let live = || {
+            let mut owner = region.claimed_owner();
+            owner.dying = seems_dying(&owner);
+            UnlinkError::Live { topic: topic.clone(), owner }
+        };
         let _locked = if region.is_raw() {
             None
         } else {
-            Some(region.try_reap_lock(ReapLock::Write).map_err(failure)?.ok_or_else(live)?)
+            Some(region.reap_lock(ReapLock::Write).map_err(failure)?.ok_or_else(live)?)
         };
         fault::point(Step::UnlinkBegun);
         match directory.remove(&topic, region.id()).map_err(failure)? {

@@ -11,6 +11,7 @@ use crate::ring::attached::AttachedSleeper;
 use crate::ring::sleeper::Sleep;
 use crate::shm::cancellation::Uncancelled;
 use crate::shm::clock::coarse_now;
+use crate::shm::dying::RegionOwner;
 use crate::shm::lock::OWNER;
 
 /// How long to sleep for a subscriber that may only read the region and therefore cannot ask to be
@@ -21,10 +22,11 @@ const READ_ONLY_STEP: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Watched {
     sleeper: AttachedSleeper,
+    publisher: RegionOwner,
     /// `None` once the subscriber is dropped.
     lease: Mutex<Option<Lease>>,
     has_left: AtomicBool,
-    /// The owner lock was found free.
+    /// The owner lock was found free, or its holder will never run again.
     publisher_is_dead: AtomicBool,
     /// [`is_ready`](Self::is_ready) has reported the end.
     is_over: AtomicBool,
@@ -33,9 +35,10 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    pub(crate) fn new(sleeper: AttachedSleeper, lease: Lease) -> Self {
+    pub(crate) fn new(sleeper: AttachedSleeper, publisher: RegionOwner, lease: Lease) -> Self {
         Self {
             sleeper,
+            publisher,
             lease: Mutex::new(Some(lease)),
             has_left: AtomicBool::new(false),
             publisher_is_dead: AtomicBool::new(false),
@@ -83,7 +86,7 @@ impl Watched {
     fn check_now(&self, now: Duration) {
         let _uncancelled = Uncancelled::new();
         // An error proves no death.
-        if !OWNER.is_write_locked(self.sleeper.file()).unwrap_or(true) {
+        if !OWNER.is_write_locked(self.sleeper.file()).unwrap_or(true) || self.publisher.dying().is_some() {
             self.publisher_is_dead.store(true, Release);
         }
         // A thread that holds the mutex is doing the same.

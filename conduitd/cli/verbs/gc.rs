@@ -126,7 +126,7 @@ fn remove(directory: &ShmDir, registry: Option<&mut Client>, name: &str) -> Resu
         return registry.reap(&topic).map(drop).map_err(|error| error.to_string());
     }
     let Ok(region) = Region::open_even_damaged(directory, &topic) else { return Ok(()) };
-    let guard = region.try_reap_lock(ReapLock::Write).map_err(|error| error.to_string())?;
+    let guard = region.reap_lock(ReapLock::Write).map_err(|error| error.to_string())?;
     if guard.is_some() {
         region.mark_orphaned().and_then(|()| take_name(directory, &region)).map_err(|error| error.to_string())?;
     }

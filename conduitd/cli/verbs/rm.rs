@@ -84,7 +84,7 @@ fn remove_alone(source: &mut Source, topic: &TopicName, force: bool) -> Result<(
         return take_name(&directory, &region).map_err(failed);
     }
     // Held until the name is gone, so that no process takes the orphan over meanwhile.
-    match region.try_reap_lock(ReapLock::Write).map_err(failed)? {
+    match region.reap_lock(ReapLock::Write).map_err(failed)? {
         Some(_guard) => {
             region.mark_orphaned().map_err(failed)?;
             take_name(&directory, &region).map_err(failed)

@@ -63,6 +63,8 @@ impl Hub {
             }
             self.take_in_change(&topic, first);
         }
+        // Some may have begun to while no daemon listened.
+        self.processes.watch.look_for_dumps();
         Ok(clients)
     }
 

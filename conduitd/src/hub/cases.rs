@@ -10,7 +10,7 @@ use super::Hub;
 use crate::event_log::event;
 use crate::peer::Pidfd;
 use crate::reaping::certificate::{LeasedSubscriber, certify, name_subscribers};
-use crate::reaping::{ReapCase, Verdict};
+use crate::reaping::{Proof, ReapCase, Verdict};
 use crate::registry::{Key, Suspect};
 use crate::tasks;
 
@@ -30,7 +30,11 @@ impl Hub {
         };
         let connection = owner.connection.or_else(|| self.topics.claimant_of(&key));
         let pidfd = connection.and_then(|connection| self.processes.pidfd_of(connection));
-        let proof = pidfd.clone().filter(|_| owner.is_proven);
+        let proof = owner.connection.zip(pidfd.clone()).map(|(connection, pidfd)| Proof {
+            pidfd,
+            pid: self.processes.pid_of(connection),
+            is_announced: owner.is_proven,
+        });
         let (directory, lock) = (Arc::clone(&self.directory.shm), self.directory.lock);
         let case = ReapCase { region, directory, lock, proof };
         // Read now: a subscriber that the reaper wakes may release its lease before the case is

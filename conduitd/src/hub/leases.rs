@@ -3,6 +3,8 @@
 use std::rc::Rc;
 
 use conduit::TopicName;
+use conduit::inspect::Region;
+use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::FileId;
 use conduit::registry::{Process, RegistryError};
 
@@ -109,6 +111,25 @@ impl Hub {
         let key = self.registry.borrow().lease_of(connection)?;
         self.settle(&key.0);
         Some(key)
+    }
+
+    /// A watched process begins to dump core: it will never run again, though its lock, its pid and
+    /// its connection last until the dump is complete.
+    pub(super) fn begins_to_dump(self: &Rc<Self>, connection: ConnectionId) {
+        match self.topics.claimed_by(connection) {
+            None => self.ended(connection),
+            // The reaper finds out whether the process is the owner.
+            Some(key) => {
+                let changes = self.registry.borrow_mut().lock_is_free(&key);
+                self.carry_out(changes);
+            }
+        }
+    }
+
+    /// Whether the owner of a region will never run again, although its lock may be held.
+    pub(super) fn owner_is_dying(&self, key: &Key, region: &Region) -> bool {
+        let announcer = self.registry.borrow().announcer_of(&key.0);
+        announcer.is_some_and(|announcer| self.processes.is_dying(announcer)) || region.dying_owner().is_some()
     }
 
     /// A connection or its process has ended.

@@ -37,6 +37,9 @@ impl Hub {
     }
 
     async fn poll_all(self: &Rc<Self>) {
+        if !self.processes.watch.hears_dumps() {
+            self.processes.watch.look_for_dumps();
+        }
         let uninspected: Vec<_> = self.directory.uninspected.borrow().keys().cloned().collect();
         for (number, topic) in uninspected.iter().enumerate() {
             self.update(topic);

@@ -114,6 +114,7 @@ impl Hub {
     pub(crate) fn handle(self: &Rc<Self>, notice: Notice) {
         match notice {
             Notice::Exited(connection) => self.exited(connection),
+            Notice::Dumping(connection) => self.begins_to_dump(connection),
             Notice::DirectoryChanged => self.changes_due.notify_one(),
             Notice::Awake => self.supervisor.feed_watchdog(),
         }

@@ -89,7 +89,10 @@ impl Hub {
     fn name_vanished(self: &Rc<Self>, key: Key) {
         let region = self.topics.file(&key);
         // Of a file that is not open, the likely end is told: that its owner has closed it.
-        let fate = region.as_ref().map_or(Fate::Closed, |region| fate_of(region));
+        let fate = match region.as_ref().map_or(Fate::Closed, |region| fate_of(region)) {
+            Fate::Alive if region.as_ref().is_some_and(|region| self.owner_is_dying(&key, region)) => Fate::Dead,
+            fate => fate,
+        };
         let changes = self.registry.borrow_mut().vanished(&key, fate);
         self.carry_out(changes);
         if let (Fate::Alive, Some(region)) = (fate, region) {

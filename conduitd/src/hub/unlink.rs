@@ -13,7 +13,6 @@ use tokio::task::spawn_blocking;
 use super::Hub;
 use super::queries::not_found;
 use crate::event_log::event;
-use crate::peer::has_exited;
 use crate::reaping::HeldRegion;
 use crate::registry::Key;
 
@@ -24,7 +23,9 @@ impl Hub {
         let Some(file) = self.registry.borrow().file_of(topic) else { return false };
         let key = (topic.clone(), file);
         let region = self.topics.region(&key);
-        let is_dead = region.is_some_and(|region| !region.is_kept() && !region.owner_lives().unwrap_or(true));
+        let is_dead = region.is_some_and(|region| {
+            !region.is_kept() && (!region.owner_lives().unwrap_or(true) || self.owner_is_dying(&key, &region))
+        });
         if is_dead {
             let changes = self.registry.borrow_mut().lock_is_free(&key);
             self.carry_out(changes);
@@ -96,7 +97,7 @@ impl Hub {
     /// Handles the end of a topic's owner now, if the notice of it has not been read yet.
     fn notice_exit(self: &Rc<Self>, topic: &TopicName) {
         let Some(owner) = self.registry.borrow().announcer_of(topic) else { return };
-        if self.processes.pidfd_of(owner).is_some_and(|pidfd| has_exited(&pidfd)) {
+        if self.processes.is_dying(owner) {
             self.ended(owner);
         }
     }

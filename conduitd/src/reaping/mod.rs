@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use crate::descriptors::Charged;
 use crate::limits::Places;
-use crate::peer::{Pidfd, has_exited};
+use crate::peer::{Pidfd, has_exited, is_dying};
 
 /// How long a lock may outlive its owner before the owner's pidfd decides: a `ps` of another user,
 /// or a child that has not yet called exec, can keep it for some milliseconds.
@@ -38,9 +38,31 @@ pub(crate) struct ReapCase {
     pub(crate) region: Arc<HeldRegion>,
     pub(crate) directory: Arc<ShmDir>,
     pub(crate) lock: ReapLock,
-    /// The owner's process, if a connection announced the region for it before the region had a
-    /// name.
-    pub(crate) proof: Option<Arc<Pidfd>>,
+    /// The owner's process, if a connection announced the region for it.
+    pub(crate) proof: Option<Proof>,
+}
+
+/// A process that announced a region as its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Proof {
+    pub(crate) pidfd: Arc<Pidfd>,
+    /// 0 if it is not visible here.
+    pub(crate) pid: u32,
+    /// It did so before the region had a name: it is the owner. Afterwards, any process of the user
+    /// could.
+    pub(crate) is_announced: bool,
+}
+
+impl Proof {
+    fn has_exited(&self) -> bool {
+        self.is_announced && has_exited(&self.pidfd)
+    }
+
+    /// Whether the owner will never run again. A late announcement counts if the region names the
+    /// same process.
+    fn is_dying(&self, region: &Region) -> bool {
+        (self.is_announced || region.claimed_owner().pid == Some(self.pid)) && is_dying(&self.pidfd, self.pid)
+    }
 }
 
 /// What a reaper found.
@@ -175,13 +197,21 @@ fn dead(counters: Option<Counters>) -> Verdict {
     Verdict::Dead { death, subscribers: counters.map(|counters| counters.subscribers).unwrap_or_default() }
 }
 
-/// Returns what proves the death: the owner lock, or `None` inside if only the pidfd does.
+/// Returns what proves the death: the owner lock, or that of removers if the owner is dying; or
+/// `None` inside if only the pidfd does.
 #[expect(clippy::option_option, reason = "the outer option is the verdict, the inner one what must be held for it")]
 fn prove_death(case: &ReapCase, is_last: bool) -> Option<Option<ReapGuard>> {
-    match case.region.try_reap_lock(case.lock) {
+    let ReapCase { region, lock, proof, .. } = case;
+    let locked = match region.try_reap_lock(*lock, is_last) {
+        Ok(None) if proof.as_ref().is_some_and(|proof| proof.is_dying(region)) => {
+            region.try_remover_lock(*lock, is_last)
+        }
+        other => other,
+    };
+    match locked {
         Ok(Some(guard)) => return Some(Some(guard)),
         Ok(None) => {}
-        Err(error) => tracing::debug!("cannot lock topic \"{}\": {error}", case.region.topic()),
+        Err(error) => tracing::debug!("cannot lock topic \"{}\": {error}", region.topic()),
     }
-    (is_last && case.proof.as_deref().is_some_and(has_exited)).then_some(None)
+    (is_last && proof.as_ref().is_some_and(Proof::has_exited)).then_some(None)
 }

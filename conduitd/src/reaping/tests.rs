@@ -22,7 +22,8 @@ impl TestDirectory {
         Publisher::builder().domain(&self.domain()).create("a").unwrap()
     }
 
-    fn case(&self, proof: Option<Arc<Pidfd>>) -> ReapCase {
+    fn case(&self, pidfd: Option<Arc<Pidfd>>) -> ReapCase {
+        let proof = pidfd.map(|pidfd| Proof { pidfd, pid: 0, is_announced: true });
         let directory = Arc::new(ShmDir::open(&self.domain()).unwrap());
         let region = Region::open_even_damaged(&directory, &"a".parse().unwrap()).unwrap();
         let region = Arc::new(Charged::momentary(region));

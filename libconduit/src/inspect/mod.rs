@@ -46,9 +46,11 @@ use crate::model::{Process, RegionState, TopicInfo};
 use crate::ring::header::{Layout, LayoutError, program_name};
 use crate::shm::clock;
 use crate::shm::dir::{DirEntry, FileId, ShmDir};
+use crate::shm::dying::{Dying, RegionOwner, dying};
 use crate::shm::lock::OWNER;
 use crate::shm::mark::Mark;
 use crate::shm::open::{Access, is_regular};
+use crate::shm::process::command_name;
 use crate::topic::{IntoTopicName, TopicName};
 use crate::{Domain, Message, Shape, TypeInfo};
 
@@ -137,8 +139,8 @@ impl Region {
         fstat(&self.file).is_ok_and(|stat| stat.st_nlink > 0)
     }
 
-    /// Whether a process holds the owner lock for writing: the owner, or one that is taking the
-    /// name over.
+    /// Whether a process holds the owner lock for writing: the owner, even if it is dumping core, or
+    /// one that is taking the name over.
     pub fn owner_lives(&self) -> io::Result<bool> {
         OWNER.is_write_locked(&self.file)
     }
@@ -165,10 +167,16 @@ impl Region {
 
     /// Everything about the region, with the owner as it claims to be.
     pub fn describe(&self) -> TopicInfo {
-        self.describe_from(self.counters())
+        let mut topic = self.describe_from(self.counters());
+        if topic.state == RegionState::Live && confirmed_dying(&self.claimed_owner(), self.id, self.is_raw()).is_some()
+        {
+            topic.state = RegionState::Orphaned;
+        }
+        topic
     }
 
-    /// [Describes](Self::describe) the region with counters that were read before.
+    /// [Describes](Self::describe) the region with counters that were read before, and goes by the
+    /// owner lock alone.
     pub fn describe_from(&self, counters: Option<Counters>) -> TopicInfo {
         let state = if self.is_kept() {
             RegionState::Kept
@@ -216,14 +224,27 @@ impl AsFd for Region {
 /// The owner that a region claims to have.
 pub(crate) fn owner_of(file: impl AsFd, mark: &Mark) -> OwnerClaim {
     match mark {
-        Mark::Raw { pid, program } => OwnerClaim { pid: Some(*pid), program: Some(program.clone()) },
+        Mark::Raw { pid, program } => OwnerClaim { pid: Some(*pid), program: Some(program.clone()), dying: None },
         Mark::Kept => OwnerClaim::default(),
         Mark::Topic => Layout::read(&file).map(|layout| owner_in(&layout)).unwrap_or_default(),
     }
 }
 
 fn owner_in(layout: &Layout) -> OwnerClaim {
-    OwnerClaim { pid: Some(layout.pid), program: Some(program_name(&layout.program)) }
+    OwnerClaim { pid: Some(layout.pid), program: Some(program_name(&layout.program)), dying: None }
+}
+
+/// Why an owner will never run again, if the kernel confirms that it is the region's.
+pub(crate) fn confirmed_dying(owner: &OwnerClaim, id: FileId, is_raw: bool) -> Option<Dying> {
+    let pid = owner.pid?;
+    RegionOwner { pid, file: id, is_raw }.dying().filter(|_| !is_raw || command_name(pid) == owner.program)
+}
+
+/// Why the process that a region names as its owner seems never to run again. For people: it may be
+/// another process of the same name.
+pub(crate) fn seems_dying(owner: &OwnerClaim) -> Option<Dying> {
+    let pid = owner.pid?;
+    dying(pid).filter(|_| command_name(pid) == owner.program)
 }
 
 /// How long ago something was stamped, in nanoseconds.

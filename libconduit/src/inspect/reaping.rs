@@ -2,14 +2,19 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use super::Region;
+use super::{Region, confirmed_dying};
 use crate::error::OpenError;
 use crate::ring::end::{mark_closed, mark_orphaned, mark_unlinked};
 use crate::ring::header::{Layout, LayoutError};
-use crate::shm::dir::{FileId, ReapLock, ShmDir, try_reap_lock};
+use crate::shm::dir::{FileId, ShmDir};
+use crate::shm::dying::Dying;
 use crate::shm::open::reopen;
+use crate::shm::reap_lock::{OBSTRUCTION_PATIENCE, ReapLock, try_reap_lock, try_remover_lock};
 use crate::topic::TopicName;
+
+const OBSTRUCTION_PAUSE: Duration = Duration::from_millis(5);
 
 /// The owner lock, held by a reaper.
 #[derive(Debug)]
@@ -31,8 +36,39 @@ pub trait ReapRegion: Sized {
     fn id(&self) -> FileId;
 
     /// Takes the owner lock as a reaper, on an open file description of its own; `None` if the
-    /// owner or another reaper holds it.
-    fn try_reap_lock(&self, lock: ReapLock) -> io::Result<Option<ReapGuard>>;
+    /// owner or another reaper holds it, or if read locks are in the way and not ignored.
+    ///
+    /// Any process that may read the region can hold read locks. A reaper that ignores them may meet
+    /// another one, and both remove the name only of the inode that they verified.
+    ///
+    /// An owner that holds the lock and will never run again, as [`dying_owner`](Self::dying_owner)
+    /// says, is as good as dead.
+    fn try_reap_lock(&self, lock: ReapLock, ignores_readers: bool) -> io::Result<Option<ReapGuard>>;
+
+    /// Takes the lock that keeps other reapers away, of a region whose owner holds the owner lock
+    /// and is known never to run again. As [`try_reap_lock`](Self::try_reap_lock) otherwise.
+    fn try_remover_lock(&self, lock: ReapLock, ignores_readers: bool) -> io::Result<Option<ReapGuard>>;
+
+    /// Takes the owner lock as [`try_reap_lock`](Self::try_reap_lock) does, and sleeps for up to 100
+    /// ms while read locks are in the way; then it ignores them.
+    fn reap_lock(&self, lock: ReapLock) -> io::Result<Option<ReapGuard>> {
+        let deadline = Instant::now() + OBSTRUCTION_PATIENCE;
+        loop {
+            let ignores_readers = Instant::now() >= deadline;
+            if let Some(guard) = self.try_reap_lock(lock, ignores_readers)? {
+                return Ok(Some(guard));
+            }
+            if ignores_readers {
+                return Ok(None);
+            }
+            std::thread::sleep(OBSTRUCTION_PAUSE);
+        }
+    }
+
+    /// Why the owner will never run again, if it has not ended and the kernel confirms that it is
+    /// the process that the region names. `None` where this process may not know: of another
+    /// user's, or in another pid namespace.
+    fn dying_owner(&self) -> Option<Dying>;
 
     /// Marks the topic as orphaned and wakes its sleepers.
     ///
@@ -70,9 +106,23 @@ impl ReapRegion for Region {
         self.id
     }
 
-    fn try_reap_lock(&self, lock: ReapLock) -> io::Result<Option<ReapGuard>> {
+    fn try_reap_lock(&self, lock: ReapLock, ignores_readers: bool) -> io::Result<Option<ReapGuard>> {
         let locked = reopen(&self.file, lock.access())?;
-        Ok(try_reap_lock(&locked, lock)?.then_some(ReapGuard { _locked: locked }))
+        if try_reap_lock(&locked, lock)?.is_enough(ignores_readers) {
+            return Ok(Some(ReapGuard { _locked: locked }));
+        }
+        drop(locked);
+        if self.dying_owner().is_some() { self.try_remover_lock(lock, ignores_readers) } else { Ok(None) }
+    }
+
+    fn try_remover_lock(&self, lock: ReapLock, ignores_readers: bool) -> io::Result<Option<ReapGuard>> {
+        let locked = reopen(&self.file, lock.access())?;
+        let tried = try_remover_lock(&locked, lock)?;
+        Ok(tried.is_enough(ignores_readers).then_some(ReapGuard { _locked: locked }))
+    }
+
+    fn dying_owner(&self) -> Option<Dying> {
+        confirmed_dying(&self.claimed_owner(), self.id, self.is_raw())
     }
 
     fn mark_orphaned(&self) -> io::Result<()> {

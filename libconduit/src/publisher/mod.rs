@@ -24,6 +24,7 @@ use crate::ring::writer::{Intervention, Writer};
 use crate::shm::cancellation::Uncancelled;
 use crate::shm::clock::coarse_now;
 use crate::shm::dir::{DirLocation, FileId};
+use crate::shm::dying::dying;
 use crate::{TopicName, TypeInfo};
 
 /// The publisher of a topic, which no other process can publish meanwhile.
@@ -205,7 +206,9 @@ impl<T: ?Sized> Publisher<T> {
     pub fn subscribers(&self) -> Vec<crate::model::SubscriberInfo> {
         let region = self.location.open().ok().and_then(|directory| Region::open_in(&directory, &self.topic).ok());
         let counters = region.filter(|region| region.id() == self.id).and_then(|region| region.counters());
-        counters.map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect()).unwrap_or_default()
+        let attached = counters.map(|counters| counters.subscribers).unwrap_or_default();
+        // One that is dumping core keeps its locks meanwhile.
+        attached.into_iter().map(|(_, one)| one).filter(|one| dying(one.pid).is_none()).collect()
     }
 }
 

@@ -13,9 +13,10 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::lock::OWNER;
 use super::mark::Mark;
 use super::open::{Access, OpenFileError, above_standard, is_regular, open_for, reopen};
+pub use super::reap_lock::ReapLock;
+use super::reap_lock::{ReapTry, try_reap_lock};
 use crate::fault::{self, Step};
 use crate::topic::FILE_PREFIX;
 use crate::{Domain, TopicName};
@@ -60,27 +61,6 @@ impl DirEntry {
         }
         let (region, _) = file_name.strip_prefix('.')?.rsplit_once(REMOVAL_SEPARATOR)?;
         Some(Self::Removal { topic: TopicName::from_file_name(region)?, file_name: file_name.into() })
-    }
-}
-
-/// Which lock a remover takes to prove that the owner is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReapLock {
-    /// The write lock: excludes every other process. Needs write access to the region; hostile
-    /// readers can prevent it.
-    Write,
-    /// The read lock: readers cannot prevent it, owners and takers are excluded. For the one system
-    /// daemon of a directory.
-    Read,
-}
-
-impl ReapLock {
-    /// How the region has to be opened for it.
-    pub(crate) fn access(self) -> Access {
-        match self {
-            Self::Write => Access::ReadWrite,
-            Self::Read => Access::Read,
-        }
     }
 }
 
@@ -331,7 +311,7 @@ impl ShmDir {
         if !is_regular(&stat) || Mark::read(&file).is_none() {
             return Ok(());
         }
-        if try_reap_lock(&file, lock)? {
+        if try_reap_lock(&file, lock)? == ReapTry::Locked {
             fault::point(Step::RemoveFinishing);
             self.unlink(private)?;
         } else if age_of_change(&stat) >= ABANDONED_AFTER {
@@ -347,14 +327,6 @@ impl AsFd for ShmDir {
     }
 }
 
-/// Takes the owner lock as a remover; `false` if the owner or another remover holds it.
-pub(crate) fn try_reap_lock(file: impl AsFd, lock: ReapLock) -> io::Result<bool> {
-    match lock {
-        ReapLock::Write => OWNER.try_write(file),
-        ReapLock::Read => OWNER.try_read(file),
-    }
-}
-
 /// Time since the inode changed; a rename counts.
 fn age_of_change(stat: &FileStat) -> Duration {
     let changed = UNIX_EPOCH + Duration::new(stat.st_ctime.max(0) as u64, stat.st_ctime_nsec as u32);
@@ -367,6 +339,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::shm::lock::OWNER;
 
     fn directory() -> (tempfile::TempDir, ShmDir) {
         let temporary = tempfile::tempdir_in("/dev/shm").unwrap();

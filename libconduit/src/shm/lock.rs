@@ -16,6 +16,10 @@ pub(crate) const GUARD: LockByte = LockByte(OWNER.0 - 1);
 /// The byte that a daemon locks in its file until it serves.
 pub(crate) const STARTING: LockByte = LockByte(OWNER.0 - 2);
 
+/// The byte that the removers of a region's name lock, one at a time, while its dying owner may
+/// still hold the other.
+pub const REMOVER: LockByte = LockByte(OWNER.0 - 3);
+
 /// Where the second bytes of records begin: after the first ones, of which there are fewer.
 const SECOND_BYTES: i64 = 64;
 

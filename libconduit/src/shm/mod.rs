@@ -15,14 +15,17 @@
 //! only then give it its name with `linkat`, which fails if the name is taken. So a name appears
 //! complete or not at all.
 //!
-//! *Take over* ([`takeover`]): if the write lock of the file that has the name is free, its owner
-//! is dead: remove the file and link again. If the lock is held, retry for a while (a reaper may be
-//! at work, a process may be dying slowly) and then give up.
+//! *Take over* ([`takeover`]): if the write lock of the file that has the name is free, or its holder
+//! will never run again ([`dying`]), its owner is dead: remove the file and link again. Otherwise
+//! retry for a while (a reaper may be at work) and then give up.
 //!
-//! *Remove* ([`dir::ShmDir::remove`]), by the holder of the owner lock only: check that the name
-//! still refers to the locked file, rename it to a private name, check again, unlink. There is no
-//! unlink by inode; without the private name, a user's `rm` and a new `create` in between would
-//! cost a live region its name. Scans finish removals whose remover was killed.
+//! *Remove* ([`dir::ShmDir::remove`]), by the holder of the remover's lock only, which is a second
+//! byte, and of the owner lock if that is free. A process that may only read the file can hold read
+//! locks on both bytes; they are respected for 100 ms, because a daemon that may only read uses them,
+//! too. Check that the name still refers to the locked file, rename it to a private name, check
+//! again, unlink. There is no unlink by inode; without the private name, a user's `rm` and a new
+//! `create` in between would cost a live region its name. Scans finish removals whose remover was
+//! killed.
 //!
 //! *Probe*: any process that can open the region can test whether its owner is alive. It tests for
 //! a conflict with a read lock, because any reader may hold read locks and only the owner holds a
@@ -33,6 +36,7 @@ pub(crate) mod atomics;
 pub mod cancellation;
 pub mod clock;
 pub mod dir;
+pub mod dying;
 pub mod fork;
 pub(crate) mod futex;
 pub mod guard;
@@ -44,6 +48,7 @@ pub mod new_file;
 pub(crate) mod open;
 pub(crate) mod prefetch;
 pub mod process;
+pub(crate) mod reap_lock;
 pub(crate) mod room;
 pub mod socket;
 pub(crate) mod takeover;

@@ -10,6 +10,7 @@ use super::dir::{FileId, ShmDir};
 use super::lock::OWNER;
 use super::mark::Mark;
 use super::open::{Access, OpenFileError, is_regular};
+use super::reap_lock::{OBSTRUCTION_PATIENCE, ReapLock, try_reap_lock, try_remover_lock};
 use crate::TopicName;
 use crate::fault::{self, Step};
 
@@ -20,9 +21,21 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 pub(crate) trait TakeoverHooks {
     /// Asks a process with more rights to reap the name.
     fn ask_reaper(&self);
-    /// Marks a dead owner's topic as orphaned, and wakes its subscribers. The caller holds the
+    /// What the kernel says of the process that a region names as its owner, and that may hold the
     /// owner lock.
+    fn owner_life(&self, file: &OwnedFd, id: FileId, mark: &Mark) -> OwnerLife;
+    /// Marks a dead owner's topic as orphaned, and wakes its subscribers. The caller holds the
+    /// remover's lock.
     fn mark_orphaned(&self, topic: &OwnedFd);
+}
+
+/// Whether an owner that holds its lock may ever run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnerLife {
+    MayRun,
+    /// Not, if it is the process that the region names.
+    SeemsDying,
+    IsDying,
 }
 
 /// Why a name is not free.
@@ -60,20 +73,28 @@ pub(super) fn free_name(
     patience: Duration,
     hooks: &dyn TakeoverHooks,
 ) -> Result<(), TakeoverError> {
+    let started = Instant::now();
     // A patience beyond the range of the clock never ends.
-    let deadline = Instant::now().checked_add(patience);
+    let deadline = started.checked_add(patience);
     let mut pause = FIRST_PAUSE;
     let mut has_asked = false;
     loop {
-        let obstacle = match try_free_name(directory, topic, hooks) {
+        let is_last = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let mut attempt = Attempt {
+            directory,
+            topic,
+            hooks,
+            ignores_readers: is_last || started.elapsed() >= OBSTRUCTION_PATIENCE,
+            needs_reaper: false,
+        };
+        let obstacle = match attempt.free_name() {
             Err(obstacle) if obstacle.is_transient() => obstacle,
             other => return other,
         };
-        if !has_asked && matches!(obstacle, TakeoverError::NotRemovable { .. }) {
+        if attempt.needs_reaper && !has_asked {
             hooks.ask_reaper();
             has_asked = true;
-        }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        } else if is_last {
             return Err(obstacle);
         }
         std::thread::sleep(pause);
@@ -81,25 +102,84 @@ pub(super) fn free_name(
     }
 }
 
-fn try_free_name(directory: &ShmDir, topic: &TopicName, hooks: &dyn TakeoverHooks) -> Result<(), TakeoverError> {
-    let Some((file, access)) = open(directory, topic)? else { return Ok(()) };
-    let stat = fstat(&file).map_err(|errno| TakeoverError::io("examine")(errno.into()))?;
-    if !is_regular(&stat) {
-        return Err(TakeoverError::Foreign);
+/// One attempt to free a name.
+struct Attempt<'a> {
+    directory: &'a ShmDir,
+    topic: &'a TopicName,
+    hooks: &'a dyn TakeoverHooks,
+    /// Whether read locks, which any reader may hold, are in nobody's way any more. Without a lock
+    /// the name is still removed by its inode only.
+    ignores_readers: bool,
+    /// Set if a process with more rights may be able to free the name.
+    needs_reaper: bool,
+}
+
+impl Attempt<'_> {
+    fn free_name(&mut self) -> Result<(), TakeoverError> {
+        let Some((file, access)) = open(self.directory, self.topic)? else { return Ok(()) };
+        let stat = fstat(&file).map_err(|errno| TakeoverError::io("examine")(errno.into()))?;
+        if !is_regular(&stat) {
+            return Err(TakeoverError::Foreign);
+        }
+        let mark = Mark::read(&file).ok_or(TakeoverError::Foreign)?;
+        if mark == Mark::Kept {
+            return Err(TakeoverError::Kept);
+        }
+        if self.may_remove(&file, access, &stat, &mark).map_err(TakeoverError::io("probe the lock of"))? {
+            fault::point(Step::TakeoverLocked);
+            return self.remove_orphan(&file, &stat, &mark);
+        }
+        if OWNER.is_write_locked(&file).map_err(TakeoverError::io("probe the lock of"))? || access == Access::ReadWrite
+        {
+            Err(TakeoverError::Owned(Some((file, mark))))
+        } else {
+            self.needs_reaper = true;
+            Err(TakeoverError::NotRemovable { uid: stat.st_uid })
+        }
     }
-    let mark = Mark::read(&file).ok_or(TakeoverError::Foreign)?;
-    if mark == Mark::Kept {
-        return Err(TakeoverError::Kept);
+
+    /// Takes the locks of a remover, if the owner is dead or will never run again.
+    fn may_remove(&mut self, file: &OwnedFd, access: Access, stat: &FileStat, mark: &Mark) -> io::Result<bool> {
+        if access == Access::ReadWrite && try_reap_lock(file, ReapLock::Write)?.is_enough(self.ignores_readers) {
+            return Ok(true);
+        }
+        if !OWNER.is_write_locked(file)? {
+            return Ok(false);
+        }
+        match self.hooks.owner_life(file, FileId::of(stat), mark) {
+            OwnerLife::MayRun => Ok(false),
+            OwnerLife::IsDying if access == Access::ReadWrite => {
+                Ok(try_remover_lock(file, ReapLock::Write)?.is_enough(self.ignores_readers))
+            }
+            OwnerLife::IsDying | OwnerLife::SeemsDying => {
+                self.needs_reaper = true;
+                Ok(false)
+            }
+        }
     }
-    let probe = TakeoverError::io("probe the lock of");
-    if access == Access::ReadWrite && OWNER.try_write(&file).map_err(&probe)? {
-        fault::point(Step::TakeoverLocked);
-        return remove_orphan(directory, topic, &file, &stat, &mark, hooks);
-    }
-    if OWNER.is_write_locked(&file).map_err(&probe)? {
-        Err(TakeoverError::Owned(Some((file, mark))))
-    } else {
-        Err(TakeoverError::NotRemovable { uid: stat.st_uid })
+
+    /// Removes the file of a dead owner. The remover's lock is held.
+    fn remove_orphan(&mut self, file: &OwnedFd, stat: &FileStat, mark: &Mark) -> Result<(), TakeoverError> {
+        // Checked again under the lock: its creator may have closed the region cleanly in the
+        // meantime.
+        if Mark::read(file) == Some(Mark::Kept) {
+            return Err(TakeoverError::Kept);
+        }
+        if *mark == Mark::Topic {
+            self.hooks.mark_orphaned(file);
+        }
+        match self.directory.remove(self.topic, FileId::of(stat)) {
+            Ok(_) => {
+                fault::point(Step::TakeoverRemoved);
+                Ok(())
+            }
+            // The directory is sticky and the dead owner was another user.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.needs_reaper = true;
+                Err(TakeoverError::NotRemovable { uid: stat.st_uid })
+            }
+            Err(source) => Err(TakeoverError::Io { doing: "remove", source }),
+        }
     }
 }
 
@@ -112,34 +192,5 @@ fn open(directory: &ShmDir, topic: &TopicName) -> Result<Option<(OwnedFd, Access
         // Neither says anything about the owner.
         Err(OpenFileError::Leased | OpenFileError::NoPermission) => Err(TakeoverError::Owned(None)),
         Err(OpenFileError::Io(source)) => Err(TakeoverError::Io { doing: "open", source }),
-    }
-}
-
-/// Removes the file of a dead owner, whose lock is held.
-fn remove_orphan(
-    directory: &ShmDir,
-    topic: &TopicName,
-    file: &OwnedFd,
-    stat: &FileStat,
-    mark: &Mark,
-    hooks: &dyn TakeoverHooks,
-) -> Result<(), TakeoverError> {
-    // Checked again under the lock: its creator may have closed the region cleanly in the meantime.
-    if Mark::read(file) == Some(Mark::Kept) {
-        return Err(TakeoverError::Kept);
-    }
-    if *mark == Mark::Topic {
-        hooks.mark_orphaned(file);
-    }
-    match directory.remove(topic, FileId::of(stat)) {
-        Ok(_) => {
-            fault::point(Step::TakeoverRemoved);
-            Ok(())
-        }
-        // The directory is sticky and the dead owner was another user.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(TakeoverError::NotRemovable { uid: stat.st_uid })
-        }
-        Err(source) => Err(TakeoverError::Io { doing: "remove", source }),
     }
 }

@@ -23,6 +23,7 @@ use crate::ring::reader::Reader;
 use crate::ring::slot::mapped::{HeldRecord, MappedRing};
 use crate::ring::start::Start;
 use crate::shm::dir::{FileId, ShmDir};
+use crate::shm::dying::RegionOwner;
 use crate::shm::fork;
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::map::{Mapping, ReadOnly};
@@ -117,7 +118,8 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         }
         let lease = Lease::attach(&domain, &topic, id, record);
         fault::point(Step::RecordRegistered);
-        let watched = Arc::new(Watched::new(reader.sleeper(), lease));
+        let publisher = RegionOwner { pid: layout.pid, file: id, is_raw: false };
+        let watched = Arc::new(Watched::new(reader.sleeper(), publisher, lease));
         Ok(Subscriber {
             reader,
             watched,
@@ -148,10 +150,13 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             let (found, expected) = (Box::new(layout.message), Box::new(expected));
             return Err(OpenError::TypeMismatch { topic: topic.clone(), found, expected });
         }
-        if !OWNER.is_write_locked(file).map_err(OpenError::io("probe the lock of", path()))? {
+        let id = FileId::of(&stat);
+        if !OWNER.is_write_locked(file).map_err(OpenError::io("probe the lock of", path()))?
+            || (RegionOwner { pid: layout.pid, file: id, is_raw: false }).dying().is_some()
+        {
             return Err(OpenError::Orphaned { topic: topic.clone() });
         }
-        Ok((layout, FileId::of(&stat)))
+        Ok((layout, id))
     }
 
     /// Maps the region, with a record if this user may write it; `None` if all records are taken.
