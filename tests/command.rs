@@ -31,6 +31,9 @@ fn the_demo_does_what_the_readme_says() {
     for key in ["latency", "woken", "unlinked", "served again"] {
         line(key);
     }
+    // What its rate is the rate of, and what to do next.
+    assert!(output.contains("of the check") && output.contains("every bit"), "{output}");
+    assert!(output.contains("Try next:") && output.contains(" bench "), "{output}");
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("watchers", "1,000 watchers with long patterns, and events"),
     with_restart(attack("release", "Release in a loop, beside 9,000 locked regions")),
     attack("register", "registers 500 live links late and hangs up"),
+    attack("dump", "dumps core in a loop"),
     attack("attach", "attaches to regions that it may not open"),
     // Memory and locks of regions that it may read.
     attack("locks", "read locks on every byte of every topic"),

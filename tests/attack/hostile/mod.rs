@@ -2,6 +2,7 @@
 
 mod calls;
 mod names;
+mod processes;
 mod readers;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -24,6 +25,7 @@ pub fn attack(name: &str) {
         "watchers" => calls::watch(),
         "release" => calls::release(),
         "register" => calls::register_late(),
+        "dump" => processes::dump_core(),
         "attach" => calls::attach(),
         "locks" => readers::lock_everything(),
         "requeue" => readers::requeue(),
