@@ -235,6 +235,10 @@ fn names_in_the_environment_control_no_output() {
     }
     for verb in ["\x1b[2J", "a\nb", "\u{202e}"] {
         clean_output(&mut world.conduit(&[verb]));
+        clean_output(&mut world.conduit(&["list", verb]));
+        clean_output(&mut world.conduit(&["hz", "imu", "--count", verb]));
+        clean_output(&mut world.conduit(&["info", "imu", &format!("--{verb}")]));
+        clean_output(&mut world.conduit(&["info", verb]));
     }
     std::fs::create_dir(&hostile).unwrap();
     let socket = hostile.join("sock");

@@ -16,7 +16,7 @@ use serde_json::Value;
 use vt100::{Color, Parser};
 
 use crate::harness::{Daemon, World, stderr_of, wait_for, wait_until};
-use crate::protocol::Order::Recv;
+use crate::protocol::Order::{Publish, Recv, Rename, Subscribe};
 
 /// Acts like a user at a prompt: runs the command, and continues it when it was stopped.
 const SHELL: &str =
@@ -261,6 +261,32 @@ fn a_topic_shows_its_subscribers_and_the_death_of_its_publisher() {
     terminal.see_that("only events", |text| !text.contains("SUBS") && text.contains("scan published"));
     terminal.press("qq");
     terminal.expect_end(0);
+}
+
+#[test]
+fn names_of_other_programs_do_not_control_the_screen() {
+    let world = World::with_daemon();
+    let name = "\x1b[2J\x1b[H\u{202e}x\n";
+    let shown = r"\x1b[2J\x1b[H\u{202e}x\x0a";
+    let mut peers = [world.peer(), world.peer()];
+    for peer in &mut peers {
+        peer.order(Rename(name.into()));
+    }
+    peers[0].order(Publish("imu", 16, 100));
+    peers[1].order(Subscribe("imu"));
+    let mut terminal = Terminal::start(&world, &[]);
+    terminal.see("imu");
+    terminal.press("\r");
+    terminal.see(&format!("Publisher    {shown} ({}), uid", peers[0].pid()));
+    terminal.see_that("the subscriber", |text| text.lines().any(|line| line.starts_with(r"\x1b[2J")));
+    assert!(!terminal.text().contains('\u{202e}'));
+    // Among the events, too.
+    let [publisher, _subscriber] = peers;
+    publisher.kill();
+    terminal.press("\x1b");
+    terminal.press("e");
+    terminal.see(&format!("imu died {shown}"));
+    terminal.see(" imu ");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::engine::SubcommandCandidates;
+use conduit::internal::foreign_text::{clean_lines, is_shown};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -151,11 +152,20 @@ fn parse() -> Result<Cli, ExitCode> {
             error = command.try_get_matches().err().unwrap_or(error);
         }
         let is_answer = !error.use_stderr();
-        match error.print().and_then(|()| std::io::stdout().flush()) {
+        match report(&error).and_then(|()| std::io::stdout().flush()) {
             Err(error) if is_answer => Failure::Output(error).exit(),
             _ => u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
         }
     })
+}
+
+/// Prints what the parser says. An error quotes arguments, which may come from others.
+fn report(error: &clap::Error) -> std::io::Result<()> {
+    let is_shown = |argument: OsString| argument.to_str().is_some_and(|text| text.chars().all(is_shown));
+    if !error.use_stderr() || std::env::args_os().skip(1).all(is_shown) {
+        return error.print();
+    }
+    write!(std::io::stderr(), "{}", clean_lines(&error.render().to_string()))
 }
 
 fn log_to_stderr() {

@@ -120,13 +120,14 @@ impl Sampler {
         let stamped = || self.messages.iter().filter_map(|message| Some((message.sequence, message.stamp_ns?)));
         let (first, last) = (stamped().next()?, stamped().next_back()?);
         let seconds = last.1.saturating_sub(first.1) as f64 / 1e9;
-        let rate_hz = (last.0 - first.0) as f64 / seconds;
+        // Headers of a hostile publisher need not be in order.
+        let rate_hz = last.0.saturating_sub(first.0) as f64 / seconds;
         if !rate_hz.is_finite() || rate_hz == 0.0 {
             return None;
         }
         let intervals: Vec<f64> = stamped()
             .zip(stamped().skip(1))
-            .filter(|((one, _), (next, _))| *next == one + 1)
+            .filter(|((one, _), (next, _))| Some(*next) == one.checked_add(1))
             .map(|((_, from), (_, to))| to.saturating_sub(from) as f64 / 1e9)
             .collect();
         let lengths: Vec<f64> = self.messages.iter().map(|message| message.len_bytes as f64).collect();
@@ -166,5 +167,15 @@ mod tests {
         assert_eq!(sampler(&[]).summary(), None);
         assert_eq!(sampler(&[(1, 5, 1)]).summary(), None);
         assert_eq!(sampler(&[(1, 5, 1), (2, 5, 1)]).summary(), None, "at the same time");
+    }
+
+    #[test]
+    fn headers_that_contradict_each_other_have_no_rate() {
+        assert_eq!(sampler(&[(9, 5, 1), (2, 6, 1)]).summary(), None, "sequence numbers that fall");
+        assert_eq!(sampler(&[(1, 9, 1), (2, 5, 1)]).summary(), None, "time that runs backwards");
+        let huge = sampler(&[(u64::MAX, 5, u64::MAX), (u64::MAX, 6, u64::MAX), (0, 7, 0)]).summary();
+        assert_eq!(huge, None);
+        let first_to_last = sampler(&[(0, 5, u64::MAX), (u64::MAX, 7, u64::MAX)]).summary().unwrap();
+        assert!(first_to_last.rate_hz.is_finite() && first_to_last.interval.is_none());
     }
 }

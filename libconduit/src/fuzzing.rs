@@ -1,13 +1,18 @@
-//! The entry point of the fuzzer; compiled for it alone.
+//! The entry points of the fuzzer; compiled for it alone.
 
 use std::io::Write;
 
+use crate::foreign_text::{clean, clean_name, is_clean};
 use crate::inspect::Region;
 use crate::inspect::reaping::ReapRegion;
+use crate::model::TopicInfo;
+use crate::registry::client::decode;
+use crate::registry::protocol::{DeathList, EventReply, TopicList, TopicReply};
+use crate::registry::{RegistryCallError, RegistryStatus};
 use crate::ring::header::Layout;
 use crate::ring::layout::CONTROL_BYTES;
 use crate::shm::dir::{DirEntry, ReapLock, ShmDir};
-use crate::{Domain, Subscriber, TopicName};
+use crate::{Domain, Shape, Subscriber, TopicName};
 
 /// Writes these bytes as a topic's region, and uses it as the daemon, the command and a subscriber
 /// do.
@@ -42,6 +47,7 @@ pub fn region(data: &[u8]) {
         let _ = (region.claimed_owner(), region.is_intact(), region.is_kept(), region.owner_lives());
         let topic = region.describe();
         assert!(topic.rate_hz.is_none_or(|rate| rate.is_finite() && rate >= 0.0));
+        check(&topic);
         let _ = region.try_reap_lock(ReapLock::Read, false);
         let _ = region.mark_orphaned();
     }
@@ -61,4 +67,45 @@ pub fn region(data: &[u8]) {
     }
     let text = String::from_utf8_lossy(data);
     let _ = (TopicName::new(&text), DirEntry::parse(&text));
+}
+
+/// Decodes bytes as a registry's reply, as a shape and as a name, and checks that what comes out is
+/// clean and bounded.
+pub fn reply(data: &[u8]) {
+    for cleaned in [clean(data), clean_name(data)] {
+        assert!(is_clean(&cleaned) && clean(&cleaned) == cleaned && cleaned.len() <= 4096);
+    }
+    if let Ok(shape) = serde_json::from_slice::<Shape>(data) {
+        assert!(shape.value_count() <= shape.size().saturating_add(1024));
+        assert!(shape.to_string().chars().all(|c| c != '\n' && !c.is_control()));
+    }
+    let parameters = match decode(data) {
+        Ok((parameters, _)) => parameters,
+        Err(RegistryCallError::Refused(reply)) => {
+            assert!(is_clean(&reply.name) && !reply.to_string().contains(char::is_control));
+            return;
+        }
+        Err(_) => return,
+    };
+    if let Ok(TopicList { topics }) = serde_json::from_value(parameters.clone()) {
+        topics.iter().for_each(check);
+    }
+    if let Ok(TopicReply { topic }) = serde_json::from_value(parameters.clone()) {
+        check(&topic);
+    }
+    if let Ok(EventReply { event }) = serde_json::from_value(parameters.clone()) {
+        assert!(is_clean(&event.topic) && is_clean(event.kind.as_str()));
+    }
+    let _ = serde_json::from_value::<DeathList>(parameters.clone());
+    if let Ok(status) = serde_json::from_value::<RegistryStatus>(parameters) {
+        assert!(is_clean(&status.version) && is_clean(&status.shm_dir));
+    }
+}
+
+fn check(topic: &TopicInfo) {
+    let names = [Some(&topic.name), Some(&topic.path), topic.message_type.as_ref(), topic.refusal.as_ref()];
+    let programs = topic.publisher.iter().map(|process| &process.program);
+    let programs = programs.chain(topic.subscribers.iter().map(|subscriber| &subscriber.program));
+    assert!(names.into_iter().flatten().chain(programs).all(|text| is_clean(text)));
+    assert!(is_clean(topic.state.as_str()));
 }

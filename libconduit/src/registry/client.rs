@@ -182,16 +182,21 @@ impl Client {
         if message.pop() != Some(END) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed").into());
         }
-        let mut reply: serde_json::Value = serde_json::from_slice(&message)?;
-        if !reply.is_object() {
-            return Err(serde_json::Error::custom("it is not an object").into());
-        }
-        // Here, so that no text of a registry gets further uncleaned.
-        clean_json(&mut reply);
-        let reply: Reply = serde_json::from_value(reply)?;
-        let continues = reply.continues;
-        Ok((reply.into_result().map_err(RegistryCallError::Refused)?, continues))
+        decode(&message)
     }
+}
+
+/// The parameters of a reply, and whether more follow.
+pub(crate) fn decode(message: &[u8]) -> Result<(serde_json::Value, bool), RegistryCallError> {
+    let mut reply: serde_json::Value = serde_json::from_slice(message)?;
+    if !reply.is_object() {
+        return Err(serde_json::Error::custom("it is not an object").into());
+    }
+    // Here, so that no text of a registry gets further uncleaned.
+    clean_json(&mut reply);
+    let reply: Reply = serde_json::from_value(reply)?;
+    let continues = reply.continues;
+    Ok((reply.into_result().map_err(RegistryCallError::Refused)?, continues))
 }
 
 /// Whether the peer closed the connection.

@@ -44,7 +44,7 @@
 //! A registry may be newer than this library: fields that it adds are ignored, and values that it
 //! adds to [`RegionState`], [`Liveness`] and [`EventKind`] are kept as `Unknown`.
 
-mod client;
+pub(crate) mod client;
 mod lease;
 pub mod protocol;
 
