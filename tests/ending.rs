@@ -122,11 +122,8 @@ fn signals_end_a_publisher_that_cannot_say_that_its_directory_is_gone() {
             let output = || Stdio::from(sink.1.try_clone().unwrap());
             let mut command = world.conduit(&["pub", "scan", "--text", "x", "--keep"]);
             command.env("CONDUIT_SHM_DIR", &directory).env("RUST_LOG", "trace").stdout(output()).stderr(output());
-            // With RUST_LOG, a pipe that is full stops it before it has made the topic.
             let mut publisher = command.stdin(Stdio::null()).spawn().unwrap();
-            if sink.0 != "full pipe" {
-                wait_until("the topic", || directory.join("conduit_scan").exists());
-            }
+            wait_until("the topic", || directory.join("conduit_scan").exists());
             let_it_start(&mut publisher);
             std::fs::remove_dir_all(&directory).unwrap();
             kill(Pid::from_raw(publisher.id() as i32), signal).unwrap();
@@ -156,6 +153,19 @@ fn signals_end_top_on_a_terminal_that_nobody_reads() {
         let status = wait_for("top to end", || top.try_wait().unwrap());
         assert_eq!(status.signal(), Some(signal as i32), "{status}");
         assert!(has_echo(), "the terminal is given back");
+    }
+}
+
+#[test]
+fn a_publisher_does_not_wait_for_whoever_reads_its_remarks() {
+    let world = World::with_daemon();
+    for sink in [full_pipe(), stopped_terminal()] {
+        let stuck = Stdio::from(sink.1.try_clone().unwrap());
+        // It cannot be met, which there is nobody to tell.
+        let arguments = ["pub", "scan", "--text", "x", "--rate", "1e9", "--count", "3000000"];
+        let mut publisher = world.conduit(&arguments).env("RUST_LOG", "trace").stderr(stuck).spawn().unwrap();
+        let status = wait_for("the publisher to end", || publisher.try_wait().unwrap());
+        assert!(status.success(), "{}: {status}", sink.0);
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
 use conduit::internal::foreign_text::clean_lines;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::signals;
 
@@ -17,6 +20,32 @@ pub(crate) const BROKEN_PIPE: u8 = 128 + 13;
 /// Paths, arguments and variables that it quotes may have any characters: none controls the terminal.
 pub(crate) fn notice(line: impl Display) {
     let _ = writeln!(io::stderr(), "conduit: {}", clean_lines(&line.to_string()));
+}
+
+/// Writes a line to standard error if that takes it at once: the work of a verb must not wait for
+/// whoever reads what it remarks.
+pub(crate) fn remark(line: impl Display) {
+    let _ = HastyStderr.write_all(format!("conduit: {line}\n").as_bytes());
+}
+
+/// Standard error, for lines that are dropped rather than waited for.
+pub(crate) struct HastyStderr;
+
+impl Write for HastyStderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let stderr = io::stderr();
+        let mut writable = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        // A pipe that is writable takes a page.
+        if poll(&mut writable, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+            stderr.lock().write(line)
+        } else {
+            Ok(line.len())
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Why a verb ends early.

@@ -172,7 +172,7 @@ fn log_to_stderr() {
     let wanted = std::env::var("RUST_LOG").ok().and_then(|it| it.parse::<Targets>().ok());
     let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| failure::HastyStderr)
         .with_ansi(output::is_coloured(&std::io::stderr()))
         .with_target(false)
         // Else a line that cannot be written would end this process.

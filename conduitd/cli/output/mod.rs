@@ -15,7 +15,7 @@ use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
 use crate::failure::Failure;
-pub(crate) use crate::failure::notice;
+pub(crate) use crate::failure::{notice, remark};
 pub(crate) use json::{json, json_line};
 pub(crate) use time::{time_ms, time_us};
 pub(crate) use units::{count, data_size, duration, duration_ns, memory_size, rate};

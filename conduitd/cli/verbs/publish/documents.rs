@@ -34,9 +34,10 @@ impl<R: BufRead> Documents<R> {
             if !read_line(&mut self.input, &mut self.line, self.limit)? {
                 return Ok(part.has_content);
             }
-            let line = self.line.trim_ascii_end();
-            let rest = line.strip_prefix(b"---").filter(|rest| rest.is_empty() || rest.starts_with(b" "));
-            if rest.is_some() || line == b"..." {
+            let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+            let rest = line.strip_prefix(b"---");
+            let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with(b" ")).map(<[u8]>::trim_ascii_end);
+            if rest.is_some() || line.trim_ascii_end() == b"..." {
                 let rest = rest.unwrap_or_default();
                 if part.has_content {
                     self.next = rest.to_vec();

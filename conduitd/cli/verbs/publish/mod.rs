@@ -325,7 +325,7 @@ impl TopicOutput {
                     if !is_announced {
                         let slots = output::count(slots.into(), "slot");
                         let topic = &self.topic;
-                        output::notice(format_args!("subscribers of \"{topic}\" hold all {slots}; waiting"));
+                        output::remark(format_args!("subscribers of \"{topic}\" hold all {slots}; waiting"));
                     }
                     is_announced = true;
                     thread::sleep(HELD_INTERVAL);

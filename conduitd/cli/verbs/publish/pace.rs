@@ -51,7 +51,7 @@ impl Pace {
             Due::Now => {}
         }
         if let Some(shortfall) = schedule.count(Instant::now()) {
-            output::notice(shortfall);
+            output::remark(shortfall);
         }
     }
 
@@ -65,7 +65,7 @@ impl Pace {
     /// Reports how far the rate was missed after all messages.
     pub(super) fn finish(&self) {
         if let Some(shortfall) = self.schedule.as_ref().and_then(|it| it.total_shortfall(Instant::now())) {
-            output::notice(shortfall);
+            output::remark(shortfall);
         }
     }
 }
@@ -83,10 +83,17 @@ struct Schedule {
     /// When the first message was due. Moved when the schedule gives up what is too late.
     start: Instant,
     has_given_up: bool,
+    /// Whether a message of the current window was not late: then the rate is met, and what is late
+    /// now is a delay that is caught up with.
+    was_on_time: bool,
+    /// Whether the current window includes a delay that was given up.
+    is_cut: bool,
     /// When the first message was due, pauses of the input left out.
     begun: Instant,
     /// Messages counted so far.
     sent: u64,
+    /// Since when messages are late, and how many were counted before.
+    late_since: Option<(Instant, u64)>,
     /// The current window of the report: its begin, its end, and how many messages were before it.
     window: (Instant, Instant, u64),
 }
@@ -99,8 +106,11 @@ impl Schedule {
             period: Duration::try_from_secs_f64(1.0 / rate_hz).unwrap_or(Duration::MAX),
             start: now,
             has_given_up: false,
+            was_on_time: false,
+            is_cut: false,
             begun: now,
             sent: 0,
+            late_since: None,
             window: (now, now + FIRST_REPORT, 0),
         }
     }
@@ -113,14 +123,19 @@ impl Schedule {
     fn due(&mut self, now: Instant) -> Due {
         let (elapsed, planned) = (now.saturating_duration_since(self.start), self.planned(self.sent));
         if let Some(left) = planned.checked_sub(elapsed).filter(|left| !left.is_zero()) {
+            (self.was_on_time, self.late_since) = (true, None);
             return Due::In(left);
         }
         let late = elapsed.saturating_sub(planned);
         if late > LONGEST_DELAY {
             self.start += late;
-            self.has_given_up = true;
+            (self.has_given_up, self.is_cut) = (true, true);
         }
-        Due::Now
+        // Caught up with at twice the rate, which subscribers can follow.
+        let (begin, before) = *self.late_since.get_or_insert((now, self.sent));
+        let soonest = self.planned(self.sent - before) / 2;
+        let left = soonest.checked_sub(now.saturating_duration_since(begin)).filter(|left| !left.is_zero());
+        left.map_or(Due::Now, Due::In)
     }
 
     /// Counts a message. At the end of a window it returns what is to be reported about it.
@@ -133,10 +148,9 @@ impl Schedule {
         self.window = (now, now + REPORT_INTERVAL, self.sent);
         let window = now.saturating_duration_since(begin);
         let (sent, found_hz) = (self.sent - before, (self.sent - before) as f64 / window.as_secs_f64());
-        let is_late = std::mem::take(&mut self.has_given_up)
-            || now.saturating_duration_since(self.start) > self.planned(self.sent) + USUAL_DELAY;
+        let (was_on_time, is_cut) = (std::mem::take(&mut self.was_on_time), std::mem::take(&mut self.is_cut));
         let is_short = is_behind(window, self.planned(sent));
-        (is_late && is_short).then(|| {
+        ((is_cut || !was_on_time) && is_short).then(|| {
             let [found, wanted] = [found_hz, self.rate_hz].map(output::rate);
             let seconds = output::duration(window);
             format!("\"{}\" is published at {found} instead of {wanted} (over {seconds}); {CAUSE}", self.topic)
@@ -159,7 +173,7 @@ impl Schedule {
         let elapsed = now.saturating_duration_since(self.begun);
         // The first one is due at the start.
         let periods = self.sent.checked_sub(1)?;
-        is_behind(elapsed, self.planned(periods)).then(|| {
+        ((self.has_given_up || !self.was_on_time) && is_behind(elapsed, self.planned(periods))).then(|| {
             let messages = output::count(self.sent, "message");
             let [found, wanted] = [periods as f64 / elapsed.as_secs_f64(), self.rate_hz].map(output::rate);
             format!("published {messages} at {found} instead of {wanted}; {CAUSE}")
@@ -193,15 +207,34 @@ mod tests {
         assert_eq!(schedule.due(start), Due::Now);
         schedule.count(start);
         assert_eq!(schedule.due(start), Due::In(MS));
-        // A stop of half a second: 500 messages are due at once, then the schedule goes on.
-        let later = start + 500 * MS;
-        let mut sent = 0;
-        while schedule.due(later) == Due::Now {
-            assert_eq!(schedule.count(later), None);
+        // A stop of half a second is caught up with within as long, at twice the rate.
+        let (mut now, mut sent) = (start + 500 * MS, 1);
+        loop {
+            match schedule.due(now) {
+                Due::In(left) if left > MS / 2 => break,
+                Due::In(left) => now += left,
+                Due::Now => {}
+            }
+            assert_eq!(schedule.count(now), None);
             sent += 1;
         }
-        assert_eq!((sent, schedule.due(later)), (500, Due::In(MS)));
-        assert_eq!(schedule.total_shortfall(later), None);
+        assert!((998..=1000).contains(&sent) && now.duration_since(start).as_millis().abs_diff(1000) < 3, "{sent}");
+        assert_eq!(schedule.total_shortfall(now), None);
+        // Late at the end of a window, but not all of it.
+        assert_eq!(schedule.count(start + 1200 * MS), None);
+    }
+
+    #[test]
+    fn a_process_that_seldom_runs_can_catch_up() {
+        let (mut schedule, start) = schedule();
+        // It runs every 20 ms.
+        for turn in 1..100 {
+            let now = start + turn * 20 * MS;
+            while schedule.due(now) == Due::Now {
+                assert_eq!(schedule.count(now), None);
+            }
+        }
+        assert!(schedule.sent > 1950, "{}", schedule.sent);
     }
 
     #[test]
