@@ -65,8 +65,8 @@ pub(crate) struct Args {
     hex: bool,
     /// Print a JSON object per message: topic, sequence, lost (messages missed before it), stamp_ns
     /// (CLOCK_MONOTONIC), age_ns and time (UTC; all three null without time stamps), len_bytes,
-    /// type, and one of value (if the fields are known; NaN and infinities are null), text (if the
-    /// bytes are UTF-8) and hex
+    /// type, and one of value (if the fields are known; NaN is null, infinities are the texts
+    /// Infinity and -Infinity), text (if the bytes are UTF-8) and hex
     #[arg(long, group = "format")]
     json: bool,
     /// Print a line of comma-separated values per message (per element if messages are lists),

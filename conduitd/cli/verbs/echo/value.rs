@@ -100,7 +100,9 @@ pub(super) enum Scalar<'a> {
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
+    #[serde(serialize_with = "number")]
     F32(f32),
+    #[serde(serialize_with = "number")]
     F64(f64),
     #[serde(serialize_with = "hexadecimal")]
     Bytes(&'a [u8]),
@@ -145,6 +147,15 @@ impl fmt::Display for Scalar<'_> {
             Self::F64(value) => write!(f, "{value:?}"),
             Self::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
         }
+    }
+}
+
+/// JSON has no infinities; as null they could not be told from NaN.
+fn number<F: Copy + Into<f64> + Serialize, S: Serializer>(number: &F, serializer: S) -> Result<S::Ok, S::Error> {
+    match (*number).into() {
+        f64::INFINITY => serializer.serialize_str("Infinity"),
+        f64::NEG_INFINITY => serializer.serialize_str("-Infinity"),
+        _ => number.serialize(serializer),
     }
 }
 
@@ -228,6 +239,9 @@ pub(super) mod tests {
         let json = serde_json::to_string(&View::value(&shape, &bytes).unwrap()).unwrap();
         let expected = r#"{"at":{"x":0.1,"y":2.0},"corners":[{"x":3.5,"y":-4.0},{"x":1e-7,"y":null}],"id":-7,"ok":true,"key":"dead000001"}"#;
         assert_eq!(json, expected);
+        let special = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN].map(f32::to_ne_bytes).concat();
+        let special = serde_json::to_string(&View::Slice(&Shape::one(Element::F32), &special)).unwrap();
+        assert_eq!(special, r#"["Infinity","-Infinity",null]"#);
         let slice = serde_json::to_string(&View::Slice(&Shape::one(Element::U8).array(2), &[1, 2, 3, 4, 5])).unwrap();
         assert_eq!(slice, "[[1,2],[3,4]]");
         assert!(View::value(&shape, &bytes[1..]).is_none());
