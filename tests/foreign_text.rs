@@ -469,6 +469,29 @@ fn a_shape_that_lies_delays_no_verb() {
 }
 
 #[test]
+fn a_message_that_lies_about_itself_panics_no_verb() {
+    // Where the header of the first of two slots is; behind the position are what it skips, the
+    // sequence number, the time stamp and the length.
+    const HEADER_AT: u64 = 4096 + 2 * 128;
+    let world = World::new();
+    for number in [u64::MAX, 1 << 63, 1, 0] {
+        let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("imu").unwrap();
+        publisher.send(b"x").unwrap();
+        let file = File::options().write(true).open(world.path_of("imu")).unwrap();
+        for at in [16, 24, 32] {
+            file.write_all_at(&number.to_ne_bytes(), HEADER_AT + at).unwrap();
+            for format in [&[][..], &["--json"], &["--csv"]] {
+                let echo = ["echo", "imu", "--once", "--from", "latest", "--timeout", "200ms"];
+                clean_output(&mut world.conduit(&[&echo[..], format].concat()));
+            }
+            for verb in [&["list", "-v"][..], &["info", "imu"], &["top", "--once", "--interval", "100ms"]] {
+                clean_output(&mut world.conduit(verb));
+            }
+        }
+    }
+}
+
+#[test]
 fn numbers_that_a_region_cannot_mean_panic_no_verb() {
     let world = World::new();
     let mut publisher = Publisher::<[u8]>::builder().domain(&world.domain()).slots(2).create("imu").unwrap();

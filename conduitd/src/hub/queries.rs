@@ -1,10 +1,12 @@
 //! Queries: status, list, describe, watch. Owns no state; costly replies are shared.
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use conduit::TopicName;
+use conduit::internal::foreign_text::clean;
 use conduit::internal::protocol::{TopicList, encode_reply};
 use conduit::internal::shm::dir::FileId;
 use conduit::registry::{RegionState, RegistryError, RegistryStatus, TopicInfo};
@@ -36,7 +38,7 @@ impl Hub {
         status.version = env!("CARGO_PKG_VERSION").into();
         status.pid = std::process::id();
         status.uid = nix::unistd::geteuid().as_raw();
-        status.shm_dir = path.display().to_string();
+        status.shm_dir = clean(path.as_os_str().as_bytes());
         status.dev = metadata.as_ref().map_or(0, MetadataExt::dev);
         status.inode = metadata.as_ref().map_or(0, MetadataExt::ino);
         status.supervised = self.supervisor.keeps();

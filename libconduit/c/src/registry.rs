@@ -311,3 +311,25 @@ pub unsafe extern "C" fn conduit_listing_close(listing: *mut ListingHandle) -> E
     // SAFETY: `conduit.h`: `listing` is a handle.
     unsafe { handle::close(listing) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::*;
+
+    #[test]
+    fn a_registry_of_the_future_can_be_listed() {
+        for known in RegionState::ALL {
+            assert_ne!(state(&known), StateCode::CONDUIT_STATE_UNKNOWN, "{known}");
+        }
+        let mut future = TopicInfo::new("imu", RegionState::Unknown("hibernating".into()));
+        future.subscribers.push(SubscriberInfo::default());
+        let listed = ListedTopic::new(&future);
+        let TopicRecord { state, type_name, publisher_program, subscribers, rate_hz, .. } = listed.record;
+        assert_eq!((state, subscribers), (StateCode::CONDUIT_STATE_UNKNOWN, 1));
+        assert!(type_name.is_null() && publisher_program.is_null() && rate_hz < 0.0);
+        // SAFETY: `listed` holds the text.
+        assert_eq!(unsafe { CStr::from_ptr(listed.record.name) }, c"imu");
+    }
+}

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::errors::{ErrorReply, RegistryError};
+use crate::foreign_text::clean_json;
 
 /// Name of the interface.
 pub const INTERFACE: &str = "io.conduit.Registry";
@@ -56,7 +57,9 @@ impl Reply {
 
 impl From<RegistryError> for Reply {
     fn from(error: RegistryError) -> Self {
-        let value = serde_json::to_value(&error).unwrap_or_default();
+        let mut value = serde_json::to_value(&error).unwrap_or_default();
+        // An error quotes paths, rules and calls: no client should reject the reply for it.
+        clean_json(&mut value);
         let name = value.get("error").and_then(|name| name.as_str()).map(str::to_owned);
         Self { parameters: value.get("parameters").cloned().unwrap_or_default(), continues: false, error: name }
     }

@@ -14,6 +14,14 @@ fn errors_cross_the_socket_with_their_fields() {
 }
 
 #[test]
+fn errors_are_clean_whatever_they_quote() {
+    let reason = "cannot remove /dev/shm/a\x7f\u{202e}\n".into();
+    let reply = Reply::from(RegistryError::Failed { reason });
+    assert_eq!(reply.parameters["reason"], r"cannot remove /dev/shm/a\x7f\u{202e}\x0a");
+    assert_eq!(reply.error.as_deref(), Some("io.conduit.Registry.Failed"));
+}
+
+#[test]
 fn the_description_names_every_method_and_error() {
     for method in ["Register", "Attach", "Release", "List", "Describe", "Reap", "Watch", "Deaths", "Unlink", "Status"] {
         assert!(DESCRIPTION.contains(&format!("method {method}(")), "{method}");
