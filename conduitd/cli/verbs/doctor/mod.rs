@@ -161,7 +161,7 @@ mod tests {
         print(&mut out, &report).unwrap();
         let expected = "\
 ok       daemon   conduitd 0.1.0, pid 812
-warning  orphans  1 orphan: \\u{1b}[31mx
+warning  orphans  1 orphan: \\x1b[31mx
                   remedy: rm x
 skipped  clock    unknown
 
