@@ -231,10 +231,12 @@ fn delay_is_the_age_of_a_message_when_it_arrives() {
     wait_until("no subscriber", || region.counters().unwrap().subscribers.is_empty());
 
     let mut silent = Publisher::<[u8]>::builder().time_stamps(false).domain(&world.domain()).create("silent").unwrap();
-    let (mut delay, _, mut err) = start(world.conduit(&["delay", "silent"]));
+    let (mut delay, _out, mut err) = start(world.conduit(&["delay", "silent"]));
     world.wait_until_asleep("silent", 1);
     silent.send(b"x").unwrap();
-    assert!(err.next().contains("time stamps off"), "it says why");
+    // On a busy machine a second without a message may pass before.
+    let reason = std::iter::repeat_with(|| err.next()).find(|line| !line.contains("no new messages")).unwrap();
+    assert!(reason.contains("time stamps off"), "{reason}");
     assert_eq!(delay.wait().unwrap().code(), Some(1));
 }
 

@@ -122,6 +122,8 @@ impl Shell {
                 Ok(line) if line == "@done" => is_done = true,
                 // An interactive shell words its messages about jobs differently.
                 Ok(line) if line.starts_with("bash: line ") => {}
+                // On a busy machine not every message is seen.
+                Ok(line) if line.starts_with("\tmissed: ") || line.starts_with("\tlost: ") => {}
                 Ok(line) => {
                     said.push(self.replacements.iter().fold(line, |line, (from, to)| line.replace(from, to)));
                 }

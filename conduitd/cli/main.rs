@@ -11,6 +11,7 @@ mod hexdump;
 mod output;
 mod private_directory;
 mod removal;
+mod reports;
 mod sampler;
 mod signals;
 mod source;

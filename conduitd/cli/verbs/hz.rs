@@ -1,5 +1,6 @@
 //! `conduit hz` and `conduit bw`: rate and bandwidth.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -9,26 +10,34 @@ use conduit::internal::shm::dir::ShmDir;
 use conduit::{Domain, TopicName};
 use serde::Serialize;
 
-use crate::arguments::topic_names;
+use crate::arguments::{duration, topic_names};
+use crate::closed_output;
 use crate::completion::topics;
 use crate::failure::Failure;
 use crate::output;
+use crate::output::topics::or_dash;
+use crate::reports::Reports;
 use crate::sampler::{RateSummary, Sampler};
 use crate::source::open_directory;
-
-/// How often a report is printed.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Show the rate at which topics are published.
 ///
 /// Reads the headers of the messages without subscribing: large messages cost nothing, and the
-/// publisher is not affected.
+/// publisher is not affected. Messages that are overwritten before they are read, because they come
+/// in bursts that are longer than the topic's slots, count for the rate, and are reported as missed
+/// together with the longest time between two messages around them. Without time stamps the rate is
+/// measured by this command's clock, and there are no intervals.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
   conduit hz imu
   conduit hz imu camera/front --count 3
-  conduit hz imu --json --count 1 | jq .rate_hz")]
+  conduit hz imu --json --count 1 | jq .rate_hz
+  conduit hz imu --count 1 --timeout 5s || echo 'imu is silent'
+
+Exit codes:
+  0  --count reports were printed, or with --timeout alone at least one
+  1  error, or --timeout ended before that")]
 pub(crate) struct HzArgs {
     #[command(flatten)]
     pub(crate) args: Args,
@@ -37,12 +46,20 @@ pub(crate) struct HzArgs {
 /// Show the bandwidth of topics.
 ///
 /// Reads the headers of the messages without subscribing: large messages cost nothing, and the
-/// publisher is not affected.
+/// publisher is not affected. Messages that are overwritten before they are read, because they come
+/// in bursts that are longer than the topic's slots, count for the rate, and are reported as missed
+/// together with the longest time between two messages around them. Without time stamps the rate is
+/// measured by this command's clock, and there are no intervals.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
   conduit bw camera/front
-  conduit bw camera/front lidar --count 3")]
+  conduit bw camera/front lidar --count 3
+  conduit bw lidar --timeout 10s
+
+Exit codes:
+  0  --count reports were printed, or with --timeout alone at least one
+  1  error, or --timeout ended before that")]
 pub(crate) struct BwArgs {
     #[command(flatten)]
     pub(crate) args: Args,
@@ -59,8 +76,12 @@ pub(crate) struct Args {
     /// End after N reports; one is printed each second that has new messages
     #[arg(short = 'n', long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Print a JSON object per line: topic, rate_hz, bytes_per_second, window, interval_s and
-    /// length_bytes (each with mean, min, max, std_dev; interval_s may be null)
+    /// End after this time, with a report of what was seen until then
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// Print a JSON object per line: topic, rate_hz, bytes_per_second, window, missed, gap_s (null
+    /// if none was missed), stamped, interval_s and length_bytes (each with mean, min, max, std_dev;
+    /// interval_s may be null)
     #[arg(long)]
     json: bool,
 }
@@ -77,34 +98,44 @@ pub(crate) fn run(args: &Args, quantity: Quantity) -> Result<(), Failure> {
     let directory = open_directory(&Domain::from_env())?;
     let mut samplers: Vec<Sampler> =
         topics.into_iter().map(|topic| Sampler::new(topic, args.window as usize)).collect();
-    let mut reports = 0;
+    closed_output::end_when_closed()?;
+    let mut reports = Reports::new(args.count, args.timeout);
     let mut is_waiting = false;
-    while args.count.is_none_or(|count| reports < count) {
-        let has_publisher = sample(&mut samplers, &directory)?;
+    let mut unstamped = BTreeSet::new();
+    while !reports.are_over() {
+        let has_publisher = sample(&mut samplers, &directory, reports.next())?;
         // Not `any`: each sampler has to start a new count.
         let has_news = samplers.iter_mut().filter_map(|sampler| sampler.take_news().then_some(())).count() > 0;
+        for sampler in samplers.iter().filter(|sampler| !sampler.is_stamped()) {
+            if unstamped.insert(sampler.topic.clone()) {
+                output::notice(format_args!(
+                    "the publisher of \"{}\" has time stamps off: its rate is measured by this command's clock, \
+                     and its intervals cannot be known",
+                    sampler.topic
+                ));
+            }
+        }
         let summaries: Vec<_> = samplers.iter().map(|sampler| (&sampler.topic, sampler.summary())).collect();
         if has_news && summaries.iter().any(|(_, summary)| summary.is_some()) {
             output::print(|out| report(out, args.json, quantity, &summaries))?;
-            reports += 1;
+            reports.count();
             is_waiting = false;
-        } else if !is_waiting {
+        } else if !is_waiting && !reports.are_over() {
             output::notice(if has_publisher { "no new messages" } else { "no publisher, waiting for one" });
             is_waiting = true;
         }
     }
-    Ok(())
+    reports.result()
 }
 
-/// Samples for one report's interval. Returns whether any topic has a publisher.
-fn sample(samplers: &mut [Sampler], directory: &ShmDir) -> Result<bool, Failure> {
-    let deadline = Instant::now() + REPORT_INTERVAL;
+/// Samples until a report is due. Returns whether any topic has a publisher.
+fn sample(samplers: &mut [Sampler], directory: &ShmDir, until: Instant) -> Result<bool, Failure> {
     loop {
         let mut has_publisher = false;
         for sampler in samplers.iter_mut() {
             has_publisher |= sampler.sample(directory)?;
         }
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(has_publisher);
         }
@@ -139,9 +170,9 @@ fn report(
     }
 }
 
-/// In the format of `ros2 topic hz` and `ros2 topic bw`.
+/// In the format of `ros2 topic hz` and `ros2 topic bw`, and what was missed.
 fn one(out: &mut impl Write, quantity: Quantity, summary: &RateSummary) -> io::Result<()> {
-    let RateSummary { count, rate_hz, bytes_per_second, interval, length } = summary;
+    let RateSummary { count, rate_hz, bytes_per_second, missed, longest_gap, interval, length, .. } = summary;
     match quantity {
         Quantity::Rate => {
             writeln!(out, "average rate: {rate_hz:.3}")?;
@@ -150,16 +181,22 @@ fn one(out: &mut impl Write, quantity: Quantity, summary: &RateSummary) -> io::R
                     out,
                     "\tmin: {:.6}s max: {:.6}s std dev: {:.6}s window: {count}",
                     interval.min, interval.max, interval.std_dev
-                ),
-                None => writeln!(out, "\twindow: {count}"),
+                )?,
+                None => writeln!(out, "\twindow: {count}")?,
             }
         }
         Quantity::Bandwidth => {
             let [mean, min, max] = [length.mean, length.min, length.max].map(size);
             writeln!(out, "{}/s from {count} messages", size(*bytes_per_second))?;
-            writeln!(out, "\tMessage size mean: {mean} min: {min} max: {max}")
+            writeln!(out, "\tMessage size mean: {mean} min: {min} max: {max}")?;
         }
     }
+    if *missed > 0 {
+        let gap =
+            longest_gap.map_or_else(String::new, |gap| format!(", in up to {gap:.6}s between two that were read"));
+        writeln!(out, "\tmissed: {} overwritten before they were read{gap}", output::count(*missed, "message"))?;
+    }
+    Ok(())
 }
 
 fn size(bytes: f64) -> String {
@@ -168,8 +205,8 @@ fn size(bytes: f64) -> String {
 
 fn table(out: &mut impl Write, quantity: Quantity, summaries: &[(&TopicName, Option<RateSummary>)]) -> io::Result<()> {
     let columns = match quantity {
-        Quantity::Rate => ["<TOPIC", ">RATE_HZ", ">MIN_S", ">MAX_S", ">STD_DEV_S", ">WINDOW"],
-        Quantity::Bandwidth => ["<TOPIC", ">BANDWIDTH", ">MEAN", ">MIN", ">MAX", ">WINDOW"],
+        Quantity::Rate => ["<TOPIC", ">RATE_HZ", ">MIN_S", ">MAX_S", ">STD_DEV_S", ">MISSED", ">GAP_S", ">WINDOW"],
+        Quantity::Bandwidth => ["<TOPIC", ">BANDWIDTH", ">MEAN", ">MIN", ">MAX", ">MISSED", ">GAP_S", ">WINDOW"],
     };
     let rows: Vec<_> = summaries.iter().map(|(topic, summary)| row(quantity, topic, summary.as_ref())).collect();
     output::table(out, &columns, &rows)?;
@@ -177,9 +214,10 @@ fn table(out: &mut impl Write, quantity: Quantity, summaries: &[(&TopicName, Opt
 }
 
 fn row(quantity: Quantity, topic: &TopicName, summary: Option<&RateSummary>) -> Vec<String> {
-    let Some(RateSummary { count, rate_hz, bytes_per_second, interval, length }) = summary else {
-        return [topic.as_str(), "-", "-", "-", "-", "0"].map(str::to_owned).into();
+    let Some(summary) = summary else {
+        return [topic.as_str(), "-", "-", "-", "-", "-", "-", "0"].map(str::to_owned).into();
     };
+    let RateSummary { count, rate_hz, bytes_per_second, missed, longest_gap, interval, length, .. } = summary;
     let numbers = match (quantity, interval) {
         (Quantity::Rate, Some(interval)) => {
             let [min, max, std_dev] = [interval.min, interval.max, interval.std_dev].map(|it| format!("{it:.6}"));
@@ -191,5 +229,6 @@ fn row(quantity: Quantity, topic: &TopicName, summary: Option<&RateSummary>) -> 
             [size(*bytes_per_second) + "/s", mean, min, max]
         }
     };
-    [&[topic.to_string()], numbers.as_slice(), &[count.to_string()]].concat()
+    let gap = or_dash(longest_gap.map(|gap| format!("{gap:.6}")));
+    [&[topic.to_string()], numbers.as_slice(), &[missed.to_string(), gap, count.to_string()]].concat()
 }

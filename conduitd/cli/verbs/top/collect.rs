@@ -178,9 +178,11 @@ impl MeasuredRegion {
         for header in headers {
             let Some(stamp_ns) = header.stamp_ns else { continue };
             if let Some((sequence, before_ns)) = self.last
-                && sequence.wrapping_add(1) == header.sequence
+                && header.sequence > sequence
             {
-                self.intervals.record(stamp_ns.saturating_sub(before_ns), now);
+                // Of several at once only the mean is known: the longest was at least so long.
+                let several = header.sequence - sequence;
+                self.intervals.record(stamp_ns.saturating_sub(before_ns) / several, now);
             }
             self.last = Some((header.sequence, stamp_ns));
         }

@@ -24,7 +24,8 @@ What this cannot know
   Only a subscriber can measure when a message reached it. BEHIND is what can be
   seen of that from outside, looked at 5 times a second, of an open topic 50
   times: shorter delays go unseen. Percentiles are of the last 30 to 60 seconds.
-  Intervals are of the messages that were still there at a look. Rates are of
-  the last --interval if 10 messages came in it, else of the last 1 to 2 s.
+  Intervals are of the messages that were still there at a look, and of those
+  that were not, the mean: a stall lasted at least as long. Rates are of the
+  last --interval if 10 messages came in it, else of the last 1 to 2 s.
   States orphan, unauth, unlink: dead publisher, against the registry's rules,
   name removed by somebody; the pane of the topic says more.";
