@@ -69,11 +69,19 @@ fn end_by(signal: Signal) -> ! {
 /// Like [`before_ending`], for a verb that ends when the flag is set. The signal ends the process
 /// when the sender and its clones are dropped, or after [`PATIENCE`].
 pub(crate) fn set_before_ending() -> io::Result<(Arc<AtomicBool>, Sender<()>)> {
+    set_and_wake_before_ending(|| ())
+}
+
+/// Like [`set_before_ending`], and calls `wake` when the flag is set.
+pub(crate) fn set_and_wake_before_ending(
+    wake: impl FnOnce() + Send + 'static,
+) -> io::Result<(Arc<AtomicBool>, Sender<()>)> {
     let is_over = Arc::new(AtomicBool::new(false));
     let (busy, is_done) = mpsc::channel::<()>();
     let on_signal = Arc::clone(&is_over);
     before_ending(move || {
         on_signal.store(true, Ordering::Relaxed);
+        wake();
         let _ = is_done.recv_timeout(PATIENCE);
     })?;
     Ok((is_over, busy))
