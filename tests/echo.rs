@@ -20,6 +20,22 @@ struct Eight {
     values: [f64; 8],
 }
 
+#[derive(Clone, Copy, Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[zerocopy(crate = "conduit::zerocopy")]
+#[repr(C)]
+struct Pair {
+    a: f64,
+    b: f64,
+}
+
+#[derive(Clone, Copy, Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[zerocopy(crate = "conduit::zerocopy")]
+#[repr(C)]
+struct OtherPair {
+    a: f64,
+    other: f64,
+}
+
 /// What a Python program prints that gets a text on standard input; `None` if Python or a module is
 /// missing.
 fn python(modules: &str, program: &str, input: &str) -> Option<Value> {
@@ -164,7 +180,12 @@ fn json_keeps_every_byte_and_has_no_control_characters() {
 #[test]
 fn a_table_has_one_header_whoever_publishes() {
     let world = World::with_daemon();
-    let first = publish(&world, "values", ["a", "b", "c", "d", "e", "f", "g", "h"], [1.0; 8]);
+    let publish = |number| {
+        let mut publisher = Publisher::<Pair>::builder().domain(&world.domain()).create("values").unwrap();
+        publisher.send(&Pair { a: 0.0, b: number }).unwrap();
+        publisher
+    };
+    let first = publish(1.0);
     let file = world.path().join("table.csv");
     let lines = || std::fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
     let start = || {
@@ -174,16 +195,16 @@ fn a_table_has_one_header_whoever_publishes() {
     let echo = Daemon::from(start());
     wait_until("the first row", || lines().len() == 2);
     drop(first);
-    let second = publish(&world, "values", ["a", "b", "c", "d", "e", "f", "g", "h"], [2.0; 8]);
+    let second = publish(2.0);
     wait_until("the next publisher's row", || lines().len() == 3);
     assert!(lines()[0].starts_with("sequence,") && lines()[2].ends_with(",2.0"), "{:?}", lines());
     drop((echo, second));
 
-    let third = publish(&world, "values", ["a", "b", "c", "d", "e", "f", "g", "h"], [3.0; 8]);
+    let third = publish(3.0);
     let echo = start();
     wait_until("the first row", || lines().len() == 2);
     drop(third);
-    let _fourth = publish(&world, "values", ["a", "b", "c", "d", "e", "f", "g", "other"], [4.0; 8]);
+    let _fourth = Publisher::<OtherPair>::builder().domain(&world.domain()).create("values").unwrap();
     let output = echo.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
