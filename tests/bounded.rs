@@ -276,3 +276,18 @@ fn a_name_that_changes_in_a_loop_fills_no_log() {
         listed.len() == 1 && world.exists(&listed[0].name)
     });
 }
+
+#[test]
+fn a_subscriber_without_a_record_is_not_shown() {
+    let world = World::with_daemon();
+    let _publisher = world.publisher("scan", 16, 100);
+    let _subscriber = world.subscriber("scan");
+    let file = std::fs::metadata(world.path_of("scan")).unwrap();
+    let mut crowd: Vec<Raw> = (1..50).map(|_| Raw::connect(&world)).collect();
+    for (record, raw) in (1..).zip(&mut crowd) {
+        let parameters = json!({"topic": "scan", "dev": file.dev(), "inode": file.ino(), "record": record});
+        let reply = raw.call("io.conduit.Registry.Attach", &parameters);
+        assert_eq!(reply["error"], "io.conduit.Registry.Failed", "{reply}");
+    }
+    assert_eq!(world.list()[0].subscribers.len(), 1);
+}

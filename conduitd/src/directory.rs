@@ -5,7 +5,7 @@
 //! the locks behind them, so a restarted daemon knows what the previous one knew.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -44,10 +44,13 @@ pub(crate) struct DirectoryWatch {
     is_resumed: bool,
 }
 
-/// A change of a name.
+/// The changes of a name.
 pub(crate) struct NameChange {
     /// `None`: not a name that Conduit uses.
     pub(crate) entry: Option<DirEntry>,
+    /// The first change, which tells whether the name existed before.
+    pub(crate) first: ReadFlags,
+    /// All of them.
     pub(crate) how: ReadFlags,
 }
 
@@ -64,27 +67,37 @@ impl DirectoryWatch {
         Self { inotify, is_resumed: true }
     }
 
-    /// Hands on the changes that the kernel has queued, and not those that follow meanwhile. Returns
-    /// whether the kernel has dropped some.
-    pub(crate) fn drain(&self, mut take: impl FnMut(NameChange)) -> bool {
+    /// Hands on the changes that the kernel has queued, and not those that follow meanwhile, those of
+    /// a name at once: a name may change tens of thousands of times a second. Returns whether the
+    /// kernel has dropped some.
+    pub(crate) fn drain(&self, take: impl FnMut(NameChange)) -> bool {
         let mut left = ioctl_fionread(&self.inotify).unwrap_or(0);
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         let mut has_overflowed = false;
+        let mut names: HashMap<Vec<u8>, usize> = HashMap::new();
+        let mut changes: Vec<NameChange> = Vec::new();
         while left > 0 || !reader.is_buffer_empty() {
             match reader.next() {
                 Ok(event) => {
+                    let (how, name) = (event.events(), event.file_name());
                     // The name is padded to a multiple of the fixed part.
-                    let name_bytes = event.file_name().map_or(0, |name| name.to_bytes_with_nul().len());
+                    let name_bytes = name.map_or(0, |name| name.to_bytes_with_nul().len());
                     left = left.saturating_sub((EVENT_BYTES + name_bytes.next_multiple_of(EVENT_BYTES)) as u64);
-                    has_overflowed |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                    let name = event.file_name().and_then(|name| name.to_str().ok());
-                    take(NameChange { entry: name.and_then(DirEntry::parse), how: event.events() });
+                    has_overflowed |= how.contains(ReadFlags::QUEUE_OVERFLOW);
+                    let Some(name) = name else { continue };
+                    if let Some(&known) = names.get(name.to_bytes()) {
+                        changes[known].how |= how;
+                        continue;
+                    }
+                    names.insert(name.to_bytes().to_vec(), changes.len());
+                    changes.push(NameChange { entry: name.to_str().ok().and_then(DirEntry::parse), first: how, how });
                 }
                 Err(Errno::INTR) => {}
                 Err(_) => break,
             }
         }
+        changes.into_iter().for_each(take);
         has_overflowed
     }
 }

@@ -58,7 +58,8 @@ impl Caller<'_> {
                 Response::Leased(hub.register(self.id, &peer, topic, file, announced)?)
             }
             Request::Attach { topic, file, record } => {
-                Response::Leased(hub.attach(self.id, &self.peer_with_pidfd(), topic, file, record)?)
+                let peer = self.peer_with_pidfd().with_groups(self.stream);
+                Response::Leased(hub.attach(self.id, &peer, topic, file, record)?)
             }
             Request::Release => {
                 hub.release(self.id);

@@ -47,10 +47,9 @@ impl Hub {
             }
         }
         let mut changed: BTreeMap<TopicName, ReadFlags> = BTreeMap::new();
-        for NameChange { entry, how } in self.directory.missed_changes() {
+        for NameChange { entry, first, .. } in self.directory.missed_changes() {
             if let Some(DirEntry::Region(topic)) = entry {
-                // The first change tells whether the name existed before.
-                changed.entry(topic).or_insert(how);
+                changed.insert(topic, first);
             }
         }
         self.scan(|topic| changed.contains_key(topic))?;

@@ -109,7 +109,7 @@ impl Hub {
         }
     }
 
-    fn sort(self: &Rc<Self>, NameChange { entry, how }: NameChange) {
+    fn sort(self: &Rc<Self>, NameChange { entry, how, .. }: NameChange) {
         let topic = match entry {
             Some(DirEntry::Region(topic)) => topic,
             Some(DirEntry::Removal { .. }) if how.contains(ReadFlags::MOVED_TO) => {

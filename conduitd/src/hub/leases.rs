@@ -6,13 +6,13 @@ use conduit::TopicName;
 use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::FileId;
-use conduit::registry::{Process, RegistryError};
+use conduit::registry::RegistryError;
 
 use super::Hub;
 use crate::holding::Holding;
 use crate::peer::PeerProcess;
 use crate::policy::FileFacts;
-use crate::registry::{ConnectionId, Key, LeaseRole, identify};
+use crate::registry::{ConnectionId, Key, LeaseRole};
 
 impl Hub {
     /// `Register`: a process is about to name a file.
@@ -44,21 +44,16 @@ impl Hub {
         record: Option<u32>,
     ) -> Result<Holding, RegistryError> {
         self.settle(&topic);
-        let process = self.identify_subscriber(&peer.process, &(topic.clone(), file), record);
+        let key = (topic.clone(), file);
+        // A call that is repeated may come after the name is gone.
+        if self.registry.borrow().lease_of(connection).is_none() {
+            self.check_subscriber(peer, &key, record)?;
+        }
+        let process = self.identify_subscriber(&peer.process, &key, record);
         let changes = self.registry.borrow_mut().attach(connection, process, topic.clone(), file, record)?;
         self.processes.watch_peer(connection, peer);
         self.carry_out(changes);
         Ok(Holding::Lease { topic, file, role: LeaseRole::Subscriber { record }, is_late: false })
-    }
-
-    /// A subscriber in a pid namespace that is not visible here is identified by its record.
-    fn identify_subscriber(&self, process: &Process, key: &Key, record: Option<u32>) -> Process {
-        let region = self.topics.region(key).filter(|_| process.pid == 0);
-        let subscribers = region.and_then(|region| region.counters()).map(|counters| counters.subscribers);
-        let mut recorded = subscribers.into_iter().flatten();
-        let claimed = recorded.find(|(index, _)| u32::try_from(*index).ok() == record);
-        let claimed = claimed.map(|(_, one)| Process::new(one.pid, one.uid, one.program));
-        identify(process, claimed.as_ref())
     }
 
     /// Continues a lease that the previous daemon granted. Reports nothing.

@@ -12,6 +12,7 @@ mod names;
 mod queries;
 mod rules;
 mod scan;
+mod subscribers;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unlink;

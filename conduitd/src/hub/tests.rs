@@ -1,13 +1,15 @@
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use conduit::internal::shm::dir::{ReapLock, ShmDir};
 use conduit::registry::{EventKind, Liveness, Process, RegistryError};
-use conduit::{Domain, Publisher, ShmRegion, TopicName};
+use conduit::{Domain, Publisher, ShmRegion, Subscriber, TopicName};
 use tokio::task::LocalSet;
 
 use super::*;
 use crate::directory::DirectoryWatch;
+use crate::peer::PeerProcess;
 use crate::reaping::{Reaper, reap};
 use crate::watchers::EventFilter;
 
@@ -134,6 +136,39 @@ fn a_task_that_is_dropped_leaves_its_region_to_the_next_poll() {
     let registry = test.hub.registry.borrow();
     assert!(!registry.is_dying(&(topic(), *file.get().unwrap())) && registry.watches_locks());
     drop(publisher);
+}
+
+#[test]
+fn a_subscriber_that_cannot_exist_is_refused() {
+    run(async || {
+        let test = TestHub::new(reap);
+        let _publisher = test.publish();
+        let _subscriber: Subscriber<u32> = Subscriber::builder().domain(&test.domain()).open("a").unwrap();
+        let path = test.hub.directory.shm.path_of(&topic());
+        let set_mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let file = test.hub.directory.shm.id_of(&topic()).unwrap().unwrap();
+        let peer = |uid, gid| PeerProcess { process: Process::new(7, uid, "node"), pidfd: None, gids: vec![gid] };
+        let owner = peer(nix::unistd::geteuid().as_raw(), 4321);
+        let attach = |connection, peer: &PeerProcess, record| {
+            let attached = test.hub.attach(connection, peer, topic(), file, record);
+            attached.map(drop).map_err(|error| error.to_string())
+        };
+        attach(1, &owner, Some(0)).unwrap();
+        attach(2, &owner, None).unwrap();
+        let refused = attach(3, &owner, Some(7)).unwrap_err();
+        assert!(refused.ends_with("nobody holds the record that it names"), "{refused}");
+        let stranger = peer(4321, 4321);
+        for (mode, record, reason) in [(0o600, None, "may not read"), (0o644, Some(0), "may not write")] {
+            set_mode(mode);
+            let refused = attach(4, &stranger, record).unwrap_err();
+            assert!(refused.contains(reason), "{refused}");
+        }
+        attach(4, &stranger, None).unwrap();
+        set_mode(0o660);
+        let member = peer(4321, nix::unistd::getegid().as_raw());
+        attach(5, &member, Some(0)).unwrap();
+        assert_eq!(test.hub.describe(&topic()).unwrap().subscribers.len(), 3, "one record, and two that only read");
+    });
 }
 
 #[test]
