@@ -60,7 +60,6 @@ struct UserAccount {
     leases: Cell<usize>,
     bytes: Cell<usize>,
     turn: Semaphore,
-    delivery: Semaphore,
 }
 
 /// The right to one connection, given back when dropped.
@@ -77,6 +76,7 @@ pub(crate) struct Admission {
 #[derive(Debug)]
 pub(crate) struct Charge {
     account: Rc<UserAccount>,
+    uid: u32,
     bytes: usize,
 }
 
@@ -130,7 +130,6 @@ impl Accounts {
             leases: Cell::new(0),
             bytes: Cell::new(0),
             turn: Semaphore::new(1),
-            delivery: Semaphore::new(1),
         };
         let account = Rc::clone(by_uid.entry(uid).or_insert_with(|| Rc::new(new())));
         account.connections.set(of_uid + 1);
@@ -151,11 +150,6 @@ impl Admission {
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.account.turn.acquire().await.ok()
-    }
-
-    /// Waits for the user's turn to have events sent: one watcher of each user at a time.
-    pub(crate) async fn delivery_turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.account.delivery.acquire().await.ok()
     }
 
     /// Another descriptor on the user's account.
@@ -190,7 +184,7 @@ impl Admission {
 
     /// An empty charge on the user's account.
     pub(crate) fn charge(&self) -> Charge {
-        Charge { account: Rc::clone(&self.account), bytes: 0 }
+        Charge { account: Rc::clone(&self.account), uid: self.uid, bytes: 0 }
     }
 }
 
@@ -207,6 +201,11 @@ impl Drop for Admission {
 }
 
 impl Charge {
+    /// The user.
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
+    }
+
     /// Sets how many bytes are kept.
     pub(crate) fn set(&mut self, bytes: usize) -> Result<(), RegistryError> {
         let others = self.account.bytes.get() - self.bytes;

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 
 /// Whether the client has closed the connection, or will read no more: poll(2) reports that
 /// unasked.
-pub(crate) fn has_hung_up(stream: &UnixStream) -> bool {
+pub(crate) fn has_hung_up(stream: &impl AsFd) -> bool {
     let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
@@ -43,7 +43,7 @@ impl HangUp {
 }
 
 /// Whether everything that the client sent before it hung up has been read.
-pub(crate) fn is_drained(stream: &UnixStream) -> bool {
+pub(crate) fn is_drained(stream: &impl AsRawFd) -> bool {
     recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Ok(0)
 }
 

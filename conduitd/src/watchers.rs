@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use conduit::internal::foreign_text::{clean, clean_name};
@@ -79,7 +79,51 @@ struct EventQueue {
     /// Since when the client's socket takes no more; `None` while it does.
     stuck_since: Cell<Option<Instant>>,
     is_cut_off: Cell<bool>,
+    /// Its connection can send now: it does not wait for its client, nor send the snapshot.
+    is_ready: Cell<bool>,
+    /// It waits for its turn, or has it.
+    is_queued: Cell<bool>,
+    has_turn: Cell<bool>,
+    deliveries: Rc<Deliveries>,
     changed: Notify,
+}
+
+/// The watchers of one user who have events to be sent. They take turns: an event for a thousand
+/// watchers of one user wakes one of them.
+#[derive(Default)]
+struct Deliveries {
+    waiting: RefCell<VecDeque<Weak<EventQueue>>>,
+    is_busy: Cell<bool>,
+}
+
+impl Deliveries {
+    fn request(&self, queue: &Rc<EventQueue>) {
+        if !queue.is_ready.get() || queue.events.borrow().is_empty() {
+            return;
+        }
+        if !queue.is_queued.replace(true) {
+            self.waiting.borrow_mut().push_back(Rc::downgrade(queue));
+        }
+        if !self.is_busy.get() {
+            self.next();
+        }
+    }
+
+    /// Gives the turn to the next watcher.
+    fn next(&self) {
+        loop {
+            let next = self.waiting.borrow_mut().pop_front();
+            self.is_busy.set(next.is_some());
+            match next.map(|queue| queue.upgrade()) {
+                None => return,
+                Some(None) => {}
+                Some(Some(queue)) => {
+                    queue.has_turn.set(true);
+                    return queue.changed.notify_one();
+                }
+            }
+        }
+    }
 }
 
 /// What a watcher receives: the snapshot first, then the events since.
@@ -124,16 +168,35 @@ impl WatchSnapshot {
 pub(crate) struct EventReceiver(Rc<EventQueue>);
 
 impl EventReceiver {
-    /// Waits until there are events. Returns `false` after the last, if the watcher was cut off.
+    /// Waits until there are events, and it is the user's turn to have them sent, until
+    /// [`pass_turn`](Self::pass_turn). Returns `false` after the last, if the watcher was cut off.
     pub(crate) async fn wait(&mut self) -> bool {
         loop {
-            if !self.0.events.borrow().is_empty() {
+            let queue = &self.0;
+            if queue.has_turn.get() && !queue.events.borrow().is_empty() {
                 return true;
             }
-            if self.0.is_cut_off.get() {
-                return false;
+            if queue.events.borrow().is_empty() {
+                self.pass_turn();
+                if queue.is_cut_off.get() {
+                    return false;
+                }
             }
-            self.0.changed.notified().await;
+            queue.changed.notified().await;
+        }
+    }
+
+    /// Gives the turn to another watcher of the user's, if this one has it.
+    pub(crate) fn pass_turn(&self) {
+        let queue = &self.0;
+        if !queue.has_turn.replace(false) {
+            return;
+        }
+        queue.is_queued.set(false);
+        queue.deliveries.is_busy.set(false);
+        queue.deliveries.request(queue);
+        if !queue.deliveries.is_busy.get() {
+            queue.deliveries.next();
         }
     }
 
@@ -161,6 +224,20 @@ impl EventReceiver {
     /// Notes whether the client's socket takes no more.
     pub(crate) fn set_stuck(&self, is_stuck: bool) {
         self.0.stuck_since.set(is_stuck.then(Instant::now));
+        self.set_ready(!is_stuck);
+    }
+
+    /// Notes whether events can be sent now.
+    pub(crate) fn set_ready(&self, is_ready: bool) {
+        self.0.is_ready.set(is_ready);
+        self.0.deliveries.request(&self.0);
+    }
+}
+
+impl Drop for EventReceiver {
+    fn drop(&mut self) {
+        self.0.events.borrow_mut().clear();
+        self.pass_turn();
     }
 }
 
@@ -172,7 +249,7 @@ impl EventQueue {
 
     /// Adds an event; `false` if the client leaves too many unread. One that reads is not judged by
     /// how many events there are at once.
-    fn push(&self, event: &Rc<QueuedEvent>, limit: usize) -> bool {
+    fn push(self: &Rc<Self>, event: &Rc<QueuedEvent>, limit: usize) -> bool {
         let mut events = self.events.borrow_mut();
         let most = match self.stuck_since.get() {
             Some(since) if since.elapsed() >= STUCK_PATIENCE => limit,
@@ -184,7 +261,8 @@ impl EventQueue {
             return false;
         }
         events.push_back(Rc::clone(event));
-        self.changed.notify_one();
+        drop(events);
+        self.deliveries.request(self);
         true
     }
 }
@@ -192,6 +270,7 @@ impl EventQueue {
 /// All watchers, by their connections.
 pub(crate) struct Watchers {
     queues: RefCell<HashMap<ConnectionId, Rc<EventQueue>>>,
+    deliveries: RefCell<HashMap<u32, Weak<Deliveries>>>,
     /// Events that a watcher may leave unread.
     queue_limit: usize,
     /// Invalid when the registry has changed.
@@ -200,7 +279,8 @@ pub(crate) struct Watchers {
 
 impl Watchers {
     pub(crate) fn new(queue_limit: usize) -> Self {
-        Self { queues: RefCell::default(), queue_limit, full_snapshot: SharedAnswer::default() }
+        let (queues, deliveries, full_snapshot) = Default::default();
+        Self { queues, deliveries, queue_limit, full_snapshot }
     }
 
     /// Starts a watch. Its snapshot and its events are atomic: nothing else runs in between.
@@ -233,11 +313,34 @@ impl Watchers {
 
     /// Continues a watch of the previous daemon, which has sent the snapshot.
     pub(crate) fn resume(&self, connection: ConnectionId, filter: EventFilter, charge: Charge) -> EventReceiver {
-        let (events, stuck_since, is_cut_off, changed) = Default::default();
-        let charge = RefCell::new(charge);
-        let queue = Rc::new(EventQueue { filter, events, charge, stuck_since, is_cut_off, changed });
+        let (events, stuck_since, is_cut_off, is_ready, is_queued, has_turn, changed) = Default::default();
+        let (deliveries, charge) = (self.deliveries_of(charge.uid()), RefCell::new(charge));
+        let queue = EventQueue {
+            filter,
+            events,
+            charge,
+            stuck_since,
+            is_cut_off,
+            is_ready,
+            is_queued,
+            has_turn,
+            deliveries,
+            changed,
+        };
+        let queue = Rc::new(queue);
         self.queues.borrow_mut().insert(connection, Rc::clone(&queue));
         EventReceiver(queue)
+    }
+
+    fn deliveries_of(&self, uid: u32) -> Rc<Deliveries> {
+        let mut users = self.deliveries.borrow_mut();
+        if let Some(known) = users.get(&uid).and_then(Weak::upgrade) {
+            return known;
+        }
+        users.retain(|_, user| user.strong_count() > 0);
+        let new = Rc::new(Deliveries::default());
+        users.insert(uid, Rc::downgrade(&new));
+        new
     }
 
     /// Queues an event for every watcher that wants its kind. A watcher that leaves too many unread
@@ -372,6 +475,7 @@ mod tests {
 
     /// Whether there are events; they have been queued already.
     fn wait(events: &mut EventReceiver) -> bool {
+        events.set_ready(true);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(events.wait())
     }
@@ -409,6 +513,47 @@ mod tests {
         slower.0.stuck_since.set(Instant::now().checked_sub(STUCK_PATIENCE));
         publish(&watchers, 3);
         assert_eq!((watchers.queues.borrow().len(), slower.0.events.borrow().len()), (0, 2));
+    }
+
+    #[test]
+    fn the_watchers_of_one_user_take_turns() {
+        let (watchers, user) = (Watchers::new(8), user());
+        let resume = |id| {
+            let events = watchers.resume(id, EventFilter::default(), user.charge());
+            events.set_ready(true);
+            events
+        };
+        let mut streams = [1, 2, 3].map(resume);
+        publish(&watchers, 1);
+        publish(&watchers, 1);
+        let has_turn = |streams: &[EventReceiver]| streams.iter().map(|it| it.0.has_turn.get()).collect::<Vec<_>>();
+        let mut served = [0; 3];
+        for _ in 0..3 {
+            let turns = has_turn(&streams);
+            let at = turns.iter().position(|&has| has).unwrap();
+            assert_eq!(turns.iter().filter(|&&has| has).count(), 1, "one at a time: {turns:?}");
+            served[at] += decode(&streams[at].take()).len();
+            streams[at].pass_turn();
+        }
+        assert_eq!((served, has_turn(&streams)), ([2; 3], vec![false; 3]));
+        streams[0].set_stuck(true);
+        publish(&watchers, 1);
+        assert!(!streams[0].0.has_turn.get(), "others do not wait for one whose client does not read");
+        for stream in &mut streams[1..] {
+            assert_eq!(decode(&stream.take()).len(), 1);
+            stream.pass_turn();
+        }
+        assert!(!has_turn(&streams).contains(&true));
+        streams[0].set_stuck(false);
+        assert_eq!(has_turn(&streams), [true, false, false]);
+        streams[0].take();
+        streams[0].pass_turn();
+
+        publish(&watchers, 1);
+        let at = has_turn(&streams).iter().position(|&has| has).unwrap();
+        watchers.remove([1, 2, 3][at]);
+        streams[at] = resume(4);
+        assert_eq!(has_turn(&streams).iter().filter(|&&has| has).count(), 1, "a watcher that leaves passes its turn");
     }
 
     #[test]

@@ -3,13 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conduit::internal::shm::socket::refuse_descriptors;
 use nix::sys::socket::{getsockopt, sockopt};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::task::yield_now;
 
 use super::connection::serve;
@@ -22,9 +21,10 @@ use crate::tasks;
 
 /// How long to wait after a failed accept(2): descriptors are free again when a client leaves.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections that are accepted, and that begin to be served, before other work has its turn.
-/// Accepting is cheap, and whoever waits in the kernel's queue waits for all users.
-const ACCEPTED_PER_TURN: usize = 32;
+/// How long connections are accepted before other work has its turn: accepting is cheap, and whoever
+/// waits in the kernel's queue waits for all users.
+const SLICE: Duration = Duration::from_micros(300);
+/// Users of whom one connection begins to be served in each turn.
 const SERVED_PER_TURN: usize = 8;
 
 /// Clients that wait, by user.
@@ -54,39 +54,65 @@ impl<C> Arrivals<C> {
 
 type Arrival = (UnixStream, Admission);
 
+/// A socket on which clients are accepted.
+pub(crate) struct Listener {
+    /// Waits for the first of several clients.
+    waiting: tokio::net::UnixListener,
+    /// The same socket, for the others: to accept and to refuse one, nothing needs to wait for it.
+    direct: UnixListener,
+}
+
+impl Listener {
+    pub(crate) fn new(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let direct = listener.try_clone()?;
+        Ok(Self { waiting: tokio::net::UnixListener::from_std(listener)?, direct })
+    }
+
+    /// Waits for a client.
+    async fn wait(&self) -> io::Result<UnixStream> {
+        self.waiting.accept().await?.0.into_std()
+    }
+
+    /// A client that has connected already, if there is one.
+    fn accept(&self) -> io::Result<Option<UnixStream>> {
+        match self.direct.accept() {
+            Ok((stream, _)) => Ok(Some(stream)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// Accepts clients until the task is dropped.
-pub(crate) async fn accept(hub: Rc<Hub>, listener: UnixListener) {
+pub(crate) async fn accept(hub: Rc<Hub>, listener: Listener) {
     let mut arrivals = Arrivals { users: VecDeque::new() };
     loop {
-        if arrivals.users.is_empty() {
-            match listener.accept().await {
-                Ok((stream, _)) => admit(&hub, stream, &mut arrivals),
-                Err(error) => {
-                    tracing::warn!("cannot accept a client: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
+        if let Err(error) = accept_some(&hub, &listener, &mut arrivals).await {
+            tracing::warn!("cannot accept a client: {error}");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        for _ in 0..SERVED_PER_TURN.min(arrivals.users.len()) {
+            if let Some(arrival) = arrivals.pop() {
+                begin(&hub, arrival);
             }
-        }
-        for _ in 0..ACCEPTED_PER_TURN {
-            let Some(stream) = accept_now(&listener) else { break };
-            admit(&hub, stream, &mut arrivals);
-        }
-        for _ in 0..SERVED_PER_TURN {
-            let Some(arrival) = arrivals.pop() else { break };
-            begin(&hub, arrival);
         }
         yield_now().await;
     }
 }
 
-/// A client that has connected already.
-fn accept_now(listener: &UnixListener) -> Option<UnixStream> {
-    match listener.poll_accept(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok((stream, _))) => Some(stream),
-        // An error comes again when the next client is waited for.
-        Poll::Ready(Err(_)) | Poll::Pending => None,
+/// Accepts clients for a moment; waits for one if none has arrived.
+async fn accept_some(hub: &Rc<Hub>, listener: &Listener, arrivals: &mut Arrivals<Arrival>) -> io::Result<()> {
+    if arrivals.users.is_empty() {
+        admit(hub, listener.wait().await?, arrivals);
     }
+    let began = Instant::now();
+    while began.elapsed() < SLICE
+        && let Some(stream) = listener.accept()?
+    {
+        admit(hub, stream, arrivals);
+    }
+    Ok(())
 }
 
 /// Admits a client within its user's limits, or refuses it.
@@ -116,8 +142,12 @@ fn begin(hub: &Rc<Hub>, (stream, admission): Arrival) {
     if has_hung_up(&stream) && is_drained(&stream) {
         return;
     }
-    match PeerProcess::of(&stream) {
-        Ok(peer) => {
+    let prepared = PeerProcess::of(&stream).and_then(|peer| {
+        stream.set_nonblocking(true)?;
+        Ok((peer, tokio::net::UnixStream::from_std(stream)?))
+    });
+    match prepared {
+        Ok((peer, stream)) => {
             let hub = Rc::clone(hub);
             tasks::spawn("connection", async move {
                 serve(&hub, hub.processes.next_connection(), peer, admission, stream).await;

@@ -231,6 +231,7 @@ impl<'a> Connection<'a> {
     }
 
     async fn pass_on(&mut self, mut events: EventReceiver) -> io::Result<()> {
+        events.set_ready(true);
         let mut half_closed: Option<Charged<HangUp>> = None;
         loop {
             tokio::select! {
@@ -262,16 +263,18 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Sends the next events, when it is the user's turn: an event for a thousand watchers of one
-    /// user delays others by one of them.
+    /// Sends the next events, for which it is the user's turn: an event for a thousand watchers of
+    /// one user delays others by one of them.
     async fn deliver(&self, events: &mut EventReceiver) -> io::Result<()> {
-        let turn = self.writer.admission.delivery_turn().await;
         let batch = events.take();
         let sent = self.writer.try_write(&batch)?;
-        yield_now().await;
-        drop(turn);
-        if sent < batch.len() {
+        let is_stuck = sent < batch.len();
+        if is_stuck {
             events.set_stuck(true);
+        }
+        yield_now().await;
+        events.pass_turn();
+        if is_stuck {
             // Without a time limit: the queue is bounded, and no other client waits for it.
             Box::pin(self.writer.write_rest(&batch[sent..])).await?;
             events.set_stuck(false);

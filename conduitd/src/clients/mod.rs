@@ -10,5 +10,5 @@ mod reader;
 pub(crate) mod request;
 mod writer;
 
-pub(crate) use arrivals::accept;
+pub(crate) use arrivals::{Listener, accept};
 pub(crate) use connection::resume;

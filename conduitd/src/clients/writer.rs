@@ -1,10 +1,12 @@
 //! Writes replies and events to a client.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use conduit::internal::protocol::{Reply, encode};
 use conduit::registry::RegistryError;
+use nix::sys::socket::{MsgFlags, send};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -15,8 +17,9 @@ use crate::limits::Admission;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Refuses a client that is not admitted. The empty buffer of a new socket has room for the reply.
-pub(super) fn refuse(stream: &UnixStream, error: RegistryError) {
-    let _ = stream.try_write(&encode(&Reply::from(error)));
+pub(super) fn refuse(stream: &impl AsRawFd, error: RegistryError) {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let _ = send(stream.as_raw_fd(), &encode(&Reply::from(error)), flags);
 }
 
 /// The way back to a client.

@@ -17,12 +17,11 @@ use std::time::Duration;
 use conduit::internal::shm::dir::{ReapLock, ShmDir};
 use conduit::internal::shm::guard::DaemonGuard;
 pub use error::StartError;
-use tokio::net::UnixListener;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinSet, LocalSet, spawn_blocking};
 
-use crate::clients;
+use crate::clients::{self, Listener};
 use crate::descriptors::Descriptors;
 use crate::directory::{Directory, DirectoryWatch};
 use crate::holding::ReturningClient;
@@ -77,8 +76,7 @@ impl Server {
     /// `hangups`: signals to reload the policy.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>, hangups: Option<Signal>) -> io::Result<()> {
         let (watch, notices) = ProcessWatch::start(&self.watch)?;
-        self.listener.set_nonblocking(true)?;
-        let listener = UnixListener::from_std(self.listener)?;
+        let listener = Listener::new(self.listener)?;
         let supervisor = Rc::new(self.supervisor);
         let directory = Directory::new(self.directory, self.watch, self.lock);
         let resources = Resources { limits: self.limits, descriptors: self.descriptors };
@@ -121,7 +119,7 @@ fn resume_clients(hub: &Rc<Hub>, clients: Vec<ReturningClient>) -> io::Result<us
 }
 
 /// Starts the tasks without which the daemon does not work.
-fn start_serving(hub: &Rc<Hub>, listener: UnixListener, notices: UnboundedReceiver<Notice>) -> JoinSet<()> {
+fn start_serving(hub: &Rc<Hub>, listener: Listener, notices: UnboundedReceiver<Notice>) -> JoinSet<()> {
     let mut serving = JoinSet::new();
     serving.spawn_local(Rc::clone(hub).watch_locks());
     serving.spawn_local(Rc::clone(hub).watch_directory());

@@ -18,8 +18,9 @@ use nix::unistd::geteuid;
 use super::error::{StartError, io_error};
 use crate::peer::PeerProcess;
 
-/// Clients that may wait to be accepted: all of them connect at once when the daemon is restarted.
-const BACKLOG: i32 = 1024;
+/// Clients that may wait to be accepted. Few: whoever waits here waits for all users, and one who
+/// connects in a loop fills the queue. Others wait in connect(2), in the order of their arrival.
+const BACKLOG: i32 = 128;
 /// How long to wait for another daemon that creates its socket, which takes microseconds.
 const TURN_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -29,7 +30,10 @@ pub(super) fn passed(listener: UnixListener, asked: Option<&Path>) -> Result<(Un
     let passed = address.as_pathname().unwrap_or(Path::new("(without a path)")).to_owned();
     match asked {
         Some(asked) if asked != passed => Err(StartError::OtherSocket { passed, asked: asked.into() }),
-        _ => Ok((listener, passed)),
+        _ => {
+            limit_backlog(&listener).map_err(io_error("listen on", &passed))?;
+            Ok((listener, passed))
+        }
     }
 }
 
@@ -54,11 +58,15 @@ pub(super) fn listen(socket: &Path) -> Result<UnixListener, StartError> {
     let _turn = take_turn(parent).map_err(io_error("lock", parent))?;
     clear_stale(socket)?;
     let listener = UnixListener::bind(socket).map_err(io_error("listen on", socket))?;
-    nix::sys::socket::listen(&listener, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))
-        .map_err(|errno| io_error("listen on", socket)(errno.into()))?;
+    limit_backlog(&listener).map_err(io_error("listen on", socket))?;
     let mode = if serves_everybody() { 0o666 } else { 0o600 };
     fs::set_permissions(socket, fs::Permissions::from_mode(mode)).map_err(io_error("set the mode of", socket))?;
     Ok(listener)
+}
+
+/// Sets how many clients may wait to be accepted.
+fn limit_backlog(listener: &UnixListener) -> io::Result<()> {
+    Ok(nix::sys::socket::listen(listener, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))?)
 }
 
 /// Removes a socket that no process listens on.
