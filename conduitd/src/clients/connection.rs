@@ -217,14 +217,20 @@ impl<'a> Connection<'a> {
     async fn stream_events(&mut self, filter: EventFilter, asked: Instant) -> io::Result<()> {
         let charges = [self.writer.admission.charge(), self.writer.admission.charge()];
         let of = (self.id, self.peer.process.uid);
-        let started = self.hub.watch(of, filter.clone(), charges, asked.into_std()).await;
+        let started = {
+            let _turn = self.writer.admission.turn().await;
+            self.hub.watch(of, filter.clone(), charges, asked.into_std()).await
+        };
         let EventStream { mut snapshot, events } = match started {
             Ok(stream) => stream,
             Err(error) => return self.writer.refuse(error).await,
         };
-        while let Some(replies) = snapshot.take(&filter) {
-            self.writer.send(&replies).await?;
+        loop {
+            let turn = self.writer.admission.turn().await;
+            let Some(replies) = snapshot.take(&filter) else { break };
             yield_now().await;
+            drop(turn);
+            self.writer.send(&replies).await?;
         }
         drop(snapshot);
         self.pass_on(events).await
