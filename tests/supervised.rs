@@ -12,7 +12,8 @@ use conduit::{Domain, Publisher, ShmRegion};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Daemon, Peer, Raw, World, sample, wait_until};
+use crate::harness::skip::{Lack, skip};
+use crate::harness::{Daemon, Peer, Raw, SlowFolder, World, sample, wait_until};
 use crate::manager::Manager;
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End};
@@ -393,4 +394,28 @@ fn status_reload_and_watchdog_are_notified() {
     manager.hear("STOPPING=1");
     assert_eq!(daemon.wait(), Some(0));
     assert!(world.socket().exists(), "the socket is the service manager's");
+}
+
+#[test]
+fn core_dumps_are_reported_on_a_socket_that_was_passed() {
+    use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+    let Some(folder) = SlowFolder::new() else { skip!(Lack::CoreDumps, "a core dump that takes long") };
+    let world = World::new();
+    let manager = Manager::new(&world);
+    // As systemd's ListenNetlink=connector 1.
+    let flags = SocketFlags::CLOEXEC;
+    let connector = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(CONNECTOR)).unwrap();
+    bind(&connector, &SocketAddrNetlink::new(0, 1)).unwrap();
+    let inode = rustix::fs::fstat(&connector).unwrap().st_ino;
+    let names = ["registry", "core-dumps"].map(str::to_owned);
+    let daemon = manager.spawn(&world, names.into(), vec![manager.listener(), connector]);
+    manager.hear("READY=1");
+    assert!(sockets(daemon.pid()).contains(&PathBuf::from(format!("socket:[{inode}]"))), "{}", world.log());
+    let publisher = world.publisher("scan", 16, 100);
+    let sleeper = world.sleeper("scan");
+    let dump = folder.dump(publisher);
+    sleeper.expect(Answer::Gone(End::Died));
+    wait_until("the name to be free", || !world.exists("scan"));
+    assert!(dump.is_in_progress());
 }

@@ -4,12 +4,13 @@
 //! complete, so that nothing else shows its death. The kernel's process connector reports it at
 //! once and costs nothing while no process dumps. It needs Linux 6.6 (before, it reports every fork
 //! and exec, and to the administrator alone) and the machine's own pid, user and network
-//! namespaces: not a container's.
+//! namespaces: not a container's. A daemon that has no network of its own, as the system's unit says,
+//! gets the socket from its service manager.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt,
@@ -45,12 +46,27 @@ pub(crate) enum Heard {
 }
 
 impl CoreDumps {
-    /// Starts to listen.
-    pub(crate) fn listen() -> io::Result<Self> {
+    /// Starts to listen, on the socket that the service manager passed if there is one. `None` if the
+    /// kernel does not report core dumps here.
+    pub(crate) fn listen(passed: Option<OwnedFd>) -> Option<Self> {
+        let listening = match passed {
+            Some(socket) => ioctl_fionbio(&socket, true).map_err(io::Error::from).and_then(|()| Self::ask(socket)),
+            None => Self::open().and_then(Self::ask),
+        };
+        listening.inspect_err(|error| tracing::info!("the kernel does not report core dumps here: {error}")).ok()
+    }
+
+    /// Whether a socket is one that [`listen`](Self::listen) can use.
+    pub(crate) fn can_use(socket: &OwnedFd) -> bool {
+        let is_netlink = sockopt::socket_domain(socket) == Ok(AddressFamily::NETLINK);
+        is_netlink && sockopt::socket_protocol(socket) == Ok(Some(CONNECTOR))
+    }
+
+    fn open() -> io::Result<OwnedFd> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(CONNECTOR))?;
         bind(&socket, &SocketAddrNetlink::new(0, PROCESS_CONNECTOR))?;
-        Self::ask(socket)
+        Ok(socket)
     }
 
     /// Asks the kernel for its reports. Kernels that cannot select them take this for nothing, and

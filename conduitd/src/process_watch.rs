@@ -74,7 +74,10 @@ struct PolledProcess {
 
 impl ProcessWatch {
     /// Starts the thread. `directory` becomes readable when the directory changes.
-    pub(crate) fn start(directory: &impl AsFd) -> io::Result<(Self, UnboundedReceiver<Notice>)> {
+    pub(crate) fn start(
+        directory: &impl AsFd,
+        core_dumps: Option<CoreDumps>,
+    ) -> io::Result<(Self, UnboundedReceiver<Notice>)> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(directory, EpollEvent::new(ONCE, DIRECTORY))?;
         let stop = EventFd::new()?;
@@ -85,9 +88,6 @@ impl ProcessWatch {
         epoll.add(&ping, EpollEvent::new(edge, PING))?;
         let look = EventFd::new()?;
         epoll.add(&look, EpollEvent::new(edge, LOOK))?;
-        let core_dumps = CoreDumps::listen()
-            .inspect_err(|error| tracing::info!("the kernel does not report core dumps here: {error}"))
-            .ok();
         if let Some(core_dumps) = &core_dumps {
             epoll.add(core_dumps, EpollEvent::new(EpollFlags::EPOLLIN, DUMPS))?;
         }
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn the_end_of_a_process_is_reported_once() {
         let never = EventFd::new().unwrap();
-        let (watch, mut notices) = ProcessWatch::start(&never).unwrap();
+        let (watch, mut notices) = ProcessWatch::start(&never, None).unwrap();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let peer = PeerProcess::of(&ours).unwrap();
         assert_eq!(peer.process.pid, std::process::id());

@@ -24,7 +24,7 @@ impl TestHub {
         let directory = tempfile::Builder::new().prefix(".conduit-test-").tempdir_in("/dev/shm").unwrap();
         let shm = Arc::new(ShmDir::open(&Domain::new(directory.path())).unwrap());
         let watch = DirectoryWatch::new(&shm).unwrap();
-        let (processes, _) = ProcessWatch::start(&watch).unwrap();
+        let (processes, _) = ProcessWatch::start(&watch, None).unwrap();
         let parts = Directory::new(shm, watch, ReapLock::Write);
         let supervisor = Rc::new(Supervisor::none());
         let resources = Resources { limits: Limits::default(), descriptors: Descriptors::new(1024) };

@@ -22,6 +22,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinSet, LocalSet, spawn_blocking};
 
 use crate::clients::{self, Listener};
+use crate::core_dumps::CoreDumps;
 use crate::descriptors::Descriptors;
 use crate::directory::{Directory, DirectoryWatch};
 use crate::holding::ReturningClient;
@@ -57,6 +58,7 @@ pub(crate) struct Server {
     is_own_socket: bool,
     directory: Arc<ShmDir>,
     watch: DirectoryWatch,
+    core_dumps: Option<CoreDumps>,
     lock: ReapLock,
     limits: Limits,
     descriptors: Descriptors,
@@ -75,7 +77,7 @@ impl Server {
     ///
     /// `hangups`: signals to reload the policy.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>, hangups: Option<Signal>) -> io::Result<()> {
-        let (watch, notices) = ProcessWatch::start(&self.watch)?;
+        let (watch, notices) = ProcessWatch::start(&self.watch, self.core_dumps)?;
         let listener = Listener::new(self.listener)?;
         let supervisor = Rc::new(self.supervisor);
         let directory = Directory::new(self.directory, self.watch, self.lock);

@@ -16,6 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::error::{StartError, io_error};
 use super::guard::{self, Holder};
 use super::{DaemonOptions, Server, socket};
+use crate::core_dumps::CoreDumps;
 use crate::descriptors::Descriptors;
 use crate::directory::DirectoryWatch;
 use crate::limits::Limits;
@@ -52,6 +53,7 @@ impl Server {
             is_own_socket,
             directory: Arc::new(directory),
             watch,
+            core_dumps: CoreDumps::listen(inherited.core_dumps),
             lock,
             limits: options.limits,
             descriptors,

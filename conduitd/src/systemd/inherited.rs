@@ -10,10 +10,13 @@ use nix::sys::socket::{AddressFamily, SockType, SockaddrLike, UnixAddr, getpeern
 
 use super::Supervisor;
 use super::store::StoreEntry;
+use crate::core_dumps::CoreDumps;
 use crate::holding::ReturningClient;
 
 /// The listener's name in the socket unit.
 const LISTENER: &str = "registry";
+/// The name of the socket on which the kernel reports core dumps.
+const CORE_DUMPS: &str = "core-dumps";
 
 /// The descriptors that the service manager passed, with their names.
 pub(crate) fn inherited() -> Vec<(String, OwnedFd)> {
@@ -28,6 +31,7 @@ pub(crate) fn inherited() -> Vec<(String, OwnedFd)> {
 pub(crate) struct InheritedDescriptors {
     pub(crate) listener: Option<UnixListener>,
     pub(crate) directory: Option<OwnedFd>,
+    pub(crate) core_dumps: Option<OwnedFd>,
     /// Sorted by their numbers.
     pub(crate) clients: Vec<ReturningClient>,
 }
@@ -49,6 +53,7 @@ impl InheritedDescriptors {
                 (Some(StoreEntry::Directory(id)), None) if id == directory && watches(&descriptor, directory) => {
                     kept.directory = Some(descriptor);
                 }
+                _ if name == CORE_DUMPS && CoreDumps::can_use(&descriptor) => kept.core_dumps = Some(descriptor),
                 _ => {
                     tracing::warn!(
                         "a descriptor named {name:?} was passed that this registry cannot use; it is closed"
