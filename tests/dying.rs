@@ -154,3 +154,17 @@ fn who_may_not_take_over_is_told_why() {
     let answer = world.peer_of(NOBODY).ask(Publish("scan", 16, 1000));
     assert!(answer.failure().contains("is an orphan"), "{answer:?}");
 }
+
+#[test]
+fn a_daemon_that_hears_of_no_core_dumps_looks_when_it_is_asked() {
+    need_root!("a publisher of another user");
+    let folder = slow_folder!();
+    let mut world = World::new();
+    world.start_daemon_without_network();
+    wait_until("the daemon to say so", || world.log().contains("does not report core dumps here"));
+    let dump = folder.dump(world.publisher("scan", 16, 1000));
+    // It may neither read the list of mappings nor remove the name.
+    let mut successor = world.peer_of(NOBODY);
+    successor.order(Publish("scan", 16, 1000));
+    assert!(dump.is_in_progress());
+}

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
@@ -50,6 +51,7 @@ impl CoreDumps {
     /// kernel does not report core dumps here.
     pub(crate) fn listen(passed: Option<OwnedFd>) -> Option<Self> {
         let listening = match passed {
+            _ if !reports_here() => Err(io::Error::other("it does so from Linux 6.6 on, and not in containers")),
             Some(socket) => ioctl_fionbio(&socket, true).map_err(io::Error::from).and_then(|()| Self::ask(socket)),
             None => Self::open().and_then(Self::ask),
         };
@@ -69,8 +71,7 @@ impl CoreDumps {
         Ok(socket)
     }
 
-    /// Asks the kernel for its reports. Kernels that cannot select them take this for nothing, and
-    /// report nothing.
+    /// Asks the kernel for its reports.
     fn ask(socket: OwnedFd) -> io::Result<Self> {
         let body = [LISTEN, CORE_DUMP].map(u32::to_ne_bytes).concat();
         let total_bytes = HEADER_BYTES + CONNECTOR_BYTES + body.len();
@@ -104,6 +105,19 @@ impl CoreDumps {
             }
         }
     }
+}
+
+/// Whether the kernel does what it is asked for: if not, it does not say so. The first namespaces
+/// have fixed numbers.
+fn reports_here() -> bool {
+    const FIRST_NAMESPACES: [(&str, u64); 2] = [("user", 0xEFFF_FFFD), ("pid", 0xEFFF_FFFC)];
+    let is_first = |(kind, number): (&str, u64)| {
+        std::fs::metadata(format!("/proc/self/ns/{kind}")).is_ok_and(|found| MetadataExt::ino(&found) == number)
+    };
+    let release = rustix::system::uname();
+    let mut numbers = release.release().to_bytes().split(|byte| !byte.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|digits| str::from_utf8(digits).ok()?.parse::<u32>().ok());
+    (number(), number()) >= (Some(6), Some(6)) && FIRST_NAMESPACES.into_iter().all(is_first)
 }
 
 /// The process that a message reports.

@@ -163,6 +163,14 @@ impl World {
         self.daemon = Some(Daemon::wait_until_up(self, Daemon::run(self, command)));
     }
 
+    /// A daemon in its own network namespace, to which the kernel reports no core dumps. Needs root.
+    pub fn start_daemon_without_network(&mut self) {
+        assert!(self.daemon.is_none(), "one daemon at a time");
+        let mut command = self.command("unshare");
+        command.args(["--net", "--", env!("CARGO_BIN_EXE_conduitd")]);
+        self.daemon = Some(Daemon::wait_until_up(self, Daemon::run(self, command)));
+    }
+
     /// Kills the daemon with SIGKILL.
     pub fn kill_daemon(&mut self) {
         self.daemon.take().unwrap().kill();
