@@ -23,6 +23,7 @@ mod foreign_text;
 mod frugal;
 mod guard;
 mod harness;
+mod healing;
 mod hostile_client;
 mod killed_at_every_step;
 mod lease;

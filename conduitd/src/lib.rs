@@ -18,6 +18,7 @@ mod hub;
 mod limits;
 mod logging;
 mod pace;
+mod path_watch;
 mod peer;
 mod policy;
 mod process_watch;

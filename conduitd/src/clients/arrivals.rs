@@ -85,10 +85,10 @@ impl Listener {
 }
 
 /// Accepts clients until the task is dropped.
-pub(crate) async fn accept(hub: Rc<Hub>, listener: Listener) {
+pub(crate) async fn accept(hub: Rc<Hub>, listener: &Listener) {
     let mut arrivals = Arrivals { users: VecDeque::new() };
     loop {
-        if let Err(error) = accept_some(&hub, &listener, &mut arrivals).await {
+        if let Err(error) = accept_some(&hub, listener, &mut arrivals).await {
             tracing::warn!("cannot accept a client: {error}");
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }

@@ -3,10 +3,10 @@
 
 mod error;
 mod guard;
+mod listening;
 mod socket;
 mod start;
 
-use std::fs;
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::PathBuf;
@@ -21,6 +21,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinSet, LocalSet, spawn_blocking};
 
+use self::listening::{SocketPlace, serve_socket};
 use crate::clients::{self, Listener};
 use crate::core_dumps::CoreDumps;
 use crate::descriptors::Descriptors;
@@ -52,10 +53,7 @@ pub struct DaemonOptions {
 /// A daemon that holds everything it needs; clients can connect already.
 pub(crate) struct Server {
     listener: StdListener,
-    /// The listener's name.
-    socket: PathBuf,
-    /// The daemon has created the socket, and removes it when it stops.
-    is_own_socket: bool,
+    place: Arc<SocketPlace>,
     directory: Arc<ShmDir>,
     watch: DirectoryWatch,
     core_dumps: Option<CoreDumps>,
@@ -85,14 +83,14 @@ impl Server {
         let hub = Hub::new(directory, resources, self.policy, watch, Reaping::new(reap), Rc::clone(&supervisor));
         let serve = async {
             let resumed = resume_clients(&hub, self.clients)?;
-            let mut serving = start_serving(&hub, listener, notices);
+            let mut serving = start_serving(&hub, listener, &self.place, notices);
             if let Some(hangups) = hangups {
                 serving.spawn_local(reload(Rc::clone(&hub), self.config, hangups));
             }
             if resumed > 0 {
                 tracing::info!(message_id = message_id::RESUMED, conduit.clients = resumed, "clients were resumed");
             }
-            let (socket, shm_dir) = (self.socket.display(), hub.directory.shm.path().display());
+            let (socket, shm_dir) = (self.place.path.display(), hub.directory.shm.path().display());
             tracing::info!(conduit.socket = %socket, conduit.shm_dir = %shm_dir, "ready");
             supervisor.ready();
             let ended = tokio::select! {
@@ -100,10 +98,7 @@ impl Server {
                 failure = first_failure(&mut serving) => Err(failure),
             };
             supervisor.stopping();
-            if self.is_own_socket {
-                // While this process listens: afterwards the name may be another daemon's.
-                let _ = fs::remove_file(&self.socket);
-            }
+            self.place.remove();
             ended
         };
         LocalSet::new().run_until(serve).await
@@ -121,13 +116,18 @@ fn resume_clients(hub: &Rc<Hub>, clients: Vec<ReturningClient>) -> io::Result<us
 }
 
 /// Starts the tasks without which the daemon does not work.
-fn start_serving(hub: &Rc<Hub>, listener: Listener, notices: UnboundedReceiver<Notice>) -> JoinSet<()> {
+fn start_serving(
+    hub: &Rc<Hub>,
+    listener: Listener,
+    place: &Arc<SocketPlace>,
+    notices: UnboundedReceiver<Notice>,
+) -> JoinSet<()> {
     let mut serving = JoinSet::new();
     serving.spawn_local(Rc::clone(hub).watch_locks());
     serving.spawn_local(Rc::clone(hub).watch_directory());
     serving.spawn_local(Rc::clone(hub).rescan());
     serving.spawn_local(handle_notices(Rc::clone(hub), notices));
-    serving.spawn_local(clients::accept(Rc::clone(hub), listener));
+    serving.spawn_local(serve_socket(Rc::clone(hub), listener, Arc::clone(place)));
     serving.spawn_local(Rc::clone(hub).report_status());
     if let Some(interval) = hub.supervisor.watchdog_interval() {
         serving.spawn_local(ping(Rc::clone(hub), interval));

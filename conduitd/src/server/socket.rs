@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -46,15 +47,19 @@ pub(super) fn may_remove_everything() -> bool {
 }
 
 /// Whether this is the system's daemon, not a user's own.
-fn serves_everybody() -> bool {
+pub(super) fn serves_everybody() -> bool {
     geteuid().is_root() || may_remove_everything()
 }
 
 /// Listens on a socket of that name; replaces a socket that no process listens on.
-pub(super) fn listen(socket: &Path) -> Result<UnixListener, StartError> {
+///
+/// `makes_directory`: that of the socket, if it is missing.
+pub(super) fn listen(socket: &Path, makes_directory: bool) -> Result<UnixListener, StartError> {
     let parent = socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mode = if serves_everybody() { 0o755 } else { 0o700 };
-    fs::DirBuilder::new().recursive(true).mode(mode).create(parent).map_err(io_error("create", parent))?;
+    if makes_directory {
+        fs::DirBuilder::new().recursive(true).mode(mode).create(parent).map_err(io_error("create", parent))?;
+    }
     let _turn = take_turn(parent).map_err(io_error("lock", parent))?;
     clear_stale(socket)?;
     let listener = UnixListener::bind(socket).map_err(io_error("listen on", socket))?;
@@ -75,14 +80,25 @@ fn clear_stale(socket: &Path) -> Result<(), StartError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(io_error("examine", socket)(error)),
         Ok(metadata) if !metadata.file_type().is_socket() => Err(StartError::NotASocket { path: socket.into() }),
-        Ok(_) => match UnixStream::connect(socket) {
+        Ok(_) => match connect_at_once(socket) {
             Ok(other) => Err(StartError::SocketInUse { path: socket.into(), who: listener_of(socket, &other) }),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(socket).map_err(io_error("replace", socket))
+            Err(Errno::EAGAIN) => {
+                Err(StartError::SocketInUse { path: socket.into(), who: "a process that accepts no clients".into() })
             }
-            Err(error) => Err(io_error("examine", socket)(error)),
+            Err(Errno::ENOENT) => Ok(()),
+            Err(Errno::ECONNREFUSED) => fs::remove_file(socket).map_err(io_error("replace", socket)),
+            Err(errno) => Err(io_error("examine", socket)(errno.into())),
         },
     }
+}
+
+/// Connects without waiting: `EAGAIN` if a process listens but does not accept.
+fn connect_at_once(socket: &Path) -> nix::Result<UnixStream> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect};
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(stream.as_raw_fd(), &UnixAddr::new(socket)?)?;
+    Ok(stream.into())
 }
 
 /// The process that listens on a socket. A registry is asked for its pid: of a socket that a

@@ -15,6 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::error::{StartError, io_error};
 use super::guard::{self, Holder};
+use super::listening::{SocketOrigin, SocketPlace};
 use super::{DaemonOptions, Server, socket};
 use crate::core_dumps::CoreDumps;
 use crate::descriptors::Descriptors;
@@ -40,17 +41,15 @@ impl Server {
         let watch = watch(inherited.directory, &directory, &supervisor)?;
         raise_descriptor_limit();
         let descriptors = descriptors(&options.limits);
-        let is_own_socket = inherited.listener.is_none();
-        let (listener, socket) = listener(inherited.listener, options, &domain)?;
+        let (listener, place) = listener(inherited.listener, options, &domain)?;
         refuse_descriptors(&listener);
         let is_system = socket::may_remove_everything();
-        let guard = guard_directory(&directory, &socket, is_system, is_own_socket)?;
+        let guard = guard_directory(&directory, &place, is_system)?;
         let lock = if is_system { ReapLock::Read } else { ReapLock::Write };
         directory.finish_removals(None, lock).map_err(io_error("read", shm_dir))?;
         Ok(Self {
             listener,
-            socket,
-            is_own_socket,
+            place,
             directory: Arc::new(directory),
             watch,
             core_dumps: CoreDumps::listen(inherited.core_dumps),
@@ -80,35 +79,35 @@ fn watch(
     Ok(watch)
 }
 
-/// The inherited listener, or a new one; and its name.
+/// The inherited listener, or a new one; and where it listens.
 fn listener(
     inherited: Option<UnixListener>,
     options: &DaemonOptions,
     domain: &Domain,
-) -> Result<(UnixListener, PathBuf), StartError> {
+) -> Result<(UnixListener, Arc<SocketPlace>), StartError> {
     if let Some(listener) = inherited {
-        return socket::passed(listener, options.socket.as_deref());
+        let (listener, path) = socket::passed(listener, options.socket.as_deref())?;
+        return Ok((listener, SocketPlace::new(path, SocketOrigin::Passed)));
     }
     let own_socket = || domain.own_socket().map(PathBuf::from);
     let path = options.socket.clone().or_else(own_socket).ok_or(StartError::NoSocket)?;
-    Ok((socket::listen(&path)?, path))
+    // The process may be started anywhere.
+    let path = std::path::absolute(&path).map_err(io_error("examine", &path))?;
+    let is_chosen = options.socket.is_some() || std::env::var_os("CONDUIT_SOCKET").is_some();
+    let listener = socket::listen(&path, true)?;
+    Ok((listener, SocketPlace::new(path, SocketOrigin::Own { is_default: !is_chosen })))
 }
 
 /// Makes this the only daemon of the directory.
 fn guard_directory(
     directory: &ShmDir,
-    socket: &Path,
+    place: &SocketPlace,
     is_system: bool,
-    is_own_socket: bool,
 ) -> Result<Option<DaemonGuard>, StartError> {
     let shm_dir = directory.path();
-    guard::take(directory, socket, is_system).map_err(io_error("lock", shm_dir))?.map_err(|holder| {
-        if is_own_socket {
-            let _ = fs::remove_file(socket);
-        }
-        let Holder { pid, socket } = holder;
-        StartError::DirectoryInUse { path: shm_dir.into(), pid, socket }
-    })
+    let taken = guard::take(directory, &place.path, is_system).map_err(io_error("lock", shm_dir));
+    let refused = |Holder { pid, socket }| StartError::DirectoryInUse { path: shm_dir.into(), pid, socket };
+    taken.and_then(|taken| taken.map_err(refused)).inspect_err(|_| place.remove())
 }
 
 fn file_id(directory: &Path) -> Result<FileId, StartError> {
