@@ -1,15 +1,19 @@
-//! The daemon heals: its socket's file is removed or replaced.
+//! The daemon heals: its socket, its directory or its own file is removed or replaced.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use conduit::registry::Client;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
-use crate::harness::{Daemon, NOBODY, World, wait_until};
+use crate::harness::skip::{Lack, skip};
+use crate::harness::{Daemon, NOBODY, World, need_root, stderr_of, wait_until};
 use crate::manager::Manager;
 use crate::protocol::Order::Send;
 
@@ -130,4 +134,146 @@ fn the_loss_of_a_passed_socket_is_told_with_the_remedy() {
     wait_until("the daemon to tell", || world.log().contains("restart conduitd.socket`"));
     assert!(!world.socket().exists(), "only the service manager can listen there again");
     assert!(daemon.is_running());
+}
+
+/// A daemon of a directory below the world's, whose socket is outside of it.
+struct Below<'a> {
+    world: &'a World,
+    directory: PathBuf,
+}
+
+impl<'a> Below<'a> {
+    fn new(world: &'a World) -> Self {
+        let directory = world.path().join("shm");
+        fs::create_dir(&directory).unwrap();
+        Self { world, directory }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = self.world.command(program);
+        command.env("CONDUIT_SHM_DIR", &self.directory).stdin(Stdio::null());
+        command
+    }
+
+    fn daemon(&self) -> Daemon {
+        let log = fs::File::options().append(true).create(true).open(self.world.path().join("daemon.log")).unwrap();
+        let mut command = self.command(env!("CARGO_BIN_EXE_conduitd"));
+        command.args(["--config", "/dev/null"]).stderr(log).spawn().unwrap().into()
+    }
+
+    /// The inode of the directory that the daemon serves.
+    fn served(&self) -> Option<u64> {
+        let client = Client::connect(&self.world.domain());
+        client.and_then(|mut client| client.status()).ok().map(|status| status.inode)
+    }
+
+    fn wait_until_served(&self) {
+        let inode = fs::metadata(&self.directory).unwrap().ino();
+        wait_until("the daemon to serve the directory", || self.served() == Some(inode));
+    }
+
+    /// The daemon lists what is published in the directory, and reaps it.
+    fn prove_served(&self) {
+        self.wait_until_served();
+        let mut command = self.command(env!("CARGO_BIN_EXE_conduit"));
+        let publisher = Daemon::from(command.args(["pub", "scan", "--text", "x", "--keep"]).spawn().unwrap());
+        let list = || Client::connect(&self.world.domain()).and_then(|mut client| client.list()).unwrap_or_default();
+        wait_until("the topic to be listed", || list().len() == 1);
+        publisher.kill();
+        wait_until("the topic to be reaped", || !self.directory.join("conduit_scan").exists());
+        // It is the only daemon of the directory.
+        let mut second = self.command(env!("CARGO_BIN_EXE_conduitd"));
+        let error = stderr_of(second.arg("--socket").arg(self.world.path().join("second")), 4);
+        assert!(error.contains("another registry serves"), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_that_is_replaced_is_served_anew() {
+    let world = World::new();
+    let below = Below::new(&world);
+    let mut daemon = below.daemon();
+    below.prove_served();
+    fs::remove_dir_all(&below.directory).unwrap();
+    fs::create_dir(&below.directory).unwrap();
+    below.prove_served();
+    fs::rename(&below.directory, world.path().join("moved")).unwrap();
+    fs::create_dir(&below.directory).unwrap();
+    below.prove_served();
+    assert!(daemon.is_running());
+    assert_eq!(count(&world.log(), "the daemon starts anew"), 2);
+}
+
+#[test]
+fn a_directory_that_is_missing_for_a_while_is_waited_for() {
+    let world = World::new();
+    let below = Below::new(&world);
+    let mut daemon = below.daemon();
+    below.wait_until_served();
+    fs::remove_dir_all(&below.directory).unwrap();
+    wait_until("the daemon to notice", || world.log().contains("the daemon will try again"));
+    assert!(!below.directory.exists(), "it may have been removed on purpose");
+    fs::create_dir(&below.directory).unwrap();
+    below.prove_served();
+    // Meanwhile it can be ended.
+    fs::remove_dir_all(&below.directory).unwrap();
+    wait_until("the daemon to notice", || count(&world.log(), "the daemon will try again") == 2);
+    daemon.signal(Signal::SIGTERM);
+    wait_until("the daemon to end", || !daemon.is_running());
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+#[test]
+fn a_directory_that_is_mounted_over_is_served_anew() {
+    need_root!("a mount");
+    if !Command::new("unshare").args(["--mount", "true"]).status().unwrap().success() {
+        skip!(Lack::Namespaces(&["--mount"]), "a mount over the directory");
+    }
+    let world = World::new();
+    let below = Below::new(&world);
+    let mut command = below.command("unshare");
+    let script = "\"$0\" --config /dev/null & read -r line; mount -t tmpfs none \"$CONDUIT_SHM_DIR\"; wait";
+    command.args(["--mount", "--pid", "--kill-child", "--fork", "sh", "-c", script, env!("CARGO_BIN_EXE_conduitd")]);
+    let log = fs::File::create(world.path().join("daemon.log")).unwrap();
+    let mut shell = command.stdin(Stdio::piped()).stderr(log).spawn().unwrap();
+    below.wait_until_served();
+    let before = below.served();
+    shell.stdin.take().unwrap().write_all(b"mount\n").unwrap();
+    wait_until("the daemon to serve what is mounted", || below.served().is_some_and(|now| Some(now) != before));
+    assert!(world.log().contains("the daemon starts anew"), "{}", world.log());
+    drop(Daemon::from(shell));
+}
+
+#[test]
+fn under_a_service_manager_the_daemon_ends_when_its_directory_is_replaced() {
+    let world = World::new();
+    let mut manager = Manager::new(&world);
+    let directory = world.path().join("shm");
+    fs::create_dir(&directory).unwrap();
+    manager.arguments = vec!["--shm-dir".into(), directory.to_str().unwrap().into()];
+    let mut daemon = manager.start(&world);
+    wait_until("the daemon to answer", || answers(&world));
+    fs::remove_dir_all(&directory).unwrap();
+    wait_until("the daemon to end", || !daemon.is_running());
+    assert_eq!(daemon.wait(), Some(1));
+    assert!(world.log().contains("was removed or replaced; the daemon ends"), "{}", world.log());
+    fs::create_dir(&directory).unwrap();
+    let _next = manager.start(&world);
+    wait_until("the next daemon to answer", || answers(&world));
+}
+
+#[test]
+fn a_daemon_whose_file_is_removed_has_another_one() {
+    let mut world = World::with_daemon();
+    let guards = || {
+        let entries = fs::read_dir(world.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_str().unwrap().contains("/.conduitd.")).collect::<Vec<_>>()
+    };
+    let first = guards();
+    fs::remove_file(&first[0]).unwrap();
+    wait_until("another file", || guards().len() == 1 && guards() != first);
+    let mut second = world.command(env!("CARGO_BIN_EXE_conduitd"));
+    let error = stderr_of(second.args(["--config", "/dev/null", "--socket"]).arg(world.path().join("second")), 4);
+    assert!(error.contains("another registry serves"), "{error}");
+    assert!(world.daemon().is_running());
 }

@@ -16,12 +16,12 @@ use std::time::Duration;
 use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::{DirEntry, ReapLock, ShmDir};
+use conduit::internal::shm::guard::is_like_a_guard;
 use conduit::registry::Process;
 use conduit::{OpenError, TopicName};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::{Errno, ioctl_fionread};
-
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::registry::{Appearance, Fate};
 use crate::tasks;
@@ -42,6 +42,8 @@ const BATCH_NAMES: usize = 32;
 pub(crate) struct DirectoryWatch {
     inotify: OwnedFd,
     is_resumed: bool,
+    /// A file of a daemon was removed, perhaps that of this one.
+    pub(crate) guard_removed: Notify,
 }
 
 /// The changes of a name.
@@ -59,12 +61,12 @@ impl DirectoryWatch {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let changes = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
         inotify::add_watch(&inotify, directory.path(), changes)?;
-        Ok(Self { inotify, is_resumed: false })
+        Ok(Self { inotify, is_resumed: false, guard_removed: Notify::new() })
     }
 
     /// Continues the watch of the previous daemon.
     pub(crate) fn resume(inotify: OwnedFd) -> Self {
-        Self { inotify, is_resumed: true }
+        Self { inotify, is_resumed: true, guard_removed: Notify::new() }
     }
 
     /// Hands on the changes that the kernel has queued, and not those that follow meanwhile, those of
@@ -86,6 +88,11 @@ impl DirectoryWatch {
                     left = left.saturating_sub((EVENT_BYTES + name_bytes.next_multiple_of(EVENT_BYTES)) as u64);
                     has_overflowed |= how.contains(ReadFlags::QUEUE_OVERFLOW);
                     let Some(name) = name else { continue };
+                    if how.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM)
+                        && name.to_str().is_ok_and(is_like_a_guard)
+                    {
+                        self.guard_removed.notify_one();
+                    }
                     if let Some(&known) = names.get(name.to_bytes()) {
                         changes[known].how |= how;
                         continue;

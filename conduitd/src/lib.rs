@@ -39,17 +39,24 @@ mod topics;
 mod watchers;
 
 use std::io;
+use std::pin::{Pin, pin};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub use limits::Limits;
 pub use logging::{RunningLog, start_logging};
+use path_watch::PathWatch;
 pub use policy::Config;
-use server::Server;
 pub use server::{DaemonOptions, StartError};
+use server::{Ending, Server};
 use systemd::Supervisor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+/// How often to try to start anew if nothing tells that it could succeed now.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until SIGTERM or SIGINT. On SIGHUP it reloads the policy.
 ///
@@ -63,25 +70,77 @@ pub fn run(options: &DaemonOptions) -> Result<(), StartError> {
     // First: their numbers are fixed.
     let inherited = systemd::inherited::inherited();
     let supervisor = Supervisor::from_environment().map_err(failed("start the daemon for"))?;
+    // What the service manager has passed cannot be taken twice.
+    let is_supervised = supervisor.is_present() || !inherited.is_empty();
     let server = Server::start(options, inherited, supervisor)?;
     let runtime = runtime().map_err(failed("start the daemon for"))?;
-    runtime
-        .block_on(async {
-            let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-            let hangups = signal(SignalKind::hangup())?;
-            let stop = async {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
+    runtime.block_on(async {
+        let mut stop = pin!(stop_signal().map_err(failed("serve"))?);
+        let mut server = Some(server);
+        while let Some(serving) = server.take() {
+            let hangups = signal(SignalKind::hangup()).map_err(failed("serve"))?;
+            match serving.run(stop.as_mut(), Some(hangups)).await.map_err(failed("serve"))? {
+                Ending::Stopped => {}
+                Ending::DirectoryReplaced if is_supervised => {
+                    return Err(StartError::DirectoryReplaced { path: options.shm_dir.clone() });
                 }
-            };
-            server.run(stop, Some(hangups)).await
-        })
-        .map_err(failed("serve"))?;
+                Ending::DirectoryReplaced => server = start_anew(options, stop.as_mut()).await?,
+            }
+        }
+        Ok(())
+    })?;
     tracing::info!("stopped");
     // Does not wait for a reaper that is stuck in the kernel.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Resolves when the daemon shall stop.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Starts the daemon anew, as soon as its directory exists again; `None` if it shall stop.
+async fn start_anew(
+    options: &DaemonOptions,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Option<Server>, StartError> {
+    let path = options.shm_dir.display();
+    tracing::warn!(conduit.shm_dir = %path, "{path} was removed or replaced; the daemon starts anew");
+    let mut has_warned = false;
+    loop {
+        let watch = std::path::absolute(&options.shm_dir).and_then(|path| PathWatch::new(&path));
+        let of_thread = options.clone();
+        let started = spawn_blocking(move || Server::start(&of_thread, Vec::new(), Supervisor::none())).await;
+        match started.map_err(io::Error::other).map_err(|source| StartError::Io {
+            doing: "start the daemon for",
+            path: options.shm_dir.clone(),
+            source,
+        })? {
+            Ok(server) => return Ok(Some(server)),
+            // Another daemon was faster; the rest may pass.
+            Err(error @ (StartError::DirectoryInUse { .. } | StartError::SocketInUse { .. })) => return Err(error),
+            Err(error) if !has_warned => tracing::error!("{error}; the daemon will try again"),
+            Err(_) => {}
+        }
+        has_warned = true;
+        let changed = async {
+            match &watch {
+                Ok(watch) => watch.changed().await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = &mut stop => return Ok(None),
+            _ = tokio::time::timeout(RETRY, changed) => {}
+        }
+    }
 }
 
 /// Threads for work that may stall, at most; of one user fewer may be busy at a time.
@@ -112,8 +171,10 @@ impl Embedded {
             let stop = async {
                 let _ = stopped.await;
             };
-            if let Err(error) = runtime.block_on(server.run(stop, None)) {
-                tracing::error!("the embedded registry failed: {error}");
+            match runtime.block_on(server.run(stop, None)) {
+                Ok(Ending::Stopped) => {}
+                Ok(Ending::DirectoryReplaced) => tracing::error!("the directory of the embedded registry was removed"),
+                Err(error) => tracing::error!("the embedded registry failed: {error}"),
             }
             runtime.shutdown_background();
         };

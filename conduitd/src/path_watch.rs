@@ -198,7 +198,7 @@ mod tests {
             let path = place.join("a/b/file");
             let steps: [&dyn Fn(); 3] =
                 [&|| fs::create_dir(place.join("a")).unwrap(), &|| fs::create_dir(place.join("a/b")).unwrap(), &|| {
-                    fs::write(&path, "").unwrap()
+                    fs::write(&path, "").unwrap();
                 }];
             for step in steps {
                 assert_eq!(file_at(&path), None);

@@ -1,7 +1,6 @@
 //! Queries: status, list, describe, watch. Owns no state; costly replies are shared.
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -32,15 +31,14 @@ impl Hub {
     }
 
     fn current_status(&self) -> RegistryStatus {
-        let path = self.directory.shm.path();
-        let metadata = std::fs::metadata(path).ok();
+        let directory = self.directory.shm.id().ok();
         let mut status = RegistryStatus::default();
         status.version = env!("CARGO_PKG_VERSION").into();
         status.pid = std::process::id();
         status.uid = nix::unistd::geteuid().as_raw();
-        status.shm_dir = clean(path.as_os_str().as_bytes());
-        status.dev = metadata.as_ref().map_or(0, MetadataExt::dev);
-        status.inode = metadata.as_ref().map_or(0, MetadataExt::ino);
+        status.shm_dir = clean(self.directory.shm.path().as_os_str().as_bytes());
+        status.dev = directory.map_or(0, |directory| directory.dev);
+        status.inode = directory.map_or(0, |directory| directory.ino);
         status.supervised = self.supervisor.keeps();
         status.topics = self.registry.borrow().topics().count() as u64;
         status.clients = self.accounts.connections() as u64;

@@ -26,6 +26,12 @@ pub enum StartError {
         /// The other daemon's socket, from its lock file.
         socket: Option<String>,
     },
+    /// The directory was replaced by another one while the daemon served it.
+    #[error("{} was removed or replaced; the daemon ends, for its service manager to start it anew", path.display())]
+    DirectoryReplaced {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The service manager passed a socket, and the command line names another one.
     #[error(
         "systemd passes the socket {}, but --socket is {}; leave --socket out, or change ListenStream= of the socket unit",

@@ -6,11 +6,17 @@
 
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conduit::internal::shm::dir::ShmDir;
+use conduit::internal::shm::dir::{ReapLock, ShmDir};
 use conduit::internal::shm::guard::{DaemonGuard, GuardFile, GuardFiles, GuardScope, GuardState, is_for_want_of_room};
 use nix::unistd::geteuid;
+use tokio::task::spawn_blocking;
+
+use super::listening::SocketPlace;
+use crate::hub::Hub;
 
 /// The largest uid of system users: `SYS_UID_MAX` of most distributions. Other users cannot run the
 /// system's daemon.
@@ -20,6 +26,9 @@ const RIVAL_TIMEOUT: Duration = Duration::from_secs(5);
 const RIVAL_POLL: Duration = Duration::from_millis(2);
 /// Longer than [`RIVAL_POLL`], so that the rival sees that this daemon has withdrawn.
 const WITHDRAWAL: Duration = Duration::from_millis(20);
+
+/// How long a removed file of the daemon stays away: perhaps the whole directory is being removed.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The daemon that serves the directory, according to its file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +79,34 @@ pub(crate) fn take(
                 std::thread::sleep(WITHDRAWAL);
                 guard = create(directory, scope, socket)?;
             }
+        }
+    }
+}
+
+/// Holds the daemon's file. If somebody removes it, as logind does at the logout of its user, it
+/// makes another one: else a second daemon would not notice this one. Ends if there is a second one.
+pub(crate) async fn keep(hub: Rc<Hub>, mut guard: Option<DaemonGuard>, place: Arc<SocketPlace>) {
+    let is_system = hub.directory.lock == ReapLock::Read;
+    loop {
+        hub.directory.watch.guard_removed.notified().await;
+        tokio::time::sleep(REMOVAL_PAUSE).await;
+        if guard.as_ref().is_none_or(DaemonGuard::is_named) {
+            continue;
+        }
+        let (directory, socket) = (Arc::clone(&hub.directory.shm), place.path.clone());
+        match spawn_blocking(move || take(&directory, &socket, is_system)).await.map_err(io::Error::other).flatten() {
+            Ok(Ok(another)) => {
+                tracing::warn!(
+                    "the daemon's file was removed from {}; there is another one",
+                    hub.directory.shm.path().display()
+                );
+                guard = another;
+            }
+            Ok(Err(holder)) => {
+                tracing::error!("another registry serves the directory since this one's file was removed: {holder:?}");
+                return;
+            }
+            Err(error) => tracing::error!("the daemon's file was removed, and there cannot be another one: {error}"),
         }
     }
 }

@@ -87,7 +87,7 @@ impl SocketPlace {
                 Err(_) if is_lost => sleep(RETRY).await,
                 Err(error) => {
                     tracing::warn!("cannot watch {}: {error}; a removal is not noticed", self.path.display());
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
             sleep(PAUSE).await;

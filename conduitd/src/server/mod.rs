@@ -7,14 +7,16 @@ mod listening;
 mod socket;
 mod start;
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conduit::internal::shm::dir::{ReapLock, ShmDir};
+use conduit::internal::shm::dir::{FileId, ReapLock, ShmDir};
 use conduit::internal::shm::guard::DaemonGuard;
 pub use error::StartError;
 use tokio::signal::unix::Signal;
@@ -30,11 +32,16 @@ use crate::holding::ReturningClient;
 use crate::hub::{Hub, Resources};
 use crate::limits::Limits;
 use crate::logging::message_id;
+use crate::path_watch::PathWatch;
 use crate::policy::{Config, Policy};
 use crate::process_watch::{Notice, ProcessWatch};
 use crate::reaping::{Reaping, reap};
 use crate::systemd::Supervisor;
 use crate::tasks;
+
+/// How long to wait between two looks at the directory's path: others may change what is above it
+/// without end.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a daemon serves, and where.
 #[derive(Clone, Debug)]
@@ -66,7 +73,16 @@ pub(crate) struct Server {
     clients: Vec<ReturningClient>,
     supervisor: Supervisor,
     /// `None`: there was no room for it.
-    _guard: Option<DaemonGuard>,
+    guard: Option<DaemonGuard>,
+}
+
+/// Why a daemon has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It was asked to.
+    Stopped,
+    /// The path of its directory stands for another one.
+    DirectoryReplaced,
 }
 
 impl Server {
@@ -74,7 +90,7 @@ impl Server {
     /// without a registry.
     ///
     /// `hangups`: signals to reload the policy.
-    pub(crate) async fn run(self, stop: impl Future<Output = ()>, hangups: Option<Signal>) -> io::Result<()> {
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>, hangups: Option<Signal>) -> io::Result<Ending> {
         let (watch, notices) = ProcessWatch::start(&self.watch, self.core_dumps)?;
         let listener = Listener::new(self.listener)?;
         let supervisor = Rc::new(self.supervisor);
@@ -84,6 +100,7 @@ impl Server {
         let serve = async {
             let resumed = resume_clients(&hub, self.clients)?;
             let mut serving = start_serving(&hub, listener, &self.place, notices);
+            serving.spawn_local(guard::keep(Rc::clone(&hub), self.guard, Arc::clone(&self.place)));
             if let Some(hangups) = hangups {
                 serving.spawn_local(reload(Rc::clone(&hub), self.config, hangups));
             }
@@ -94,7 +111,8 @@ impl Server {
             tracing::info!(conduit.socket = %socket, conduit.shm_dir = %shm_dir, "ready");
             supervisor.ready();
             let ended = tokio::select! {
-                () = stop => Ok(()),
+                () = stop => Ok(Ending::Stopped),
+                () = wait_until_replaced(&hub.directory.shm) => Ok(Ending::DirectoryReplaced),
                 failure = first_failure(&mut serving) => Err(failure),
             };
             supervisor.stopping();
@@ -113,6 +131,33 @@ fn resume_clients(hub: &Rc<Hub>, clients: Vec<ReturningClient>) -> io::Result<us
         tasks::spawn("connection", clients::resume(Rc::clone(hub), client));
     }
     Ok(resumed)
+}
+
+/// Waits until the path of the directory stands for another one, or for none. What the daemon knows
+/// is then about regions that nobody finds any more.
+async fn wait_until_replaced(directory: &ShmDir) {
+    loop {
+        // A link at the end of the path is followed, as when the directory was opened.
+        let watch = fs::canonicalize(directory.path()).and_then(|path| PathWatch::new(&path));
+        let now = fs::metadata(directory.path()).map(|it| FileId { dev: it.dev(), ino: it.ino() });
+        // What cannot be told is no reason to end.
+        if now.as_ref().is_ok_and(|now| directory.id().is_ok_and(|id| id != *now))
+            || now.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        {
+            return;
+        }
+        match watch {
+            Ok(watch) => watch.changed().await,
+            Err(error) => {
+                tracing::warn!(
+                    "cannot watch {}: {error}; if it is replaced, restart the daemon",
+                    directory.path().display()
+                );
+                std::future::pending::<()>().await;
+            }
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
 }
 
 /// Starts the tasks without which the daemon does not work.

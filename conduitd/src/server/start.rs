@@ -60,7 +60,7 @@ impl Server {
             config,
             clients: inherited.clients,
             supervisor,
-            _guard: guard,
+            guard,
         })
     }
 }

@@ -73,6 +73,11 @@ impl Supervisor {
         Ok(Self { orders: Some(orders), ended: Some(ended), is_silent, keeps: has_store(), watchdog: watchdog() })
     }
 
+    /// Whether there is one.
+    pub(crate) fn is_present(&self) -> bool {
+        self.orders.is_some()
+    }
+
     /// Whether kept descriptors are passed to the next daemon.
     pub(crate) fn keeps(&self) -> bool {
         self.keeps

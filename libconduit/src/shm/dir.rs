@@ -130,6 +130,11 @@ impl ShmDir {
         &self.path
     }
 
+    /// The directory itself, whatever its path stands for now.
+    pub fn id(&self) -> io::Result<FileId> {
+        Ok(FileId::of(&fstat(&self.fd)?))
+    }
+
     /// Its location, to open it again.
     pub(crate) fn location(&self) -> io::Result<DirLocation> {
         // The process may change its working directory.

@@ -185,6 +185,11 @@ impl GuardFiles {
     }
 }
 
+/// Whether a file's name is like those of guards.
+pub fn is_like_a_guard(file_name: &str) -> bool {
+    parse(file_name).is_some()
+}
+
 /// The scope and the user in a name like those of guards.
 fn parse(file_name: &str) -> Option<(GuardScope, u32)> {
     [GuardScope::System, GuardScope::User].into_iter().find_map(|scope| {
