@@ -13,10 +13,10 @@ fn world(arguments: &[&'static str]) -> World {
     world
 }
 
-/// Whether a connection is served; otherwise which limit refused it.
+/// Whether a connection is served with more than answers; otherwise which limit refused it.
 fn is_served(raw: &mut Raw) -> Result<(), (String, u64)> {
-    // A refused client gets the error without a call.
-    let reply = match raw.try_call("io.conduit.Registry.List", &json!({})) {
+    // A refused client may get the error without a call.
+    let reply = match raw.try_call("io.conduit.Registry.Release", &json!({})) {
         Some(reply) => reply,
         None => raw.reply(),
     };
@@ -91,4 +91,89 @@ fn invalid_limits_are_usage_errors() {
             "{flag} {value}"
         );
     }
+}
+
+/// Takes all connections that this user may have.
+fn crowd(world: &World) -> Vec<Raw> {
+    let mut crowd = Vec::new();
+    loop {
+        let mut raw = Raw::connect(world);
+        match is_served(&mut raw) {
+            Ok(()) => crowd.push(raw),
+            Err(_) => return crowd,
+        }
+    }
+}
+
+#[test]
+fn a_user_at_the_limit_can_still_ask() {
+    let world = world(&["--max-connections-per-uid", "5"]);
+    let mut publisher = world.publisher("scan", 16, 100);
+    let crowd = crowd(&world);
+    assert!(crowd.len() <= 4, "the publisher has one");
+    for _ in 0..20 {
+        assert_eq!(world.list().len(), 1);
+    }
+    let command = |arguments: &[&str]| {
+        let output = world.conduit(arguments).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}: it was not answered by the registry");
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(command(&["info", "scan"]).contains("scan"));
+    command(&["deaths"]);
+    let doctor = world.conduit(&["doctor", "--json"]).output().unwrap().stdout;
+    let doctor: serde_json::Value = serde_json::from_slice(&doctor).unwrap();
+    assert_eq!(doctor["checks"][0]["state"], "ok", "{}", doctor["checks"][0]);
+    command(&["rm", "--force", "scan"]);
+    assert!(!world.exists("scan"));
+    publisher.order(crate::protocol::Order::Unpublish);
+    // Such a connection holds nothing, and does not last.
+    let refused = |method: &str, parameters| Raw::connect(&world).call(method, parameters)["error"].clone();
+    let register = json!({"topic": "a", "dev": 1, "inode": 1});
+    let mut hoard = Vec::new();
+    crate::harness::wait_until("the limit", || {
+        hoard.push(Raw::connect(&world));
+        is_served(hoard.last_mut().unwrap()).is_err()
+    });
+    assert_eq!(refused("io.conduit.Registry.Register", &register), "io.conduit.Registry.LimitExceeded");
+    let refused = world.conduit(&["watch"]).output().unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && error.contains("the registry is too busy"), "{error}");
+    let replies = Raw::connect(&world).replies();
+    assert_eq!(replies.len(), 1, "{replies:?}");
+    assert_eq!(replies[0]["error"], "io.conduit.Registry.LimitExceeded");
+    drop((crowd, hoard));
+}
+
+#[test]
+fn tools_tell_a_busy_registry_from_an_answer() {
+    let world = World::new();
+    let _publisher = world.publisher("scan", 16, 100);
+    let listener = std::os::unix::net::UnixListener::bind(world.socket()).unwrap();
+    std::thread::spawn(move || {
+        let refusal = json!({
+            "error": "io.conduit.Registry.LimitExceeded",
+            "parameters": {"what": "connections of one user", "limit": 1024},
+        });
+        while let Ok((mut client, _)) = listener.accept() {
+            use std::io::{Read, Write};
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(format!("{refusal}\0").as_bytes());
+        }
+    });
+    for arguments in [&["info", "scan"] as &[&str], &["list"], &["rm", "--force", "scan"]] {
+        let output = world.conduit(arguments).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        let told = "the registry is too busy (too many connections of one user: the limit is 1024), reading ";
+        assert!(error.contains(told), "{arguments:?}: {error}");
+    }
+    assert!(!world.exists("scan"));
+    assert!(stderr_of(&mut world.conduit(&["deaths"]), 1).contains("the registry is too busy"));
+    let doctor = world.conduit(&["doctor", "--json"]).output().unwrap().stdout;
+    let doctor: serde_json::Value = serde_json::from_slice(&doctor).unwrap();
+    let daemon = &doctor["checks"][0];
+    assert_eq!(daemon["state"], "warning", "{daemon}");
+    assert!(!daemon["remedy"].as_str().unwrap().contains("restart"), "{daemon}");
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use conduit::internal::foreign_text::clean_lines;
+use conduit::registry::RegistryCallError;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -103,5 +104,16 @@ macro_rules! from_errors_of_the_library {
 }
 from_errors_of_the_library!(
     conduit::CreateError conduit::OpenError conduit::LoanError conduit::RecvError conduit::WaitError
-    conduit::TopicNameError conduit::registry::RegistryCallError
+    conduit::TopicNameError
 );
+
+impl From<RegistryCallError> for Failure {
+    fn from(error: RegistryCallError) -> Self {
+        if error.is_too_busy() {
+            return Self::new(format_args!(
+                "the registry is too busy: {error}; end some of its clients, or raise its limits (`conduitd --help`)"
+            ));
+        }
+        Self::new(error)
+    }
+}

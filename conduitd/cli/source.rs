@@ -36,12 +36,16 @@ impl Source {
         Self { domain: domain.clone(), registry: None }
     }
 
-    fn fall_back(&mut self, error: &RegistryCallError) {
+    /// Goes on without the registry, which has failed to answer.
+    pub(crate) fn fall_back(&mut self, error: &RegistryCallError) {
         self.registry = None;
         let directory = self.domain.shm_dir().display();
         match error {
             RegistryCallError::Unreachable { sockets, source, .. } => {
                 output::notice(format_args!("no registry at {sockets} ({source}), reading {directory} instead"));
+            }
+            error if error.is_too_busy() => {
+                output::notice(format_args!("the registry is too busy ({error}), reading {directory} instead"));
             }
             error => output::notice(format_args!("{error}, reading {directory} instead")),
         }

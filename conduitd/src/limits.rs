@@ -43,12 +43,18 @@ impl Default for Limits {
 /// one may be larger.
 const BYTES_PER_UID: usize = 4 << 20;
 
+/// Connections beyond the limits, for questions: of one user, and in all. Whoever looks for the cause
+/// of too many connections needs one more.
+const QUESTIONS_PER_UID: usize = 4;
+const QUESTIONS: usize = 16;
+
 /// All users' accounts.
 #[derive(Debug)]
 pub(crate) struct Accounts {
     limits: Limits,
     descriptors: Descriptors,
     total: Cell<usize>,
+    questions: Cell<usize>,
     refusals: Cell<u64>,
     by_uid: RefCell<HashMap<u32, Rc<UserAccount>>>,
 }
@@ -58,6 +64,7 @@ struct UserAccount {
     connections: Cell<usize>,
     /// Of these connections, those that hold leases.
     leases: Cell<usize>,
+    questions: Cell<usize>,
     bytes: Cell<usize>,
     turn: Semaphore,
 }
@@ -69,7 +76,19 @@ pub(crate) struct Admission {
     account: Rc<UserAccount>,
     uid: u32,
     holds_lease: Cell<bool>,
-    _descriptor: DescriptorPlace,
+    place: ConnectionPlace,
+}
+
+/// What a connection is admitted for.
+#[derive(Debug)]
+enum ConnectionPlace {
+    Any {
+        _descriptor: DescriptorPlace,
+    },
+    /// Beyond this limit, for questions only. Its descriptor is one of the reserve.
+    Questions {
+        exceeded: RegistryError,
+    },
 }
 
 /// Bytes kept for a user, given back when dropped.
@@ -91,8 +110,8 @@ fn exceeded(what: &str, limit: usize) -> RegistryError {
 
 impl Accounts {
     pub(crate) fn new(limits: Limits, descriptors: Descriptors) -> Rc<Self> {
-        let (total, refusals, by_uid) = Default::default();
-        Rc::new(Self { limits, descriptors, total, refusals, by_uid })
+        let (total, questions, refusals, by_uid) = Default::default();
+        Rc::new(Self { limits, descriptors, total, questions, refusals, by_uid })
     }
 
     /// Connections now.
@@ -105,12 +124,13 @@ impl Accounts {
         descriptor.map_err(|held| exceeded("open files of the registry for one user", held))
     }
 
-    /// Counts a refusal; returns the count for the 1st, 2nd, 4th, ..., which is logged: refused
-    /// clients try again.
-    pub(crate) fn count_refusal(&self) -> Option<u64> {
+    /// Counts a refusal, and logs the 1st, 2nd, 4th, ...: refused clients try again.
+    pub(crate) fn log_refusal(&self, uid: u32, pid: u32, error: &RegistryError) {
         let count = self.refusals.get() + 1;
         self.refusals.set(count);
-        Some(count).filter(|count| count.is_power_of_two())
+        if count.is_power_of_two() {
+            tracing::warn!(conduit.uid = uid, conduit.pid = pid, count, "refused: {error}");
+        }
     }
 
     /// Admits a connection of a user.
@@ -125,13 +145,7 @@ impl Accounts {
             return Err(exceeded("connections of one user", connections_per_uid));
         }
         let descriptor = self.descriptor(uid)?;
-        let new = || UserAccount {
-            connections: Cell::new(0),
-            leases: Cell::new(0),
-            bytes: Cell::new(0),
-            turn: Semaphore::new(1),
-        };
-        let account = Rc::clone(by_uid.entry(uid).or_insert_with(|| Rc::new(new())));
+        let account = Rc::clone(by_uid.entry(uid).or_default());
         account.connections.set(of_uid + 1);
         self.total.set(self.total.get() + 1);
         Ok(Admission {
@@ -139,12 +153,50 @@ impl Accounts {
             account,
             uid,
             holds_lease: Cell::new(false),
-            _descriptor: descriptor,
+            place: ConnectionPlace::Any { _descriptor: descriptor },
         })
+    }
+
+    /// Admits a connection of a user for questions at least.
+    pub(crate) fn admit_at_least_questions(self: &Rc<Self>, uid: u32) -> Result<Admission, RegistryError> {
+        let exceeded = match self.admit(uid) {
+            Ok(admission) => return Ok(admission),
+            Err(exceeded) => exceeded,
+        };
+        let mut by_uid = self.by_uid.borrow_mut();
+        let of_uid = by_uid.get(&uid).map_or(0, |account| account.questions.get());
+        if self.questions.get() >= QUESTIONS || of_uid >= QUESTIONS_PER_UID {
+            return Err(exceeded);
+        }
+        let account = Rc::clone(by_uid.entry(uid).or_default());
+        account.questions.set(of_uid + 1);
+        self.questions.set(self.questions.get() + 1);
+        let (holds_lease, place) = (Cell::new(false), ConnectionPlace::Questions { exceeded });
+        Ok(Admission { accounts: Rc::clone(self), account, uid, holds_lease, place })
+    }
+}
+
+impl Default for UserAccount {
+    fn default() -> Self {
+        Self {
+            connections: Cell::default(),
+            questions: Cell::default(),
+            leases: Cell::default(),
+            bytes: Cell::default(),
+            turn: Semaphore::new(1),
+        }
     }
 }
 
 impl Admission {
+    /// The limit that is exceeded, if the connection is for questions only.
+    pub(crate) fn exceeded(&self) -> Option<&RegistryError> {
+        match &self.place {
+            ConnectionPlace::Any { .. } => None,
+            ConnectionPlace::Questions { exceeded } => Some(exceeded),
+        }
+    }
+
     /// Waits for the user's turn: one call of each user is answered at a time, so that a call waits
     /// for at most one call of each other user.
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
@@ -191,10 +243,13 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.set_lease(false);
-        self.accounts.total.set(self.accounts.total.get() - 1);
-        let left = self.account.connections.get() - 1;
-        self.account.connections.set(left);
-        if left == 0 {
+        let (of_all, of_user) = match self.place {
+            ConnectionPlace::Any { .. } => (&self.accounts.total, &self.account.connections),
+            ConnectionPlace::Questions { .. } => (&self.accounts.questions, &self.account.questions),
+        };
+        of_all.set(of_all.get() - 1);
+        of_user.set(of_user.get() - 1);
+        if self.account.connections.get() + self.account.questions.get() == 0 {
             self.accounts.by_uid.borrow_mut().remove(&self.uid);
         }
     }
@@ -275,6 +330,29 @@ mod tests {
         assert_eq!(accounts.by_uid.borrow().len(), 3);
         drop(third);
         assert_eq!(accounts.by_uid.borrow().len(), 2, "no account without connections");
+    }
+
+    #[test]
+    fn a_few_places_are_kept_for_questions() {
+        let accounts = accounts(9, 1);
+        let place = accounts.admit_at_least_questions(1).unwrap();
+        assert_eq!(place.exceeded(), None);
+        let ask = |uid| accounts.admit_at_least_questions(uid);
+        let limit = exceeded("connections of one user", 1);
+        let questions: Vec<_> = (0..QUESTIONS_PER_UID).map(|_| ask(1).unwrap()).collect();
+        assert!(questions.iter().all(|question| question.exceeded() == Some(&limit)));
+        assert_eq!(ask(1).unwrap_err(), limit);
+        assert_eq!(ask(2).unwrap().exceeded(), None, "another user is not affected");
+        assert_eq!(accounts.connections(), 1, "questions do not count");
+        drop(place);
+        assert_eq!(ask(1).unwrap().exceeded(), None);
+        drop(questions);
+        assert_eq!(accounts.by_uid.borrow().len(), 0, "no account without connections");
+        let all: Vec<_> = (10..19).map(|uid| accounts.admit(uid).unwrap()).collect();
+        let questions: Vec<_> = (0..100).flat_map(|_| (0..100).filter_map(|uid| ask(uid).ok())).collect();
+        assert_eq!(questions.len(), QUESTIONS);
+        drop((all, questions));
+        assert_eq!((accounts.total.get(), accounts.questions.get()), (0, 0));
     }
 
     #[test]

@@ -65,13 +65,18 @@ fn checked(domain: &Domain, name: &str) -> Result<TopicName, Failure> {
 
 fn remove(source: &mut Source, topic: &TopicName, force: bool) -> Result<(), Failure> {
     let Some(registry) = &mut source.registry else { return remove_alone(source, topic, force) };
-    registry.unlink(topic, force).map_err(|error| match error {
-        RegistryCallError::Refused(reply) => match reply.known() {
+    match registry.unlink(topic, force) {
+        Ok(()) => Ok(()),
+        Err(error) if error.is_too_busy() => {
+            source.fall_back(&error);
+            remove_alone(source, topic, force)
+        }
+        Err(RegistryCallError::Refused(reply)) => Err(match reply.known() {
             Some(RegistryError::TopicInUse { owner, .. }) => in_use(topic, &owner),
             _ => source.refused(topic, &reply),
-        },
-        error => error.into(),
-    })
+        }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Removes a region without a registry.

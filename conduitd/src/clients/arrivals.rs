@@ -126,13 +126,10 @@ fn admit(hub: &Rc<Hub>, stream: UnixStream, arrivals: &mut Arrivals<Arrival>) {
         }
     };
     let uid = credentials.uid();
-    match hub.accounts.admit(uid) {
+    match hub.accounts.admit_at_least_questions(uid) {
         Ok(admission) => arrivals.push(uid, (stream, admission)),
         Err(error) => {
-            if let Some(count) = hub.accounts.count_refusal() {
-                let pid = credentials.pid();
-                tracing::warn!(conduit.uid = uid, conduit.pid = pid, count, "refused: {error}");
-            }
+            hub.accounts.log_refusal(uid, u32::try_from(credentials.pid()).unwrap_or(0), &error);
             refuse(&stream, error);
         }
     }

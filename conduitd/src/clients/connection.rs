@@ -11,7 +11,7 @@ use conduit::registry::RegistryError;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::UnixStream;
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::call::{IncomingCall, invalid};
 use super::keeper::Keeper;
@@ -40,6 +40,9 @@ enum Answered {
     /// The message is no call.
     NoCall(RegistryError),
 }
+
+/// How long a connection beyond the limits may last: others wait for its place.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Serves a client until it leaves.
 pub(super) async fn serve(
@@ -72,6 +75,7 @@ struct Connection<'a> {
     hub: &'a Rc<Hub>,
     id: ConnectionId,
     peer: PeerProcess,
+    since: Instant,
     reader: CallReader,
     writer: ReplyWriter,
 }
@@ -80,7 +84,7 @@ impl<'a> Connection<'a> {
     fn new(hub: &'a Rc<Hub>, id: ConnectionId, peer: PeerProcess, writer: ReplyWriter) -> Self {
         let reader = CallReader::new(hub.limits.message_bytes, writer.admission.charge());
         hub.counts_changed.notify_one();
-        Self { hub, id, peer, reader, writer }
+        Self { hub, id, peer, since: Instant::now(), reader, writer }
     }
 
     /// Ends the connection. Does not run when the daemon ends: the next daemon continues the
@@ -106,7 +110,7 @@ impl<'a> Connection<'a> {
                 // Boxed, as below: the future of a silent client is small.
                 Box::pin(self.settle()).await;
             }
-            let message = match self.reader.next(&self.writer.stream).await? {
+            let message = match self.next_message().await? {
                 Incoming::Message(message) => message,
                 Incoming::Unacceptable(error) => return self.writer.refuse(error).await,
                 Incoming::End => return Ok(()),
@@ -117,6 +121,16 @@ impl<'a> Connection<'a> {
                 Answered::Watch(filter) => return Box::pin(self.stream_events(filter, asked)).await,
                 Answered::NoCall(error) => return self.refuse_message(error).await,
             }
+        }
+    }
+
+    /// The next message. A connection beyond the limits does not wait long for one.
+    async fn next_message(&mut self) -> io::Result<Incoming> {
+        let next = self.reader.next(&self.writer.stream);
+        let Some(exceeded) = self.writer.admission.exceeded() else { return next.await };
+        match Box::pin(timeout_at(self.since + QUESTION_TIMEOUT, next)).await {
+            Ok(incoming) => incoming,
+            Err(_) => Ok(Incoming::Unacceptable(exceeded.clone())),
         }
     }
 
@@ -183,6 +197,12 @@ impl<'a> Connection<'a> {
     }
 
     fn check_room(&self, request: &Request) -> Result<(), RegistryError> {
+        if let Some(exceeded) = self.writer.admission.exceeded()
+            && !request.is_question()
+        {
+            self.hub.accounts.log_refusal(self.peer.process.uid, self.peer.process.pid, exceeded);
+            return Err(exceeded.clone());
+        }
         match request {
             Request::Register { .. } | Request::Attach { .. } => self.writer.admission.check_lease(),
             _ => Ok(()),

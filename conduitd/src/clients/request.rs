@@ -60,6 +60,12 @@ impl Request {
         )
     }
 
+    /// Whether the call ends and leaves the connection with nothing: a connection beyond the limits
+    /// may ask for that.
+    pub(crate) fn is_question(&self) -> bool {
+        !matches!(self, Self::Register { .. } | Self::Attach { .. } | Self::Release | Self::Watch(_))
+    }
+
     /// `None` if there is no such method.
     fn of_registry(name: &str, parameters: &mut Parameters) -> Result<Option<Self>, RegistryError> {
         Ok(Some(match name {

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, Error as _};
 
 use super::protocol::{
-    Call, DeathList, END, ErrorReply, EventReply, INTERFACE, Reaped, Reply, TopicList, TopicParameter, TopicReply,
-    Unlink, Watch, encode,
+    Call, DeathList, END, ErrorReply, EventReply, INTERFACE, Reaped, RegistryError, Reply, TopicList, TopicParameter,
+    TopicReply, Unlink, Watch, encode,
 };
 use crate::foreign_text::{clean, clean_json};
 use crate::model::{RegistryEvent, RegistryStatus, TopicInfo};
@@ -46,6 +46,15 @@ pub enum RegistryCallError {
     /// The reply is not one of the method.
     #[error("the registry's reply is not understood: {0}; update the library or conduitd")]
     Reply(#[from] serde_json::Error),
+}
+
+impl RegistryCallError {
+    /// Whether the registry serves as many clients as it may, of this user or in all. That is no
+    /// answer to the question.
+    #[must_use]
+    pub fn is_too_busy(&self) -> bool {
+        matches!(self, Self::Refused(reply) if matches!(reply.known(), Some(RegistryError::LimitExceeded { .. })))
+    }
 }
 
 /// A connection to the registry.

@@ -72,6 +72,11 @@ fn ask(domain: &Domain, path: &Path, pid: Option<u32>) -> (Finding, Option<Regis
     let at = path.display();
     match answer {
         Ok(Ok(status)) => (judge_version(&status, path, took), Some(status)),
+        Ok(Err(error)) if error.is_too_busy() => {
+            let message = format!("the daemon at {at} serves as many clients as it may: {error}");
+            let remedy = "end programs that have connections, or raise its limits (`conduitd --help`)";
+            (Finding::warning(DAEMON, message, remedy), None)
+        }
         Ok(Err(RegistryCallError::Refused(reply))) => {
             let message = format!("the daemon at {at} does not know how to tell its version ({reply})");
             (Finding::warning(DAEMON, message, how_to_restart()), None)
