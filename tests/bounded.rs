@@ -78,6 +78,7 @@ fn names_beyond_a_users_limit_are_counted_and_tracked_when_there_is_room() {
     let counts = |world: &World| (world.list().len(), untracked(world));
     wait_until("the names to be counted", || counts(&world) == (20, 30));
     serves(&world);
+    world.wait_until_logged("are not tracked");
     let lines = world.log().lines().filter(|line| line.contains("are not tracked")).count();
     assert!((1..=6).contains(&lines), "{lines} lines for 30 names");
 

@@ -36,7 +36,7 @@ fn a_removed_socket_is_made_again() {
             fs::remove_file(world.socket()).unwrap();
         }
         wait_until("the daemon to listen again", || answers(&world));
-        assert_eq!(count(&world.log(), "the daemon listens again"), round);
+        wait_until("it to be told", || count(&world.log(), "the daemon listens again") == round);
     }
     publisher.order(Send(3, 100));
     assert_eq!(world.list()[0].liveness, Some(conduit::registry::Liveness::Lease), "no lease was lost");
@@ -201,7 +201,7 @@ fn a_directory_that_is_replaced_is_served_anew() {
     fs::create_dir(&below.directory).unwrap();
     below.prove_served();
     assert!(daemon.is_running());
-    assert_eq!(count(&world.log(), "the daemon starts anew"), 2);
+    wait_until("it to be told", || count(&world.log(), "the daemon starts anew") == 2);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_directory_that_is_mounted_over_is_served_anew() {
     let before = below.served();
     shell.stdin.take().unwrap().write_all(b"mount\n").unwrap();
     wait_until("the daemon to serve what is mounted", || below.served().is_some_and(|now| Some(now) != before));
-    assert!(world.log().contains("the daemon starts anew"), "{}", world.log());
+    world.wait_until_logged("the daemon starts anew");
     drop(Daemon::from(shell));
 }
 

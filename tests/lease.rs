@@ -127,8 +127,8 @@ fn the_certificate_of_an_adopted_publisher_is_complete() {
     let subscribers: Vec<_> = death.subscribers.iter().map(|one| (one.pid, one.asleep)).collect();
     assert_eq!(subscribers, [(sleeper.pid(), true)]);
     sleeper.expect(Answer::Gone(End::Died));
-    let log = world.log();
-    assert!(log.contains("asleep=\"conduit-test") && log.contains("last_sequence=2"), "{log}");
+    world.wait_until_logged("asleep=\"conduit-test");
+    world.wait_until_logged("last_sequence=2");
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn unauthorised_topics_are_reported_and_rules_are_reloaded() {
     let states = |world: &World| world.list().into_iter().map(|topic| topic.state).collect::<Vec<_>>();
     assert_eq!(states(&world), [RegionState::Unauthorised, RegionState::Live]);
     assert_eq!(world.list()[0].refusal.as_deref(), Some("rule \"no\": nobody may publish it"));
-    assert!(world.log().contains("unauthorised: nobody may publish it"), "{}", world.log());
+    world.wait_until_logged("unauthorised: nobody may publish it");
 
     std::fs::write(world.config(), "[[rule]]\nname = 'c'\ntopics = ['c']\nusers = []").unwrap();
     world.daemon().signal(Signal::SIGHUP);
@@ -84,7 +84,7 @@ fn unauthorised_topics_are_reported_and_rules_are_reloaded() {
     world.daemon().signal(Signal::SIGHUP);
     let place = format!("{}:3:1: unknown field", world.config().display());
     wait_until("the bad rules to be refused", || world.log().contains(&place));
-    assert!(world.log().contains("the old rules stay"), "{}", world.log());
+    world.wait_until_logged("the old rules stay");
     assert_eq!(states(&world), [RegionState::Live, RegionState::Unauthorised]);
 }
 

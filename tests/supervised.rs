@@ -308,8 +308,9 @@ fn unknown_descriptors_in_the_store_are_closed() {
     );
     wait_until("the strangers to be gone", || !manager.kept().iter().any(|name| names.contains(name)));
     assert!(manager.kept().contains(&directory));
-    let log = world.log();
-    assert!(names.iter().all(|name| log.contains(&format!("named {name:?}"))), "{log}");
+    for name in names {
+        world.wait_until_logged(&format!("named {name:?}"));
+    }
     drop(other);
 }
 
@@ -322,7 +323,7 @@ fn the_listening_socket_is_found_by_its_name() {
     let _daemon = manager.spawn(&world, names, vec![other.into(), manager.listener()]);
     manager.hear("READY=1");
     assert_eq!(world.list(), []);
-    assert!(world.log().contains("named \"another\""));
+    world.wait_until_logged("named \"another\"");
     // Or by its kind, if it is the only one.
     let world = World::new();
     let manager = Manager::new(&world);
@@ -347,9 +348,9 @@ fn invalid_variables_do_not_prevent_the_start() {
         let _daemon = manager.start(&world);
         manager.hear("READY=1");
         assert_eq!(world.list(), []);
-        let log = world.log();
-        assert!(log.contains("WATCHDOG_USEC=") && log.contains("is not between"), "{log}");
-        assert!(log.contains("ignoring invalid LISTEN_FDS"), "{log}");
+        world.wait_until_logged("WATCHDOG_USEC=");
+        world.wait_until_logged("is not between");
+        world.wait_until_logged("ignoring invalid LISTEN_FDS");
     }
 }
 

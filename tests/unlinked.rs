@@ -24,7 +24,7 @@ fn an_unlinked_topic_is_listed_and_its_publisher_notified_once() {
     assert!(reason.contains("rm") || reason.contains("logind"), "{reason}");
     let described = world.client().describe(&"scan".parse().unwrap()).unwrap();
     assert_eq!((described.state, described.unlinked), (RegionState::Unlinked, Some(reason)));
-    wait_until("the line in the log", || world.log().contains("topic \"scan\" was unlinked"));
+    world.wait_until_logged("topic \"scan\" was unlinked");
 
     // The daemon sets the flag asynchronously to the event.
     wait_until("the publisher to be notified", || {

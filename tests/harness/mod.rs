@@ -91,6 +91,12 @@ impl World {
         std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default()
     }
 
+    /// Waits for a part of the log, which a thread of the daemon writes a little later.
+    #[track_caller]
+    pub fn wait_until_logged(&self, part: &str) {
+        wait_until(&format!("{part:?} in the log"), || self.log().contains(part));
+    }
+
     pub fn domain(&self) -> Domain {
         Domain::new(self.path()).with_socket(self.socket())
     }
