@@ -335,7 +335,13 @@ impl AsFd for ShmDir {
 /// Time since the inode changed; a rename counts.
 fn age_of_change(stat: &FileStat) -> Duration {
     let changed = UNIX_EPOCH + Duration::new(stat.st_ctime.max(0) as u64, stat.st_ctime_nsec as u32);
-    SystemTime::now().duration_since(changed).unwrap_or_default()
+    age_at(changed, SystemTime::now())
+}
+
+/// A change in the future was before the clock was set back, nobody knows how long: it counts as old,
+/// since a name put back too early is removed again, and one left behind would stay for as long.
+fn age_at(changed: SystemTime, now: SystemTime) -> Duration {
+    now.duration_since(changed).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]
@@ -345,6 +351,13 @@ mod tests {
 
     use super::*;
     use crate::shm::lock::OWNER;
+
+    #[test]
+    fn what_changed_before_the_clock_was_set_back_is_old() {
+        let changed = UNIX_EPOCH + Duration::from_secs(1000);
+        assert_eq!(age_at(changed, changed + Duration::from_secs(1)), Duration::from_secs(1));
+        assert!(age_at(changed, changed - Duration::from_secs(1)) >= ABANDONED_AFTER);
+    }
 
     fn directory() -> (tempfile::TempDir, ShmDir) {
         let temporary = tempfile::tempdir_in("/dev/shm").unwrap();
