@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use conduit::ShmRegion;
 use serde_json::Value;
 
-use crate::harness::{World, wait_until};
+use crate::harness::{NOBODY, World, stderr_of, wait_until};
 use crate::protocol::Order::{Send, Unpublish};
 use crate::protocol::{Answer, End};
 
@@ -126,4 +126,51 @@ fn gc_succeeds_beside_a_daemon() {
     let (code, _, said) = run(&mut world.conduit(&["gc"]));
     assert_eq!(code, Some(0), "{said}");
     wait_until("it to be gone", || !world.exists("scan"));
+}
+
+#[test]
+fn rm_force_removes_whatever_has_a_topics_name() {
+    for has_daemon in [false, true] {
+        let mut world = World::new();
+        let victim = world.path().join("victim");
+        std::fs::create_dir(&victim).unwrap();
+        std::fs::write(victim.join("file"), "mine").unwrap();
+        std::fs::create_dir(world.path_of("directory")).unwrap();
+        std::fs::write(world.path_of("directory").join("file"), "").unwrap();
+        std::os::unix::fs::symlink(&victim, world.path_of("directory").join("link")).unwrap();
+        std::os::unix::fs::symlink(&victim, world.path_of("symlink")).unwrap();
+        nix::unistd::mkfifo(&world.path_of("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(world.path_of("socket")).unwrap());
+        std::fs::write(world.path_of("file"), "not ours").unwrap();
+        if nix::unistd::geteuid().is_root() {
+            // Another user has taken these names.
+            for name in ["directory", "symlink", "fifo", "socket", "file"] {
+                std::os::unix::fs::lchown(world.path_of(name), Some(NOBODY), None).unwrap();
+            }
+        }
+        if has_daemon {
+            world.start_daemon();
+        }
+        let kinds = [
+            ("directory", "a directory"),
+            ("symlink", "a symbolic link"),
+            ("fifo", "a FIFO"),
+            ("socket", "a socket"),
+            ("file", "a file"),
+        ];
+        for (name, kind) in kinds {
+            let error = stderr_of(&mut world.conduit(&["rm", name]), 1);
+            assert!(error.contains(&format!("is {kind}, which Conduit did not make; --force removes it")), "{error}");
+            assert!(world.path_of(name).symlink_metadata().is_ok());
+            let output = world.conduit(&["rm", "--force", name]).output().unwrap();
+            let notice = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                output.status.success() && notice.contains(&format!("{kind} that Conduit did not make")),
+                "{notice}"
+            );
+            assert!(world.path_of(name).symlink_metadata().is_err(), "{kind}");
+            let _publisher = world.publisher(name, 16, 100);
+        }
+        assert_eq!(std::fs::read_to_string(victim.join("file")).unwrap(), "mine", "no link is followed");
+    }
 }

@@ -48,7 +48,23 @@ fn subscribers_without_read_access_get_an_error() {
         "{answer:?}"
     );
     let answer = stranger.ask(Publish("scan", 2, 64));
-    assert!(answer.failure().contains("is already published by"), "{answer:?}");
+    assert!(answer.failure().contains("is already published by another process of uid 0"), "{answer:?}");
+}
+
+#[test]
+fn who_finds_a_name_taken_is_told_by_which_user() {
+    need_root!("names of another user");
+    let world = World::new();
+    let mut stranger = world.peer_of(NOBODY);
+    stranger.order(Publish("scan", 2, 64));
+    let error = Publisher::<[u8]>::builder().domain(&world.domain()).create("scan").unwrap_err().to_string();
+    let owner = format!("is already published by pid {} (", stranger.pid());
+    assert!(error.contains(&owner) && error.contains(&format!(") of uid {NOBODY};")), "{error}");
+    std::fs::write(world.path_of("foreign"), "").unwrap();
+    std::os::unix::fs::chown(world.path_of("foreign"), Some(NOBODY), None).unwrap();
+    let error = Publisher::<[u8]>::builder().domain(&world.domain()).create("foreign").unwrap_err().to_string();
+    let remedy = format!(", but by uid {NOBODY}; remove or rename it, or `conduit rm --force foreign`");
+    assert!(error.contains(&remedy), "{error}");
 }
 
 #[test]

@@ -97,6 +97,7 @@ impl TakeoverHooks for Hooks<'_> {
 
 fn explain(error: NewFileError, directory: &ShmDir, topic: &TopicName, need: u64) -> CreateError {
     let path = directory.path_of(topic);
+    let uid = || directory.owner_of(topic).ok().flatten().map(|(_, uid)| uid);
     match error {
         NewFileError::Size => CreateError::Size { size: need },
         NewFileError::NotTmpfs => CreateError::NotShared { path: directory.path().into() },
@@ -108,13 +109,14 @@ fn explain(error: NewFileError, directory: &ShmDir, topic: &TopicName, need: u64
         NewFileError::Name(TakeoverError::Owned(file)) => {
             let mut owner = file.map_or_else(OwnerClaim::default, |(file, mark)| owner_of(file, &mark));
             owner.dying = seems_dying(&owner);
+            owner.uid = uid();
             CreateError::AlreadyPublished { topic: topic.clone(), owner }
         }
         NewFileError::Name(TakeoverError::NotRemovable { uid }) => {
             CreateError::NotRemovable { topic: topic.clone(), uid }
         }
         NewFileError::Name(TakeoverError::Kept) => CreateError::Kept { topic: topic.clone() },
-        NewFileError::Name(TakeoverError::Foreign) => CreateError::Foreign { topic: topic.clone(), path },
+        NewFileError::Name(TakeoverError::Foreign) => CreateError::Foreign { topic: topic.clone(), path, uid: uid() },
         NewFileError::Name(TakeoverError::Io { doing, source }) | NewFileError::Io { doing, source } => {
             CreateError::Io { doing, path, source }
         }

@@ -26,6 +26,13 @@ pub struct OwnerClaim {
     pub program: Option<String>,
     /// Why it will never run again, if the kernel says so of a process of that pid and name here.
     pub dying: Option<Dying>,
+    /// The user of the region's file, as the kernel reports it.
+    pub uid: Option<u32>,
+}
+
+/// Whose a file is, for a sentence.
+fn of_user(uid: Option<u32>) -> String {
+    uid.map_or_else(String::new, |uid| format!(", but by uid {uid}"))
 }
 
 impl fmt::Display for OwnerClaim {
@@ -35,6 +42,9 @@ impl fmt::Display for OwnerClaim {
             (Some(pid), _) => write!(f, "pid {pid}"),
             (None, _) => f.write_str("another process"),
         }?;
+        if let Some(uid) = self.uid.filter(|uid| *uid != nix::unistd::geteuid().as_raw()) {
+            write!(f, " of uid {uid}")?;
+        }
         match self.dying {
             Some(Dying::DumpingCore) => f.write_str(", which is dumping core (SIGKILL ends that)"),
             Some(dying) => write!(f, ", which is {dying}"),
@@ -127,12 +137,18 @@ pub enum CreateError {
         topic: TopicName,
     },
     /// A file that Conduit did not make has the name.
-    #[error("{} is in the way of topic \"{topic}\" and was not made by Conduit; remove or rename it", path.display())]
+    #[error(
+        "{} is in the way of topic \"{topic}\" and was not made by Conduit{}; remove or rename it, or `conduit rm --force {topic}`",
+        path.display(),
+        of_user(*uid)
+    )]
     Foreign {
         /// The topic.
         topic: TopicName,
         /// The file.
         path: PathBuf,
+        /// The file's user, if it is known.
+        uid: Option<u32>,
     },
     /// The owner is dead, but this process may not remove its region.
     #[error(

@@ -1,23 +1,29 @@
 //! `conduit rm`: removes regions, through the registry or, without one, as this user.
 
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
 use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
-use conduit::internal::shm::dir::ReapLock;
+use conduit::internal::shm::dir::{ReapLock, Removal, ShmDir};
 use conduit::registry::{RegistryCallError, RegistryError};
-use conduit::{Domain, TopicName, TopicNameError};
+use conduit::{Domain, OpenError, TopicName, TopicNameError};
 
 use crate::completion::topics;
 use crate::failure::Failure;
+use crate::output;
 use crate::removal::take_name;
 use crate::source::{Source, open_directory};
 
 /// Remove topics or raw regions of this user, or as root of any user.
 ///
 /// A region whose owner is alive is removed only with --force. A topic is then closed first: its
-/// subscribers see it closed, and its publisher's next message fails. A file that has no topic's
-/// name is not a region: rm(1) removes it.
+/// subscribers see it closed, and its publisher's next message fails. With --force, anything else that
+/// has the name of a topic's file is removed, too, a directory with all its content. A file that has
+/// no topic's name is not a region: rm(1) removes it.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -39,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut failed: Option<Failure> = None;
     for topic in &topics {
         // A failure does not keep the others from being removed.
-        if let Err(failure) = remove(&mut source, topic, args.force)
+        if let Err(failure) = remove_any(&mut source, topic, args.force)
             && let Some(before) = failed.replace(failure)
         {
             before.exit();
@@ -61,6 +67,52 @@ fn checked(domain: &Domain, name: &str) -> Result<TopicName, Failure> {
             error => Failure::new(error),
         }
     })
+}
+
+/// Removes what has the name of a topic: a region, or by force anything else.
+fn remove_any(source: &mut Source, topic: &TopicName, force: bool) -> Result<(), Failure> {
+    let directory = open_directory(&source.domain)?;
+    match Region::open_even_damaged(&directory, topic) {
+        Err(OpenError::Kind { path, .. }) if force => remove_foreign(&directory, topic, &path),
+        Err(OpenError::Kind { path, .. }) => Err(Failure::new(format_args!(
+            "{} is {}, which Conduit did not make; --force removes it",
+            path.display(),
+            kind_of(&path)
+        ))),
+        // Perhaps the registry may read it.
+        _ => remove(source, topic, force),
+    }
+}
+
+/// Removes a file that Conduit did not make from the place of a region. In a directory with the
+/// sticky bit only its owner and root may do so.
+fn remove_foreign(directory: &ShmDir, topic: &TopicName, path: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::io("remove", path)(error);
+    let kind = kind_of(path);
+    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        // Never follows a link, not even one that takes the place of a directory meanwhile.
+        std::fs::remove_dir_all(path).map_err(failed)?;
+    } else if let Some(found) = directory.id_of(topic).map_err(failed)? {
+        if let Removal::Stranded(name) = directory.remove(topic, found).map_err(failed)? {
+            return Err(failed(io::Error::other(format!("a region was renamed to {name} meanwhile"))));
+        }
+    }
+    output::notice(format_args!("removed {}, {kind} that Conduit did not make", path.display()));
+    Ok(())
+}
+
+/// What a file is, for a sentence.
+fn kind_of(path: &Path) -> &'static str {
+    let Ok(metadata) = path.symlink_metadata() else { return "a file" };
+    let kind = metadata.file_type();
+    match () {
+        () if kind.is_dir() => "a directory",
+        () if kind.is_symlink() => "a symbolic link",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_file() => "a file",
+        () => "a device",
+    }
 }
 
 fn remove(source: &mut Source, topic: &TopicName, force: bool) -> Result<(), Failure> {

@@ -224,14 +224,16 @@ impl AsFd for Region {
 /// The owner that a region claims to have.
 pub(crate) fn owner_of(file: impl AsFd, mark: &Mark) -> OwnerClaim {
     match mark {
-        Mark::Raw { pid, program } => OwnerClaim { pid: Some(*pid), program: Some(program.clone()), dying: None },
+        Mark::Raw { pid, program } => {
+            OwnerClaim { pid: Some(*pid), program: Some(program.clone()), uid: None, dying: None }
+        }
         Mark::Kept => OwnerClaim::default(),
         Mark::Topic => Layout::read(&file).map(|layout| owner_in(&layout)).unwrap_or_default(),
     }
 }
 
 fn owner_in(layout: &Layout) -> OwnerClaim {
-    OwnerClaim { pid: Some(layout.pid), program: Some(program_name(&layout.program)), dying: None }
+    OwnerClaim { pid: Some(layout.pid), program: Some(program_name(&layout.program)), uid: None, dying: None }
 }
 
 /// Why an owner will never run again, if the kernel confirms that it is the region's.
