@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{World, need_root, stderr_of, wait_until};
+use crate::manager::Manager;
 use crate::protocol::Order::{CreateRegion, DropRegion, Unpublish};
 
 /// An upper bound for one run, longer than the command's own time-out for a silent daemon.
@@ -244,6 +245,67 @@ fn unlinked_topics_are_reported_by_the_daemon() {
     checkup.assert_healthy_but(&["unlinked-regions"]);
     assert!(checkup.message("unlinked-regions").contains("imu"), "{}", checkup.report);
     assert!(checkup.remedy("unlinked-regions").contains("start the publisher again"));
+}
+
+#[test]
+fn a_daemon_whose_socket_is_gone_has_a_remedy_that_works() {
+    let world = World::new();
+    let manager = Manager::new(&world);
+    let daemon = manager.start(&world);
+    wait_until("the daemon to answer", || doctor(&world).state("daemon") == "ok");
+    assert!(doctor(&world).message("lock-files").starts_with("held by pid "));
+    std::fs::remove_file(world.socket()).unwrap();
+    let checkup = doctor(&world);
+    checkup.assert_healthy_but(&["daemon"]);
+    let message = checkup.message("daemon");
+    assert!(message.contains(&format!("its socket {} is gone", world.socket().display())), "{message}");
+    // Not just `conduitd &`, which would be the second daemon of the directory.
+    assert_eq!(checkup.remedy("daemon"), format!("`kill {}`, then `conduitd &`", daemon.pid()));
+}
+
+#[test]
+fn a_daemon_at_another_socket_is_found() {
+    let world = World::new();
+    let other = world.path().join("other");
+    let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
+    command.args(["--config", "/dev/null", "--socket"]).arg(&other).stderr(std::process::Stdio::null());
+    let _daemon = crate::harness::Daemon::from(command.spawn().unwrap());
+    wait_until("the daemon to be found", || doctor(&world).state("daemon") == "problem");
+    let checkup = doctor(&world);
+    assert_eq!(checkup.remedy("daemon"), format!("set CONDUIT_SOCKET={}", other.display()));
+}
+
+#[test]
+fn files_that_pose_as_daemons_are_told() {
+    let mut world = World::with_daemon();
+    let uid = nix::unistd::geteuid();
+    let path = world.path().join(format!(".conduitd.system.{uid}.0123456789abcdef.lock"));
+    std::fs::create_dir(&path).unwrap();
+    let checkup = doctor(&world);
+    assert_eq!(checkup.state("lock-files"), "warning", "{}", checkup.report);
+    assert!(checkup.remedy("lock-files").ends_with(&format!("`rm -r {}`", path.display())));
+    std::fs::remove_dir(&path).unwrap();
+    world.kill_daemon();
+    let checkup = doctor(&world);
+    assert_eq!(checkup.state("lock-files"), "ok");
+    assert_eq!(checkup.message("lock-files"), "1 file of dead daemons, which the next one removes");
+}
+
+#[test]
+fn topics_that_every_local_user_may_read_or_write_are_told() {
+    let world = World::with_daemon();
+    let _publisher = world.publisher("imu", 16, 100);
+    let set_mode = |mode| {
+        std::fs::set_permissions(world.path_of("imu"), std::fs::Permissions::from_mode(mode)).unwrap();
+        doctor(&world)
+    };
+    let checkup = set_mode(0o644);
+    assert_eq!(checkup.state("access"), "ok");
+    assert!(checkup.message("access").starts_with("1 region that every local user may read; `mode(0o640)`"));
+    let checkup = set_mode(0o666);
+    assert_eq!(checkup.state("access"), "warning");
+    assert!(checkup.remedy("access").contains("mode(0o640)"));
+    assert_eq!(set_mode(0o640).message("access"), "no region is open to every local user");
 }
 
 #[test]

@@ -74,6 +74,10 @@ fn a_pipe_that_nobody_reads_stops_nothing() {
     let (text, reader) = text.join().unwrap();
     assert!(text.lines().any(|line| line.contains("ready")), "what was logged first is kept");
     assert!(world.client().status().unwrap().log_lines_dropped.is_some_and(|count| count > 0));
+    let doctor = world.conduit(&["doctor", "--json"]).output().unwrap().stdout;
+    let doctor: serde_json::Value = serde_json::from_slice(&doctor).unwrap();
+    let check = doctor["checks"].as_array().unwrap().iter().find(|check| check["id"] == "daemon-log").unwrap();
+    assert_eq!(check["state"], "warning", "{check}");
     end(daemon);
     drop(reader);
 }

@@ -92,10 +92,10 @@ fn remove_foreign(directory: &ShmDir, topic: &TopicName, path: &Path) -> Result<
     if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
         // Never follows a link, not even one that takes the place of a directory meanwhile.
         std::fs::remove_dir_all(path).map_err(failed)?;
-    } else if let Some(found) = directory.id_of(topic).map_err(failed)? {
-        if let Removal::Stranded(name) = directory.remove(topic, found).map_err(failed)? {
-            return Err(failed(io::Error::other(format!("a region was renamed to {name} meanwhile"))));
-        }
+    } else if let Some(found) = directory.id_of(topic).map_err(failed)?
+        && let Removal::Stranded(name) = directory.remove(topic, found).map_err(failed)?
+    {
+        return Err(failed(io::Error::other(format!("a region was renamed to {name} meanwhile"))));
     }
     output::notice(format_args!("removed {}, {kind} that Conduit did not make", path.display()));
     Ok(())

@@ -11,6 +11,7 @@ use conduit::internal::shm::process::kernel_text;
 use conduit::registry::{Client, RegistryCallError, RegistryStatus, TopicInfo};
 
 use super::finding::{Finding, Severity};
+use super::guards;
 use super::remedy::{how_to_restart, how_to_start};
 use super::socket::{self, SOCKET, SocketState};
 use super::time_limit::{PATIENCE, guarded, within};
@@ -18,13 +19,14 @@ use crate::output::{count, duration};
 
 const DAEMON: &str = "daemon";
 const DIRECTORY: &str = "daemon-directory";
+const LOG: &str = "daemon-log";
 /// The daemon answers in less than a millisecond, unless it is stopped or the machine is very busy.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Also returns the topics of a daemon that answers and serves this domain's directory.
 pub(super) fn check(domain: &Domain) -> (Vec<Finding>, Option<Vec<TopicInfo>>) {
     let of_thread = domain.clone();
-    let ids = [DAEMON, DIRECTORY, SOCKET];
+    let ids = [DAEMON, DIRECTORY, LOG, SOCKET];
     match within(PATIENCE, move || examine(&of_thread)) {
         Ok(result) => result,
         Err(reason) => (guarded(&ids, Err(reason)), None),
@@ -40,27 +42,51 @@ fn examine(domain: &Domain) -> (Vec<Finding>, Option<Vec<TopicInfo>>) {
         SocketState::Full => Some((*path, None)),
         _ => None,
     });
-    let Some((path, pid)) = used else {
-        let sockets: Vec<_> = places.iter().map(|(path, _)| path.display().to_string()).collect();
-        let daemon = Finding::warning(
-            DAEMON,
-            format!(
-                "no daemon at {}: topics work, but subscribers of a dead publisher wake after a second, and its memory stays until \
-                 its next start",
-                sockets.join(" or ")
-            ),
-            how_to_start(),
-        );
-        return (vec![daemon, Finding::skipped(DIRECTORY, "no daemon"), socket], None);
+    let unknown = |daemon, why: &str, socket| {
+        (vec![daemon, Finding::skipped(DIRECTORY, why), Finding::skipped(LOG, why), socket], None)
     };
+    let Some((path, pid)) = used else { return unknown(none_listens(domain, &places), "no daemon", socket) };
     let (daemon, status) = ask(domain, path, pid);
-    let Some(status) = status else {
-        return (vec![daemon, Finding::skipped(DIRECTORY, "the daemon does not say"), socket], None);
-    };
+    let Some(status) = status else { return unknown(daemon, "the daemon does not say", socket) };
     let directory = check_directory(domain.shm_dir(), &status);
     let is_ours = directory.state == Severity::Ok;
     let topics = is_ours.then(|| list(domain, path).unwrap_or_default());
-    (vec![daemon, directory, socket], topics)
+    (vec![daemon, directory, check_log(&status), socket], topics)
+}
+
+/// No process listens where programs look for the daemon: there is none, or its socket is gone.
+fn none_listens(domain: &Domain, places: &[(&Path, SocketState)]) -> Finding {
+    let paths: Vec<&Path> = places.iter().map(|(path, _)| *path).collect();
+    let is_barred = places.iter().any(|(_, place)| matches!(place, SocketState::Denied));
+    if !is_barred && let Some(guard) = guards::serving(domain) {
+        return guards::unreachable(DAEMON, domain.shm_dir(), &guard, &paths);
+    }
+    let sockets: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    Finding::warning(
+        DAEMON,
+        format!(
+            "no daemon at {}: topics work, but subscribers of a dead publisher wake after a second, and its memory stays until \
+             its next start",
+            sockets.join(" or ")
+        ),
+        how_to_start(),
+    )
+}
+
+fn check_log(status: &RegistryStatus) -> Finding {
+    match status.log_lines_dropped {
+        None => Finding::skipped(LOG, "the daemon does not count"),
+        Some(0) => Finding::ok(LOG, "all lines were written"),
+        Some(dropped) => Finding::warning(
+            LOG,
+            format!("{} of the daemon's log were dropped, because nobody read them in time", count(dropped, "line")),
+            format!(
+                "`ls -l /proc/{0}/fd/2` shows where it goes: have a process read it, or restart the daemon with its standard \
+                 error elsewhere",
+                status.pid
+            ),
+        ),
+    }
 }
 
 /// Asks the daemon for its status, with a short timeout.
@@ -225,6 +251,18 @@ mod tests {
                 .ends_with("; 7 names beyond what one user may have are not tracked: their ends are not noticed")
         );
         assert!(finding.remedy.unwrap().contains("`ls -l /dev/shm`"));
+    }
+
+    #[test]
+    fn dropped_lines_of_the_log_are_a_warning() {
+        let mut status = status();
+        assert_eq!(check_log(&status).state, Severity::Skipped, "an older daemon");
+        status.log_lines_dropped = Some(0);
+        assert_eq!(check_log(&status).state, Severity::Ok);
+        status.log_lines_dropped = Some(1);
+        let finding = check_log(&status);
+        assert_eq!(finding.state, Severity::Warning);
+        assert!(finding.message.starts_with("1 line of") && finding.remedy.unwrap().contains("/proc/812/fd/2"));
     }
 
     #[test]

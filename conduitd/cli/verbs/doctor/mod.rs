@@ -2,6 +2,7 @@
 
 mod daemon;
 mod finding;
+mod guards;
 mod kernel;
 mod logind;
 mod machine;
@@ -29,6 +30,7 @@ const HELP: &str = "\
 Checks:
   daemon            it answers in time and has this command's version
   daemon-directory  it serves the directory that programs use here
+  daemon-log        it is read
   socket            this user may connect, and no other user can replace it
   shm-directory     a tmpfs, with the right mode
   shm-size          what it can hold
@@ -43,10 +45,12 @@ Checks:
   pidfd-info        how a process ended
   futex-waitv       waiting for several words at once
   regions           all can be read
+  access            topics that every local user may read or write
   orphans           regions whose owner is dead
   foreign-files     files in the place of regions
   unlinked-regions  regions whose owner is alive, without a name
   stale-removals    private names left by killed removers
+  lock-files        the files by which daemons know each other
   open-files        limit of open files
   locked-memory     limit of locked memory
   clock             what a time stamp costs
@@ -88,6 +92,7 @@ fn examine(domain: &Domain) -> Vec<Finding> {
     findings.extend(group(domain, &kernel::FILE_SYSTEM_IDS, kernel::check_file_system));
     findings.extend(group(domain, &kernel::PROCESS_IDS, |_| kernel::check_processes()));
     findings.extend(group(domain, &regions::IDS, move |domain| regions::check(domain, topics.as_deref())));
+    findings.extend(group(domain, &[guards::ID], guards::check));
     findings.extend(group(domain, &machine::IDS, machine::check));
     findings
 }

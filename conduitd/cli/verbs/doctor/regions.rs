@@ -17,8 +17,9 @@ use super::quoting::quoted;
 use super::remedy::how_to_start;
 use crate::output::{count, memory_size};
 
-pub(super) const IDS: [&str; 5] = [REGIONS, ORPHANS, FOREIGN, UNLINKED, REMOVALS];
+pub(super) const IDS: [&str; 6] = [REGIONS, ACCESS, ORPHANS, FOREIGN, UNLINKED, REMOVALS];
 const REGIONS: &str = "regions";
+const ACCESS: &str = "access";
 const ORPHANS: &str = "orphans";
 const FOREIGN: &str = "foreign-files";
 const UNLINKED: &str = "unlinked-regions";
@@ -46,6 +47,9 @@ struct DirectorySurvey {
     /// Not readable for this user.
     hidden: u64,
     damaged: Vec<String>,
+    /// Of live and kept regions: those that every local user may read, and those that they may write.
+    readable: u64,
+    writable: Vec<PathBuf>,
 }
 
 pub(super) fn check(domain: &Domain, topics: Option<&[TopicInfo]>) -> Vec<Finding> {
@@ -65,6 +69,7 @@ pub(super) fn check(domain: &Domain, topics: Option<&[TopicInfo]>) -> Vec<Findin
     match seen {
         Ok(survey) => vec![
             check_all(&survey),
+            check_access(&survey, is_open(domain)),
             check_orphans(&survey, topics.is_some()),
             check_foreign(&survey),
             check_unlinked(topics),
@@ -115,6 +120,11 @@ fn look_at(directory: &ShmDir, topic: &TopicName, survey: &mut DirectorySurvey) 
     };
     let path = directory.path_of(topic);
     survey.bytes += fs::symlink_metadata(&path).map_or(0, |metadata| metadata.blocks() * 512);
+    let mode = region.access().map_or(0, |(_, mode)| mode);
+    survey.readable += u64::from(mode & 0o004 != 0);
+    if mode & 0o002 != 0 {
+        survey.writable.push(path.clone());
+    }
     if region.is_kept() {
         survey.kept += 1;
     } else if region.owner_lives().unwrap_or(true) {
@@ -131,7 +141,8 @@ fn look_at(directory: &ShmDir, topic: &TopicName, survey: &mut DirectorySurvey) 
 fn age_of_change(path: &Path) -> Option<Duration> {
     let metadata = fs::symlink_metadata(path).ok()?;
     let changed = UNIX_EPOCH + Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
-    SystemTime::now().duration_since(changed).ok()
+    // If the clock was set back meanwhile it counts as old.
+    Some(SystemTime::now().duration_since(changed).unwrap_or(Duration::MAX))
 }
 
 fn check_all(survey: &DirectorySurvey) -> Finding {
@@ -149,6 +160,30 @@ fn check_all(survey: &DirectorySurvey) -> Finding {
         message,
         "stop the publisher and start it again, with the same version of Conduit as the others",
     )
+}
+
+/// Whether every local user may look for regions in the directory.
+fn is_open(domain: &Domain) -> bool {
+    fs::metadata(domain.shm_dir()).is_ok_and(|directory| directory.mode() & 0o001 != 0)
+}
+
+fn check_access(survey: &DirectorySurvey, is_open: bool) -> Finding {
+    if !is_open {
+        return Finding::ok(ACCESS, "the directory is not open to every local user");
+    }
+    let DirectorySurvey { readable, writable, .. } = survey;
+    let remedy = "`mode(0o640)` and a group for the publisher, or `umask 027`";
+    if !writable.is_empty() {
+        let names = some(writable.iter().map(|path| path.display().to_string()));
+        let regions = count(writable.len() as u64, "region");
+        let message = format!("{regions} that every local user may write, and so corrupt or truncate: {names}");
+        return Finding::warning(ACCESS, message, remedy);
+    }
+    if *readable == 0 {
+        return Finding::ok(ACCESS, "no region is open to every local user");
+    }
+    let regions = count(*readable, "region");
+    Finding::ok(ACCESS, format!("{regions} that every local user may read; {remedy} keeps others out"))
 }
 
 fn check_orphans(survey: &DirectorySurvey, is_served: bool) -> Finding {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use conduit::internal::shm::guard::{GuardFile, GuardScope};
 use nix::unistd::geteuid;
 
 /// The command that starts a daemon for this user.
@@ -17,6 +18,25 @@ pub(super) fn how_to_restart() -> String {
     match unit_prefix() {
         Some(systemctl) => format!("`{systemctl} restart conduitd`"),
         None => "end that process and start `conduitd &`".into(),
+    }
+}
+
+/// The command that makes a daemon reachable again whose socket is gone.
+pub(super) fn how_to_reconnect(guard: &GuardFile) -> String {
+    let is_of_unit = unit_prefix().is_some()
+        && guard.socket.as_deref().is_some_and(|socket| {
+            let user_socket =
+                std::env::var("XDG_RUNTIME_DIR").map(|directory| format!("{directory}/conduit/registry.sock"));
+            socket == "/run/conduit/registry.sock" || user_socket.is_ok_and(|own| socket == own)
+        });
+    let who = if guard.uid == geteuid().as_raw() || geteuid().is_root() { "" } else { "as root: " };
+    match guard.scope {
+        GuardScope::System if is_of_unit => format!("{who}`systemctl restart conduitd.socket`"),
+        GuardScope::User if is_of_unit => format!("{who}`systemctl --user restart conduitd.socket`"),
+        _ => match guard.pid {
+            Some(pid) => format!("{who}`kill {pid}`, then `conduitd &`"),
+            None => format!("{who}end that process, then `conduitd &`"),
+        },
     }
 }
 
