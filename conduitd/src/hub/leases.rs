@@ -76,16 +76,14 @@ impl Hub {
 
     /// `Release`: the client's lease ends cleanly.
     pub(crate) fn release(self: &Rc<Self>, connection: ConnectionId) {
-        let key = self.settle_lease(connection);
+        let Some(key) = self.settle_lease(connection) else { return };
         self.invalidate_answers();
         let changes = self.registry.borrow_mut().release(connection);
         self.processes.forget(connection);
         self.carry_out(changes);
-        if let Some(key) = key {
-            // A raw region is kept from now on.
-            self.poll_lock(&key);
-            self.forget_unless_known(&key);
-        }
+        // A raw region is kept from now on.
+        self.poll_lock(&key);
+        self.forget_unless_known(&key);
     }
 
     /// A watched process has ended: a client, or the claimed owner of a region.

@@ -2,23 +2,15 @@
 //! inspected.
 
 use std::rc::Rc;
-use std::time::Duration;
-
-use tokio::task::yield_now;
+use std::time::{Duration, Instant};
 
 use super::Hub;
 use crate::registry::Key;
 
 /// How often the locks of topics without a lease are polled.
 const LOCK_INTERVAL: Duration = Duration::from_millis(500);
-/// How many are polled before other work has its turn.
-const LOCKS_PER_TURN: usize = 32;
-
-async fn yield_after(number: usize) {
-    if number % LOCKS_PER_TURN == LOCKS_PER_TURN - 1 {
-        yield_now().await;
-    }
-}
+/// How long locks are polled before other work has its turn.
+const SLICE: Duration = Duration::from_micros(200);
 
 impl Hub {
     /// Polls for as long as there is anything to poll; sleeps otherwise.
@@ -41,14 +33,15 @@ impl Hub {
             self.processes.watch.look_for_dumps();
         }
         let uninspected: Vec<_> = self.directory.uninspected.borrow().keys().cloned().collect();
-        for (number, topic) in uninspected.iter().enumerate() {
+        let mut began = Instant::now();
+        for topic in &uninspected {
             self.update(topic);
-            yield_after(number).await;
+            self.pause_after(SLICE, &mut began).await;
         }
         let polled = self.registry.borrow().watched_by_lock();
-        for (number, key) in polled.iter().enumerate() {
+        for key in &polled {
             self.poll_lock(key);
-            yield_after(number).await;
+            self.pause_after(SLICE, &mut began).await;
         }
     }
 

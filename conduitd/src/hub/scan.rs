@@ -75,7 +75,8 @@ impl Hub {
         self.scanned.notify_waiters();
     }
 
-    async fn pause_after(&self, slice: Duration, began: &mut Instant) {
+    /// Lets other work have its turn when a slice of time is over.
+    pub(super) async fn pause_after(&self, slice: Duration, began: &mut Instant) {
         if began.elapsed() >= slice {
             yield_now().await;
             *began = Instant::now();
