@@ -21,7 +21,7 @@ use crate::watchers::{EventFilter, EventStream};
 /// How often the status line of the service manager is updated.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long topics are described before other work has its turn.
-const SLICE: Duration = Duration::from_micros(200);
+const SLICE: Duration = Duration::from_micros(500);
 
 impl Hub {
     /// `Status`, for a user.
