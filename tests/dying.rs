@@ -124,7 +124,9 @@ fn a_subscriber_that_dumps_core_is_not_counted() {
     let mut events = world.client().watch().unwrap();
     let dump = folder.dump(subscriber);
     assert_eq!(publisher.subscribers().len(), 0);
+    assert_eq!(world.region("scan").describe().subscribers, []);
     wait_for("the event", || events.next().unwrap().ok().filter(|event| event.kind == EventKind::SubscriberDied));
+    assert_eq!(world.list()[0].subscribers, []);
     assert!(dump.is_in_progress());
 }
 

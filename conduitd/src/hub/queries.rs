@@ -8,6 +8,7 @@ use conduit::TopicName;
 use conduit::internal::foreign_text::clean;
 use conduit::internal::protocol::{TopicList, encode_reply};
 use conduit::internal::shm::dir::FileId;
+use conduit::internal::shm::dying::dying;
 use conduit::registry::{RegionState, RegistryError, RegistryStatus, TopicInfo};
 use tokio::task::yield_now;
 
@@ -118,7 +119,11 @@ impl Hub {
         let key = (view.name.clone(), view.file);
         let region = self.topics.region(&key)?;
         let mut counters = region.counters();
-        let recorded = counters.as_mut().map(|counters| std::mem::take(&mut counters.subscribers)).unwrap_or_default();
+        let mut recorded = counters.as_mut().map(|it| std::mem::take(&mut it.subscribers)).unwrap_or_default();
+        let leased = self.leased_subscribers(view.file);
+        // One that is dumping core has lost its lease, and keeps its record until the dump is complete.
+        let has_lease = |index| leased.iter().any(|(record, _)| record.is_some_and(|record| record as usize == index));
+        recorded.retain(|(index, one)| has_lease(*index) || dying(one.pid).is_none());
         let mut topic = region.describe_from(counters);
         if let Some(owner) = view.owner {
             topic.publisher = Some(owner.clone());
@@ -132,7 +137,7 @@ impl Hub {
             topic.refusal = Some(refusal.to_string());
         }
         topic.unlinked = unlinked;
-        topic.subscribers = name_subscribers(&self.leased_subscribers(view.file), recorded);
+        topic.subscribers = name_subscribers(&leased, recorded);
         Some(topic)
     }
 

@@ -172,6 +172,7 @@ impl Region {
         {
             topic.state = RegionState::Orphaned;
         }
+        topic.subscribers.retain(|one| dying(one.pid).is_none());
         topic
     }
 
