@@ -106,7 +106,7 @@ fn each_message_says_which_topic_it_is_of() {
     let said = stderr_of(&mut world.conduit(&["echo", "**", "--raw"]), 2);
     assert!(said.contains("--raw has no place for the names"), "{said}");
     let said = stderr_of(&mut world.conduit(&["echo", "lidar/*"]), 1);
-    assert!(said.contains("no topic matches \"lidar/*\""), "{said}");
+    assert!(said.contains("no live topic matches \"lidar/*\""), "{said}");
     let said = stderr_of(&mut world.conduit(&["echo", "imu", "imo"]), 1);
     assert!(said.contains("\"imo\"") && said.contains("did you mean \"imu\"?"), "{said}");
     let said = stderr_of(&mut world.conduit(&["echo", "imu", "camera/*", "--timeout", "0.1"]), 1);
@@ -143,6 +143,20 @@ fn topics_that_appear_later_match_and_come_back() {
     again.send(b"4").unwrap();
     assert_eq!(echo.json()["text"], "4");
     assert!(echo.notice().contains("\"imu\" is published again"));
+}
+
+#[test]
+fn a_dead_publisher_s_successor_is_printed_without_a_daemon() {
+    let world = World::new();
+    world.publisher("scan", 16, 100).kill();
+    let said = stderr_of(&mut world.conduit(&["echo", "sc*"]), 1);
+    assert!(said.contains("no live topic matches \"sc*\""), "{said}");
+    let mut echo = Running::start(&world, &["scan", "--follow", "--json"]);
+    let said = echo.notice();
+    assert!(said.contains("the publisher of topic \"scan\" is dead; waiting for a new one"), "{said}");
+    let mut next = create(&world, "scan");
+    next.send(b"alive").unwrap();
+    assert_eq!(echo.json()["text"], "alive");
 }
 
 #[test]

@@ -180,9 +180,7 @@ impl<'a> Echo<'a> {
                 Ok(()) => {}
                 Err(Unopened::Missing(error)) if waits => {
                     if self.args.follow {
-                        let suggestion = self.source.suggestion(&name);
-                        let hint = suggestion.map_or_else(String::new, |name| format!(" (did you mean \"{name}\"?)"));
-                        output::notice(format_args!("there is no topic \"{name}\" yet{hint}; waiting for it"));
+                        self.announce(&name, &error);
                     }
                     self.awaited.insert(name, Some(error));
                 }
@@ -192,11 +190,21 @@ impl<'a> Echo<'a> {
         }
         if self.topics.is_empty() && self.awaited.is_empty() {
             if !waits {
-                return Err(Failure::new(format_args!("no topic matches {}", self.wanted.text())));
+                return Err(Failure::new(format_args!("no live topic matches {}", self.wanted.text())));
             }
-            output::notice(format_args!("no topic matches {} yet; waiting for one", self.wanted.text()));
+            output::notice(format_args!("no live topic matches {} yet; waiting for one", self.wanted.text()));
         }
         Ok(())
+    }
+
+    /// Says that a topic is not there and awaited.
+    fn announce(&mut self, name: &TopicName, error: &OpenError) {
+        if matches!(error, OpenError::Orphaned { .. }) {
+            return output::notice(format_args!("the publisher of topic \"{name}\" is dead; waiting for a new one"));
+        }
+        let suggestion = self.source.suggestion(name);
+        let hint = suggestion.map_or_else(String::new, |name| format!(" (did you mean \"{name}\"?)"));
+        output::notice(format_args!("there is no topic \"{name}\" yet{hint}; waiting for it"));
     }
 
     /// Topics in the directory that match a pattern and are not open.
