@@ -20,6 +20,11 @@ impl Times {
         Self { p50_ms: times.get(times.len() / 2).map(ms), max_ms: times.last().map(ms) }
     }
 
+    fn calmer(self, other: Self) -> Self {
+        let less = |one: Option<f64>, other: Option<f64>| one.into_iter().chain(other).min_by(f64::total_cmp);
+        Self { p50_ms: less(self.p50_ms, other.p50_ms), max_ms: less(self.max_ms, other.max_ms) }
+    }
+
     /// The median as a multiple of the idle machine's.
     fn ratio(&self, idle: &Self) -> Option<f64> {
         Some(self.p50_ms? / idle.p50_ms?)
@@ -40,6 +45,18 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// The lesser figures of two spells: what disturbs one of them must not excuse an attack.
+    pub fn calmer(self, other: Self) -> Self {
+        Self {
+            list: self.list.calmer(other.list),
+            connection: self.connection.calmer(other.connection),
+            create: self.create.calmer(other.create),
+            reaping: self.reaping.calmer(other.reaping),
+            delivery: self.delivery.calmer(other.delivery),
+            failures: [self.failures, other.failures].concat(),
+        }
+    }
+
     fn deeds(&self) -> [(&'static str, &Times); 5] {
         [
             ("List", &self.list),

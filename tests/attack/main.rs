@@ -54,7 +54,9 @@ fn measure(names: &[&str]) -> ExitCode {
         eprintln!("no attack is named {unknown}; there are {}", known.join(", "));
         return ExitCode::from(2);
     }
-    let idle = Machine::start(attacks::IDLE).measure();
+    let machine = Machine::start(attacks::IDLE);
+    let idle = machine.measure().calmer(machine.measure());
+    drop(machine);
     let mut table = Table::begin(&idle);
     for attack in ATTACKS.iter().filter(|attack| names.is_empty() || names.contains(&attack.name)) {
         run(attack, &idle, &mut table);
