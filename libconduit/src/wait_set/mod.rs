@@ -106,6 +106,8 @@ pub struct WaitSet {
     members: Vec<Member>,
     timers: Vec<Timer>,
     control: Arc<Control>,
+    /// Shared with the wakers of the application; parkers, too, share the control for a moment.
+    wakers: Arc<()>,
     /// The last value seen of [`Control::calls`].
     calls_seen: u32,
     /// Which member is reported first, modulo their number.
@@ -146,6 +148,7 @@ impl WaitSet {
             members: Vec::new(),
             timers: Vec::new(),
             control: Arc::default(),
+            wakers: Arc::default(),
             calls_seen: 0,
             first: 0,
             most_at_once: if futex::can_wait_for_any() { futex::MOST_WORDS - 1 } else { 0 },
@@ -207,7 +210,11 @@ impl WaitSet {
 
     /// A handle that ends a wait from another thread.
     pub fn waker(&self) -> WaitSetWaker {
-        WaitSetWaker { control: Arc::clone(&self.control), generation: self.generation }
+        WaitSetWaker {
+            control: Arc::clone(&self.control),
+            _counted: Arc::clone(&self.wakers),
+            generation: self.generation,
+        }
     }
 
     /// Sleeps until there is an event.
@@ -257,7 +264,7 @@ impl WaitSet {
                 return Ok(Events(events.into_iter()));
             }
             let is_empty = self.members.is_empty() && self.timers.is_empty();
-            if is_empty && deadline_ns == u64::MAX && Arc::strong_count(&self.control) == 1 {
+            if is_empty && deadline_ns == u64::MAX && Arc::strong_count(&self.wakers) == 1 {
                 return Err(WaitSetError::Empty);
             }
             let until_ns = self.timers.iter().map(|timer| timer.next_ns).fold(deadline_ns, u64::min);

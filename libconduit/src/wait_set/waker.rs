@@ -45,6 +45,7 @@ impl Wake for Control {
 #[derive(Clone)]
 pub struct WaitSetWaker {
     pub(super) control: Arc<Control>,
+    pub(super) _counted: Arc<()>,
     pub(super) generation: u32,
 }
 
