@@ -82,6 +82,36 @@ fn with_a_lease_each_handle_keeps_two_descriptors() {
 }
 
 #[test]
+fn no_handle_depends_on_what_else_is_in_the_directory() {
+    for daemon in [false, true] {
+        let mut world = World::new();
+        if daemon {
+            world.start_daemon();
+        }
+        let dead = world.publisher("scan", 16, 100);
+        let mut peer = world.peer();
+        peer.order(DenyListing);
+        dead.kill();
+        // Takes over, closes, creates anew.
+        peer.order(Publish("scan", 16, 100));
+        peer.order(Subscribe("scan"));
+        peer.order(Send(1, 100));
+        assert_eq!(peer.ask(Recv), sample(0));
+        peer.order(Unsubscribe);
+        peer.order(Unpublish);
+        peer.order(CreateRegion("map", 100));
+        peer.order(DropRegion);
+        peer.order(UnlinkRegion("map"));
+    }
+    // Without this, the above would prove nothing.
+    let world = World::new();
+    let mut peer = world.peer();
+    peer.order(DenyListing);
+    let (_, status) = peer.end_by(Descriptors);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(nix::libc::SIGSYS));
+}
+
+#[test]
 fn a_publisher_removes_its_name_after_a_change_of_directory() {
     let world = World::new();
     let mut command = world.command(Peer::PROGRAM);

@@ -244,7 +244,7 @@ impl Directory {
             directory.is_scan_scheduled.set(false);
             let (shm, lock) = (Arc::clone(&directory.shm), directory.lock);
             tasks::spawn_blocking("removals", move || {
-                if let Err(error) = shm.finish_removals(None, lock) {
+                if let Err(error) = shm.finish_removals(lock) {
                     tracing::warn!("cannot read {}: {error}", shm.path().display());
                 }
             });

@@ -1,6 +1,5 @@
 //! Creating a region and registering it: what topics and raw regions have in common.
 
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::error::{CreateError, OwnerClaim};
@@ -9,7 +8,8 @@ use crate::inspect::{confirmed_dying, owner_of, seems_dying};
 use crate::registry::{Client, Lease};
 use crate::ring::end::mark_orphaned;
 use crate::shape;
-use crate::shm::dir::{DirLocation, FileId, ShmDir};
+use crate::shm::descriptor::Descriptor;
+use crate::shm::dir::{DirLocation, FileId, ReapLock, ShmDir};
 use crate::shm::mark::Mark;
 use crate::shm::new_file::{FileSpec, NewFile, NewFileError, OwnedFile, PATIENCE};
 use crate::shm::room::RoomError;
@@ -57,7 +57,15 @@ impl CreateOptions {
         let (mode, group, patience) = (self.mode, self.group, self.patience);
         let spec = FileSpec { topic, size_bytes, mode, group, mark, content, attribute, patience };
         let explain = |error| explain(error, &directory, topic, size_bytes);
-        let file = NewFile::make(&directory, &spec, &hooks).map_err(explain)?;
+        let file = match NewFile::make(&directory, &spec, &hooks) {
+            Err(NewFileError::Room(_)) => {
+                // Perhaps killed removers left regions; where there is room, nobody looks for them.
+                let _ = directory.finish_removals(ReapLock::Write);
+                NewFile::make(&directory, &spec, &hooks)
+            }
+            made => made,
+        };
+        let file = file.map_err(explain)?;
         let lease = Lease::register(&domain, topic, file.owned())?;
         fault::point(Step::CreateRegistered);
         let file = file.link(&hooks).map_err(explain)?;
@@ -73,10 +81,10 @@ struct Hooks<'a> {
 impl TakeoverHooks for Hooks<'_> {
     fn ask_reaper(&self) {
         // Without a registry that may reap, creation reports that the name cannot be freed.
-        let _ = Client::connect(self.domain).and_then(|mut client| client.reap(self.topic));
+        let _ = Client::connect_in_passing(self.domain).and_then(|mut client| client.reap(self.topic));
     }
 
-    fn owner_life(&self, file: &OwnedFd, id: FileId, mark: &Mark) -> OwnerLife {
+    fn owner_life(&self, file: &Descriptor, id: FileId, mark: &Mark) -> OwnerLife {
         let owner = owner_of(file, mark);
         if seems_dying(&owner).is_none() {
             OwnerLife::MayRun
@@ -87,7 +95,7 @@ impl TakeoverHooks for Hooks<'_> {
         }
     }
 
-    fn mark_orphaned(&self, topic: &OwnedFd) {
+    fn mark_orphaned(&self, topic: &Descriptor) {
         if let Err(error) = mark_orphaned(topic) {
             // Its subscribers probe the owner lock themselves within a second.
             tracing::debug!("cannot wake the subscribers of topic \"{}\": {error}", self.topic);

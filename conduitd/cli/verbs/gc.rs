@@ -78,7 +78,7 @@ fn remove_all(domain: &Domain, directory: &ShmDir, leftovers: &mut [Leftover]) {
     for leftover in &mut *leftovers {
         leftover.error = remove(directory, registry.as_mut(), &leftover.name).err();
     }
-    let _ = directory.finish_removals(None, ReapLock::Write);
+    let _ = directory.finish_removals(ReapLock::Write);
     let deadline = Instant::now() + PATIENCE;
     for leftover in leftovers {
         let path = Path::new(&leftover.path);

@@ -46,7 +46,7 @@ impl Server {
         let is_system = socket::may_remove_everything();
         let guard = guard_directory(&directory, &place, is_system)?;
         let lock = if is_system { ReapLock::Read } else { ReapLock::Write };
-        directory.finish_removals(None, lock).map_err(io_error("read", shm_dir))?;
+        directory.finish_removals(lock).map_err(io_error("read", shm_dir))?;
         Ok(Self {
             listener,
             place,

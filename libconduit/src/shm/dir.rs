@@ -1,10 +1,8 @@
-//! The shared-memory directory: finding names, and removing them safely.
+//! The shared-memory directory: finding names, and opening what they refer to.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -13,11 +11,9 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::mark::Mark;
-use super::open::{Access, OpenFileError, above_standard, is_regular, open_for, reopen};
+use super::descriptor::Descriptor;
+use super::open::{Access, OpenFileError, above_standard, open_for, reopen};
 pub use super::reap_lock::ReapLock;
-use super::reap_lock::{ReapTry, try_reap_lock};
-use crate::fault::{self, Step};
 use crate::topic::FILE_PREFIX;
 use crate::{Domain, TopicName};
 
@@ -76,10 +72,8 @@ pub enum Removal {
     Stranded(String),
 }
 
-const REMOVAL_SEPARATOR: char = '~';
-/// A private name older than this belongs to a remover that was killed: a removal takes
-/// microseconds.
-const ABANDONED_AFTER: Duration = Duration::from_secs(1);
+/// In private names, before the part that tells them apart.
+pub(super) const REMOVAL_SEPARATOR: char = '~';
 
 /// An open shared-memory directory.
 #[derive(Debug)]
@@ -178,16 +172,16 @@ impl ShmDir {
 
     /// Opens a file of the directory. Never follows a link, and never waits for a device or a
     /// lease.
-    pub(crate) fn open_file(&self, file_name: &str, access: Access) -> Result<OwnedFd, OpenFileError> {
+    pub(crate) fn open_file(&self, file_name: &str, access: Access) -> Result<Descriptor, OpenFileError> {
         let flags = access.flag() | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
         let how = OpenHow::new()
             .flags(flags)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_BENEATH);
-        let opened = match open_for(access, || openat2(&self.fd, file_name, how)) {
+        let opened = Descriptor::open(|| match open_for(access, || openat2(&self.fd, file_name, how)) {
             // systemd's RestrictSUIDSGID= blocks the call.
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOSYS) => self.open_file_in_steps(file_name, access),
             other => other,
-        };
+        });
         opened.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT) => OpenFileError::NotFound,
             Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => OpenFileError::NoPermission,
@@ -198,7 +192,7 @@ impl ShmDir {
     }
 
     /// Opens a file for writing if this user may write it, else for reading.
-    pub(crate) fn open_file_as_permitted(&self, file_name: &str) -> Result<(OwnedFd, Access), OpenFileError> {
+    pub(crate) fn open_file_as_permitted(&self, file_name: &str) -> Result<(Descriptor, Access), OpenFileError> {
         match self.open_file(file_name, Access::ReadWrite) {
             Err(OpenFileError::NoPermission) => Ok((self.open_file(file_name, Access::Read)?, Access::Read)),
             file => Ok((file?, Access::ReadWrite)),
@@ -230,7 +224,7 @@ impl ShmDir {
         Ok(self.stat(&topic.file_name())?.map(|stat| (FileId::of(&stat), stat.st_uid)))
     }
 
-    fn stat(&self, file_name: &str) -> nix::Result<Option<FileStat>> {
+    pub(super) fn stat(&self, file_name: &str) -> nix::Result<Option<FileStat>> {
         match fstatat(&self.fd, file_name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::ENOENT) => Ok(None),
@@ -238,91 +232,12 @@ impl ShmDir {
         }
     }
 
-    fn rename(&self, from: &str, to: &str) -> nix::Result<()> {
+    pub(super) fn rename(&self, from: &str, to: &str) -> nix::Result<()> {
         renameat2(&self.fd, from, &self.fd, to, RenameFlags::RENAME_NOREPLACE)
     }
 
-    fn unlink(&self, file_name: &str) -> nix::Result<()> {
+    pub(super) fn unlink(&self, file_name: &str) -> nix::Result<()> {
         unlinkat(&self.fd, file_name, UnlinkatFlags::NoRemoveDir)
-    }
-
-    /// Removes the name of a region if it still refers to this file, and never another file.
-    ///
-    /// The caller holds the owner lock of `id` (or, for a raw region, was asked by its user to
-    /// remove the name). See the [module documentation](super) for the steps and their reason.
-    pub fn remove(&self, topic: &TopicName, id: FileId) -> io::Result<Removal> {
-        static REMOVALS: AtomicU32 = AtomicU32::new(0);
-        let name = topic.file_name();
-        loop {
-            if self.stat(&name)?.is_none_or(|stat| FileId::of(&stat) != id) {
-                return Ok(Removal::NotOurs);
-            }
-            let count = REMOVALS.fetch_add(1, Ordering::Relaxed);
-            let private = format!(".{name}{REMOVAL_SEPARATOR}{}-{}-{count}", id.ino, std::process::id());
-            match self.rename(&name, &private) {
-                Ok(()) => fault::point(Step::RemoveRenamed),
-                // Gone, or a leftover of an earlier process with this pid: check again.
-                Err(Errno::ENOENT | Errno::EEXIST) => continue,
-                Err(errno) => return Err(errno.into()),
-            }
-            let Some(stat) = self.stat(&private)? else {
-                // This process was stopped for so long that a scan took it for dead and put the
-                // name back.
-                continue;
-            };
-            if FileId::of(&stat) == id {
-                fault::point(Step::RemoveChecked);
-                return match self.unlink(&private) {
-                    Ok(()) | Err(Errno::ENOENT) => {
-                        fault::point(Step::RemoveUnlinked);
-                        Ok(Removal::Removed)
-                    }
-                    Err(errno) => Err(errno.into()),
-                };
-            }
-            return match self.rename(&private, &name) {
-                Ok(()) | Err(Errno::ENOENT) => Ok(Removal::NotOurs),
-                Err(_) => Ok(Removal::Stranded(private)),
-            };
-        }
-    }
-
-    /// Finishes removals whose removers were killed: all, or those of one topic.
-    ///
-    /// If the lock of the file is free, its owner is dead and the file is unlinked. Otherwise it
-    /// was renamed by mistake and gets its name back.
-    pub fn finish_removals(&self, only: Option<&TopicName>, lock: ReapLock) -> io::Result<()> {
-        for entry in self.entries()? {
-            if let DirEntry::Removal { topic, file_name } = entry
-                && only.is_none_or(|only| *only == topic)
-            {
-                // What cannot be finished now (without permission, for example) is left for a later
-                // scan.
-                let _ = self.finish_removal(&topic, &file_name, lock);
-            }
-        }
-        Ok(())
-    }
-
-    /// Finishes removals of one topic whose removers were killed.
-    pub(crate) fn tidy(&self, topic: &TopicName) {
-        // If the directory cannot be listed, the leftover stays until the daemon finds it.
-        let _ = self.finish_removals(Some(topic), ReapLock::Write);
-    }
-
-    fn finish_removal(&self, topic: &TopicName, private: &str, lock: ReapLock) -> io::Result<()> {
-        let file = self.open_file(private, lock.access())?;
-        let stat = fstat(&file)?;
-        if !is_regular(&stat) || Mark::read(&file).is_none() {
-            return Ok(());
-        }
-        if try_reap_lock(&file, lock)? == ReapTry::Locked {
-            fault::point(Step::RemoveFinishing);
-            self.unlink(private)?;
-        } else if age_of_change(&stat) >= ABANDONED_AFTER {
-            self.rename(private, &topic.file_name())?;
-        }
-        Ok(())
     }
 }
 
@@ -332,32 +247,12 @@ impl AsFd for ShmDir {
     }
 }
 
-/// Time since the inode changed; a rename counts.
-fn age_of_change(stat: &FileStat) -> Duration {
-    let changed = UNIX_EPOCH + Duration::new(stat.st_ctime.max(0) as u64, stat.st_ctime_nsec as u32);
-    age_at(changed, SystemTime::now())
-}
-
-/// A change in the future was before the clock was set back, nobody knows how long: it counts as old,
-/// since a name put back too early is removed again, and one left behind would stay for as long.
-fn age_at(changed: SystemTime, now: SystemTime) -> Duration {
-    now.duration_since(changed).unwrap_or(Duration::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::shm::lock::OWNER;
-
-    #[test]
-    fn what_changed_before_the_clock_was_set_back_is_old() {
-        let changed = UNIX_EPOCH + Duration::from_secs(1000);
-        assert_eq!(age_at(changed, changed + Duration::from_secs(1)), Duration::from_secs(1));
-        assert!(age_at(changed, changed - Duration::from_secs(1)) >= ABANDONED_AFTER);
-    }
 
     fn directory() -> (tempfile::TempDir, ShmDir) {
         let temporary = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -384,9 +279,9 @@ mod tests {
         std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
         nix::unistd::mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
         let access = Access::Read;
-        let id = |file: OwnedFd| FileId::of(&fstat(file).unwrap());
-        let in_one = directory.open_file("file", access).map(id);
-        assert_eq!(directory.open_file_in_steps("file", access).map(id).unwrap(), in_one.unwrap());
+        let id = |file: &dyn AsFd| FileId::of(&fstat(file.as_fd()).unwrap());
+        let in_one = directory.open_file("file", access).map(|file| id(&file));
+        assert_eq!(directory.open_file_in_steps("file", access).map(|file| id(&file)).unwrap(), in_one.unwrap());
         let refused =
             |name| directory.open_file_in_steps(name, access).unwrap_err().raw_os_error().map(Errno::from_raw);
         assert_eq!(refused("none"), Some(Errno::ENOENT));
@@ -420,47 +315,5 @@ mod tests {
         fs::remove_dir(&here).unwrap();
         std::os::unix::fs::symlink("there", &here).unwrap();
         assert_eq!(place.open().unwrap().id_of(&topic()).unwrap(), Some(id), "the same, whatever the way to it");
-    }
-
-    #[test]
-    fn a_removal_never_removes_another_file() {
-        let (_temporary, directory) = directory();
-        let first = make(&directory);
-        // Keeps the inode number from being used again.
-        let _still_open = File::open(directory.path_of(&topic())).unwrap();
-        fs::remove_file(directory.path_of(&topic())).unwrap();
-        let second = make(&directory);
-        assert_eq!(directory.remove(&topic(), first).unwrap(), Removal::NotOurs);
-        assert_eq!(directory.id_of(&topic()).unwrap(), Some(second));
-        assert_eq!(directory.remove(&topic(), second).unwrap(), Removal::Removed);
-        assert_eq!(directory.remove(&topic(), second).unwrap(), Removal::NotOurs);
-        assert_eq!(directory.entries().unwrap(), []);
-    }
-
-    #[test]
-    fn a_killed_removers_private_name_is_finished_or_put_back() {
-        let (temporary, directory) = directory();
-        let private = temporary.path().join(".conduit_a.b~1-2-3");
-        let id = make(&directory);
-        fs::rename(directory.path_of(&topic()), &private).unwrap();
-        directory.finish_removals(None, ReapLock::Write).unwrap();
-        assert!(private.exists(), "without our mark it is not ours to remove");
-
-        let file = File::options().read(true).write(true).open(&private).unwrap();
-        Mark::Topic.write(&file).unwrap();
-        assert!(OWNER.try_write(&file).unwrap());
-        directory.finish_removals(None, ReapLock::Write).unwrap();
-        assert!(private.exists(), "its remover may still be at work");
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        while directory.id_of(&topic()).unwrap().is_none() && std::time::Instant::now() < deadline {
-            directory.finish_removals(Some(&topic()), ReapLock::Write).unwrap();
-            std::thread::yield_now();
-        }
-        assert_eq!(directory.id_of(&topic()).unwrap(), Some(id), "a live region gets its name back");
-
-        fs::rename(directory.path_of(&topic()), &private).unwrap();
-        drop(file);
-        directory.finish_removals(None, ReapLock::Write).unwrap();
-        assert_eq!(directory.entries().unwrap(), []);
     }
 }
