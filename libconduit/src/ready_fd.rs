@@ -1,16 +1,18 @@
 //! A descriptor that is readable while a subscriber has something to receive, for event loops of
 //! other libraries.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Wake, Waker};
 use std::{fmt, io};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::unistd::{read, write};
+use nix::fcntl::OFlag;
+use nix::unistd::{pipe2, read, write};
 
+use crate::error::{explained, no_thread};
 use crate::parker::Ticket;
-use crate::shm::open::above_standard;
+use crate::shm::descriptor::{Descriptor, InChildren};
+use crate::shm::open::{Access, reopen};
 use crate::watched::Watched;
 
 /// A descriptor for `poll(2)`, `epoll(7)` and what is built on them, readable while its
@@ -46,13 +48,13 @@ pub struct ReadyFd {
 
 impl AsFd for ReadyFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.flag.event.as_fd()
+        self.flag.pipe.as_fd()
     }
 }
 
 impl AsRawFd for ReadyFd {
     fn as_raw_fd(&self) -> RawFd {
-        self.flag.event.as_raw_fd()
+        self.flag.pipe.number()
     }
 }
 
@@ -63,8 +65,9 @@ impl fmt::Debug for ReadyFd {
 }
 
 struct Flag {
-    /// An `eventfd(2)`.
-    event: OwnedFd,
+    /// A pipe, open at both ends, with a byte in it if the flag is raised. An `eventfd(2)` could
+    /// not be told from those of the program.
+    pipe: Descriptor,
     is_raised: Mutex<bool>,
 }
 
@@ -72,12 +75,8 @@ impl Flag {
     fn set(&self, raise: bool) {
         let mut is_raised = self.is_raised.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_raised != raise {
-            // From 0 to 1 and back: neither can block or fail.
-            let _ = if raise {
-                write(&self.event, &1_u64.to_ne_bytes())
-            } else {
-                read(&self.event, &mut [0; size_of::<u64>()])
-            };
+            // A byte in, or out again: neither can block, nor fail while the pipe is open.
+            let _ = if raise { write(&self.pipe, &[1]) } else { read(&self.pipe, &mut [0]) };
             *is_raised = raise;
         }
     }
@@ -104,10 +103,14 @@ pub(crate) struct Beacon {
 
 impl Beacon {
     pub(crate) fn new(watched: &Arc<Watched>) -> io::Result<(Self, ReadyFd)> {
-        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let event = above_standard(event.into())?;
-        let flag = Arc::new(Flag { event, is_raised: Mutex::new(false) });
-        let ticket = Ticket::new(Arc::clone(watched))?;
+        let pipe = Descriptor::open_as(InChildren::Open, || {
+            let (one_end, _other_end) = pipe2(OFlag::O_CLOEXEC)?;
+            // Opened by its path, a pipe can be read and written.
+            reopen(one_end, Access::ReadWrite)
+        });
+        let pipe = pipe.map_err(|error| explained("open a descriptor", &error))?;
+        let flag = Arc::new(Flag { pipe, is_raised: Mutex::new(false) });
+        let ticket = Ticket::new(Arc::clone(watched)).map_err(no_thread)?;
         let alive = Arc::new(());
         let beacon = Self {
             waker: Waker::from(Arc::clone(&flag)),

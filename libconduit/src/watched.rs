@@ -1,5 +1,6 @@
 //! What a subscriber shares with wait sets and parkers, which wait on its behalf.
 
+use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, PoisonError};
@@ -85,8 +86,16 @@ impl Watched {
     #[cold]
     fn check_now(&self, now: Duration) {
         let _uncancelled = Uncancelled::new();
-        // An error proves no death.
-        if !OWNER.is_write_locked(self.sleeper.file()).unwrap_or(true) || self.publisher.dying().is_some() {
+        match self.sleeper.file().with(|file| OWNER.is_write_locked(file)) {
+            Ok(true) => {}
+            Ok(false) => self.publisher_is_dead.store(true, Release),
+            // The program has closed the descriptor, and the topic has lost its name: nothing would
+            // tell that its publisher dies.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.publisher_is_dead.store(true, Release),
+            // Another error proves no death.
+            Err(_) => {}
+        }
+        if self.publisher.dying().is_some() {
             self.publisher_is_dead.store(true, Release);
         }
         // A thread that holds the mutex is doing the same.

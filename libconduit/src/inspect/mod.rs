@@ -33,7 +33,7 @@ mod counters;
 pub(crate) mod reaping;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -45,6 +45,7 @@ use crate::foreign_text::clean;
 use crate::model::{Process, RegionState, TopicInfo};
 use crate::ring::header::{Layout, LayoutError, program_name};
 use crate::shm::clock;
+use crate::shm::descriptor::Descriptor;
 use crate::shm::dir::{DirEntry, FileId, ShmDir};
 use crate::shm::dying::{Dying, RegionOwner, dying};
 use crate::shm::lock::OWNER;
@@ -60,7 +61,7 @@ use crate::{Domain, Message, Shape, TypeInfo};
 pub struct Region {
     topic: TopicName,
     path: PathBuf,
-    file: OwnedFd,
+    file: Descriptor,
     id: FileId,
     uid: u32,
     mark: Mark,

@@ -1,16 +1,15 @@
 //! What a reaper does to a region: internal, for the daemon and the command.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::{Region, confirmed_dying};
 use crate::error::OpenError;
 use crate::ring::end::{mark_closed, mark_orphaned, mark_unlinked};
 use crate::ring::header::{Layout, LayoutError};
+use crate::shm::descriptor::Descriptor;
 use crate::shm::dir::{FileId, ShmDir};
 use crate::shm::dying::Dying;
-use crate::shm::open::reopen;
 use crate::shm::reap_lock::{OBSTRUCTION_PATIENCE, ReapLock, try_reap_lock, try_remover_lock};
 use crate::topic::TopicName;
 
@@ -20,7 +19,7 @@ const OBSTRUCTION_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct ReapGuard {
-    _locked: OwnedFd,
+    _locked: Descriptor,
 }
 
 /// What the daemon and the command do with a [`Region`]. Internal: it changes with every release.
@@ -107,7 +106,7 @@ impl ReapRegion for Region {
     }
 
     fn try_reap_lock(&self, lock: ReapLock, ignores_readers: bool) -> io::Result<Option<ReapGuard>> {
-        let locked = reopen(&self.file, lock.access())?;
+        let locked = Descriptor::reopen(&self.file, lock.access())?;
         if try_reap_lock(&locked, lock)?.is_enough(ignores_readers) {
             return Ok(Some(ReapGuard { _locked: locked }));
         }
@@ -116,7 +115,7 @@ impl ReapRegion for Region {
     }
 
     fn try_remover_lock(&self, lock: ReapLock, ignores_readers: bool) -> io::Result<Option<ReapGuard>> {
-        let locked = reopen(&self.file, lock.access())?;
+        let locked = Descriptor::reopen(&self.file, lock.access())?;
         let tried = try_remover_lock(&locked, lock)?;
         Ok(tried.is_enough(ignores_readers).then_some(ReapGuard { _locked: locked }))
     }

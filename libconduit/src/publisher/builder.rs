@@ -15,6 +15,7 @@ use crate::ring::slot::mapped::MappedRing;
 use crate::ring::writer::Writer;
 use crate::shm::mark::Mark;
 use crate::shm::process::own_name;
+use crate::shm::region_file::RegionFile;
 use crate::{Domain, IntoTopicName, Shape, TypeInfo};
 
 /// How to create a topic.
@@ -129,7 +130,9 @@ impl<T: ?Sized> PublisherBuilder<T> {
         if self.prefault {
             file.mapping.populate();
         }
-        let ring = MappedRing::new(file.mapping, geometry, file.file);
+        let kept = RegionFile::new(file.file, Some((location.clone(), topic.clone())));
+        let kept = kept.map_err(CreateError::io("examine", location.path_of(&topic)))?;
+        let ring = MappedRing::new(file.mapping, geometry, kept);
         Ok(Publisher {
             writer: Writer::new(Arc::new(ring)),
             topic,

@@ -2,7 +2,6 @@
 //! read-only one, where it can only copy. The two are different types, so that nothing can write
 //! through a read-only mapping.
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use super::slot::mapped::MappedRing;
 use crate::shm::atomics::AtomicLoad;
 use crate::shm::futex::FutexWord;
 use crate::shm::map::ReadOnly;
+use crate::shm::region_file::RegionFile;
 
 /// Does the same with either form.
 macro_rules! either {
@@ -108,7 +108,7 @@ impl AttachedSleeper {
     }
 
     /// See [`MappedRing::file`].
-    pub(crate) fn file(&self) -> &OwnedFd {
+    pub(crate) fn file(&self) -> &RegionFile {
         either!(self, sleeper => sleeper.memory().file())
     }
 

@@ -8,7 +8,8 @@ use std::{fmt::Formatter, io};
 use super::layout::{CLOSED, CONSUMERS_AT, Consumers, ORPHANED, UNLINKED};
 use crate::fault::{self, Step};
 use crate::shm::atomics::Native;
-use crate::shm::open::{Access, reopen};
+use crate::shm::descriptor::Descriptor;
+use crate::shm::open::Access;
 use crate::shm::{acl, word};
 
 const WAKE_AT: usize = CONSUMERS_AT + offset_of!(Consumers<Native>, wake);
@@ -50,7 +51,7 @@ impl Gone {
 /// If this user may not write the region the subscribers are only woken; they then probe the owner
 /// lock themselves.
 pub(crate) fn mark_orphaned(file: impl AsFd) -> io::Result<()> {
-    match reopen(&file, Access::ReadWrite) {
+    match Descriptor::reopen(&file, Access::ReadWrite) {
         Ok(writable) => word::set_bits_and_wake_all(writable, WAKE_AT, ORPHANED as u16)?,
         Err(_) => word::wake_all(file, WAKE_AT)?,
     }
@@ -72,7 +73,7 @@ pub(crate) fn mark_unlinked(file: impl AsFd) -> io::Result<()> {
 }
 
 fn set_flag(file: impl AsFd, flag: u32) -> io::Result<()> {
-    let writable = match reopen(&file, Access::ReadWrite) {
+    let writable = match Descriptor::reopen(&file, Access::ReadWrite) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => acl::open_for_writing(&file)?,
         other => other?,
     };

@@ -6,13 +6,14 @@
 //! attribute's format is in the kernel's `include/uapi/linux/posix_acl_xattr.h`.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::geteuid;
 use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
 
-use super::open::{Access, reopen};
+use super::descriptor::Descriptor;
+use super::open::Access;
 
 const XATTR: &str = "system.posix_acl_access";
 const VERSION: u32 = 2;
@@ -28,14 +29,14 @@ const NOBODY_NAMED: u32 = u32::MAX;
 
 /// Opens a file for reading and writing that this user may not write, but whose access rights it
 /// may change.
-pub(crate) fn open_for_writing(file: impl AsFd) -> io::Result<OwnedFd> {
+pub(crate) fn open_for_writing(file: impl AsFd) -> io::Result<Descriptor> {
     if fgetxattr(&file, XATTR, &mut [0u8; 4][..]) != Err(rustix::io::Errno::NODATA) {
         // Its owner has set a list, or the file system has no lists.
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let mode = fstat(&file)?.st_mode & 0o7777;
     fsetxattr(&file, XATTR, &list(mode, geteuid().as_raw()), XattrFlags::CREATE)?;
-    let opened = reopen(&file, Access::ReadWrite);
+    let opened = Descriptor::reopen(&file, Access::ReadWrite);
     // In this order: while there is a list the group's rights are those of its mask, and they must
     // be restored before the list is removed.
     fchmod(&file, Mode::from_bits_truncate(mode))?;

@@ -3,7 +3,8 @@
 //! A child forked by another thread between `open` and `close` would inherit the description and
 //! with it the owner lock: the region would appear to have a living owner for as long as that child
 //! lives. [`ForkGuard`] closes the window: `fork` waits for it. A child that inherits a *handle* (a
-//! `Publisher`, for example) has no memory behind it; [`generation`] detects that.
+//! `Publisher`, for example) has no memory behind it, and its descriptors are closed
+//! ([`descriptor_table`]); [`generation`] detects that.
 //!
 //! The handlers of `pthread_atfork(3)` run for `fork` alone, not for `_Fork` or `clone`. So what
 //! must not be inherited lies in a page that the kernel fills with zeros in every kind of child
@@ -17,6 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+
+use super::descriptor_table;
 
 /// What no child inherits. It fills whole pages, wherever it lies: on other machines than x86 they
 /// may have 64 KiB.
@@ -64,6 +67,26 @@ fn restore_signals(mask: Option<SigSet>) {
     }
 }
 
+/// While it exists, its thread handles no signals.
+#[derive(Debug)]
+pub(super) struct BlockedSignals {
+    /// The signals that were blocked before.
+    mask: Option<SigSet>,
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl BlockedSignals {
+    pub(super) fn new() -> Self {
+        Self { mask: block_signals(), _of_this_thread: PhantomData }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        restore_signals(self.mask);
+    }
+}
+
 fn lock() {
     // SAFETY: the mutex is initialised and never destroyed.
     unsafe { libc::pthread_mutex_lock(PAGE.lock.get()) };
@@ -90,6 +113,7 @@ extern "C" fn after_fork() {
 }
 
 extern "C" fn after_fork_in_child() {
+    descriptor_table::close_in_child();
     // SAFETY: this is the only thread.
     let mask = unsafe { *MASK.0.get() };
     if !IS_WIPED.load(Ordering::Relaxed) {
@@ -116,9 +140,7 @@ fn install_handlers() {
 /// While it exists, no thread of this process can fork, and its own thread handles no signals.
 #[derive(Debug)]
 pub struct ForkGuard {
-    /// The signals that were blocked before.
-    mask: Option<SigSet>,
-    _of_this_thread: PhantomData<*const ()>,
+    _blocked: BlockedSignals,
 }
 
 #[expect(clippy::new_without_default, reason = "creating one may block")]
@@ -126,16 +148,16 @@ impl ForkGuard {
     /// Waits until no other thread has one. A thread that has one already deadlocks.
     pub fn new() -> Self {
         install_handlers();
-        let mask = block_signals();
+        let blocked = BlockedSignals::new();
         lock();
-        Self { mask, _of_this_thread: PhantomData }
+        Self { _blocked: blocked }
     }
 }
 
 impl Drop for ForkGuard {
     fn drop(&mut self) {
+        // The signals are handled again only then.
         unlock();
-        restore_signals(self.mask);
     }
 }
 
@@ -185,15 +207,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_child_of_a_raw_clone_is_of_another_generation_and_finds_no_lock_held() {
+    /// Forks without the handlers of `pthread_atfork`, and checks what the child finds.
+    fn child_without_handlers(fork: impl FnOnce() -> i64) {
         let parents = watched_generation();
         // For the child, this is another thread's.
         let guard = ForkGuard::new();
-        let flags = libc::c_long::from(libc::SIGCHLD);
-        // SAFETY: without a stack and flags that share anything, this is fork; the child only
-        // accesses statics and exits.
-        let child = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+        let child = fork();
         if child == 0 {
             let is_parents = generation() == parents;
             drop(ForkGuard::new());
@@ -203,6 +222,27 @@ mod tests {
         drop(guard);
         let child = Pid::from_raw(child.try_into().unwrap());
         assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
+    }
+
+    #[test]
+    fn a_child_of_a_raw_clone_is_of_another_generation_and_finds_no_lock_held() {
+        let flags = libc::c_long::from(libc::SIGCHLD);
+        // SAFETY: without a stack and flags that share anything, this is fork; the child only
+        // accesses statics and exits.
+        child_without_handlers(|| unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) });
+    }
+
+    #[test]
+    fn a_child_of_underscore_fork_is_of_another_generation_and_finds_no_lock_held() {
+        // SAFETY: the name ends with NUL.
+        let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_Fork".as_ptr()) };
+        // C libraries before 2022 do not have it.
+        if function.is_null() {
+            return;
+        }
+        // SAFETY: that is the type of `_Fork`.
+        let fork = unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> libc::pid_t>(function) };
+        child_without_handlers(|| fork().into());
     }
 
     /// The child that [`fork_in_handler`] made.

@@ -21,6 +21,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+use super::descriptor::Descriptor;
 use super::dir::{FileId, ShmDir};
 use super::lock::{GUARD, STARTING};
 use super::mark::Mark;
@@ -92,7 +93,7 @@ pub struct GuardFiles {
 #[derive(Debug)]
 pub struct DaemonGuard {
     directory: OwnedFd,
-    file: OwnedFd,
+    file: Descriptor,
     file_name: String,
 }
 

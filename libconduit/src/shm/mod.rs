@@ -24,8 +24,10 @@
 //! locks on both bytes; they are respected for 100 ms, because a daemon that may only read uses them,
 //! too. Check that the name still refers to the locked file, rename it to a private name, check
 //! again, unlink. There is no unlink by inode; without the private name, a user's `rm` and a new
-//! `create` in between would cost a live region its name. Scans finish removals whose remover was
-//! killed.
+//! `create` in between would cost a live region its name. The daemon finishes removals whose
+//! remover was killed. So does the next publisher of the name, which finds the private name because
+//! it is one of a few that follow from the public one: it does not read the directory, in which there
+//! may be any number of files.
 //!
 //! *Probe*: any process that can open the region can test whether its owner is alive. It tests for
 //! a conflict with a read lock, because any reader may hold read locks and only the owner holds a
@@ -35,6 +37,8 @@ pub(crate) mod acl;
 pub(crate) mod atomics;
 pub mod cancellation;
 pub mod clock;
+pub(crate) mod descriptor;
+mod descriptor_table;
 pub mod dir;
 pub mod dying;
 pub mod fork;
@@ -49,6 +53,8 @@ pub(crate) mod open;
 pub(crate) mod prefetch;
 pub mod process;
 pub(crate) mod reap_lock;
+pub(crate) mod region_file;
+mod removal;
 pub(crate) mod room;
 pub mod socket;
 pub(crate) mod takeover;

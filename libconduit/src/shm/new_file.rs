@@ -1,19 +1,19 @@
 //! Making the file of a region: the step *Create* of the protocol.
 
-use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate, openat};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::sys::uio::pwrite;
 use nix::unistd::{Gid, fchown, linkat};
 use rustix::fs::{XattrFlags, fsetxattr};
 
+use super::descriptor::Descriptor;
 use super::dir::{FileId, ShmDir};
 use super::fork;
 use super::lock::OWNER;
@@ -33,6 +33,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
 pub(crate) const CREATE: &str = "create";
 pub(crate) const RESERVE: &str = "reserve the memory of";
 pub(crate) const MAP: &str = "map";
+pub(crate) const NAME: &str = "name";
+pub(crate) const SET_GROUP: &str = "set the group of";
 
 /// What a new region's file shall be.
 pub(crate) struct FileSpec<'a> {
@@ -57,7 +59,7 @@ pub(crate) struct OwnedFile {
     pub(crate) mapping: Mapping,
     /// A second description, without locks and only for reading: for probing, and for taking a dead
     /// subscriber's lock.
-    pub(crate) file: OwnedFd,
+    pub(crate) file: Descriptor,
     pub(crate) id: FileId,
     /// Permission bits.
     pub(crate) mode: u32,
@@ -121,7 +123,7 @@ impl<'a> NewFile<'a> {
         write(&file, spec)?;
         let stat = fstat(&file).map_err(NewFileError::io("examine"))?;
         let mapping = map_locked(&file, len).map_err(NewFileError::io(MAP))?;
-        let file = reopen(&file, Access::Read).map_err(NewFileError::io("open"))?;
+        let file = Descriptor::reopen(&file, Access::Read).map_err(NewFileError::io("open"))?;
         fault::point(Step::CreateLocked);
         if !OWNER.is_write_locked(&file).map_err(NewFileError::io("probe the lock of"))? {
             return Err(NewFileError::LocksDoNotLast);
@@ -146,20 +148,19 @@ impl<'a> NewFile<'a> {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     free_name(self.directory, topic, patience, hooks).map_err(NewFileError::Name)?;
                 }
-                Err(source) => return Err(NewFileError::Io { doing: "name", source }),
+                Err(source) => return Err(NewFileError::Io { doing: NAME, source }),
             }
         }
     }
 }
 
 /// Gives a reserved file its mode, group, content and marks.
-fn write(file: &OwnedFd, spec: &FileSpec) -> Result<(), NewFileError> {
+fn write(file: &Descriptor, spec: &FileSpec) -> Result<(), NewFileError> {
     set_mode(file, spec.mode).map_err(NewFileError::io("set the mode of"))?;
     if let Some(group) = spec.group {
-        fchown(file, None, Some(Gid::from_raw(group))).map_err(NewFileError::io("set the group of"))?;
+        fchown(file, None, Some(Gid::from_raw(group))).map_err(NewFileError::io(SET_GROUP))?;
     }
-    let duplicate = File::from(file.try_clone().map_err(NewFileError::io("open"))?);
-    duplicate.write_all_at(spec.content, 0).map_err(NewFileError::io("write"))?;
+    write_all(file, spec.content).map_err(NewFileError::io("write"))?;
     fault::point(Step::CreateWritten);
     spec.mark.write(file).map_err(NewFileError::io("mark"))?;
     if let Some((name, value)) = spec.attribute {
@@ -169,9 +170,22 @@ fn write(file: &OwnedFd, spec: &FileSpec) -> Result<(), NewFileError> {
     Ok(())
 }
 
+fn write_all(file: &Descriptor, content: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    while written < content.len() {
+        match pwrite(file, &content[written..], written as i64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(more) => written += more,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Sets the mode, in which the owner may always read and write: it could change the mode anyway,
 /// and it (or its successor, which takes the region over) must be able to lock and mark the file.
-fn set_mode(file: &OwnedFd, mode: Option<u32>) -> io::Result<()> {
+fn set_mode(file: &Descriptor, mode: Option<u32>) -> io::Result<()> {
     let current = fstat(file)?.st_mode & 0o7777;
     let mode = mode.unwrap_or(current) | 0o600;
     if mode != current {
@@ -181,21 +195,24 @@ fn set_mode(file: &OwnedFd, mode: Option<u32>) -> io::Result<()> {
 }
 
 /// Reserves the memory of a file: `EFBIG` if this process may not make files of that size.
-fn reserve(file: &OwnedFd, size_bytes: u64) -> nix::Result<()> {
+fn reserve(file: &Descriptor, size_bytes: u64) -> nix::Result<()> {
     // Beyond the limit the kernel would send SIGXFSZ, which kills the process.
     if getrlimit(Resource::RLIMIT_FSIZE)?.0 < size_bytes {
         return Err(Errno::EFBIG);
     }
-    loop {
-        match fallocate(file, FallocateFlags::empty(), 0, size_bytes as i64) {
-            Err(Errno::EINTR) => {}
-            result => return result,
+    let reserve = || fallocate(file, FallocateFlags::empty(), 0, size_bytes as i64);
+    match reserve() {
+        // A signal undoes what was reserved so far. A timer of the program could do so each time.
+        Err(Errno::EINTR) => {
+            let _blocked = fork::BlockedSignals::new();
+            reserve()
         }
+        result => result,
     }
 }
 
 /// Takes the owner lock on a description that the mapping alone keeps open.
-fn map_locked(file: &OwnedFd, len: NonZeroUsize) -> io::Result<Mapping> {
+fn map_locked(file: &Descriptor, len: NonZeroUsize) -> io::Result<Mapping> {
     let _no_fork = fork::ForkGuard::new();
     let locked = reopen(file, Access::ReadWrite)?;
     if !OWNER.try_write(&locked)? {
@@ -209,9 +226,9 @@ fn map_locked(file: &OwnedFd, len: NonZeroUsize) -> io::Result<Mapping> {
 /// # Errors
 ///
 /// Those of `open(2)` with `O_TMPFILE`.
-pub fn unnamed(directory: &ShmDir) -> io::Result<OwnedFd> {
+pub fn unnamed(directory: &ShmDir) -> io::Result<Descriptor> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    open_writable(|| openat(directory, ".", flags, Mode::from_bits_truncate(0o666)))
+    Descriptor::open(|| open_writable(|| openat(directory, ".", flags, Mode::from_bits_truncate(0o666))))
 }
 
 /// Gives a file without a name one.

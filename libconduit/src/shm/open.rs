@@ -110,7 +110,8 @@ pub(super) fn proc_path(file: impl AsFd) -> String {
     format!("/proc/thread-self/fd/{}", file.as_fd().as_raw_fd())
 }
 
-/// Opens a second description of an open file, whether it has a name or not.
+/// Opens a second description of an open file, whether it has a name or not. Under a `ForkGuard`:
+/// a child must not inherit it.
 pub(crate) fn reopen(file: impl AsFd, access: Access) -> io::Result<OwnedFd> {
     let path = proc_path(&file);
     let flags = access.flag() | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;

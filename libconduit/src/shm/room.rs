@@ -1,9 +1,12 @@
-//! How much memory a new region may take.
+//! How much memory a new region may take, and whether a file has all of its own.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{FileStat, fstat};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::statvfs::fstatvfs;
 
 use super::dir::ShmDir;
@@ -33,6 +36,28 @@ pub(super) fn check(directory: &ShmDir, need_bytes: u64) -> Result<(), RoomError
 /// The error for a reservation that the kernel refused.
 pub(super) fn no_space(directory: &ShmDir) -> RoomError {
     RoomError::Directory { have_bytes: free_bytes(directory).unwrap_or(0) }
+}
+
+/// In `st_blocks`.
+const BLOCK_BYTES: u64 = 512;
+
+fn reserved_bytes(stat: &FileStat) -> u64 {
+    (stat.st_blocks.max(0) as u64).saturating_mul(BLOCK_BYTES)
+}
+
+/// Whether the file system has memory or blocks for every byte of a file: reading the others takes
+/// memory. (Not if it compresses files, or if this cannot be found out.)
+pub(crate) fn is_reserved(file: impl AsFd) -> bool {
+    fstat(file).is_ok_and(|stat| reserved_bytes(&stat) >= stat.st_size.max(0) as u64)
+}
+
+/// How many bytes of a file in a tmpfs have memory, if not all have; pages that are swapped out
+/// have.
+pub(crate) fn missing_memory(file: impl AsFd) -> Option<u64> {
+    if is_reserved(&file) || fstatfs(&file).ok()?.filesystem_type() != TMPFS_MAGIC {
+        return None;
+    }
+    fstat(file).ok().map(|stat| reserved_bytes(&stat))
 }
 
 fn free_bytes(directory: &ShmDir) -> Option<u64> {

@@ -1,11 +1,11 @@
 //! Taking over a name whose owner is dead: the step *Take over* of the [protocol](super).
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::{FileStat, fstat};
 
+use super::descriptor::Descriptor;
 use super::dir::{FileId, ShmDir};
 use super::lock::OWNER;
 use super::mark::Mark;
@@ -23,10 +23,10 @@ pub(crate) trait TakeoverHooks {
     fn ask_reaper(&self);
     /// What the kernel says of the process that a region names as its owner, and that may hold the
     /// owner lock.
-    fn owner_life(&self, file: &OwnedFd, id: FileId, mark: &Mark) -> OwnerLife;
+    fn owner_life(&self, file: &Descriptor, id: FileId, mark: &Mark) -> OwnerLife;
     /// Marks a dead owner's topic as orphaned, and wakes its subscribers. The caller holds the
     /// remover's lock.
-    fn mark_orphaned(&self, topic: &OwnedFd);
+    fn mark_orphaned(&self, topic: &Descriptor);
 }
 
 /// Whether an owner that holds its lock may ever run again.
@@ -43,7 +43,7 @@ pub(crate) enum OwnerLife {
 pub(crate) enum TakeoverError {
     /// Its owner is alive, or its state cannot be determined. With the file, if that could be
     /// opened.
-    Owned(Option<(OwnedFd, Mark)>),
+    Owned(Option<(Descriptor, Mark)>),
     /// Its owner is dead, but this process may not remove the file of user `uid`.
     NotRemovable { uid: u32 },
     /// It is a raw region that was closed cleanly.
@@ -139,7 +139,7 @@ impl Attempt<'_> {
     }
 
     /// Takes the locks of a remover, if the owner is dead or will never run again.
-    fn may_remove(&mut self, file: &OwnedFd, access: Access, stat: &FileStat, mark: &Mark) -> io::Result<bool> {
+    fn may_remove(&mut self, file: &Descriptor, access: Access, stat: &FileStat, mark: &Mark) -> io::Result<bool> {
         if access == Access::ReadWrite && try_reap_lock(file, ReapLock::Write)?.is_enough(self.ignores_readers) {
             return Ok(true);
         }
@@ -159,7 +159,7 @@ impl Attempt<'_> {
     }
 
     /// Removes the file of a dead owner. The remover's lock is held.
-    fn remove_orphan(&mut self, file: &OwnedFd, stat: &FileStat, mark: &Mark) -> Result<(), TakeoverError> {
+    fn remove_orphan(&mut self, file: &Descriptor, stat: &FileStat, mark: &Mark) -> Result<(), TakeoverError> {
         // Checked again under the lock: its creator may have closed the region cleanly in the
         // meantime.
         if Mark::read(file) == Some(Mark::Kept) {
@@ -184,7 +184,7 @@ impl Attempt<'_> {
 }
 
 /// Opens the file of a name, for writing if this user may. `None`: the name is free.
-fn open(directory: &ShmDir, topic: &TopicName) -> Result<Option<(OwnedFd, Access)>, TakeoverError> {
+fn open(directory: &ShmDir, topic: &TopicName) -> Result<Option<(Descriptor, Access)>, TakeoverError> {
     match directory.open_file_as_permitted(&topic.file_name()) {
         Ok(opened) => Ok(Some(opened)),
         Err(OpenFileError::NotFound) => Ok(None),

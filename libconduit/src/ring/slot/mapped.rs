@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -19,6 +18,7 @@ use crate::shm::atomics::{Atomics, Native, WordFamily};
 use crate::shm::cancellation::Uncancelled;
 use crate::shm::lock::LockByte;
 use crate::shm::map::{Mapping, Protection, ReadOnly, ReadWrite, SharedWords};
+use crate::shm::region_file::RegionFile;
 use crate::shm::{fork, futex, prefetch};
 
 // SAFETY: all fields are words of the family.
@@ -64,7 +64,7 @@ pub(crate) struct MappedRing<P: RingProtection = ReadWrite> {
     geometry: Geometry,
     /// A description without locks, open for reading alone: for probing those of others and, at the
     /// publisher, for taking a dead subscriber's.
-    file: ManuallyDrop<OwnedFd>,
+    file: ManuallyDrop<RegionFile>,
     generation: u32,
     record: Option<HeldRecord>,
 }
@@ -90,7 +90,7 @@ impl<P: RingProtection> MappedRing<P> {
     /// # Panics
     ///
     /// If the mapping does not have the size of the geometry.
-    pub(crate) fn new(mapping: Mapping<P>, geometry: Geometry, file: OwnedFd) -> Self {
+    pub(crate) fn new(mapping: Mapping<P>, geometry: Geometry, file: RegionFile) -> Self {
         assert_eq!(mapping.len() as u64, geometry.region_bytes());
         Self { mapping, geometry, file: ManuallyDrop::new(file), generation: fork::watched_generation(), record: None }
     }
@@ -99,7 +99,7 @@ impl<P: RingProtection> MappedRing<P> {
         self.geometry
     }
 
-    pub(crate) fn file(&self) -> &OwnedFd {
+    pub(crate) fn file(&self) -> &RegionFile {
         &self.file
     }
 
@@ -264,12 +264,15 @@ impl WritableMemory for MappedRing {
         // A probe is three times cheaper than an attempt to lock. On any error the holder counts as
         // alive. A read lock is enough to keep the record from being claimed meanwhile, and other
         // readers cannot prevent it.
-        if !lock.is_write_locked(&*self.file).unwrap_or(true) && lock.try_read(&*self.file).unwrap_or(false) {
-            fault::point(Step::ReclaimLocked);
-            action();
-            fault::point(Step::ReclaimCleared);
-            lock.unlock(&*self.file);
-        }
+        let _ = self.file.with(|file| {
+            if !lock.is_write_locked(file)? && lock.try_read(file)? {
+                fault::point(Step::ReclaimLocked);
+                action();
+                fault::point(Step::ReclaimCleared);
+                lock.unlock(file);
+            }
+            Ok(())
+        });
     }
 }
 

@@ -24,9 +24,11 @@ use crate::ring::slot::mapped::MappedRing;
 use crate::ring::slot::sample::HeldMessage;
 use crate::ring::start::Start;
 use crate::ring::writer::Writer;
+use crate::shm::descriptor::Descriptor;
 use crate::shm::lock::LockByte;
 use crate::shm::map::{Mapping, ReadOnly};
 use crate::shm::open::{Access, reopen};
+use crate::shm::region_file::RegionFile;
 
 const SLOTS: u32 = 8;
 const WORDS: usize = 24;
@@ -42,14 +44,17 @@ impl Bench {
         let geometry = Geometry::new(SLOTS, 192 + 8 * WORDS as u64).unwrap();
         let file = tempfile::tempfile_in("/dev/shm").unwrap();
         file.set_len(geometry.region_bytes()).unwrap();
-        let file = OwnedFd::from(file);
+        let file = Descriptor::open(|| std::io::Result::Ok(file.into())).unwrap();
         let locked = reopen(&file, Access::ReadWrite).unwrap();
         for record in 0..RECORDS {
             assert!(LockByte::record(record).try_write(&locked).unwrap());
         }
         let len = NonZeroUsize::new(geometry.region_bytes() as usize).unwrap();
         let mapping = Mapping::new(&file, len).unwrap();
-        Self { ring: Arc::new(MappedRing::new(mapping, geometry, file)), _locked: locked }
+        Self {
+            ring: Arc::new(MappedRing::new(mapping, geometry, RegionFile::new(file, None).unwrap())),
+            _locked: locked,
+        }
     }
 
     fn reader(&self, record: Option<usize>) -> Reader<MappedRing> {
@@ -171,8 +176,9 @@ fn a_reader_of_a_read_only_mapping() {
     let (bench, messages) = (Bench::new(), messages());
     let geometry = bench.ring.geometry();
     let len = NonZeroUsize::new(geometry.region_bytes() as usize).unwrap();
-    let mapping = Mapping::<ReadOnly>::new(bench.ring.file(), len).unwrap();
-    let ring = MappedRing::new(mapping, geometry, bench.ring.file().try_clone().unwrap());
+    let file = Descriptor::open(|| bench.ring.file().with(|file| file.try_clone_to_owned())).unwrap();
+    let mapping = Mapping::<ReadOnly>::new(&file, len).unwrap();
+    let ring = MappedRing::new(mapping, geometry, RegionFile::new(file, None).unwrap());
     let reader = Reader::new(Arc::new(ring), None, Start::Next);
     std::thread::scope(|scope| {
         scope.spawn(move || read_copies(reader, messages));
