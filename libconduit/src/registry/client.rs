@@ -1,27 +1,29 @@
 //! A connection to the registry.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
+use nix::errno::Errno;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Error as _};
 
+use super::connection::{Patience, RegistrySocket};
 use super::protocol::{
     Call, DeathList, END, ErrorReply, EventReply, INTERFACE, Reaped, RegistryError, Reply, TopicList, TopicParameter,
     TopicReply, Unlink, Watch, encode,
 };
+use super::silence;
+use crate::error::explained;
 use crate::foreign_text::{clean, clean_json};
 use crate::model::{RegistryEvent, RegistryStatus, TopicInfo};
-use crate::shm::open::above_standard;
 use crate::{Domain, TopicName};
 
-/// How long a call may take: the registry answers in microseconds unless it is stopped.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a question waits for a registry that did not answer earlier ones: it may have been
+/// continued just now.
+const SECOND_CHANCE: Duration = Duration::from_millis(100);
+const STILL_SILENT: &str = "no reply to an earlier call; is conduitd stopped?";
 /// Longest reply that is accepted, in bytes.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 
@@ -61,24 +63,52 @@ impl RegistryCallError {
 ///
 /// A query that the registry does not answer because it ends is repeated once, to the registry that
 /// has been started meanwhile.
+///
+/// No call waits for long: a registry that is stopped or stuck is an error after a second (five if
+/// the machine is overloaded), and at once for the calls after that, until it answers again.
 #[derive(Debug)]
 #[must_use = "the connection ends when the client is dropped"]
 pub struct Client {
-    pub(super) stream: BufReader<UnixStream>,
-    pub(super) sockets: Vec<PathBuf>,
+    pub(super) stream: BufReader<RegistrySocket>,
+    sockets: Vec<PathBuf>,
+    /// The one that it is connected to.
+    socket: PathBuf,
+    patience: Patience,
+    /// The reply to an earlier call may still come.
+    awaits_late_reply: bool,
 }
 
 impl Client {
     /// Connects to the first registry of the domain that listens.
     pub fn connect(domain: &Domain) -> Result<Self, RegistryCallError> {
-        Self::connect_to(domain.sockets().to_vec())
+        Self::connect_within(Patience::QUESTION, domain.sockets().to_vec())
     }
 
-    fn connect_to(sockets: Vec<PathBuf>) -> Result<Self, RegistryCallError> {
+    /// Connects for calls that work goes on without.
+    pub(crate) fn connect_in_passing(domain: &Domain) -> Result<Self, RegistryCallError> {
+        Self::connect_within(Patience::LEASE, domain.sockets().to_vec())
+    }
+
+    fn connect_within(patience: Patience, sockets: Vec<PathBuf>) -> Result<Self, RegistryCallError> {
         let mut failure = io::Error::from(io::ErrorKind::NotFound);
         for socket in &sockets {
-            match connect(socket, SockFlag::empty()) {
-                Ok(stream) => return Ok(Self { stream: BufReader::new(stream), sockets }),
+            if silence::is_noted(socket, second_chance(patience)) {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, STILL_SILENT).into());
+            }
+            match RegistrySocket::open(socket, patience) {
+                Ok(stream) => {
+                    let stream = BufReader::new(stream);
+                    let socket = socket.clone();
+                    return Ok(Self { stream, sockets, socket, patience, awaits_late_reply: false });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    silence::note(socket);
+                    let sentence = "it accepts no connections; is conduitd stopped?";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, sentence).into());
+                }
+                Err(error) if is_want_of_descriptors(&error) => {
+                    return Err(explained("open a socket", &error).into());
+                }
                 Err(error) => failure = error,
             }
         }
@@ -117,6 +147,7 @@ impl Client {
     /// next call fails with [`LoanError::Removed`](crate::LoanError::Removed), and its subscribers
     /// get [`RecvError::PublisherGone`](crate::RecvError::PublisherGone).
     pub fn unlink(&mut self, topic: &TopicName, force: bool) -> Result<(), RegistryCallError> {
+        self.begin_work()?;
         self.call::<serde_json::Value>("Unlink", &Unlink { topic: topic.to_string(), force }).map(drop)
     }
 
@@ -141,8 +172,9 @@ impl Client {
         mut self,
         wanted: &Watch,
     ) -> Result<impl Iterator<Item = Result<RegistryEvent, RegistryCallError>> + use<>, RegistryCallError> {
+        self.begin_work()?;
         self.send("Watch", wanted, true)?;
-        self.stream.get_ref().set_read_timeout(None)?;
+        self.stream.get_mut().waits(None);
         let mut over = false;
         Ok(std::iter::from_fn(move || {
             if over {
@@ -154,6 +186,13 @@ impl Client {
         }))
     }
 
+    /// Before a call whose reply may take long: finds out whether the registry answers at all.
+    fn begin_work(&mut self) -> Result<(), RegistryCallError> {
+        self.status()?;
+        self.patience = Patience::WORK;
+        Ok(())
+    }
+
     /// Repeats a call once if the registry hangs up: no method depends on an earlier call.
     pub(super) fn call<R: DeserializeOwned>(
         &mut self,
@@ -162,7 +201,7 @@ impl Client {
     ) -> Result<R, RegistryCallError> {
         match self.call_once(method, parameters) {
             Err(RegistryCallError::Connection(error)) if is_hang_up(&error) => {
-                *self = Self::connect_to(self.sockets.clone())?;
+                self.connect_again()?;
                 self.call_once(method, parameters)
             }
             result => result,
@@ -174,13 +213,46 @@ impl Client {
         method: &str,
         parameters: &impl Serialize,
     ) -> Result<R, RegistryCallError> {
-        self.send(method, parameters, false)?;
-        Ok(serde_json::from_value(self.reply()?.0)?)
+        if silence::is_noted(&self.socket, second_chance(self.patience)) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, STILL_SILENT).into());
+        }
+        if self.awaits_late_reply {
+            self.connect_again()?;
+        }
+        let result = self.send(method, parameters, false).and_then(|()| self.reply());
+        if let Err(RegistryCallError::Connection(error)) = &result
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            self.awaits_late_reply = true;
+            silence::note(&self.socket);
+        }
+        Ok(serde_json::from_value(result?.0)?)
+    }
+
+    fn connect_again(&mut self) -> Result<(), RegistryCallError> {
+        *self = Self::connect_within(self.patience, self.sockets.clone())?;
+        Ok(())
+    }
+
+    /// Whether a call was sent whose reply did not come in time.
+    pub(super) fn awaits_late_reply(&self) -> bool {
+        self.awaits_late_reply
+    }
+
+    /// A connection over which only calls without replies were sent.
+    pub(super) fn of_one_way(stream: RegistrySocket, socket: PathBuf, sockets: Vec<PathBuf>) -> Self {
+        let stream = BufReader::new(stream);
+        Self { stream, sockets, socket, patience: Patience::LEASE, awaits_late_reply: false }
+    }
+
+    pub(super) fn socket(&self) -> &std::path::Path {
+        &self.socket
     }
 
     fn send(&mut self, method: &str, parameters: &impl Serialize, more: bool) -> Result<(), RegistryCallError> {
         let parameters = serde_json::to_value(parameters)?;
         let call = Call { method: format!("{INTERFACE}.{method}"), parameters, oneway: false, more };
+        self.stream.get_mut().waits(Some(self.patience));
         Ok(self.stream.get_mut().write_all(&encode(&call))?)
     }
 
@@ -208,21 +280,20 @@ pub(crate) fn decode(message: &[u8]) -> Result<(serde_json::Value, bool), Regist
     Ok((reply.into_result().map_err(RegistryCallError::Refused)?, continues))
 }
 
-/// Whether the peer closed the connection.
+fn is_want_of_descriptors(error: &io::Error) -> bool {
+    [Errno::EMFILE, Errno::ENFILE].map(|errno| Some(errno as i32)).contains(&error.raw_os_error())
+}
+
+/// How long to wait for a registry that did not answer an earlier call.
+fn second_chance(patience: Patience) -> Duration {
+    if patience == Patience::LEASE { Duration::ZERO } else { SECOND_CHANCE }
+}
+
+/// Whether the peer closed the connection, or this program its descriptor.
 fn is_hang_up(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
-}
-
-/// Connects within the timeout of a call: with a full backlog, connect would block forever.
-pub(super) fn connect(path: &Path, flags: SockFlag) -> io::Result<UnixStream> {
-    let flags = flags | SockFlag::SOCK_CLOEXEC;
-    let stream = UnixStream::from(above_standard(socket(AddressFamily::Unix, SockType::Stream, flags, None)?)?);
-    // SO_SNDTIMEO applies to connect too: socket(7).
-    stream.set_write_timeout(Some(CALL_TIMEOUT))?;
-    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
-    nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(stream)
+        || error.raw_os_error() == Some(Errno::EBADF as i32)
 }
 
 crate::error_text::debug_as_display!(RegistryCallError);

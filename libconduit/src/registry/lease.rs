@@ -1,19 +1,15 @@
 //! What a publisher or subscriber holds at the registry.
 
-use std::io::{BufReader, Write};
-use std::net::Shutdown;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Once;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::SockFlag;
 use serde::Serialize;
 
-use super::client::{Client, RegistryCallError, connect};
+use super::client::{Client, RegistryCallError};
+use super::connection::{Patience, RegistrySocket};
 use super::protocol::{Attach, Call, INTERFACE, Register, RegistryError, Release, encode};
+use super::silence;
 use crate::error::CreateError;
 use crate::intervals::CHECK_INTERVAL;
 use crate::shm::clock::coarse_now;
@@ -22,18 +18,15 @@ use crate::shm::fork;
 use crate::shm::new_file::OwnedFile;
 use crate::{Domain, TopicName};
 
-/// Whether the peer has hung up: poll(2) reports that without being asked to.
-fn has_hung_up(stream: &UnixStream) -> bool {
-    let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
-    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-}
-
 /// A publisher's or subscriber's lease: a connection to the registry, or nothing if there is no
 /// registry.
 ///
 /// The registry may start later, or end. A missing lease is re-acquired opportunistically, where
 /// its holder makes system calls anyway ([`renew_if_due`](Self::renew_if_due)); no thread watches
 /// it.
+///
+/// A registry that does not answer in time costs this process one wait: the call stays sent, and
+/// from then on leases are taken and released without waiting for replies, until it answers.
 #[derive(Debug)]
 pub(crate) struct Lease {
     client: Option<Client>,
@@ -67,25 +60,30 @@ impl Lease {
 
     /// Takes the lease. If the registry refuses it for a known reason, returns that too.
     fn take(domain: &Domain, method: &str, parameters: &impl Serialize) -> (Self, Option<RegistryError>) {
-        let json = serde_json::to_value(parameters).unwrap_or_default();
-        let call = Call { method: format!("{INTERFACE}.{method}"), parameters: json, oneway: true, more: false };
         let mut lease = Self {
             client: None,
             sockets: domain.sockets().to_vec(),
-            call: encode(&call),
+            call: one_way(method, parameters),
             last_check: coarse_now(),
             generation: fork::watched_generation(),
         };
         if lease.sockets.is_empty() {
             return (lease, None);
         }
-        let taken = Client::connect(domain).and_then(|mut client| {
-            client.call::<serde_json::Value>(method, parameters)?;
-            Ok(client)
+        if lease.sockets.iter().any(|socket| silence::is_noted(socket, Duration::ZERO)) {
+            lease.renew_if_lost();
+            return (lease, None);
+        }
+        let taken = Client::connect_in_passing(domain).and_then(|mut client| {
+            let result = client.call::<serde_json::Value>(method, parameters);
+            if result.is_ok() || client.awaits_late_reply() {
+                lease.client = Some(client);
+            }
+            result
         });
         let mut refusal = None;
         match taken {
-            Ok(client) => lease.client = Some(client),
+            Ok(_) => {}
             Err(error @ RegistryCallError::Unreachable { .. }) => {
                 static ONCE: Once = Once::new();
                 ONCE.call_once(|| {
@@ -97,7 +95,7 @@ impl Lease {
                     refusal = reply.known();
                 }
                 if !matches!(refusal, Some(RegistryError::NotAllowed { .. })) {
-                    tracing::warn!("{error}; this process continues without a lease");
+                    tracing::warn!("{error}; this process continues without a lease until it does");
                 }
             }
         }
@@ -119,28 +117,31 @@ impl Lease {
     }
 
     fn renew_if_lost(&mut self) {
-        if self.client.as_ref().is_some_and(|client| !has_hung_up(client.stream.get_ref())) {
+        if self.client.as_ref().is_some_and(|client| !client.stream.get_ref().is_over()) {
             return;
         }
         self.client = self.sockets.iter().find_map(|socket| {
-            let stream = connect(socket, SockFlag::SOCK_NONBLOCK).ok()?;
-            let sent = (&stream).write(&self.call).ok()?;
+            let stream = RegistrySocket::open(socket, Patience::NONE).ok()?;
             // An empty socket takes much more than a call.
-            (sent == self.call.len()).then_some(())?;
-            stream.set_nonblocking(false).ok()?;
-            Some(Client { stream: BufReader::new(stream), sockets: self.sockets.clone() })
+            let is_sent = stream.send_now(&self.call);
+            is_sent.then(|| Client::of_one_way(stream, socket.clone(), self.sockets.clone()))
         });
     }
 
-    /// Ends the lease cleanly. The registry has processed this before the call returns.
+    /// Ends the lease cleanly. The registry has processed this before the call returns, unless it
+    /// does not answer.
     pub(crate) fn release(&mut self) {
         if self.generation == fork::generation()
             && let Some(mut client) = self.client.take()
         {
-            // A registry that has ended needs no release.
-            let _ = client.call_once::<serde_json::Value>("Release", &Release::default());
-            // Forked children may hold the socket too.
-            let _ = client.stream.get_ref().shutdown(Shutdown::Both);
+            if client.awaits_late_reply() || silence::is_noted(client.socket(), Duration::ZERO) {
+                client.stream.get_ref().send_now(&one_way("Release", &Release::default()));
+            } else {
+                // A registry that has ended needs no release.
+                let _ = client.call_once::<serde_json::Value>("Release", &Release::default());
+            }
+            // Children may hold the socket too.
+            client.stream.get_ref().shut_down();
         }
     }
 }
@@ -150,9 +151,15 @@ impl Drop for Lease {
         if self.generation == fork::generation()
             && let Some(client) = &self.client
         {
-            let _ = client.stream.get_ref().shutdown(Shutdown::Both);
+            client.stream.get_ref().shut_down();
         }
     }
+}
+
+/// A call that asks for no reply.
+fn one_way(method: &str, parameters: &impl Serialize) -> Vec<u8> {
+    let parameters = serde_json::to_value(parameters).unwrap_or_default();
+    encode(&Call { method: format!("{INTERFACE}.{method}"), parameters, oneway: true, more: false })
 }
 
 #[cfg(test)]

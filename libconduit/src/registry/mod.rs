@@ -45,8 +45,10 @@
 //! adds to [`RegionState`], [`Liveness`] and [`EventKind`] are kept as `Unknown`.
 
 pub(crate) mod client;
+mod connection;
 mod lease;
 pub mod protocol;
+mod silence;
 
 pub use client::{Client, RegistryCallError};
 pub(crate) use lease::Lease;

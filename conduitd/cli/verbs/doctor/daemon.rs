@@ -163,7 +163,7 @@ fn silent(path: &Path, pid: Option<u32>) -> Finding {
         Some(pid) if is_stopped(pid) => Finding::problem(
             DAEMON,
             format!(
-                "the daemon at {at} is stopped (pid {pid}): publishers and subscribers wait for it when they start"
+                "the daemon at {at} is stopped (pid {pid}): what starts now publishes and subscribes without a lease"
             ),
             format!("`kill -CONT {pid}`"),
         ),

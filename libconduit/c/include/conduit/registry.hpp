@@ -172,7 +172,7 @@ inline Result<Listing> list_topics(std::nothrow_t, const Domain& domain = {}) no
  * Whether a registry (conduitd) is running. Everything works without one; with it, orphans are removed at
  * once. Thread-safe.
  *
- * @throws RegistryError, IoError (such as no reply within 5 s), InvalidArgument
+ * @throws RegistryError, IoError (such as no reply within a second), InvalidArgument
  */
 [[nodiscard]] inline bool registry_is_reachable(const Domain& domain = {}) {
     bool answers = false;

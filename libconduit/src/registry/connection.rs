@@ -1,0 +1,197 @@
+//! A socket connected to the registry, and how long its answers are waited for.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, recv, send, setsockopt, shutdown, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+use crate::shm::descriptor::Descriptor;
+use crate::shm::process::kernel_text;
+
+/// How long to wait for the registry, which answers in microseconds unless it is stopped or stuck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Patience {
+    usual: Duration,
+    /// While other processes have all processors.
+    if_overloaded: Duration,
+}
+
+impl Patience {
+    /// For creating, opening and closing, which work without an answer.
+    pub(super) const LEASE: Self = Self { usual: Duration::from_millis(100), if_overloaded: Duration::from_secs(1) };
+    /// For questions.
+    pub(super) const QUESTION: Self = Self { usual: Duration::from_secs(1), if_overloaded: Duration::from_secs(5) };
+    /// For work, once the registry is known to answer.
+    pub(super) const WORK: Self = Self { usual: Duration::from_secs(5), if_overloaded: Duration::from_secs(5) };
+    pub(super) const NONE: Self = Self { usual: Duration::ZERO, if_overloaded: Duration::ZERO };
+}
+
+/// A connection. All its calls return in time: see [`waits`](Self::waits).
+#[derive(Debug)]
+pub(super) struct RegistrySocket {
+    socket: Descriptor,
+    /// `None`: for ever.
+    patience: Option<Patience>,
+}
+
+impl RegistrySocket {
+    /// Connects. [`WouldBlock`](io::ErrorKind::WouldBlock): so many clients wait to be accepted
+    /// that the kernel admits no more.
+    pub(super) fn open(path: &Path, patience: Patience) -> io::Result<Self> {
+        let address = UnixAddr::new(path)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = Descriptor::open(|| socket(AddressFamily::Unix, SockType::Stream, flags, None))?;
+        let connection = Self { socket, patience: Some(patience) };
+        match connection.connect(&address) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && patience != Patience::NONE => {
+                connection.connect_within(&address, patience.usual)?;
+            }
+            result => result?,
+        }
+        Ok(connection)
+    }
+
+    fn connect(&self, address: &UnixAddr) -> io::Result<()> {
+        Ok(nix::sys::socket::connect(self.socket.as_fd().as_raw_fd(), address)?)
+    }
+
+    /// Only a socket that blocks can wait for a place among those that wait to be accepted.
+    fn connect_within(&self, address: &UnixAddr, timeout: Duration) -> io::Result<()> {
+        let end = Instant::now() + timeout;
+        fcntl(&self.socket, FcntlArg::F_SETFL(OFlag::empty()))?;
+        let result = loop {
+            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            // It applies to connect too: socket(7).
+            setsockopt(
+                &self.socket,
+                sockopt::SendTimeout,
+                &TimeVal::new(left.as_secs() as i64, left.subsec_micros().into()),
+            )?;
+            match self.connect(address) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        fcntl(&self.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        result
+    }
+
+    /// How long each read and write waits from now on; `None` for ever.
+    pub(super) fn waits(&mut self, patience: Option<Patience>) {
+        self.patience = patience;
+    }
+
+    /// Whether there is an answer, or the end of the connection, to be read.
+    pub(super) fn has_news(&self, timeout: Duration) -> bool {
+        !self.socket.is_intact() || self.is_ready(PollFlags::POLLIN, timeout).unwrap_or(true)
+    }
+
+    /// Whether the registry has hung up, or the program has closed the socket.
+    pub(super) fn is_over(&self) -> bool {
+        // poll(2) reports a hang-up without being asked to.
+        !self.socket.is_intact() || self.is_ready(PollFlags::empty(), Duration::ZERO).unwrap_or(false)
+    }
+
+    fn is_ready(&self, events: PollFlags, timeout: Duration) -> nix::Result<bool> {
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        Ok(poll(&mut [PollFd::new(self.socket.as_fd(), events)], timeout)? > 0)
+    }
+
+    /// Sends what an empty socket takes at once. Returns whether that was everything.
+    pub(super) fn send_now(&self, bytes: &[u8]) -> bool {
+        send(self.socket.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) == Ok(bytes.len())
+    }
+
+    /// Says that no more calls follow: the registry closes the connection when it has answered.
+    pub(super) fn end_calls(&self) {
+        let _ = shutdown(self.socket.as_fd().as_raw_fd(), Shutdown::Write);
+    }
+
+    pub(super) fn shut_down(&self) {
+        let _ = shutdown(self.socket.as_fd().as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Waits for an event, or fails with [`TimedOut`](io::ErrorKind::TimedOut).
+    fn wait(&self, events: PollFlags) -> io::Result<()> {
+        let started = Instant::now();
+        loop {
+            let Some(patience) = self.patience else {
+                match poll(&mut [PollFd::new(self.socket.as_fd(), events)], PollTimeout::NONE) {
+                    Ok(_) => return Ok(()),
+                    Err(Errno::EINTR) => continue,
+                    Err(errno) => return Err(errno.into()),
+                }
+            };
+            let elapsed = started.elapsed();
+            let limit = if elapsed < patience.usual {
+                patience.usual
+            } else if elapsed < patience.if_overloaded && self.may_be_kept_waiting() {
+                patience.if_overloaded
+            } else {
+                let sentence = format!("no reply within {elapsed:.1?}; is conduitd stopped?");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, sentence));
+            };
+            // Rounded up, so that a fraction of a millisecond is not spent polling.
+            let left = limit - elapsed + Duration::from_millis(1);
+            match self.is_ready(events, left) {
+                Ok(true) => return Ok(()),
+                Ok(false) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Whether more threads want to run than there are processors, and the registry is not stopped:
+    /// then it may not have had its turn yet.
+    fn may_be_kept_waiting(&self) -> bool {
+        let running = kernel_text("/proc/loadavg").ok().and_then(|text| {
+            let (running, _) = text.split(' ').nth(3)?.split_once('/')?;
+            running.parse::<usize>().ok()
+        });
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        running.is_some_and(|running| running > processors) && !self.peer_is_stopped()
+    }
+
+    fn peer_is_stopped(&self) -> bool {
+        let Ok(peer) = nix::sys::socket::getsockopt(&self.socket, sockopt::PeerCredentials) else { return false };
+        let stat = kernel_text(format!("/proc/{}/stat", peer.pid())).unwrap_or_default();
+        // The name in parentheses may contain anything.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    }
+}
+
+impl Read for RegistrySocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match recv(self.socket.as_fd().as_raw_fd(), buffer, MsgFlags::empty()) {
+                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLIN)?,
+                Err(Errno::EINTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+}
+
+impl Write for RegistrySocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match send(self.socket.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
+                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLOUT)?,
+                Err(Errno::EINTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
