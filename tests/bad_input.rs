@@ -178,7 +178,10 @@ fn a_type_mismatch_names_both_types() {
     let domain = world.domain();
     let _publisher = Publisher::<Imu>::builder().domain(&domain).create("imu").unwrap();
     let error = Subscriber::<[u64; 3]>::builder().domain(&domain).open("imu").unwrap_err().to_string();
-    assert!(error.contains("type robot/Imu (24 bytes, align 8), this subscriber expects u64 (24 bytes"), "{error}");
+    assert!(
+        error.contains("type robot/Imu (24 bytes, align 8), this subscriber expects [u64; 3] (24 bytes"),
+        "{error}"
+    );
     let raw = || Subscriber::<[u8]>::builder().domain(&domain);
     assert!(matches!(raw().open("imu"), Err(OpenError::TypeMismatch { .. })));
     assert_eq!(raw().any_type(true).open("imu").unwrap().message_type().to_string(), "robot/Imu");

@@ -44,7 +44,7 @@ fn subscribers_without_read_access_get_an_error() {
     let mut stranger = world.peer_of(NOBODY);
     let answer = stranger.ask(Subscribe("scan"));
     assert!(
-        answer.failure().contains("no permission to read") && answer.failure().contains("mode or group"),
+        answer.failure().contains("no permission to read") && answer.failure().contains("mode() or group()"),
         "{answer:?}"
     );
     let answer = stranger.ask(Publish("scan", 2, 64));

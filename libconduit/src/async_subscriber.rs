@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_core::{FusedStream, Stream};
 
-use crate::error::{OpenError, RecvError};
+use crate::error::{OpenError, RecvError, no_thread};
 use crate::message::Message;
 use crate::parker::Ticket;
 use crate::{IntoTopicName, Sample, Subscriber};
@@ -69,7 +69,7 @@ impl<T: ?Sized> AsyncSubscriber<T> {
     ///
     /// If a thread that waits for it cannot be started.
     pub fn new(subscriber: Subscriber<T>) -> io::Result<Self> {
-        let ticket = Ticket::new(Arc::clone(subscriber.watched()))?;
+        let ticket = Ticket::new(Arc::clone(subscriber.watched())).map_err(no_thread)?;
         Ok(Self { ticket, subscriber, is_armed: false, has_ended: false })
     }
 

@@ -12,7 +12,7 @@ use crate::ring::geometry::GeometryError;
 use crate::ring::header::LayoutError;
 use crate::shm::dir::ShmDir;
 use crate::shm::dying::Dying;
-use crate::shm::new_file::{CREATE, MAP, RESERVE};
+use crate::shm::new_file::{CREATE, MAP, NAME, RESERVE, SET_GROUP};
 use crate::shm::open::OpenFileError;
 use crate::{TopicName, TopicNameError, TypeInfo};
 
@@ -161,7 +161,8 @@ pub enum CreateError {
         uid: u32,
     },
     /// Messages of the type do not fit the slots asked for.
-    #[error("messages of type {message} need {need} bytes, the slots hold {capacity}; ask for larger slots")]
+    #[error("messages of type {} need {need} bytes, the slots hold {capacity}; use capacity({need}), or neither capacity() nor slot_size()",
+        message.with_len())]
     SlotTooSmall {
         /// The type of the messages.
         message: Box<TypeInfo>,
@@ -204,13 +205,13 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The file's permissions do not let this user read it.
-    #[error("no permission to read {}; have its publisher set a mode or group that includes this user", path.display())]
+    #[error("no permission to read {}; have its publisher set a mode() or group() that includes this user", path.display())]
     Permission {
         /// The region's file.
         path: PathBuf,
     },
-    /// The file is not a topic this library can read.
-    #[error("cannot open {} as a topic: {reason}", path.display())]
+    /// The file is not a topic or raw region this library can read.
+    #[error("cannot open {}: {reason}", path.display())]
     Layout {
         /// The region's file.
         path: PathBuf,
@@ -227,7 +228,7 @@ pub enum OpenError {
     },
     /// Publisher and subscriber disagree on the messages' type.
     #[error("topic \"{topic}\" has messages of type {} ({} bytes, align {}), this subscriber expects {} ({} bytes, align {})",
-        found, found.size(), found.align(), expected, expected.size(), expected.align())]
+        found.with_len(), found.size(), found.align(), expected.with_len(), expected.size(), expected.align())]
     TypeMismatch {
         /// The topic.
         topic: TopicName,
@@ -288,13 +289,15 @@ impl OpenError {
 #[non_exhaustive]
 pub enum LoanError {
     /// Subscribers hold a sample in every slot.
-    #[error("all {slots} slots are held by subscribers; publish again later, or create the topic with more slots")]
+    #[error("all {slots} slots are held by subscribers; publish again later, or create the topic with more slots()")]
     AllSlotsHeld {
         /// Number of slots.
         slots: u32,
     },
     /// The message does not fit a slot.
-    #[error("a message of {len} bytes does not fit a slot, which holds {capacity}; create the topic with larger slots")]
+    #[error(
+        "a message of {len} bytes does not fit a slot, which holds {capacity}; create the topic with capacity({len})"
+    )]
     MessageTooLarge {
         /// Length of the message in bytes.
         len: usize,
@@ -356,7 +359,7 @@ pub enum RecvError {
     },
     /// The message's bytes are not a valid value of the type (a `bool` of 2, for example). It
     /// counts as received.
-    #[error("message {sequence} on topic \"{topic}\" is not a valid {expected}")]
+    #[error("message {sequence} on topic \"{topic}\" is not a valid {}", expected.with_len())]
     Invalid {
         /// The topic.
         topic: TopicName,
@@ -417,7 +420,7 @@ pub enum WaitError {
     #[error(transparent)]
     Name(#[from] TopicNameError),
     /// The shared-memory directory could not be watched.
-    #[error("cannot watch {}: {source}", path.display())]
+    #[error("cannot watch {}: {source}{}", path.display(), hint("watch", source))]
     Io {
         /// The shared-memory directory.
         path: PathBuf,
@@ -434,7 +437,9 @@ pub enum WaitSetError {
     #[error("the wait set has no subscribers, no timers and no wakers; add one, or stop waiting")]
     Empty,
     /// A thread that waits for some of the topics could not be started.
-    #[error("cannot start a thread to wait for many topics: {source}; raise the limit of threads (ulimit -u)")]
+    #[error(
+        "cannot start a thread to wait for many topics: {source}; raise the limit of threads (ulimit -u, TasksMax=)"
+    )]
     Thread {
         /// Why it failed.
         source: io::Error,
@@ -444,31 +449,56 @@ pub enum WaitSetError {
     Forked,
 }
 
+/// An error of the system with what was being done, and what to do about it.
+pub(crate) fn explained(doing: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {doing}: {error}{}", hint(doing, error)))
+}
+
+/// A thread that waits for a topic could not be started.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(crate) fn no_thread(error: io::Error) -> io::Error {
+    let remedy = "raise the limit of threads (ulimit -u, TasksMax=)";
+    io::Error::new(error.kind(), format!("cannot start a thread to wait for the topic: {error}; {remedy}"))
+}
+
 /// What to do about the failures that have a remedy.
 fn hint(doing: &str, error: &io::Error) -> &'static str {
-    match (doing, error.raw_os_error().map(Errno::from_raw)) {
-        (CREATE, Some(Errno::ENOSPC)) => {
+    let Some(errno) = error.raw_os_error().map(Errno::from_raw) else { return hint_of_kind(error.kind()) };
+    match (doing, errno) {
+        (CREATE | NAME, Errno::ENOSPC) => {
             "; its file system has no inodes left: remove files from it, or allow more (mount -o remount,nr_inodes=...)"
         }
-        (RESERVE, Some(Errno::EFBIG)) => {
+        (_, Errno::ENOSPC) => {
+            "; its file system is full: remove files from it, or enlarge it (mount -o remount,size=...)"
+        }
+        (_, Errno::EROFS) => "; its file system is read-only: mount it for writing (mount -o remount,rw)",
+        (CREATE | RESERVE, Errno::EOPNOTSUPP | Errno::EISDIR) => {
+            "; its file system can make no unnamed files, or reserve no room for them: use a tmpfs"
+        }
+        (RESERVE, Errno::EFBIG) => {
             "; this process may not make files of that size: raise the limit (ulimit -f, LimitFSIZE=)"
         }
-        (RESERVE, Some(Errno::ENOMEM)) => "; the machine has too little memory: end other processes, or add swap space",
-        (MAP, Some(Errno::EAGAIN)) => {
+        (SET_GROUP, Errno::EPERM) => "; this user is not a member of that group (`id -G` lists its groups)",
+        (MAP, Errno::EAGAIN) => {
             "; this process locks its memory (mlockall) and may not lock that much: raise the limit (ulimit -l, LimitMEMLOCK=)"
         }
-        (MAP, Some(Errno::ENOMEM)) => {
+        (MAP, Errno::ENOMEM) => {
             "; this process may not map that much: raise the limit of its address space (ulimit -v, LimitAS=) or the number \
              of mappings (sysctl vm.max_map_count)"
         }
-        (_, Some(Errno::EDQUOT)) => "; this user's quota is used up: remove files of this user, or raise the quota",
-        (_, Some(Errno::EMFILE)) => "; raise the limit of open files (ulimit -n)",
-        (_, Some(Errno::ENFILE)) => "; the machine has too many open files: raise sysctl fs.file-max",
-        _ => match error.kind() {
-            io::ErrorKind::PermissionDenied => "; this user needs permission there",
-            io::ErrorKind::NotFound => "; the directory must exist, and /proc be mounted",
-            _ => "",
-        },
+        (_, Errno::ENOMEM) => "; the machine has too little memory: end other processes, or add swap space",
+        (_, Errno::EDQUOT) => "; this user's quota is used up: remove files of this user, or raise the quota",
+        (_, Errno::EMFILE) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
+        (_, Errno::ENFILE) => "; the machine has too many open files: raise sysctl fs.file-max",
+        _ => hint_of_kind(error.kind()),
+    }
+}
+
+fn hint_of_kind(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::PermissionDenied => "; this user needs permission there",
+        io::ErrorKind::NotFound => "; the directory must exist, and /proc be mounted",
+        _ => "",
     }
 }
 
@@ -481,3 +511,6 @@ crate::error_text::debug_as_display!(
     WaitError,
     WaitSetError
 );
+
+#[cfg(test)]
+mod tests;

@@ -169,6 +169,30 @@ impl TypeInfo {
         self.name.as_str()
     }
 
+    /// The type with the length of an array, for sentences about types that differ in it: an array
+    /// of numbers has their name, and its own size.
+    pub(crate) fn with_len(&self) -> String {
+        let name = clean_name(self.name());
+        match self.array_len() {
+            Some(len) if self.kind == Kind::Slice => format!("[[{name}; {len}]]"),
+            Some(len) => format!("[{name}; {len}]"),
+            None => self.to_string(),
+        }
+    }
+
+    /// How many numbers an array of them has; `None` if it is no such array.
+    fn array_len(&self) -> Option<u64> {
+        let number_bytes = match self.name() {
+            "bool" | "u8" | "i8" => 1,
+            "u16" | "i16" => 2,
+            "u32" | "i32" | "f32" => 4,
+            "u64" | "i64" | "f64" => 8,
+            "u128" | "i128" => 16,
+            _ => return None,
+        };
+        (self.size != number_bytes && self.size.is_multiple_of(number_bytes)).then(|| self.size / number_bytes)
+    }
+
     /// One value, or a slice of them.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -363,6 +387,15 @@ mod tests {
         assert!(<[u8]>::TYPE.admits(0) && <[u8]>::TYPE.admits(7));
         let of_nothing = TypeInfo { size: 0, ..slice };
         assert!(of_nothing.admits(0) && !of_nothing.admits(1));
+    }
+
+    #[test]
+    fn arrays_are_told_apart_by_their_length() {
+        assert_eq!(<[f32; 3]>::TYPE.with_len(), "[f32; 3]");
+        assert_eq!(<[[u8; 4]]>::TYPE.with_len(), "[[u8; 4]]");
+        assert_eq!([f32::TYPE, <[u8]>::TYPE].map(|one| one.with_len()), ["f32", "[u8]"]);
+        let other = TypeInfo::new("robot/Imu", Kind::Value, 48, 8).unwrap();
+        assert_eq!(other.with_len(), "robot/Imu");
     }
 
     #[test]
