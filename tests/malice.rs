@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use conduit::internal::ReapRegion;
 use conduit::internal::shm::lock::{LockByte, OWNER};
 use conduit::registry::RegionState;
-use conduit::{CreateError, LoanError, OpenError, Publisher, Start, Subscriber};
+use conduit::{CreateError, LoanError, OpenError, Publisher, ShmRegion, Start, Subscriber};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::Signal;
 
@@ -283,6 +283,41 @@ fn truncating_growing_and_punching_the_file() {
         attack.look_around();
         attack.ends_well();
     }
+}
+
+/// Memory that a file of the shared-memory directory has.
+fn reserved_bytes(file: &File) -> u64 {
+    512 * std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap())
+}
+
+#[test]
+fn a_region_with_holes_takes_no_memory_of_its_readers() {
+    const SIZE: u64 = 1 << 30;
+    let world = World::new();
+    let domain = world.domain();
+    // A valid header, a lock and a mark: all but the memory.
+    let publisher = Publisher::<[u8]>::builder().slots(2).domain(&domain).create("scan").unwrap();
+    let mut header = [0; 4096];
+    File::open(publisher.path()).unwrap().read_exact_at(&mut header, 0).unwrap();
+    header[16..24].copy_from_slice(&((SIZE - 4096) / 2).to_ne_bytes());
+    let make = |name: &str, mark: &[u8]| {
+        let file = File::options().read(true).write(true).create_new(true).open(world.path_of(name)).unwrap();
+        file.set_len(SIZE).unwrap();
+        file.write_all_at(&header, 0).unwrap();
+        rustix::fs::fsetxattr(&file, "user.conduit", mark, rustix::fs::XattrFlags::empty()).unwrap();
+        assert!(OWNER.try_write(&file).unwrap());
+        file
+    };
+    let (topic, raw) = (make("sparse", b"topic"), make("raw", b"raw 1 nobody"));
+    let open = |copies| Subscriber::<[u8]>::builder().copy_samples(copies).domain(&domain).open("sparse");
+    for error in [open(false).unwrap_err(), open(true).unwrap_err(), ShmRegion::open_in(&domain, "raw").unwrap_err()] {
+        assert!(error.to_string().contains("of its 1073741824 bytes have memory"), "{error}");
+    }
+    for verb in [&["echo", "sparse", "--last"][..], &["info", "sparse"], &["list"], &["hz", "sparse"], &["info", "raw"]]
+    {
+        let _ = world.conduit(verb).stdin(std::process::Stdio::null()).output().unwrap();
+    }
+    assert!(reserved_bytes(&topic) < 1 << 20 && reserved_bytes(&raw) < 1 << 20);
 }
 
 #[test]

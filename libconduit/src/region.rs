@@ -4,7 +4,7 @@ mod waiting;
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::sys::stat::fstat;
@@ -15,11 +15,15 @@ use crate::fault::{self, Step};
 use crate::inspect::reaping::ReapRegion;
 use crate::inspect::{Region, seems_dying};
 use crate::registry::Lease;
+use crate::ring::header::LayoutError;
+use crate::shm::descriptor::Descriptor;
 use crate::shm::dir::{ReapLock, Removal, ShmDir};
 use crate::shm::map::Mapping;
 use crate::shm::mark::Mark;
 use crate::shm::new_file::MAP;
-use crate::shm::open::{Access, reopen};
+use crate::shm::open::Access;
+use crate::shm::region_file::RegionFile;
+use crate::shm::room;
 use crate::{Domain, IntoTopicName, TopicName};
 
 /// Named shared memory: exactly the bytes asked for, page-aligned and zeroed, the same in every
@@ -51,7 +55,7 @@ pub struct ShmRegion {
 
 /// What only the creator of a region has.
 struct Ownership {
-    file: OwnedFd,
+    file: RegionFile,
     lease: Lease,
     pid: u32,
 }
@@ -97,9 +101,12 @@ impl RegionBuilder {
     /// memory, or if the registry's policy does not allow it.
     pub fn create(self, name: impl IntoTopicName, size_bytes: usize) -> Result<ShmRegion, CreateError> {
         let topic = name.into_topic_name()?;
-        let Created { file: owned, lease, .. } =
+        let Created { file: owned, location, lease } =
             self.options.create(&topic, size_bytes as u64, Mark::raw(), &[], None)?;
-        let ownership = Ownership { file: owned.file, lease, pid: std::process::id() };
+        let path = location.path_of(&topic);
+        let file = RegionFile::new(owned.file, Some((location, topic.clone())));
+        let ownership =
+            Ownership { file: file.map_err(CreateError::io("examine", path))?, lease, pid: std::process::id() };
         Ok(ShmRegion { mapping: owned.mapping, topic, ownership: Some(ownership) })
     }
 }
@@ -140,7 +147,7 @@ impl ShmRegion {
         if !region.is_raw() {
             return Err(OpenError::Kind { path, expected: "a raw region but a topic" });
         }
-        let file = match reopen(region.as_fd(), Access::ReadWrite) {
+        let file = match Descriptor::reopen(region.as_fd(), Access::ReadWrite) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 return Err(OpenError::Permission { path });
             }
@@ -150,6 +157,10 @@ impl ShmRegion {
         let Some(len) = usize::try_from(size).ok().and_then(NonZeroUsize::new) else {
             return Err(OpenError::Kind { path, expected: "a region with contents" });
         };
+        if let Some(reserved) = room::missing_memory(&file) {
+            let reason = LayoutError::Sparse { reserved, size: len.get() as u64 };
+            return Err(OpenError::Layout { path, reason });
+        }
         let mapping = Mapping::new(&file, len).map_err(OpenError::io(MAP, path))?;
         Ok(Self { mapping, topic, ownership: None })
     }
@@ -227,7 +238,7 @@ impl Drop for ShmRegion {
         {
             fault::point(Step::KeepBegun);
             // If the mark cannot be changed, the region becomes an orphan.
-            if let Err(error) = Mark::Kept.write(&ownership.file) {
+            if let Err(error) = ownership.file.with(|file| Mark::Kept.write(file)) {
                 tracing::warn!("region \"{}\" will be removed: it cannot be marked as kept: {error}", self.topic);
             }
             fault::point(Step::KeepMarked);

@@ -12,6 +12,7 @@ use super::layout::{CONTROL_BYTES, ControlPage, Identity, PRODUCER_AT, RECORDS_A
 use crate::foreign_text::clean_name;
 use crate::message::{Kind, MAX_ALIGN, TypeInfo, TypeName};
 use crate::shm::mark::MAGIC;
+use crate::shm::room;
 
 /// Why a file cannot be used as a topic's region.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +32,16 @@ pub enum LayoutError {
     /// The header contradicts itself or the file.
     #[error("its header is damaged: {0}")]
     Damaged(String),
+    /// The file has holes, and reading one would take memory. Creation reserves all of it.
+    #[error(
+        "only {reserved} of its {size} bytes have memory, while Conduit reserves all of it; remove the file if it is not needed"
+    )]
+    Sparse {
+        /// Bytes that have memory.
+        reserved: u64,
+        /// Size of the file in bytes.
+        size: u64,
+    },
 }
 
 /// The contents of a valid header.
@@ -48,8 +59,12 @@ impl Layout {
     pub(crate) fn read(file: impl AsFd) -> Result<Self, LayoutError> {
         let file_bytes = fstat(&file).map_or(0, |stat| stat.st_size.max(0) as u64);
         let mut control = [0; CONTROL_BYTES];
-        let len = pread(file, &mut control, 0).unwrap_or(0);
-        Self::check(&control[..len], file_bytes)
+        let len = pread(&file, &mut control, 0).unwrap_or(0);
+        let layout = Self::check(&control[..len], file_bytes)?;
+        match room::missing_memory(file) {
+            Some(reserved) => Err(LayoutError::Sparse { reserved, size: file_bytes }),
+            None => Ok(layout),
+        }
     }
 
     /// Checks the first bytes of a region against the size of its file.

@@ -3,7 +3,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +22,17 @@ use crate::ring::layout::{CONTROL_BYTES, RECORDS};
 use crate::ring::reader::Reader;
 use crate::ring::slot::mapped::{HeldRecord, MappedRing};
 use crate::ring::start::Start;
-use crate::shm::dir::{FileId, ShmDir};
+use crate::shm::descriptor::Descriptor;
+use crate::shm::dir::{DirLocation, FileId, ShmDir};
 use crate::shm::dying::RegionOwner;
-use crate::shm::fork;
 use crate::shm::lock::{LockByte, OWNER};
 use crate::shm::map::{Mapping, ReadOnly};
 use crate::shm::mark::Mark;
 use crate::shm::new_file::MAP;
 use crate::shm::open::{Access, OpenFileError, is_regular, reopen};
 use crate::shm::process::own_name;
+use crate::shm::region_file::RegionFile;
+use crate::shm::{fork, room};
 use crate::watched::Watched;
 use crate::{Domain, IntoTopicName, TopicName, TypeInfo};
 
@@ -105,8 +107,9 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             .open_file(&topic.file_name(), Access::Read)
             .map_err(|error| OpenError::from_file(error, &directory, &topic, "a topic"))?;
         let (layout, id) = self.check_region(&file, &directory, &topic)?;
+        let location = directory.location().map_err(OpenError::io("examine", directory.path().into()))?;
         let (reader, record) = self
-            .map(file, layout)
+            .map(file, layout, (location, topic.clone()))
             .map_err(OpenError::io(MAP, directory.path_of(&topic)))?
             .ok_or_else(|| OpenError::TooManySubscribers { topic: topic.clone(), limit: RECORDS })?;
         // A topic that has ended is about to lose its name: opening it again must not yield the old
@@ -135,7 +138,12 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     }
 
     /// Checks that the file is a topic of the expected type whose publisher lives.
-    fn check_region(&self, file: &OwnedFd, directory: &ShmDir, topic: &TopicName) -> Result<(Layout, FileId), OpenError>
+    fn check_region(
+        &self,
+        file: &Descriptor,
+        directory: &ShmDir,
+        topic: &TopicName,
+    ) -> Result<(Layout, FileId), OpenError>
     where
         T: Message,
     {
@@ -162,12 +170,19 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// Maps the region, with a record if this user may write it; `None` if all records are taken.
     ///
     /// A region that can be written is mapped before a record is claimed, since that can take long.
-    fn map(&self, file: OwnedFd, layout: Layout) -> io::Result<Option<(AttachedReader, Option<usize>)>> {
+    fn map(
+        &self,
+        file: Descriptor,
+        layout: Layout,
+        name: (DirLocation, TopicName),
+    ) -> io::Result<Option<(AttachedReader, Option<usize>)>> {
+        // Entering a hole into the page tables takes memory.
+        let prefault = self.prefault && room::is_reserved(&file);
         if let Some(mapping) = map_writable(&file, layout)? {
-            if self.prefault {
+            if prefault {
                 mapping.populate();
             }
-            match attach(&file, mapping, layout, self.start)? {
+            match attach(&file, name.clone(), mapping, layout, self.start)? {
                 Attachment::Attached(reader, record) => {
                     return Ok(Some((AttachedReader::Writable(reader), Some(record))));
                 }
@@ -176,10 +191,10 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             }
         }
         let mapping = Mapping::<ReadOnly>::new(&file, region_len(layout))?;
-        if self.prefault {
+        if prefault {
             mapping.populate();
         }
-        let ring = MappedRing::new(mapping, layout.geometry, file);
+        let ring = MappedRing::new(mapping, layout.geometry, RegionFile::new(file, Some(name))?);
         Ok(Some((AttachedReader::ReadOnly(Reader::new(Arc::new(ring), None, self.start)), None)))
     }
 }
@@ -230,7 +245,7 @@ fn region_len(layout: Layout) -> NonZeroUsize {
 }
 
 /// Maps the region, without locks; `None` if this user may only read it.
-fn map_writable(file: &OwnedFd, layout: Layout) -> io::Result<Option<Mapping>> {
+fn map_writable(file: &Descriptor, layout: Layout) -> io::Result<Option<Mapping>> {
     let _no_fork = fork::ForkGuard::new();
     match reopen(file, Access::ReadWrite) {
         Ok(writable) => Mapping::new(writable, region_len(layout)).map(Some),
@@ -252,12 +267,19 @@ enum Attachment {
 }
 
 /// Claims a record, and attaches with it.
-fn attach(file: &OwnedFd, mapping: Mapping, layout: Layout, start: Start) -> io::Result<Attachment> {
+fn attach(
+    file: &Descriptor,
+    region_name: (DirLocation, TopicName),
+    mapping: Mapping,
+    layout: Layout,
+    start: Start,
+) -> io::Result<Attachment> {
     const PAGE: NonZeroUsize = NonZeroUsize::new(CONTROL_BYTES).unwrap();
     let name = own_name();
+    let kept = RegionFile::new(Descriptor::reopen(file, Access::Read)?, Some(region_name))?;
     let _no_fork = fork::ForkGuard::new();
     let locked = reopen(file, Access::ReadWrite)?;
-    let Some(index) = claim_record(&locked)? else {
+    let Some(index) = claim_record(locked.as_fd())? else {
         for record in 0..RECORDS {
             if !LockByte::record(record).is_write_locked(&locked)? {
                 return Ok(Attachment::Obstructed);
@@ -269,7 +291,7 @@ fn attach(file: &OwnedFd, mapping: Mapping, layout: Layout, start: Start) -> io:
     let held = HeldRecord::new(index, Mapping::new(&locked, PAGE)?);
     fault::point(Step::RecordMapped);
     let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
-    let ring = MappedRing::new(mapping, layout.geometry, reopen(file, Access::Read)?);
+    let ring = MappedRing::new(mapping, layout.geometry, kept);
     let ring = ring.with_record(held, pid, uid, name);
     let reader = Reader::new(Arc::new(ring), Some(index), start);
     // Only now: whoever counts this reader may rely on its cursor.
@@ -281,7 +303,7 @@ fn attach(file: &OwnedFd, mapping: Mapping, layout: Layout, start: Start) -> io:
 }
 
 /// Locks a free record, of which the second byte is free, too.
-fn claim_record(locked: &OwnedFd) -> io::Result<Option<usize>> {
+fn claim_record(locked: impl AsFd + Copy) -> io::Result<Option<usize>> {
     // Twice: the publisher locks the record of a dead subscriber briefly, to clear it.
     for record in (0..RECORDS).chain(0..RECORDS) {
         if LockByte::record(record).try_write(locked)? {
