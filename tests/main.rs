@@ -22,6 +22,7 @@ mod external_verbs;
 mod foreign_text;
 mod frugal;
 mod guard;
+mod guest;
 mod harness;
 mod healing;
 mod hostile_client;

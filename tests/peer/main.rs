@@ -5,6 +5,7 @@
 mod accounts;
 mod fleet;
 mod forks;
+mod guest;
 mod neighbours;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../harness/pattern.rs"]
@@ -46,6 +47,7 @@ struct State {
     connections: Vec<UnixStream>,
     publishers: Vec<Publisher<[u8]>>,
     subscribers: Vec<Subscriber<[u8]>>,
+    own_files: Vec<guest::OwnFile>,
 }
 
 fn main() {
@@ -65,6 +67,7 @@ fn main() {
         connections: Vec::new(),
         publishers: Vec::new(),
         subscribers: Vec::new(),
+        own_files: Vec::new(),
     };
     serve(state)
 }
@@ -145,6 +148,13 @@ impl State {
             Order::Claim(topic, dev, first, count) => self.claim(topic, dev, first, count),
             Order::HalfOpen(count) => self.half_open(count),
             Order::Fork => self.fork(),
+            Order::ForkIdle(by) => self.fork_idle(by),
+            Order::CloseFrom => self.close_from(),
+            Order::AwaitTopic(topic) => {
+                Ok(Answer::Flag(ShmRegion::wait_until_exists_for(topic, Duration::from_secs(30))?))
+            }
+            Order::OwnFilesAreIntact => self.own_files_are_intact(),
+            Order::UseAllAfterCloseFrom(topic) => guest::use_all_after_close_from(topic),
             Order::WithoutCalls(deed) => without_calls::run(deed),
             Order::Descriptors => Ok(Answer::Number(std::fs::read_dir("/proc/self/fd")?.count() as u64)),
             Order::Parkers => Ok(Answer::Number(waiting::parkers().len() as u64)),
@@ -165,11 +175,17 @@ impl State {
             Order::LetGo => self.held.clear(),
             Order::Unsubscribe => self.subscriber = None,
             Order::UnpublishFleet => self.publishers.clear(),
+            Order::UnsubscribeFleet => self.subscribers.clear(),
             Order::CreateRegion(name, len) => self.region = Some(ShmRegion::create(name, len)?),
             Order::DropRegion => self.region = None,
             Order::UnlinkRegion(name) => ShmRegion::unlink(name)?,
             Order::DieAt(fault) => conduit::fault::arm(fault),
             Order::DenyWaitv => seccomp::deny_waitv()?,
+            Order::DenyListing => seccomp::deny_listing()?,
+            Order::DenyThreads => seccomp::deny_threads()?,
+            Order::DenyInotify => seccomp::deny_inotify()?,
+            Order::LimitDescriptors => guest::limit_descriptors()?,
+            Order::Interrupt => guest::interrupt()?,
             Order::GoTo(folder) => std::env::set_current_dir(folder)?,
             Order::LimitFiles(bytes) => setrlimit(Resource::RLIMIT_FSIZE, bytes, bytes)?,
             Order::LockMemory(bytes) => {

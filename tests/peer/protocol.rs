@@ -65,6 +65,7 @@ pub enum Order<'a> {
     StreamFleet(u64, usize),
     UnpublishFleet,
     SubscribeFleet(#[serde(borrow)] Vec<&'a str>),
+    UnsubscribeFleet,
     /// Receives on every topic until its publisher is gone, in a thread each: `Began`, then
     /// `Fleet`.
     DrainFleet,
@@ -82,10 +83,30 @@ pub enum Order<'a> {
     UnlinkByRegistry(&'a str),
     /// Forks a child that inherits everything and lives on for a while.
     Fork,
+    /// Forks a child that uses nothing and lives until it is killed: its pid, a `Number`.
+    ForkIdle(ForkBy),
+    /// Closes all descriptors but the standard ones, and opens files that get their numbers.
+    CloseFrom,
+    /// Whether those files are what they were.
+    OwnFilesAreIntact,
+    /// Loses the descriptors of handles of every kind, uses them and drops them.
+    UseAllAfterCloseFrom(&'a str),
     /// Kills itself at this step (see `conduit::fault`) of the orders that follow.
     DieAt(&'a str),
     /// Simulates a kernel without `futex_waitv` from now on.
     DenyWaitv,
+    /// From now on reading a directory kills it.
+    DenyListing,
+    /// No thread can be started from now on.
+    DenyThreads,
+    /// This user has no inotify instances left from now on.
+    DenyInotify,
+    /// May have no more open files than now from now on.
+    LimitDescriptors,
+    /// A signal interrupts its main thread every millisecond from now on.
+    Interrupt,
+    /// Sleeps until the topic exists, for 30 s at most: `Flag`.
+    AwaitTopic(&'a str),
     /// Does something while any system call kills it: `Done`, then the process exits.
     WithoutCalls(Deed),
     /// The `Number` of open descriptors.
@@ -114,6 +135,14 @@ pub enum Order<'a> {
     Exit,
     /// Ends a continuing activity.
     Stop,
+}
+
+/// How to fork.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum ForkBy {
+    Fork,
+    /// `clone` without a C library: no handler runs in the child.
+    Clone,
 }
 
 /// How to wait for messages.

@@ -8,6 +8,22 @@ pub fn deny_waitv() -> std::io::Result<()> {
     filter(&[libc::SYS_futex_waitv], libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, libc::SECCOMP_RET_ALLOW)
 }
 
+/// Makes every start of a thread fail, as beyond the limit of threads.
+pub fn deny_threads() -> std::io::Result<()> {
+    let calls = [libc::SYS_clone, libc::SYS_clone3];
+    filter(&calls, libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32, libc::SECCOMP_RET_ALLOW)
+}
+
+/// Makes every use of inotify fail, as beyond the limit of instances.
+pub fn deny_inotify() -> std::io::Result<()> {
+    filter(&[libc::SYS_inotify_init1], libc::SECCOMP_RET_ERRNO | libc::EMFILE as u32, libc::SECCOMP_RET_ALLOW)
+}
+
+/// Kills the process with SIGSYS if this thread reads a directory.
+pub fn deny_listing() -> std::io::Result<()> {
+    filter(&[libc::SYS_getdents64], libc::SECCOMP_RET_KILL_PROCESS, libc::SECCOMP_RET_ALLOW)
+}
+
 /// Kills the process with SIGSYS at any system call of this thread except `write` and `exit_group`,
 /// which it needs to answer and exit.
 pub fn deny_all_but_the_end() -> std::io::Result<()> {
