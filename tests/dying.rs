@@ -150,7 +150,7 @@ fn who_may_not_take_over_is_told_why() {
     let world = World::new();
     let dump = folder.dump(world.publisher("scan", 16, 1000));
     let answer = world.peer_of(NOBODY).ask(Publish("scan", 16, 1000));
-    let expected = format!("pid {} (conduit-test-pe), which is dumping core", dump.pid());
+    let expected = format!("pid {} (conduit-test-pe) of uid 0, which is dumping core", dump.pid());
     assert!(answer.failure().contains(&expected), "{answer:?}");
     dump.end();
     let answer = world.peer_of(NOBODY).ask(Publish("scan", 16, 1000));
