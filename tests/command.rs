@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::skip::{Lack, skip};
@@ -194,6 +195,16 @@ fn deaths_lists_death_certificates_but_not_clean_ends() {
     // When it was, also if the clock is set afterwards.
     let is_absolute = |line: &str| line.starts_with("20") && line.contains("Z (") && line.contains(" s ago)  ");
     assert!(lines.lines().all(|line| is_absolute(line) && line.contains("after message #2")), "{lines}");
+}
+
+#[test]
+fn whoever_sees_a_name_disappear_is_told_of_the_death() {
+    let world = World::with_daemon();
+    let publisher = world.publisher("scan", 16, 100);
+    // Nobody waits for the process yet, so the certificate waits for its exit status.
+    publisher.signal(Signal::SIGKILL);
+    world.wait_until_gone("scan");
+    assert!(stdout_of(&mut world.conduit(&["deaths"])).contains("scan"));
 }
 
 #[test]

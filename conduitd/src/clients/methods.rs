@@ -68,7 +68,7 @@ impl Caller<'_> {
             Request::Status => Response::reply(encode_reply(&hub.status(uid).await)),
             Request::List => Response::Reply(hub.list(uid, asked).await),
             Request::Describe { topic } => Response::reply(encode_reply(&TopicReply { topic: hub.describe(&topic)? })),
-            Request::Deaths => Response::reply(encode_reply(&DeathList { deaths: hub.log.deaths() })),
+            Request::Deaths => Response::reply(encode_reply(&DeathList { deaths: hub.deaths().await })),
             Request::Watch(filter) => Response::Watch(filter),
             Request::Unlink { topic, force } => {
                 hub.unlink(&self.peer.process, &topic, force).await?;

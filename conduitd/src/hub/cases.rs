@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use conduit::TopicName;
-use conduit::registry::{DeathCertificate, EventKind, Process};
+use conduit::registry::{DeathCertificate, EventKind, Process, RegistryEvent};
+use tokio::time::timeout;
 
 use super::Hub;
 use crate::event_log::event;
@@ -13,6 +15,9 @@ use crate::reaping::certificate::{LeasedSubscriber, certify, name_subscribers};
 use crate::reaping::{Proof, ReapCase, Verdict};
 use crate::registry::{Key, Suspect};
 use crate::tasks;
+
+/// How long the answer about deaths waits for those that are not reported yet.
+const REPORT_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Hub {
     pub(super) fn start_reaper(self: &Rc<Self>, key: Key, owner: Suspect) {
@@ -40,7 +45,9 @@ impl Hub {
         // Read now: a subscriber that the reaper wakes may release its lease before the case is
         // closed.
         let subscribers = self.leased_subscribers(key.1);
-        let open = OpenCase { hub: Rc::clone(self), key, owner: owner.process, pidfd, subscribers, is_closed: false };
+        let owner = owner.process;
+        let report = OpenReport::new(self);
+        let open = OpenCase { hub: Rc::clone(self), key, owner, pidfd, subscribers, is_closed: false, _report: report };
         tasks::spawn("reaper", async move {
             let verdict = open.hub.reaping.examine(case).await;
             open.close(verdict).await;
@@ -55,11 +62,36 @@ impl Hub {
         process: Option<Process>,
         pidfd: Option<Arc<Pidfd>>,
     ) {
-        let hub = Rc::clone(self);
+        let report = OpenReport::new(self);
         tasks::spawn("certificate", async move {
             let death = Some(certify(DeathCertificate::default(), pidfd.as_deref()).await);
-            hub.publish(event(kind, &topic, process).with_death(death));
+            report.0.publish(event(kind, &topic, process).with_death(death));
         });
+    }
+
+    /// The recent deaths, with those of processes that are being examined: whoever has seen a name
+    /// disappear finds out why.
+    pub(crate) async fn deaths(&self) -> Vec<RegistryEvent> {
+        let reported = self.reaping.wait_while(|| self.reaping.open_reports.get() > 0);
+        let _ = timeout(REPORT_PATIENCE, reported).await;
+        self.log.deaths()
+    }
+}
+
+/// A death, or a suspicion of one, that is not reported yet.
+struct OpenReport(Rc<Hub>);
+
+impl OpenReport {
+    fn new(hub: &Rc<Hub>) -> Self {
+        let open = &hub.reaping.open_reports;
+        open.set(open.get() + 1);
+        Self(Rc::clone(hub))
+    }
+}
+
+impl Drop for OpenReport {
+    fn drop(&mut self) {
+        self.0.reaping.report_closed();
     }
 }
 
@@ -72,6 +104,7 @@ struct OpenCase {
     pidfd: Option<Arc<Pidfd>>,
     subscribers: Vec<LeasedSubscriber>,
     is_closed: bool,
+    _report: OpenReport,
 }
 
 impl OpenCase {

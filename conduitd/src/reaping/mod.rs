@@ -105,6 +105,8 @@ pub(crate) struct Reaping {
     places: Places,
     /// Regions of dead owners that were removed.
     pub(crate) reaped: Cell<u64>,
+    /// Deaths, or suspicions of them, that are not reported yet.
+    pub(crate) open_reports: Cell<usize>,
     finished: Notify,
 }
 
@@ -112,7 +114,8 @@ impl Reaping {
     /// `reaper` runs on blocking threads: it can stall on a busy region. It is [`reap`], except in
     /// tests.
     pub(crate) fn new(reaper: Reaper) -> Self {
-        Self { reaper, places: Places::new(CASES_PER_UID), reaped: Cell::default(), finished: Notify::new() }
+        let (reaped, open_reports) = Default::default();
+        Self { reaper, places: Places::new(CASES_PER_UID), reaped, open_reports, finished: Notify::new() }
     }
 
     /// Runs the reaper until it finds the owner dead, or for [`LOCK_PATIENCE`]. A reaper that panics
@@ -147,6 +150,12 @@ impl Reaping {
         if verdict.is_reaped() {
             self.reaped.set(self.reaped.get() + 1);
         }
+        self.finished.notify_waiters();
+    }
+
+    /// A report is made, or there is nothing to report.
+    pub(crate) fn report_closed(&self) {
+        self.open_reports.set(self.open_reports.get() - 1);
         self.finished.notify_waiters();
     }
 

@@ -4,7 +4,7 @@
 //! with it the owner lock: the region would appear to have a living owner for as long as that child
 //! lives. [`ForkGuard`] closes the window: `fork` waits for it. A child that inherits a *handle* (a
 //! `Publisher`, for example) has no memory behind it, and its descriptors are closed
-//! ([`descriptor_table`]); [`generation`] detects that.
+//! (`descriptor_table`); [`generation`] detects that.
 //!
 //! The handlers of `pthread_atfork(3)` run for `fork` alone, not for `_Fork` or `clone`. So what
 //! must not be inherited lies in a page that the kernel fills with zeros in every kind of child
