@@ -41,7 +41,9 @@ fn essence(line: &str) -> String {
     for word in line.split_whitespace() {
         let is_number = |word: &str| word.starts_with(|first: char| first.is_ascii_digit());
         let unit = ["ns", "us", "ms", "s", "min", "B", "kB", "MB", "kB/s", "MB/s", "B/s", "GB/s"];
-        if is_number(&essence.split(' ').next_back().unwrap_or_default().replace('N', "0")) && unit.contains(&word) {
+        if is_number(&essence.split(' ').next_back().unwrap_or_default().replace('N', "0"))
+            && unit.contains(&word.trim_end_matches(','))
+        {
             continue;
         }
         let mut was_digit = false;

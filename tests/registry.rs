@@ -262,7 +262,8 @@ fn one_user_cannot_take_all_connections() {
         let len = raw.0.read(&mut reply).unwrap_or(0);
         refused += usize::from(reply[..len].starts_with(b"{\"parameters\":{\"limit\":52"));
     }
-    assert!(refused >= 48, "{refused}");
+    // Beyond its share, four connections may still ask questions.
+    assert!(refused >= 44, "{refused}");
     // A topic created meanwhile gets no lease, but is still listed.
     let publisher = world.publisher("scan", 16, 100);
     drop(crowd);

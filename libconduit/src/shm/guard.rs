@@ -220,15 +220,12 @@ fn examine(directory: &ShmDir, file_name: &str, scope: GuardScope, uid: u32) -> 
     let mut text = [0; MAX_TEXT_BYTES];
     let len = pread(&file, &mut text, 0).unwrap_or(0);
     let mut lines = text[..len].split(|byte| *byte == b'\n').map(clean);
-    Ok(Some(GuardFile {
-        file_name: file_name.into(),
-        scope,
-        uid,
-        state,
-        pid: lines.next().and_then(|pid| pid.parse().ok()),
-        socket: lines.next().filter(|socket| !socket.is_empty()),
-        is_removable: stat.st_nlink == 1 && Mark::read(&file).is_none(),
-    }))
+    let pid = lines.next().and_then(|pid| pid.parse().ok());
+    let socket = lines.next().filter(|socket| !socket.is_empty());
+    // What a daemon wrote, or had no room to write.
+    let is_signed = pid.is_some() || len == 0;
+    let is_removable = is_signed && stat.st_nlink == 1 && Mark::read(&file).is_none();
+    Ok(Some(GuardFile { file_name: file_name.into(), scope, uid, state, pid, socket, is_removable }))
 }
 
 /// Whether only this user can have made the file and hold its write lock. The number of its links
