@@ -64,7 +64,7 @@ impl Hub {
     ) {
         let report = OpenReport::new(self);
         tasks::spawn("certificate", async move {
-            let death = Some(certify(DeathCertificate::default(), pidfd.as_deref()).await);
+            let death = Some(certify(DeathCertificate::default(), pidfd.as_deref(), process.as_ref()).await);
             report.0.publish(event(kind, &topic, process).with_death(death));
         });
     }
@@ -125,7 +125,7 @@ impl OpenCase {
             Verdict::Closed => hub.publish(event(EventKind::Closed, topic, owner)),
             Verdict::Dead { mut death, subscribers } => {
                 death.subscribers = name_subscribers(&self.subscribers, subscribers);
-                let death = certify(death, self.pidfd.as_deref()).await;
+                let death = certify(death, self.pidfd.as_deref(), owner.as_ref()).await;
                 hub.publish(event(EventKind::Died, topic, owner).with_death(Some(death)));
             }
         }

@@ -2,20 +2,28 @@
 
 use std::time::{Duration, Instant};
 
+use conduit::Dying;
+use conduit::internal::shm::dying::dying;
 use conduit::internal::shm::process::{Exit, exit_of};
 use conduit::registry::{DeathCertificate, Process, SubscriberInfo};
 
-use crate::peer::{Pidfd, has_exited};
+use crate::peer::Pidfd;
 
 /// How long to wait for the exit status: the kernel has it once the parent has waited for the
 /// process.
 const EXIT_PATIENCE: Duration = Duration::from_millis(100);
 const EXIT_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Adds the exit status of the process, if the kernel has it.
-pub(crate) async fn certify(mut death: DeathCertificate, pidfd: Option<&Pidfd>) -> DeathCertificate {
-    // A process that lives has only hung up.
-    let Some(pidfd) = pidfd.filter(|pidfd| has_exited(pidfd)) else { return death };
+/// Adds the exit status of the process, if the kernel has it soon: the end of a connection is seen
+/// before the end of its process. The status of one that is dumping core comes much later, and a
+/// process that lives, and has only hung up, has none.
+pub(crate) async fn certify(
+    mut death: DeathCertificate,
+    pidfd: Option<&Pidfd>,
+    process: Option<&Process>,
+) -> DeathCertificate {
+    let Some(pidfd) = pidfd else { return death };
+    let is_dumping = || process.is_some_and(|process| dying(process.pid) == Some(Dying::DumpingCore));
     let deadline = Instant::now() + EXIT_PATIENCE;
     loop {
         match exit_of(pidfd) {
@@ -24,7 +32,7 @@ pub(crate) async fn certify(mut death: DeathCertificate, pidfd: Option<&Pidfd>) 
                 death.signal = Some(signal);
                 death.core_dumped = Some(core_dumped);
             }
-            None if Instant::now() < deadline => {
+            None if Instant::now() < deadline && !is_dumping() => {
                 tokio::time::sleep(EXIT_INTERVAL).await;
                 continue;
             }

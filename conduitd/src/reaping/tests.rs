@@ -151,10 +151,10 @@ fn a_caller_waits_until_the_reaper_has_finished() {
 
 #[test]
 fn a_certificate_has_the_exit_status() {
-    let death = run(certify(DeathCertificate::default(), Some(&exited_with(3))));
+    let death = run(certify(DeathCertificate::default(), Some(&exited_with(3)), None));
     // The kernel keeps the status of a process that its parent has waited for since Linux 6.15.
     assert!(death.signal.is_none() && death.exit_code.is_none_or(|code| code == 3), "{death:?}");
-    assert_eq!(run(certify(DeathCertificate::default(), None)), DeathCertificate::default());
+    assert_eq!(run(certify(DeathCertificate::default(), None, None)), DeathCertificate::default());
 }
 
 #[test]
