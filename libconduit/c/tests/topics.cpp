@@ -274,7 +274,7 @@ static void arrays_and_others() {
     const auto sample = subscriber.take();
     CHECK((*sample)[2] == 3 && subscriber.message_type().size == 24 && subscriber.message_type().name == "f64");
     const auto mismatch = THROWS(conduit::TypeMismatch, Subscriber<double[4]>::open("arrays"));
-    CHECK(mismatch.code() == ErrorCode::type_mismatch && contains(mismatch.what(), "f64 (24 bytes"));
+    CHECK(mismatch.code() == ErrorCode::type_mismatch && contains(mismatch.what(), "[f64; 3] (24 bytes"));
     THROWS(conduit::TypeMismatch, Subscriber<double[]>::open("arrays"));
     THROWS(conduit::TypeMismatch, Subscriber<std::byte>::open("arrays"));
 
