@@ -1,18 +1,18 @@
 //! Errors: one enum per operation. Every message says what happened, to what, and what to do.
 
+mod hint;
+
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::errno::Errno;
-
+use self::hint::hint;
 use crate::ring::end::Gone;
 use crate::ring::geometry::GeometryError;
 use crate::ring::header::LayoutError;
 use crate::shm::dir::ShmDir;
 use crate::shm::dying::Dying;
-use crate::shm::new_file::{CREATE, MAP, NAME, RESERVE, SET_GROUP};
 use crate::shm::open::OpenFileError;
 use crate::{TopicName, TopicNameError, TypeInfo};
 
@@ -459,47 +459,6 @@ pub(crate) fn explained(doing: &str, error: &io::Error) -> io::Error {
 pub(crate) fn no_thread(error: io::Error) -> io::Error {
     let remedy = "raise the limit of threads (ulimit -u, TasksMax=)";
     io::Error::new(error.kind(), format!("cannot start a thread to wait for the topic: {error}; {remedy}"))
-}
-
-/// What to do about the failures that have a remedy.
-fn hint(doing: &str, error: &io::Error) -> &'static str {
-    let Some(errno) = error.raw_os_error().map(Errno::from_raw) else { return hint_of_kind(error.kind()) };
-    match (doing, errno) {
-        (CREATE | NAME, Errno::ENOSPC) => {
-            "; its file system has no inodes left: remove files from it, or allow more (mount -o remount,nr_inodes=...)"
-        }
-        (_, Errno::ENOSPC) => {
-            "; its file system is full: remove files from it, or enlarge it (mount -o remount,size=...)"
-        }
-        (_, Errno::EROFS) => "; its file system is read-only: mount it for writing (mount -o remount,rw)",
-        (CREATE | RESERVE, Errno::EOPNOTSUPP | Errno::EISDIR) => {
-            "; its file system can make no unnamed files, or reserve no room for them: use a tmpfs"
-        }
-        (RESERVE, Errno::EFBIG) => {
-            "; this process may not make files of that size: raise the limit (ulimit -f, LimitFSIZE=)"
-        }
-        (SET_GROUP, Errno::EPERM) => "; this user is not a member of that group (`id -G` lists its groups)",
-        (MAP, Errno::EAGAIN) => {
-            "; this process locks its memory (mlockall) and may not lock that much: raise the limit (ulimit -l, LimitMEMLOCK=)"
-        }
-        (MAP, Errno::ENOMEM) => {
-            "; this process may not map that much: raise the limit of its address space (ulimit -v, LimitAS=) or the number \
-             of mappings (sysctl vm.max_map_count)"
-        }
-        (_, Errno::ENOMEM) => "; the machine has too little memory: end other processes, or add swap space",
-        (_, Errno::EDQUOT) => "; this user's quota is used up: remove files of this user, or raise the quota",
-        (_, Errno::EMFILE) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
-        (_, Errno::ENFILE) => "; the machine has too many open files: raise sysctl fs.file-max",
-        _ => hint_of_kind(error.kind()),
-    }
-}
-
-fn hint_of_kind(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::PermissionDenied => "; this user needs permission there",
-        io::ErrorKind::NotFound => "; the directory must exist, and /proc be mounted",
-        _ => "",
-    }
 }
 
 crate::error_text::debug_as_display!(

@@ -1,5 +1,8 @@
+use nix::errno::Errno;
+
 use super::*;
 use crate::Message;
+use crate::shm::new_file::{CREATE, MAP, NAME, RESERVE, SET_GROUP};
 
 #[test]
 fn every_limit_that_refuses_a_region_has_a_remedy() {
