@@ -51,7 +51,7 @@ impl PathWatch {
         let watch = Self { changed: Arc::default(), stop: Arc::new(EventFd::new()?) };
         let (changed, stop) = (Arc::clone(&watch.changed), Arc::clone(&watch.stop));
         std::thread::Builder::new().name("paths".into()).spawn(move || {
-            // Once: whoever is told looks, and makes a new watch.
+            // Once: the receiver examines the path, and makes a new watch.
             if watched.wait(&stop) {
                 changed.notify_one();
             }

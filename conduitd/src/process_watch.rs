@@ -3,7 +3,8 @@
 //!
 //! The end of a process is noticed through its pidfd
 //! ([`pidfd_open(2)`](https://man7.org/linux/man-pages/man2/pidfd_open.2.html)): a pid alone could
-//! by now be another process. A core dump is reported by pid: whoever is told must see for himself.
+//! by now be another process. A core dump is reported by pid: the
+//! receiver must check the process itself.
 
 use std::collections::BTreeMap;
 use std::io;

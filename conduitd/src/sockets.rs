@@ -36,7 +36,7 @@ impl HangUp {
             if has_hung_up(socket) {
                 return Ok(());
             }
-            // Tokio is told that it is not writable, and waits for the next report.
+            // Tokio notes that it is not writable, and waits for the next report.
             let _ = socket.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
         }
     }

@@ -1,6 +1,6 @@
 //! Options of the linker for the shared library.
 
-#![allow(clippy::print_stdout, reason = "how cargo is told")]
+#![allow(clippy::print_stdout, reason = "how a build script reports to cargo")]
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -88,7 +88,7 @@ impl Hub {
 
     fn name_vanished(self: &Rc<Self>, key: Key) {
         let region = self.topics.file(&key);
-        // Of a file that is not open, the likely end is told: that its owner has closed it.
+        // Of a file that is not open, the likely end is reported: that its owner has closed it.
         let fate = match region.as_ref().map_or(Fate::Closed, |region| fate_of(region)) {
             Fate::Alive if region.as_ref().is_some_and(|region| self.owner_is_dying(&key, region)) => Fate::Dead,
             fate => fate,

@@ -41,7 +41,7 @@
  *
  * Cancellation. No function is a cancellation point: a thread that is cancelled (pthread_cancel) in a
  * function of the library ends at the next cancellation point after the function has returned, and a
- * thread that sleeps in one goes on sleeping. A program that cancels threads therefore passes timeouts.
+ * thread that sleeps in one continues to sleep. A program that cancels threads therefore passes timeouts.
  * Threads must have the cancellation type PTHREAD_CANCEL_DEFERRED, which is the default.
  *
  * Fork. A child does not inherit the memory of topics and regions. There the parent's handles are

@@ -24,7 +24,7 @@ pub(super) enum NewName {
 /// calls `wake` after each report. A directory that is replaced is found again.
 pub(super) fn watch(domain: &Domain, wake: impl Fn() + Send + 'static) -> Result<Receiver<NewName>, Failure> {
     let (sender, appearances) = mpsc::channel();
-    // The first watch begins before the caller looks at what is there.
+    // The first watch begins before the caller reads the directory.
     let first = watch_directory(domain);
     let domain = domain.clone();
     let report = move || {

@@ -161,7 +161,7 @@ impl<'a> Echo<'a> {
         self.args.follows() || (self.args.timeout.is_some() && is_unopened)
     }
 
-    /// Opens what is there, and awaits the rest as far as the arguments allow.
+    /// Opens the topics that exist, and awaits the rest as far as the arguments allow.
     fn open_first(&mut self) -> Result<(), Failure> {
         let waits = self.args.follow || self.args.timeout.is_some();
         if waits || self.args.follows() {
