@@ -92,6 +92,7 @@ pub mod inspect;
 mod intervals;
 mod message;
 mod model;
+mod mutation;
 mod parker;
 mod pattern;
 mod publisher;

@@ -33,6 +33,7 @@ use std::{io, mem, thread};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::intervals::CHECK_INTERVAL;
+use crate::mutation::{mutated, order, step};
 use crate::ring::sleeper::Sleep;
 use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
@@ -115,7 +116,7 @@ impl Ticket {
         let entry = Arc::new(Entry { watched, parker: Arc::clone(&parker), state: Mutex::default() });
         lock(&parker.tickets).push(Arc::clone(&entry));
         if found.is_some() {
-            parker.notify();
+            step!(ticket_notify, parker.notify());
         } else if let Err(error) = start(&parker) {
             lock(&parker.tickets).clear();
             return Err(error);
@@ -139,15 +140,16 @@ impl Ticket {
         if old.is_none() {
             watched.sleeper().enter();
         }
-        watched.sleeper().announce();
-        let unused = watched.is_ready().then(|| {
-            watched.sleeper().leave();
+        step!(arm_announce, watched.sleeper().announce());
+        let is_ready = watched.is_ready() && !mutated!(arm_without_check);
+        let unused = is_ready.then(|| {
+            step!(arm_leave, watched.sleeper().leave());
             state.waker.take()
         });
         let is_slept_on = state.is_slept_on;
         drop(state);
         if unused.is_none() && !is_slept_on {
-            parker.notify();
+            step!(arm_notify, parker.notify());
         }
         unused.is_some()
     }
@@ -160,7 +162,7 @@ impl Ticket {
         let mut state = lock(&self.0.state);
         let waker = state.waker.take();
         if waker.is_some() {
-            self.0.watched.sleeper().leave();
+            step!(disarm_leave, self.0.watched.sleeper().leave());
         }
         drop(state);
         drop(waker);
@@ -172,16 +174,16 @@ impl Drop for Ticket {
         if self.0.watched.sleeper().is_foreign() {
             return;
         }
-        self.disarm();
+        step!(ticket_disarm, self.disarm());
         let Entry { parker, watched, state } = &*self.0;
         {
             let _no_fork = fork::ForkGuard::new();
-            lock(&parker.tickets).retain(|entry| !Arc::ptr_eq(entry, &self.0));
+            step!(ticket_remove, lock(&parker.tickets).retain(|entry| !Arc::ptr_eq(entry, &self.0)));
         }
-        parker.notify();
+        step!(ticket_end_notify, parker.notify());
         let is_slept_on = lock(state).is_slept_on;
         if parker.capacity == 1 && is_slept_on {
-            watched.sleeper().rouse();
+            step!(ticket_rouse, watched.sleeper().rouse());
         }
     }
 }
@@ -198,8 +200,8 @@ fn start(parker: &Arc<Parker>) -> io::Result<()> {
 
 impl Parker {
     fn notify(&self) {
-        self.notified.fetch_add(1, AcqRel);
-        futex::wake_all_private(&self.notified);
+        step!(notify_change, self.notified.fetch_add(1, order!(notify_change, AcqRel)));
+        step!(notify_wake, futex::wake_all_private(&self.notified));
     }
 
     fn run(self: Arc<Self>) {
@@ -207,7 +209,7 @@ impl Parker {
         let mut known = None;
         let mut woken: Option<usize> = None;
         loop {
-            let notified = self.notified.load(Acquire);
+            let notified = self.notified.load(order!(notified, Acquire));
             if known != Some(notified) {
                 known = Some(notified);
                 woken = None;
@@ -225,7 +227,7 @@ impl Parker {
             if let Some(entry) = woken.map(|index| &entries[index])
                 && entry.check()
             {
-                entry.watched.check_after_waking();
+                step!(parker_check_after_waking, entry.watched.check_after_waking());
             }
             woken = self.sleep(&entries, notified);
         }
@@ -240,7 +242,7 @@ impl Parker {
         let mut longest: Option<Duration> = None;
         let mut last_seen = None;
         for (index, entry) in entries.iter().enumerate() {
-            entry.check();
+            step!(parker_check, entry.check());
             let state = lock(&entry.state);
             if state.is_slept_on {
                 // Also for a ticket that is not armed: arming it now does not notify the parker.
@@ -258,7 +260,9 @@ impl Parker {
         }
         match last_seen {
             // A notification after this check changes the topic's word too.
-            Some(seen) if self.notified.load(Acquire) == notified => {
+            Some(seen)
+                if self.notified.load(order!(notified_again, Acquire)) == notified || mutated!(notified_once) =>
+            {
                 futex::wait(entries[0].watched.sleeper().wake_word(), seen, longest.unwrap_or(CHECK_INTERVAL));
                 Some(0)
             }
@@ -289,29 +293,29 @@ impl Entry {
         let now = coarse_now();
         self.watched.check(now, CHECK_INTERVAL);
         let mut state = lock(&self.state);
-        let seen = if state.waker.is_some() {
+        let seen = if state.waker.is_some() && !mutated!(parker_announce_left_out) {
             self.watched.sleeper().announce()
         } else {
             let seen = self.watched.sleeper().wake();
             // If the word has changed, the topic wakes another sleeper, perhaps again and again.
-            let is_quiet = seen == state.seen;
+            let is_quiet = seen == state.seen || mutated!(parker_always_quiet);
             state.is_slept_on &= is_quiet && now.saturating_sub(state.fired) < CHECK_INTERVAL;
             state.seen = seen;
             return false;
         };
         state.seen = seen;
-        state.is_slept_on = true;
-        if !self.watched.is_ready() {
+        step!(parker_sleeps_on, state.is_slept_on = true);
+        if !self.watched.is_ready() || mutated!(parker_without_check) {
             return true;
         }
         let waker = state.waker.take();
-        self.watched.sleeper().leave();
+        step!(parker_leave, self.watched.sleeper().leave());
         state.is_slept_on = self.watched.sleeper().can_be_woken();
-        state.fired = now;
+        step!(parker_fired, state.fired = now);
         drop(state);
         if let Some(waker) = waker {
             // A panic in it must not affect the other tickets.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            step!(parker_wake, drop(catch_unwind(AssertUnwindSafe(|| waker.wake()))));
         }
         false
     }

@@ -10,6 +10,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, read, write};
 
 use crate::error::{explained, no_thread};
+use crate::mutation::{mutated, step};
 use crate::parker::Ticket;
 use crate::shm::descriptor::{Descriptor, InChildren};
 use crate::shm::open::{Access, reopen};
@@ -74,10 +75,10 @@ struct Flag {
 impl Flag {
     fn set(&self, raise: bool) {
         let mut is_raised = self.is_raised.lock().unwrap_or_else(PoisonError::into_inner);
-        if *is_raised != raise {
+        if *is_raised != raise || mutated!(flag_set_twice) {
             // A byte in, or out again: neither can block, nor fail while the pipe is open.
             let _ = if raise { write(&self.pipe, &[1]) } else { read(&self.pipe, &mut [0]) };
-            *is_raised = raise;
+            step!(flag_noted, *is_raised = raise);
         }
     }
 
@@ -88,7 +89,7 @@ impl Flag {
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
-        self.set(true);
+        step!(flag_by_parker, self.set(true));
     }
 }
 
@@ -118,7 +119,7 @@ impl Beacon {
             ticket,
             alive: Arc::downgrade(&alive),
         };
-        beacon.lower();
+        step!(beacon_begin, beacon.lower());
         Ok((beacon, ReadyFd { flag, _alive: alive }))
     }
 
@@ -134,23 +135,23 @@ impl Beacon {
 
     /// There is nothing to receive.
     pub(crate) fn lower(&self) {
-        self.flag.set(false);
+        step!(beacon_lower, self.flag.set(false));
         if self.ticket.arm(&self.waker) {
-            self.flag.set(true);
+            step!(beacon_raise, self.flag.set(true));
         }
     }
 
     /// After every call that may have received.
     pub(crate) fn settle(&self, watched: &Watched) {
         // If it is ready and the flag is not raised, the parker is about to raise it.
-        if !watched.is_ready() && self.flag.is_raised() {
-            self.lower();
+        if (!watched.is_ready() || mutated!(beacon_settle_when_ready)) && self.flag.is_raised() {
+            step!(beacon_settle, self.lower());
         }
     }
 
     /// The topic has ended, or the subscriber is dropped.
     pub(crate) fn raise_for_good(&self) {
-        self.ticket.disarm();
-        self.flag.set(true);
+        step!(beacon_disarm, self.ticket.disarm());
+        step!(beacon_raise_for_good, self.flag.set(true));
     }
 }

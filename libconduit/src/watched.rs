@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::intervals::CHECK_INTERVAL;
+use crate::mutation::{mutated, order, step};
 use crate::registry::Lease;
 use crate::ring::attached::AttachedSleeper;
 use crate::ring::sleeper::Sleep;
@@ -54,12 +55,13 @@ impl Watched {
 
     /// Whether the subscriber has something to receive: a message, or the end.
     pub(crate) fn is_ready(&self) -> bool {
-        if self.sleeper.has_news() {
+        if self.sleeper.has_news() && !mutated!(ready_without_news) {
             return true;
         }
-        let is_over = self.publisher_is_dead.load(Acquire) || self.sleeper.has_ended().is_some();
+        let is_dead = self.publisher_is_dead.load(order!(ready_is_dead, Acquire)) && !mutated!(ready_without_death);
+        let is_over = is_dead || self.sleeper.has_ended().is_some() && !mutated!(ready_without_end);
         if is_over {
-            self.is_over.store(true, Relaxed);
+            step!(ready_is_over, self.is_over.store(true, Relaxed));
         }
         is_over
     }
@@ -78,9 +80,9 @@ impl Watched {
         let now_ns = now.as_nanos() as u64;
         if now_ns.saturating_sub(self.last_check_ns.load(Relaxed)) >= interval.as_nanos() as u64 {
             self.last_check_ns.store(now_ns, Relaxed);
-            self.check_now(now);
+            step!(check_now, self.check_now(now));
         }
-        self.publisher_is_dead.load(Acquire)
+        self.publisher_is_dead.load(order!(check_is_dead, Acquire))
     }
 
     #[cold]
@@ -88,33 +90,38 @@ impl Watched {
         let _uncancelled = Uncancelled::new();
         match self.sleeper.file().with(|file| OWNER.is_write_locked(file)) {
             Ok(true) => {}
-            Ok(false) => self.publisher_is_dead.store(true, Release),
+            Ok(false) => step!(check_owner_lock, self.publisher_is_dead.store(true, order!(check_owner_lock, Release))),
             // The program has closed the descriptor, and the topic has lost its name: nothing would
             // tell that its publisher dies.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.publisher_is_dead.store(true, Release),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                step!(check_lost_name, self.publisher_is_dead.store(true, order!(check_lost_name, Release)));
+            }
             // Another error proves no death.
             Err(_) => {}
         }
         if self.publisher.dying().is_some() {
-            self.publisher_is_dead.store(true, Release);
+            step!(check_dying, self.publisher_is_dead.store(true, order!(check_dying, Release)));
         }
         // A thread that holds the mutex is doing the same.
         if let Ok(mut lease) = self.lease.try_lock()
             && let Some(lease) = &mut *lease
         {
-            lease.renew_if_due(now);
+            step!(check_lease, lease.renew_if_due(now));
         }
     }
 
     /// Checks after a wake-up without a message: a reaper that may not write to the region only
     /// wakes.
     pub(crate) fn check_after_waking(&self) {
-        self.check(coarse_now(), if self.sleeper.can_be_woken() { Duration::ZERO } else { CHECK_INTERVAL });
+        step!(
+            check_after_waking,
+            self.check(coarse_now(), if self.sleeper.can_be_woken() { Duration::ZERO } else { CHECK_INTERVAL })
+        );
     }
 
     /// The longest sleep after which a waiter must check for itself.
     pub(crate) fn longest_sleep(&self) -> Duration {
-        if self.sleeper.can_be_woken() { CHECK_INTERVAL } else { READ_ONLY_STEP }
+        if self.sleeper.can_be_woken() || mutated!(sleep_unwoken) { CHECK_INTERVAL } else { READ_ONLY_STEP }
     }
 
     /// Whether the subscriber was dropped.
@@ -124,10 +131,10 @@ impl Watched {
 
     /// The subscriber is dropped; what waits on its behalf may still hold this.
     pub(crate) fn leave(&self) {
-        self.has_left.store(true, Relaxed);
+        step!(has_left, self.has_left.store(true, Relaxed));
         let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut lease) = lease {
-            lease.release();
+            step!(release_lease, lease.release());
         }
     }
 }

@@ -10,6 +10,7 @@ use super::memory::Memory;
 use super::reader::{Reader, ReceiveMode, Received};
 use super::sleeper::{Sleep, Sleeper};
 use super::slot::mapped::MappedRing;
+use crate::mutation::{order, step};
 use crate::shm::atomics::AtomicLoad;
 use crate::shm::futex::FutexWord;
 use crate::shm::map::ReadOnly;
@@ -64,7 +65,7 @@ impl AttachedReader {
     /// Says that this reader receives no more messages.
     pub(crate) fn detach(&self) {
         if let Self::Writable(reader) = self {
-            reader.memory().unsign();
+            step!(detach, reader.memory().unsign());
         }
     }
 
@@ -119,7 +120,7 @@ impl AttachedSleeper {
 
     /// The wake word, with E2.
     pub(crate) fn wake(&self) -> u32 {
-        either!(self, sleeper => sleeper.memory().consumers().wake.load(Acquire))
+        either!(self, sleeper => sleeper.memory().consumers().wake.load(order!(e2_of_parker, Acquire)))
     }
 
     /// The subscribers of the topic that are about to sleep, one bit per record.

@@ -7,6 +7,7 @@ use std::{fmt::Formatter, io};
 
 use super::layout::{CLOSED, CONSUMERS_AT, Consumers, ORPHANED, UNLINKED};
 use crate::fault::{self, Step};
+use crate::mutation::{mutated, step};
 use crate::shm::atomics::Native;
 use crate::shm::descriptor::Descriptor;
 use crate::shm::open::Access;
@@ -36,9 +37,9 @@ impl fmt::Display for Gone {
 impl Gone {
     /// What the flags of a wake word say.
     pub(super) fn from_wake_word(word: u32) -> Option<Self> {
-        if word & CLOSED != 0 {
+        if word & CLOSED != 0 && !mutated!(closed_is_no_end) {
             Some(Self::Closed)
-        } else if word & ORPHANED != 0 {
+        } else if word & ORPHANED != 0 && !mutated!(orphaned_is_no_end) {
             Some(Self::Died)
         } else {
             None
@@ -52,8 +53,8 @@ impl Gone {
 /// lock themselves.
 pub(crate) fn mark_orphaned(file: impl AsFd) -> io::Result<()> {
     match Descriptor::reopen(&file, Access::ReadWrite) {
-        Ok(writable) => word::set_bits_and_wake_all(writable, WAKE_AT, ORPHANED as u16)?,
-        Err(_) => word::wake_all(file, WAKE_AT)?,
+        Ok(writable) => step!(orphan_mark, word::set_bits_and_wake_all(writable, WAKE_AT, ORPHANED as u16)?),
+        Err(_) => step!(orphan_wake, word::wake_all(file, WAKE_AT)?),
     }
     fault::point(Step::OrphanMarked);
     Ok(())
@@ -77,5 +78,6 @@ fn set_flag(file: impl AsFd, flag: u32) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => acl::open_for_writing(&file)?,
         other => other?,
     };
-    word::set_bits_and_wake_all(writable, WAKE_AT, flag as u16)
+    step!(set_flag, word::set_bits_and_wake_all(writable, WAKE_AT, flag as u16)?);
+    Ok(())
 }

@@ -11,6 +11,7 @@ use super::end::Gone;
 use super::layout::ONE_WAKE;
 use super::memory::{Memory, ReaderMemory, WritableMemory, head};
 use crate::fault::{self, Step};
+use crate::mutation::{mutated, order, step};
 use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
 
 /// What a thread does to sleep until a reader has news.
@@ -75,13 +76,13 @@ impl<M: ReaderMemory> Sleeper<M> {
 
     #[inline]
     pub(super) fn note_cursor(&self, cursor: u64) {
-        self.state.cursor.store(cursor, Relaxed);
+        step!(cursor_for_sleepers, self.state.cursor.store(cursor, Relaxed));
     }
 
     /// How the topic ended, if it did; there may be messages left.
     pub(crate) fn has_ended(&self) -> Option<Gone> {
         // E2
-        Gone::from_wake_word(self.memory.consumers().wake.load(Acquire))
+        Gone::from_wake_word(self.memory.consumers().wake.load(order!(e2, Acquire)))
     }
 
     /// The memory and the reader's bit in it, if it has a record.
@@ -93,8 +94,8 @@ impl<M: ReaderMemory> Sleeper<M> {
     /// could not write the word.
     pub(crate) fn rouse(&self) {
         if let Some((memory, _)) = self.bit() {
-            memory.consumers().wake.fetch_add(ONE_WAKE, Relaxed);
-            memory.wake_all();
+            step!(rouse_change, memory.consumers().wake.fetch_add(ONE_WAKE, Relaxed));
+            step!(rouse_wake, memory.wake_all());
         }
     }
 
@@ -103,42 +104,46 @@ impl<M: ReaderMemory> Sleeper<M> {
     pub(crate) fn sleep(&self, timeout: Duration) -> bool {
         self.enter();
         let seen = self.announce();
-        let has_news = self.has_news();
-        if !has_news && Gone::from_wake_word(seen).is_none() {
+        let has_news = !mutated!(sleep_without_check_for_news) && self.has_news();
+        let has_ended = !mutated!(sleep_without_check_for_end) && Gone::from_wake_word(seen).is_some();
+        if !has_news && !has_ended {
             self.memory.sleep(seen, timeout);
         }
-        self.leave();
+        step!(leave, self.leave());
         has_news || self.has_news()
     }
 }
 
 impl<M: ReaderMemory> Sleep for Sleeper<M> {
     fn enter(&self) {
-        self.state.sleepers.fetch_add(1, AcqRel);
+        self.state.sleepers.fetch_add(1, order!(enter, AcqRel));
     }
 
     fn announce(&self) -> u32 {
         // S1
-        let seen = self.memory.consumers().wake.load(Relaxed);
+        let mut seen = self.memory.consumers().wake.load(Relaxed);
         if let Some((memory, bit)) = self.bit() {
             // S2: in every round, since the wake-up has cleared it.
-            memory.consumers().waiting.fetch_or(bit, AcqRel);
+            step!(s2, memory.consumers().waiting.fetch_or(bit, order!(s2, AcqRel)));
             fault::point(Step::SleepAnnounced);
+        }
+        if mutated!(s1_after_s2) {
+            seen = self.memory.consumers().wake.load(Relaxed);
         }
         seen
     }
 
     fn leave(&self) {
-        let is_last = self.state.sleepers.fetch_add(u32::MAX, AcqRel) == 1;
+        let is_last = self.state.sleepers.fetch_add(u32::MAX, order!(leave, AcqRel)) == 1 || mutated!(leave_as_if_last);
         let Some((memory, bit)) = self.bit() else { return };
         let waiting = &memory.consumers().waiting;
         // A bit that stays set would cost the next publish a system call.
         if is_last && waiting.load(Relaxed) & bit != 0 {
-            waiting.fetch_and(!bit, AcqRel);
+            step!(leave_clear, waiting.fetch_and(!bit, order!(leave_clear, AcqRel)));
             // A thread that has announced itself since may have lost its bit by this, and must
             // announce itself again.
-            if self.state.sleepers.load(Acquire) != 0 {
-                self.rouse();
+            if self.state.sleepers.load(order!(leave_look, Acquire)) != 0 {
+                step!(leave_rouse, self.rouse());
             }
         }
     }
@@ -146,7 +151,7 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
     fn has_news(&self) -> bool {
         // Head, not the slot: at a hole no message will ever appear. Acquire (H1), so that the
         // message is found.
-        head(&*self.memory, Acquire) > self.state.cursor.load(Relaxed)
+        head(&*self.memory, order!(h1_of_sleeper, Acquire)) > self.state.cursor.load(Relaxed)
     }
 }
 
@@ -162,13 +167,14 @@ pub(crate) fn sleep_for_any<'a, S: Sleep + 'a>(
     for sleeper in sleepers.clone() {
         sleeper.enter();
         let word = sleeper.announce();
-        may_sleep &= !sleeper.has_news() && Gone::from_wake_word(word).is_none();
+        may_sleep &= mutated!(sleep_for_any_without_check_for_news) || !sleeper.has_news();
+        may_sleep &= mutated!(sleep_for_any_without_check_for_end) || Gone::from_wake_word(word).is_none();
         seen.push(word);
     }
     if may_sleep {
         sleep(seen);
     }
     for sleeper in sleepers {
-        sleeper.leave();
+        step!(leave_any, sleeper.leave());
     }
 }

@@ -16,6 +16,7 @@ pub use waker::WaitSetWaker;
 use crate::Subscriber;
 use crate::error::WaitSetError;
 use crate::intervals::CHECK_INTERVAL;
+use crate::mutation::{mutated, order, step};
 use crate::parker::Ticket;
 use crate::ring::sleeper::sleep_for_any;
 use crate::shm::clock::{coarse_now, now_ns};
@@ -254,7 +255,7 @@ impl WaitSet {
         }
         loop {
             // Loaded before the check: a later change keeps this round from sleeping.
-            let seen_word = self.control.word.load(Acquire);
+            let seen_word = self.control.word.load(order!(set_seen, Acquire));
             self.collect_awaited();
             let events = self.ready();
             let now_ns = if self.needs_clock(deadline_ns) { now_ns() } else { 0 };
@@ -275,7 +276,7 @@ impl WaitSet {
                 self.sleep_by_parkers(seen_word, until_ns)
             };
             // A region is kept mapped for no longer than one round.
-            self.awaited.clear();
+            step!(awaited_clear, self.awaited.clear());
             slept?;
         }
     }
@@ -289,7 +290,8 @@ impl WaitSet {
     fn collect_awaited(&mut self) {
         let awaited = &mut self.awaited;
         self.members.retain(|member| {
-            let watched = member.watched.upgrade().filter(|watched| !watched.has_left());
+            let watched =
+                member.watched.upgrade().filter(|watched| !watched.has_left() || mutated!(set_keeps_the_left));
             let is_alive = watched.is_some();
             awaited.extend(watched);
             is_alive
@@ -299,9 +301,9 @@ impl WaitSet {
     /// The ready subscribers, round-robin.
     fn ready(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        let calls = self.control.calls.load(Acquire);
+        let calls = self.control.calls.load(order!(set_calls, Acquire));
         if calls != self.calls_seen {
-            self.calls_seen = calls;
+            step!(set_calls_seen, self.calls_seen = calls);
             events.push(Event::Woken);
         }
         let count = self.members.len();
@@ -309,13 +311,13 @@ impl WaitSet {
         for index in 0..count {
             let index = (self.first + index) % count;
             let watched = &self.awaited[index];
-            watched.check(now, CHECK_INTERVAL);
+            step!(set_check, watched.check(now, CHECK_INTERVAL));
             if watched.is_ready() {
                 events.push(Event::Ready(self.members[index].token));
             }
         }
         if !events.is_empty() {
-            self.first = (self.first + 1) % count.max(1);
+            step!(set_turn, self.first = (self.first + 1) % count.max(1));
         }
         events
     }
@@ -357,7 +359,7 @@ impl WaitSet {
         if let Some(watched) = woken.and_then(|index| awaited.get(index.wrapping_sub(1)))
             && !watched.is_ready()
         {
-            watched.check_after_waking();
+            step!(set_check_after_waking, watched.check_after_waking());
         }
     }
 
@@ -377,17 +379,18 @@ impl WaitSet {
                 }
             }
             if member.ticket.as_ref().is_some_and(|ticket| ticket.arm(&waker)) {
-                may_sleep = false;
+                step!(set_armed_ready, may_sleep = false);
                 break;
             }
         }
         if may_sleep && outcome.is_ok() {
             // Not for long: a subscriber that is dropped does not wake the set.
-            let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns())).min(CHECK_INTERVAL);
+            let longest = if mutated!(set_sleeps_long) { Duration::MAX } else { CHECK_INTERVAL };
+            let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns())).min(longest);
             futex::wait_private(&self.control.word, seen_word, Some(timeout));
         }
         for ticket in self.members.iter().filter_map(|member| member.ticket.as_ref()) {
-            ticket.disarm();
+            step!(set_disarm, ticket.disarm());
         }
         outcome
     }

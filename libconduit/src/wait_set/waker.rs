@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::AcqRel;
 use std::task::Wake;
 
+use crate::mutation::{mutated, order, step};
 use crate::shm::{fork, futex};
 
 /// How other threads end a wait.
@@ -19,8 +20,8 @@ pub(super) struct Control {
 
 impl Control {
     fn rouse(&self) {
-        self.word.fetch_add(1, AcqRel);
-        futex::wake_all_private(&self.word);
+        step!(set_change, self.word.fetch_add(1, order!(set_change, AcqRel)));
+        step!(set_wake, futex::wake_all_private(&self.word));
     }
 }
 
@@ -53,8 +54,8 @@ impl WaitSetWaker {
     /// Makes the current wait, or else the next one, report [`Event::Woken`](crate::Event::Woken).
     /// Never blocks. Does nothing in a forked process.
     pub fn wake(&self) {
-        if self.generation == fork::generation() {
-            self.control.calls.fetch_add(1, AcqRel);
+        if self.generation == fork::generation() || mutated!(set_waker_in_child) {
+            step!(set_call, self.control.calls.fetch_add(1, order!(set_call, AcqRel)));
             self.control.rouse();
         }
     }

@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use super::mapped::MappedRing;
+use crate::mutation::{mutated, step};
 use crate::ring::memory::Memory;
 use crate::ring::writer::{AllSlotsHeld, Claim, Writer};
 
@@ -37,7 +38,7 @@ impl<'a> Claimed<'a, [u8]> {
     /// Claims a slot for `len` bytes of unspecified content.
     #[inline(always)]
     pub(crate) fn new(writer: &'a mut Writer<MappedRing>, len: usize) -> Result<Self, ClaimError> {
-        if len > writer.memory().capacity() {
+        if len > writer.memory().capacity() && !mutated!(claim_of_any_size) {
             return Err(ClaimError::Size);
         }
         let claim = writer.claim().map_err(|AllSlotsHeld| ClaimError::AllSlotsHeld)?;
@@ -61,7 +62,7 @@ impl<'a> Claimed<'a, [u8]> {
     where
         T: ?Sized + TryFromBytes + zerocopy::FromZeros + IntoBytes + KnownLayout<PointerMetadata: Sized> + Immutable,
     {
-        self.fill(0);
+        step!(zeroing, self.fill(0));
         let value = NonNull::from(T::try_mut_from_bytes(&mut self).map_err(|_| ClaimError::Size)?);
         Ok(self.with_value(value))
     }
@@ -75,7 +76,7 @@ impl<'a> Claimed<'a, [u8]> {
 impl<T> Claimed<'_, [T]> {
     /// Shortens the message to `len` elements; a longer `len` changes nothing.
     pub(crate) fn truncate(&mut self, len: usize) {
-        if len < self.value.len() {
+        if len < self.value.len() || mutated!(truncate_to_more) {
             self.value = NonNull::slice_from_raw_parts(self.value.cast(), len);
         }
     }
@@ -85,7 +86,7 @@ impl<T: ?Sized> Claimed<'_, T> {
     #[inline(always)]
     pub(crate) fn publish(self, stamp_ns: impl FnOnce() -> u64) {
         // In a process forked during the loan, the memory is the parent's, and so is the message.
-        if !self.claim.memory().is_foreign() {
+        if !self.claim.memory().is_foreign() || mutated!(publish_in_child) {
             let len = size_of_val::<T>(&self);
             self.claim.publish(len, stamp_ns);
         }

@@ -12,6 +12,7 @@ use zerocopy::IntoBytes;
 
 use super::mapped::MappedRing;
 use crate::message::Message;
+use crate::mutation::{mutated, step};
 use crate::ring::copy::Line;
 use crate::ring::memory::Memory;
 use crate::ring::reader::{Received, unpin};
@@ -48,8 +49,8 @@ struct OwnCopy {
 impl Drop for PinnedSlot {
     #[inline(always)]
     fn drop(&mut self) {
-        if !self.ring.is_foreign() {
-            unpin(&*self.ring, self.position, self.record as usize);
+        if !self.ring.is_foreign() || mutated!(sample_unpin_in_child) {
+            step!(sample_unpin, unpin(&*self.ring, self.position, self.record as usize));
         }
     }
 }
@@ -100,7 +101,7 @@ impl<'a, T: ?Sized + Message> LentMessage<'a, T> {
         match view_pinned(ring, message) {
             Ok(value) => Ok(Self { value, ring, position, record, _reads: PhantomData }),
             Err(invalid) => {
-                unpin(ring, position, record);
+                step!(invalid_unpin, unpin(ring, position, record));
                 Err(invalid)
             }
         }
@@ -110,8 +111,8 @@ impl<'a, T: ?Sized + Message> LentMessage<'a, T> {
 impl<T: ?Sized> Drop for LentMessage<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if !self.ring.is_foreign() {
-            unpin(self.ring, self.position, self.record);
+        if !self.ring.is_foreign() || mutated!(lent_unpin_in_child) {
+            step!(lent_unpin, unpin(self.ring, self.position, self.record));
         }
     }
 }
