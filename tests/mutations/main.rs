@@ -1,0 +1,127 @@
+//! Which test finds each mutation of the ring, of the wait sets and of the parkers.
+//!
+//! `.ci/deep mutations [BEGINNING ...]` builds this with `--cfg conduit_mutations`. See
+//! `libconduit/src/mutation.rs` for what a mutation is. Every test below is a process of its own.
+//! First each runs without a mutation, which tells how long it takes and which mutations it
+//! reaches. Then, for each mutation, those that reach it run, the quickest first, until one fails;
+//! that one must pass without the mutation once more. Mutations run in parallel, one on each
+//! processor.
+#![allow(missing_docs, unreachable_pub, reason = "not a library")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a report for whoever runs it")]
+
+mod names;
+mod suite;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use names::Mutation;
+use suite::{Outcome, Suite, Test};
+
+/// What the tests say about a mutation.
+enum Verdict<'a> {
+    /// The first test that fails, and how.
+    Found(&'a Test, Outcome),
+    /// It fails without the mutation, too.
+    Unsteady(&'a Test),
+    Survived,
+    /// No test reaches it.
+    Unreached,
+}
+
+fn main() -> ExitCode {
+    let beginnings: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with("--")).collect();
+    if !cfg!(conduit_mutations) {
+        eprintln!("Built without mutations: run `.ci/deep mutations`.");
+        return ExitCode::from(2);
+    }
+    let mut mutations = match names::of_library() {
+        Ok(mutations) => mutations,
+        Err(faults) => {
+            eprint!("{faults}");
+            return ExitCode::FAILURE;
+        }
+    };
+    mutations.retain(|it| beginnings.is_empty() || beginnings.iter().any(|begin| it.name.starts_with(begin)));
+    if mutations.is_empty() {
+        eprintln!("no mutation begins with {}", beginnings.join(" or "));
+        return ExitCode::from(2);
+    }
+    let begun = Instant::now();
+    let suite = match Suite::measure() {
+        Ok(suite) => suite,
+        Err(fault) => {
+            eprintln!("{fault}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{} tests take {:.0} s without a mutation\n", suite.tests.len(), suite.seconds());
+    let faults = run(&mutations, &suite);
+    println!(
+        "\n{} mutations, {faults} of them unaccounted for, in {:.0} s",
+        mutations.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints a row for each mutation. Returns how many are a fault.
+fn run(mutations: &[Mutation], suite: &Suite) -> usize {
+    println!("{:<42} {:>7}  {:<8} first test that fails", "mutation", "seconds", "how");
+    let queue = Mutex::new(mutations.iter());
+    let faults = Mutex::new(0);
+    let work = || {
+        while let Some(mutation) = { queue.lock().expect("the queue").next() } {
+            let begun = Instant::now();
+            let verdict = judge(mutation, suite);
+            let (how, what, is_fault) = row(mutation, &verdict);
+            println!("{:<42} {:>7.1}  {how:<8} {what}", mutation.name, begun.elapsed().as_secs_f64());
+            *faults.lock().expect("the number of faults") += usize::from(is_fault);
+        }
+    };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| (0..processors).for_each(|_| _ = scope.spawn(work)));
+    faults.into_inner().expect("the number of faults")
+}
+
+fn judge<'a>(mutation: &Mutation, suite: &'a Suite) -> Verdict<'a> {
+    let mut tests = suite.tests.iter().filter(|test| test.reached.contains(&mutation.name)).peekable();
+    if tests.peek().is_none() {
+        return Verdict::Unreached;
+    }
+    for test in tests {
+        let outcome = test.run(Some(&mutation.name));
+        // A mutation can also give a model more schedules than there is time for.
+        if outcome == Outcome::Passed || outcome == Outcome::Late && test.is_model() {
+            continue;
+        }
+        return match test.run(None) {
+            Outcome::Passed => Verdict::Found(test, outcome),
+            _ => Verdict::Unsteady(test),
+        };
+    }
+    Verdict::Survived
+}
+
+/// How, what, and whether it is a fault.
+fn row(mutation: &Mutation, verdict: &Verdict<'_>) -> (&'static str, String, bool) {
+    match (verdict, &mutation.reason) {
+        (Verdict::Found(test, how), None) => {
+            (if *how == Outcome::Late { "late" } else { "fails" }, test.name.clone(), false)
+        }
+        (Verdict::Found(test, _), Some(reason)) => {
+            ("FOUND", format!("{}, although it may survive: {reason} ({})", test.name, mutation.place), true)
+        }
+        (Verdict::Survived, Some(reason)) => ("survives", reason.clone(), false),
+        (Verdict::Survived, None) => ("SURVIVES", mutation.place.clone(), true),
+        (Verdict::Unsteady(test), _) => ("UNSTEADY", format!("{} fails without it, too", test.name), true),
+        (Verdict::Unreached, _) => ("UNREACHED", mutation.place.clone(), true),
+    }
+}
+
+/// How long a test may take that takes `seconds` without a mutation.
+fn limit(seconds: f64) -> Duration {
+    Duration::from_secs_f64(60.0 + 10.0 * seconds)
+}

@@ -1,0 +1,187 @@
+//! The tests that look for mutations.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// Where the tests are: package, what to build of it, and the beginnings of their names.
+const WHERE: [(&str, &[&str], &[&str]); 2] = [
+    (
+        "libconduit",
+        &["--lib"],
+        &["ring::", "parker::", "wait_set::", "async_subscriber::", "subscriber::", "publisher::"],
+    ),
+    (
+        "conduitd",
+        &["--test", "e2e"],
+        &[
+            "subscriber_dies::",
+            "publisher_dies::",
+            "killed_at_every_step::",
+            "waiting::",
+            "messages::",
+            "guest::",
+            "malice::",
+        ],
+    ),
+];
+
+/// All tests, the quickest first.
+pub struct Suite {
+    pub tests: Vec<Test>,
+}
+
+/// A test, as it is without a mutation.
+pub struct Test {
+    pub name: String,
+    program: PathBuf,
+    folder: PathBuf,
+    seconds: f64,
+    /// The mutations whose places it reaches.
+    pub reached: BTreeSet<String>,
+}
+
+/// How a test ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Passed,
+    Failed,
+    /// It was killed after its time.
+    Late,
+}
+
+impl Suite {
+    /// Builds all tests and runs each. Fails if one does.
+    pub fn measure() -> Result<Self, String> {
+        let mut tests = Vec::new();
+        for (package, parts, beginnings) in WHERE {
+            let program = build(package, parts)?;
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package);
+            let names = list(&program)?;
+            for beginning in beginnings {
+                for name in names.iter().filter(|name| name.starts_with(beginning)) {
+                    let (program, folder) = (program.clone(), folder.clone());
+                    tests.push(Test { name: name.clone(), program, folder, seconds: 0.0, reached: BTreeSet::new() });
+                }
+            }
+        }
+        let failed = Mutex::new(String::new());
+        let queue = Mutex::new(tests.iter_mut());
+        let work = || {
+            while let Some(test) = { queue.lock().expect("the queue").next() } {
+                if let Err(fault) = test.measure() {
+                    *failed.lock().expect("the faults") += &fault;
+                }
+            }
+        };
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| (0..processors).for_each(|_| _ = scope.spawn(work)));
+        let failed = failed.into_inner().expect("the faults");
+        if !failed.is_empty() {
+            return Err(failed);
+        }
+        tests.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+        Ok(Self { tests })
+    }
+
+    /// What all of them take, one after the other.
+    pub fn seconds(&self) -> f64 {
+        self.tests.iter().map(|test| test.seconds).sum()
+    }
+}
+
+/// Builds a test program, and returns its path.
+fn build(package: &str, parts: &[&str]) -> Result<PathBuf, String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--quiet", "--locked", "--no-run", "--message-format=json-render-diagnostics"])
+        .args(["--package", package])
+        .args(parts)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cargo cannot be run: {error}"))?;
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut programs = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_test = message["profile"]["test"] == true;
+        message["executable"].as_str().filter(|_| is_test).map(PathBuf::from)
+    });
+    programs.next().ok_or_else(|| format!("the tests of {package} were not built"))
+}
+
+fn list(program: &Path) -> Result<Vec<String>, String> {
+    let output = Command::new(program)
+        .args(["--list", "--format", "terse"])
+        .output()
+        .map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
+    let lines = String::from_utf8_lossy(&output.stdout);
+    Ok(lines.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}
+
+impl Test {
+    /// Whether the test runs until it has tried every schedule, and so has no deadline.
+    pub fn is_model(&self) -> bool {
+        self.name.contains("::model::")
+    }
+
+    fn measure(&mut self) -> Result<(), String> {
+        let reached = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+        let mut command = self.command();
+        command.env("CONDUIT_MUTATIONS_REACHED", reached.path());
+        let begun = Instant::now();
+        // Nobody knows how long it takes, but no test takes minutes.
+        let outcome = finish(command, Duration::from_secs(600));
+        self.seconds = begun.elapsed().as_secs_f64();
+        if outcome != Outcome::Passed {
+            return Err(format!("{} fails without a mutation\n", self.name));
+        }
+        let entries =
+            std::fs::read_dir(reached.path()).map_err(|error| format!("{}: {error}", reached.path().display()))?;
+        self.reached = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        Ok(())
+    }
+
+    /// Runs the test with a mutation or without.
+    pub fn run(&self, mutation: Option<&str>) -> Outcome {
+        let mut command = self.command();
+        if let Some(mutation) = mutation {
+            command.env("CONDUIT_MUTATION", mutation);
+        }
+        finish(command, crate::limit(self.seconds))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["--exact", &self.name, "--test-threads=1", "--quiet"]).current_dir(&self.folder);
+        command.env("CARGO_MANIFEST_DIR", &self.folder).env("RUST_BACKTRACE", "0");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command
+    }
+}
+
+/// Runs a program, and kills it and its children after its time.
+fn finish(mut command: Command, limit: Duration) -> Outcome {
+    let Ok(mut child) = command.spawn() else { return Outcome::Failed };
+    let outcome = wait(&mut child, limit);
+    let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+    let _ = child.wait();
+    outcome
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Outcome {
+    let deadline = Instant::now() + limit;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Outcome::Passed,
+            Ok(Some(_)) | Err(_) => return Outcome::Failed,
+            Ok(None) if Instant::now() >= deadline => return Outcome::Late,
+            Ok(None) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
