@@ -121,6 +121,32 @@ fn thousands_of_names_of_one_file_cost_no_descriptors() {
 }
 
 #[test]
+fn announced_names_of_one_file_are_few() {
+    let world = World::with_daemon();
+    let _region = regions(&world, 1);
+    let file = std::fs::metadata(world.path_of("region/0")).unwrap();
+    let links: Vec<String> = (0..100).map(|number| format!("link/{number}")).collect();
+    links.iter().for_each(|name| std::fs::hard_link(world.path_of("region/0"), world.path_of(name)).unwrap());
+    let announce = |name: &String| {
+        let mut raw = Raw::connect(&world);
+        let parameters = json!({"topic": name, "dev": file.dev(), "inode": file.ino()});
+        let reply = raw.call("io.conduit.Registry.Register", &parameters);
+        assert!(reply.get("error").is_none(), "{reply}");
+        raw
+    };
+    let announced: Vec<Raw> = links.iter().map(announce).collect();
+    // What becomes of an announced name is looked at again when it is asked for.
+    let is_listed = |name: &String| world.client().describe(&name.parse().unwrap()).is_ok();
+    let described = links.iter().filter(|name| is_listed(name)).count();
+    assert!(described < 20, "{described} announced names of one file are described");
+    drop(announced);
+    wait_until("the connections to end", || world.client().status().unwrap().clients < 10);
+    let listed = world.list().len();
+    assert!(listed < 20, "{listed} names of one file are listed");
+    serves(&world);
+}
+
+#[test]
 fn with_few_descriptors_topics_are_created_and_reaped() {
     let mut world = World::new();
     world.start_daemon_with_descriptors(64);

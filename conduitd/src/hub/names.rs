@@ -21,8 +21,10 @@ use crate::registry::{Fate, Key};
 use crate::systemd::logind::who_removed;
 use crate::tasks;
 
-/// Names of one file that are tracked.
+/// Names of one file that are tracked; and how many more if its owner's processes have announced
+/// them.
 const NAMES_PER_FILE: usize = 8;
+const ANNOUNCED_NAMES_PER_FILE: usize = 8;
 
 impl Hub {
     /// Takes in a change of a name, whose region may be gone already.
@@ -74,11 +76,10 @@ impl Hub {
     /// Whether a name may be tracked: those of a user's leases, and so many others; few of one file,
     /// unless it is an orphan.
     fn has_room_for(&self, topic: &TopicName, file: FileId, uid: u32) -> bool {
-        if self.registry.borrow().is_announced(topic, file, uid) {
-            return true;
-        }
-        self.topics.count_of(uid) < self.limits.regions_per_uid
-            && (self.topics.names_of(file) < NAMES_PER_FILE || self.is_orphan(topic, file))
+        let is_announced = self.registry.borrow().is_announced(topic, file, uid);
+        let most = if is_announced { NAMES_PER_FILE + ANNOUNCED_NAMES_PER_FILE } else { NAMES_PER_FILE };
+        (is_announced || self.topics.count_of(uid) < self.limits.regions_per_uid)
+            && (self.topics.names_of(file) < most || self.is_orphan(topic, file))
     }
 
     fn is_orphan(&self, topic: &TopicName, file: FileId) -> bool {

@@ -10,7 +10,7 @@ use conduit::TopicName;
 use conduit::internal::shm::dir::FileId;
 use conduit::registry::Process;
 
-use super::{Appearance, Change, ConnectionId, Fate, Key, RegistryState, Standing};
+use super::{Appearance, Change, ConnectionId, Fate, Key, LeaseRole, RegistryState, Standing, owner_key};
 
 /// A region's file.
 #[derive(Clone, Copy, Default)]
@@ -232,7 +232,8 @@ impl ModelWorld {
         }
         self.check();
         let registry = &self.registry;
-        assert!(registry.leases.is_empty() && registry.holders.is_empty(), "leases of ended connections");
+        assert!(registry.leases.is_empty() && registry.announced.is_empty(), "leases of ended connections");
+        assert!(registry.owners.is_empty() && registry.subscribers.is_empty(), "leases of ended connections");
         assert!(registry.nameless.is_empty() && registry.dying.is_empty() && registry.locked.is_empty());
         for (topic, entry) in &registry.topics {
             assert!(self.files.get(&entry.file.ino).is_some_and(|file| file.kept), "{topic} has outlived its owner");
@@ -259,18 +260,29 @@ impl RegistryState {
         let locked = self.topics.iter().chain(nameless).filter(is_locked);
         let locked: BTreeSet<_> = locked.map(|(topic, entry)| (topic.clone(), entry.file)).collect();
         assert_eq!(locked, self.locked, "the set of polled locks");
-        let holders = self.holders.iter().flat_map(|(file, ids)| ids.iter().map(move |id| (*id, *file)));
-        let leases = self.leases.iter().map(|(id, lease)| (*id, lease.file));
-        assert_eq!(holders.collect::<BTreeMap<_, _>>(), leases.collect(), "the holders of files");
-        let announced = self.announced.iter().flat_map(|(topic, ids)| ids.iter().map(move |id| (*id, topic)));
-        let owners = self.leases.iter().filter(|(_, lease)| lease.role == super::LeaseRole::Owner);
-        let owners = owners.map(|(id, lease)| (*id, &lease.topic));
-        assert_eq!(announced.collect::<BTreeMap<_, _>>(), owners.collect(), "the announced names");
+        self.check_leases();
         for key in self.nameless.keys() {
             let has_lease = self.leases.values().any(|lease| (&lease.topic, lease.file) == (&key.0, key.1));
             let is_watched = self.locked.contains(key) || self.dying.contains(key);
             assert!(has_lease || is_watched, "a region that will never be freed");
         }
+    }
+
+    /// Each lease is found by what it is of.
+    fn check_leases(&self) {
+        let of_role = |is_owner| {
+            let leases = self.leases.iter().filter(move |(_, lease)| (lease.role == LeaseRole::Owner) == is_owner);
+            leases.map(|(id, lease)| (*id, lease))
+        };
+        let announced = self.announced.iter().flat_map(|(topic, ids)| ids.iter().map(move |id| (*id, topic)));
+        let names: BTreeMap<_, _> = of_role(true).map(|(id, lease)| (id, &lease.topic)).collect();
+        assert_eq!(announced.collect::<BTreeMap<_, _>>(), names, "the announced names");
+        let owners = self.owners.iter().flat_map(|(key, ids)| ids.iter().map(move |id| (*id, key.clone())));
+        let keys: BTreeMap<_, _> = of_role(true).map(|(id, lease)| (id, owner_key(lease))).collect();
+        assert_eq!(owners.collect::<BTreeMap<_, _>>(), keys, "the owners of files");
+        let subscribers = self.subscribers.iter().flat_map(|(file, ids)| ids.iter().map(move |id| (*id, *file)));
+        let files: BTreeMap<_, _> = of_role(false).map(|(id, lease)| (id, lease.file)).collect();
+        assert_eq!(subscribers.collect::<BTreeMap<_, _>>(), files, "the subscribers of files");
     }
 }
 

@@ -142,8 +142,12 @@ pub(crate) struct RegistryState {
     leases: BTreeMap<ConnectionId, LeaseRecord>,
     /// The connections that have announced a name, in the order of arrival.
     announced: BTreeMap<TopicName, BTreeSet<ConnectionId>>,
-    /// The connections with a lease of a file, in the order of arrival.
-    holders: BTreeMap<FileId, BTreeSet<ConnectionId>>,
+    /// The connections whose process, of this user, has announced a file under a name, in the order
+    /// of arrival.
+    owners: BTreeMap<(Key, u32), BTreeSet<ConnectionId>>,
+    /// The connections that subscribe to a file, in the order of arrival. Apart from its owners: the
+    /// leases of one file may be very many, and those of one kind are not looked through for another.
+    subscribers: BTreeMap<FileId, BTreeSet<ConnectionId>>,
     /// Regions whose lock is polled: named or unlinked, and not being reaped.
     locked: BTreeSet<Key>,
     /// Unlinked regions of live owners: the death of the owner is still to be reported.
@@ -155,39 +159,33 @@ pub(crate) struct RegistryState {
 /// What several inputs share.
 impl RegistryState {
     fn grant(&mut self, connection: ConnectionId, lease: LeaseRecord) {
-        self.holders.entry(lease.file).or_default().insert(connection);
-        if lease.role == LeaseRole::Owner {
-            self.announced.entry(lease.topic.clone()).or_default().insert(connection);
-        }
+        let added = match lease.role {
+            LeaseRole::Owner => {
+                self.announced.entry(lease.topic.clone()).or_default().insert(connection);
+                self.owners.entry(owner_key(&lease)).or_default().insert(connection)
+            }
+            LeaseRole::Subscriber { .. } => self.subscribers.entry(lease.file).or_default().insert(connection),
+        };
+        debug_assert!(added, "a connection has one lease");
         self.leases.insert(connection, lease);
     }
 
     fn revoke(&mut self, connection: ConnectionId) -> Option<LeaseRecord> {
         let lease = self.leases.remove(&connection)?;
-        if let Some(holders) = self.holders.get_mut(&lease.file) {
-            holders.remove(&connection);
-            if holders.is_empty() {
-                self.holders.remove(&lease.file);
+        match lease.role {
+            LeaseRole::Owner => {
+                remove_from(&mut self.announced, &lease.topic, connection);
+                remove_from(&mut self.owners, &owner_key(&lease), connection);
             }
-        }
-        if let Some(announced) = self.announced.get_mut(&lease.topic) {
-            announced.remove(&connection);
-            if announced.is_empty() {
-                self.announced.remove(&lease.topic);
-            }
+            LeaseRole::Subscriber { .. } => remove_from(&mut self.subscribers, &lease.file, connection),
         }
         Some(lease)
     }
 
-    fn leases_of(&self, file: FileId) -> impl Iterator<Item = (ConnectionId, &LeaseRecord)> {
-        let holders = self.holders.get(&file).into_iter().flatten();
-        holders.filter_map(|connection| Some((*connection, self.leases.get(connection)?)))
-    }
-
     /// The first announcement of the file by a process of its owner.
     fn owner_lease(&self, topic: &TopicName, file: FileId, uid: u32) -> Option<(ConnectionId, &LeaseRecord)> {
-        let mut leases = self.leases_of(file);
-        leases.find(|(_, lease)| lease.role == LeaseRole::Owner && lease.process.uid == uid && lease.topic == *topic)
+        let connection = *self.owners.get(&((topic.clone(), file), uid))?.first()?;
+        Some((connection, self.leases.get(&connection)?))
     }
 
     fn entry(&mut self, key: &Key) -> Option<&mut RegistryEntry> {
@@ -228,6 +226,20 @@ impl RegistryState {
             self.locked.insert(key.clone());
         } else {
             self.locked.remove(key);
+        }
+    }
+}
+
+fn owner_key(lease: &LeaseRecord) -> (Key, u32) {
+    ((lease.topic.clone(), lease.file), lease.process.uid)
+}
+
+/// Removes a connection from the set under a key, and the set with the last.
+fn remove_from<K: Ord>(sets: &mut BTreeMap<K, BTreeSet<ConnectionId>>, key: &K, connection: ConnectionId) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(&connection);
+        if set.is_empty() {
+            sets.remove(key);
         }
     }
 }

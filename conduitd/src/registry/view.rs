@@ -69,7 +69,9 @@ impl RegistryState {
 
     /// Subscribers of a file that hold a lease, with their records.
     pub(crate) fn subscribers_of(&self, file: FileId) -> impl Iterator<Item = (Option<u32>, &Process)> {
-        self.leases_of(file).filter_map(move |(_, lease)| match lease.role {
+        let connections = self.subscribers.get(&file).into_iter().flatten();
+        let leases = connections.filter_map(|connection| self.leases.get(connection));
+        leases.filter_map(|lease| match lease.role {
             LeaseRole::Subscriber { record } => Some((record, &lease.process)),
             LeaseRole::Owner => None,
         })
