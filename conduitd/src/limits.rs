@@ -7,9 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use conduit::registry::RegistryError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
 
 use crate::descriptors::{DescriptorPlace, DescriptorUse, Descriptors};
+use crate::tasks;
 
 /// What clients may use of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,25 @@ struct UserAccount {
     leases: Cell<usize>,
     questions: Cell<usize>,
     bytes: Cell<usize>,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
+}
+
+/// A user's turn, which the next call of the user's gets when this is dropped.
+#[derive(Debug)]
+#[must_use = "the turn is over when it is dropped"]
+pub(crate) struct UserTurn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl UserTurn {
+    /// Ends the turn when other users have had theirs. The caller goes on meanwhile: only further
+    /// work of the same user has to wait.
+    pub(crate) fn end_after_others(self) {
+        tasks::spawn("turn", async move {
+            yield_now().await;
+            drop(self);
+        });
+    }
 }
 
 /// The right to one connection, given back when dropped.
@@ -183,7 +203,7 @@ impl Default for UserAccount {
             questions: Cell::default(),
             leases: Cell::default(),
             bytes: Cell::default(),
-            turn: Semaphore::new(1),
+            turn: Arc::new(Semaphore::new(1)),
         }
     }
 }
@@ -199,9 +219,9 @@ impl Admission {
 
     /// Waits for the user's turn: one call of each user is answered at a time, so that a call waits
     /// for at most one call of each other user.
-    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn turn(&self) -> UserTurn {
         // The semaphore is never closed.
-        self.account.turn.acquire().await.ok()
+        UserTurn { _permit: Arc::clone(&self.account.turn).acquire_owned().await.ok() }
     }
 
     /// Another descriptor on the user's account.

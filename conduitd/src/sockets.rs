@@ -1,4 +1,5 @@
-//! Checks on a client's socket that consume nothing.
+//! What tokio does not offer on a client's socket: checks that consume nothing, and reading without
+//! the event loop.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,6 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+
+const PEEK: MsgFlags = MsgFlags::MSG_PEEK.union(MsgFlags::MSG_DONTWAIT);
 
 /// Whether the client has closed the connection, or will read no more: poll(2) reports that
 /// unasked.
@@ -44,14 +47,29 @@ impl HangUp {
 
 /// Whether everything that the client sent before it hung up has been read.
 pub(crate) fn is_drained(stream: &impl AsRawFd) -> bool {
-    recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Ok(0)
+    recv(stream.as_raw_fd(), &mut [0], PEEK) == Ok(0)
 }
 
 /// Copies what can be read; `None` if nothing has arrived, `Some(0)` at the end of the stream.
 pub(crate) fn peek(stream: &UnixStream, chunk: &mut [u8]) -> io::Result<Option<usize>> {
-    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    let peek = || recv(stream.as_raw_fd(), chunk, flags).map_err(io::Error::from);
-    match stream.try_io(Interest::READABLE, peek) {
+    let read = stream.try_io(Interest::READABLE, || Ok(recv(stream.as_raw_fd(), chunk, PEEK)?));
+    if_arrived(read)
+}
+
+/// The same, for bytes that the event loop need not have heard of.
+pub(crate) fn peek_now(stream: &impl AsRawFd, chunk: &mut [u8]) -> io::Result<Option<usize>> {
+    if_arrived(recv(stream.as_raw_fd(), chunk, PEEK).map_err(io::Error::from))
+}
+
+/// Removes as many bytes, which have arrived.
+pub(crate) fn take(stream: &impl AsRawFd, chunk: &mut [u8]) {
+    if !chunk.is_empty() {
+        let _ = recv(stream.as_raw_fd(), chunk, MsgFlags::MSG_DONTWAIT);
+    }
+}
+
+fn if_arrived(read: io::Result<usize>) -> io::Result<Option<usize>> {
+    match read {
         Ok(len) => Ok(Some(len)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),

@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use conduit::internal::shm::socket::refuse_descriptors;
 use nix::sys::socket::{getsockopt, sockopt};
+use tokio::io::Interest;
 use tokio::task::yield_now;
 
 use super::connection::serve;
@@ -16,16 +18,19 @@ use super::writer::refuse;
 use crate::hub::Hub;
 use crate::limits::Admission;
 use crate::peer::PeerProcess;
-use crate::sockets::{has_hung_up, is_drained};
+use crate::sockets::is_drained;
 use crate::tasks;
 
 /// How long to wait after a failed accept(2): descriptors are free again when a client leaves.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long connections are accepted before other work has its turn: accepting is cheap, and whoever
-/// waits in the kernel's queue waits for all users.
-const SLICE: Duration = Duration::from_micros(300);
-/// Users of whom one connection begins to be served in each turn.
+/// How long connections are accepted before other work has its turn. Accepting is cheap, and whoever
+/// waits in the kernel's queue waits for all users; but whoever was accepted waits for the end of the
+/// turn.
+const SLICE: Duration = Duration::from_micros(100);
+/// Users of whom one connection begins to be served in each turn; and how many are looked at for
+/// that, of clients that have hung up meanwhile.
 const SERVED_PER_TURN: usize = 8;
+const LOOKS_PER_TURN: usize = 24;
 
 /// Clients that wait, by user.
 struct Arrivals<C> {
@@ -56,27 +61,34 @@ type Arrival = (UnixStream, Admission);
 
 /// A socket on which clients are accepted.
 pub(crate) struct Listener {
-    /// Waits for the first of several clients.
-    waiting: tokio::net::UnixListener,
-    /// The same socket, for the others: to accept and to refuse one, nothing needs to wait for it.
-    direct: UnixListener,
+    listener: UnixListener,
+    /// The same socket, to wait for a client. Tokio's listener cannot wait without accepting, and
+    /// would have the event loop watch each client, even one that is refused.
+    events: tokio::net::UnixStream,
 }
 
 impl Listener {
     pub(crate) fn new(listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let direct = listener.try_clone()?;
-        Ok(Self { waiting: tokio::net::UnixListener::from_std(listener)?, direct })
+        let events = UnixStream::from(OwnedFd::from(listener.try_clone()?));
+        Ok(Self { listener, events: tokio::net::UnixStream::from_std(events)? })
     }
 
     /// Waits for a client.
     async fn wait(&self) -> io::Result<UnixStream> {
-        self.waiting.accept().await?.0.into_std()
+        loop {
+            self.events.readable().await?;
+            match self.events.try_io(Interest::READABLE, || self.listener.accept()) {
+                Ok((stream, _)) => return Ok(stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// A client that has connected already, if there is one.
     fn accept(&self) -> io::Result<Option<UnixStream>> {
-        match self.direct.accept() {
+        match self.listener.accept() {
             Ok((stream, _)) => Ok(Some(stream)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
@@ -92,11 +104,7 @@ pub(crate) async fn accept(hub: Rc<Hub>, listener: &Listener) {
             tracing::warn!("cannot accept a client: {error}");
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
-        for _ in 0..SERVED_PER_TURN.min(arrivals.users.len()) {
-            if let Some(arrival) = arrivals.pop() {
-                begin(&hub, arrival);
-            }
-        }
+        serve_some(&hub, &mut arrivals);
         yield_now().await;
     }
 }
@@ -115,9 +123,12 @@ async fn accept_some(hub: &Rc<Hub>, listener: &Listener, arrivals: &mut Arrivals
     Ok(())
 }
 
-/// Admits a client within its user's limits, or refuses it.
+/// Admits a client within its user's limits, or refuses it. One that has hung up is not even asked
+/// who it is.
 fn admit(hub: &Rc<Hub>, stream: UnixStream, arrivals: &mut Arrivals<Arrival>) {
-    refuse_descriptors(&stream);
+    if is_drained(&stream) {
+        return;
+    }
     let credentials = match getsockopt(&stream, sockopt::PeerCredentials) {
         Ok(credentials) => credentials,
         Err(errno) => {
@@ -135,10 +146,22 @@ fn admit(hub: &Rc<Hub>, stream: UnixStream, arrivals: &mut Arrivals<Arrival>) {
     }
 }
 
-fn begin(hub: &Rc<Hub>, (stream, admission): Arrival) {
-    if has_hung_up(&stream) && is_drained(&stream) {
-        return;
+/// Begins to serve a client of each of some users.
+fn serve_some(hub: &Rc<Hub>, arrivals: &mut Arrivals<Arrival>) {
+    let mut served = 0;
+    let most = SERVED_PER_TURN.min(arrivals.users.len());
+    for _ in 0..LOOKS_PER_TURN {
+        let Some((stream, admission)) = (served < most).then(|| arrivals.pop()).flatten() else { return };
+        if !is_drained(&stream) {
+            begin(hub, (stream, admission));
+            served += 1;
+        }
     }
+}
+
+fn begin(hub: &Rc<Hub>, (stream, admission): Arrival) {
+    // Those that connected before this daemon listened have not inherited it from the listener.
+    refuse_descriptors(&stream);
     let prepared = PeerProcess::of(&stream).and_then(|peer| {
         stream.set_nonblocking(true)?;
         Ok((peer, tokio::net::UnixStream::from_std(stream)?))
@@ -156,7 +179,11 @@ fn begin(hub: &Rc<Hub>, (stream, admission): Arrival) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
+    use crate::hub::tests::{TestHub, run};
+    use crate::reaping::reap;
 
     #[test]
     fn users_are_served_in_turn() {
@@ -170,5 +197,63 @@ mod tests {
         let served: Vec<_> = std::iter::from_fn(|| arrivals.pop()).collect();
         assert_eq!(served, ["a1", "b1", "c1", "a2", "b2", "a3"]);
         assert!(arrivals.users.is_empty());
+    }
+
+    struct TestSocket {
+        _directory: tempfile::TempDir,
+        path: std::path::PathBuf,
+        listener: Listener,
+    }
+
+    impl TestSocket {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("sock");
+            let listener = Listener::new(UnixListener::bind(&path).unwrap()).unwrap();
+            Self { _directory: directory, path, listener }
+        }
+
+        fn connect(&self) -> UnixStream {
+            UnixStream::connect(&self.path).unwrap()
+        }
+    }
+
+    #[test]
+    fn clients_that_have_hung_up_take_no_place() {
+        run(async || {
+            let (test, socket) = (TestHub::new(reap), TestSocket::new());
+            let mut arrivals = Arrivals { users: VecDeque::new() };
+            for _ in 0..20 {
+                drop(socket.connect());
+            }
+            let leaving: Vec<UnixStream> = (0..LOOKS_PER_TURN - 1).map(|_| socket.connect()).collect();
+            let staying = socket.connect();
+            while arrivals.users.iter().map(|(_, clients)| clients.len()).sum::<usize>() <= leaving.len() {
+                accept_some(&test.hub, &socket.listener, &mut arrivals).await.unwrap();
+            }
+            assert_eq!(test.hub.accounts.connections(), leaving.len() + 1);
+            drop(leaving);
+            serve_some(&test.hub, &mut arrivals);
+            assert!(arrivals.users.is_empty());
+            assert_eq!(test.hub.accounts.connections(), 1, "the one that stays, in the same turn");
+            drop(staying);
+        });
+    }
+
+    #[test]
+    fn a_call_sent_at_once_is_answered_in_the_turn_in_which_its_client_is_accepted() {
+        run(async || {
+            let (test, socket) = (TestHub::new(reap), TestSocket::new());
+            let mut client = socket.connect();
+            client.write_all(b"{\"method\":\"io.conduit.Registry.Status\"}\0").unwrap();
+            client.set_nonblocking(true).unwrap();
+            let mut arrivals = Arrivals { users: VecDeque::new() };
+            accept_some(&test.hub, &socket.listener, &mut arrivals).await.unwrap();
+            serve_some(&test.hub, &mut arrivals);
+            yield_now().await;
+            let mut reply = [0; 4096];
+            let len = client.read(&mut reply).expect("an answer");
+            assert!(reply[..len].starts_with(b"{\"parameters\":"), "{}", String::from_utf8_lossy(&reply[..len]));
+        });
     }
 }

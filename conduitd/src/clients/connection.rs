@@ -154,9 +154,7 @@ impl<'a> Connection<'a> {
         drop(message);
         let (oneway, more) = (call.oneway, call.more);
         let response = self.respond(call, asked).await?;
-        // So that other users' calls come before the next one of this user.
-        yield_now().await;
-        drop(turn);
+        turn.end_after_others();
         if let Some(Ok(response)) = &response {
             self.keep(response, oneway, more).await;
         }
@@ -248,8 +246,7 @@ impl<'a> Connection<'a> {
         loop {
             let turn = self.writer.admission.turn().await;
             let Some(replies) = snapshot.take(&filter) else { break };
-            yield_now().await;
-            drop(turn);
+            turn.end_after_others();
             self.writer.send(&replies).await?;
         }
         drop(snapshot);

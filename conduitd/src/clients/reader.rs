@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::frames::{Decoder, Frame};
 use crate::limits::Charge;
-use crate::sockets::peek;
+use crate::sockets::{peek, peek_now, take};
 
 /// How long a message may take from its first byte to its last.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,12 +35,15 @@ pub(super) struct CallReader {
     deadline: Option<Instant>,
     /// Bytes of the current message that stay in the socket until [`finish`](Self::finish).
     peeked: usize,
+    /// Nothing has been read yet. Most clients send their first call with the connection: it is
+    /// there before the event loop has heard of the socket.
+    is_new: bool,
 }
 
 impl CallReader {
     /// `limit`: of a message, in bytes.
     pub(super) fn new(limit: usize, charge: Charge) -> Self {
-        Self { decoder: Decoder::new(limit), limit, charge, deadline: None, peeked: 0 }
+        Self { decoder: Decoder::new(limit), limit, charge, deadline: None, peeked: 0, is_new: true }
     }
 
     /// Whether a part of the next message has been read.
@@ -62,6 +65,11 @@ impl CallReader {
             if let Err(error) = self.charge.set(pending) {
                 return Ok(Incoming::Unacceptable(error));
             }
+            if std::mem::take(&mut self.is_new)
+                && let Some(message) = self.peek_message(&mut [0; CHUNK_BYTES], |chunk| peek_now(stream, chunk))?
+            {
+                return Ok(Incoming::Message(message));
+            }
             if pending == 0 {
                 stream.readable().await?;
             } else {
@@ -74,7 +82,7 @@ impl CallReader {
             // Only now, so that the future of a silent client has no room for it.
             let mut chunk = [0; CHUNK_BYTES];
             if pending == 0
-                && let Some(message) = self.peek_message(stream, &mut chunk)?
+                && let Some(message) = self.peek_message(&mut chunk, |chunk| peek(stream, chunk))?
             {
                 return Ok(Incoming::Message(message));
             }
@@ -89,8 +97,12 @@ impl CallReader {
 
     /// The next message, if all of it has arrived. It stays in the socket until
     /// [`finish`](Self::finish).
-    fn peek_message(&mut self, stream: &UnixStream, chunk: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
-        let len = peek(stream, chunk)?.unwrap_or(0);
+    fn peek_message(
+        &mut self,
+        chunk: &mut [u8],
+        peek: impl FnOnce(&mut [u8]) -> io::Result<Option<usize>>,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let len = peek(chunk)?.unwrap_or(0);
         let end = chunk[..len].iter().position(|&byte| byte == END).filter(|&end| end <= self.limit);
         self.peeked = end.map_or(0, |end| end + 1);
         Ok(end.map(|end| chunk[..end].to_vec()))
@@ -100,7 +112,8 @@ impl CallReader {
     pub(super) fn finish(&mut self, stream: &UnixStream) {
         let mut chunk = [0; CHUNK_BYTES];
         // Only this reader reads: the peeked bytes are still there.
-        let _ = stream.try_read(&mut chunk[..std::mem::take(&mut self.peeked)]);
+        take(stream, &mut chunk[..self.peeked]);
+        self.peeked = 0;
     }
 }
 

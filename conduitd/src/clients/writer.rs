@@ -18,8 +18,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Refuses a client that is not admitted. The empty buffer of a new socket has room for the reply.
 pub(super) fn refuse(stream: &impl AsRawFd, error: RegistryError) {
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let _ = send(stream.as_raw_fd(), &encode(&Reply::from(error)), flags);
+    let _ = send_now(stream, &encode(&Reply::from(error)));
+}
+
+/// Sends what fits into the socket buffer.
+fn send_now(stream: &impl AsRawFd, bytes: &[u8]) -> nix::Result<usize> {
+    send(stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
 }
 
 /// The way back to a client.
@@ -72,7 +76,8 @@ impl ReplyWriter {
 
     /// Writes what fits into the socket buffer.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut sent = 0;
+        // The event loop need not have heard of a new socket, and has to hear of one that is full.
+        let mut sent = send_now(&self.stream, bytes).unwrap_or(0);
         while sent < bytes.len() {
             match self.stream.try_write(&bytes[sent..]) {
                 Ok(len) => sent += len,
