@@ -144,7 +144,7 @@ fn measure(
     command.args(has_large.then_some("--large"));
     let mut partner = Partner::start(command, notices).map_err(failure)?;
     let results = cores::pin(cores.first)
-        .and_then(|()| works::contestants(&second::site(stage.path()), BenchSide::First, has_large))
+        .and_then(|()| works::contestants(&second::site(stage.path(), cores.second), BenchSide::First, has_large))
         .and_then(|mut contestants| measure_all(&plan, &mut contestants, &mut partner, begun, args))
         .map_err(|error| failure(partner.reason(error)))?;
     // The other process ends before its files go.

@@ -27,11 +27,12 @@ pub(crate) struct Args {
 }
 
 /// The directory of the bench as the harness sees it.
-pub(super) fn site(directory: &Path) -> BenchSite {
-    BenchSite { directory: directory.into(), limits_first: true }
+pub(super) fn site(directory: &Path, second_core: usize) -> BenchSite {
+    BenchSite { directory: directory.into(), limits_first: true, second_core }
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let answer = || turns::answer_turns(works::contestants(&site(&args.directory), BenchSide::Second, args.large)?);
+    let answer =
+        || turns::answer_turns(works::contestants(&site(&args.directory, args.core), BenchSide::Second, args.large)?);
     partner::run_second(args.parent, args.core, answer).map_err(Failure::new)
 }

@@ -18,7 +18,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::{AsyncSubscriber, Event, Publisher, Subscriber, Token, WaitSet};
-use conduit_bench::conduit_transport::Conduit;
 use conduit_bench::contestants::publishing::await_time;
 use conduit_bench::directory::{handle_signals, with_site};
 use conduit_bench::partner::{self, Partner};
@@ -53,7 +52,7 @@ const WAYS: [WayToWait; 9] = [
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [SECOND, parent, core, directory] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        let site = BenchSite { directory: directory.into(), limits_first: false };
+        let site = BenchSite { directory: directory.into(), limits_first: false, second_core: 0 };
         return partner::run_second(parent.parse()?, core.parse()?, || publish(&site));
     }
     // The options of `cargo bench` do not matter, but `cargo test` is not to measure.
@@ -63,7 +62,7 @@ fn main() -> Result<()> {
     handle_signals()?;
     let cores = cores::choose(None)?;
     cores::pin(cores.first)?;
-    let results = with_site::<Conduit, _>(false, |site| measure(site, cores.second))?;
+    let results = with_site(false, cores.second, Vec::new(), |site| measure(site, cores.second))?;
     let mut out = std::io::stdout();
     writeln!(out, "| way to wait | topics | p50 us | p90 us | p99 us | p50 / `recv` |\n|---|--:|--:|--:|--:|--:|")?;
     let median_us =

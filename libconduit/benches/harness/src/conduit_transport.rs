@@ -22,7 +22,7 @@ pub(crate) fn if_found<T>(opened: std::result::Result<T, OpenError>) -> Result<O
 }
 
 impl<const IS_COPIED: bool> Transport for Conduit<IS_COPIED> {
-    const PEER: Option<&'static str> = None;
+    const NAME: &'static str = "Conduit";
 
     fn new(site: &BenchSite) -> Result<Self> {
         Ok(Self { domain: site.domain() })
@@ -72,7 +72,10 @@ impl Carries<[u64]> for Conduit {
     type Subscriber = Subscriber<[u64]>;
 
     fn publisher(&self, topic: &str, options: TopicOptions) -> Result<SlicePublisher> {
-        let builder = Publisher::builder().capacity(options.words * size_of::<u64>());
+        let mut builder = Publisher::builder();
+        if options.words > 0 {
+            builder = builder.capacity(options.words * size_of::<u64>());
+        }
         Ok(SlicePublisher { publisher: self.create(builder, topic, options)?, words: options.words })
     }
 
@@ -92,8 +95,10 @@ impl<const N: usize> Carries<[u64; N]> for Conduit<true> {
         self.create(Publisher::builder(), topic, options)
     }
 
-    fn subscriber(&self, topic: &str, _options: TopicOptions) -> Result<Option<Self::Subscriber>> {
-        Ok(self.open(Subscriber::builder(), topic)?.map(CopyingSubscriber))
+    fn subscriber(&self, topic: &str, options: TopicOptions) -> Result<Option<Self::Subscriber>> {
+        // Batches are copied out only for those who receive nothing in place.
+        let builder = Subscriber::builder().copy_samples(options.is_batched);
+        Ok(self.open(builder, topic)?.map(CopyingSubscriber))
     }
 }
 
@@ -144,5 +149,11 @@ impl<P: Message + FromBytes> Receive<P> for CopyingSubscriber<P> {
     #[inline]
     fn sleep<R>(&mut self, read: impl FnOnce(&P) -> R) -> Result<Option<R>> {
         Ok(Some(read(&*self.0.recv_copy()?)))
+    }
+
+    #[inline]
+    fn batch(&mut self, most: usize, mut read: impl FnMut(&P)) -> Result<()> {
+        self.0.try_recv_batch(most, |message| read(&message))?;
+        Ok(())
     }
 }

@@ -13,7 +13,6 @@ use nix::sys::signal::{SigSet, Signal};
 
 use crate::Result;
 use crate::site::BenchSite;
-use crate::transport::Transport;
 
 const SHARED_MEMORY: &str = "/dev/shm";
 const PREFIX: &str = "conduit-speed.";
@@ -50,7 +49,14 @@ fn clean_up() {
 
 /// Makes a directory in shared memory for as long as `act` takes, also if it panics or a signal
 /// ends this process.
-pub fn with_site<P: Transport, R>(limits_first: bool, act: impl FnOnce(&BenchSite) -> Result<R>) -> Result<R> {
+///
+/// `clean_ups` remove what transports leave outside of it.
+pub fn with_site<R>(
+    limits_first: bool,
+    second_core: usize,
+    clean_ups: Vec<fn(&BenchSite)>,
+    act: impl FnOnce(&BenchSite) -> Result<R>,
+) -> Result<R> {
     struct OnDrop;
     impl Drop for OnDrop {
         fn drop(&mut self) {
@@ -61,10 +67,10 @@ pub fn with_site<P: Transport, R>(limits_first: bool, act: impl FnOnce(&BenchSit
     // Held while the directory is made, so that a signal removes it or comes before it.
     let mut place = CLEAN_UP.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(SHARED_MEMORY)?.keep();
-    let site = BenchSite { directory, limits_first };
+    let site = BenchSite { directory, limits_first, second_core };
     let removed = site.clone();
     *place = Some(Box::new(move || {
-        P::clean(&removed);
+        clean_ups.iter().for_each(|clean_up| clean_up(&removed));
         if let Err(error) = fs::remove_dir_all(&removed.directory) {
             let _ = writeln!(io::stderr(), "cannot remove {}: {error}", removed.directory.display());
         }

@@ -11,6 +11,26 @@ pub fn cpu_field(name: &str) -> Option<String> {
     fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
 }
 
+/// A figure that depends on who made the processor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ByVendor {
+    /// Of processors by AMD.
+    pub amd: f64,
+    /// Of processors by Intel.
+    pub intel: f64,
+}
+
+impl ByVendor {
+    /// The figure of a processor whose `vendor_id` is this; `None` if it is another's.
+    pub fn of(self, vendor_id: &str) -> Option<f64> {
+        match vendor_id {
+            "AuthenticAMD" => Some(self.amd),
+            "GenuineIntel" => Some(self.intel),
+            _ => None,
+        }
+    }
+}
+
 /// The release of the running kernel.
 pub fn kernel_release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()

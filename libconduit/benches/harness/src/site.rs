@@ -13,6 +13,9 @@ pub struct BenchSite {
     /// Whether the limits allocate their memory before the transports: pages allocated at different
     /// times differ in speed.
     pub limits_first: bool,
+    /// Core of the second process, and of the thread in its place if a transport connects only
+    /// threads.
+    pub second_core: usize,
 }
 
 impl BenchSite {

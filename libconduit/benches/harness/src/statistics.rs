@@ -137,6 +137,16 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[values.len() / 2 - 1], upper) })
 }
 
+/// Where values fall into two groups: the middle of the widest gap between neighbours, as a ratio,
+/// or `None` if even that is narrower than `least`. All values are positive.
+pub fn widest_gap(values: impl IntoIterator<Item = f64>, least: f64) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let gaps = values.windows(2).filter(|pair| pair[1] >= least * pair[0]);
+    let widest = gaps.max_by(|one, other| f64::total_cmp(&(one[1] / one[0]), &(other[1] / other[0])))?;
+    Some((widest[0] * widest[1]).sqrt())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,5 +198,17 @@ mod tests {
     fn the_median_is_in_the_middle() {
         assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn two_groups_are_told_apart_whatever_the_processor() {
+        let split = |values: &[f64]| widest_gap(values.iter().copied(), 1.5);
+        // An AMD processor: one complex, and two.
+        assert_eq!(split(&[62.0, 200.0, 61.0, 64.0, 196.0]), Some((64.0_f64 * 196.0).sqrt()));
+        // An Intel one, where every core is as far as another.
+        assert_eq!(split(&[106.0, 116.0, 111.0, 109.0]), None);
+        assert_eq!(split(&[106.0, 158.0]), None);
+        assert_eq!(split(&[25.0, 60.0, 400.0]), Some((60.0_f64 * 400.0).sqrt()), "the widest");
+        assert_eq!([split(&[60.0]), split(&[])], [None, None]);
     }
 }

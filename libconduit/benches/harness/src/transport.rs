@@ -6,10 +6,12 @@ use crate::site::BenchSite;
 /// How a topic is created and used. What is not specified is the transport's default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TopicOptions {
-    /// Words of the longest message.
+    /// Words of the longest message; 0 for a topic of slices of the default length.
     pub words: usize,
     /// How many messages fit between publisher and subscriber.
     pub depth: Option<u64>,
+    /// Whether subscribers receive many messages at once.
+    pub is_batched: bool,
     /// Whether subscribers sleep, so that the publisher has to wake them.
     pub has_sleepers: bool,
     /// How many subscribers there are, if more than the usual few.
@@ -20,9 +22,8 @@ pub struct TopicOptions {
 
 /// Something that carries messages.
 pub trait Transport: Sized + 'static {
-    /// Its name and version; `None` for Conduit, which has no peer in the table without another
-    /// transport.
-    const PEER: Option<&'static str>;
+    /// Its name, and its version if it is not Conduit.
+    const NAME: &'static str;
 
     /// Opens it for a measurement in a directory.
     fn new(site: &BenchSite) -> Result<Self>;

@@ -39,7 +39,7 @@ fn in_shared_memory(site: &BenchSite) -> impl Iterator<Item = DirEntry> + use<> 
 }
 
 impl Transport for Iceoryx {
-    const PEER: Option<&'static str> = Some("iceoryx2 0.10");
+    const NAME: &'static str = "iceoryx2 0.10";
 
     fn new(site: &BenchSite) -> Result<Self> {
         set_log_level(LogLevel::Error);

@@ -1,5 +1,6 @@
 //! The limits of the machine as contestants, which no transport can beat.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -56,8 +57,10 @@ impl Contestant for PingPongLimit {
 
 /// Buffers in shared memory that are filled and read: the bandwidth of memory and caches.
 pub struct RelayLimit {
-    /// Over the buffers of a region.
-    pub relay: Relay,
+    /// Over the buffers of a region; several limits may use it in turn.
+    pub relay: Rc<RefCell<Relay>>,
+    /// How many buffers each process fills in turn.
+    pub buffers: usize,
     /// Whether round trips are timed in groups, too.
     pub is_grouped: bool,
 }
@@ -68,7 +71,8 @@ impl Contestant for RelayLimit {
     }
 
     fn measure(&mut self, partner: &mut Partner, until: Until, into: &mut Measurements) -> Result<()> {
-        let Self { relay, is_grouped } = self;
+        let mut relay = self.relay.borrow_mut();
+        relay.use_buffers(self.buffers);
         let mut patience = Patience::new(partner, until);
         let mut index = 0;
         let mut round = || {
@@ -79,7 +83,7 @@ impl Contestant for RelayLimit {
             Ok(())
         };
         round()?;
-        into.time_rounds(until, *is_grouped, round)?;
+        into.time_rounds(until, self.is_grouped, round)?;
         relay.end(|| patience.check())
     }
 
@@ -91,7 +95,9 @@ impl Contestant for RelayLimit {
             received += 1;
             Ok(())
         };
-        self.relay.answer(answer, || Ok(()))?;
+        let mut relay = self.relay.borrow_mut();
+        relay.use_buffers(self.buffers);
+        relay.answer(answer, || Ok(()))?;
         Ok(Counts { received, lost: 0 })
     }
 }

@@ -4,6 +4,7 @@ pub mod limits;
 pub mod publishing;
 pub mod round_trips;
 pub mod stream;
+pub mod threads;
 
 use std::cell::RefCell;
 use std::rc::Rc;

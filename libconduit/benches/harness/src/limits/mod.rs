@@ -227,6 +227,8 @@ fn unexpected() -> BenchError {
 pub struct Relay {
     region: Rc<LimitsRegion>,
     wait: Wait,
+    /// How many of each process's buffers are used.
+    buffers: usize,
     turn: usize,
     is_lost: bool,
 }
@@ -238,7 +240,13 @@ impl Relay {
         if region.buffers == 0 || region.has_relay.replace(true) {
             return Err("the region of the limits has no buffers left for a relay".into());
         }
-        Ok(Self { region: region.clone(), wait, turn: 0, is_lost: false })
+        Ok(Self { region: region.clone(), wait, buffers: region.buffers, turn: 0, is_lost: false })
+    }
+
+    /// Uses only so many of each process's buffers from now on, at least one and at most all. Both
+    /// processes do so between two turns.
+    pub fn use_buffers(&mut self, buffers: usize) {
+        self.buffers = buffers.clamp(1, self.region.buffers);
     }
 
     /// One round trip of the first process: fills a buffer and reads the one that the other process
@@ -251,7 +259,7 @@ impl Relay {
         check: impl FnMut() -> Result<()>,
     ) -> Result<()> {
         self.hold(BenchSide::First)?;
-        let (words, turn) = (self.region.buffer_words, self.turn);
+        let (words, turn) = (self.region.buffer_words, self.turn % self.buffers);
         // SAFETY: see the type: this process holds the word until it hands it over below. The
         // buffer is valid for so many words, aligned to a cache line, zeroed at first, and any
         // bytes are valid words.
@@ -282,12 +290,13 @@ impl Relay {
         self.hold(BenchSide::Second)?;
         let (region, words, turn) = (&self.region, self.region.buffer_words, Cell::new(self.turn));
         let work = || {
+            let at = turn.get() % self.buffers;
             // SAFETY: see the type: this process holds the word during `work`. The buffer is valid
             // for so many words, aligned to a cache line, zeroed at first, and any bytes are valid
             // words.
-            let received = unsafe { std::slice::from_raw_parts(region.buffer(BenchSide::First, turn.get()), words) };
+            let received = unsafe { std::slice::from_raw_parts(region.buffer(BenchSide::First, at), words) };
             // SAFETY: as above; the buffers of the two processes do not overlap.
-            let answer = unsafe { std::slice::from_raw_parts_mut(region.buffer(BenchSide::Second, turn.get()), words) };
+            let answer = unsafe { std::slice::from_raw_parts_mut(region.buffer(BenchSide::Second, at), words) };
             turn.set(turn.get() + 1);
             work(received, answer)
         };

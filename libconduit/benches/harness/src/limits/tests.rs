@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 fn site(directory: &tempfile::TempDir) -> BenchSite {
-    BenchSite { directory: directory.path().into(), limits_first: false }
+    BenchSite { directory: directory.path().into(), limits_first: false, second_core: 0 }
 }
 
 fn temporary() -> tempfile::TempDir {

@@ -1,56 +1,53 @@
 //! What a topic costs before any message: the time of a process to its first one, and files, memory
 //! and descriptors.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::entrant::Entrant;
-use super::result::{Footprint, RowResult};
+use super::peer::Peer;
+use super::result::RowResult;
+use super::topic_costs::{TopicCosts, descriptors};
+use crate::Result;
 use crate::conduit_transport::Conduit;
 use crate::machine::now_ns;
-use crate::partner::{self, Partner, retry};
+use crate::partner::{self, Partner};
 use crate::site::BenchSite;
 use crate::statistics::Timings;
-use crate::transport::{Carries, CarriesAll, Publish as _, SmallMessage, TopicOptions};
-use crate::{Result, pattern};
+use crate::transport::SmallMessage;
 
 /// First of the hidden arguments of a process that only starts.
 pub(super) const START: &str = "start";
-const TOPIC: &str = "first";
 /// The least number of starts.
 const LEAST_STARTS: usize = 20;
 
-fn options() -> TopicOptions {
-    TopicOptions { words: 8, ..TopicOptions::default() }
+/// Conduit's costs and those of the peers, of messages of 64 bytes; or only Conduit's of a topic of
+/// slices with all its defaults.
+fn all(peers: &[Peer], is_default: bool) -> Vec<(Entrant, TopicCosts)> {
+    if is_default {
+        return vec![(Entrant::Ours, TopicCosts::of::<Conduit, [u64]>())];
+    }
+    let ours = (Entrant::Ours, TopicCosts::of::<Conduit, SmallMessage>());
+    let peers = peers.iter().filter_map(|peer| Some((Entrant::Peer(peer.name), peer.costs?)));
+    [ours].into_iter().chain(peers).collect()
 }
 
-/// Starts processes in turn: one that does nothing, one that publishes with Conduit, one that
-/// publishes with the peer.
-pub(super) fn time_to_first<P: CarriesAll>(site: &BenchSite, time: Duration) -> Result<RowResult> {
-    let entrants = [Some(Entrant::Limit), Some(Entrant::Ours), P::PEER.map(|_| Entrant::Peer)];
-    let mut times: Vec<_> = entrants.into_iter().flatten().map(|entrant| (entrant, Timings::new(1))).collect();
+/// Starts processes in turn: one that does nothing, and for each library one that publishes.
+pub(super) fn time_to_first(site: &BenchSite, time: Duration, peers: &[Peer]) -> Result<RowResult> {
+    let publishers = all(peers, false).into_iter().map(|(entrant, _)| entrant);
+    let mut times: Vec<_> =
+        [Entrant::Limit].into_iter().chain(publishers).map(|entrant| (entrant, Timings::new(1))).collect();
     let end = Instant::now() + time;
-    let site = serde_json::to_string(site)?;
     for round in 0.. {
         if round > LEAST_STARTS && Instant::now() > end {
             break;
         }
         for (entrant, times) in &mut times {
-            let mut command = Command::new(std::env::current_exe()?);
-            command.args([START, &entrant.to_string(), &site]).stdin(Stdio::null()).stdout(Stdio::piped());
-            let begun = now_ns();
-            let mut process = command.spawn()?;
-            let mut stamp = [0; 8];
-            let read = process.stdout.take().map(|mut output| output.read_exact(&mut stamp));
-            let status = process.wait()?;
-            if !status.success() || read.is_none_or(|read| read.is_err()) {
-                return Err(format!("a process that only starts has failed: {status}").into());
-            }
+            let ns = start_process(*entrant, site)?;
             // The first start reads files that later ones find in memory.
             if round > 0 {
-                times.record(u64::from_le_bytes(stamp).saturating_sub(begun));
+                times.record(ns);
             }
         }
     }
@@ -58,77 +55,54 @@ pub(super) fn time_to_first<P: CarriesAll>(site: &BenchSite, time: Duration) -> 
     Ok(RowResult { columns, ..RowResult::default() })
 }
 
+fn start_process(entrant: Entrant, site: &BenchSite) -> Result<u64> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([START, &entrant.to_string(), &serde_json::to_string(site)?]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let begun = now_ns();
+    let mut process = command.spawn()?;
+    let mut stamp = [0; 8];
+    let read = process.stdout.take().map(|mut output| output.read_exact(&mut stamp));
+    let status = process.wait()?;
+    if !status.success() || read.is_none_or(|read| read.is_err()) {
+        return Err(format!("a process that only starts has failed: {status}").into());
+    }
+    Ok(u64::from_le_bytes(stamp).saturating_sub(begun))
+}
+
 /// Such a process: it writes the time when it has published, or at once.
-pub(super) fn start<P: CarriesAll>(entrant: &str, site: &str) -> Result<()> {
-    fn publish<T: Carries<SmallMessage>>(site: &BenchSite) -> Result<()> {
-        let transport = T::new(site)?;
-        let mut publisher = transport.publisher(TOPIC, options())?;
-        publisher.publish(|message| pattern::write(1, message))?;
-        say(now_ns())
-    }
-    fn say(stamp: u64) -> Result<()> {
-        Ok(std::io::stdout().write_all(&stamp.to_le_bytes())?)
-    }
-    match entrant {
-        "ours" => publish::<Conduit>(&serde_json::from_str(site)?),
-        "peer" => publish::<P>(&serde_json::from_str(site)?),
-        _ => say(now_ns()),
-    }
+pub(super) fn start(entrant: &str, site: &str, peers: &[Peer]) -> Result<()> {
+    let stamp = match all(peers, false).iter().find(|(whose, _)| whose.to_string() == entrant) {
+        Some((_, costs)) => (costs.publish)(&serde_json::from_str(site)?)?,
+        None => now_ns(),
+    };
+    Ok(std::io::stdout().write_all(&stamp.to_le_bytes())?)
 }
 
 /// What one topic occupies that has a publisher in this process and a subscriber in the other one.
-pub(super) fn footprints<P: CarriesAll>(site: &BenchSite, partner: &mut Partner) -> Result<RowResult> {
+pub(super) fn footprints(
+    site: &BenchSite,
+    partner: &mut Partner,
+    peers: &[Peer],
+    is_default: bool,
+) -> Result<RowResult> {
     partner.wait_until_started()?;
     let mut result = RowResult::default();
-    result.footprints.insert(Entrant::Ours, footprint::<Conduit>(site, partner, Entrant::Ours)?);
-    if P::PEER.is_some() {
-        result.footprints.insert(Entrant::Peer, footprint::<P>(site, partner, Entrant::Peer)?);
+    for (entrant, costs) in all(peers, is_default) {
+        result.footprints.insert(entrant, (costs.footprint)(site, partner, &entrant.to_string())?);
     }
     Ok(result)
 }
 
-fn footprint<T: Carries<SmallMessage>>(site: &BenchSite, partner: &mut Partner, entrant: Entrant) -> Result<Footprint> {
-    let before = descriptors()?;
-    let files_before = T::files(site)?;
-    let transport = T::new(site)?;
-    let mut publisher = transport.publisher(TOPIC, options())?;
-    publisher.publish(|message| pattern::write(1, message))?;
-    partner.begin(&entrant.to_string())?;
-    let subscriber_descriptors = partner.hear()?.parse()?;
-    // The peer opens what belongs to a subscriber when it publishes next.
-    publisher.publish(|message| pattern::write(2, message))?;
-    let files = T::files(site)?;
-    Ok(Footprint {
-        files: files.len() - files_before.len(),
-        bytes: files.iter().sum::<u64>() - files_before.iter().sum::<u64>(),
-        publisher_descriptors: descriptors()?.saturating_sub(before),
-        subscriber_descriptors,
-    })
-}
-
 /// The second process's part: it subscribes in each turn, and says how many descriptors that took.
-pub(super) fn answer<P: CarriesAll>(site: &BenchSite) -> Result<()> {
-    let (mut ours, mut peer) = (None, None);
+pub(super) fn answer(site: &BenchSite, peers: &[Peer], is_default: bool) -> Result<()> {
+    let all = all(peers, is_default);
+    let mut kept = Vec::new();
     partner::follow(|entrant| {
+        let costs = all.iter().find(|(whose, _)| whose.to_string() == entrant);
+        let (_, costs) = costs.ok_or_else(|| format!("there is no entrant {entrant:?}"))?;
         let before = descriptors()?;
-        if entrant == "ours" {
-            ours = Some(subscribe::<Conduit>(site)?);
-        } else {
-            peer = Some(subscribe::<P>(site)?);
-        }
+        kept.push((costs.subscribe)(site)?);
         Ok(descriptors()?.saturating_sub(before).to_string())
-    })?;
-    drop((ours, peer));
-    Ok(())
-}
-
-fn subscribe<T: Carries<SmallMessage>>(site: &BenchSite) -> Result<(T::Subscriber, T)> {
-    let transport = T::new(site)?;
-    let subscriber = retry(TOPIC, || transport.subscriber(TOPIC, options()))?;
-    Ok((subscriber, transport))
-}
-
-/// How many descriptors this process has open.
-fn descriptors() -> Result<usize> {
-    Ok(fs::read_dir("/proc/self/fd")?.count())
+    })
 }

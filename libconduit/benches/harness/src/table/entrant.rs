@@ -3,29 +3,47 @@
 use std::fmt;
 use std::rc::Rc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::Wait;
 use crate::contestants::limits::PingPongLimit;
 use crate::limits::LimitsRegion;
 use crate::turns::{Contestant, Contestants};
 
-/// What is compared in a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+/// What is compared in a row, in the order of the columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Entrant {
     /// A cache line, only to see how near the cores are.
     Line,
     Limit,
-    Ours,
+    /// A limit that uses as much memory as the ring has.
+    RingLimit,
     /// Conduit at an easier task, to compare with.
     Reference,
-    Peer,
+    Ours,
+    /// Conduit once more, only to be there.
+    Between,
+    /// Another library, by its name.
+    Peer(&'static str),
 }
 
 impl fmt::Display for Entrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
+        f.write_str(match self {
+            Self::Line => "line",
+            Self::Limit => "limit",
+            Self::RingLimit => "ring_limit",
+            Self::Reference => "reference",
+            Self::Ours => "ours",
+            Self::Between => "between",
+            Self::Peer(name) => name,
+        })
+    }
+}
+
+impl Serialize for Entrant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -6,14 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::entrant::{Entrant, Entrants, line};
-use crate::conduit_transport::Conduit;
 use crate::contestants::{MessageCounter, receive, send_end};
-use crate::limits::LimitsRegion;
 use crate::partner::{Partner, Patience, retry};
 use crate::pattern::{self, Touch};
 use crate::site::BenchSite;
-use crate::transport::{Carries, CarriesAll, Publish as _, Receive as _, SmallMessage, TopicOptions};
+use crate::transport::{Carries, Publish as _, Receive as _, SmallMessage, TopicOptions};
 use crate::turns::{Contestant, Counts, Measurements};
 use crate::until::Until;
 use crate::{BenchSide, Result, Wait};
@@ -27,6 +24,9 @@ pub(super) struct FanOutPlan {
     pub(super) subscribers: usize,
     /// Polling, all in one thread; or sleeping, in a thread each.
     pub(super) wait: Wait,
+    /// Microseconds from one publication to sleepers to the next; by default long enough for all of
+    /// them to fall asleep again.
+    pub(super) period_us: Option<u64>,
 }
 
 impl FanOutPlan {
@@ -37,9 +37,12 @@ impl FanOutPlan {
         }
     }
 
-    /// Long enough for all of them to fall asleep again.
+    fn period_us(&self) -> u64 {
+        self.period_us.unwrap_or(200 + 50 * self.subscribers as u64)
+    }
+
     fn period(&self) -> Duration {
-        Duration::from_micros(200 + 50 * self.subscribers as u64)
+        Duration::from_micros(self.period_us())
     }
 
     fn options(&self) -> TopicOptions {
@@ -47,26 +50,16 @@ impl FanOutPlan {
         TopicOptions { words: 8, depth, subscribers, has_sleepers: self.wait == Wait::Sleep, ..TopicOptions::default() }
     }
 
-    pub(super) fn entrants<P: CarriesAll>(&self, site: &BenchSite, side: BenchSide) -> Result<Entrants> {
-        let one = Self { subscribers: 1, ..*self };
-        let region = LimitsRegion::new(site, side, 0, 0)?;
-        let mut entrants = vec![
-            line(&region),
-            (Entrant::Reference, one.contestant::<Conduit>(site, side, "one", self.period())?),
-            (Entrant::Ours, self.contestant::<Conduit>(site, side, "ours", self.period())?),
-        ];
-        if P::PEER.is_some() {
-            entrants.push((Entrant::Peer, self.contestant::<P>(site, side, "peer", self.period())?));
-        }
-        Ok(entrants)
+    /// The same publications to a single subscriber, as rarely.
+    pub(super) fn to_one(self) -> Self {
+        Self { subscribers: 1, period_us: Some(self.period_us()), ..self }
     }
 
-    fn contestant<T: Carries<SmallMessage>>(
+    pub(super) fn half<T: Carries<SmallMessage>>(
         &self,
         site: &BenchSite,
         side: BenchSide,
         name: &str,
-        period: Duration,
     ) -> Result<Box<dyn Contestant>> {
         let (plan, options, transport) = (*self, self.options(), T::new(site)?);
         let (there, back) = (format!("{name}/there"), format!("{name}/back"));
@@ -76,7 +69,7 @@ impl FanOutPlan {
                 let publisher = transport.publisher(&there, options)?;
                 let open = || retry(&back, || transport.subscriber(&back, back_options));
                 let receipts = (plan.wait == Wait::Poll).then(open).transpose()?;
-                Ok(Box::new(FanOut { publisher, receipts, plan, period, sent: 0, _transport: transport }))
+                Ok(Box::new(FanOut { publisher, receipts, plan, sent: 0, _transport: transport }))
             }
             (BenchSide::Second, Wait::Poll) => {
                 let receipts = transport.publisher(&back, back_options)?;
@@ -95,7 +88,6 @@ struct FanOut<T: Carries<SmallMessage>> {
     /// Of subscribers that poll.
     receipts: Option<T::Subscriber>,
     plan: FanOutPlan,
-    period: Duration,
     sent: u64,
     _transport: T,
 }
@@ -113,7 +105,7 @@ impl<T: Carries<SmallMessage>> Contestant for FanOut<T> {
         let mut next = Instant::now();
         loop {
             if receipts.is_none() {
-                next = next.max(Instant::now()) + self.period;
+                next = next.max(Instant::now()) + self.plan.period();
                 thread::sleep(next.saturating_duration_since(Instant::now()));
             }
             let begun = Instant::now();

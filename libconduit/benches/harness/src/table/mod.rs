@@ -1,15 +1,18 @@
-//! The table of the library's benchmarks: Conduit beside the limits of the machine, and beside a
-//! peer if there is one.
+//! The table of the library's benchmarks: Conduit beside the limits of the machine, and beside
+//! other libraries if there are any.
 
 mod costs;
 mod entrant;
 mod fan_out;
 mod options;
+mod peer;
 mod plan;
 mod report;
 mod result;
 mod rows;
 mod spin;
+mod topic_costs;
+mod works;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -18,9 +21,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::partner::{self, Partner};
-use crate::transport::CarriesAll;
 use crate::{Result, cores, directory};
 use options::TableOptions;
+pub use peer::Peer;
 use plan::Plan;
 use report::MeasuredRow;
 use result::RowResult;
@@ -29,14 +32,14 @@ use rows::TableRow;
 /// First of the hidden arguments of the second process.
 const SECOND: &str = "second";
 
-/// The whole program; `P` is the peer, or Conduit again if there is none.
-pub fn main<P: CarriesAll>() -> ExitCode {
+/// The whole program, with the libraries to measure beside Conduit.
+pub fn main(peers: &[Peer]) -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let texts: Vec<&str> = arguments.iter().map(|argument| argument.to_str().unwrap_or_default()).collect();
     let done = match texts[..] {
-        [SECOND, parent, core, site, plan] => second::<P>(parent, core, site, plan),
-        [costs::START, entrant, site] => costs::start::<P>(entrant, site),
-        _ => first::<P>(arguments),
+        [SECOND, parent, core, site, plan] => second(parent, core, site, plan, peers),
+        [costs::START, entrant, site] => costs::start(entrant, site, peers),
+        _ => first(arguments, peers),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,13 +50,13 @@ pub fn main<P: CarriesAll>() -> ExitCode {
     }
 }
 
-fn first<P: CarriesAll>(arguments: Vec<OsString>) -> Result<()> {
+fn first(arguments: Vec<OsString>, peers: &[Peer]) -> Result<()> {
     let Some(options) = TableOptions::parse(arguments)? else {
         return say(options::HELP);
     };
     let rows: Vec<TableRow> = rows::all().into_iter().filter(|row| options.wants(&row.id)).collect();
     if options.list {
-        return say(&rows.iter().map(|row| format!("{:40} {}\n", row.id, row.title)).collect::<String>());
+        return say(&rows.iter().map(|row| format!("{:48} {}\n", row.id, row.title)).collect::<String>());
     }
     if rows.is_empty() {
         return Err("no row has such a name: --list shows all".into());
@@ -64,11 +67,11 @@ fn first<P: CarriesAll>(arguments: Vec<OsString>) -> Result<()> {
     }
     directory::handle_signals()?;
     cores::pin(cores.first)?;
-    let measured = measure_all::<P>(&rows, cores.second, &options)?;
+    let measured = measure_all(&rows, cores.second, &options, peers)?;
     if options.json {
         say(&format!("{}\n", report::json(&measured)?))
     } else {
-        say(&report::markdown(&measured, P::PEER, &cores, options.percentiles))
+        say(&report::markdown(&measured, &cores, options.percentiles))
     }
 }
 
@@ -77,44 +80,47 @@ fn say(text: &str) -> Result<()> {
     Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush())?)
 }
 
-fn measure_all<'a, P: CarriesAll>(
+fn measure_all<'a>(
     rows: &'a [TableRow],
     core: usize,
     options: &TableOptions,
+    peers: &[Peer],
 ) -> Result<Vec<MeasuredRow<'a>>> {
     let is_watched = std::io::stderr().is_terminal();
-    let mut measured: Vec<_> = rows.iter().map(|row| MeasuredRow { row, repeats: Vec::new() }).collect();
+    let mut measured: Vec<_> = rows.iter().map(|row| MeasuredRow { row, repeats: Vec::new(), near_ns: None }).collect();
     for repeat in 1..=options.repeats {
-        for MeasuredRow { row, repeats } in &mut measured {
+        for MeasuredRow { row, repeats, .. } in &mut measured {
             if is_watched {
                 let _ = write!(io::stderr(), "\x1b[2K{repeat}/{}  {}\r", options.repeats, row.id);
             }
             let time = Duration::from_secs_f64(row.seconds * options.time);
-            let result = measure::<P>(row, core, time, repeat % 2 == 1);
+            let result = measure(row, core, time, repeat % 2 == 1, peers);
             repeats.push(result.map_err(|error| format!("{}: {error}", row.id))?);
         }
     }
     if is_watched {
         let _ = write!(io::stderr(), "\x1b[2K");
     }
+    report::find_near(&mut measured);
     Ok(measured)
 }
 
 /// One row in one repeat: with new processes and new topics.
-fn measure<P: CarriesAll>(row: &TableRow, core: usize, time: Duration, limits_first: bool) -> Result<RowResult> {
-    directory::with_site::<P, _>(limits_first, |site| {
+fn measure(row: &TableRow, core: usize, time: Duration, limits_first: bool, peers: &[Peer]) -> Result<RowResult> {
+    let clean_ups = peers.iter().map(|peer| peer.clean).collect();
+    directory::with_site(limits_first, core, clean_ups, |site| {
         if let Plan::Start = row.plan {
-            return costs::time_to_first::<P>(site, time);
+            return costs::time_to_first(site, time, peers);
         }
         let mut command = Command::new(std::env::current_exe()?);
         command.args([SECOND, &std::process::id().to_string(), &core.to_string()]);
         command.args([serde_json::to_string(site)?, serde_json::to_string(&row.plan)?]);
         let mut partner = Partner::start(command, mpsc::channel())?;
-        row.plan.measure::<P>(site, &mut partner, time).map_err(|error| partner.reason(error))
+        row.plan.measure(site, &mut partner, time, peers).map_err(|error| partner.reason(error))
     })
 }
 
-fn second<P: CarriesAll>(parent: &str, core: &str, site: &str, plan: &str) -> Result<()> {
+fn second(parent: &str, core: &str, site: &str, plan: &str, peers: &[Peer]) -> Result<()> {
     let (site, plan): (_, Plan) = (serde_json::from_str(site)?, serde_json::from_str(plan)?);
-    partner::run_second(parent.parse()?, core.parse()?, || plan.answer::<P>(&site))
+    partner::run_second(parent.parse()?, core.parse()?, || plan.answer(&site, peers))
 }

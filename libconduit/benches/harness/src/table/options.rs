@@ -7,10 +7,12 @@ use lexopt::ValueExt as _;
 use crate::{Result, cores};
 
 pub(super) const HELP: &str = "\
-Measures Conduit beside the limits of the machine, and beside a peer, and prints a table in Markdown.
+Measures Conduit beside the limits of the machine, and beside other libraries, and prints tables in
+Markdown.
+
+  [NAME]...             only rows whose names start like this: small, bytes, publish/nobody
 
       --quick           three short repeats instead of six long ones
-      --only TEXT       only rows whose name contains this text; may be repeated
       --list            print the rows' names
       --repeats N       how often to measure everything [6]
       --time FACTOR     how much longer to measure than usual [1]
@@ -23,7 +25,7 @@ Measures Conduit beside the limits of the machine, and beside a peer, and prints
 /// What to measure and what to print.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct TableOptions {
-    pub(super) only: Vec<String>,
+    pub(super) names: Vec<String>,
     pub(super) list: bool,
     pub(super) repeats: usize,
     pub(super) time: f64,
@@ -35,7 +37,7 @@ pub(super) struct TableOptions {
 impl TableOptions {
     /// `None` if the caller asks for help.
     pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>> {
-        use lexopt::Arg::{Long, Short};
+        use lexopt::Arg::{Long, Short, Value};
         let mut parser = lexopt::Parser::from_args(arguments);
         let mut options = Self::default();
         let (mut repeats, mut time, mut quick) = (None, None, false);
@@ -43,7 +45,7 @@ impl TableOptions {
             match argument {
                 Short('h') | Long("help") => return Ok(None),
                 Long("quick") => quick = true,
-                Long("only") => options.only.push(parser.value()?.string()?),
+                Value(name) => options.names.push(name.string()?),
                 Long("list") => options.list = true,
                 Long("repeats") => repeats = Some(parser.value()?.parse()?),
                 Long("time") => time = Some(parser.value()?.parse()?),
@@ -64,7 +66,7 @@ impl TableOptions {
     }
 
     pub(super) fn wants(&self, id: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|text| id.contains(text))
+        self.names.is_empty() || self.names.iter().any(|name| id.starts_with(name.as_str()))
     }
 }
 
@@ -78,12 +80,15 @@ mod tests {
 
     #[test]
     fn options_are_parsed_and_checked() {
-        let options = parse("--bench --quick --only 64B --only start --repeats 7 --cores 1,0").unwrap().unwrap();
+        let options = parse("--bench --quick small/64B cost --repeats 7 --cores 1,0").unwrap().unwrap();
         assert_eq!((options.repeats, options.time, options.cores), (7, 0.25, Some((1, 0))));
-        assert_eq!(["latency/64B/poll", "latency/8B", "start"].map(|id| options.wants(id)), [true, false, true]);
+        assert_eq!(
+            ["small/64B/inplace", "small/8B/inplace", "cost/start"].map(|id| options.wants(id)),
+            [true, false, true]
+        );
         assert!(parse("").unwrap().unwrap().wants("anything"));
         assert_eq!(parse("--help").unwrap(), None);
-        for wrong in ["--repeats 0", "--time nan", "--time 0", "--cores 1", "--fast", "64B"] {
+        for wrong in ["--repeats 0", "--time nan", "--time 0", "--cores 1", "--fast", "--only 64B"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

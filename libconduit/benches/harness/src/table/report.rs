@@ -1,6 +1,6 @@
 //! The table: medians over the repeats, as Markdown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
@@ -8,16 +8,16 @@ use std::process::Command;
 use super::entrant::Entrant;
 use super::plan::Plan;
 use super::result::{Footprint, MessageRate, RowResult};
-use super::rows::{Goal, TableRow};
+use super::rows::{GROUPS, Goal, RowGroup, TableRow};
 use crate::Result;
 use crate::cores::CorePair;
 use crate::machine::{cpu_field, kernel_release};
-use crate::statistics::{Figures, median};
+use crate::statistics::{Figures, median, widest_gap};
 
-/// If one way of a cache line takes less than this, the host has put the cores near each other.
-const NEAR_NS: f64 = 100.0;
 /// So many repeats in the near state are enough to leave the others out.
 const ENOUGH_NEAR: usize = 3;
+/// Times of a cache line that differ by less than this factor are of one state.
+const LEAST_GAP: f64 = 1.5;
 
 /// Below the table: how to read it.
 const READING: &str = "\
@@ -25,21 +25,30 @@ Two processes, each pinned to a core of its own, take turns of some milliseconds
 way half of a round trip; nothing is trimmed; each is the median over the repeats. Every time measured contains one read \
 of the clock, back to back one in 256 messages; the p50 is interpolated between the clock's steps. Ratios are those of \
 the p50, or of rates, within one repeat, and again the median. Limits: a cache line handed over and back by polling, a \
-futex by blocking, as many buffers as the ring has slots filled and read; one read of the clock, a line transferred or a \
-futex woken to publish; a cache line per message; an empty program. Near counts the repeats in which a cache line took \
-less than 100 ns to the other core; if there are three, only they count. Everything received was compared with what was \
-sent.";
+futex by blocking, two buffers (or as many as the ring has slots) filled and read; one read of the clock, a line \
+transferred or a futex woken to publish; a cache line per message; an empty program. Near counts the repeats in which \
+the host had the cores near each other: if the times of a cache line fall into two groups, those of the faster one; if \
+there are three, only they count. Everything received was compared with what was sent.";
 
 /// A row and what came of it, by repeat.
 pub(super) struct MeasuredRow<'a> {
     pub(super) row: &'a TableRow,
     pub(super) repeats: Vec<RowResult>,
+    /// One way of a cache line takes less than this if the cores are near each other.
+    pub(super) near_ns: Option<f64>,
+}
+
+/// Decides which repeats of all rows were near: those of the faster group, if there are two.
+pub(super) fn find_near(rows: &mut [MeasuredRow<'_>]) {
+    let lines = rows.iter().flat_map(|row| &row.repeats).filter_map(|measured| measured.line_ns);
+    let near_ns = widest_gap(lines, LEAST_GAP);
+    rows.iter_mut().for_each(|row| row.near_ns = near_ns);
 }
 
 impl MeasuredRow<'_> {
     /// The repeats that count.
     fn counting(&self) -> Vec<&RowResult> {
-        let near: Vec<_> = self.repeats.iter().filter(|measured| is_near(measured)).collect();
+        let near: Vec<_> = self.repeats.iter().filter(|measured| self.is_near(measured)).collect();
         if near.len() >= ENOUGH_NEAR.min(self.repeats.len()) { near } else { self.repeats.iter().collect() }
     }
 
@@ -48,8 +57,12 @@ impl MeasuredRow<'_> {
         if self.repeats.iter().all(|measured| measured.line_ns.is_none()) {
             return "-".into();
         }
-        let near = self.repeats.iter().filter(|measured| is_near(measured)).count();
+        let near = self.repeats.iter().filter(|measured| self.is_near(measured)).count();
         format!("{near}/{}", self.repeats.len())
+    }
+
+    fn is_near(&self, measured: &RowResult) -> bool {
+        self.near_ns.is_none_or(|near_ns| measured.line_ns.is_none_or(|ns| ns < near_ns))
     }
 
     /// The median over the repeats that count.
@@ -105,41 +118,17 @@ impl MeasuredRow<'_> {
         let figure = |figure: fn(&Figures) -> f64| self.figure(entrant, figure).map(duration).unwrap_or_default();
         match self.p50(entrant) {
             None => "-".into(),
-            Some(p50) if entrant == Entrant::Limit => duration(p50),
+            Some(p50) if entrant < Entrant::Ours => duration(p50),
             Some(p50) => format!("{} ({}, {})", duration(p50), figure(|all| all.p99), figure(|all| all.p999)),
         }
     }
 
-    /// The limit, or what stands in its place.
-    fn limit(&self) -> (String, String) {
-        let beside = self.p50(Entrant::Reference);
-        match (self.cell(Entrant::Limit), beside) {
-            (none, Some(beside)) if none == "-" => {
-                (format!("{} for one", duration(beside)), ratio_cell(self.ratio(Entrant::Reference)))
-            }
-            (limit, _) => (limit, ratio_cell(self.ratio(Entrant::Limit))),
-        }
+    /// The median of what this takes without a read of the clock in each round trip.
+    fn unclocked(&self, entrant: Entrant) -> Option<f64> {
+        self.median(|measured| without_clock(measured, entrant))
     }
 
-    /// The medians of means of some round trips in a row, where those were measured.
-    fn without_clock(&self) -> Option<Vec<String>> {
-        let one = |measured: &RowResult, entrant| measured.columns.get(&entrant)?.without_clock;
-        let cell = |entrant| self.median(|measured| one(measured, entrant)).map_or_else(|| "-".into(), duration);
-        let ratio = |to| ratio_cell(self.ratio_of(to, one));
-        self.median(|measured| one(measured, Entrant::Ours))?;
-        let [limit, ours, peer] = [Entrant::Limit, Entrant::Ours, Entrant::Peer];
-        Some(vec![self.row.title.clone(), cell(limit), cell(ours), ratio(limit), cell(peer), ratio(peer)])
-    }
-
-    /// The row of the first table.
-    fn work_cells(&self) -> Vec<String> {
-        let (limit, to_limit) = self.limit();
-        let (ours, peer, to_peer) =
-            (self.cell(Entrant::Ours), self.cell(Entrant::Peer), ratio_cell(self.ratio(Entrant::Peer)));
-        vec![self.row.title.clone(), limit, ours, to_limit, peer, to_peer, self.near(), self.goals()]
-    }
-
-    /// The row of the second table, of subscribers that spin.
+    /// The row of a subscriber that spins.
     fn spin_cells(&self) -> Option<Vec<String>> {
         let Plan::Spin(plan) = &self.row.plan else { return None };
         let figures: [fn(&Figures) -> f64; 3] = [|all| all.p50, |all| all.p99, |all| all.p999];
@@ -151,22 +140,27 @@ impl MeasuredRow<'_> {
     }
 
     /// Each goal with how far it was met.
-    fn goals(&self) -> String {
-        self.row.goals.iter().filter_map(|goal| self.verdict(*goal)).collect::<Vec<_>>().join("; ")
+    fn goals(&self, vendor_id: &str) -> String {
+        self.row.goals.iter().filter_map(|goal| self.verdict(*goal, vendor_id)).collect::<Vec<_>>().join("; ")
     }
 
-    fn verdict(&self, goal: Goal) -> Option<String> {
-        let at_most =
-            |most: f64, ratio: f64, what: &str| (ratio <= most, format!("{most}x {what}"), format!("{ratio:.2}x"));
+    fn verdict(&self, goal: Goal, vendor_id: &str) -> Option<String> {
+        let ratio = |most: f64, to: Entrant, what: &str| {
+            let found = self.ratio(to)?;
+            // A rate is better if it is higher.
+            let is_met = if self.rate(to).is_some() { found >= most } else { found <= most };
+            Some((is_met, format!("{most}x {what}"), format!("{found:.2}x")))
+        };
         let (is_met, goal, found) = match goal {
-            Goal::OfLimit(most) => at_most(most, self.ratio(Entrant::Limit)?, "the limit"),
-            Goal::OfPeer(most) => at_most(most, self.ratio(Entrant::Peer)?, "the peer"),
-            Goal::OfReference(most, what) => at_most(most, self.ratio(Entrant::Reference)?, what),
+            Goal::OfLimit(most) => ratio(most, Entrant::Limit, "the limit")?,
+            Goal::OfPeer(name, most) => ratio(most, self.peer(name)?, name)?,
+            Goal::OfReference(most, what) => ratio(most, Entrant::Reference, what)?,
             Goal::AtMost(most) => {
-                let p50 = self.p50(Entrant::Ours)?;
+                let (most, p50) = (most.of(vendor_id)?, self.p50(Entrant::Ours)?);
                 (p50 <= most, duration(most), duration(p50))
             }
             Goal::OverLimit(most) => {
+                let most = most.of(vendor_id)?;
                 let p50 = |measured: &RowResult, entrant| Some(measured.columns.get(&entrant)?.median);
                 let over = self.median(|all| Some(p50(all, Entrant::Ours)? - p50(all, Entrant::Limit)?))?;
                 (over <= most, format!("{} over the limit", duration(most)), duration(over))
@@ -184,6 +178,24 @@ impl MeasuredRow<'_> {
         };
         Some(format!("{goal}: {}, {found}", if is_met { "met" } else { "**missed**" }))
     }
+
+    /// The entrant of this name, whatever its version.
+    fn peer(&self, name: &str) -> Option<Entrant> {
+        self.entrants().into_iter().find(|entrant| matches!(entrant, Entrant::Peer(full) if full.starts_with(name)))
+    }
+
+    /// Who was measured.
+    fn entrants(&self) -> BTreeSet<Entrant> {
+        let keys = |measured: &RowResult| -> Vec<Entrant> {
+            let RowResult { columns, rates, footprints, .. } = measured;
+            columns.keys().chain(rates.keys()).chain(footprints.keys()).copied().collect()
+        };
+        self.repeats.iter().flat_map(keys).collect()
+    }
+}
+
+fn without_clock(measured: &RowResult, entrant: Entrant) -> Option<f64> {
+    measured.columns.get(&entrant)?.without_clock
 }
 
 impl Footprint {
@@ -205,10 +217,6 @@ fn received_per_second(rate: &MessageRate) -> f64 {
     rate.per_second * (1.0 - rate.lost as f64 / rate.sent.max(1) as f64)
 }
 
-fn is_near(measured: &RowResult) -> bool {
-    measured.line_ns.is_none_or(|ns| ns < NEAR_NS)
-}
-
 /// A duration in nanoseconds, with two or three digits and a unit.
 fn duration(ns: f64) -> String {
     let (value, unit) = match ns {
@@ -226,29 +234,83 @@ fn duration(ns: f64) -> String {
 }
 
 /// All of it.
-pub(super) fn markdown(
-    rows: &[MeasuredRow<'_>],
-    peer: Option<&str>,
-    cores: &CorePair,
-    has_percentiles: bool,
-) -> String {
-    let mut text = format!("{}\n\n", machine(cores));
-    let (spins, works): (Vec<_>, Vec<_>) = rows.iter().partition(|row| matches!(row.row.plan, Plan::Spin(_)));
-    let peer = peer.unwrap_or("no peer");
-    let heads = ["work", "limit", "libconduit", "to the limit", peer, "to the peer", "near", "goal"];
-    table(&mut text, &heads, works.iter().map(|row| row.work_cells()));
-    let heads = ["spin, then sleep", "p50", "p99", "p99.9", "processor time per message", "of its core", "near"];
-    table(&mut text, &heads, spins.iter().filter_map(|row| row.spin_cells()));
-    let work = "without a read of the clock in each round trip";
-    let heads = [work, "limit", "libconduit", "to the limit", "peer", "to the peer"];
-    table(&mut text, &heads, works.iter().filter_map(|row| row.without_clock()));
-    if has_percentiles {
-        let heads = ["work", "who", "p50", "p90", "p99", "p99.9", "max", "mean", "count"];
-        table(&mut text, &heads, rows.iter().flat_map(all_figures));
+pub(super) fn markdown(rows: &[MeasuredRow<'_>], cores: &CorePair, has_percentiles: bool) -> String {
+    let mut text = format!("{}\n\n", machine(rows, cores));
+    let vendor_id = cpu_field("vendor_id").unwrap_or_default();
+    for group in &GROUPS {
+        let (spins, works): (Vec<_>, Vec<_>) =
+            rows.iter().filter(|row| row.row.is_of(group)).partition(|row| matches!(row.row.plan, Plan::Spin(_)));
+        let cells = |row: &MeasuredRow<'_>, entrant: Entrant| row.cell(entrant);
+        let ratio = |row: &MeasuredRow<'_>, to: Entrant| row.ratio(to);
+        compare(&mut text, group, &works, cells, ratio, |row| Some([row.near(), row.goals(&vendor_id)]));
+        let heads = [group.work, "p50", "p99", "p99.9", "processor time per message", "of its core", "near"];
+        table(&mut text, &heads, spins.iter().filter_map(|row| row.spin_cells()));
     }
     text.push_str(READING);
-    text.push('\n');
+    text.push_str("\n\n");
+    let unclocked: Vec<_> = rows.iter().filter(|row| row.unclocked(Entrant::Ours).is_some()).collect();
+    let group = RowGroup { id: "", work: "without a read of the clock in each round trip", reference: "another" };
+    let cells = |row: &MeasuredRow<'_>, entrant| row.unclocked(entrant).map_or_else(|| "-".into(), duration);
+    let ratio = |row: &MeasuredRow<'_>, to| row.ratio_of(to, without_clock);
+    compare(&mut text, &group, &unclocked, cells, ratio, |_| None);
+    if has_percentiles {
+        let heads = ["row", "who", "p50", "p90", "p99", "p99.9", "max", "mean", "count"];
+        table(&mut text, &heads, rows.iter().flat_map(all_figures));
+    }
     text
+}
+
+/// Adds a table of rows side by side: a column for everybody measured in one of them, and after all
+/// but one how Conduit compares.
+fn compare(
+    text: &mut String,
+    group: &RowGroup,
+    rows: &[&MeasuredRow<'_>],
+    cell: impl Fn(&MeasuredRow<'_>, Entrant) -> String,
+    ratio: impl Fn(&MeasuredRow<'_>, Entrant) -> Option<f64>,
+    ends: impl Fn(&MeasuredRow<'_>) -> Option<[String; 2]>,
+) {
+    let everybody: BTreeSet<Entrant> = rows.iter().flat_map(|row| row.entrants()).collect();
+    let name = |entrant: &Entrant| match *entrant {
+        Entrant::Line | Entrant::Between => None,
+        Entrant::Limit => Some("limit"),
+        Entrant::RingLimit => Some("limit, all slots"),
+        Entrant::Reference => Some(group.reference),
+        Entrant::Ours => Some("Conduit"),
+        Entrant::Peer(name) => Some(name),
+    };
+    // Conduit stands between what is no competitor and the peers.
+    let beside = everybody.range(..Entrant::Ours).map(|entrant| (*entrant, false));
+    let compared = [Entrant::Limit, Entrant::Reference].into_iter().filter(|entrant| everybody.contains(entrant));
+    let peers = everybody.iter().filter(|entrant| matches!(entrant, Entrant::Peer(_)));
+    let columns: Vec<(Entrant, bool)> = beside
+        .chain([(Entrant::Ours, false)])
+        .chain(compared.map(|entrant| (entrant, true)))
+        .chain(peers.flat_map(|peer| [(*peer, false), (*peer, true)]))
+        .filter(|(entrant, _)| name(entrant).is_some())
+        .collect();
+    let mut heads = vec![group.work.to_owned()];
+    heads.extend(columns.iter().filter_map(|(entrant, is_ratio)| {
+        let name = name(entrant)?;
+        Some(match entrant {
+            _ if !is_ratio => name.into(),
+            Entrant::Limit => "to the limit".into(),
+            _ => format!("to {}", name.trim_end_matches(|c: char| c.is_ascii_digit() || " .".contains(c))),
+        })
+    }));
+    let has_ends = rows.first().is_some_and(|row| ends(row).is_some());
+    heads.extend(["near", "goal"].into_iter().filter(|_| has_ends).map(String::from));
+    let cells = |row: &&MeasuredRow<'_>| {
+        let mut cells = vec![row.row.title.clone()];
+        cells.extend(columns.iter().map(|&(entrant, is_ratio)| match is_ratio {
+            false => cell(row, entrant),
+            true => ratio_cell(ratio(row, entrant)),
+        }));
+        cells.extend(ends(row).into_iter().flatten());
+        cells
+    };
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+    table(text, &heads, rows.iter().map(cells));
 }
 
 /// Adds a table, unless it would be empty.
@@ -266,12 +328,11 @@ fn table(text: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<Strin
 
 /// A row of percentiles for each entrant.
 fn all_figures(line: &MeasuredRow<'_>) -> Vec<Vec<String>> {
-    let entrants = [Entrant::Limit, Entrant::Reference, Entrant::Ours, Entrant::Peer];
     let row = |entrant: Entrant| {
         let figures: [fn(&Figures) -> f64; 6] =
             [|all| all.p50, |all| all.p90, |all| all.p99, |all| all.p999, |all| all.max, |all| all.mean];
         let values = figures.map(|figure| line.figure(entrant, figure).map(duration));
-        let mut cells = vec![line.row.title.clone(), entrant.to_string()];
+        let mut cells = vec![line.row.id.clone(), entrant.to_string()];
         cells.extend(values.into_iter().collect::<Option<Vec<_>>>()?);
         cells.push(
             line.counting()
@@ -283,7 +344,7 @@ fn all_figures(line: &MeasuredRow<'_>) -> Vec<Vec<String>> {
         );
         Some(cells)
     };
-    entrants.into_iter().filter_map(row).collect()
+    line.entrants().into_iter().filter_map(row).collect()
 }
 
 /// What was measured in each repeat.
@@ -293,19 +354,20 @@ pub(super) fn json(rows: &[MeasuredRow<'_>]) -> Result<String> {
 }
 
 /// Where and when.
-fn machine(cores: &CorePair) -> String {
+fn machine(rows: &[MeasuredRow<'_>], cores: &CorePair) -> String {
     let model = cpu_field("model name").unwrap_or_else(|| "unknown processor".into());
     let is_virtual = cpu_field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = median(rows.iter().flat_map(MeasuredRow::counting).filter_map(|measured| measured.line_ns));
+    let line = line.map(|ns| format!("; a cache line takes {}", duration(ns))).unwrap_or_default();
     let date = Command::new("date").arg("+%F").output().map(|output| output.stdout).unwrap_or_default();
     format!(
-        "{}, {model}, {} processors{}, Linux {}, cores {} and {}.",
+        "{}, {model}, {} processors{}, Linux {}, {}{line}.",
         String::from_utf8_lossy(&date).trim(),
         info.lines().filter(|line| line.starts_with("processor")).count(),
         if is_virtual { " of a virtual machine" } else { "" },
         kernel_release(),
-        cores.first,
-        cores.second,
+        cores.words(),
     )
 }
 

@@ -1,35 +1,69 @@
 //! The rows of the table and their goals.
 
 use super::fan_out::FanOutPlan;
-use super::plan::{LatencyPlan, Plan, PublishingPlan, ThroughputPlan};
+use super::plan::Plan;
 use super::spin::SpinPlan;
+use super::works::{LatencyPlan, LatencyReference, PublishingPlan, RowWork, ThroughputPlan};
 use crate::Wait;
 use crate::contestants::publishing::Audience;
+use crate::machine::ByVendor;
 
 /// What is wanted of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Goal {
-    /// At most so many times the limit.
+    /// At most so many times the limit; of rates, at least.
     OfLimit(f64),
-    /// At most so many times the peer.
-    OfPeer(f64),
+    /// At most so many times the peer of this name.
+    OfPeer(&'static str, f64),
     /// At most so many times the reference, which is called so.
     OfReference(f64, &'static str),
     /// At most so many nanoseconds.
-    AtMost(f64),
+    AtMost(ByVendor),
     /// At most so many nanoseconds more than the limit.
-    OverLimit(f64),
+    OverLimit(ByVendor),
     /// At least so many messages per second.
     AtLeast(f64),
     /// At most one file of so many bytes, and a descriptor per side.
     OneFile(u64),
 }
 
+/// Rows that are measured alike, and a table of their own.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RowGroup {
+    /// Where its rows' names start.
+    pub(super) id: &'static str,
+    /// Head of its table's first column.
+    pub(super) work: &'static str,
+    /// What its rows have as a reference.
+    pub(super) reference: &'static str,
+}
+
+impl RowGroup {
+    const fn new(id: &'static str, work: &'static str, reference: &'static str) -> Self {
+        Self { id, work, reference }
+    }
+}
+
+#[rustfmt::skip]
+pub(super) const GROUPS: [RowGroup; 10] = [
+    RowGroup::new("small", "one way, polling", ""),
+    RowGroup::new("bytes", "one way, all bytes, polling", ""),
+    RowGroup::new("header", "one way, header only, polling", "64 B"),
+    RowGroup::new("sleep", "one way, blocking", ""),
+    RowGroup::new("pairs", "one way, 64 B, polling", "the first pair"),
+    RowGroup::new("publish", "publish 64 B", ""),
+    RowGroup::new("rate", "64 B messages per second", ""),
+    RowGroup::new("fan-out", "publish 64 B to", "one subscriber"),
+    RowGroup::new("cost", "cost", ""),
+    RowGroup::new("wait", "spin, then sleep", ""),
+];
+
 /// A row of the table.
 #[derive(Clone, Debug)]
 pub(super) struct TableRow {
-    /// For `--only`.
+    /// What it is called on the command line: a group, and what is special.
     pub(super) id: String,
+    /// What is special, in words.
     pub(super) title: String,
     pub(super) plan: Plan,
     /// How long to measure in one repeat.
@@ -37,104 +71,144 @@ pub(super) struct TableRow {
     pub(super) goals: Vec<Goal>,
 }
 
-/// All rows, in the table's order.
-pub(super) fn all() -> Vec<TableRow> {
-    [latency_rows(), publishing_rows(), throughput_rows(), fan_out_rows(), cost_rows(), spin_rows()].concat()
+impl TableRow {
+    pub(super) fn is_of(&self, group: &RowGroup) -> bool {
+        self.id.split('/').next() == Some(group.id)
+    }
 }
 
-const LARGE: usize = 12 << 20;
-const SIZES: [usize; 6] = [8, 64, 1 << 10, 64 << 10, 1 << 20, LARGE];
+/// All rows, in the table's order.
+pub(super) fn all() -> Vec<TableRow> {
+    [latency_rows(), pair_rows(), publishing_rows(), throughput_rows(), fan_out_rows(), cost_rows(), spin_rows()]
+        .concat()
+}
+
+const ICEORYX: &str = "iceoryx2";
+const RINGFIRE: &str = "ringfire";
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const LARGE: usize = 12 * MIB;
+
+/// One way by polling, of all bytes, in place, with as many slots as a topic has by default.
+const fn poll(bytes: usize) -> LatencyPlan {
+    LatencyPlan { bytes, is_whole: true, wait: Wait::Poll, is_copied: false, depth: None, reference: None }
+}
 
 fn size(bytes: usize) -> String {
     match bytes {
-        _ if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
-        _ if bytes >= 1 << 10 => format!("{} KiB", bytes >> 10),
+        _ if bytes >= MIB => format!("{} MiB", bytes / MIB),
+        _ if bytes >= KIB => format!("{} KiB", bytes / KIB),
         _ => format!("{bytes} B"),
     }
 }
 
-fn latency_row(plan: LatencyPlan, goals: &[Goal]) -> TableRow {
-    let LatencyPlan { bytes, is_whole, wait, is_copied, depth, has_reference } = plan;
-    let (size, is_whole) = (size(bytes), is_whole || bytes <= 64);
-    let (touched, touched_id) = if is_whole { ("all bytes", "all") } else { ("header", "header") };
-    let (way, way_id) = if wait == Wait::Poll { ("polling", "poll") } else { ("blocking", "block") };
-    let (copied, copied_id) = if is_copied { (", copied out", "/copied") } else { ("", "") };
-    let slots = depth.map(|depth| format!(", {depth} slots")).unwrap_or_default();
-    let slots_id = depth.map(|depth| format!("/{depth}slots")).unwrap_or_default();
+fn latency_row(group: &str, plan: LatencyPlan, goals: &[Goal]) -> TableRow {
+    let LatencyPlan { bytes, is_whole, wait, is_copied, depth, reference } = plan;
+    let mut title = vec![size(bytes)];
+    // The group says the rest.
+    title.extend((bytes <= 64 && group == "small").then(|| if is_copied { "copied out" } else { "in place" }.into()));
+    title.extend((group == "sleep").then(|| if is_whole { "all bytes" } else { "header" }.into()));
+    title.extend(depth.map(|depth| format!("{depth} slots")));
+    let id: String = title.iter().map(|part| format!("/{}", part.replace(' ', ""))).collect();
     TableRow {
-        id: format!("latency/{}/{touched_id}/{way_id}{copied_id}{slots_id}", size.replace(' ', "")),
-        title: format!("one way, {size}, {touched}, {way}{copied}{slots}"),
-        plan: Plan::Latency(plan),
+        id: format!("{group}{id}"),
+        title: title.join(", "),
+        plan: Plan::Turns(RowWork::Latency(plan)),
         seconds: match wait {
             Wait::Sleep => 1.2,
-            Wait::Poll if is_whole && bytes > 1 << 20 => 0.8,
-            Wait::Poll if has_reference => 0.4,
+            Wait::Poll if is_whole && bytes > MIB => 0.8,
+            Wait::Poll if reference.is_some() || bytes > 64 => 0.4,
             Wait::Poll => 0.3,
         },
         goals: goals.to_vec(),
     }
 }
 
+#[rustfmt::skip]
 fn latency_rows() -> Vec<TableRow> {
-    let (wait, depth) = (Wait::Poll, None);
-    let poll = |bytes, is_whole| LatencyPlan { bytes, is_whole, wait, is_copied: false, depth, has_reference: false };
-    let mut rows = Vec::new();
-    for bytes in SIZES {
-        if bytes == LARGE {
-            let plan = LatencyPlan { has_reference: true, ..poll(bytes, false) };
-            rows.push(latency_row(plan, &[Goal::OfReference(1.1, "64 B")]));
-        } else if bytes > 64 {
-            rows.push(latency_row(poll(bytes, false), &[]));
+    let header = |bytes| LatencyPlan { is_whole: false, ..poll(bytes) };
+    let copied = |bytes| LatencyPlan { is_copied: true, ..poll(bytes) };
+    let blocking = |plan| LatencyPlan { wait: Wait::Sleep, ..plan };
+    let beside_small = LatencyPlan { reference: Some(LatencyReference::Small), ..header(LARGE) };
+    let (limit, peer) = (Goal::OfLimit(1.05), Goal::OfPeer(ICEORYX, 0.95));
+    let ringfire = Goal::OfPeer(RINGFIRE, 1.0);
+    [
+        ("small", poll(8), &[][..]),
+        ("small", copied(8), &[]),
+        ("small", poll(64), &[Goal::OfLimit(1.45), ringfire, Goal::OfPeer(ICEORYX, 0.3)]),
+        ("small", copied(64), &[Goal::OfLimit(1.2), ringfire]),
+        ("bytes", poll(KIB), &[]),
+        ("bytes", poll(64 * KIB), &[limit, peer]),
+        ("bytes", poll(256 * KIB), &[limit, peer]),
+        ("bytes", poll(MIB), &[limit, peer]),
+        ("bytes", poll(4 * MIB), &[limit, peer]),
+        ("bytes", poll(LARGE), &[peer]),
+        ("bytes", LatencyPlan { depth: Some(4), ..poll(LARGE) }, &[]),
+        ("header", header(KIB), &[]),
+        ("header", header(64 * KIB), &[]),
+        ("header", header(MIB), &[]),
+        ("header", beside_small, &[Goal::OfReference(1.1, "64 B")]),
+        ("sleep", blocking(poll(64)), &[limit]),
+        ("sleep", blocking(poll(64 * KIB)), &[]),
+        ("sleep", blocking(header(LARGE)), &[]),
+        ("sleep", blocking(poll(LARGE)), &[]),
+    ]
+    .map(|(group, plan, goals)| latency_row(group, plan, goals))
+    .into()
+}
+
+fn pair_rows() -> Vec<TableRow> {
+    let row = |(pairs, which): (u32, &str), is_copied: bool| {
+        let how = if is_copied { "copied out" } else { "in place" };
+        let reference = Some(LatencyReference::FirstPair { pairs });
+        TableRow {
+            id: format!("pairs/{which}/{}", how.replace(' ', "")),
+            title: format!("{which} pair of topics of a process, {how}"),
+            plan: Plan::Turns(RowWork::Latency(LatencyPlan { is_copied, reference, ..poll(64) })),
+            seconds: 0.4,
+            goals: vec![Goal::OfReference(1.05, "the first pair")],
         }
-        let goals: &[Goal] = match bytes {
-            64 => &[Goal::OfLimit(1.7), Goal::OfPeer(0.3)],
-            LARGE => &[Goal::OfLimit(1.05)],
-            _ => &[],
-        };
-        rows.push(latency_row(poll(bytes, true), goals));
-        if bytes <= 64 {
-            let goals: &[Goal] = if bytes == 64 { &[Goal::OfLimit(1.4)] } else { &[] };
-            rows.push(latency_row(LatencyPlan { is_copied: true, ..poll(bytes, true) }, goals));
-        }
-    }
-    rows.push(latency_row(LatencyPlan { depth: Some(4), ..poll(LARGE, true) }, &[Goal::OfLimit(1.05)]));
-    for (bytes, is_whole) in [(64, true), (64 << 10, true), (LARGE, false), (LARGE, true)] {
-        let goals: &[Goal] = if bytes == 64 { &[Goal::OfLimit(1.05)] } else { &[] };
-        rows.push(latency_row(LatencyPlan { wait: Wait::Sleep, ..poll(bytes, is_whole) }, goals));
-    }
-    rows
+    };
+    [(2, "second"), (3, "third")].into_iter().flat_map(|pair| [row(pair, false), row(pair, true)]).collect()
 }
 
 fn publishing_rows() -> Vec<TableRow> {
-    let row = |(audience, period_us, is_unstamped, most_ns): (_, Option<u64>, bool, Option<f64>)| {
+    let row = |(audience, period_us, is_unstamped, depth, goal): (_, Option<u64>, bool, Option<u64>, Option<Goal>)| {
         let (who, who_id) = match audience {
-            Audience::Nobody => ("nobody listens", "nobody"),
-            Audience::Polling => ("a subscriber polls", "polling"),
-            Audience::Sleeping => ("a subscriber sleeps", "sleeping"),
-            Audience::Absent => ("a subscriber is attached but absent", "absent"),
+            Audience::Nobody => ("no subscriber", "nobody"),
+            Audience::Polling => ("a polling subscriber", "polling"),
+            Audience::Sleeping => ("a sleeping subscriber", "sleeping"),
+            Audience::Absent => ("a subscriber that does not receive", "absent"),
         };
         let when = period_us.map_or_else(|| "back to back".into(), |period| format!("one every {period} us"));
         let when_id = period_us.map_or_else(|| "back-to-back".into(), |period| format!("{period}us"));
-        let (stamps, stamps_id) = if is_unstamped { (", time stamps off", "/unstamped") } else { ("", "") };
+        let (stamps, stamps_id) = if is_unstamped { (", without time stamps", "/unstamped") } else { ("", "") };
+        let slots = depth.map(|depth| format!(", {depth} slots")).unwrap_or_default();
         TableRow {
-            id: format!("publish/{who_id}/{when_id}{stamps_id}"),
-            title: format!("publish 64 B, {who}, {when}{stamps}"),
-            plan: Plan::Publishing(PublishingPlan { audience, period_us, is_unstamped }),
+            id: format!("publish/{who_id}/{when_id}{stamps_id}{}", slots.replace(", ", "/").replace(' ', "")),
+            title: format!("{who}, {when}{stamps}{slots}"),
+            plan: Plan::Turns(RowWork::Publishing(PublishingPlan { audience, period_us, is_unstamped, depth })),
             seconds: if period_us.is_some_and(|period| period > 10) { 0.5 } else { 0.25 },
-            goals: most_ns.map(Goal::AtMost).into_iter().collect(),
+            goals: goal.into_iter().collect(),
         }
     };
+    let stamped = Some(Goal::OverLimit(ByVendor { amd: 9.0, intel: 14.0 }));
+    let unstamped = Some(Goal::AtMost(ByVendor { amd: 7.0, intel: 10.0 }));
+    let paced = Some(Goal::AtMost(ByVendor { amd: 80.0, intel: 80.0 }));
     let rows = [
-        (Audience::Nobody, None, false, Some(35.0)),
-        (Audience::Nobody, None, true, Some(10.0)),
-        (Audience::Nobody, Some(10), false, None),
-        (Audience::Polling, None, false, None),
-        (Audience::Polling, Some(10), false, Some(80.0)),
-        (Audience::Sleeping, None, false, None),
-        (Audience::Sleeping, Some(10), false, None),
-        (Audience::Sleeping, Some(200), false, None),
-        (Audience::Absent, None, false, None),
-        (Audience::Absent, Some(10), false, None),
+        (Audience::Nobody, None, false, None, stamped),
+        (Audience::Nobody, None, false, Some(1024), stamped),
+        (Audience::Nobody, None, true, None, unstamped),
+        (Audience::Nobody, None, true, Some(1024), unstamped),
+        (Audience::Nobody, Some(10), false, None, None),
+        (Audience::Polling, None, false, None, None),
+        (Audience::Polling, Some(10), false, None, paced),
+        (Audience::Sleeping, None, false, None, None),
+        (Audience::Sleeping, Some(10), false, None, None),
+        (Audience::Sleeping, Some(200), false, None, None),
+        (Audience::Absent, None, false, None, None),
+        (Audience::Absent, Some(10), false, None, None),
     ];
     rows.into_iter().map(row).collect()
 }
@@ -142,18 +216,18 @@ fn publishing_rows() -> Vec<TableRow> {
 fn throughput_rows() -> Vec<TableRow> {
     let mut rows = Vec::new();
     for (is_lossless, way, way_id) in [(true, "lossless window of 256", "window"), (false, "free running", "free")] {
-        for (is_batched, is_copied, how, how_id) in [
-            (false, false, "one by one", "one"),
-            (false, true, "one by one, copied out", "copied"),
-            (true, false, "received in batches", "batch"),
+        for (is_batched, is_copied, how, how_id, goals) in [
+            (false, false, "one by one", "one", &[Goal::AtLeast(15e6)][..]),
+            (false, true, "one by one, copied out", "one-copied", &[Goal::AtLeast(15e6)]),
+            (true, false, "received in batches", "batch", &[]),
+            (true, true, "received in batches, copied out", "batch-copied", &[Goal::AtLeast(30e6), Goal::OfLimit(0.3)]),
         ] {
-            let least = is_lossless.then_some(Goal::AtLeast(if is_batched { 20e6 } else { 10e6 }));
             rows.push(TableRow {
-                id: format!("throughput/{way_id}/{how_id}"),
-                title: format!("64 B messages per second, {way}, {how}"),
-                plan: Plan::Throughput(ThroughputPlan { is_lossless, is_batched, is_copied }),
+                id: format!("rate/{way_id}/{how_id}"),
+                title: format!("{way}, {how}"),
+                plan: Plan::Turns(RowWork::Throughput(ThroughputPlan { is_lossless, is_batched, is_copied })),
                 seconds: 0.4,
-                goals: least.into_iter().collect(),
+                goals: if is_lossless { goals.to_vec() } else { Vec::new() },
             });
         }
     }
@@ -165,13 +239,17 @@ fn fan_out_rows() -> Vec<TableRow> {
     for (wait, way, way_id, seconds) in [(Wait::Poll, "polling", "poll", 0.3), (Wait::Sleep, "sleeping", "block", 0.6)]
     {
         for subscribers in [1, 2, 4, 8, 32] {
-            let goal = (wait == Wait::Poll && subscribers == 8).then_some(Goal::OfReference(1.5, "one subscriber"));
+            let most = match (wait, subscribers) {
+                (Wait::Poll, 8) | (Wait::Sleep, 32) => Some(1.5),
+                (Wait::Sleep, 8) => Some(1.2),
+                _ => None,
+            };
             rows.push(TableRow {
                 id: format!("fan-out/{subscribers}/{way_id}"),
-                title: format!("publish 64 B to {subscribers} {way}"),
-                plan: Plan::FanOut(FanOutPlan { subscribers, wait }),
+                title: format!("{subscribers} {way}"),
+                plan: Plan::Turns(RowWork::FanOut(FanOutPlan { subscribers, wait, period_us: None })),
                 seconds,
-                goals: goal.into_iter().collect(),
+                goals: most.map(|most| Goal::OfReference(most, "one subscriber")).into_iter().collect(),
             });
         }
     }
@@ -183,9 +261,12 @@ fn cost_rows() -> Vec<TableRow> {
         let (id, title) = (id.into(), title.into());
         TableRow { id, title, plan, seconds, goals: vec![goal] }
     };
+    let over = Goal::OverLimit(ByVendor { amd: 300e3, intel: 300e3 });
+    let (small, default) = (Plan::Footprint { is_default: false }, Plan::Footprint { is_default: true });
     vec![
-        row("start", "start of a process to its first message", Plan::Start, 0.5, Goal::OverLimit(300e3)),
-        row("memory", "memory of a default topic with one subscriber", Plan::Footprint, 0.0, Goal::OneFile(69_632)),
+        row("cost/start", "start of a process to its first message", Plan::Start, 0.5, over),
+        row("cost/memory/64B", "memory of a topic of 64 B messages", small, 0.0, Goal::OneFile(12 << 10)),
+        row("cost/memory/bytes", "memory of a topic of bytes", default, 0.0, Goal::OneFile(69_632)),
     ]
 }
 
@@ -194,7 +275,7 @@ fn spin_rows() -> Vec<TableRow> {
     for period_us in [20, 100, 1000] {
         for spin_us in [0, 10, 50, 100, 1000] {
             rows.push(TableRow {
-                id: format!("spin/{spin_us}us/{period_us}us"),
+                id: format!("wait/{spin_us}us/{period_us}us"),
                 title: format!("one message every {period_us} us, spin {spin_us} us"),
                 plan: Plan::Spin(SpinPlan { spin_us, period_us }),
                 seconds: 0.3,
@@ -210,11 +291,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_has_an_id_of_its_own() {
-        let mut ids: Vec<_> = all().into_iter().map(|row| row.id).collect();
+    fn every_row_has_an_id_of_its_own_in_one_group() {
+        let rows = all();
+        let mut ids: Vec<_> = rows.iter().map(|row| &row.id).collect();
         let count = ids.len();
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), count);
+        for row in &rows {
+            assert_eq!(GROUPS.iter().filter(|group| row.is_of(group)).count(), 1, "{}", row.id);
+        }
+        for group in &GROUPS {
+            assert!(rows.iter().any(|row| row.is_of(group)), "{}", group.id);
+        }
     }
 }

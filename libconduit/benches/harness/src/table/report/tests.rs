@@ -1,6 +1,7 @@
 //! Tests of the report.
 
 use super::*;
+use crate::machine::ByVendor;
 
 fn row(goals: &[Goal]) -> TableRow {
     TableRow { id: "id".into(), title: "work".into(), plan: Plan::Start, seconds: 1.0, goals: goals.to_vec() }
@@ -16,38 +17,74 @@ fn measured(line: f64, limit: f64, ours: f64) -> RowResult {
     RowResult { line_ns: Some(line), columns, ..RowResult::default() }
 }
 
+fn line(row: &TableRow, repeats: Vec<RowResult>) -> MeasuredRow<'_> {
+    let mut rows = [MeasuredRow { row, repeats, near_ns: None }];
+    find_near(&mut rows);
+    let [line] = rows;
+    line
+}
+
+const AMD: &str = "AuthenticAMD";
+
 #[test]
 fn repeats_in_the_far_state_count_only_if_there_are_few_others() {
-    let row = row(&[Goal::OfLimit(1.7), Goal::OfPeer(0.3)]);
+    let row = row(&[Goal::OfLimit(1.7), Goal::OfPeer("ring", 0.3)]);
     let near = [measured(60.0, 60.0, 90.0), measured(60.0, 60.0, 96.0), measured(60.0, 60.0, 120.0)];
     let far = [measured(200.0, 200.0, 600.0), measured(200.0, 200.0, 600.0)];
-    let mut line = MeasuredRow { row: &row, repeats: [&near[..], &far].concat() };
-    assert_eq!((line.ratio(Entrant::Limit), line.near()), (Some(1.6), "3/5".into()));
-    assert_eq!(line.cell(Entrant::Ours), "96 ns (192 ns, 288 ns)");
-    assert_eq!(line.goals(), "1.7x the limit: met, 1.60x", "there is no peer");
-    line.repeats = [&near[1..], &far].concat();
-    assert_eq!((line.ratio(Entrant::Limit), line.near()), (Some(2.5), "2/4".into()));
-    assert_eq!(line.goals(), "1.7x the limit: **missed**, 2.50x");
+    let most = line(&row, [&near[..], &far].concat());
+    assert_eq!((most.ratio(Entrant::Limit), most.near()), (Some(1.6), "3/5".into()));
+    assert_eq!(most.cell(Entrant::Ours), "96 ns (192 ns, 288 ns)");
+    assert_eq!(most.goals(AMD), "1.7x the limit: met, 1.60x", "there is no peer");
+    let few = line(&row, [&near[1..], &far].concat());
+    assert_eq!((few.ratio(Entrant::Limit), few.near()), (Some(2.5), "2/4".into()));
+    assert_eq!(few.goals(AMD), "1.7x the limit: **missed**, 2.50x");
+}
+
+#[test]
+fn all_repeats_count_where_every_core_is_as_far() {
+    let row = row(&[]);
+    let repeats = [106.0, 116.0, 111.0].map(|line| measured(line, 100.0, 150.0));
+    assert_eq!(line(&row, repeats.into()).near(), "3/3");
+    let unknown = RowResult { line_ns: None, ..measured(0.0, 1.0, 1.0) };
+    assert_eq!(line(&row, vec![unknown]).near(), "-");
+}
+
+#[test]
+fn near_is_decided_over_all_rows() {
+    let row = row(&[]);
+    let rows = [vec![measured(60.0, 1.0, 1.0)], vec![measured(200.0, 1.0, 1.0)]];
+    let mut rows = rows.map(|repeats| MeasuredRow { row: &row, repeats, near_ns: None });
+    find_near(&mut rows);
+    assert_eq!(rows.map(|row| row.near()), ["1/1", "0/1"]);
 }
 
 #[test]
 fn ratios_are_of_one_repeat() {
-    let row = row(&[Goal::AtMost(200.0), Goal::OverLimit(100.0)]);
+    let (at_most, over) = (ByVendor { amd: 200.0, intel: 140.0 }, ByVendor { amd: 100.0, intel: 40.0 });
+    let row = row(&[Goal::AtMost(at_most), Goal::OverLimit(over)]);
     let repeats = vec![measured(60.0, 100.0, 150.0), measured(60.0, 10.0, 160.0), measured(60.0, 100.0, 130.0)];
-    let line = MeasuredRow { row: &row, repeats };
+    let line = line(&row, repeats);
     assert_eq!(line.ratio(Entrant::Limit), Some(1.5));
-    assert_eq!(line.goals(), "200 ns: met, 150 ns; 100 ns over the limit: met, 50 ns");
+    assert_eq!(line.goals(AMD), "200 ns: met, 150 ns; 100 ns over the limit: met, 50 ns");
+    let missed = "140 ns: **missed**, 150 ns; 40 ns over the limit: **missed**, 50 ns";
+    assert_eq!(line.goals("GenuineIntel"), missed);
+    assert_eq!(line.goals("another"), "");
 }
 
 #[test]
 fn what_is_lost_was_not_received() {
-    let row = row(&[Goal::AtLeast(10e6)]);
+    let row = row(&[Goal::AtLeast(10e6), Goal::OfLimit(0.5)]);
     let rate = |lost| MessageRate { per_second: 12e6, sent: 100, received: 100 - lost, lost };
-    let with = |lost| RowResult { rates: [(Entrant::Ours, rate(lost))].into(), ..RowResult::default() };
-    let line = MeasuredRow { row: &row, repeats: vec![with(25)] };
-    assert_eq!(line.cell(Entrant::Ours), "9.0 M/s received, 25 % lost");
-    assert_eq!(line.goals(), "10 M/s: **missed**, 9.0 M/s");
-    assert_eq!(MeasuredRow { row: &row, repeats: vec![with(0)] }.cell(Entrant::Ours), "12.0 M/s");
+    let with = |lost| RowResult {
+        rates: [(Entrant::Ours, rate(lost)), (Entrant::Limit, rate(0))].into(),
+        ..RowResult::default()
+    };
+    let lossy = line(&row, vec![with(60)]);
+    assert_eq!(lossy.cell(Entrant::Ours), "4.8 M/s received, 60 % lost");
+    assert_eq!(lossy.goals(AMD), "10 M/s: **missed**, 4.8 M/s; 0.5x the limit: **missed**, 0.40x");
+    let lossless = line(&row, vec![with(0)]);
+    assert_eq!(lossless.cell(Entrant::Ours), "12.0 M/s");
+    assert_eq!(lossless.goals(AMD), "10 M/s: met, 12.0 M/s; 0.5x the limit: met, 1.00x");
 }
 
 #[test]
@@ -56,12 +93,34 @@ fn a_topic_is_one_file() {
     let goals = |files, bytes, subscriber_descriptors| {
         let footprint = Footprint { files, bytes, publisher_descriptors: 1, subscriber_descriptors };
         let footprints = [(Entrant::Ours, footprint)].into();
-        MeasuredRow { row: &row, repeats: vec![RowResult { footprints, ..RowResult::default() }] }.goals()
+        line(&row, vec![RowResult { footprints, ..RowResult::default() }]).goals(AMD)
     };
     assert!(goals(1, 69_632, 1).contains(": met,"));
     for (files, bytes, descriptors) in [(2, 69_632, 1), (1, 69_633, 1), (1, 69_632, 2)] {
         assert!(goals(files, bytes, descriptors).contains(": **missed**,"));
     }
+}
+
+#[test]
+fn a_table_has_a_column_for_everybody_measured() {
+    let row = row(&[Goal::OfPeer("ring", 1.0)]);
+    let mut with_peer = measured(60.0, 60.0, 90.0);
+    with_peer.columns.insert(Entrant::Peer("ring 2.1"), figures(100.0));
+    let (with, without) = (line(&row, vec![with_peer]), line(&row, vec![measured(60.0, 60.0, 90.0)]));
+    let group = RowGroup { id: "cost", work: "work", reference: "" };
+    let mut text = String::new();
+    let ends = |row: &MeasuredRow<'_>| Some([row.near(), row.goals(AMD)]);
+    let cell = |row: &MeasuredRow<'_>, entrant: Entrant| row.cell(entrant);
+    let ratio = |row: &MeasuredRow<'_>, to: Entrant| row.ratio(to);
+    compare(&mut text, &group, &[&with, &without], cell, ratio, ends);
+    let expected = "\
+| work | limit | Conduit | to the limit | ring 2.1 | to ring | near | goal |
+|---|---|---|---|---|---|---|---|
+| work | 60 ns | 90 ns (180 ns, 270 ns) | 1.50x | 100 ns (200 ns, 300 ns) | 0.90x | 1/1 | 1x ring: met, 0.90x |
+| work | 60 ns | 90 ns (180 ns, 270 ns) | 1.50x | - | - | 1/1 |  |
+
+";
+    assert_eq!(text, expected);
 }
 
 #[test]
