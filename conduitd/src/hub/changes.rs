@@ -148,3 +148,42 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{TestHub, run};
+    use super::*;
+    use crate::reaping::reap;
+
+    /// One turn of a user ends after a moment, however many names the user has changed.
+    #[test]
+    fn changes_are_taken_in_for_a_moment_at_a_time() {
+        run(async || {
+            let test = TestHub::new(reap);
+            let (hub, uid) = (&test.hub, nix::unistd::geteuid().as_raw());
+            let names: Vec<TopicName> = (0..4000).map(|number| format!("name/{number}").parse().unwrap()).collect();
+            for name in &names {
+                std::fs::write(hub.directory.shm.path_of(name), "").unwrap();
+            }
+            hub.drain();
+            assert_eq!(hub.changes.borrow().len_of(uid), names.len());
+            let taken_in = hub.take_in_some(uid);
+            assert!((1..names.len()).contains(&taken_in), "{taken_in} names in one turn");
+            assert_eq!(hub.changes.borrow().len_of(uid), names.len() - taken_in);
+            // An answer to the user waits for all of them, and lets others have their turns.
+            let mut turns_of_others = 0;
+            let others = async {
+                loop {
+                    yield_now().await;
+                    turns_of_others += 1;
+                }
+            };
+            tokio::select! {
+                () = hub.catch_up(uid) => {}
+                () = others => {}
+            }
+            assert_eq!(hub.changes.borrow().len_of(uid), 0);
+            assert!(turns_of_others > 1, "{turns_of_others} turns");
+        });
+    }
+}
