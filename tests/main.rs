@@ -25,6 +25,7 @@ mod guard;
 mod guest;
 mod harness;
 mod healing;
+mod hermetic;
 mod hostile_client;
 mod killed_at_every_step;
 mod lease;
