@@ -4,7 +4,7 @@
 //! mapped.)
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use conduit::internal::ReapRegion;
 use conduit::internal::shm::lock::{LockByte, OWNER};
 use conduit::registry::RegionState;
 use conduit::{CreateError, LoanError, OpenError, Publisher, ShmRegion, Start, Subscriber};
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
+use nix::libc;
 use nix::sys::signal::Signal;
 
 use crate::harness::{DEADLINE, Peer, Random, World, wait_until};
@@ -33,6 +34,8 @@ const RECORDS_AT: u64 = 256;
 const STATES_AT: u64 = 4096;
 const STATE_BYTES: u64 = 128;
 const HEADER_BYTES: u64 = 64;
+/// The byte of the owner lock (see `libconduit/src/shm/lock.rs`).
+const OWNER_AT: libc::off_t = 1 << 62;
 
 fn state_at(slot: u64) -> u64 {
     STATES_AT + slot * STATE_BYTES
@@ -433,25 +436,35 @@ fn holding_the_owner_lock_of_an_orphan() {
     assert!(!matches!(publisher.send(b"x"), Err(LoanError::AllSlotsHeld { .. })));
 }
 
-/// A process that may write the region waits for the owner lock, and has it when the owner dies.
-fn inherit_the_owner_lock(world: &World) -> (File, std::thread::JoinHandle<()>) {
+/// A process that may write the region waits for the owner lock, and has it when the owner dies. The
+/// daemon is stopped meanwhile: it might be faster.
+fn inherit_the_owner_lock(world: &mut World, victim: Peer) -> File {
     let file = File::options().read(true).write(true).open(world.path_of("victim")).unwrap();
     let heir = file.try_clone().unwrap();
     let waiting = std::thread::spawn(move || {
-        wait_until("the owner to die", || OWNER.try_write(&heir).unwrap());
+        let (l_type, l_whence) = (libc::F_WRLCK as libc::c_short, libc::SEEK_SET as libc::c_short);
+        let request = libc::flock { l_type, l_whence, l_start: OWNER_AT, l_len: 1, l_pid: 0 };
+        fcntl(&heir, FcntlArg::F_OFD_SETLKW(&request)).unwrap();
     });
-    (file, waiting)
+    let waits = format!(":{} {OWNER_AT} {OWNER_AT}", file.metadata().unwrap().ino());
+    wait_until("the heir to wait", || {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("-> OFDLCK") && line.ends_with(&waits))
+    });
+    world.daemon().signal(Signal::SIGSTOP);
+    victim.kill();
+    waiting.join().unwrap();
+    world.daemon().signal(Signal::SIGCONT);
+    file
 }
 
 #[test]
 fn inheriting_the_owner_lock_with_a_lease() {
-    let world = World::with_daemon();
+    let mut world = World::with_daemon();
     let victim = world.publisher("victim", 4, 1000);
     let sleeper = world.sleeper("victim");
-    let (_file, heir) = inherit_the_owner_lock(&world);
-    victim.kill();
+    let _file = inherit_the_owner_lock(&mut world, victim);
     sleeper.expect(Answer::Gone(End::Died));
-    heir.join().unwrap();
     drop(world.publisher("victim", 4, 1000));
 }
 
@@ -469,9 +482,7 @@ fn inheriting_the_owner_lock_with_a_late_lease() {
         world.client().status().unwrap().clients == 3
     });
     let sleeper = world.sleeper("victim");
-    let (_file, heir) = inherit_the_owner_lock(&world);
-    victim.kill();
+    let _file = inherit_the_owner_lock(&mut world, victim);
     sleeper.expect(Answer::Gone(End::Died));
-    heir.join().unwrap();
     drop(world.publisher("victim", 4, 1000));
 }
