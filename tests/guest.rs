@@ -1,5 +1,5 @@
-//! Publishers and subscribers in programs that fork, close descriptors they did not open, and meet a
-//! registry that does not answer.
+//! Publishers and subscribers in programs that fork, close descriptors they did not open, and meet
+//! a registry that does not answer.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -121,8 +121,8 @@ fn a_silent_daemon_costs_a_process_one_short_wait() {
     let mut peer = world.publisher("scan", 16, 100);
     world.daemon().signal(Signal::SIGSTOP);
     let started = Instant::now();
-    // Each registers, attaches or releases: 5 s for each would be minutes, 100 ms for each 15 s. They
-    // are fewer than the connections that may wait to be accepted.
+    // Each registers, attaches or releases: 5 s for each would be minutes, 100 ms for each 15 s.
+    // They are fewer than the connections that may wait to be accepted.
     peer.order(Churn("other", 50));
     for _ in 0..50 {
         peer.order(Subscribe("scan"));

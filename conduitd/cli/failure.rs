@@ -18,7 +18,8 @@ pub(crate) const BROKEN_PIPE: u8 = 128 + 13;
 
 /// Writes a line to standard error. If that fails, there is nowhere to report it.
 ///
-/// Paths, arguments and variables that it quotes may have any characters: none controls the terminal.
+/// Paths, arguments and variables that it quotes may have any characters: none controls the
+/// terminal.
 pub(crate) fn notice(line: impl Display) {
     let _ = writeln!(io::stderr(), "conduit: {}", clean_lines(&line.to_string()));
 }

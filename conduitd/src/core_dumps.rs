@@ -4,8 +4,8 @@
 //! complete, so that nothing else shows its death. The kernel's process connector reports it at
 //! once and costs nothing while no process dumps. It needs Linux 6.6 (before, it reports every fork
 //! and exec, and to the administrator alone) and the machine's own pid, user and network
-//! namespaces: not a container's. A daemon that has no network of its own, as the system's unit says,
-//! gets the socket from its service manager.
+//! namespaces: not a container's. A daemon that has no network of its own, as the system's unit
+//! says, gets the socket from its service manager.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,8 +47,8 @@ pub(crate) enum Heard {
 }
 
 impl CoreDumps {
-    /// Starts to listen, on the socket that the service manager passed if there is one. `None` if the
-    /// kernel does not report core dumps here.
+    /// Starts to listen, on the socket that the service manager passed if there is one. `None` if
+    /// the kernel does not report core dumps here.
     pub(crate) fn listen(passed: Option<OwnedFd>) -> Option<Self> {
         let listening = match passed {
             _ if !reports_here() => Err(io::Error::other("it does so from Linux 6.6 on, and not in containers")),
@@ -78,7 +78,8 @@ impl CoreDumps {
         let mut message = Vec::with_capacity(total_bytes);
         message.extend((total_bytes as u32).to_ne_bytes());
         message.extend(DONE.to_ne_bytes());
-        // Flags; sequence number and sender; the connector's identity, sequence and acknowledgement.
+        // Flags; sequence number and sender; the connector's identity, sequence and
+        // acknowledgement.
         message.extend(0u16.to_ne_bytes());
         message.extend([0, 0, PROCESS_CONNECTOR, PROCESS_CONNECTOR, 0, 0].map(u32::to_ne_bytes).concat());
         message.extend((body.len() as u16).to_ne_bytes());

@@ -1,5 +1,5 @@
-//! Owns the account of the daemon's descriptors, by the users who cause them to be open: no user can
-//! take those that others need.
+//! Owns the account of the daemon's descriptors, by the users who cause them to be open: no user
+//! can take those that others need.
 //!
 //! A part is never given away. With it the daemon accepts clients in order to refuse them, reads
 //! `/proc`, looks at regions that it does not keep open, and reaps.

@@ -69,9 +69,9 @@ impl DirectoryWatch {
         Self { inotify, is_resumed: true, guard_removed: Notify::new() }
     }
 
-    /// Hands on the changes that the kernel has queued, and not those that follow meanwhile, those of
-    /// a name at once: a name may change tens of thousands of times a second. Returns whether the
-    /// kernel has dropped some.
+    /// Hands on the changes that the kernel has queued, and not those that follow meanwhile, those
+    /// of a name at once: a name may change tens of thousands of times a second. Returns whether
+    /// the kernel has dropped some.
     pub(crate) fn drain(&self, take: impl FnMut(NameChange)) -> bool {
         let mut left = ioctl_fionread(&self.inotify).unwrap_or(0);
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];

@@ -45,8 +45,8 @@ impl Default for Limits {
 /// one may be larger.
 const BYTES_PER_UID: usize = 4 << 20;
 
-/// Connections beyond the limits, for questions: of one user, and in all. Whoever looks for the cause
-/// of too many connections needs one more.
+/// Connections beyond the limits, for questions: of one user, and in all. Whoever looks for the
+/// cause of too many connections needs one more.
 const QUESTIONS_PER_UID: usize = 4;
 const QUESTIONS: usize = 16;
 

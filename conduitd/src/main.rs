@@ -119,8 +119,8 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Writes a line to standard error, before there is a log. If that fails, there is nowhere to report
-/// it.
+/// Writes a line to standard error, before there is a log. If that fails, there is nowhere to
+/// report it.
 fn report(what: impl Display) {
     let _ = writeln!(io::stderr(), "conduitd: {what}");
 }

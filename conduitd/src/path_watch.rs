@@ -1,5 +1,5 @@
-//! Tells when a path may have begun to stand for another file: the file, or a directory above it, was
-//! removed, renamed, replaced, unmounted, or mounted over.
+//! Tells when a path may have begun to stand for another file: the file, or a directory above it,
+//! was removed, renamed, replaced, unmounted, or mounted over.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -18,8 +18,8 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
-/// The file that a path stands for now, without following a link at its end; `None` if there is none,
-/// or if it cannot be told.
+/// The file that a path stands for now, without following a link at its end; `None` if there is
+/// none, or if it cannot be told.
 pub(crate) fn file_at(path: &Path) -> Option<FileId> {
     let metadata = std::fs::symlink_metadata(path).ok()?;
     Some(FileId { dev: metadata.dev(), ino: metadata.ino() })

@@ -150,8 +150,8 @@ impl PolledDescriptors {
         processes.iter().filter(|(_, process)| process.pid == reported).map(|(connection, _)| *connection).collect()
     }
 
-    /// Looks at some processes, from that after `last` on: the connections of those that are dumping
-    /// core, and the last one looked at.
+    /// Looks at some processes, from that after `last` on: the connections of those that are
+    /// dumping core, and the last one looked at.
     fn dumping(&self, last: ConnectionId, count: usize) -> (Vec<ConnectionId>, ConnectionId) {
         let processes = self.processes();
         let seen = processes.range((Excluded(last), Unbounded)).take(count);

@@ -297,8 +297,8 @@ impl Watchers {
 
     /// Starts a watch. Its snapshot and its events are atomic: nothing else runs in between.
     ///
-    /// `asked`: when the client sent its call; a snapshot computed since may be shared. `charges`: for
-    /// the snapshot and for the unread events.
+    /// `asked`: when the client sent its call; a snapshot computed since may be shared. `charges`:
+    /// for the snapshot and for the unread events.
     ///
     /// # Errors
     /// If the user has too many unread bytes.

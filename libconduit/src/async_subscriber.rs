@@ -26,7 +26,8 @@ use crate::{IntoTopicName, Sample, Subscriber};
 /// # /*
 /// let mut subscriber = AsyncSubscriber::<u64>::open("ticks")?;
 /// # */
-/// # let mut subscriber = Subscriber::<u64>::builder().domain(&domain).open("ticks")?.into_async()?;
+/// # let subscriber = Subscriber::<u64>::builder().domain(&domain).open("ticks")?;
+/// # let mut subscriber = subscriber.into_async()?;
 /// # publisher.send(&7)?;
 /// # drop(publisher);
 /// loop {
@@ -93,7 +94,8 @@ impl<T: ?Sized> AsyncSubscriber<T> {
     /// # let directory = tempfile::tempdir_in("/dev/shm")?;
     /// # let domain = conduit::Domain::new(directory.path()).without_registry();
     /// # let mut publisher = conduit::Publisher::<u64>::builder().domain(&domain).create("ticks")?;
-    /// # let mut subscriber = conduit::Subscriber::<u64>::builder().domain(&domain).open("ticks")?.into_async()?;
+    /// # let subscriber = conduit::Subscriber::<u64>::builder().domain(&domain).open("ticks")?;
+    /// # let mut subscriber = subscriber.into_async()?;
     /// # publisher.send(&7)?;
     /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
     /// subscriber.ready().await;

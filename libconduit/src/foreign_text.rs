@@ -4,8 +4,8 @@
 //! It is for people, who read it on a terminal, in a log or in a table, and none of it may control
 //! any of these. Whatever enters from another process therefore enters through this module. What is
 //! not shown as one or two columns of text is written as an escape: `\x1b` for a control character
-//! below 128 and for a byte that is not UTF-8, `\u{202e}` for any other character. A text that needs
-//! no escape is unchanged, so cleaning twice is cleaning once.
+//! below 128 and for a byte that is not UTF-8, `\u{202e}` for any other character. A text that
+//! needs no escape is unchanged, so cleaning twice is cleaning once.
 
 use std::fmt::Write as _;
 

@@ -8,9 +8,10 @@
 //! ```
 //! # let directory = tempfile::tempdir_in("/dev/shm")?;
 //! # let domain = conduit::Domain::new(directory.path());
-//! use conduit::{Message, Publisher, Subscriber, zerocopy};
+//! use conduit::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+//! use conduit::{Message, Publisher, Subscriber};
 //!
-//! #[derive(Message, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
+//! #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
 //! #[message(name = "robot/Imu")]
 //! #[zerocopy(crate = "conduit::zerocopy")]
 //! #[repr(C)]

@@ -2,8 +2,8 @@
 //! and events: plain data, which is also what the registry's protocol carries.
 //!
 //! A registry may be newer than this library. Fields that it adds are ignored; values of
-//! enumerations that it adds are kept as `Unknown`, with their text; members that it leaves out have
-//! their default. All text of a registry is cleaned: it can be printed.
+//! enumerations that it adds are kept as `Unknown`, with their text; members that it leaves out
+//! have their default. All text of a registry is cleaned: it can be printed.
 
 use std::fmt;
 

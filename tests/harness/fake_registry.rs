@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::World;
 
 impl World {
-    /// Answers at the registry's socket, for as long as the test runs: `answer` gives the replies to
-    /// a method, by its name without the interface. Without a reply the connection is closed.
+    /// Answers at the registry's socket, for as long as the test runs: `answer` gives the replies
+    /// to a method, by its name without the interface. Without a reply the connection is closed.
     pub fn fake_registry(&self, answer: impl Fn(&str) -> Vec<Value> + Send + Sync + 'static) {
         let listener = UnixListener::bind(self.socket()).unwrap();
         let answer = Arc::new(answer);

@@ -169,7 +169,8 @@ impl World {
         self.daemon = Some(Daemon::wait_until_up(self, Daemon::run(self, command)));
     }
 
-    /// A daemon in its own network namespace, to which the kernel reports no core dumps. Needs root.
+    /// A daemon in its own network namespace, to which the kernel reports no core dumps. Needs
+    /// root.
     pub fn start_daemon_without_network(&mut self) {
         assert!(self.daemon.is_none(), "one daemon at a time");
         let mut command = self.command("unshare");

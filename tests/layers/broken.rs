@@ -18,6 +18,7 @@ unsafe
 limits
     file 20
     function 5
+    comment 40
 names in
     a/
 shared names
@@ -166,6 +167,20 @@ fn unsafe_code_outside_its_places() {
 fn a_long_file() {
     assert_eq!(violation(&[("a/lib.rs", &"\n".repeat(21))]), "a/lib.rs:1: file: 21 lines, 20 at most");
     assert_eq!(violations(&[("a/lib.rs", &"\n".repeat(20)), ("a/tests/x.rs", &"\n".repeat(99))]), [""; 0]);
+}
+
+#[test]
+fn a_long_comment() {
+    // The margin counts, characters do, and bytes do not.
+    let fits = format!("fn f() {{}}\n    // {}", "\u{e9}".repeat(33));
+    let is_long = format!("{fits}x");
+    for path in ["a/lib.rs", "a/tests/x.rs"] {
+        assert_eq!(violations(&[(path, &fits)]), [""; 0]);
+        assert_eq!(violation(&[(path, &is_long)]), format!("{path}:2: comment: 41 columns, 40 at most"));
+    }
+    let long = "x".repeat(40);
+    let others = format!("//! https://{long}\n//! | {long} |\nconst X: &str = \"// {long}\"; // {long}");
+    assert_eq!(violations(&[("a/lib.rs", &others)]), [""; 0]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Checks the structure of the source code: imports run downward, modules form no cycles, functions
-//! and files are short, `unsafe` is confined. `rules.txt` holds the rules; this program only
-//! applies them. It parses the sources, so paths in function bodies count like `use` lines.
+//! Checks the structure of the source code: imports run downward, modules form no cycles,
+//! functions, files and lines of comments are short, `unsafe` is confined. `rules.txt` holds the
+//! rules; this program only applies them. It parses the sources, so paths in function bodies count
+//! like `use` lines.
 //!
 //! `cargo test -p conduitd --test layers` lists every violation: file, line, import, and broken
 //! rule.
@@ -36,6 +37,7 @@ fn check(sources: &Sources, rules: &Rules) -> Vec<String> {
     }
     violations.extend(size::long_files(sources, rules));
     violations.extend(size::long_functions(sources, rules));
+    violations.extend(size::long_comments(sources, rules));
     violations.extend(size::misplaced_unsafe(sources, rules));
     violations.extend(types::shared_names(sources, rules));
     violations.sort_by_cached_key(|it| {

@@ -8,6 +8,7 @@ pub struct Rules {
     pub unsafe_files: Vec<String>,
     pub file_lines: usize,
     pub function_lines: usize,
+    pub comment_columns: usize,
     /// Path prefixes of files whose types need unique names.
     pub named_files: Vec<String>,
     /// Names that several types may share.
@@ -62,8 +63,13 @@ impl Rules {
                 "names" => rules.named_files.extend(words),
                 "shared" => rules.shared_names.extend(words),
                 "limits" => {
-                    let count = words[1].parse().expect("a number of lines");
-                    *if words[0] == "file" { &mut rules.file_lines } else { &mut rules.function_lines } = count;
+                    let limit = match words[0].as_str() {
+                        "file" => &mut rules.file_lines,
+                        "function" => &mut rules.function_lines,
+                        "comment" => &mut rules.comment_columns,
+                        other => panic!("no limit is called {other}"),
+                    };
+                    *limit = words[1].parse().expect("a number");
                 }
                 other => panic!("unknown section {other} in the rules"),
             }

@@ -1,4 +1,4 @@
-//! Lengths of files and functions, and the places of `unsafe`.
+//! Lengths of files, functions and lines of comments, and the places of `unsafe`.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::spanned::Spanned;
@@ -25,6 +25,25 @@ pub fn long_functions(sources: &Sources, rules: &Rules) -> Vec<String> {
         measure.visit_file(&source.syntax);
         for (name, line, lines) in measure.functions.into_iter().filter(|(_, _, lines)| *lines > most) {
             violations.push(format!("{path}:{line}: function: {name} has {lines} lines, {most} at most"));
+        }
+    }
+    violations
+}
+
+/// Lines of comments, also of tests. What cannot be wrapped may be longer: addresses, and rows of
+/// tables.
+pub fn long_comments(sources: &Sources, rules: &Rules) -> Vec<String> {
+    let most = rules.comment_columns;
+    let is_long = |line: &str| {
+        let text = line.trim_start();
+        let is_row = text.trim_start_matches(['/', '!', ' ']).starts_with('|');
+        text.starts_with("//") && !is_row && !text.contains("://") && line.chars().count() > most
+    };
+    let mut violations = Vec::new();
+    for (path, source) in sources.all() {
+        for (number, line) in (1..).zip(source.text.lines()).filter(|(_, line)| is_long(line)) {
+            let columns = line.chars().count();
+            violations.push(format!("{path}:{number}: comment: {columns} columns, {most} at most"));
         }
     }
     violations

@@ -18,12 +18,12 @@ pub struct Source {
 }
 
 impl Sources {
-    /// All Rust files in the folders of the workspace's packages.
+    /// All Rust files in the folders of the workspace's packages and tests.
     pub fn of_workspace() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root");
         let mut texts = Vec::new();
-        for package in ["conduitd", "libconduit"] {
-            collect(root, &root.join(package), &mut texts);
+        for folder in ["conduitd", "libconduit", "tests"] {
+            collect(root, &root.join(folder), &mut texts);
         }
         Self::new(texts)
     }
@@ -58,6 +58,11 @@ impl Sources {
 
     pub fn is_test(&self, path: &str) -> bool {
         self.tests.contains(path)
+    }
+
+    /// All files.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Source)> {
+        self.files.iter().map(|(path, source)| (path.as_str(), source))
     }
 
     /// All files that are not tests.

@@ -15,7 +15,8 @@ use crate::output::{self, events};
 /// Print how publishers died.
 ///
 /// Prints the last 1,000 deaths of publishers and of creators of raw regions, oldest first: when
-/// (UTC), the topic, the process, and its end. The registry keeps them in memory and has none from before its own start. Needs the registry.
+/// (UTC), the topic, the process, and its end. The registry keeps them in memory and has none from
+/// before its own start. Needs the registry.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:

@@ -80,8 +80,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
     /// Print a JSON object per line: topic, rate_hz, bytes_per_second, window, missed, gap_s (null
-    /// if none was missed), stamped, interval_s and length_bytes (each with mean, min, max, std_dev;
-    /// interval_s may be null)
+    /// if none was missed), stamped, interval_s and length_bytes (each with mean, min, max,
+    /// std_dev; interval_s may be null)
     #[arg(long)]
     json: bool,
 }

@@ -21,9 +21,9 @@ use crate::source::{Source, open_directory};
 /// Remove topics or raw regions of this user, or as root of any user.
 ///
 /// A region whose owner is alive is removed only with --force. A topic is then closed first: its
-/// subscribers see it closed, and its publisher's next message fails. With --force, anything else that
-/// has the name of a topic's file is removed, too, a directory with all its content. A file that has
-/// no topic's name is not a region: rm(1) removes it.
+/// subscribers see it closed, and its publisher's next message fails. With --force, anything else
+/// that has the name of a topic's file is removed, too, a directory with all its content. A file
+/// that has no topic's name is not a region: rm(1) removes it.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:

@@ -73,8 +73,8 @@ impl Hub {
         true
     }
 
-    /// Whether a name may be tracked: those of a user's leases, and so many others; few of one file,
-    /// unless it is an orphan.
+    /// Whether a name may be tracked: those of a user's leases, and so many others; few of one
+    /// file, unless it is an orphan.
     fn has_room_for(&self, topic: &TopicName, file: FileId, uid: u32) -> bool {
         let is_announced = self.registry.borrow().is_announced(topic, file, uid);
         let most = if is_announced { NAMES_PER_FILE + ANNOUNCED_NAMES_PER_FILE } else { NAMES_PER_FILE };

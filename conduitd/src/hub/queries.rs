@@ -121,7 +121,8 @@ impl Hub {
         let mut counters = region.counters();
         let mut recorded = counters.as_mut().map(|it| std::mem::take(&mut it.subscribers)).unwrap_or_default();
         let leased = self.leased_subscribers(view.file);
-        // One that is dumping core has lost its lease, and keeps its record until the dump is complete.
+        // One that is dumping core has lost its lease, and keeps its record until the dump is
+        // complete.
         let has_lease = |index| leased.iter().any(|(record, _)| record.is_some_and(|record| record as usize == index));
         recorded.retain(|(index, one)| has_lease(*index) || dying(one.pid).is_none());
         let mut topic = region.describe_from(counters);
@@ -147,8 +148,8 @@ impl Hub {
         registry.subscribers_of(file).map(|(record, process)| (record, process.clone())).collect()
     }
 
-    /// `Watch`, for a user. `asked`: when the client sent its call; a snapshot computed since may be
-    /// shared. `charges`: see [`Watchers::start`](crate::watchers::Watchers::start).
+    /// `Watch`, for a user. `asked`: when the client sent its call; a snapshot computed since may
+    /// be shared. `charges`: see [`Watchers::start`](crate::watchers::Watchers::start).
     pub(crate) async fn watch(
         self: &Rc<Self>,
         (connection, uid): (ConnectionId, u32),

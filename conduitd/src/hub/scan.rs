@@ -1,5 +1,5 @@
-//! Reads the whole directory: at the start; when the kernel has dropped changes; and while there are
-//! names that are not tracked, of which some may have room now.
+//! Reads the whole directory: at the start; when the kernel has dropped changes; and while there
+//! are names that are not tracked, of which some may have room now.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -95,8 +95,8 @@ impl Verdict {
     }
 }
 
-/// A reaper: looks at a region once. `is_last`: it will not look again, so the owner's pidfd decides
-/// if the lock does not.
+/// A reaper: looks at a region once. `is_last`: it will not look again, so the owner's pidfd
+/// decides if the lock does not.
 pub(crate) type Reaper = fn(&ReapCase, bool) -> Verdict;
 
 /// Runs reapers, and lets callers wait for them.
@@ -118,8 +118,8 @@ impl Reaping {
         Self { reaper, places: Places::new(CASES_PER_UID), reaped, open_reports, finished: Notify::new() }
     }
 
-    /// Runs the reaper until it finds the owner dead, or for [`LOCK_PATIENCE`]. A reaper that panics
-    /// has failed.
+    /// Runs the reaper until it finds the owner dead, or for [`LOCK_PATIENCE`]. A reaper that
+    /// panics has failed.
     ///
     /// No thread waits in between: a user can have any number of regions whose locks stay held.
     pub(crate) async fn examine(&self, case: ReapCase) -> Verdict {

@@ -1,7 +1,7 @@
 //! One daemon per directory: makes this one the only one, or finds the other.
 //!
-//! A daemon that may remove other users' files serves the whole directory: there is one, of root or a
-//! system user. Beside it, each user may run a daemon of their own. See
+//! A daemon that may remove other users' files serves the whole directory: there is one, of root or
+//! a system user. Beside it, each user may run a daemon of their own. See
 //! [`conduit::internal::shm::guard`] for the file by which they know each other.
 
 use std::io;
@@ -84,7 +84,8 @@ pub(crate) fn take(
 }
 
 /// Holds the daemon's file. If somebody removes it, as logind does at the logout of its user, it
-/// makes another one: else a second daemon would not notice this one. Ends if there is a second one.
+/// makes another one: else a second daemon would not notice this one. Ends if there is a second
+/// one.
 pub(crate) async fn keep(hub: Rc<Hub>, mut guard: Option<DaemonGuard>, place: Arc<SocketPlace>) {
     let is_system = hub.directory.lock == ReapLock::Read;
     loop {

@@ -20,8 +20,8 @@
 //! Everything else is checked: NULL, alignment, numbers, flags and enumerations of any value,
 //! handles that are closed or of another kind.
 //!
-//! Nothing unwinds out of a function: a panic becomes `CONDUIT_ERROR_INTERNAL`, and a thread that is
-//! cancelled unwinds after the function has returned (`failure.rs`).
+//! Nothing unwinds out of a function: a panic becomes `CONDUIT_ERROR_INTERNAL`, and a thread that
+//! is cancelled unwinds after the function has returned (`failure.rs`).
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc, reason = "all functions have the contract above")]
 

@@ -199,7 +199,8 @@ fn subscriber(one: &SubscriberInfo, texts: &mut CTexts) -> SubscriberRecord {
 
 /// Asks the registry of a domain whether it is running. `domain` may be NULL.
 ///
-/// Errors: INVALID_ARGUMENT, NO_REGISTRY, REGISTRY, IO (such as no reply within a second). Thread-safe.
+/// Errors: INVALID_ARGUMENT, NO_REGISTRY, REGISTRY, IO (such as no reply within a second).
+/// Thread-safe.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_registry_ping(domain: *const DomainOptions) -> ErrorCode {

@@ -43,8 +43,8 @@ impl HeldSample {
     ///
     /// # Safety
     ///
-    /// If `sample` is neither NULL nor misaligned, it points to an initialised structure that is used
-    /// here alone during `'a`.
+    /// If `sample` is neither NULL nor misaligned, it points to an initialised structure that is
+    /// used here alone during `'a`.
     #[inline(always)]
     pub(crate) unsafe fn empty<'a>(sample: *mut Self) -> Result<&'a mut Self, CallFailure> {
         // SAFETY: as the caller vouches; an initialised structure is valid.

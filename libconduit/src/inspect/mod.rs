@@ -140,8 +140,8 @@ impl Region {
         fstat(&self.file).is_ok_and(|stat| stat.st_nlink > 0)
     }
 
-    /// Whether a process holds the owner lock for writing: the owner, even if it is dumping core, or
-    /// one that is taking the name over.
+    /// Whether a process holds the owner lock for writing: the owner, even if it is dumping core,
+    /// or one that is taking the name over.
     pub fn owner_lives(&self) -> io::Result<bool> {
         OWNER.is_write_locked(&self.file)
     }

@@ -37,8 +37,8 @@ pub trait ReapRegion: Sized {
     /// Takes the owner lock as a reaper, on an open file description of its own; `None` if the
     /// owner or another reaper holds it, or if read locks are in the way and not ignored.
     ///
-    /// Any process that may read the region can hold read locks. A reaper that ignores them may meet
-    /// another one, and both remove the name only of the inode that they verified.
+    /// Any process that may read the region can hold read locks. A reaper that ignores them may
+    /// meet another one, and both remove the name only of the inode that they verified.
     ///
     /// An owner that holds the lock and will never run again, as [`dying_owner`](Self::dying_owner)
     /// says, is as good as dead.
@@ -48,8 +48,8 @@ pub trait ReapRegion: Sized {
     /// and is known never to run again. As [`try_reap_lock`](Self::try_reap_lock) otherwise.
     fn try_remover_lock(&self, lock: ReapLock, ignores_readers: bool) -> io::Result<Option<ReapGuard>>;
 
-    /// Takes the owner lock as [`try_reap_lock`](Self::try_reap_lock) does, and sleeps for up to 100
-    /// ms while read locks are in the way; then it ignores them.
+    /// Takes the owner lock as [`try_reap_lock`](Self::try_reap_lock) does, and sleeps for up to
+    /// 100 ms while read locks are in the way; then it ignores them.
     fn reap_lock(&self, lock: ReapLock) -> io::Result<Option<ReapGuard>> {
         let deadline = Instant::now() + OBSTRUCTION_PATIENCE;
         loop {

@@ -206,8 +206,8 @@ impl PublisherBuilder<[u8]> {
         self
     }
 
-    /// Says which fields the messages of such a type have; of a slice, its elements. Tools that show
-    /// messages use it if its size is that of the type.
+    /// Says which fields the messages of such a type have; of a slice, its elements. Tools that
+    /// show messages use it if its size is that of the type.
     pub fn shape(mut self, shape: Shape) -> Self {
         self.shape = Some(shape);
         self

@@ -34,7 +34,9 @@
 //! let domain = Domain::new(directory.path()).with_socket(directory.path().join("registry.sock"));
 //! let topics = match Client::connect(&domain) {
 //!     Ok(mut registry) => registry.list()?,
-//!     Err(RegistryCallError::Unreachable { .. }) => inspect::list(&domain)?.into_iter().flatten().collect(),
+//!     Err(RegistryCallError::Unreachable { .. }) => {
+//!         inspect::list(&domain)?.into_iter().flatten().collect()
+//!     }
 //!     Err(error) => return Err(error.into()),
 //! };
 //! assert!(topics.is_empty());

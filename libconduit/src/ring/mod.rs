@@ -55,9 +55,9 @@
 //! published from then on: it is *attached*. The first byte alone says that its bits must not be
 //! cleared. A reader that is dropped ends its signature, while its samples keep both locks.
 //!
-//! **Reclaim.** A dead reader's bits are cleared by the process that holds the first lock of its record:
-//! the writer, when it keeps finding a slot held, or the next subscriber with that record. Without
-//! the lock, the bits could be those of a new subscriber.
+//! **Reclaim.** A dead reader's bits are cleared by the process that holds the first lock of its
+//! record: the writer, when it keeps finding a slot held, or the next subscriber with that record.
+//! Without the lock, the bits could be those of a new subscriber.
 //!
 //! # Orderings
 //!

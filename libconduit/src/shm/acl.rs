@@ -2,8 +2,8 @@
 //! rights.
 //!
 //! Widening its mode would give every user access for a moment. An access control list gives access
-//! to one user: this process's. See [`acl(5)`](https://man7.org/linux/man-pages/man5/acl.5.html); the extended
-//! attribute's format is in the kernel's `include/uapi/linux/posix_acl_xattr.h`.
+//! to one user: this process's. See [`acl(5)`](https://man7.org/linux/man-pages/man5/acl.5.html);
+//! the extended attribute's format is in the kernel's `include/uapi/linux/posix_acl_xattr.h`.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -1,9 +1,9 @@
 //! The numbers under which this library keeps descriptors, and what it opened under each.
 //!
 //! `fork` copies every descriptor to the child. A child that executes no other program would keep
-//! what they refer to for as long as it lives: the memory of regions whose publishers are long dead,
-//! and connections to the registry, which takes one that is open for a client that lives. So the
-//! child closes them first ([`close_in_child`]).
+//! what they refer to for as long as it lives: the memory of regions whose publishers are long
+//! dead, and connections to the registry, which takes one that is open for a client that lives. So
+//! the child closes them first ([`close_in_child`]).
 #![allow(unsafe_code)]
 
 use std::os::fd::RawFd;

@@ -15,19 +15,19 @@
 //! only then give it its name with `linkat`, which fails if the name is taken. So a name appears
 //! complete or not at all.
 //!
-//! *Take over* ([`takeover`]): if the write lock of the file that has the name is free, or its holder
-//! will never run again ([`dying`]), its owner is dead: remove the file and link again. Otherwise
-//! retry for a while (a reaper may be at work) and then give up.
+//! *Take over* ([`takeover`]): if the write lock of the file that has the name is free, or its
+//! holder will never run again ([`dying`]), its owner is dead: remove the file and link again.
+//! Otherwise retry for a while (a reaper may be at work) and then give up.
 //!
 //! *Remove* ([`dir::ShmDir::remove`]), by the holder of the remover's lock only, which is a second
 //! byte, and of the owner lock if that is free. A process that may only read the file can hold read
-//! locks on both bytes; they are respected for 100 ms, because a daemon that may only read uses them,
-//! too. Check that the name still refers to the locked file, rename it to a private name, check
-//! again, unlink. There is no unlink by inode; without the private name, a user's `rm` and a new
-//! `create` in between would cost a live region its name. The daemon finishes removals whose
+//! locks on both bytes; they are respected for 100 ms, because a daemon that may only read uses
+//! them, too. Check that the name still refers to the locked file, rename it to a private name,
+//! check again, unlink. There is no unlink by inode; without the private name, a user's `rm` and a
+//! new `create` in between would cost a live region its name. The daemon finishes removals whose
 //! remover was killed. So does the next publisher of the name, which finds the private name because
-//! it is one of a few that follow from the public one: it does not read the directory, in which there
-//! may be any number of files.
+//! it is one of a few that follow from the public one: it does not read the directory, in which
+//! there may be any number of files.
 //!
 //! *Probe*: any process that can open the region can test whether its owner is alive. It tests for
 //! a conflict with a read lock, because any reader may hold read locks and only the owner holds a

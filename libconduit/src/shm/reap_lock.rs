@@ -1,5 +1,5 @@
-//! The locks of those who remove a region's name: the owner's, which is free if it is dead, and one of
-//! their own.
+//! The locks of those who remove a region's name: the owner's, which is free if it is dead, and one
+//! of their own.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -41,8 +41,8 @@ pub(crate) enum ReapTry {
 }
 
 impl ReapTry {
-    /// Whether to go on. Removers that ignore read locks may meet, but each removes the name only of
-    /// the inode that it verified.
+    /// Whether to go on. Removers that ignore read locks may meet, but each removes the name only
+    /// of the inode that it verified.
     pub(crate) fn is_enough(self, ignores_readers: bool) -> bool {
         self == Self::Locked || (ignores_readers && self == Self::Obstructed)
     }

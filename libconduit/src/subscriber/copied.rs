@@ -65,8 +65,9 @@ impl<T: Message + FromBytes> Subscriber<T> {
     /// ```
     /// # let directory = tempfile::tempdir_in("/dev/shm")?;
     /// # let domain = conduit::Domain::new(directory.path()).without_registry();
-    /// # let mut publisher = conduit::Publisher::<[f32; 3]>::builder().domain(&domain).create("wind")?;
-    /// # let mut subscriber = conduit::Subscriber::<[f32; 3]>::builder().domain(&domain).open("wind")?;
+    /// # use conduit::{Publisher, Subscriber};
+    /// # let mut publisher = Publisher::<[f32; 3]>::builder().domain(&domain).create("wind")?;
+    /// # let mut subscriber = Subscriber::<[f32; 3]>::builder().domain(&domain).open("wind")?;
     /// publisher.send(&[1.0, 2.0, 0.0])?;
     /// let wind = subscriber.try_recv_copy()?.expect("it was just sent");
     /// assert_eq!(wind[1], 2.0);

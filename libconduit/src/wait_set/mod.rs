@@ -56,15 +56,21 @@ use crate::watched::Watched;
 ///         match event {
 ///             Event::Ready(token) if token == imu_token => match imu.try_recv() {
 ///                 Ok(sample) => println!("imu: {sample:?}"),
-///                 Err(RecvError::PublisherGone { .. }) => topics -= usize::from(set.remove(token)),
+///                 Err(RecvError::PublisherGone { .. }) => {
+///                     topics -= usize::from(set.remove(token));
+///                 }
 ///                 Err(error) => return Err(error.into()),
 ///             },
 ///             Event::Ready(token) if token == scan_token => match scan.try_recv() {
-///                 Ok(sample) => println!("scan: {} bytes", sample.map_or(0, |sample| sample.len())),
-///                 Err(RecvError::PublisherGone { .. }) => topics -= usize::from(set.remove(token)),
+///                 Ok(sample) => println!("scan: {} bytes", sample.map_or(0, |it| it.len())),
+///                 Err(RecvError::PublisherGone { .. }) => {
+///                     topics -= usize::from(set.remove(token));
+///                 }
 ///                 Err(error) => return Err(error.into()),
 ///             },
-///             Event::Timer { token, missed } if token == tick => println!("tick, {missed} missed"),
+///             Event::Timer { token, missed } if token == tick => {
+///                 println!("tick, {missed} missed");
+///             }
 ///             _ => {}
 ///         }
 ///     }

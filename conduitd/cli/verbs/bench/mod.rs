@@ -61,10 +61,10 @@ pub(crate) struct Args {
     /// duration_s: seconds of the whole run.
     /// machine: cpu, kernel (its release), cores (their numbers) and placement (two_cores,
     /// two_sockets, two_threads_of_one_core, one_core, unknown).
-    /// latency: for each work its message_bytes, touched_bytes (of them written and read), count (of
-    /// round trips, or of messages without subscribers), p50_ns, p90_ns, p99_ns, p99_9_ns and max_ns
-    /// of one way; limit (its name), limit_p50_ns (measured in turn with this) and ratio (of the
-    /// medians; 1 is the limit).
+    /// latency: for each work its message_bytes, touched_bytes (of them written and read), count
+    /// (of round trips, or of messages without subscribers), p50_ns, p90_ns, p99_ns, p99_9_ns and
+    /// max_ns of one way; limit (its name), limit_p50_ns (measured in turn with this) and ratio (of
+    /// the medians; 1 is the limit).
     /// throughput: for each work its message_bytes, messages (all of them received),
     /// messages_per_second, bytes_per_second, limit, limit_messages_per_second and ratio (the limit
     /// divided by this).

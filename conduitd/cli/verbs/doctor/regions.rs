@@ -47,7 +47,8 @@ struct DirectorySurvey {
     /// Not readable for this user.
     hidden: u64,
     damaged: Vec<String>,
-    /// Of live and kept regions: those that every local user may read, and those that they may write.
+    /// Of live and kept regions: those that every local user may read, and those that they may
+    /// write.
     readable: u64,
     writable: Vec<PathBuf>,
 }

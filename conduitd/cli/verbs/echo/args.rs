@@ -20,9 +20,9 @@ use crate::output;
 /// document ends with `---`, except the lines of a single number that --field selects. Messages are
 /// copied out, so no slot is held; a message overwritten meanwhile counts as lost.
 ///
-/// With several topics, or a pattern, each YAML document is a mapping from the topic's name, text is
-/// quoted, each JSON object has the topic as always, and a table has a column for it; --raw takes
-/// one topic only.
+/// With several topics, or a pattern, each YAML document is a mapping from the topic's name, text
+/// is quoted, each JSON object has the topic as always, and a table has a column for it; --raw
+/// takes one topic only.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:

@@ -37,10 +37,10 @@ const DEFAULT_SLOT_SIZE: usize = 4096;
 ///
 /// Without a type, each line of standard input, without its line feed, or each file is one message.
 ///
-/// With VALUE, --type-of or --type, messages are documents of YAML or JSON, as `conduit echo` prints
-/// them: fields that are not given are zero, and an array of bytes can be a quoted text. On standard
-/// input and in files, `---` ends a document, and so does the line on which its first bracket is
-/// closed: a line of JSON is a message.
+/// With VALUE, --type-of or --type, messages are documents of YAML or JSON, as `conduit echo`
+/// prints them: fields that are not given are zero, and an array of bytes can be a quoted text. On
+/// standard input and in files, `---` ends a document, and so does the line on which its first
+/// bracket is closed: a line of JSON is a message.
 ///
 /// The topic is closed at the end of the input, unless --keep is given: present subscribers can
 /// still read the last messages, later ones cannot.
@@ -76,8 +76,8 @@ pub(crate) struct Args {
     /// Text to publish as one message
     #[arg(long, value_name = "STR", conflicts_with_all = ["type_of", "type_file"])]
     text: Option<String>,
-    /// Read messages of any bytes from standard input: before each, its length in 4 bytes, the least
-    /// significant one first
+    /// Read messages of any bytes from standard input: before each, its length in 4 bytes, the
+    /// least significant one first
     #[arg(long, conflicts_with_all = ["value", "type_of", "type_file", "text", "files"])]
     length_prefixed: bool,
     /// Messages per second; by default as fast as possible. A rate that is not met is reported on
