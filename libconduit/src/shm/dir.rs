@@ -248,23 +248,25 @@ impl AsFd for ShmDir {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs::{self, File};
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
 
-    fn directory() -> (tempfile::TempDir, ShmDir) {
+    /// A directory of its own, and what removes it at the end of the test.
+    pub(in crate::shm) fn directory() -> (tempfile::TempDir, ShmDir) {
         let temporary = tempfile::tempdir_in("/dev/shm").unwrap();
         let directory = ShmDir::open(&Domain::new(temporary.path())).unwrap();
         (temporary, directory)
     }
 
-    fn topic() -> TopicName {
+    pub(in crate::shm) fn topic() -> TopicName {
         "a/b".parse().unwrap()
     }
 
-    fn make(directory: &ShmDir) -> FileId {
+    /// Makes an empty file with the topic's name.
+    pub(in crate::shm) fn make(directory: &ShmDir) -> FileId {
         let file = File::create_new(directory.path_of(&topic())).unwrap();
         let metadata = file.metadata().unwrap();
         FileId { dev: metadata.dev(), ino: metadata.ino() }

@@ -2,12 +2,13 @@
 //!
 //! Every user may create files in the directory, so no name there can be trusted and none can be
 //! kept free. The file is therefore complete and locked before it has a name, the name is one that
-//! nobody can have guessed, and other files are never opened for writing, truncated or removed. What
-//! counts is a regular file that only its owner may write, and whose owner holds its write lock:
-//! nobody else can take that.
+//! nobody can have guessed, and other files are never opened for writing, truncated or removed.
+//! What counts is a regular file that only its owner may write, and whose owner holds its write
+//! lock: nobody else can take that.
 //!
-//! A daemon that starts holds the locks of two bytes, and gives one back when it serves. It names its
-//! file first and looks for others then: of two that start at once, at least one sees the other.
+//! A daemon that starts holds the locks of two bytes, and gives one back when it serves. It names
+//! its file first and looks for others then: of two that start at once, at least one sees the
+//! other.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -246,14 +247,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::Domain;
+    use crate::shm::dir::tests::directory;
     use crate::shm::lock::OWNER;
-
-    fn directory() -> (tempfile::TempDir, ShmDir) {
-        let place = tempfile::tempdir_in("/dev/shm").unwrap();
-        let directory = ShmDir::open(&Domain::new(place.path())).unwrap();
-        (place, directory)
-    }
 
     fn create(directory: &ShmDir) -> DaemonGuard {
         DaemonGuard::create(directory, GuardScope::User, Path::new("/run/x.sock")).unwrap()

@@ -136,8 +136,9 @@ fn age_of_change(stat: &FileStat) -> Duration {
     age_at(changed, SystemTime::now())
 }
 
-/// A change in the future was before the clock was set back, nobody knows how long: it counts as old,
-/// since a name put back too early is removed again, and one left behind would stay for as long.
+/// A change in the future was before the clock was set back, nobody knows how long: it counts as
+/// old, since a name put back too early is removed again, and one left behind would stay for as
+/// long.
 fn age_at(changed: SystemTime, now: SystemTime) -> Duration {
     now.duration_since(changed).unwrap_or(Duration::MAX)
 }
@@ -145,10 +146,9 @@ fn age_at(changed: SystemTime, now: SystemTime) -> Duration {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::Domain;
+    use crate::shm::dir::tests::{directory, make, topic};
     use crate::shm::lock::OWNER;
 
     #[test]
@@ -156,22 +156,6 @@ mod tests {
         let changed = UNIX_EPOCH + Duration::from_secs(1000);
         assert_eq!(age_at(changed, changed + Duration::from_secs(1)), Duration::from_secs(1));
         assert!(age_at(changed, changed - Duration::from_secs(1)) >= ABANDONED_AFTER);
-    }
-
-    fn directory() -> (tempfile::TempDir, ShmDir) {
-        let temporary = tempfile::tempdir_in("/dev/shm").unwrap();
-        let directory = ShmDir::open(&Domain::new(temporary.path())).unwrap();
-        (temporary, directory)
-    }
-
-    fn topic() -> TopicName {
-        "a/b".parse().unwrap()
-    }
-
-    fn make(directory: &ShmDir) -> FileId {
-        let file = File::create_new(directory.path_of(&topic())).unwrap();
-        let metadata = file.metadata().unwrap();
-        FileId { dev: metadata.dev(), ino: metadata.ino() }
     }
 
     #[test]
