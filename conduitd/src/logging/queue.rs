@@ -192,8 +192,12 @@ mod tests {
     #[test]
     fn failures_are_counted_once_and_not_repeated_for_ever() {
         let (queue, written) = queue();
+        // Keeps the thread busy until both are queued: else the second could be queued behind a
+        // report of the first.
+        queue.push(b"first".into());
         queue.push(b"fails".into());
         queue.push(b"fails".into());
+        assert_eq!(written.recv_timeout(LONG).unwrap(), "first");
         queue.flush(LONG);
         assert_eq!((queue.dropped_in_all(), written.try_recv().ok()), (2, None));
         queue.push(b"works".into());
