@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use conduit::registry::EventKind;
 use nix::sys::signal::{Signal, kill};
@@ -20,6 +21,17 @@ struct Program {
 }
 
 impl Program {
+    /// The one of a test that is running, or a new one.
+    fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Program>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let program = Arc::new(Self::compile());
+            *shared = Arc::downgrade(&program);
+            program
+        })
+    }
+
     fn compile() -> Self {
         let directory = TempDir::new().unwrap();
         let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../libconduit/c");
@@ -81,7 +93,7 @@ impl Drop for Running {
 /// exception that reports the death.
 fn is_reaped_and_told(die: impl FnOnce(&mut Running), signal: Signal) {
     let world = World::with_daemon();
-    let program = Program::compile();
+    let program = Program::shared();
     let events = world.watch();
     let mut doomed = program.start(&world, "doomed");
     doomed.expect("ready");
@@ -115,7 +127,7 @@ fn a_killed_cpp_publisher_is_reaped_and_its_subscriber_notified() {
 #[test]
 fn a_cpp_program_lists_topics_and_deaths() {
     let mut world = World::with_daemon();
-    let program = Program::compile();
+    let program = Program::shared();
     let doomed = program.start(&world, "doomed");
     doomed.expect("ready");
     let mourner = program.start(&world, "mourner");

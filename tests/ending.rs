@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
@@ -67,47 +67,58 @@ fn start(world: &World, arguments: &[&str], sink: &Sink) -> Child {
     world.conduit(arguments).stdin(Stdio::null()).stdout(output()).stderr(output()).spawn().unwrap()
 }
 
-/// Waits until a process has prepared for signals, or has ended; one that does not prepare needs
-/// not be waited for.
-fn let_it_start(child: &mut Child) {
-    let status = format!("/proc/{}/status", child.id());
-    for _ in 0..300 {
-        let status = std::fs::read_to_string(&status).unwrap_or_default();
-        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap_or("0").trim();
-        let is_ready = u64::from_str_radix(blocked, 16).unwrap() & (1 << (Signal::SIGTERM as i32 - 1)) != 0;
-        if is_ready || child.try_wait().unwrap().is_some() {
-            break;
+/// Waits until processes have prepared for signals, or have ended. Some never prepare, so it waits
+/// 300 ms for all of them together.
+fn let_them_start<'a>(children: impl IntoIterator<Item = &'a mut Child>) {
+    let patience = Instant::now() + Duration::from_millis(300);
+    for child in children {
+        let status = format!("/proc/{}/status", child.id());
+        loop {
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap_or("0").trim();
+            let is_ready = u64::from_str_radix(blocked, 16).unwrap() & (1 << (Signal::SIGTERM as i32 - 1)) != 0;
+            if is_ready || child.try_wait().unwrap().is_some() || Instant::now() >= patience {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 #[test]
 fn signals_end_every_verb_whose_output_is_stuck() {
+    // Side by side, since most of the time is spent waiting: verbs that cannot print end after a
+    // second.
+    let sinks = [full_pipe(), stopped_terminal(), closed_pipe(), full_device()];
+    std::thread::scope(|scope| {
+        for sink in &sinks {
+            scope.spawn(|| signals_end_every_verb_at(sink));
+        }
+    });
+}
+
+fn signals_end_every_verb_at(sink: &Sink) {
     let world = World::with_daemon();
     let _traffic = world.traffic("scan", 500);
-    let sinks = [full_pipe(), stopped_terminal(), closed_pipe(), full_device()];
     for (round, signal) in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().enumerate() {
-        for sink in &sinks {
-            let mut children: Vec<_> =
-                ENDLESS.iter().map(|arguments| (arguments, start(&world, arguments, sink))).collect();
-            children.iter_mut().for_each(|(_, child)| let_it_start(child));
-            // Some have something to write only now.
-            std::thread::sleep(Duration::from_millis(100 * round as u64));
-            for (_, child) in &children {
-                let _ = kill(Pid::from_raw(child.id() as i32), signal);
-            }
-            for (arguments, child) in &mut children {
-                let status = wait_for(&format!("{arguments:?} at a {} to end", sink.0), || child.try_wait().unwrap());
-                // Where writing fails, it may have ended before.
-                let is_stuck = sink.2.is_some();
-                let is_by_signal = status.signal() == Some(signal as i32);
-                assert!(
-                    is_by_signal || !is_stuck && status.code().is_some_and(|code| code != PANICKED),
-                    "{arguments:?} at a {}: {status}",
-                    sink.0
-                );
-            }
+        let mut children: Vec<_> =
+            ENDLESS.iter().map(|arguments| (arguments, start(&world, arguments, sink))).collect();
+        let_them_start(children.iter_mut().map(|(_, child)| child));
+        // Some have something to write only now.
+        std::thread::sleep(Duration::from_millis(100 * round as u64));
+        for (_, child) in &children {
+            let _ = kill(Pid::from_raw(child.id() as i32), signal);
+        }
+        for (arguments, child) in &mut children {
+            let status = wait_for(&format!("{arguments:?} at a {} to end", sink.0), || child.try_wait().unwrap());
+            // Where writing fails, it may have ended before.
+            let is_stuck = sink.2.is_some();
+            let is_by_signal = status.signal() == Some(signal as i32);
+            assert!(
+                is_by_signal || !is_stuck && status.code().is_some_and(|code| code != PANICKED),
+                "{arguments:?} at a {}: {status}",
+                sink.0
+            );
         }
     }
 }
@@ -124,7 +135,7 @@ fn signals_end_a_publisher_that_cannot_say_that_its_directory_is_gone() {
             command.env("CONDUIT_SHM_DIR", &directory).env("RUST_LOG", "trace").stdout(output()).stderr(output());
             let mut publisher = command.stdin(Stdio::null()).spawn().unwrap();
             wait_until("the topic", || directory.join("conduit_scan").exists());
-            let_it_start(&mut publisher);
+            let_them_start([&mut publisher]);
             std::fs::remove_dir_all(&directory).unwrap();
             kill(Pid::from_raw(publisher.id() as i32), signal).unwrap();
             let status = wait_for("its end", || publisher.try_wait().unwrap());
@@ -162,7 +173,7 @@ fn a_publisher_does_not_wait_for_whoever_reads_its_remarks() {
     for sink in [full_pipe(), stopped_terminal()] {
         let stuck = Stdio::from(sink.1.try_clone().unwrap());
         // It cannot be met, which there is nobody to tell.
-        let arguments = ["pub", "scan", "--text", "x", "--rate", "1e9", "--count", "3000000"];
+        let arguments = ["pub", "scan", "--text", "x", "--rate", "1e9", "--count", "1000000"];
         let mut publisher = world.conduit(&arguments).env("RUST_LOG", "trace").stderr(stuck).spawn().unwrap();
         let status = wait_for("the publisher to end", || publisher.try_wait().unwrap());
         assert!(status.success(), "{}: {status}", sink.0);
@@ -219,7 +230,7 @@ fn a_standard_output_that_fails_is_an_error() {
     let (conduit, daemon) = (env!("CARGO_BIN_EXE_conduit"), env!("CARGO_BIN_EXE_conduitd"));
     let verbs =
         ["--help", "--version", "pub --help", "list", "list --json", "info scan", "type scan --json", "gc --json"];
-    let more = ["doctor", "doctor --json", "completions bash", "top --once", "find '[u8]'"];
+    let more = ["doctor", "doctor --json", "completions bash", "top --once -d 0.1", "find '[u8]'"];
     for (program, arguments) in
         verbs.into_iter().chain(more).map(|it| (conduit, it)).chain([(daemon, "--help"), (daemon, "--version")])
     {

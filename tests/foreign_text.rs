@@ -96,13 +96,20 @@ fn stderr_of_any(command: &mut Command) -> String {
     String::from_utf8(command.output().unwrap().stderr).unwrap()
 }
 
+/// Runs the verbs side by side, since some take their time.
 fn run_all_verbs(world: &World) {
-    for verb in VERBS {
-        let printed = clean_output(&mut world.conduit(verb));
-        if verb.contains(&"--json") && !printed.is_empty() {
-            let is_json = printed.lines().all(|line| serde_json::from_str::<Value>(line).is_ok());
-            assert!(is_json || serde_json::from_str::<Value>(&printed).is_ok(), "{verb:?}: {printed}");
+    std::thread::scope(|scope| {
+        for verb in VERBS {
+            scope.spawn(|| run_verb(world, verb));
         }
+    });
+}
+
+fn run_verb(world: &World, verb: &[&str]) {
+    let printed = clean_output(&mut world.conduit(verb));
+    if verb.contains(&"--json") && !printed.is_empty() {
+        let is_json = printed.lines().all(|line| serde_json::from_str::<Value>(line).is_ok());
+        assert!(is_json || serde_json::from_str::<Value>(&printed).is_ok(), "{verb:?}: {printed}");
     }
 }
 

@@ -18,6 +18,8 @@ use crate::protocol::{Answer, End};
 
 /// More topics than any pipe, terminal or socket buffers lines for.
 const MANY: u64 = 1500;
+/// Enough where nothing buffers lines.
+const SOME: u64 = 100;
 
 fn conduitd(world: &World) -> Command {
     let mut command = world.command(env!("CARGO_BIN_EXE_conduitd"));
@@ -26,14 +28,14 @@ fn conduitd(world: &World) -> Command {
 }
 
 /// Starts a daemon whose log nobody reads, and has it do everything that it logs.
-fn serve(world: &World, command: &mut Command) -> Daemon {
+fn serve(world: &World, command: &mut Command, topics: u64) -> Daemon {
     let mut daemon = Daemon::from(command.spawn().unwrap());
     wait_until("the daemon to answer", || {
         assert!(daemon.is_running());
         conduit::registry::Client::connect(&world.domain()).is_ok_and(|mut client| client.list().is_ok())
     });
     let mut peer = world.peer();
-    peer.order(Churn("churn", MANY));
+    peer.order(Churn("churn", topics));
     let publisher = world.publisher("scan", 16, 100);
     let subscriber = world.sleeper("scan");
     publisher.kill();
@@ -59,7 +61,7 @@ fn tells_of_dropped_lines(text: &str) -> bool {
 fn a_pipe_that_nobody_reads_stops_nothing() {
     let world = World::new();
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let daemon = serve(&world, conduitd(&world).env("RUST_LOG", "debug").stderr(writer));
+    let daemon = serve(&world, conduitd(&world).env("RUST_LOG", "debug").stderr(writer), MANY);
     // Whoever reads again is told what is missing.
     let text = std::thread::spawn(move || {
         let mut text = String::new();
@@ -86,7 +88,7 @@ fn a_pipe_that_nobody_reads_stops_nothing() {
 fn a_full_pipe_delays_no_end() {
     let world = World::new();
     let (reader, writer) = std::io::pipe().unwrap();
-    end(serve(&world, conduitd(&world).env("RUST_LOG", "debug").stderr(writer)));
+    end(serve(&world, conduitd(&world).env("RUST_LOG", "debug").stderr(writer), MANY));
     drop(reader);
     // Nor the end of a daemon that cannot start.
     let mut world = World::with_daemon();
@@ -105,7 +107,7 @@ fn a_terminal_whose_output_is_stopped_stops_nothing() {
     let world = World::new();
     let pty = openpty(None, None).unwrap();
     tcflow(&pty.slave, FlowArg::TCOOFF).unwrap();
-    let daemon = serve(&world, conduitd(&world).stderr(pty.slave.try_clone().unwrap()));
+    let daemon = serve(&world, conduitd(&world).stderr(pty.slave.try_clone().unwrap()), MANY);
     end(daemon);
     drop(pty);
 }
@@ -117,12 +119,12 @@ fn a_log_that_cannot_be_written_stops_nothing() {
         let mut command = world.command("sh");
         let script = format!("exec \"$0\" --config /dev/null {redirection}");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_conduitd")]).stdin(Stdio::null());
-        end(serve(&world, &mut command));
+        end(serve(&world, &mut command, SOME));
     }
     let world = World::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    end(serve(&world, conduitd(&world).stderr(writer)));
+    end(serve(&world, conduitd(&world).stderr(writer), SOME));
 }
 
 /// Stands in for the journal's socket in the daemon's mount namespace. Standard error is the stream
@@ -144,7 +146,7 @@ fn a_journal_that_does_not_read_stops_nothing() {
     let world = World::new();
     let path = world.path().join("journal");
     let journal = UnixDatagram::bind(&path).unwrap();
-    let daemon = serve(&world, &mut under_a_journal(&world, &path));
+    let daemon = serve(&world, &mut under_a_journal(&world, &path), MANY);
     let mut entry = [0; 65536];
     let mut next = || {
         let len = journal.recv(&mut entry).unwrap();
@@ -197,8 +199,9 @@ fn a_service_manager_that_does_not_read_delays_no_end() {
     let world = World::new();
     let path = world.path().join("notify");
     let _manager = UnixDatagram::bind(&path).unwrap();
-    let daemon =
-        serve(&world, conduitd(&world).env("NOTIFY_SOCKET", &path).env("FDSTORE", "1000").stderr(Stdio::null()));
+    let mut command = conduitd(&world);
+    command.env("NOTIFY_SOCKET", &path).env("FDSTORE", "1000").stderr(Stdio::null());
+    let daemon = serve(&world, &mut command, MANY);
     end(daemon);
 }
 

@@ -130,9 +130,9 @@ fn a_stop_is_caught_up_with() {
 #[test]
 fn a_rate_that_cannot_be_met_is_reported() {
     let world = World::new();
-    let rate = ["pub", "data", "--text", "x", "--rate", "1e9", "--count", "3000000"];
+    let rate = ["pub", "data", "--text", "x", "--rate", "1e9", "--count", "1000000"];
     let Output { status, stderr, .. } = world.conduit(&rate).output().unwrap();
     let said = String::from_utf8(stderr).unwrap();
     let expected = "Hz instead of 1000000000 Hz; this machine is too slow, or subscribers hold the slots";
-    assert!(status.success() && said.contains("published 3000000 messages at ") && said.contains(expected), "{said}");
+    assert!(status.success() && said.contains("published 1000000 messages at ") && said.contains(expected), "{said}");
 }

@@ -1,7 +1,7 @@
 //! `conduit hz` and `conduit bw`: they report what was published and do not subscribe.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -155,9 +155,12 @@ fn stalls_between_bursts_are_visible() {
                 std::thread::sleep(Duration::from_millis(500));
             }
         });
-        let said = world.conduit(&["hz", "bursts", "--count", "4", "--timeout", "60"]).output();
-        let json = world.conduit(&["hz", "bursts", "--count", "3", "--timeout", "60", "--json"]).output();
-        let top = world.conduit(&["top", "--once", "--json", "--interval", "3"]).output();
+        // Side by side, since they only wait.
+        let start = |arguments: &[&str]| world.conduit(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let said = start(&["hz", "bursts", "--count", "4", "--timeout", "60"]);
+        let json = start(&["hz", "bursts", "--count", "3", "--timeout", "60", "--json"]);
+        let top = start(&["top", "--once", "--json", "--interval", "3"]);
+        let [said, json, top] = [said, json, top].map(Child::wait_with_output);
         is_over.store(true, Ordering::Relaxed);
         let said = String::from_utf8(said.unwrap().stdout).unwrap();
         let last = said.lines().last().unwrap_or_default();
@@ -179,7 +182,7 @@ fn stalls_between_bursts_are_visible() {
 fn a_timeout_ends_hz_bw_and_delay_with_what_there_was() {
     let world = World::new();
     let _publisher = world.traffic("scan", 200);
-    for verb in ["hz", "bw", "delay"] {
+    let check = |verb| {
         let begun = Instant::now();
         // Long enough for messages, too short for a second.
         assert!(!stdout_of(&mut world.conduit(&[verb, "scan", "--timeout", "800ms"])).is_empty());
@@ -190,5 +193,11 @@ fn a_timeout_ends_hz_bw_and_delay_with_what_there_was() {
         assert!(said.contains(" of 100 reports within 1.50 s"), "{said}");
         // Longer than any clock counts.
         stdout_of(&mut world.conduit(&[verb, "scan", "--count", "1", "--timeout", "1e19"]));
-    }
+    };
+    // Side by side, since they only wait.
+    std::thread::scope(|scope| {
+        for verb in ["hz", "bw", "delay"] {
+            scope.spawn(move || check(verb));
+        }
+    });
 }

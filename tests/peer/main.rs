@@ -108,12 +108,13 @@ impl State {
     fn execute(&mut self, order: Order) -> Outcome {
         match order {
             Order::Publish(topic, slots, capacity) => self.publish(topic, slots, capacity),
-            Order::Race(topic) => self.race(topic),
+            Order::Race(topic, timeout_ms) => self.race(topic, Duration::from_millis(timeout_ms)),
             Order::Send(count, len) => self.send(count, len),
             Order::Stream(len) => self.stream(len),
             Order::Loan(len) => self.loan(len),
             Order::EndureSending(len) => self.endure_sending(len),
-            Order::Churn(topic, count) => publishing::churn(topic, count),
+            Order::Churn(topic, count) => publishing::churn(topic, count, |_| ()),
+            Order::ChurnUntilOpened(topic, count) => publishing::churn(topic, count, publishing::await_subscriber),
             Order::OpenInALoop(topic) => receiving::open_in_a_loop(topic, &self.orders),
             Order::EndureReceiving(topic) => self.endure_receiving(topic),
             Order::Subscribe(topic) => self.subscribe(topic, Start::Next),

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 pub enum Order<'a> {
     /// Creates a topic: name, slots, capacity.
     Publish(&'a str, u32, usize),
-    /// Creates a topic unless another process owns it: `Won` or `Lost`.
-    Race(&'a str),
+    /// Creates a topic unless another process owns it: name, time-out for taking it over in
+    /// milliseconds: `Won` or `Lost`.
+    Race(&'a str, u64),
     /// Sends messages: count, length.
     Send(u64, usize),
     /// Sends messages of this length until `Stop`: `Began`, then the `Number` of published
@@ -23,6 +24,8 @@ pub enum Order<'a> {
     Unpublish,
     /// Creates and drops a topic repeatedly: name, count.
     Churn(&'a str, u64),
+    /// The same; every second one lives until another process has opened it, at most 5 ms.
+    ChurnUntilOpened(&'a str, u64),
     /// Repeatedly opens a topic that is created and removed, until `Stop`: `Began`, then the
     /// `Number` of successful opens.
     OpenInALoop(&'a str),

@@ -14,8 +14,8 @@ impl State {
         Ok(Answer::Done)
     }
 
-    pub fn race(&mut self, topic: &str) -> Outcome {
-        match Publisher::builder().takeover_timeout(Duration::ZERO).create(topic) {
+    pub fn race(&mut self, topic: &str, timeout: Duration) -> Outcome {
+        match Publisher::builder().takeover_timeout(timeout).create(topic) {
             Ok(publisher) => {
                 self.publisher = Some(publisher);
                 Ok(Answer::Won)
@@ -80,16 +80,22 @@ impl State {
     }
 }
 
-/// Creates and drops the topic repeatedly. Every second one lives until another process has opened
-/// it, at most 5 ms.
-pub fn churn(topic: &str, count: u64) -> Outcome {
+/// Creates and drops the topic repeatedly, and does something with every second publisher.
+pub fn churn(topic: &str, count: u64, with_every_second: fn(&Publisher<[u8]>)) -> Outcome {
     for number in 0..count {
         let mut publisher = Publisher::<[u8]>::create(topic)?;
         publisher.send(&number.to_le_bytes())?;
-        let patience = Instant::now() + Duration::from_millis(5);
-        while number % 2 == 0 && publisher.subscribers().is_empty() && Instant::now() < patience {
-            std::thread::yield_now();
+        if number % 2 == 0 {
+            with_every_second(&publisher);
         }
     }
     Ok(Answer::Done)
+}
+
+/// Waits until another process has opened the topic, at most 5 ms.
+pub fn await_subscriber(publisher: &Publisher<[u8]>) {
+    let patience = Instant::now() + Duration::from_millis(5);
+    while publisher.subscribers().is_empty() && Instant::now() < patience {
+        std::thread::yield_now();
+    }
 }
