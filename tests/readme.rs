@@ -126,6 +126,7 @@ impl Shell {
                 Ok(line) if line.starts_with("bash: line ") => {}
                 // On a busy machine not every message is seen.
                 Ok(line) if line.starts_with("\tmissed: ") || line.starts_with("\tlost: ") => {}
+                Ok(line) if line.starts_with("conduit: ") && line.contains(" lost before #") => {}
                 Ok(line) => {
                     said.push(self.replacements.iter().fold(line, |line, (from, to)| line.replace(from, to)));
                 }
