@@ -126,7 +126,8 @@ mod switch {
             }
         }
 
-        /// Also leaves a file of its name in the folder `CONDUIT_MUTATIONS_REACHED`, if that is set.
+        /// Also leaves a file of its name in the folder `CONDUIT_MUTATIONS_REACHED`, if that is
+        /// set.
         #[cold]
         fn find_out(&self) -> bool {
             let is_on = std::env::var_os("CONDUIT_MUTATION").is_some_and(|name| name == self.name);

@@ -23,9 +23,9 @@ use crate::tasks;
 
 /// How long to wait after a failed accept(2): descriptors are free again when a client leaves.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long connections are accepted before other work has its turn. Accepting is cheap, and whoever
-/// waits in the kernel's queue waits for all users; but whoever was accepted waits for the end of the
-/// turn.
+/// How long connections are accepted before other work has its turn. Accepting is cheap, and
+/// whoever waits in the kernel's queue waits for all users; but whoever was accepted waits for the
+/// end of the turn.
 const SLICE: Duration = Duration::from_micros(100);
 /// Users of whom one connection begins to be served in each turn; and how many are looked at for
 /// that, of clients that have hung up meanwhile.

@@ -145,8 +145,9 @@ pub(crate) struct RegistryState {
     /// The connections whose process, of this user, has announced a file under a name, in the order
     /// of arrival.
     owners: BTreeMap<(Key, u32), BTreeSet<ConnectionId>>,
-    /// The connections that subscribe to a file, in the order of arrival. Apart from its owners: the
-    /// leases of one file may be very many, and those of one kind are not looked through for another.
+    /// The connections that subscribe to a file, in the order of arrival. Apart from its owners:
+    /// the leases of one file may be very many, and those of one kind are not looked through for
+    /// another.
     subscribers: BTreeMap<FileId, BTreeSet<ConnectionId>>,
     /// Regions whose lock is polled: named or unlinked, and not being reaped.
     locked: BTreeSet<Key>,
