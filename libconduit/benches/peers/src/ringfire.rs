@@ -1,5 +1,5 @@
-//! ringfire: a ring in shared memory that writes the stamp of a message beside its payload. Messages
-//! are copied in and out. Subscribers poll.
+//! ringfire: a ring in shared memory that writes the stamp of a message beside its payload.
+//! Messages are copied in and out. Subscribers poll.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! What is compared in turns: the limits of the machine and any transport, each doing the same work.
+//! What is compared in turns: the limits of the machine and any transport, each doing the same
+//! work.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -154,8 +155,8 @@ pub(super) enum LatencyReference {
 
 /// Slots of a topic by default.
 const DEFAULT_DEPTH: u64 = 16;
-/// Buffers that the limit fills in turn: the fewest with which the next message can be written while
-/// the last one is read.
+/// Buffers that the limit fills in turn: the fewest with which the next message can be written
+/// while the last one is read.
 const LEAST_BUFFERS: usize = 2;
 /// Messages up to this size are written and read in a few steps of the clock.
 const SHORT_BYTES: usize = 64 << 10;
