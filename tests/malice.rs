@@ -436,8 +436,8 @@ fn holding_the_owner_lock_of_an_orphan() {
     assert!(!matches!(publisher.send(b"x"), Err(LoanError::AllSlotsHeld { .. })));
 }
 
-/// A process that may write the region waits for the owner lock, and has it when the owner dies. The
-/// daemon is stopped meanwhile: it might be faster.
+/// A process that may write the region waits for the owner lock, and has it when the owner dies.
+/// The daemon is stopped meanwhile: it might be faster.
 fn inherit_the_owner_lock(world: &mut World, victim: Peer) -> File {
     let file = File::options().read(true).write(true).open(world.path_of("victim")).unwrap();
     let heir = file.try_clone().unwrap();
