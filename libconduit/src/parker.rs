@@ -22,9 +22,9 @@
 //! or, with nothing to wait for, on its own. A parker that sleeps on the topic's word is notified
 //! by changing that word, which wakes all sleepers of the topic.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+pub(crate) mod entry;
+
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -32,9 +32,11 @@ use std::{io, mem, thread};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
+use entry::{Awaited, Notifications, State};
+
 use crate::intervals::CHECK_INTERVAL;
-use crate::mutation::{mutated, order, step};
-use crate::ring::sleeper::Sleep;
+use crate::mutation::{mutated, step};
+use crate::ring::attached::AttachedSleeper;
 use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
 use crate::watched::Watched;
@@ -52,30 +54,35 @@ struct Parkers {
     list: Vec<Arc<Parker>>,
 }
 
+#[derive(Debug)]
 struct Parker {
-    /// Counts notifications: the tickets have changed, or one was armed that the parker does not
-    /// sleep on.
-    notified: AtomicU32,
+    /// Its tickets have changed, or one was armed that it does not sleep on.
+    notified: Notifications<AtomicU32>,
     capacity: usize,
     tickets: Mutex<Vec<Arc<Entry>>>,
 }
 
-struct Entry {
-    watched: Arc<Watched>,
-    parker: Arc<Parker>,
-    state: Mutex<State>,
-}
+type Entry = entry::Entry<Watched>;
 
-#[derive(Default)]
-struct State {
-    /// Called once. While there is one, the reader is announced as a sleeper.
-    waker: Option<Waker>,
-    /// Whether the parker sleeps on the topic's word, or will at the end of its round.
-    is_slept_on: bool,
-    /// The value of the word that the parker last slept on.
-    seen: u32,
-    /// When the waker was last called, on the coarse clock.
-    fired: Duration,
+impl Awaited for Watched {
+    type Sleeper = AttachedSleeper;
+    type State = Mutex<State>;
+
+    fn sleeper(&self) -> &AttachedSleeper {
+        self.sleeper()
+    }
+
+    fn wake(&self) -> u32 {
+        self.sleeper().wake()
+    }
+
+    fn can_be_woken(&self) -> bool {
+        self.sleeper().can_be_woken()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_ready()
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -84,12 +91,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A subscriber that a parker waits for, until the ticket is dropped.
 #[derive(Debug)]
-pub(crate) struct Ticket(Arc<Entry>);
-
-impl std::fmt::Debug for Entry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry").field("watched", &self.watched).finish_non_exhaustive()
-    }
+pub(crate) struct Ticket {
+    entry: Arc<Entry>,
+    parker: Arc<Parker>,
 }
 
 impl Ticket {
@@ -111,9 +115,9 @@ impl Ticket {
         let found = parkers.list.iter().find(is_free).cloned();
         let parker = match &found {
             Some(parker) => Arc::clone(parker),
-            None => Arc::new(Parker { notified: AtomicU32::new(0), capacity, tickets: Mutex::default() }),
+            None => Arc::new(Parker { notified: Notifications::default(), capacity, tickets: Mutex::default() }),
         };
-        let entry = Arc::new(Entry { watched, parker: Arc::clone(&parker), state: Mutex::default() });
+        let entry = Arc::new(Entry::new(watched));
         lock(&parker.tickets).push(Arc::clone(&entry));
         if found.is_some() {
             step!(ticket_notify, parker.notify());
@@ -121,9 +125,9 @@ impl Ticket {
             lock(&parker.tickets).clear();
             return Err(error);
         } else {
-            parkers.list.push(parker);
+            parkers.list.push(Arc::clone(&parker));
         }
-        Ok(Self(entry))
+        Ok(Self { entry, parker })
     }
 
     /// Has the waker called once, as soon as the subscriber has something to receive. If it has
@@ -132,58 +136,31 @@ impl Ticket {
     /// Arming a ticket again replaces its waker. Must not be called in a forked process, which does
     /// not have the memory.
     pub(crate) fn arm(&self, waker: &Waker) -> bool {
-        let Entry { watched, state, parker } = &*self.0;
-        // Cloning and dropping wakers runs code of the application: not under the lock.
-        let new = waker.clone();
-        let mut state = lock(state);
-        let old = state.waker.replace(new);
-        if old.is_none() {
-            watched.sleeper().enter();
-        }
-        step!(arm_announce, watched.sleeper().announce());
-        let is_ready = watched.is_ready() && !mutated!(arm_without_check);
-        let unused = is_ready.then(|| {
-            step!(arm_leave, watched.sleeper().leave());
-            state.waker.take()
-        });
-        let is_slept_on = state.is_slept_on;
-        drop(state);
-        if unused.is_none() && !is_slept_on {
-            step!(arm_notify, parker.notify());
-        }
-        unused.is_some()
+        self.entry.arm(waker, || self.parker.notify())
     }
 
     /// Removes the waker. A call of it that has already started is not awaited.
     pub(crate) fn disarm(&self) {
-        if self.0.watched.sleeper().is_foreign() {
-            return;
+        if !self.entry.watched.sleeper().is_foreign() {
+            self.entry.disarm();
         }
-        let mut state = lock(&self.0.state);
-        let waker = state.waker.take();
-        if waker.is_some() {
-            step!(disarm_leave, self.0.watched.sleeper().leave());
-        }
-        drop(state);
-        drop(waker);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.0.watched.sleeper().is_foreign() {
+        let Self { entry, parker } = self;
+        if entry.watched.sleeper().is_foreign() {
             return;
         }
-        step!(ticket_disarm, self.disarm());
-        let Entry { parker, watched, state } = &*self.0;
+        step!(ticket_disarm, entry.disarm());
         {
             let _no_fork = fork::ForkGuard::new();
-            step!(ticket_remove, lock(&parker.tickets).retain(|entry| !Arc::ptr_eq(entry, &self.0)));
+            step!(ticket_remove, lock(&parker.tickets).retain(|it| !Arc::ptr_eq(it, entry)));
         }
         step!(ticket_end_notify, parker.notify());
-        let is_slept_on = lock(state).is_slept_on;
-        if parker.capacity == 1 && is_slept_on {
-            step!(ticket_rouse, watched.sleeper().rouse());
+        if parker.capacity == 1 && entry.slept_on().is_some() {
+            step!(ticket_rouse, entry.watched.sleeper().rouse());
         }
     }
 }
@@ -200,8 +177,8 @@ fn start(parker: &Arc<Parker>) -> io::Result<()> {
 
 impl Parker {
     fn notify(&self) {
-        step!(notify_change, self.notified.fetch_add(1, order!(notify_change, AcqRel)));
-        step!(notify_wake, futex::wake_all_private(&self.notified));
+        self.notified.add();
+        step!(notify_wake, futex::wake_all_private(&self.notified.0));
     }
 
     fn run(self: Arc<Self>) {
@@ -209,7 +186,7 @@ impl Parker {
         let mut known = None;
         let mut woken: Option<usize> = None;
         loop {
-            let notified = self.notified.load(order!(notified, Acquire));
+            let notified = self.notified.count();
             if known != Some(notified) {
                 known = Some(notified);
                 woken = None;
@@ -225,7 +202,7 @@ impl Parker {
             }
             // The ticket whose word was woken is the most likely to have news.
             if let Some(entry) = woken.map(|index| &entries[index])
-                && entry.check()
+                && check(entry)
             {
                 step!(parker_check_after_waking, entry.watched.check_after_waking());
             }
@@ -235,23 +212,21 @@ impl Parker {
 
     /// One round. Returns the index of the ticket whose word was woken, if that is known.
     fn sleep(&self, entries: &[Arc<Entry>], notified: u32) -> Option<usize> {
-        let mut words = futex::Words::with_private(&self.notified, notified);
+        let mut words = futex::Words::with_private(&self.notified.0, notified);
         // The ticket that each word belongs to.
         let mut indices = [0; futex::MOST_WORDS];
         let mut len = 1;
         let mut longest: Option<Duration> = None;
         let mut last_seen = None;
         for (index, entry) in entries.iter().enumerate() {
-            step!(parker_check, entry.check());
-            let state = lock(&entry.state);
-            if state.is_slept_on {
-                // Also for a ticket that is not armed: arming it now does not notify the parker.
+            step!(parker_check, check(entry));
+            if let Some(seen) = entry.slept_on() {
                 let step = entry.watched.longest_sleep();
                 longest = Some(longest.map_or(step, |longest| longest.min(step)));
-                words.push(entry.watched.sleeper().wake_word(), state.seen);
+                words.push(entry.watched.sleeper().wake_word(), seen);
                 indices[len] = index;
                 len += 1;
-                last_seen = Some(state.seen);
+                last_seen = Some(seen);
             }
         }
         if self.capacity > 1 {
@@ -260,15 +235,13 @@ impl Parker {
         }
         match last_seen {
             // A notification after this check changes the topic's word too.
-            Some(seen)
-                if self.notified.load(order!(notified_again, Acquire)) == notified || mutated!(notified_once) =>
-            {
+            Some(seen) if self.notified.count() == notified || mutated!(notified_once) => {
                 futex::wait(entries[0].watched.sleeper().wake_word(), seen, longest.unwrap_or(CHECK_INTERVAL));
                 Some(0)
             }
             Some(_) => None,
             None => {
-                futex::wait_private(&self.notified, notified, longest);
+                futex::wait_private(&self.notified.0, notified, longest);
                 None
             }
         }
@@ -286,37 +259,9 @@ impl Parker {
     }
 }
 
-impl Entry {
-    /// A parker's round for one ticket: calls the waker if there is news. Returns whether the
-    /// ticket is armed and there is none.
-    fn check(&self) -> bool {
-        let now = coarse_now();
-        self.watched.check(now, CHECK_INTERVAL);
-        let mut state = lock(&self.state);
-        let seen = if state.waker.is_some() && !mutated!(parker_announce_left_out) {
-            self.watched.sleeper().announce()
-        } else {
-            let seen = self.watched.sleeper().wake();
-            // If the word has changed, the topic wakes another sleeper, perhaps again and again.
-            let is_quiet = seen == state.seen || mutated!(parker_always_quiet);
-            state.is_slept_on &= is_quiet && now.saturating_sub(state.fired) < CHECK_INTERVAL;
-            state.seen = seen;
-            return false;
-        };
-        state.seen = seen;
-        step!(parker_sleeps_on, state.is_slept_on = true);
-        if !self.watched.is_ready() || mutated!(parker_without_check) {
-            return true;
-        }
-        let waker = state.waker.take();
-        step!(parker_leave, self.watched.sleeper().leave());
-        state.is_slept_on = self.watched.sleeper().can_be_woken();
-        step!(parker_fired, state.fired = now);
-        drop(state);
-        if let Some(waker) = waker {
-            // A panic in it must not affect the other tickets.
-            step!(parker_wake, drop(catch_unwind(AssertUnwindSafe(|| waker.wake()))));
-        }
-        false
-    }
+/// A round for one ticket.
+fn check(entry: &Entry) -> bool {
+    let now = coarse_now();
+    entry.watched.check(now, CHECK_INTERVAL);
+    entry.check(now)
 }

@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// Where the tests are: package, what to build of it, and the beginnings of their names.
-const WHERE: [(&str, &[&str], &[&str]); 2] = [
+/// Where the tests are: the folder of the package, the name of the target, and the beginnings of
+/// their names.
+const WHERE: [(&str, &str, &[&str]); 2] = [
     (
         "libconduit",
-        &["--lib"],
+        "conduit",
         &["ring::", "parker::", "wait_set::", "async_subscriber::", "subscriber::", "publisher::"],
     ),
     (
         "conduitd",
-        &["--test", "e2e"],
+        "e2e",
         &[
             "subscriber_dies::",
             "publisher_dies::",
@@ -61,9 +62,10 @@ impl Suite {
     /// Builds all tests and runs each. Fails if one does.
     pub fn measure() -> Result<Self, String> {
         let mut tests = Vec::new();
-        for (package, parts, beginnings) in WHERE {
-            let program = build(package, parts)?;
+        let built = build()?;
+        for (package, target, beginnings) in WHERE {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package);
+            let program = program(&built, target)?;
             let names = list(&program)?;
             for beginning in beginnings {
                 for name in names.iter().filter(|name| name.starts_with(beginning)) {
@@ -97,22 +99,24 @@ impl Suite {
     }
 }
 
-/// Builds a test program, and returns its path.
-fn build(package: &str, parts: &[&str]) -> Result<PathBuf, String> {
+/// Builds the test programs. Returns what cargo says about them.
+fn build() -> Result<Vec<serde_json::Value>, String> {
+    // The whole workspace, as all other commands: then the dependencies have the same features.
     let output = Command::new(env!("CARGO"))
         .args(["test", "--quiet", "--locked", "--no-run", "--message-format=json-render-diagnostics"])
-        .args(["--package", package])
-        .args(parts)
+        .args(["--workspace", "--lib", "--test", "e2e"])
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("cargo cannot be run: {error}"))?;
     let messages = String::from_utf8_lossy(&output.stdout);
-    let mut programs = messages.lines().filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_test = message["profile"]["test"] == true;
-        message["executable"].as_str().filter(|_| is_test).map(PathBuf::from)
-    });
-    programs.next().ok_or_else(|| format!("the tests of {package} were not built"))
+    Ok(messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// The path of a test program.
+fn program(built: &[serde_json::Value], target: &str) -> Result<PathBuf, String> {
+    let is_it = |it: &&serde_json::Value| it["profile"]["test"] == true && it["target"]["name"] == target;
+    let executable = built.iter().filter(is_it).find_map(|it| it["executable"].as_str());
+    executable.map(PathBuf::from).ok_or_else(|| format!("the tests of {target} were not built"))
 }
 
 fn list(program: &Path) -> Result<Vec<String>, String> {

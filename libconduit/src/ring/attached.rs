@@ -2,7 +2,9 @@
 //! read-only one, where it can only copy. The two are different types, so that nothing can write
 //! through a read-only mapping.
 
+#[cfg(test)]
 use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::end::Gone;
@@ -10,7 +12,7 @@ use super::memory::Memory;
 use super::reader::{Reader, ReceiveMode, Received};
 use super::sleeper::{Sleep, Sleeper};
 use super::slot::mapped::MappedRing;
-use crate::mutation::{order, step};
+use crate::mutation::step;
 use crate::shm::atomics::AtomicLoad;
 use crate::shm::futex::FutexWord;
 use crate::shm::map::ReadOnly;
@@ -118,9 +120,9 @@ impl AttachedSleeper {
         either!(self, sleeper => (&sleeper.memory().consumers().wake).into())
     }
 
-    /// The wake word, with E2.
+    /// The wake word.
     pub(crate) fn wake(&self) -> u32 {
-        either!(self, sleeper => sleeper.memory().consumers().wake.load(order!(e2_of_parker, Acquire)))
+        either!(self, sleeper => sleeper.memory().consumers().wake.load(Relaxed))
     }
 
     /// The subscribers of the topic that are about to sleep, one bit per record.

@@ -116,7 +116,8 @@ impl<M: ReaderMemory> Sleeper<M> {
 
 impl<M: ReaderMemory> Sleep for Sleeper<M> {
     fn enter(&self) {
-        self.state.sleepers.fetch_add(1, order!(enter, AcqRel));
+        // Relaxed: S2, which follows, releases it.
+        self.state.sleepers.fetch_add(1, Relaxed);
     }
 
     fn announce(&self) -> u32 {
@@ -139,10 +140,10 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
         let waiting = &memory.consumers().waiting;
         // A bit that stays set would cost the next publish a system call.
         if is_last && waiting.load(Relaxed) & bit != 0 {
-            step!(leave_clear, waiting.fetch_and(!bit, order!(leave_clear, AcqRel)));
+            step!(leave_clear, waiting.fetch_and(!bit, order!(leave_clear, Acquire)));
             // A thread that has announced itself since may have lost its bit by this, and must
             // announce itself again.
-            if self.state.sleepers.load(order!(leave_look, Acquire)) != 0 {
+            if self.state.sleepers.load(Relaxed) != 0 {
                 step!(leave_rouse, self.rouse());
             }
         }

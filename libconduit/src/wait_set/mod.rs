@@ -4,7 +4,6 @@ mod event;
 mod waker;
 
 use std::fmt;
-use std::sync::atomic::Ordering::Acquire;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ pub use waker::WaitSetWaker;
 use crate::Subscriber;
 use crate::error::WaitSetError;
 use crate::intervals::CHECK_INTERVAL;
-use crate::mutation::{mutated, order, step};
+use crate::mutation::{mutated, step};
 use crate::parker::Ticket;
 use crate::ring::sleeper::sleep_for_any;
 use crate::shm::clock::{coarse_now, now_ns};
@@ -261,7 +260,7 @@ impl WaitSet {
         }
         loop {
             // Loaded before the check: a later change keeps this round from sleeping.
-            let seen_word = self.control.word.load(order!(set_seen, Acquire));
+            let seen_word = self.control.word.count();
             self.collect_awaited();
             let events = self.ready();
             let now_ns = if self.needs_clock(deadline_ns) { now_ns() } else { 0 };
@@ -307,7 +306,7 @@ impl WaitSet {
     /// The ready subscribers, round-robin.
     fn ready(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        let calls = self.control.calls.load(order!(set_calls, Acquire));
+        let calls = self.control.calls();
         if calls != self.calls_seen {
             step!(set_calls_seen, self.calls_seen = calls);
             events.push(Event::Woken);
@@ -352,10 +351,10 @@ impl WaitSet {
             if !futex::can_wait_for_any() {
                 // Without futex_waitv this is called for a set without members only.
                 let timeout = deadline_ns.map(|it| Duration::from_nanos(it.saturating_sub(now_ns())));
-                futex::wait_private(&control.word, seen_word, timeout);
+                futex::wait_private(&control.word.0, seen_word, timeout);
                 return;
             }
-            let mut words = futex::Words::with_private(&control.word, seen_word);
+            let mut words = futex::Words::with_private(&control.word.0, seen_word);
             for (watched, seen) in awaited.iter().zip(seen) {
                 words.push(watched.sleeper().wake_word(), *seen);
             }
@@ -393,7 +392,7 @@ impl WaitSet {
             // Not for long: a subscriber that is dropped does not wake the set.
             let longest = if mutated!(set_sleeps_long) { Duration::MAX } else { CHECK_INTERVAL };
             let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns())).min(longest);
-            futex::wait_private(&self.control.word, seen_word, Some(timeout));
+            futex::wait_private(&self.control.word.0, seen_word, Some(timeout));
         }
         for ticket in self.members.iter().filter_map(|member| member.ticket.as_ref()) {
             step!(set_disarm, ticket.disarm());

@@ -3,31 +3,47 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::AcqRel;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Wake;
 
-use crate::mutation::{mutated, order, step};
+use crate::mutation::{mutated, step};
+use crate::parker::entry::Notifications;
+use crate::shm::atomics::Atomic;
 use crate::shm::{fork, futex};
 
 /// How other threads end a wait.
 #[derive(Default)]
-pub(super) struct Control {
-    /// The word that the set sleeps on. Every wake-up changes it, a parker's too.
-    pub(super) word: AtomicU32,
+pub(super) struct Control<C = AtomicU32> {
+    /// What the set sleeps on. Every wake-up counts, a parker's too.
+    pub(super) word: Notifications<C>,
     /// How often a [`WaitSetWaker`] was used.
-    pub(super) calls: AtomicU32,
+    calls: C,
+}
+
+impl<C: Atomic<u32>> Control<C> {
+    /// Counts the use of a waker. Wake the set after this.
+    fn call(&self) {
+        // Relaxed: whoever finds the word changed finds this.
+        step!(set_call, self.calls.fetch_add(1, Relaxed));
+        self.word.add();
+    }
+
+    /// How often a waker was used, at least until the word was loaded.
+    pub(super) fn calls(&self) -> u32 {
+        self.calls.load(Relaxed)
+    }
 }
 
 impl Control {
-    fn rouse(&self) {
-        step!(set_change, self.word.fetch_add(1, order!(set_change, AcqRel)));
-        step!(set_wake, futex::wake_all_private(&self.word));
+    fn wake_set(&self) {
+        step!(set_wake, futex::wake_all_private(&self.word.0));
     }
 }
 
 impl Wake for Control {
     fn wake(self: Arc<Self>) {
-        self.rouse();
+        self.word.add();
+        self.wake_set();
     }
 }
 
@@ -55,8 +71,8 @@ impl WaitSetWaker {
     /// Never blocks. Does nothing in a forked process.
     pub fn wake(&self) {
         if self.generation == fork::generation() || mutated!(set_waker_in_child) {
-            step!(set_call, self.control.calls.fetch_add(1, order!(set_call, AcqRel)));
-            self.control.rouse();
+            self.control.call();
+            self.control.wake_set();
         }
     }
 }
@@ -64,5 +80,44 @@ impl WaitSetWaker {
 impl fmt::Debug for WaitSetWaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WaitSetWaker").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use loom::sync::atomic::AtomicU32;
+    use loom::sync::{Condvar, Mutex};
+
+    use super::Control;
+
+    /// In every schedule, a set that is about to sleep finds the call of its waker or is woken.
+    #[test]
+    fn no_call_of_a_waker_is_missed() {
+        loom::model(|| {
+            let shared = Arc::new((Control::<AtomicU32>::default(), Mutex::new(()), Condvar::new()));
+            let waker = {
+                let shared = Arc::clone(&shared);
+                loom::thread::spawn(move || {
+                    let (control, asleep, woken) = &*shared;
+                    control.call();
+                    let _guard = asleep.lock().unwrap();
+                    woken.notify_all();
+                })
+            };
+            let (control, asleep, woken) = &*shared;
+            loop {
+                let seen = control.word.count();
+                if control.calls() != 0 {
+                    break;
+                }
+                let guard = asleep.lock().unwrap();
+                if control.word.0.load(std::sync::atomic::Ordering::Relaxed) == seen {
+                    drop(woken.wait(guard).unwrap());
+                }
+            }
+            waker.join().unwrap();
+        });
     }
 }

@@ -695,3 +695,52 @@ fn a_batch_counts_as_its_messages_do() {
     assert_eq!(ring.record(2).received.load(Relaxed), 7);
     assert_eq!(batch(&mut reader, 100), []);
 }
+
+/// What lies beyond a hole is part of the same batch.
+#[test]
+fn a_batch_goes_on_behind_a_hole() {
+    let ring = Heap::new(4);
+    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut holder = Reader::new(Arc::clone(&ring), Some(1), Start::Next);
+    ring.alive[1].store(true, Relaxed);
+    let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
+    publish(&mut writer);
+    holder.receive(&mut Pin { record: 1 }).unwrap();
+    for _ in 0..3 {
+        publish(&mut writer);
+    }
+    let mut batch = || {
+        let mut lines: Vec<Line> = Vec::new();
+        let message = reader.receive_next(&mut CopyTo(&mut lines))?;
+        Some((message.position, message.lost))
+    };
+    for position in 0..4 {
+        assert_eq!(batch(), Some((position, 0)));
+    }
+    assert_eq!(publish(&mut writer), 5, "the slot of position 4 is held");
+    assert_eq!(batch(), Some((5, 0)));
+    assert_eq!(batch(), None);
+}
+
+/// A reader that joins while messages are counted and head has not moved may receive them: then it
+/// counts on from them.
+#[test]
+fn a_reader_that_joins_before_head_moves_counts_from_its_first_message() {
+    let ring = Heap::new(4);
+    let mut writer = Writer::new(Arc::clone(&ring));
+    publish(&mut writer);
+    // As if two more had been counted between the loads of head and `published`.
+    ring.producer.published.store(3, Relaxed);
+    let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
+    let mut receive = || {
+        let message = reader.receive(&mut CopyTo(&mut Vec::<Line>::new())).unwrap();
+        (message.sequence, message.lost)
+    };
+    publish(&mut writer);
+    assert_eq!(receive(), (1, 0));
+    // A lap: sequences 2 to 4 are overwritten, and so counted as lost.
+    for _ in 0..6 {
+        publish(&mut writer);
+    }
+    assert_eq!(receive(), (5, 3));
+}
