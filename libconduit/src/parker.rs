@@ -32,7 +32,7 @@ use std::{io, mem, thread};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-use entry::{Awaited, Notifications, State};
+use entry::{Awaited, Entry, Notifications, State};
 
 use crate::intervals::CHECK_INTERVAL;
 use crate::mutation::{mutated, step};
@@ -59,10 +59,8 @@ struct Parker {
     /// Its tickets have changed, or one was armed that it does not sleep on.
     notified: Notifications<AtomicU32>,
     capacity: usize,
-    tickets: Mutex<Vec<Arc<Entry>>>,
+    tickets: Mutex<Vec<Arc<Entry<Watched>>>>,
 }
-
-type Entry = entry::Entry<Watched>;
 
 impl Awaited for Watched {
     type Sleeper = AttachedSleeper;
@@ -92,7 +90,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A subscriber that a parker waits for, until the ticket is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    entry: Arc<Entry>,
+    entry: Arc<Entry<Watched>>,
     parker: Arc<Parker>,
 }
 
@@ -182,7 +180,7 @@ impl Parker {
     }
 
     fn run(self: Arc<Self>) {
-        let mut entries: Vec<Arc<Entry>> = Vec::new();
+        let mut entries: Vec<Arc<Entry<Watched>>> = Vec::new();
         let mut known = None;
         let mut woken: Option<usize> = None;
         loop {
@@ -211,7 +209,7 @@ impl Parker {
     }
 
     /// One round. Returns the index of the ticket whose word was woken, if that is known.
-    fn sleep(&self, entries: &[Arc<Entry>], notified: u32) -> Option<usize> {
+    fn sleep(&self, entries: &[Arc<Entry<Watched>>], notified: u32) -> Option<usize> {
         let mut words = futex::Words::with_private(&self.notified.0, notified);
         // The ticket that each word belongs to.
         let mut indices = [0; futex::MOST_WORDS];
@@ -260,7 +258,7 @@ impl Parker {
 }
 
 /// A round for one ticket.
-fn check(entry: &Entry) -> bool {
+fn check(entry: &Entry<Watched>) -> bool {
     let now = coarse_now();
     entry.watched.check(now, CHECK_INTERVAL);
     entry.check(now)

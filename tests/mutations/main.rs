@@ -3,9 +3,9 @@
 //! `.ci/deep mutations [BEGINNING ...]` builds this with `--cfg conduit_mutations`. See
 //! `libconduit/src/mutation.rs` for what a mutation is. Every test below is a process of its own.
 //! First each runs without a mutation, which tells how long it takes and which mutations it
-//! reaches. Then, for each mutation, those that reach it run, the quickest first, until one fails;
-//! that one must pass without the mutation once more. Mutations run in parallel, one on each
-//! processor.
+//! reaches. Then, for each mutation, those that reach it run, the quickest first, until one finds
+//! it: it fails with the mutation, passes without, and fails again with it. Mutations run in
+//! parallel, one on each processor.
 #![allow(missing_docs, unreachable_pub, reason = "not a library")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a report for whoever runs it")]
 
@@ -24,7 +24,7 @@ use suite::{Outcome, Suite, Test};
 enum Verdict<'a> {
     /// The first test that fails, and how.
     Found(&'a Test, Outcome),
-    /// It fails without the mutation, too.
+    /// One fails, but not each time, or not only with the mutation; no other does.
     Unsteady(&'a Test),
     Survived,
     /// No test reaches it.
@@ -91,18 +91,23 @@ fn judge<'a>(mutation: &Mutation, suite: &'a Suite) -> Verdict<'a> {
     if tests.peek().is_none() {
         return Verdict::Unreached;
     }
+    let mut unsteady = None;
     for test in tests {
         let outcome = test.run(Some(&mutation.name));
-        // A mutation can also give a model more schedules than there is time for.
-        if outcome == Outcome::Passed || outcome == Outcome::Late && test.is_model() {
+        if !finds(test, outcome) {
             continue;
         }
-        return match test.run(None) {
-            Outcome::Passed => Verdict::Found(test, outcome),
-            _ => Verdict::Unsteady(test),
-        };
+        if test.run(None) == Outcome::Passed && finds(test, test.run(Some(&mutation.name))) {
+            return Verdict::Found(test, outcome);
+        }
+        unsteady = Some(test);
     }
-    Verdict::Survived
+    unsteady.map_or(Verdict::Survived, Verdict::Unsteady)
+}
+
+/// A mutation can also give a model more schedules than there is time for.
+fn finds(test: &Test, outcome: Outcome) -> bool {
+    outcome == Outcome::Failed || outcome == Outcome::Late && !test.is_model()
 }
 
 /// How, what, and whether it is a fault.
@@ -116,7 +121,7 @@ fn row(mutation: &Mutation, verdict: &Verdict<'_>) -> (&'static str, String, boo
         }
         (Verdict::Survived, Some(reason)) => ("survives", reason.clone(), false),
         (Verdict::Survived, None) => ("SURVIVES", mutation.place.clone(), true),
-        (Verdict::Unsteady(test), _) => ("UNSTEADY", format!("{} fails without it, too", test.name), true),
+        (Verdict::Unsteady(test), _) => ("UNSTEADY", format!("{} fails now and then", test.name), true),
         (Verdict::Unreached, _) => ("UNREACHED", mutation.place.clone(), true),
     }
 }
