@@ -1,5 +1,7 @@
 //! Queries: status, list, describe, watch. Owns no state; costly replies are shared.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -21,6 +23,9 @@ use crate::watchers::{EventFilter, EventStream};
 
 /// How often the status line of the service manager is updated.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Processes that are looked up in an answer for the regions of one user. Further subscribers count as
+/// alive: they hold the locks of their records.
+const PIDS_PER_UID: usize = 256;
 /// How long topics are described before other work has its turn.
 const SLICE: Duration = Duration::from_micros(500);
 
@@ -81,9 +86,10 @@ impl Hub {
         };
         views.sort();
         let mut encoded = Vec::new();
+        let dying = DyingPids::default();
         let mut began = Instant::now();
         for (key, is_named) in views {
-            if let Some(topic) = self.describe_key(&key, is_named) {
+            if let Some(topic) = self.describe_key(&key, is_named, &dying) {
                 if !encoded.is_empty() {
                     encoded.push(b',');
                 }
@@ -99,10 +105,10 @@ impl Hub {
     }
 
     /// A region that may have changed or gone meanwhile.
-    fn describe_key(&self, key: &Key, is_named: bool) -> Option<TopicInfo> {
+    fn describe_key(&self, key: &Key, is_named: bool, dying: &DyingPids) -> Option<TopicInfo> {
         let registry = self.registry.borrow();
         let view = if is_named { registry.topic(&key.0) } else { registry.unlinked_topic(key) };
-        let topic = self.describe_view(view.filter(|view| view.file == key.1)?)?;
+        let topic = self.describe_view(view.filter(|view| view.file == key.1)?, dying)?;
         (is_named || topic.state == RegionState::Unlinked).then_some(topic)
     }
 
@@ -111,11 +117,12 @@ impl Hub {
         self.settle(topic);
         let registry = self.registry.borrow();
         let unlinked = || registry.unlinked().find(|unlinked| unlinked.name == topic);
-        let described = registry.topic(topic).or_else(unlinked).and_then(|topic| self.describe_view(topic));
+        let view = registry.topic(topic).or_else(unlinked);
+        let described = view.and_then(|topic| self.describe_view(topic, &DyingPids::default()));
         described.ok_or_else(|| not_found(topic))
     }
 
-    fn describe_view(&self, view: TopicView) -> Option<TopicInfo> {
+    fn describe_view(&self, view: TopicView, dying: &DyingPids) -> Option<TopicInfo> {
         let key = (view.name.clone(), view.file);
         let region = self.topics.region(&key)?;
         let mut counters = region.counters();
@@ -124,7 +131,7 @@ impl Hub {
         // One that is dumping core has lost its lease, and keeps its record until the dump is
         // complete.
         let has_lease = |index| leased.iter().any(|(record, _)| record.is_some_and(|record| record as usize == index));
-        recorded.retain(|(index, one)| has_lease(*index) || dying(one.pid).is_none());
+        recorded.retain(|(index, one)| has_lease(*index) || !dying.contains(region.uid(), one.pid));
         let mut topic = region.describe_from(counters);
         if let Some(owner) = view.owner {
             topic.publisher = Some(owner.clone());
@@ -162,6 +169,36 @@ impl Hub {
     }
 }
 
+/// What /proc says of the processes that regions name as their subscribers, looked up once for an
+/// answer: one process may have subscribed to every topic, and a region may name any number.
+#[derive(Default)]
+struct DyingPids {
+    known: RefCell<HashMap<u32, bool>>,
+    /// Processes that were looked up for regions of a user.
+    looks: RefCell<HashMap<u32, usize>>,
+}
+
+impl DyingPids {
+    /// Whether a process will never run again, as far as it may be looked up for a region of this
+    /// user.
+    fn contains(&self, uid: u32, pid: u32) -> bool {
+        self.look_up(uid, pid, |pid| dying(pid).is_some())
+    }
+
+    fn look_up(&self, uid: u32, pid: u32, is_dying: impl FnOnce(u32) -> bool) -> bool {
+        if let Some(known) = self.known.borrow().get(&pid) {
+            return *known;
+        }
+        let mut looks = self.looks.borrow_mut();
+        let looks = looks.entry(uid).or_default();
+        if *looks == PIDS_PER_UID {
+            return false;
+        }
+        *looks += 1;
+        *self.known.borrow_mut().entry(pid).or_insert_with(|| is_dying(pid))
+    }
+}
+
 /// The reply of `List` with encoded topics.
 fn list_of(topics: &[u8]) -> Vec<u8> {
     let empty = encode_reply(&TopicList { topics: Vec::new() });
@@ -171,4 +208,33 @@ fn list_of(topics: &[u8]) -> Vec<u8> {
 
 pub(super) fn not_found(topic: &TopicName) -> RegistryError {
     RegistryError::TopicNotFound { topic: topic.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_looked_up_once_and_few_for_the_regions_of_one_user() {
+        let (pids, looks) = (DyingPids::default(), Cell::new(0));
+        let look_up = |uid, pid| {
+            pids.look_up(uid, pid, |pid| {
+                looks.set(looks.get() + 1);
+                pid == 7
+            })
+        };
+        for _ in 0..400 {
+            assert!(look_up(1, 7) && !look_up(1, 8) && look_up(2, 7));
+        }
+        assert_eq!(looks.get(), 2);
+        for pid in 1000..60_000 {
+            assert!(!look_up(1, pid));
+        }
+        assert_eq!(looks.get(), PIDS_PER_UID);
+        assert!(look_up(1, 7), "it is known");
+        look_up(2, 9);
+        assert_eq!(looks.get(), PIDS_PER_UID + 1, "another user's regions are not affected");
+    }
 }

@@ -180,12 +180,15 @@ impl Region {
     /// [Describes](Self::describe) the region with counters that were read before, and goes by the
     /// owner lock alone.
     pub fn describe_from(&self, counters: Option<Counters>) -> TopicInfo {
+        // A daemon describes very many regions: each system call counts.
+        let stat = fstat(&self.file).ok();
+        let is_linked = stat.as_ref().is_some_and(|stat| stat.st_nlink > 0);
         let state = if self.is_kept() {
             RegionState::Kept
         } else if counters.as_ref().is_some_and(|counters| counters.closed) {
             RegionState::Closed
         } else if self.owner_lives().unwrap_or(true) && !counters.as_ref().is_some_and(|counters| counters.orphaned) {
-            if self.is_linked() { RegionState::Live } else { RegionState::Unlinked }
+            if is_linked { RegionState::Live } else { RegionState::Unlinked }
         } else {
             RegionState::Orphaned
         };
@@ -195,7 +198,7 @@ impl Region {
             uid: self.layout.map_or(self.uid, |layout| layout.uid),
             program: owner.program.unwrap_or_default(),
         });
-        let size_bytes = fstat(&self.file).map_or(0, |stat| stat.st_size.max(0) as u64);
+        let size_bytes = stat.map_or(0, |stat| stat.st_size.max(0) as u64);
         let counted = counters.as_ref();
         TopicInfo {
             raw: self.is_raw(),
