@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use conduit::registry::RegistryError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 
 use crate::descriptors::{DescriptorPlace, DescriptorUse, Descriptors};
@@ -50,6 +50,11 @@ const BYTES_PER_UID: usize = 4 << 20;
 const QUESTIONS_PER_UID: usize = 4;
 const QUESTIONS: usize = 16;
 
+/// Hang-ups of one user that are handled before other users have their turn: each takes up to 50 us.
+const HANG_UPS_PER_TURN: usize = 4;
+/// So many connections leave memory that is worth giving back.
+const MANY: usize = 64;
+
 /// All users' accounts.
 #[derive(Debug)]
 pub(crate) struct Accounts {
@@ -59,6 +64,10 @@ pub(crate) struct Accounts {
     questions: Cell<usize>,
     refusals: Cell<u64>,
     by_uid: RefCell<HashMap<u32, Rc<UserAccount>>>,
+    /// The most connections since many of them have gone.
+    peak: Cell<usize>,
+    /// Many connections have gone.
+    pub(crate) many_gone: Notify,
 }
 
 #[derive(Debug)]
@@ -69,6 +78,7 @@ struct UserAccount {
     questions: Cell<usize>,
     bytes: Cell<usize>,
     turn: Arc<Semaphore>,
+    hang_ups: Arc<Semaphore>,
 }
 
 /// A user's turn, which the next call of the user's gets when this is dropped.
@@ -130,8 +140,8 @@ fn exceeded(what: &str, limit: usize) -> RegistryError {
 
 impl Accounts {
     pub(crate) fn new(limits: Limits, descriptors: Descriptors) -> Rc<Self> {
-        let (total, questions, refusals, by_uid) = Default::default();
-        Rc::new(Self { limits, descriptors, total, questions, refusals, by_uid })
+        let (total, questions, refusals, by_uid, peak, many_gone) = Default::default();
+        Rc::new(Self { limits, descriptors, total, questions, refusals, by_uid, peak, many_gone })
     }
 
     /// Connections now.
@@ -168,6 +178,7 @@ impl Accounts {
         let account = Rc::clone(by_uid.entry(uid).or_default());
         account.connections.set(of_uid + 1);
         self.total.set(self.total.get() + 1);
+        self.peak.set(self.peak.get().max(self.total.get()));
         Ok(Admission {
             accounts: Rc::clone(self),
             account,
@@ -204,6 +215,7 @@ impl Default for UserAccount {
             leases: Cell::default(),
             bytes: Cell::default(),
             turn: Arc::new(Semaphore::new(1)),
+            hang_ups: Arc::new(Semaphore::new(HANG_UPS_PER_TURN)),
         }
     }
 }
@@ -222,6 +234,12 @@ impl Admission {
     pub(crate) async fn turn(&self) -> UserTurn {
         // The semaphore is never closed.
         UserTurn { _permit: Arc::clone(&self.account.turn).acquire_owned().await.ok() }
+    }
+
+    /// Waits until one of the user's hang-ups can be handled: a few of each user at a time. Not in
+    /// turn with the calls, which may take longer.
+    pub(crate) async fn turn_to_hang_up(&self) -> UserTurn {
+        UserTurn { _permit: Arc::clone(&self.account.hang_ups).acquire_owned().await.ok() }
     }
 
     /// Another descriptor on the user's account.
@@ -269,6 +287,11 @@ impl Drop for Admission {
         };
         of_all.set(of_all.get() - 1);
         of_user.set(of_user.get() - 1);
+        let left = self.accounts.total.get();
+        if left + MANY <= self.accounts.peak.get() {
+            self.accounts.peak.set(left);
+            self.accounts.many_gone.notify_one();
+        }
         if self.account.connections.get() + self.account.questions.get() == 0 {
             self.accounts.by_uid.borrow_mut().remove(&self.uid);
         }
@@ -373,6 +396,29 @@ mod tests {
         assert_eq!(questions.len(), QUESTIONS);
         drop((all, questions));
         assert_eq!((accounts.total.get(), accounts.questions.get()), (0, 0));
+    }
+
+    #[test]
+    fn it_is_told_when_many_connections_have_gone() {
+        let accounts = accounts(500, 500);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let is_told = || {
+            runtime.block_on(async {
+                let soon = std::time::Duration::from_millis(1);
+                tokio::time::timeout(soon, accounts.many_gone.notified()).await.is_ok()
+            })
+        };
+        for _ in 0..200 {
+            drop(accounts.admit(1).unwrap());
+        }
+        assert!(!is_told(), "never more than one at a time");
+        let mut all: Vec<_> = (0..200).map(|_| accounts.admit(1).unwrap()).collect();
+        all.truncate(200 - MANY + 1);
+        assert!(!is_told());
+        all.truncate(200 - MANY);
+        assert!(is_told() && !is_told(), "once");
+        all.clear();
+        assert!(is_told());
     }
 
     #[test]

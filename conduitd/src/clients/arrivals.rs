@@ -241,6 +241,31 @@ mod tests {
     }
 
     #[test]
+    fn few_of_the_clients_that_leave_at_once_are_handled_in_a_turn() {
+        run(async || {
+            let (test, socket) = (TestHub::new(reap), TestSocket::new());
+            let mut arrivals = Arrivals { users: VecDeque::new() };
+            let clients: Vec<UnixStream> = (0..20).map(|_| socket.connect()).collect();
+            accept_some(&test.hub, &socket.listener, &mut arrivals).await.unwrap();
+            while test.hub.accounts.connections() < clients.len() || !arrivals.users.is_empty() {
+                if let Some(stream) = socket.listener.accept().unwrap() {
+                    admit(&test.hub, stream, &mut arrivals);
+                }
+                serve_some(&test.hub, &mut arrivals);
+                yield_now().await;
+            }
+            drop(clients);
+            let mut left = test.hub.accounts.connections();
+            while left > 0 {
+                yield_now().await;
+                let now = test.hub.accounts.connections();
+                assert!(left - now <= 4, "{left} clients, then {now}");
+                left = now;
+            }
+        });
+    }
+
+    #[test]
     fn a_call_sent_at_once_is_answered_in_the_turn_in_which_its_client_is_accepted() {
         run(async || {
             let (test, socket) = (TestHub::new(reap), TestSocket::new());

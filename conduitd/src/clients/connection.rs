@@ -55,7 +55,7 @@ pub(super) async fn serve(
     let keeper = Keeper::new(&hub.supervisor, id);
     let mut connection = Connection::new(hub, id, peer, ReplyWriter { stream, admission, keeper });
     let ended = connection.run().await;
-    connection.end(ended);
+    connection.end(ended).await;
 }
 
 /// Serves a client of the previous daemon until it leaves.
@@ -68,7 +68,7 @@ pub(crate) async fn resume(hub: Rc<Hub>, resumed: ResumedClient) {
         Some(events) => connection.pass_on(events).await,
         None => connection.run().await,
     };
-    connection.end(ended);
+    connection.end(ended).await;
 }
 
 struct Connection<'a> {
@@ -89,11 +89,14 @@ impl<'a> Connection<'a> {
 
     /// Ends the connection. Does not run when the daemon ends: the next daemon continues the
     /// connection.
-    fn end(self, how: io::Result<()>) {
+    async fn end(self, how: io::Result<()>) {
+        // A thousand clients of one user may leave at once.
+        let turn = self.writer.admission.turn_to_hang_up().await;
         if let Err(error) = how {
             tracing::debug!(connection = self.id, pid = self.peer.process.pid, "disconnected: {error}");
         }
         self.close();
+        turn.end_after_others();
     }
 
     fn close(&self) {
