@@ -147,7 +147,7 @@ pub mod internal {
     /// Files, locks and processes.
     pub mod shm {
         pub use crate::shm::{
-            cancellation, clock, dir, dying, fork, guard, inherited, lock, new_file, process, socket,
+            cancellation, clock, dir, dying, fork, guard, heap, inherited, lock, new_file, process, socket,
         };
     }
 }

@@ -20,10 +20,13 @@ mod unlink;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use adoption::ResumedClient;
+use conduit::internal::shm::heap;
 use conduit::registry::{EventKind, RegistryEvent};
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 
 use crate::changes::PendingChanges;
 use crate::descriptors::Descriptors;
@@ -40,6 +43,9 @@ use crate::surplus::SurplusNames;
 use crate::systemd::Supervisor;
 use crate::topics::Topics;
 use crate::watchers::Watchers;
+
+/// How long after many clients have gone memory is given back.
+const RELEASE_PAUSE: Duration = Duration::from_secs(3);
 
 /// What clients may use, and what there is.
 pub(crate) struct Resources {
@@ -118,6 +124,18 @@ impl Hub {
             Notice::Dumping(connection) => self.begins_to_dump(connection),
             Notice::DirectoryChanged => self.changes_due.notify_one(),
             Notice::Awake => self.supervisor.feed_watchdog(),
+        }
+    }
+
+    /// Gives memory back when many clients have gone: what is left between the memory of those that
+    /// stay would be kept for ever.
+    pub(crate) async fn release_memory(self: Rc<Self>) {
+        loop {
+            self.accounts.many_gone.notified().await;
+            // More may be leaving, and their memory is freed later than their places.
+            tokio::time::sleep(RELEASE_PAUSE).await;
+            // On another thread, since it may take long. That it panics is logged.
+            let _ = spawn_blocking(heap::trim).await;
         }
     }
 

@@ -174,6 +174,7 @@ fn start_serving(
     serving.spawn_local(handle_notices(Rc::clone(hub), notices));
     serving.spawn_local(serve_socket(Rc::clone(hub), listener, Arc::clone(place)));
     serving.spawn_local(Rc::clone(hub).report_status());
+    serving.spawn_local(Rc::clone(hub).release_memory());
     if let Some(interval) = hub.supervisor.watchdog_interval() {
         serving.spawn_local(ping(Rc::clone(hub), interval));
     }

@@ -44,6 +44,7 @@ pub mod dying;
 pub mod fork;
 pub(crate) mod futex;
 pub mod guard;
+pub mod heap;
 pub mod inherited;
 pub mod lock;
 pub(crate) mod map;
