@@ -50,7 +50,7 @@ const BYTES_PER_UID: usize = 4 << 20;
 const QUESTIONS_PER_UID: usize = 4;
 const QUESTIONS: usize = 16;
 
-/// Hang-ups of one user that are handled before other users have their turn: each takes up to 50 us.
+/// Hang-ups of one user that are handled before others have their turn: each takes up to 50 us.
 const HANG_UPS_PER_TURN: usize = 4;
 /// So many connections leave memory that is worth giving back.
 const MANY: usize = 64;

@@ -1,6 +1,7 @@
 //! Owns the clients that have connected and are not served yet. Each user's wait for one another: a
 //! user who connects and hangs up in a loop delays others by one connection at a time.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,7 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use conduit::internal::shm::socket::refuse_descriptors;
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{Backlog, getsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::task::yield_now;
 
@@ -27,6 +28,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// whoever waits in the kernel's queue waits for all users; but whoever was accepted waits for the
 /// end of the turn.
 const SLICE: Duration = Duration::from_micros(100);
+/// Clients that may wait in the kernel's queue: usually, as many as may call while the daemon is
+/// stopped or replaced; and while more come than are accepted in a turn.
+const BACKLOG: i32 = 128;
+const NARROW_BACKLOG: i32 = 32;
 /// Users of whom one connection begins to be served in each turn; and how many are looked at for
 /// that, of clients that have hung up meanwhile.
 const SERVED_PER_TURN: usize = 8;
@@ -65,13 +70,23 @@ pub(crate) struct Listener {
     /// The same socket, to wait for a client. Tokio's listener cannot wait without accepting, and
     /// would have the event loop watch each client, even one that is refused.
     events: tokio::net::UnixStream,
+    is_narrow: Cell<bool>,
 }
 
 impl Listener {
     pub(crate) fn new(listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let events = UnixStream::from(OwnedFd::from(listener.try_clone()?));
-        Ok(Self { listener, events: tokio::net::UnixStream::from_std(events)? })
+        Ok(Self { listener, events: tokio::net::UnixStream::from_std(events)?, is_narrow: Cell::default() })
+    }
+
+    /// Sets how many clients may wait in the kernel's queue.
+    fn narrow(&self, is_narrow: bool) {
+        if self.is_narrow.replace(is_narrow) != is_narrow {
+            let places = Backlog::new(if is_narrow { NARROW_BACKLOG } else { BACKLOG });
+            // It listens already: this changes the number alone.
+            let _ = nix::sys::socket::listen(&self.listener, places.unwrap_or(Backlog::MAXCONN));
+        }
     }
 
     /// Waits for a client.
@@ -80,7 +95,7 @@ impl Listener {
             self.events.readable().await?;
             match self.events.try_io(Interest::READABLE, || self.listener.accept()) {
                 Ok((stream, _)) => return Ok(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.narrow(false),
                 Err(error) => return Err(error),
             }
         }
@@ -119,6 +134,9 @@ async fn accept_some(hub: &Rc<Hub>, listener: &Listener, arrivals: &mut Arrivals
         && let Some(stream) = listener.accept()?
     {
         admit(hub, stream, arrivals);
+    }
+    if began.elapsed() >= SLICE {
+        listener.narrow(true);
     }
     Ok(())
 }

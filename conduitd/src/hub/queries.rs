@@ -23,8 +23,8 @@ use crate::watchers::{EventFilter, EventStream};
 
 /// How often the status line of the service manager is updated.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// Processes that are looked up in an answer for the regions of one user. Further subscribers count as
-/// alive: they hold the locks of their records.
+/// Processes that are looked up in an answer for the regions of one user. Further subscribers count
+/// as alive: they hold the locks of their records.
 const PIDS_PER_UID: usize = 256;
 /// How long topics are described before other work has its turn.
 const SLICE: Duration = Duration::from_micros(500);

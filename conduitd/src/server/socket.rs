@@ -21,7 +21,7 @@ use crate::peer::PeerProcess;
 
 /// Clients that may wait to be accepted. Few: whoever waits here waits for all users, and one who
 /// connects in a loop fills the queue. Others wait in connect(2), in the order of their arrival.
-const BACKLOG: i32 = 32;
+const BACKLOG: i32 = 128;
 /// How long to wait for another daemon that creates its socket, which takes microseconds.
 const TURN_TIMEOUT: Duration = Duration::from_millis(200);
 

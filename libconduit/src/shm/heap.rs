@@ -1,9 +1,9 @@
 //! Memory that the C library keeps for later.
 #![allow(unsafe_code)]
 
-/// Gives the system back the memory that was freed. The C library keeps it, between pieces that are in
-/// use, and returns by itself only what lies at the end of a heap. Takes milliseconds if there is much;
-/// allocations of other threads wait meanwhile.
+/// Gives the system back the memory that was freed. The C library keeps it, between pieces that are
+/// in use, and returns by itself only what lies at the end of a heap. Takes milliseconds if there
+/// is much; allocations of other threads wait meanwhile.
 ///
 /// Without effect on C libraries other than the GNU one.
 pub fn trim() {
