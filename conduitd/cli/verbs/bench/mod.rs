@@ -53,14 +53,14 @@ pub(crate) struct Args {
     /// How long to measure, at least one second: 30, 30s, 1m
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     time: Duration,
-    /// Cores of the two processes; by default two physical cores, if there are any
+    /// Cores of the two processes; by default two physical cores that share a cache
     #[arg(long, value_name = "A,B", value_parser = conduit_bench::cores::parse)]
     cores: Option<(usize, usize)>,
     /// Print the results as a JSON object and nothing else
     ///
     /// duration_s: seconds of the whole run.
-    /// machine: cpu, kernel (its release), cores (their numbers) and placement (two_cores,
-    /// two_sockets, two_threads_of_one_core, one_core, unknown).
+    /// machine: cpu, kernel (its release), cores (their numbers) and placement (near_cores,
+    /// which share a cache, two_cores, two_sockets, two_threads_of_one_core, one_core, unknown).
     /// latency: for each work its message_bytes, touched_bytes (of them written and read), count
     /// (of round trips, or of messages without subscribers), p50_ns, p90_ns, p99_ns, p99_9_ns and
     /// max_ns of one way; limit (its name), limit_p50_ns (measured in turn with this) and ratio (of

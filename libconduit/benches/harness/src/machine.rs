@@ -31,6 +31,11 @@ impl ByVendor {
     }
 }
 
+/// Whether this is a virtual machine: what it says of its processors may be made up.
+pub fn is_virtual() -> bool {
+    cpu_field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"))
+}
+
 /// The release of the running kernel.
 pub fn kernel_release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
@@ -46,4 +51,16 @@ pub fn now_ns() -> u64 {
 pub(crate) fn clock_ns(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_those_of_the_vendor() {
+        let figure = ByVendor { amd: 7.0, intel: 10.0 };
+        let of = |vendor_id| figure.of(vendor_id);
+        assert_eq!(["AuthenticAMD", "GenuineIntel", ""].map(of), [Some(7.0), Some(10.0), None]);
+    }
 }

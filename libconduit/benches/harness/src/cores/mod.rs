@@ -1,11 +1,17 @@
 //! The processor cores that the two processes run on.
 
+mod pair;
+
 use std::fs;
+use std::path::PathBuf;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
-use crate::Result;
+use crate::{Result, machine};
+
+/// Cores that are compared with the first one at most.
+const MOST_COMPARED: usize = 8;
 
 /// The cores of the two processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +28,8 @@ pub struct CorePair {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Placement {
+    /// Two physical cores that share a cache.
+    NearCores,
     /// Two physical cores of one socket.
     TwoCores,
     /// Two physical cores of two sockets.
@@ -38,6 +46,7 @@ impl Placement {
     /// In words, after "cores 0 and 1, ".
     pub fn words(self) -> &'static str {
         match self {
+            Self::NearCores => "two physical cores that share a cache",
             Self::TwoCores => "two physical cores",
             Self::TwoSockets => "on two sockets",
             Self::Unknown => "perhaps threads of one physical core",
@@ -45,36 +54,70 @@ impl Placement {
             Self::OneCore => "the only one",
         }
     }
+
+    fn of(one: &CoreTopology, other: &CoreTopology) -> Self {
+        if (&one.socket, &one.core) == (&other.socket, &other.core) {
+            Self::TwoThreadsOfOneCore
+        } else if one.caches.iter().any(|cache| other.caches.contains(cache)) {
+            Self::NearCores
+        } else if one.socket == other.socket {
+            Self::TwoCores
+        } else {
+            Self::TwoSockets
+        }
+    }
 }
 
-/// Socket and core of a processor, as the kernel numbers them.
-type CoreId = (String, String);
+/// Where the kernel says that a core is, in its own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct CoreTopology {
+    socket: String,
+    core: String,
+    /// The level of each cache, and the cores that share it.
+    caches: Vec<(String, String)>,
+}
+
+/// What is known of the cores of a machine.
+trait Machine {
+    /// Where a core is, if the kernel says so.
+    fn topology(&self, core: usize) -> Option<CoreTopology>;
+
+    /// What a cache line takes from one core to another, in nanoseconds; `None` if the topology can
+    /// be trusted, or if that cannot be measured now.
+    fn line_ns(&self, first: usize, second: usize) -> Result<Option<f64>>;
+}
+
+/// This machine.
+struct ThisMachine;
+
+impl Machine for ThisMachine {
+    fn topology(&self, core: usize) -> Option<CoreTopology> {
+        let directory = PathBuf::from(format!("/sys/devices/system/cpu/cpu{core}"));
+        let read = |name: &str| Some(fs::read_to_string(directory.join(name)).ok()?.trim().to_owned());
+        let cache = |index: usize| {
+            let of_cache = |name: &str| read(&format!("cache/index{index}/{name}"));
+            Some((of_cache("level")?, of_cache("shared_cpu_list")?))
+        };
+        let caches = (0..).map_while(cache).collect();
+        Some(CoreTopology { socket: read("topology/physical_package_id")?, core: read("topology/core_id")?, caches })
+    }
+
+    fn line_ns(&self, first: usize, second: usize) -> Result<Option<f64>> {
+        if machine::is_virtual() { pair::line_ns(first, second) } else { Ok(None) }
+    }
+}
 
 /// Chooses two of the cores that this process may use, or checks the user's choice.
 pub fn choose(wanted: Option<(usize, usize)>) -> Result<CorePair> {
     let set = sched_getaffinity(None).map_err(|error| format!("cannot read the CPU affinity: {error}"))?;
     let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect();
-    choose_from(&allowed, wanted, core_id)
+    choose_from(&allowed, wanted, &ThisMachine)
 }
 
-fn core_id(core: usize) -> Option<CoreId> {
-    let read = |name: &str| {
-        let text = fs::read_to_string(format!("/sys/devices/system/cpu/cpu{core}/topology/{name}")).ok()?;
-        Some(text.trim().to_owned())
-    };
-    Some((read("physical_package_id")?, read("core_id")?))
-}
-
-fn choose_from(
-    allowed: &[usize],
-    wanted: Option<(usize, usize)>,
-    core_id: impl Fn(usize) -> Option<CoreId>,
-) -> Result<CorePair> {
-    let placement = |first: usize, second: usize| match (core_id(first), core_id(second)) {
+fn choose_from(allowed: &[usize], wanted: Option<(usize, usize)>, machine: &impl Machine) -> Result<CorePair> {
+    let placement = |first: usize, second: usize| match (machine.topology(first), machine.topology(second)) {
         _ if first == second => Placement::OneCore,
-        (Some(one), Some(other)) if one == other => Placement::TwoThreadsOfOneCore,
-        (Some(one), Some(other)) if one.0 == other.0 => Placement::TwoCores,
-        (Some(_), Some(_)) => Placement::TwoSockets,
+        (Some(one), Some(other)) => Placement::of(&one, &other),
         _ => Placement::Unknown,
     };
     let (first, second) = match (wanted, allowed) {
@@ -86,12 +129,28 @@ fn choose_from(
             (first, second)
         }
         (None, [first, others @ ..]) => {
-            let second = others.iter().min_by_key(|&&other| placement(*first, other)).unwrap_or(first);
-            (*first, *second)
+            let best = others.iter().map(|&other| placement(*first, other)).min();
+            let equals = others.iter().copied().filter(|&other| Some(placement(*first, other)) == best);
+            (*first, nearest(*first, &equals.take(MOST_COMPARED).collect::<Vec<_>>(), machine)?)
         }
         (None, []) => return Err("this process may use no core".into()),
     };
     Ok(CorePair { first, second, placement: placement(first, second) })
+}
+
+/// The core that a cache line reaches first, of several that the kernel takes to be equally far: the
+/// host of a virtual machine knows better.
+fn nearest(first: usize, others: &[usize], machine: &impl Machine) -> Result<usize> {
+    let mut nearest = (f64::MAX, others.first().copied().unwrap_or(first));
+    if others.len() > 1 {
+        for &other in others {
+            let Some(ns) = machine.line_ns(first, other)? else { break };
+            if ns < nearest.0 {
+                nearest = (ns, other);
+            }
+        }
+    }
+    Ok(nearest.1)
 }
 
 /// Keeps the calling thread on a core.
@@ -130,40 +189,4 @@ impl CorePair {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two sockets of two cores of two threads: 0 and 1 are the first core, as on many machines.
-    fn machine(core: usize) -> Option<CoreId> {
-        Some(((core / 4).to_string(), (core / 2 % 2).to_string()))
-    }
-
-    #[test]
-    fn two_physical_cores_of_one_socket_are_preferred() {
-        for (allowed, expected, placement) in [
-            (&[0, 1, 2, 3, 4, 5][..], (0, 2), Placement::TwoCores),
-            (&[0, 1, 4, 5], (0, 4), Placement::TwoSockets),
-            (&[0, 1], (0, 1), Placement::TwoThreadsOfOneCore),
-            (&[3], (3, 3), Placement::OneCore),
-        ] {
-            let cores = choose_from(allowed, None, machine).unwrap();
-            assert_eq!(((cores.first, cores.second), cores.placement), (expected, placement), "{allowed:?}");
-        }
-        assert!(choose_from(&[], None, machine).is_err());
-        assert_eq!(choose_from(&[4, 7], None, |_| None).unwrap().placement, Placement::Unknown);
-    }
-
-    #[test]
-    fn the_users_choice_is_taken_if_it_is_allowed() {
-        let cores = choose_from(&[0, 1, 2], Some((1, 0)), machine).unwrap();
-        assert_eq!((cores.first, cores.second, cores.placement), (1, 0, Placement::TwoThreadsOfOneCore));
-        let error = choose_from(&[0, 2], Some((0, 1)), machine).unwrap_err();
-        assert_eq!(error.to_string(), "this process may not use core 1, only 0, 2");
-    }
-
-    #[test]
-    fn two_different_cores_are_parsed() {
-        assert_eq!(parse("0,2"), Ok((0, 2)));
-        assert!(["", "1", "1,1", "1,2,3", "-1,0", "0,99999999", "a,b"].iter().all(|text| parse(text).is_err()));
-    }
-}
+mod tests;
