@@ -137,12 +137,17 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[values.len() / 2 - 1], upper) })
 }
 
+/// Fewer than one in so many values are no group, but disturbances.
+const LEAST_SHARE: usize = 20;
+
 /// Where values fall into two groups: the middle of the widest gap between neighbours, as a ratio,
 /// or `None` if even that is narrower than `least`. All values are positive.
 pub fn widest_gap(values: impl IntoIterator<Item = f64>, least: f64) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
-    let gaps = values.windows(2).filter(|pair| pair[1] >= least * pair[0]);
+    let fewest = values.len().div_ceil(LEAST_SHARE);
+    let inner = values.get(fewest.checked_sub(1)?..values.len() - fewest + 1)?;
+    let gaps = inner.windows(2).filter(|pair| pair[1] >= least * pair[0]);
     let widest = gaps.max_by(|one, other| f64::total_cmp(&(one[1] / one[0]), &(other[1] / other[0])))?;
     Some((widest[0] * widest[1]).sqrt())
 }
@@ -210,5 +215,15 @@ mod tests {
         assert_eq!(split(&[106.0, 158.0]), None);
         assert_eq!(split(&[25.0, 60.0, 400.0]), Some((60.0_f64 * 400.0).sqrt()), "the widest");
         assert_eq!([split(&[60.0]), split(&[])], [None, None]);
+    }
+
+    #[test]
+    fn a_few_disturbed_values_are_no_group() {
+        let mut values = vec![60.0; 5];
+        values.extend([200.0; 80]);
+        values.extend([30_000.0, 8e6, 6e6]);
+        assert_eq!(widest_gap(values.clone(), 1.5), Some((60.0_f64 * 200.0).sqrt()));
+        values.extend([30_000.0; 10]);
+        assert_eq!(widest_gap(values, 1.5), Some((200.0_f64 * 30_000.0).sqrt()));
     }
 }

@@ -11,7 +11,7 @@ use super::result::{Footprint, MessageRate, RowResult};
 use super::rows::{GROUPS, Goal, RowGroup, TableRow};
 use crate::Result;
 use crate::cores::CorePair;
-use crate::machine::{cpu_field, kernel_release};
+use crate::machine::{cpu_field, is_virtual, kernel_release};
 use crate::statistics::{Figures, median, widest_gap};
 
 /// So many repeats in the near state are enough to leave the others out.
@@ -28,7 +28,7 @@ the p50, or of rates, within one repeat, and again the median. Limits: a cache l
 futex by blocking, two buffers (or as many as the ring has slots) filled and read; one read of the clock, a line \
 transferred or a futex woken to publish; a cache line per message; an empty program. Near counts the repeats in which \
 the host had the cores near each other: if the times of a cache line fall into two groups, those of the faster one; if \
-there are three, only they count. Everything received was compared with what was sent.";
+there are three, only they count, else only the others. Everything received was compared with what was sent.";
 
 /// A row and what came of it, by repeat.
 pub(super) struct MeasuredRow<'a> {
@@ -46,10 +46,10 @@ pub(super) fn find_near(rows: &mut [MeasuredRow<'_>]) {
 }
 
 impl MeasuredRow<'_> {
-    /// The repeats that count.
+    /// The repeats that count: in one state, so that their median is of something.
     fn counting(&self) -> Vec<&RowResult> {
-        let near: Vec<_> = self.repeats.iter().filter(|measured| self.is_near(measured)).collect();
-        if near.len() >= ENOUGH_NEAR.min(self.repeats.len()) { near } else { self.repeats.iter().collect() }
+        let (near, far): (Vec<_>, Vec<_>) = self.repeats.iter().partition(|measured| self.is_near(measured));
+        if near.len() >= ENOUGH_NEAR.min(self.repeats.len()) { near } else { far }
     }
 
     /// How many of the repeats were near.
@@ -128,9 +128,9 @@ impl MeasuredRow<'_> {
         self.median(|measured| without_clock(measured, entrant))
     }
 
-    /// The row of a subscriber that spins.
-    fn spin_cells(&self) -> Option<Vec<String>> {
-        let Plan::Spin(plan) = &self.row.plan else { return None };
+    /// The row of a subscriber that waits in some way.
+    fn wait_cells(&self) -> Option<Vec<String>> {
+        let Plan::Wait(plan) = &self.row.plan else { return None };
         let figures: [fn(&Figures) -> f64; 3] = [|all| all.p50, |all| all.p99, |all| all.p999];
         let [p50, p99, p999] =
             figures.map(|figure| self.figure(Entrant::Ours, figure).map(duration).unwrap_or_default());
@@ -238,13 +238,13 @@ pub(super) fn markdown(rows: &[MeasuredRow<'_>], cores: &CorePair, has_percentil
     let mut text = format!("{}\n\n", machine(rows, cores));
     let vendor_id = cpu_field("vendor_id").unwrap_or_default();
     for group in &GROUPS {
-        let (spins, works): (Vec<_>, Vec<_>) =
-            rows.iter().filter(|row| row.row.is_of(group)).partition(|row| matches!(row.row.plan, Plan::Spin(_)));
+        let (waits, works): (Vec<_>, Vec<_>) =
+            rows.iter().filter(|row| row.row.is_of(group)).partition(|row| matches!(row.row.plan, Plan::Wait(_)));
         let cells = |row: &MeasuredRow<'_>, entrant: Entrant| row.cell(entrant);
         let ratio = |row: &MeasuredRow<'_>, to: Entrant| row.ratio(to);
         compare(&mut text, group, &works, cells, ratio, |row| Some([row.near(), row.goals(&vendor_id)]));
         let heads = [group.work, "p50", "p99", "p99.9", "processor time per message", "of its core", "near"];
-        table(&mut text, &heads, spins.iter().filter_map(|row| row.spin_cells()));
+        table(&mut text, &heads, waits.iter().filter_map(|row| row.wait_cells()));
     }
     text.push_str(READING);
     text.push_str("\n\n");
@@ -295,7 +295,7 @@ fn compare(
         Some(match entrant {
             _ if !is_ratio => name.into(),
             Entrant::Limit => "to the limit".into(),
-            _ => format!("to {}", name.trim_end_matches(|c: char| c.is_ascii_digit() || " .".contains(c))),
+            _ => format!("to {}", name.split(' ').next().unwrap_or(name)),
         })
     }));
     let has_ends = rows.first().is_some_and(|row| ends(row).is_some());
@@ -356,7 +356,6 @@ pub(super) fn json(rows: &[MeasuredRow<'_>]) -> Result<String> {
 /// Where and when.
 fn machine(rows: &[MeasuredRow<'_>], cores: &CorePair) -> String {
     let model = cpu_field("model name").unwrap_or_else(|| "unknown processor".into());
-    let is_virtual = cpu_field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = median(rows.iter().flat_map(MeasuredRow::counting).filter_map(|measured| measured.line_ns));
     let line = line.map(|ns| format!("; a cache line takes {}", duration(ns))).unwrap_or_default();
@@ -365,7 +364,7 @@ fn machine(rows: &[MeasuredRow<'_>], cores: &CorePair) -> String {
         "{}, {model}, {} processors{}, Linux {}, {}{line}.",
         String::from_utf8_lossy(&date).trim(),
         info.lines().filter(|line| line.starts_with("processor")).count(),
-        if is_virtual { " of a virtual machine" } else { "" },
+        if is_virtual() { " of a virtual machine" } else { "" },
         kernel_release(),
         cores.words(),
     )

@@ -27,7 +27,7 @@ fn line(row: &TableRow, repeats: Vec<RowResult>) -> MeasuredRow<'_> {
 const AMD: &str = "AuthenticAMD";
 
 #[test]
-fn repeats_in_the_far_state_count_only_if_there_are_few_others() {
+fn repeats_of_one_state_count() {
     let row = row(&[Goal::OfLimit(1.7), Goal::OfPeer("ring", 0.3)]);
     let near = [measured(60.0, 60.0, 90.0), measured(60.0, 60.0, 96.0), measured(60.0, 60.0, 120.0)];
     let far = [measured(200.0, 200.0, 600.0), measured(200.0, 200.0, 600.0)];
@@ -36,8 +36,8 @@ fn repeats_in_the_far_state_count_only_if_there_are_few_others() {
     assert_eq!(most.cell(Entrant::Ours), "96 ns (192 ns, 288 ns)");
     assert_eq!(most.goals(AMD), "1.7x the limit: met, 1.60x", "there is no peer");
     let few = line(&row, [&near[1..], &far].concat());
-    assert_eq!((few.ratio(Entrant::Limit), few.near()), (Some(2.5), "2/4".into()));
-    assert_eq!(few.goals(AMD), "1.7x the limit: **missed**, 2.50x");
+    assert_eq!((few.ratio(Entrant::Limit), few.near()), (Some(3.0), "2/4".into()));
+    assert_eq!(few.goals(AMD), "1.7x the limit: **missed**, 3.00x");
 }
 
 #[test]
