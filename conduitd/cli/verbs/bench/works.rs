@@ -5,8 +5,8 @@ use conduit_bench::contestants::DuplexChannel;
 use conduit_bench::contestants::limits::{ClockLimit, LineLimit, MemoryLimit, PingPongLimit};
 use conduit_bench::contestants::publishing::{Audience, PublishPace, publishing};
 use conduit_bench::contestants::round_trips::RoundTrips;
-use conduit_bench::contestants::stream::MessageStream;
-use conduit_bench::limits::{LimitsRegion, LineStream, PrivateBuffers};
+use conduit_bench::contestants::stream::{MessageStream, StreamWindow};
+use conduit_bench::limits::{LimitsRegion, LineStream, PrivateBuffers, StreamReceipts};
 use conduit_bench::pattern::Touch;
 use conduit_bench::site::BenchSite;
 use conduit_bench::statistics::Timings;
@@ -104,6 +104,11 @@ pub(super) fn contestants(
     let options = TopicOptions { words: SMALL_WORDS, depth: Some(SMALL_SLOTS), ..TopicOptions::default() };
     let small = DuplexChannel::<Conduit, [u64; SMALL_WORDS]>::open(site, side, "small", options)?;
     let round_trips = |wait| RoundTrips { channel: small.clone(), wait, touch: Touch::Whole, is_grouped: false };
+    // One slot of a ring is always the publisher's.
+    let window = |stream: &str, slots| {
+        let receipts = StreamReceipts::new(site, side, stream)?;
+        Ok::<_, BenchError>(Some(StreamWindow { messages: slots - 1, receipts }))
+    };
     let to_nobody = publishing::<Conduit>(site, side, "alone", (Audience::Nobody, PublishPace::Singly), options)?;
     let mut all: Contestants<&'static str> = vec![
         (LINE, Box::new(ping_pong(Wait::Poll))),
@@ -113,21 +118,23 @@ pub(super) fn contestants(
         ("64 B polling", Box::new(round_trips(Wait::Poll))),
         ("64 B blocking", Box::new(round_trips(Wait::Sleep))),
         ("64 B to nobody", to_nobody),
-        // One slot of a ring is always the publisher's.
-        ("64 B in a row", Box::new(MessageStream::new(small.clone(), Some(SMALL_SLOTS - 1), false))),
+        ("64 B in a row", Box::new(MessageStream::new(small.clone(), window("small", SMALL_SLOTS)?, false))),
     ];
     if has_large {
         let options = TopicOptions { words: LARGE_WORDS, depth: Some(LARGE_SLOTS), ..options };
         let large = DuplexChannel::<Conduit, [u64]>::open(site, side, "large", options)?;
         let round_trips = |wait, touch| RoundTrips { channel: large.clone(), wait, touch, is_grouped: false };
-        // As much memory as both rings have, in the process that measures it.
-        let buffers = if side == BenchSide::First { 2 * LARGE_SLOTS as usize } else { 0 };
+        // In the process that measures it: the next one is filled while the last one is read.
+        let buffers = if side == BenchSide::First { 2 } else { 0 };
         let large: Contestants<&'static str> = vec![
             (FILL_AND_READ, Box::new(MemoryLimit(PrivateBuffers::new(LARGE_WORDS, buffers)))),
             ("12 MB polling", Box::new(round_trips(Wait::Poll, Touch::Header))),
             ("12 MB blocking", Box::new(round_trips(Wait::Sleep, Touch::Header))),
             ("12 MB, all bytes", Box::new(round_trips(Wait::Poll, Touch::Whole))),
-            ("12 MB in a row, all bytes", Box::new(MessageStream::new(large.clone(), Some(LARGE_SLOTS - 1), false))),
+            (
+                "12 MB in a row, all bytes",
+                Box::new(MessageStream::new(large.clone(), window("large", LARGE_SLOTS)?, false)),
+            ),
         ];
         all.extend(large);
     }

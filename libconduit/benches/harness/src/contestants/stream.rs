@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use super::{DuplexChannel, MessageCounter, SharedChannel, receive, send_end, verify};
+use super::{MessageCounter, SharedChannel, send_end, verify};
+use crate::limits::StreamReceipts;
 use crate::partner::{Partner, Patience};
 use crate::pattern::Touch;
-use crate::transport::{Carries, Publish as _, Receive as _, WordMessage};
+use crate::transport::{Carries, Receive as _, WordMessage};
 use crate::turns::{Contestant, Counts, Measurements};
 use crate::until::Until;
 use crate::{Result, Wait};
@@ -14,46 +15,64 @@ use crate::{Result, Wait};
 const STEP: u64 = 64;
 /// Messages that are received at once, at most.
 const BATCH: usize = 64;
+/// Looks at the receipts between two calls of `check`.
+const SPINS: u32 = 4096;
+
+/// How far the publisher may be ahead of the subscriber.
+pub struct StreamWindow {
+    /// At most so many messages are in flight, which the ring holds: none is lost.
+    pub messages: u64,
+    /// How the publisher learns that they were received.
+    pub receipts: StreamReceipts,
+}
 
 /// A stream of messages that are written and read whole.
 pub struct MessageStream<T: Carries<M>, M: ?Sized> {
     channel: SharedChannel<T, M>,
-    window: Option<u64>,
+    window: Option<StreamWindow>,
     is_batched: bool,
     /// Messages of this turn.
     sent: u64,
+    /// Messages of earlier turns.
+    before: u64,
 }
 
 impl<T: Carries<M>, M: WordMessage + ?Sized> MessageStream<T, M> {
-    /// With at most `window` messages in flight, which are never lost, or without a window.
-    /// Messages are received one by one, or as many at once as have arrived.
-    pub fn new(channel: SharedChannel<T, M>, window: Option<u64>, is_batched: bool) -> Self {
-        Self { channel, window, is_batched, sent: 0 }
+    /// Over the topic there of a channel, with or without a window. Messages are received one by
+    /// one, or as many at once as have arrived.
+    pub fn new(channel: SharedChannel<T, M>, window: Option<StreamWindow>, is_batched: bool) -> Self {
+        Self { channel, window, is_batched, sent: 0, before: 0 }
     }
 
     /// Messages that are acknowledged at once; the publisher sends multiples of it.
     fn step(&self) -> u64 {
-        self.window.map_or(STEP, |window| window.div_ceil(4))
+        self.window.as_ref().map_or(STEP, |window| window.messages.div_ceil(4))
+    }
+}
+
+impl StreamWindow {
+    /// Waits until no more than so many of the messages sent in all are in flight.
+    #[inline]
+    fn wait(&self, in_flight: u64, sent: u64, mut check: impl FnMut() -> Result<()>) -> Result<()> {
+        while (0..SPINS).all(|_| sent - self.receipts.received() > in_flight) {
+            check()?;
+        }
+        Ok(())
     }
 }
 
 impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for MessageStream<T, M> {
     fn measure(&mut self, partner: &mut Partner, until: Until, into: &mut Measurements) -> Result<()> {
-        let (step, window) = (self.step(), self.window.unwrap_or(u64::MAX));
+        let (step, before) = (self.step(), self.before);
         let channel = &mut *self.channel.borrow_mut();
         let mut patience = Patience::new(partner, until);
-        let (mut sent, mut received) = (0, 0);
-        let mut wait_for_room = |channel: &mut DuplexChannel<T, M>, in_flight: u64, sent: u64| {
-            while sent - received > in_flight {
-                let receipt = |message: &M| message.as_ref()[0];
-                received = receive(&mut channel.subscriber, Wait::Poll, || patience.check(), receipt)?;
-            }
-            Result::Ok(())
-        };
+        let mut sent = 0;
         let begun = Instant::now();
         loop {
             for _ in 0..step {
-                wait_for_room(channel, window - 1, sent)?;
+                if let Some(window) = &self.window {
+                    window.wait(window.messages - 1, before + sent, || patience.check())?;
+                }
                 channel.send(sent, Touch::Whole)?;
                 sent += 1;
             }
@@ -61,19 +80,20 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for MessageStream<T, M> 
                 break;
             }
         }
-        if self.window.is_some() {
-            wait_for_room(channel, 0, sent)?;
+        if let Some(window) = &self.window {
+            window.wait(0, before + sent, || patience.check())?;
         }
         into.messages += sent;
         into.ns += begun.elapsed().as_nanos() as u64;
         self.sent = sent;
+        self.before += sent;
         send_end(&mut channel.publisher, sent)
     }
 
     fn answer(&mut self) -> Result<Counts> {
-        let (step, has_window) = (self.step(), self.window.is_some());
+        let (step, before) = (self.step(), self.before);
         let channel = &mut *self.channel.borrow_mut();
-        if !has_window && !self.is_batched {
+        if self.window.is_none() && !self.is_batched {
             return MessageCounter::count_all(&mut channel.subscriber, Wait::Poll);
         }
         let (mut counter, mut acknowledged) = (MessageCounter::default(), 0);
@@ -91,14 +111,16 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for MessageStream<T, M> 
             }
             let Counts { received, lost } = counter.counts;
             if outcome? {
+                self.before += received;
                 return Ok(counter.counts);
             }
-            if has_window && lost > 0 {
+            let Some(window) = &self.window else { continue };
+            if lost > 0 {
                 return Err(format!("{lost} messages were lost in spite of the window").into());
             }
-            if has_window && received >= acknowledged + step {
+            if received >= acknowledged + step {
                 acknowledged = received / step * step;
-                channel.publisher.publish(|receipt| receipt.as_mut()[0] = acknowledged)?;
+                window.receipts.acknowledge(before + acknowledged);
             }
         }
     }

@@ -82,11 +82,15 @@ impl LimitsRegion {
     /// Creates the region (the first process), or waits for it and opens it (the second one). Each
     /// process has as many `buffers` of so many words; both pass the same sizes.
     pub fn new(site: &BenchSite, side: BenchSide, buffer_words: usize, buffers: usize) -> Result<Rc<Self>> {
+        Self::named(NAME, site, side, buffer_words, buffers)
+    }
+
+    fn named(name: &str, site: &BenchSite, side: BenchSide, buffer_words: usize, buffers: usize) -> Result<Rc<Self>> {
         let domain = site.domain();
         let bytes = BUFFERS_AT + 2 * buffers * stride(buffer_words);
         let region = match side {
-            BenchSide::First => ShmRegion::builder().domain(&domain).create(NAME, bytes)?,
-            BenchSide::Second => retry("the region of the limits", || if_found(ShmRegion::open_in(&domain, NAME)))?,
+            BenchSide::First => ShmRegion::builder().domain(&domain).create(name, bytes)?,
+            BenchSide::Second => retry("the region of the limits", || if_found(ShmRegion::open_in(&domain, name)))?,
         };
         if region.size() < bytes {
             return Err("the region of the limits is too small for its buffers".into());
@@ -385,6 +389,31 @@ impl LineStream {
                 return Ok(self.next - begun);
             }
         }
+    }
+}
+
+/// How many messages of a stream the second process has received, in a word beside the transport
+/// that carries them.
+pub struct StreamReceipts {
+    region: Rc<LimitsRegion>,
+}
+
+impl StreamReceipts {
+    /// One end of the receipts of this stream.
+    pub fn new(site: &BenchSite, side: BenchSide, stream: &str) -> Result<Self> {
+        Ok(Self { region: LimitsRegion::named(&format!("{stream}/receipts"), site, side, 0, 0)? })
+    }
+
+    /// The second process has received so many messages in all, and read them.
+    #[inline]
+    pub fn acknowledge(&self, received: u64) {
+        self.region.header().acknowledged.0.store(received, Release); // label: acknowledged
+    }
+
+    /// How many it has acknowledged.
+    #[inline]
+    pub fn received(&self) -> u64 {
+        self.region.header().acknowledged.0.load(Acquire) // label: acknowledged
     }
 }
 

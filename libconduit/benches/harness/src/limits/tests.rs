@@ -30,9 +30,10 @@ fn with_both<R: Send>(
     })
 }
 
-/// A thread that fails ends the other one's waiting.
+/// A thread that fails ends the other one's waiting. On a busy machine every turn may take the time
+/// until a polling thread loses its core.
 fn deadline() -> impl FnMut() -> Result<()> + Copy {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     move || if Instant::now() < deadline { Ok(()) } else { Err("the other thread does not answer".into()) }
 }
 
@@ -132,6 +133,62 @@ fn a_relay_hands_every_buffer_over_whole() {
         });
         assert_eq!(turns, 1000);
     }
+}
+
+#[test]
+fn a_relay_uses_as_many_buffers_as_it_is_told() {
+    let keep = deadline();
+    let second = |region| {
+        let mut relay = Relay::new(&region, Wait::Poll).unwrap();
+        for buffers in [3, 2, 1] {
+            relay.use_buffers(buffers);
+            let work = |words: &[u64], answer: &mut [u64]| {
+                answer[0] = words[0];
+                Ok(())
+            };
+            relay.answer(work, keep).unwrap();
+        }
+    };
+    with_both(1, 3, second, |region| {
+        let mut relay = Relay::new(&region, Wait::Poll).unwrap();
+        let used = [3, 2, 1].map(|buffers| {
+            relay.use_buffers(buffers);
+            let mut used = Vec::new();
+            for round in 0..12 {
+                let fill = |words: &mut [u64]| {
+                    used.push(words.as_ptr() as usize);
+                    words[0] = round;
+                };
+                let read = |words: &[u64]| {
+                    assert_eq!(words, [round]);
+                    Ok(())
+                };
+                relay.serve(fill, read, keep).unwrap();
+            }
+            relay.end(keep).unwrap();
+            used.sort_unstable();
+            used.dedup();
+            used.len()
+        });
+        assert_eq!(used, [3, 2, 1]);
+        relay.use_buffers(9);
+        assert_eq!(relay.buffers, 3, "there are no more");
+    });
+}
+
+#[test]
+fn receipts_reach_the_first_process() {
+    let keep = deadline();
+    let directory = temporary();
+    let receipts = StreamReceipts::new(&site(&directory), BenchSide::First, "stream").unwrap();
+    assert_eq!(receipts.received(), 0);
+    thread::scope(|scope| {
+        scope.spawn(|| StreamReceipts::new(&site(&directory), BenchSide::Second, "stream").unwrap().acknowledge(7));
+        let mut keep = keep;
+        while receipts.received() != 7 {
+            keep().unwrap();
+        }
+    });
 }
 
 /// Two would have mutable slices of the same buffers.

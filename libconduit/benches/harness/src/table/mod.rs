@@ -10,8 +10,8 @@ mod plan;
 mod report;
 mod result;
 mod rows;
-mod spin;
 mod topic_costs;
+mod waiting;
 mod works;
 
 use std::ffi::OsString;

@@ -4,7 +4,7 @@ use super::topic_costs::TopicCosts;
 use super::works::{Half, RowWork};
 use crate::contestants::threads::within_one_process;
 use crate::site::BenchSite;
-use crate::transport::{Carries, CarriesAll, SmallMessage};
+use crate::transport::{Carries, CarriesAll, SmallMessage, Transport};
 use crate::{BenchSide, Wait};
 
 /// A library that is measured beside Conduit.
@@ -35,12 +35,17 @@ impl Peer {
     }
 }
 
+/// What its topics are called: its name without the version.
+fn topic<T: Transport>() -> &'static str {
+    T::NAME.split(' ').next().unwrap_or_default()
+}
+
 fn any_half<T: CarriesAll>(work: &RowWork, site: &BenchSite, side: BenchSide) -> Half {
-    work.half::<T>(site, side, T::NAME)
+    work.half::<T>(site, side, topic::<T>())
 }
 
 fn polled_half<T: Carries<SmallMessage>>(work: &RowWork, site: &BenchSite, side: BenchSide) -> Half {
-    if work.wait() == Wait::Poll { work.small_half::<T>(site, side, T::NAME) } else { Ok(None) }
+    if work.wait() == Wait::Poll { work.small_half::<T>(site, side, topic::<T>()) } else { Ok(None) }
 }
 
 fn threads_half<T: Carries<SmallMessage>>(work: &RowWork, site: &BenchSite, side: BenchSide) -> Half {
@@ -49,7 +54,7 @@ fn threads_half<T: Carries<SmallMessage>>(work: &RowWork, site: &BenchSite, side
     }
     let (work, half_site) = (work.clone(), site.clone());
     let half = move |side| {
-        let half = work.small_half::<T>(&half_site, side, T::NAME)?;
+        let half = work.small_half::<T>(&half_site, side, topic::<T>())?;
         half.ok_or_else(|| format!("{} cannot do this", T::NAME).into())
     };
     within_one_process(side, site.second_core, half).map(Some)

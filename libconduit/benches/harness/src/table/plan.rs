@@ -8,7 +8,7 @@ use super::costs;
 use super::entrant::{Entrant, Entrants};
 use super::peer::Peer;
 use super::result::{MessageRate, RowResult};
-use super::spin::SpinPlan;
+use super::waiting::WaitPlan;
 use super::works::RowWork;
 use crate::partner::Partner;
 use crate::site::BenchSite;
@@ -20,7 +20,7 @@ use crate::{BenchSide, Result};
 pub(super) enum Plan {
     /// Everybody does the same, in turns.
     Turns(RowWork),
-    Spin(SpinPlan),
+    Wait(WaitPlan),
     /// From the start of a process to its first message.
     Start,
     /// What a topic occupies: of messages of 64 bytes, or of slices with all defaults.
@@ -43,7 +43,7 @@ impl Plan {
                 let entrants = entrants(work, site, BenchSide::First, peers)?;
                 compete(partner, entrants, time, work.turn())
             }
-            Self::Spin(plan) => plan.measure(site, partner, time),
+            Self::Wait(plan) => plan.measure(site, partner, time),
             Self::Footprint { is_default } => costs::footprints(site, partner, peers, *is_default),
             Self::Start => costs::time_to_first(site, time, peers),
         }
@@ -53,7 +53,7 @@ impl Plan {
     pub(super) fn answer(&self, site: &BenchSite, peers: &[Peer]) -> Result<()> {
         match self {
             Self::Turns(work) => turns::answer_turns(entrants(work, site, BenchSide::Second, peers)?),
-            Self::Spin(plan) => plan.answer(site),
+            Self::Wait(plan) => plan.answer(site),
             Self::Footprint { is_default } => costs::answer(site, peers, *is_default),
             Self::Start => Ok(()),
         }

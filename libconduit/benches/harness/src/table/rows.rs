@@ -2,7 +2,7 @@
 
 use super::fan_out::FanOutPlan;
 use super::plan::Plan;
-use super::spin::SpinPlan;
+use super::waiting::{WaitPlan, Waiting};
 use super::works::{LatencyPlan, LatencyReference, PublishingPlan, RowWork, ThroughputPlan};
 use crate::Wait;
 use crate::contestants::publishing::Audience;
@@ -55,7 +55,7 @@ pub(super) const GROUPS: [RowGroup; 10] = [
     RowGroup::new("rate", "64 B messages per second", ""),
     RowGroup::new("fan-out", "publish 64 B to", "one subscriber"),
     RowGroup::new("cost", "cost", ""),
-    RowGroup::new("wait", "spin, then sleep", ""),
+    RowGroup::new("wait", "ways to wait", ""),
 ];
 
 /// A row of the table.
@@ -79,7 +79,7 @@ impl TableRow {
 
 /// All rows, in the table's order.
 pub(super) fn all() -> Vec<TableRow> {
-    [latency_rows(), pair_rows(), publishing_rows(), throughput_rows(), fan_out_rows(), cost_rows(), spin_rows()]
+    [latency_rows(), pair_rows(), publishing_rows(), throughput_rows(), fan_out_rows(), cost_rows(), wait_rows()]
         .concat()
 }
 
@@ -270,20 +270,22 @@ fn cost_rows() -> Vec<TableRow> {
     ]
 }
 
-fn spin_rows() -> Vec<TableRow> {
-    let mut rows = Vec::new();
-    for period_us in [20, 100, 1000] {
-        for spin_us in [0, 10, 50, 100, 1000] {
-            rows.push(TableRow {
-                id: format!("wait/{spin_us}us/{period_us}us"),
-                title: format!("one message every {period_us} us, spin {spin_us} us"),
-                plan: Plan::Spin(SpinPlan { spin_us, period_us }),
-                seconds: 0.3,
-                goals: Vec::new(),
-            });
+fn wait_rows() -> Vec<TableRow> {
+    let ways = [Waiting::Block].into_iter().chain([10, 50, 100, 1000].map(|us| Waiting::Spin { us }));
+    let row = |period_us, waiting| {
+        let (way, way_id) = match waiting {
+            Waiting::Block => ("block".into(), "block".into()),
+            Waiting::Spin { us } => (format!("spin {us} us"), format!("spin{us}us")),
+        };
+        TableRow {
+            id: format!("wait/{period_us}us/{way_id}"),
+            title: format!("one message every {period_us} us, {way}"),
+            plan: Plan::Wait(WaitPlan { waiting, period_us }),
+            seconds: 0.3,
+            goals: Vec::new(),
         }
-    }
-    rows
+    };
+    [20, 100, 1000].into_iter().flat_map(|period_us| ways.clone().map(move |way| row(period_us, way))).collect()
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use crate::contestants::DuplexChannel;
 use crate::contestants::limits::{ClockLimit, LineLimit, PingPongLimit, RelayLimit, WakeLimit};
 use crate::contestants::publishing::{Audience, PublishPace, publishing};
 use crate::contestants::round_trips::RoundTrips;
-use crate::contestants::stream::MessageStream;
-use crate::limits::{LimitsRegion, LineStream, Relay, WINDOW};
+use crate::contestants::stream::{MessageStream, StreamWindow};
+use crate::limits::{LimitsRegion, LineStream, Relay, StreamReceipts, WINDOW};
 use crate::pattern::Touch;
 use crate::site::BenchSite;
 use crate::transport::{Carries, CarriesAll, SmallMessage, TopicOptions, WordMessage};
@@ -332,7 +332,8 @@ impl ThroughputPlan {
         let options = TopicOptions { words: 8, depth, is_batched, ..TopicOptions::default() };
         let channel = DuplexChannel::<T, SmallMessage>::open(site, side, name, options)?;
         // A slot of the ring may be the publisher's.
-        let window = self.is_lossless.then_some(WINDOW - 1);
-        Ok(Box::new(MessageStream::new(channel, window, self.is_batched)))
+        let window = |receipts| StreamWindow { messages: WINDOW - 1, receipts };
+        let receipts = self.is_lossless.then(|| StreamReceipts::new(site, side, name)).transpose()?;
+        Ok(Box::new(MessageStream::new(channel, receipts.map(window), self.is_batched)))
     }
 }

@@ -1,8 +1,8 @@
-//! What a subscriber gains, and costs, that polls for a while before it sleeps.
+//! Latency and processor time of a subscriber by how it waits: it sleeps, or polls for a while before.
 
 use std::time::{Duration, Instant};
 
-use conduit::{Publisher, Subscriber};
+use conduit::{Publisher, Subscriber, SubscriberBuilder};
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +22,30 @@ use crate::turns::{Counts, TurnTaker};
 use crate::until::Until;
 use crate::{BenchSide, Result};
 
-const TOPIC: &str = "spin";
+const TOPIC: &str = "wait";
 
-/// A message now and then to a subscriber that spins.
+/// How a subscriber waits.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct SpinPlan {
-    pub(super) spin_us: u64,
+pub(super) enum Waiting {
+    /// It sleeps.
+    Block,
+    /// It polls for so many microseconds before it sleeps.
+    Spin { us: u64 },
+}
+
+impl Waiting {
+    fn of(self, builder: SubscriberBuilder<SmallMessage>) -> SubscriberBuilder<SmallMessage> {
+        match self {
+            Self::Block => builder,
+            Self::Spin { us } => builder.spin(Duration::from_micros(us)),
+        }
+    }
+}
+
+/// A message now and then to a subscriber that waits for it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct WaitPlan {
+    pub(super) waiting: Waiting,
     pub(super) period_us: u64,
 }
 
@@ -40,7 +58,7 @@ struct Reception {
     cpu_ns: f64,
 }
 
-impl SpinPlan {
+impl WaitPlan {
     pub(super) fn measure(&self, site: &BenchSite, partner: &mut Partner, time: Duration) -> Result<RowResult> {
         let (key, mut line) = line(&LimitsRegion::new(site, BenchSide::First, 0, 0)?);
         let mut publisher = Publisher::<SmallMessage>::builder().domain(&site.domain()).create(TOPIC)?;
@@ -66,8 +84,7 @@ impl SpinPlan {
 
     pub(super) fn answer(&self, site: &BenchSite) -> Result<()> {
         let (_, mut line) = line(&LimitsRegion::new(site, BenchSide::Second, 0, 0)?);
-        let spin = Duration::from_micros(self.spin_us);
-        let builder = || Subscriber::<SmallMessage>::builder().domain(&site.domain()).spin(spin);
+        let builder = || self.waiting.of(Subscriber::builder().domain(&site.domain()));
         let mut subscriber = retry(TOPIC, || if_found(builder().open(TOPIC)))?;
         let (mut times, mut counter) = (Timings::new(1), MessageCounter::default());
         partner::follow(|whose| {
