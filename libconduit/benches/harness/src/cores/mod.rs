@@ -5,8 +5,10 @@ mod pair;
 use std::fs;
 use std::path::PathBuf;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use serde::Serialize;
+
+pub use pair::pin;
 
 use crate::{Result, machine};
 
@@ -138,8 +140,8 @@ fn choose_from(allowed: &[usize], wanted: Option<(usize, usize)>, machine: &impl
     Ok(CorePair { first, second, placement: placement(first, second) })
 }
 
-/// The core that a cache line reaches first, of several that the kernel takes to be equally far: the
-/// host of a virtual machine knows better.
+/// The core that a cache line reaches first, of several that the kernel takes to be equally far:
+/// the host of a virtual machine knows better.
 fn nearest(first: usize, others: &[usize], machine: &impl Machine) -> Result<usize> {
     let mut nearest = (f64::MAX, others.first().copied().unwrap_or(first));
     if others.len() > 1 {
@@ -151,13 +153,6 @@ fn nearest(first: usize, others: &[usize], machine: &impl Machine) -> Result<usi
         }
     }
     Ok(nearest.1)
-}
-
-/// Keeps the calling thread on a core.
-pub fn pin(core: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).map_err(|error| format!("cannot run on core {core}: {error}").into())
 }
 
 /// Parses `A,B`.

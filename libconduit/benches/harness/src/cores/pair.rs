@@ -1,11 +1,12 @@
-//! What a cache line takes from one core to another, measured by two threads.
+//! Threads that stay on their cores, and what a cache line takes from one to another.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::pin;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 use crate::Result;
 use crate::statistics::median;
 
@@ -16,6 +17,13 @@ const REPEATS: u32 = 7;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Loads between two looks at the clock.
 const SPINS: u32 = 1 << 16;
+
+/// Keeps the calling thread on a core.
+pub fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).map_err(|error| format!("cannot run on core {core}: {error}").into())
+}
 
 /// One way between two different cores, in nanoseconds; `None` if they are too busy to tell.
 pub(super) fn line_ns(first: usize, second: usize) -> Result<Option<f64>> {

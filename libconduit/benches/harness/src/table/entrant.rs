@@ -18,6 +18,8 @@ pub(super) enum Entrant {
     Limit,
     /// A limit that uses as much memory as the ring has.
     RingLimit,
+    /// A limit that uses so many buffers.
+    Buffers(usize),
     /// Conduit at an easier task, to compare with.
     Reference,
     Ours,
@@ -30,6 +32,7 @@ pub(super) enum Entrant {
 impl fmt::Display for Entrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Buffers(buffers) => return write!(f, "{buffers} buffers"),
             Self::Line => "line",
             Self::Limit => "limit",
             Self::RingLimit => "ring_limit",

@@ -273,29 +273,28 @@ fn compare(
     let everybody: BTreeSet<Entrant> = rows.iter().flat_map(|row| row.entrants()).collect();
     let name = |entrant: &Entrant| match *entrant {
         Entrant::Line | Entrant::Between => None,
-        Entrant::Limit => Some("limit"),
-        Entrant::RingLimit => Some("limit, all slots"),
-        Entrant::Reference => Some(group.reference),
-        Entrant::Ours => Some("Conduit"),
-        Entrant::Peer(name) => Some(name),
+        Entrant::Limit => Some("limit".into()),
+        Entrant::RingLimit => Some("limit, all slots".into()),
+        Entrant::Reference => Some(group.reference.into()),
+        Entrant::Ours => Some("Conduit".into()),
+        Entrant::Buffers(_) | Entrant::Peer(_) => Some(entrant.to_string()),
     };
     // Conduit stands between what is no competitor and the peers.
-    let beside = everybody.range(..Entrant::Ours).map(|entrant| (*entrant, false));
+    let beside = everybody.range(..=Entrant::Ours).map(|entrant| (*entrant, false));
     let compared = [Entrant::Limit, Entrant::Reference].into_iter().filter(|entrant| everybody.contains(entrant));
     let peers = everybody.iter().filter(|entrant| matches!(entrant, Entrant::Peer(_)));
     let columns: Vec<(Entrant, bool)> = beside
-        .chain([(Entrant::Ours, false)])
         .chain(compared.map(|entrant| (entrant, true)))
         .chain(peers.flat_map(|peer| [(*peer, false), (*peer, true)]))
         .filter(|(entrant, _)| name(entrant).is_some())
         .collect();
     let mut heads = vec![group.work.to_owned()];
     heads.extend(columns.iter().filter_map(|(entrant, is_ratio)| {
-        let name = name(entrant)?;
         Some(match entrant {
-            _ if !is_ratio => name.into(),
+            _ if !is_ratio => name(entrant)?,
             Entrant::Limit => "to the limit".into(),
-            _ => format!("to {}", name.split(' ').next().unwrap_or(name)),
+            Entrant::Peer(name) => format!("to {}", name.split(' ').next().unwrap_or(name)),
+            _ => format!("to {}", name(entrant)?),
         })
     }));
     let has_ends = rows.first().is_some_and(|row| ends(row).is_some());

@@ -45,9 +45,10 @@ impl RowGroup {
 }
 
 #[rustfmt::skip]
-pub(super) const GROUPS: [RowGroup; 10] = [
+pub(super) const GROUPS: [RowGroup; 11] = [
     RowGroup::new("small", "one way, polling", ""),
     RowGroup::new("bytes", "one way, all bytes, polling", ""),
+    RowGroup::new("buffers", "one way, all bytes, no library", ""),
     RowGroup::new("header", "one way, header only, polling", "64 B"),
     RowGroup::new("sleep", "one way, blocking", ""),
     RowGroup::new("pairs", "one way, 64 B, polling", "the first pair"),
@@ -79,8 +80,17 @@ impl TableRow {
 
 /// All rows, in the table's order.
 pub(super) fn all() -> Vec<TableRow> {
-    [latency_rows(), pair_rows(), publishing_rows(), throughput_rows(), fan_out_rows(), cost_rows(), wait_rows()]
-        .concat()
+    [
+        latency_rows(),
+        buffer_rows(),
+        pair_rows(),
+        publishing_rows(),
+        throughput_rows(),
+        fan_out_rows(),
+        cost_rows(),
+        wait_rows(),
+    ]
+    .concat()
 }
 
 const ICEORYX: &str = "iceoryx2";
@@ -89,11 +99,6 @@ const RINGFIRE: &str = "ringfire";
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const LARGE: usize = 12 * MIB;
-
-/// One way by polling, of all bytes, in place, with as many slots as a topic has by default.
-const fn poll(bytes: usize) -> LatencyPlan {
-    LatencyPlan { bytes, is_whole: true, wait: Wait::Poll, is_copied: false, depth: None, reference: None }
-}
 
 fn size(bytes: usize) -> String {
     match bytes {
@@ -127,6 +132,7 @@ fn latency_row(group: &str, plan: LatencyPlan, goals: &[Goal]) -> TableRow {
 
 #[rustfmt::skip]
 fn latency_rows() -> Vec<TableRow> {
+    let poll = LatencyPlan::filled;
     let header = |bytes| LatencyPlan { is_whole: false, ..poll(bytes) };
     let copied = |bytes| LatencyPlan { is_copied: true, ..poll(bytes) };
     let blocking = |plan| LatencyPlan { wait: Wait::Sleep, ..plan };
@@ -158,6 +164,17 @@ fn latency_rows() -> Vec<TableRow> {
     .into()
 }
 
+fn buffer_rows() -> Vec<TableRow> {
+    let row = |bytes| TableRow {
+        id: format!("buffers/{}", size(bytes).replace(' ', "")),
+        title: size(bytes),
+        plan: Plan::Turns(RowWork::Buffers { bytes }),
+        seconds: 0.5,
+        goals: Vec::new(),
+    };
+    [64 * KIB, 256 * KIB, MIB, 4 * MIB, LARGE].map(row).into()
+}
+
 fn pair_rows() -> Vec<TableRow> {
     let row = |(pairs, which): (u32, &str), is_copied: bool| {
         let how = if is_copied { "copied out" } else { "in place" };
@@ -165,7 +182,7 @@ fn pair_rows() -> Vec<TableRow> {
         TableRow {
             id: format!("pairs/{which}/{}", how.replace(' ', "")),
             title: format!("{which} pair of topics of a process, {how}"),
-            plan: Plan::Turns(RowWork::Latency(LatencyPlan { is_copied, reference, ..poll(64) })),
+            plan: Plan::Turns(RowWork::Latency(LatencyPlan { is_copied, reference, ..LatencyPlan::filled(64) })),
             seconds: 0.4,
             goals: vec![Goal::OfReference(1.05, "the first pair")],
         }

@@ -1,4 +1,5 @@
-//! Latency and processor time of a subscriber by how it waits: it sleeps, or polls for a while before.
+//! Latency and processor time of a subscriber by how it waits: it sleeps, or polls for a while
+//! before.
 
 use std::time::{Duration, Instant};
 

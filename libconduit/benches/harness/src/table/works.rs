@@ -32,7 +32,14 @@ pub(super) enum RowWork {
     Publishing(PublishingPlan),
     Throughput(ThroughputPlan),
     FanOut(FanOutPlan),
+    /// Only limits: messages of so many bytes, written and read whole in more or fewer buffers.
+    Buffers {
+        bytes: usize,
+    },
 }
+
+/// Buffers that are compared.
+const BUFFERS: [usize; 5] = [1, 2, 4, 8, 16];
 
 /// Rounds of a warm-up that has to touch no more than a ring of the default size.
 const WARM_UP_ROUNDS: u64 = 64;
@@ -45,6 +52,7 @@ impl RowWork {
             Self::Publishing(plan) => (plan.turn(), plan.depth.unwrap_or(WARM_UP_ROUNDS)),
             Self::Throughput(_) => (Duration::from_millis(10), 4 * WINDOW),
             Self::FanOut(plan) => (plan.turn(), WARM_UP_ROUNDS),
+            Self::Buffers { bytes } => (LatencyPlan::filled(*bytes).turn(), WARM_UP_ROUNDS),
         }
     }
 
@@ -58,6 +66,10 @@ impl RowWork {
                 Ok(vec![line(&region), (Entrant::Limit, Box::new(LineLimit(LineStream::new(&region))))])
             }
             Self::FanOut(_) => Ok(vec![line(&LimitsRegion::new(site, side, 0, 0)?)]),
+            Self::Buffers { bytes } => {
+                let compared = BUFFERS.map(|buffers| (Entrant::Buffers(buffers), buffers));
+                LatencyPlan::filled(*bytes).relays(site, side, &compared)
+            }
         }
     }
 
@@ -78,6 +90,7 @@ impl RowWork {
                 (Entrant::Reference, plan.to_one().half::<Conduit>(site, side, "one")?),
                 (Entrant::Ours, plan.half::<Conduit>(site, side, "ours")?),
             ]),
+            Self::Buffers { .. } => Ok(Entrants::new()),
         }
     }
 
@@ -96,7 +109,7 @@ impl RowWork {
             Self::Publishing(plan) => plan.half::<T>(site, side, name).map(Some),
             Self::Throughput(plan) => plan.half::<T>(site, side, name).map(Some),
             Self::FanOut(plan) => plan.half::<T>(site, side, name).map(Some),
-            Self::Latency(_) => Ok(None),
+            Self::Latency(_) | Self::Buffers { .. } => Ok(None),
         }
     }
 
@@ -162,6 +175,11 @@ const LEAST_BUFFERS: usize = 2;
 const SHORT_BYTES: usize = 64 << 10;
 
 impl LatencyPlan {
+    /// One way by polling, of all bytes, in place, with as many slots as a topic has by default.
+    pub(super) const fn filled(bytes: usize) -> Self {
+        Self { bytes, is_whole: true, wait: Wait::Poll, is_copied: false, depth: None, reference: None }
+    }
+
     fn words(&self) -> usize {
         self.bytes / size_of::<u64>()
     }
@@ -189,17 +207,23 @@ impl LatencyPlan {
     }
 
     fn limits(&self, site: &BenchSite, side: BenchSide) -> Result<Entrants> {
-        let buffers = if self.is_filled() { self.depth() as usize } else { 0 };
-        let region = LimitsRegion::new(site, side, self.words(), buffers)?;
-        let mut limits = vec![line(&region)];
         if self.is_filled() {
-            let relay = Rc::new(RefCell::new(Relay::new(&region, self.wait)?));
-            for (entrant, buffers) in [(Entrant::Limit, LEAST_BUFFERS), (Entrant::RingLimit, buffers)] {
-                let is_grouped = self.is_grouped();
-                limits.push((entrant, Box::new(RelayLimit { relay: relay.clone(), buffers, is_grouped })));
-            }
-        } else {
-            limits.push((Entrant::Limit, ping_pong(region, self.wait)));
+            let limits = [(Entrant::Limit, LEAST_BUFFERS), (Entrant::RingLimit, self.depth() as usize)];
+            return self.relays(site, side, &limits);
+        }
+        let region = LimitsRegion::new(site, side, 0, 0)?;
+        Ok(vec![line(&region), (Entrant::Limit, ping_pong(region, self.wait))])
+    }
+
+    /// Buffers that are filled and read, so many of them by each entrant.
+    fn relays(&self, site: &BenchSite, side: BenchSide, entrants: &[(Entrant, usize)]) -> Result<Entrants> {
+        let most = entrants.iter().map(|(_, buffers)| *buffers).max().unwrap_or_default();
+        let region = LimitsRegion::new(site, side, self.words(), most)?;
+        let relay = Rc::new(RefCell::new(Relay::new(&region, self.wait)?));
+        let mut limits = vec![line(&region)];
+        for &(entrant, buffers) in entrants {
+            let is_grouped = self.is_grouped();
+            limits.push((entrant, Box::new(RelayLimit { relay: relay.clone(), buffers, is_grouped })));
         }
         Ok(limits)
     }
