@@ -73,6 +73,7 @@ fn check(results: &Value, help: &str) {
         assert_eq!(keys(row).len(), 8, "{row}");
         documented.extend(keys(row));
     }
+    documented.push(results["machine"]["placement"].as_str().unwrap());
     for row in results["left_out"].as_array().unwrap() {
         assert_eq!(keys(row), ["reason", "work"]);
     }
