@@ -32,6 +32,7 @@ pub(super) enum Entrant {
 impl fmt::Display for Entrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Buffers(1) => "1 buffer",
             Self::Buffers(buffers) => return write!(f, "{buffers} buffers"),
             Self::Line => "line",
             Self::Limit => "limit",

@@ -242,7 +242,8 @@ pub(super) fn markdown(rows: &[MeasuredRow<'_>], cores: &CorePair, has_percentil
             rows.iter().filter(|row| row.row.is_of(group)).partition(|row| matches!(row.row.plan, Plan::Wait(_)));
         let cells = |row: &MeasuredRow<'_>, entrant: Entrant| row.cell(entrant);
         let ratio = |row: &MeasuredRow<'_>, to: Entrant| row.ratio(to);
-        compare(&mut text, group, &works, cells, ratio, |row| Some([row.near(), row.goals(&vendor_id)]));
+        let title = |row: &MeasuredRow<'_>| row.row.title.clone();
+        compare(&mut text, group, &works, title, cells, ratio, |row| Some([row.near(), row.goals(&vendor_id)]));
         let heads = [group.work, "p50", "p99", "p99.9", "processor time per message", "of its core", "near"];
         table(&mut text, &heads, waits.iter().filter_map(|row| row.wait_cells()));
     }
@@ -252,7 +253,8 @@ pub(super) fn markdown(rows: &[MeasuredRow<'_>], cores: &CorePair, has_percentil
     let group = RowGroup { id: "", work: "without a read of the clock in each round trip", reference: "another" };
     let cells = |row: &MeasuredRow<'_>, entrant| row.unclocked(entrant).map_or_else(|| "-".into(), duration);
     let ratio = |row: &MeasuredRow<'_>, to| row.ratio_of(to, without_clock);
-    compare(&mut text, &group, &unclocked, cells, ratio, |_| None);
+    let name = |row: &MeasuredRow<'_>| row.row.id.clone();
+    compare(&mut text, &group, &unclocked, name, cells, ratio, |_| None);
     if has_percentiles {
         let heads = ["row", "who", "p50", "p90", "p99", "p99.9", "max", "mean", "count"];
         table(&mut text, &heads, rows.iter().flat_map(all_figures));
@@ -266,6 +268,7 @@ fn compare(
     text: &mut String,
     group: &RowGroup,
     rows: &[&MeasuredRow<'_>],
+    title: impl Fn(&MeasuredRow<'_>) -> String,
     cell: impl Fn(&MeasuredRow<'_>, Entrant) -> String,
     ratio: impl Fn(&MeasuredRow<'_>, Entrant) -> Option<f64>,
     ends: impl Fn(&MeasuredRow<'_>) -> Option<[String; 2]>,
@@ -300,7 +303,7 @@ fn compare(
     let has_ends = rows.first().is_some_and(|row| ends(row).is_some());
     heads.extend(["near", "goal"].into_iter().filter(|_| has_ends).map(String::from));
     let cells = |row: &&MeasuredRow<'_>| {
-        let mut cells = vec![row.row.title.clone()];
+        let mut cells = vec![title(row)];
         cells.extend(columns.iter().map(|&(entrant, is_ratio)| match is_ratio {
             false => cell(row, entrant),
             true => ratio_cell(ratio(row, entrant)),
@@ -352,12 +355,26 @@ pub(super) fn json(rows: &[MeasuredRow<'_>]) -> Result<String> {
     Ok(serde_json::to_string_pretty(&repeats)?)
 }
 
+/// What a cache line takes, in each state.
+fn line_words(rows: &[MeasuredRow<'_>]) -> Option<String> {
+    let of = |is_near: bool| {
+        let of_row = |row: &MeasuredRow<'_>| -> Vec<f64> {
+            let repeats = row.repeats.iter().filter(|measured| row.is_near(measured) == is_near);
+            repeats.filter_map(|measured| measured.line_ns).collect()
+        };
+        median(rows.iter().flat_map(of_row)).map(duration)
+    };
+    match (of(true), of(false)) {
+        (Some(near), Some(far)) => Some(format!("{near} near and {far} far")),
+        (near, far) => near.or(far),
+    }
+}
+
 /// Where and when.
 fn machine(rows: &[MeasuredRow<'_>], cores: &CorePair) -> String {
     let model = cpu_field("model name").unwrap_or_else(|| "unknown processor".into());
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = median(rows.iter().flat_map(MeasuredRow::counting).filter_map(|measured| measured.line_ns));
-    let line = line.map(|ns| format!("; a cache line takes {}", duration(ns))).unwrap_or_default();
+    let line = line_words(rows).map(|line| format!("; a cache line takes {line}")).unwrap_or_default();
     let date = Command::new("date").arg("+%F").output().map(|output| output.stdout).unwrap_or_default();
     format!(
         "{}, {model}, {} processors{}, Linux {}, {}{line}.",

@@ -55,6 +55,8 @@ fn near_is_decided_over_all_rows() {
     let rows = [vec![measured(60.0, 1.0, 1.0)], vec![measured(200.0, 1.0, 1.0)]];
     let mut rows = rows.map(|repeats| MeasuredRow { row: &row, repeats, near_ns: None });
     find_near(&mut rows);
+    assert_eq!(line_words(&rows).unwrap(), "60 ns near and 200 ns far");
+    assert_eq!(line_words(&rows[..1]).unwrap(), "60 ns");
     assert_eq!(rows.map(|row| row.near()), ["1/1", "0/1"]);
 }
 
@@ -112,7 +114,8 @@ fn a_table_has_a_column_for_everybody_measured() {
     let ends = |row: &MeasuredRow<'_>| Some([row.near(), row.goals(AMD)]);
     let cell = |row: &MeasuredRow<'_>, entrant: Entrant| row.cell(entrant);
     let ratio = |row: &MeasuredRow<'_>, to: Entrant| row.ratio(to);
-    compare(&mut text, &group, &[&with, &without], cell, ratio, ends);
+    let title = |row: &MeasuredRow<'_>| row.row.title.clone();
+    compare(&mut text, &group, &[&with, &without], title, cell, ratio, ends);
     let expected = "\
 | work | limit | Conduit | to the limit | ring 2.1 | to ring | near | goal |
 |---|---|---|---|---|---|---|---|
