@@ -10,7 +10,7 @@ use crate::registry::client::decode;
 use crate::registry::protocol::{DeathList, EventReply, TopicList, TopicReply};
 use crate::registry::{RegistryCallError, RegistryStatus};
 use crate::ring::header::Layout;
-use crate::ring::layout::CONTROL_BYTES;
+use crate::ring::layout::PAGE_BYTES;
 use crate::shm::dir::{DirEntry, ReapLock, ShmDir};
 use crate::{Domain, Shape, Subscriber, TopicName};
 
@@ -42,7 +42,7 @@ pub fn region(data: &[u8]) {
     let shm = ShmDir::open(&domain).expect("the directory");
     let mut file = std::fs::File::create_new(shm.path_of(&name)).expect("a new file");
     file.write_all(&bytes).expect("room");
-    let _ = Layout::check(&bytes[..bytes.len().min(CONTROL_BYTES)], bytes.len() as u64);
+    let _ = Layout::check(&bytes[..bytes.len().min(PAGE_BYTES)], bytes.len() as u64);
     if let Ok(region) = Region::open_even_damaged(&shm, &name) {
         let _ = (region.claimed_owner(), region.is_intact(), region.is_kept(), region.owner_lives());
         let topic = region.describe();
@@ -54,7 +54,7 @@ pub fn region(data: &[u8]) {
     // Locked by this process, so that its owner seems alive.
     let locked = std::fs::File::options().read(true).write(true).open(shm.path_of(&name)).expect("our own file");
     assert!(crate::shm::lock::OWNER.try_write(&locked).expect("a lock"));
-    if bytes.len() >= CONTROL_BYTES
+    if bytes.len() >= PAGE_BYTES
         && let Ok(mut subscriber) =
             Subscriber::<[u8]>::builder().domain(&domain).start(crate::Start::Oldest).open(&name)
     {

@@ -7,8 +7,10 @@ use super::Region;
 use crate::model::SubscriberInfo;
 use crate::ring::header::{Layout, program_name};
 use crate::ring::layout::{
-    CLOSED, ControlPage, ORPHANED, PRODUCER_AT, Producer, RECORDS, SLOT_STATE_BYTES, STATES_AT, SlotHeader, TURN,
+    CLOSED, ControlPage, ENDED, Entry, ORPHANED, PINNING_RECORDS, PRODUCER_AT, Producer, RECORD_BYTES, RECORDS_AT,
+    Record, SLOT_STATE_BYTES,
 };
+use crate::ring::memory::waiting_bit;
 use crate::ring::window;
 use crate::shm::atomics::Plain;
 use crate::shm::clock;
@@ -22,10 +24,9 @@ pub struct Counters {
     pub closed: bool,
     /// Whether a reaper marked it.
     pub orphaned: bool,
-    /// Messages published.
+    /// Messages published: the sequence number of the next one, which the subscribers' lag is
+    /// counted from.
     pub published: u64,
-    /// Position of the next message: what the subscribers' lag is counted from.
-    pub head: u64,
     /// When the last message was published: CLOCK_MONOTONIC in nanoseconds.
     pub last_stamp_ns: Option<u64>,
     /// Messages per second, over the last one to two seconds.
@@ -62,38 +63,37 @@ impl Region {
     /// is cut short.
     pub fn counters(&self) -> Option<Counters> {
         let layout = self.layout.as_ref()?;
-        let mut control = self.read_at::<ControlPage>(0)?;
         let is_attached = |index| LockByte::attached(index).is_write_locked(&self.file).unwrap_or(false);
-        let signed = (0..RECORDS).filter(|&index| control.records[index].pid != 0);
-        let attached: Vec<usize> = signed.filter(|&index| is_attached(index)).collect();
+        let signed = self.records(layout)?.into_iter().enumerate().filter(|(_, record)| record.pid != 0);
+        let attached: Vec<usize> = signed.map(|(index, _)| index).filter(|&index| is_attached(index)).collect();
+        let control = self.read_at::<ControlPage>(0)?;
+        let head = control.producer.head;
+        let (mut records, mut held) = (Vec::new(), Vec::new());
         if !attached.is_empty() {
             // Again: what was read before may have been the previous holders'.
-            control = self.read_at(0)?;
+            records = self.records(layout)?;
+            held = self.held(layout);
         }
-        let head = control.producer.head;
-        let subscribers = attached.into_iter().map(|index| (index, &control.records[index]));
-        let subscribers: Vec<_> = subscribers.filter(|(_, record)| record.pid != 0).collect();
-        let held = if subscribers.is_empty() { [0; RECORDS] } else { self.held(layout) };
-        let subscribers = subscribers.into_iter().map(|(index, record)| {
+        let subscribers = attached.into_iter().filter_map(|index| {
+            let record = records.get(index).filter(|record| record.pid != 0)?;
             let subscriber = SubscriberInfo {
                 pid: record.pid,
                 uid: record.uid,
                 program: program_name(record.program.as_bytes()),
                 received: record.received,
                 lost: record.lost,
-                held: held[index],
+                held: held.get(index).copied().unwrap_or(0),
                 lag: head.saturating_sub(record.cursor),
-                asleep: control.consumers.waiting & (1 << index) != 0,
+                asleep: control.consumers.waiting & waiting_bit(index) != 0,
             };
-            (index, subscriber)
+            Some((index, subscriber))
         });
         let last_stamp_ns = head.checked_sub(1).and_then(|last| self.stamp_of(layout, last));
         let rate = window::rate(&self.steady_producer(control.producer), last_stamp_ns, clock::now_ns());
         Some(Counters {
             closed: control.consumers.wake & CLOSED != 0,
             orphaned: control.consumers.wake & ORPHANED != 0,
-            published: control.producer.published,
-            head,
+            published: head,
             last_stamp_ns,
             rate_hz: rate.map(|rate| rate.messages),
             bytes_per_second: rate.map(|rate| rate.bytes),
@@ -101,11 +101,20 @@ impl Region {
         })
     }
 
+    /// The subscriber records.
+    fn records(&self, layout: &Layout) -> Option<Vec<Record<Plain>>> {
+        let mut bytes = vec![0; layout.geometry.records() * RECORD_BYTES];
+        let len = pread(&self.file, &mut bytes, RECORDS_AT as i64).ok()?;
+        let records = bytes[..len].chunks_exact(RECORD_BYTES).map(Record::read_from_bytes);
+        Some(records.filter_map(Result::ok).collect())
+    }
+
     /// How many samples each subscriber holds: bits in the slots' states.
-    fn held(&self, layout: &Layout) -> [u32; RECORDS] {
-        let mut held = [0; RECORDS];
+    fn held(&self, layout: &Layout) -> Vec<u32> {
+        let mut held = vec![0; PINNING_RECORDS];
         let mut states = vec![[0u64; SLOT_STATE_BYTES / 8]; layout.geometry.slots() as usize];
-        let len = pread(&self.file, states.as_mut_slice().as_mut_bytes(), STATES_AT as i64).unwrap_or(0);
+        let at = layout.geometry.state_at(0);
+        let len = pread(&self.file, states.as_mut_slice().as_mut_bytes(), at as i64).unwrap_or(0);
         for [state, ..] in &states[..len / SLOT_STATE_BYTES] {
             for (record, held) in held.iter_mut().enumerate() {
                 *held += (state >> record & 1) as u32;
@@ -128,27 +137,22 @@ impl Region {
         Some((messages.collect(), head))
     }
 
-    /// The header of the oldest message that is kept from a position on, if it lies within the next
-    /// few positions: at those that the publisher skipped there is none.
-    pub fn message_from(&self, position: u64) -> Option<MessageHeader> {
-        let layout = self.layout.as_ref()?;
-        (position..position.saturating_add(8)).find_map(|position| self.header_of(layout, position))
+    /// The header of a position's message, if it is kept.
+    pub fn message_at(&self, position: u64) -> Option<MessageHeader> {
+        self.header_of(self.layout.as_ref()?, position)
     }
 
     fn header_of(&self, layout: &Layout, position: u64) -> Option<MessageHeader> {
-        let read = || {
-            let slot = self.read_at::<SlotHeader<Plain>>(layout.geometry.slot_at(position));
-            slot.filter(|slot| slot.position & !TURN == position + 1)
-        };
-        let slot = read()?;
-        // It is that position's for as long as the publisher has not taken the slot (C2) and used
-        // it (C3).
-        let state = self.read_at::<u64>(layout.geometry.state_at(position))?;
-        if (state ^ slot.position) & TURN != 0 || read()?.position != slot.position {
-            return None;
-        }
-        let stamp_ns = Some(slot.stamp_ns).filter(|&stamp| stamp != 0);
-        Some(MessageHeader { sequence: slot.sequence, stamp_ns, len_bytes: slot.len })
+        let read = || self.entry(layout, position).filter(|entry| entry.position & !ENDED == position + 1);
+        let entry = read()?;
+        // It is that position's for as long as the publisher has not taken it (C2).
+        read()?;
+        let stamp_ns = Some(entry.stamp_ns).filter(|&stamp| stamp != 0);
+        Some(MessageHeader { sequence: position, stamp_ns, len_bytes: entry.len })
+    }
+
+    fn entry(&self, layout: &Layout, position: u64) -> Option<Entry<Plain>> {
+        self.read_at(layout.geometry.slot_at(layout.geometry.entry_of(position)))
     }
 
     /// The publisher's line as it is between two messages, if it comes to rest: its numbers belong
@@ -164,8 +168,7 @@ impl Region {
     }
 
     fn stamp_of(&self, layout: &Layout, position: u64) -> Option<u64> {
-        let slot = self.read_at::<SlotHeader<Plain>>(layout.geometry.slot_at(position))?;
-        Some(slot.stamp_ns).filter(|&stamp| stamp != 0)
+        Some(self.entry(layout, position)?.stamp_ns).filter(|&stamp| stamp != 0)
     }
 
     /// A value at an offset of the file; `None` if the file is cut short.

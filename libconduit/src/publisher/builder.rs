@@ -10,7 +10,10 @@ use crate::error::CreateError;
 use crate::message::{Kind, Message};
 use crate::ring::geometry::Geometry;
 use crate::ring::header::Layout;
-use crate::ring::layout::{DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES};
+use crate::ring::layout::{
+    DEFAULT_RECORDS, DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, SLOT_ALIGN, SLOT_OVERHEAD_BYTES, SPACIOUS_SLOT_BYTES,
+};
+use crate::ring::reuse::Reuse;
 use crate::ring::slot::mapped::MappedRing;
 use crate::ring::writer::Writer;
 use crate::shm::mark::Mark;
@@ -26,6 +29,8 @@ pub struct PublisherBuilder<T: ?Sized> {
     slots: u32,
     slot_bytes: Option<usize>,
     capacity: Option<usize>,
+    max_subscribers: u16,
+    retain: u16,
     time_stamps: bool,
     prefault: bool,
     message: Option<TypeInfo>,
@@ -50,7 +55,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
     }
 
     /// Size of a slot in bytes: a multiple of 128, of which 192 are the slot's state and header. By
-    /// default 4096, or what a message of the type needs if that is more. Excludes
+    /// default what a message of the type needs, or 4096 if their lengths differ. Excludes
     /// [`capacity`](Self::capacity).
     pub fn slot_size(mut self, slot_bytes: usize) -> Self {
         self.slot_bytes = Some(slot_bytes);
@@ -61,6 +66,29 @@ impl<T: ?Sized> PublisherBuilder<T> {
     /// [`slot_size`](Self::slot_size).
     pub fn capacity(mut self, len_bytes: usize) -> Self {
         self.capacity = Some(len_bytes);
+        self
+    }
+
+    /// How many subscribers can be attached at a time: 1 to 1,024; 60 by default, which is also the
+    /// number of those that can hold samples in place. More than that must
+    /// [copy](crate::SubscriberBuilder::copy_samples). Each takes 64 bytes of the region.
+    pub fn max_subscribers(mut self, max_subscribers: u16) -> Self {
+        self.max_subscribers = max_subscribers;
+        self
+    }
+
+    /// How many messages are kept at least, once every subscriber has received them, for those that
+    /// open the topic later with [`Start::Last`](crate::Start::Last) or
+    /// [`Start::Oldest`](crate::Start::Oldest); 1 by default.
+    ///
+    /// Matters for large messages: of 32 KiB or more on Intel's processors, and 512 KiB on others.
+    /// Their publisher reuses the slot of the newest message that all subscribers have received,
+    /// because it is in the processor's caches still; each message that is kept takes the caches'
+    /// room for one. Of smaller messages one fewer are kept than the topic has slots, which is also
+    /// the most that can be kept. Subscribers that may only read the region count as having
+    /// received everything, and lose more when they are slow.
+    pub fn retain(mut self, messages: u16) -> Self {
+        self.retain = messages;
         self
     }
 
@@ -119,7 +147,8 @@ impl<T: ?Sized> PublisherBuilder<T> {
         let message = self.message.unwrap_or(T::TYPE);
         let geometry = self.geometry(&message)?;
         let (pid, uid, program) = (std::process::id(), nix::unistd::getuid().as_raw(), own_name());
-        let control_page = Layout { geometry, message, pid, uid, program }.control_page();
+        let retain = self.retain;
+        let control_page = Layout { geometry, message, retain, pid, uid, program }.control_page();
         // `[u8]` has no shape to describe.
         let of_type = || (T::TYPE != <[u8]>::TYPE).then(T::shape);
         let shape = self.shape.clone().or_else(of_type).and_then(|shape| shape.to_text());
@@ -134,7 +163,7 @@ impl<T: ?Sized> PublisherBuilder<T> {
         let kept = kept.map_err(CreateError::io("examine", location.path_of(&topic)))?;
         let ring = MappedRing::new(file.mapping, geometry, kept);
         Ok(Publisher {
-            writer: Writer::new(Arc::new(ring)),
+            writer: Writer::new(Arc::new(ring), Reuse::for_capacity(geometry.capacity(), self.retain)),
             topic,
             location,
             id,
@@ -153,9 +182,10 @@ impl<T: ?Sized> PublisherBuilder<T> {
             (Some(slot_size), Some(capacity)) => return Err(CreateError::SlotSizeAndCapacity { slot_size, capacity }),
             (Some(slot_bytes), None) => slot_bytes as u64,
             (None, Some(capacity)) => slot_bytes_for(capacity as u64),
-            (None, None) => slot_bytes_for(need).max(DEFAULT_SLOT_BYTES),
+            (None, None) if message.kind == Kind::Value => slot_bytes_for(need),
+            (None, None) => DEFAULT_SLOT_BYTES,
         };
-        let geometry = Geometry::new(self.slots, slot_bytes)?;
+        let geometry = Geometry::new(self.slots, slot_bytes)?.with_records(self.max_subscribers)?.for_messages(message);
         let capacity = geometry.capacity() as u64;
         if need > capacity {
             return Err(CreateError::SlotTooSmall { message: Box::new(*message), need, capacity });
@@ -214,13 +244,13 @@ impl PublisherBuilder<[u8]> {
     }
 }
 
-/// The slot size that a message of this length needs: whole pairs of cache lines, and whole pages
-/// above one page.
+/// The slot size that suits messages of this length: whole pairs of cache lines, at least three, and
+/// whole pages above one page.
 fn slot_bytes_for(len_bytes: u64) -> u64 {
     let needed = len_bytes.saturating_add(SLOT_OVERHEAD_BYTES as u64);
     let unit = if needed > DEFAULT_SLOT_BYTES { DEFAULT_SLOT_BYTES } else { SLOT_ALIGN };
     // `Geometry` refuses sizes beyond those of files.
-    needed.checked_next_multiple_of(unit).unwrap_or(u64::MAX).max(MIN_SLOT_BYTES)
+    needed.checked_next_multiple_of(unit).unwrap_or(u64::MAX).max(SPACIOUS_SLOT_BYTES)
 }
 
 impl<T: ?Sized> Publisher<T> {
@@ -231,6 +261,8 @@ impl<T: ?Sized> Publisher<T> {
             slots: DEFAULT_SLOTS,
             slot_bytes: None,
             capacity: None,
+            max_subscribers: DEFAULT_RECORDS,
+            retain: 1,
             time_stamps: true,
             prefault: true,
             message: None,

@@ -1,15 +1,24 @@
 //! How a region is divided into slots.
 
 use super::layout::{
-    CONTROL_BYTES, MAX_SLOTS, MIN_SLOT_BYTES, SLOT_ALIGN, SLOT_OVERHEAD_BYTES, SLOT_STATE_BYTES, STATES_AT,
+    DEFAULT_RECORDS, INLINE_PAYLOAD_AT, MAX_RECORDS, MAX_SLOTS, MIN_SLOT_BYTES, PAGE_BYTES, PAYLOAD_AT, RECORD_BYTES,
+    RECORDS_AT, SLOT_ALIGN, SLOT_OVERHEAD_BYTES, SLOT_STATE_BYTES,
 };
+use crate::message::{Kind, TypeInfo};
 
-/// Number and size of a region's slots. Values of this type are consistent, even if they come from
-/// a hostile header.
+/// Number and size of a region's slots, and of its records. Values of this type are consistent,
+/// even if they come from a hostile header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     slots: u32,
     slot_bytes: u64,
+    records: u16,
+    payload_at: u8,
+    /// Offset of the slots' states, computed in advance.
+    states_at: usize,
+    /// Offset of the first slot, and the distance to the next.
+    slots_at: usize,
+    stride: usize,
 }
 
 /// Why a topic cannot have the slots asked for.
@@ -24,6 +33,12 @@ pub enum GeometryError {
         "a slot cannot have {0} bytes; use a multiple of {SLOT_ALIGN} that is at least {MIN_SLOT_BYTES} ({SLOT_OVERHEAD_BYTES} are its header)"
     )]
     SlotBytes(u64),
+    /// There are no records, or too many.
+    #[error("a topic cannot have records for {0} subscribers; use 1 to {MAX_RECORDS}")]
+    Records(u64),
+    /// No payload begins there.
+    #[error("a payload cannot begin at byte {0} of a slot")]
+    Payload(u64),
     /// The region would be larger than any file.
     #[error("{slots} slots of {slot_bytes} bytes exceed the size of any file; use fewer or smaller slots")]
     TooLarge {
@@ -35,18 +50,53 @@ pub enum GeometryError {
 }
 
 impl Geometry {
+    /// Slots with the default records, and payloads that are aligned for any message.
     pub(crate) fn new(slots: u32, slot_bytes: u64) -> Result<Self, GeometryError> {
+        let payload_at = PAYLOAD_AT as u8;
+        let records = DEFAULT_RECORDS;
+        Self { slots, slot_bytes, records, payload_at, states_at: 0, slots_at: 0, stride: 0 }.check()
+    }
+
+    /// With another number of records.
+    pub(crate) fn with_records(self, records: u16) -> Result<Self, GeometryError> {
+        Self { records, ..self }.check()
+    }
+
+    /// With payloads in the line of the entry, if these messages are small enough.
+    pub(crate) fn for_messages(self, message: &TypeInfo) -> Self {
+        let is_inline = message.kind == Kind::Value
+            && message.size <= (PAYLOAD_AT - INLINE_PAYLOAD_AT) as u64
+            && message.align as usize <= INLINE_PAYLOAD_AT;
+        Self { payload_at: if is_inline { INLINE_PAYLOAD_AT } else { PAYLOAD_AT } as u8, ..self }
+    }
+
+    /// With payloads that begin at this byte of a slot.
+    pub(crate) fn with_payload_at(self, payload_at: u8) -> Result<Self, GeometryError> {
+        Self { payload_at, ..self }.check()
+    }
+
+    fn check(self) -> Result<Self, GeometryError> {
+        let Self { slots, slot_bytes, records, payload_at, .. } = self;
         if !slots.is_power_of_two() || !(2..=MAX_SLOTS).contains(&slots) {
             return Err(GeometryError::Slots(slots.into()));
         }
         if slot_bytes < MIN_SLOT_BYTES || !slot_bytes.is_multiple_of(SLOT_ALIGN) {
             return Err(GeometryError::SlotBytes(slot_bytes));
         }
-        let total = u64::from(slots).checked_mul(slot_bytes).and_then(|slots| slots.checked_add(CONTROL_BYTES as u64));
+        if !(1..=MAX_RECORDS).contains(&records) {
+            return Err(GeometryError::Records(records.into()));
+        }
+        if ![INLINE_PAYLOAD_AT, PAYLOAD_AT].contains(&payload_at.into()) {
+            return Err(GeometryError::Payload(payload_at.into()));
+        }
+        let control_bytes = (RECORDS_AT + usize::from(records) * RECORD_BYTES).next_multiple_of(PAGE_BYTES);
+        let total = u64::from(slots).checked_mul(slot_bytes);
+        let total = total.and_then(|bytes| bytes.checked_add(control_bytes as u64));
         if total.is_none_or(|total| total > i64::MAX as u64) {
             return Err(GeometryError::TooLarge { slots, slot_bytes });
         }
-        Ok(Self { slots, slot_bytes })
+        let slots_at = control_bytes + slots as usize * SLOT_STATE_BYTES;
+        Ok(Self { states_at: control_bytes, slots_at, stride: slot_bytes as usize - SLOT_STATE_BYTES, ..self })
     }
 
     #[inline(always)]
@@ -58,31 +108,48 @@ impl Geometry {
         self.slot_bytes
     }
 
+    #[inline(always)]
+    pub(crate) fn records(self) -> usize {
+        self.records.into()
+    }
+
+    /// Where the payload begins in a slot.
+    #[inline(always)]
+    pub(crate) fn payload_at(self) -> usize {
+        self.payload_at.into()
+    }
+
     /// Largest message in bytes.
     #[inline(always)]
     pub(crate) fn capacity(self) -> usize {
-        self.slot_bytes as usize - SLOT_OVERHEAD_BYTES
+        self.stride - self.payload_at()
+    }
+
+    /// Size of everything in front of the slots' states.
+    pub(crate) fn control_bytes(self) -> usize {
+        self.states_at
     }
 
     pub(crate) fn region_bytes(self) -> u64 {
-        CONTROL_BYTES as u64 + u64::from(self.slots) * self.slot_bytes
+        self.control_bytes() as u64 + u64::from(self.slots) * self.slot_bytes
     }
 
+    /// Index of the entry of a position.
     #[inline(always)]
-    fn index_of(self, position: u64) -> usize {
-        (position & u64::from(self.slots - 1)) as usize
+    pub(crate) fn entry_of(self, position: u64) -> u32 {
+        // Truncating keeps the bits that the mask does.
+        position as u32 & (self.slots - 1)
     }
 
-    /// Offset of the state of a position's slot in the region.
+    /// Offset of the state of a slot in the region, for an index that is below the number of slots.
     #[inline(always)]
-    pub(crate) fn state_at(self, position: u64) -> usize {
-        STATES_AT + self.index_of(position) * SLOT_STATE_BYTES
+    pub(crate) fn state_at(self, slot: u32) -> usize {
+        self.states_at + slot as usize * SLOT_STATE_BYTES
     }
 
-    /// Offset of the header of a position's slot in the region; the payload follows.
+    /// Offset of a slot in the region, which begins with an entry.
     #[inline(always)]
-    pub(crate) fn slot_at(self, position: u64) -> usize {
-        let states_bytes = self.slots as usize * SLOT_STATE_BYTES;
-        STATES_AT + states_bytes + self.index_of(position) * (self.slot_bytes as usize - SLOT_STATE_BYTES)
+    pub(crate) fn slot_at(self, slot: u32) -> usize {
+        self.slots_at + slot as usize * self.stride
     }
 }

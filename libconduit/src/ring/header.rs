@@ -8,7 +8,7 @@ use nix::sys::uio::pread;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::geometry::Geometry;
-use super::layout::{CONTROL_BYTES, ControlPage, Identity, PRODUCER_AT, RECORDS_AT, TYPE_NAME_AT, VERSION};
+use super::layout::{ControlPage, Identity, PAGE_BYTES, PRODUCER_AT, RECORDS_AT, TYPE_NAME_AT, VERSION};
 use crate::foreign_text::clean_name;
 use crate::message::{Kind, MAX_ALIGN, TypeInfo, TypeName};
 use crate::shm::mark::MAGIC;
@@ -49,6 +49,8 @@ pub enum LayoutError {
 pub(crate) struct Layout {
     pub(crate) geometry: Geometry,
     pub(crate) message: TypeInfo,
+    /// Messages that are kept for late joiners.
+    pub(crate) retain: u16,
     pub(crate) pid: u32,
     pub(crate) uid: u32,
     pub(crate) program: [u8; 16],
@@ -58,7 +60,7 @@ impl Layout {
     /// Reads and checks the header of an open region.
     pub(crate) fn read(file: impl AsFd) -> Result<Self, LayoutError> {
         let file_bytes = fstat(&file).map_or(0, |stat| stat.st_size.max(0) as u64);
-        let mut control = [0; CONTROL_BYTES];
+        let mut control = [0; PAGE_BYTES];
         let len = pread(&file, &mut control, 0).unwrap_or(0);
         let layout = Self::check(&control[..len], file_bytes)?;
         match room::missing_memory(file) {
@@ -80,7 +82,10 @@ impl Layout {
         let Ok((control, _)) = ControlPage::read_from_prefix(control) else {
             return damaged(format!("the file has {file_bytes} bytes, fewer than a header"));
         };
-        let geometry = match Geometry::new(identity.slots, identity.slot_bytes) {
+        let geometry = Geometry::new(identity.slots, identity.slot_bytes)
+            .and_then(|geometry| geometry.with_records(identity.records))
+            .and_then(|geometry| geometry.with_payload_at(identity.payload_at));
+        let geometry = match geometry {
             Ok(geometry) => geometry,
             Err(error) => return damaged(error.to_string()),
         };
@@ -101,25 +106,34 @@ impl Layout {
         if kind == Kind::Value && identity.type_size > geometry.capacity() as u64 {
             return damaged(format!("its messages have {} bytes, its slots fewer", identity.type_size));
         }
-        let message = TypeInfo { name, kind, size: identity.type_size, align: identity.type_align };
-        Ok(Self { geometry, message, pid: identity.pid, uid: identity.uid, program: identity.program })
+        let message = TypeInfo { name, kind, size: identity.type_size, align: identity.type_align.into() };
+        if geometry.payload_at() % message.align as usize != 0 {
+            return damaged(format!("its payloads are not aligned to {}", message.align));
+        }
+        let retain = identity.retain;
+        Ok(Self { geometry, message, retain, pid: identity.pid, uid: identity.uid, program: identity.program })
     }
 
     /// The control page of a new region.
-    pub(crate) fn control_page(&self) -> [u8; CONTROL_BYTES] {
+    pub(crate) fn control_page(&self) -> [u8; PAGE_BYTES] {
         let identity = Identity {
             magic: MAGIC,
             version: VERSION,
             slots: self.geometry.slots(),
             slot_bytes: self.geometry.slot_bytes(),
             type_size: self.message.size,
-            type_align: self.message.align,
-            type_kind: u32::from(self.message.kind == Kind::Slice),
+            // At most MAX_ALIGN.
+            type_align: self.message.align as u8,
+            type_kind: u8::from(self.message.kind == Kind::Slice),
+            payload_at: self.geometry.payload_at() as u8,
+            flags: 0,
+            records: self.geometry.records() as u16,
+            retain: self.retain,
             pid: self.pid,
             uid: self.uid,
             program: self.program,
         };
-        let mut page = [0; CONTROL_BYTES];
+        let mut page = [0; PAGE_BYTES];
         page[..PRODUCER_AT].copy_from_slice(identity.as_bytes());
         page[TYPE_NAME_AT..RECORDS_AT].copy_from_slice(&self.message.name.0);
         page
@@ -138,11 +152,11 @@ mod tests {
 
     use super::*;
     use crate::Message;
-    use crate::ring::layout::{DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, SLOT_HEADER_BYTES, SLOT_STATE_BYTES};
+    use crate::ring::layout::{DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, SLOT_STATE_BYTES};
 
-    fn page() -> [u8; CONTROL_BYTES] {
+    fn page() -> [u8; PAGE_BYTES] {
         let geometry = Geometry::new(DEFAULT_SLOTS, DEFAULT_SLOT_BYTES).unwrap();
-        Layout { geometry, message: u32::TYPE, pid: 1, uid: 2, program: *b"abc\0\0\0\0\0\0\0\0\0\0\0\0\0" }
+        Layout { geometry, message: u32::TYPE, retain: 1, pid: 1, uid: 2, program: *b"abc\0\0\0\0\0\0\0\0\0\0\0\0\0" }
             .control_page()
     }
 
@@ -167,7 +181,7 @@ mod tests {
         assert_eq!(check(|identity| identity.magic[7] = 0).unwrap_err(), LayoutError::NotATopic);
         assert_eq!(check(|identity| identity.version = 7).unwrap_err(), LayoutError::Version { found: 7 });
         assert_eq!(Layout::check(&[], 0).unwrap_err(), LayoutError::NotATopic);
-        let lies: [fn(&mut Identity); 7] = [
+        let lies: [fn(&mut Identity); 10] = [
             |identity| identity.slots = 3,
             |identity| identity.slots = 32,
             |identity| identity.slot_bytes = 0,
@@ -175,6 +189,9 @@ mod tests {
             |identity| identity.type_size = 5000,
             |identity| identity.type_align = 3,
             |identity| identity.type_kind = 2,
+            |identity| identity.records = 0,
+            |identity| identity.records = 61,
+            |identity| identity.payload_at = 40,
         ];
         for (index, lie) in lies.into_iter().enumerate() {
             assert!(matches!(check(lie), Err(LayoutError::Damaged(_))), "lie {index}");
@@ -190,9 +207,9 @@ mod tests {
         #[test]
         fn any_geometry_is_refused_or_fits(slots: u32, slot_bytes: u64) {
             if let Ok(geometry) = Geometry::new(slots, slot_bytes) {
-                let last = u64::from(slots) - 1;
+                let last = slots - 1;
                 prop_assert_eq!(geometry.state_at(last) + SLOT_STATE_BYTES, geometry.slot_at(0));
-                let payload = geometry.slot_at(last) + SLOT_HEADER_BYTES;
+                let payload = geometry.slot_at(last) + geometry.payload_at();
                 prop_assert!(payload.is_multiple_of(MAX_ALIGN) && geometry.capacity() >= MAX_ALIGN);
                 prop_assert_eq!((payload + geometry.capacity()) as u64, geometry.region_bytes());
             }
@@ -200,7 +217,7 @@ mod tests {
 
         #[test]
         fn any_header_is_refused_or_consistent(
-            bytes in prop::collection::vec(any::<u8>(), 0..CONTROL_BYTES + 1),
+            bytes in prop::collection::vec(any::<u8>(), 0..PAGE_BYTES + 1),
             changed in prop::collection::vec((0usize..256, any::<u8>()), 0..6),
             file_bytes in prop_oneof![Just(69_632u64), any::<u64>()],
         ) {

@@ -3,15 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::layout::{Consumers, Producer, Record, SlotHeader, TURN};
+use super::layout::{Consumers, Entry, NUMBER, Producer, Record};
 use crate::shm::atomics::{AtomicLoad, Atomics, WordFamily, WritableAtomics};
 
-/// What a slot's state is about to be used for.
+/// What is about to be done with a line, for prefetching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StateUse {
-    /// To validate a copy.
+pub(crate) enum Use {
     Read,
-    /// To pin the slot.
     Write,
 }
 
@@ -19,15 +17,25 @@ pub(crate) enum StateUse {
 pub(crate) trait Memory {
     type Atomics: Atomics;
 
-    /// Number of slots, a power of two.
-    fn slots(&self) -> u64;
+    /// Number of slots.
+    fn slots(&self) -> u32;
+    /// Index of a position's entry: the position modulo the number of slots.
+    fn entry_of(&self, position: u64) -> u32;
     fn producer(&self) -> &Producer<Self::Atomics>;
     fn consumers(&self) -> &Consumers<Self::Atomics>;
-    fn slot(&self, position: u64) -> &SlotHeader<Self::Atomics>;
-    /// The state of the slot at a position.
-    fn state(&self, position: u64) -> &<Self::Atomics as WordFamily>::U64;
-    /// Prefetches the state of the slot at a position.
-    fn prefetch_state(&self, _position: u64, _use: StateUse) {}
+    /// The entry of a position.
+    fn entry(&self, position: u64) -> &Entry<Self::Atomics>;
+    /// The state of a slot.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    fn state(&self, slot: u32) -> &<Self::Atomics as WordFamily>::U64;
+    /// Prefetches the line of a word.
+    fn prefetch<T>(&self, _word: &T, _use: Use) {}
+
+    /// Prefetches the first line of a slot's payload for reading.
+    fn prefetch_payload(&self, _slot: u32) {}
 
     /// Largest message in bytes.
     fn capacity(&self) -> usize;
@@ -35,8 +43,8 @@ pub(crate) trait Memory {
     ///
     /// # Panics
     ///
-    /// If `into` is larger than the capacity.
-    fn copy_payload(&self, position: u64, into: &mut [u8]);
+    /// If there is no such slot, or if `into` is larger than the capacity.
+    fn copy_payload(&self, slot: u32, into: &mut [u8]);
 
     /// Sleeps while the wake word is `seen`; may return early.
     fn sleep(&self, seen: u32, timeout: Duration);
@@ -44,6 +52,11 @@ pub(crate) trait Memory {
 
 /// A ring that can be written.
 pub(crate) trait WritableMemory: Memory<Atomics: WritableAtomics> {
+    /// Number of records.
+    fn records(&self) -> usize;
+    /// # Panics
+    ///
+    /// If there is no such record.
     fn record(&self, index: usize) -> &Record<Self::Atomics>;
     /// Wakes all sleepers of the wake word.
     fn wake_all(&self);
@@ -59,9 +72,17 @@ pub(crate) trait ReaderMemory: Memory {
     fn writable(&self) -> Option<&Self::Writable>;
 }
 
-/// The next position to be published (H1 with `Acquire`), capped so that no peer can make a cursor
-/// overflow.
+/// Messages published so far, which is the next position (H1 with `Acquire`), capped so that no
+/// peer can make a cursor overflow.
 #[inline]
 pub(super) fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
-    memory.producer().head.load(order).min(TURN - 2)
+    memory.producer().head.load(order).min(NUMBER - 1)
 }
+
+/// The bit of a record in the mask of sleepers. Records beyond the mask share one.
+pub(crate) fn waiting_bit(record: usize) -> u64 {
+    1 << record.min(SHARED_WAITING_BIT)
+}
+
+/// See [`waiting_bit`].
+pub(super) const SHARED_WAITING_BIT: usize = 63;

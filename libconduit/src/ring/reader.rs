@@ -1,18 +1,18 @@
 //! The reading side of the ring. Labels refer to the [protocol](super).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
 use std::time::Duration;
 
 use super::copy::CopyTarget;
 use super::end::Gone;
-use super::layout::TURN;
-use super::memory::{Memory, ReaderMemory, StateUse, WritableMemory, head};
+use super::layout::{ENDED, NUMBER, PINNING_RECORDS};
+use super::memory::{Memory, ReaderMemory, Use, WritableMemory, head};
 use super::sleeper::Sleeper;
 use super::start::Start;
 use super::writer::clear_record_bits;
 use crate::fault::{self, Step};
-use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
+use crate::shm::atomics::{Atomic, AtomicLoad, Atomics, WritableAtomics};
 
 /// One reader of a ring.
 #[derive(Debug)]
@@ -21,44 +21,37 @@ pub(crate) struct Reader<M: Memory> {
     sleeper: Sleeper<M>,
     /// The record whose lock this reader holds. Without one it can only copy.
     record: Option<usize>,
+    /// The next position to receive.
     cursor: u64,
     /// The cursor for which a state was last prefetched in vain.
     prefetched: u64,
+    /// The position after that of the last message received.
     expected: u64,
     received: u64,
     lost: u64,
 }
 
-/// What head says about the cursor.
-enum AtCursor {
-    /// The position is not published yet.
-    Empty,
-    /// A message, with the position word of its slot.
-    Readable(u64),
-    /// The message was overwritten or skipped; the cursor has moved on.
-    Hole,
-}
-
 /// A message that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Received {
-    pub(crate) position: u64,
+    /// Its position, which is its sequence number.
     pub(crate) sequence: u64,
     pub(crate) stamp_ns: u64,
     /// In bytes, at most the capacity.
     pub(crate) len: usize,
+    /// The slot that has it.
+    pub(crate) slot: u32,
     /// Messages missed since the one received before.
     pub(crate) lost: u64,
 }
 
 /// How a reader takes a message out of its slot.
 pub(crate) trait ReceiveMode<M> {
-    /// What the slot's state is needed for.
-    const STATE_USE: StateUse;
+    /// Whether it writes the state of the message's slot.
+    const PINS: bool;
 
-    /// Takes the message at a position whose slot was found `readable`, unless it is overwritten
-    /// meanwhile.
-    fn take(&mut self, memory: &M, position: u64, readable: u64) -> Option<Received>;
+    /// Takes the message of a position that was found readable, unless it is overwritten meanwhile.
+    fn take(&mut self, memory: &M, position: u64) -> Option<Received>;
 }
 
 /// Leaves the message in its slot, held with the bit of a record: see [`unpin`].
@@ -68,11 +61,11 @@ pub(crate) struct Pin {
 }
 
 impl<M: ReaderMemory> ReceiveMode<M> for Pin {
-    const STATE_USE: StateUse = StateUse::Write;
+    const PINS: bool = true;
 
     #[inline(always)]
-    fn take(&mut self, memory: &M, position: u64, readable: u64) -> Option<Received> {
-        pin(memory.writable()?, position, readable, self.record)
+    fn take(&mut self, memory: &M, position: u64) -> Option<Received> {
+        pin(memory.writable()?, position, self.record)
     }
 }
 
@@ -81,11 +74,11 @@ impl<M: ReaderMemory> ReceiveMode<M> for Pin {
 pub(crate) struct CopyTo<'a, T>(pub(crate) &'a mut T);
 
 impl<M: Memory, T: CopyTarget> ReceiveMode<M> for CopyTo<'_, T> {
-    const STATE_USE: StateUse = StateUse::Read;
+    const PINS: bool = false;
 
     #[inline(always)]
-    fn take(&mut self, memory: &M, position: u64, readable: u64) -> Option<Received> {
-        copy_out(memory, position, readable, self.0)
+    fn take(&mut self, memory: &M, position: u64) -> Option<Received> {
+        copy_out(memory, position, self.0)
     }
 }
 
@@ -98,27 +91,36 @@ impl<M: ReaderMemory> Reader<M> {
         {
             clear_record_bits(memory, record);
             fault::point(Step::RecordCleared);
+            raise_record_limit(memory, record);
         }
-        // Head first: `published` is then at least as new, and the count starts with what comes
-        // after it.
-        let head = head(&*memory, Acquire);
-        let expected = memory.producer().published.load(Relaxed);
         let sleeper = Sleeper::new(Arc::clone(&memory), record);
         let prefetched = u64::MAX;
-        let mut reader = Self { memory, sleeper, record, cursor: head, prefetched, expected, received: 0, lost: 0 };
-        let oldest = reader.oldest(head);
-        let first = match start {
-            Start::Next => None,
-            Start::Latest => (oldest..head).rev().find_map(|position| reader.sequence_at(position)),
-            Start::Oldest => (oldest..head).find_map(|position| reader.sequence_at(position)),
-        };
-        if let Some((position, sequence)) = first {
-            reader.cursor = position;
-            reader.expected = sequence;
-        }
-        reader.sleeper.note_cursor(reader.cursor);
-        reader.note_progress();
+        let mut reader = Self { memory, sleeper, record, cursor: 0, prefetched, expected: 0, received: 0, lost: 0 };
+        reader.join(start);
         reader
+    }
+
+    /// Moves to the first message. The writer reuses slots that it finds behind all cursors, so
+    /// this reader's must be visible before it relies on any message.
+    fn join(&mut self, start: Start) {
+        self.move_to(head(&*self.memory, Acquire));
+        self.note_progress();
+        // A3
+        M::Atomics::fence(SeqCst);
+        // Whatever the writer reuses without having seen the cursor lies below this head.
+        let head = head(&*self.memory, Acquire);
+        let slots = u64::from(self.memory.slots());
+        let wanted = match start {
+            Start::Next => 0,
+            Start::Latest => 1,
+            Start::Last(messages) => messages.into(),
+            Start::Oldest => slots,
+        };
+        let newest = (head.saturating_sub(wanted.min(slots))..head).rev();
+        let first = newest.take_while(|&position| is_kept(&*self.memory, position, Relaxed)).last();
+        self.expected = first.unwrap_or(head);
+        self.move_to(self.expected);
+        self.note_progress();
     }
 
     /// For threads that sleep on this reader's behalf.
@@ -140,22 +142,6 @@ impl<M: ReaderMemory> Reader<M> {
         self.received
     }
 
-    /// The sequence of a position below an acquired head, if it is readable.
-    ///
-    /// If it is overwritten meanwhile the sequence may be the new message's. Then the count starts
-    /// with that message, or with the one that is received before it.
-    fn sequence_at(&self, position: u64) -> Option<(u64, u64)> {
-        let slot = self.memory.slot(position);
-        let found = slot.position.load(Relaxed);
-        let is_taken = (self.memory.state(position).load(Relaxed) ^ found) & TURN != 0;
-        (is_readable(found, position) && !is_taken).then(|| (position, slot.sequence.load(Relaxed)))
-    }
-
-    /// The oldest position that can be readable: the writer has claimed the slot of the one before.
-    fn oldest(&self, head: u64) -> u64 {
-        (head + 1).saturating_sub(self.memory.slots())
-    }
-
     /// Receives the next message, if there is one.
     #[inline(always)]
     pub(crate) fn receive(&mut self, mode: &mut impl ReceiveMode<M>) -> Option<Received> {
@@ -170,33 +156,37 @@ impl<M: ReaderMemory> Reader<M> {
     pub(crate) fn receive_next<T: ReceiveMode<M>>(&mut self, mode: &mut T) -> Option<Received> {
         loop {
             let position = self.cursor;
-            let slot = self.memory.slot(position);
+            // Both lines come at once then, if the slot is the usual one.
+            self.memory.prefetch_payload(self.memory.entry_of(position));
             // R1
-            let mut found = slot.position.load(Acquire);
-            if !is_readable(found, position) {
-                // P1
-                if is_to_come(found, position) && slot.passed.load(Acquire) <= position {
+            let found = self.memory.entry(position).position.load(Acquire);
+            if found & !ENDED != position + 1 {
+                if !self.move_beyond(found) {
                     if self.prefetched != position {
-                        // By now the writer has claimed the slot: the state's line does not change
-                        // until the message comes.
+                        // Its line does not change until the message comes, unless another reader
+                        // has the slot.
                         self.prefetched = position;
-                        self.memory.prefetch_state(position, T::STATE_USE);
+                        self.prefetch_state::<T>();
                     }
                     return None;
                 }
-                found = match self.check_head() {
-                    AtCursor::Empty => return None,
-                    AtCursor::Readable(found) => found,
-                    AtCursor::Hole => continue,
-                };
+                continue;
             }
             self.move_to(position + 1);
-            if let Some(mut message) = mode.take(&self.memory, position, found) {
-                message.lost = self.count(message.sequence);
+            if let Some(mut message) = mode.take(&self.memory, position) {
+                message.lost = self.count(position);
                 // Of the next message, which may be there already.
-                self.memory.prefetch_state(self.cursor, T::STATE_USE);
+                self.prefetch_state::<T>();
                 return Some(message);
             }
+        }
+    }
+
+    /// Prefetches the state of the slot that the message at the cursor will probably have.
+    #[inline(always)]
+    fn prefetch_state<T: ReceiveMode<M>>(&self) {
+        if T::PINS {
+            self.memory.prefetch(self.memory.state(self.memory.entry_of(self.cursor)), Use::Write);
         }
     }
 
@@ -220,19 +210,12 @@ impl<M: ReaderMemory> Reader<M> {
         }
     }
 
-    /// Goes by head and the wake word, not by the slot alone, whose words a peer may have changed.
     #[cold]
     fn receive_last(&mut self, mode: &mut impl ReceiveMode<M>, is_dead: bool) -> Result<Option<Received>, Gone> {
         let ended = self.has_ended().or(is_dead.then_some(Gone::Died));
-        loop {
-            // The last messages may have come between the check for messages and the check for the
-            // end.
-            if let Some(received) = self.receive(mode) {
-                return Ok(Some(received));
-            }
-            if matches!(self.check_head(), AtCursor::Empty) {
-                break;
-            }
+        // The last messages may have come between the check for messages and the check for the end.
+        if let Some(received) = self.receive(mode) {
+            return Ok(Some(received));
         }
         let Some(how) = ended else { return Ok(None) };
         self.end();
@@ -245,36 +228,33 @@ impl<M: ReaderMemory> Reader<M> {
         self.sleeper.note_cursor(cursor);
     }
 
-    /// Checks head where the slot has no readable message. Moves the cursor past a hole.
-    #[cold]
-    fn check_head(&mut self) -> AtCursor {
-        let cursor = self.cursor;
-        // H1
-        let head = head(&*self.memory, Acquire);
-        if head <= cursor {
-            return AtCursor::Empty;
+    /// Moves the cursor beyond a message that was overwritten, as an entry's position says.
+    /// `false`: the message is yet to come.
+    #[inline]
+    fn move_beyond(&mut self, found: u64) -> bool {
+        let number = found & NUMBER;
+        if number <= self.cursor {
+            return false;
         }
-        // Once more: the message may have come between the two loads. Relaxed, since head, which is
-        // past it, was acquired.
-        let found = self.memory.slot(cursor).position.load(Relaxed);
-        if is_readable(found, cursor) {
-            return AtCursor::Readable(found);
-        }
-        self.move_to((cursor + 1).max(self.oldest(head)));
-        AtCursor::Hole
+        // With the position that was found, one fewer can be readable than there are slots.
+        let oldest = (number + 1).saturating_sub(self.memory.slots().into());
+        self.move_to(oldest.max(self.cursor + 1));
+        true
     }
 
-    /// Whether the writer has passed the cursor: then head, or the end, says more.
+    /// Whether the entry says that the topic has ended before the cursor, or that the message
+    /// there has come.
     #[inline]
     fn has_passed(&self) -> bool {
         // P1
-        self.memory.slot(self.cursor).passed.load(Acquire) > self.cursor
+        let found = self.memory.entry(self.cursor).position.load(Acquire);
+        found & ENDED != 0 || found & NUMBER > self.cursor
     }
 
     #[inline(always)]
-    fn count(&mut self, sequence: u64) -> u64 {
-        let lost = sequence.saturating_sub(self.expected);
-        self.expected = sequence.wrapping_add(1);
+    fn count(&mut self, position: u64) -> u64 {
+        let lost = position.saturating_sub(self.expected);
+        self.expected = position + 1;
         self.received += 1;
         self.lost = self.lost.saturating_add(lost);
         lost
@@ -289,7 +269,8 @@ impl<M: ReaderMemory> Reader<M> {
             let record = memory.record(record);
             record.received.store(self.received, Relaxed);
             record.lost.store(self.lost, Relaxed);
-            record.cursor.store(self.cursor, Relaxed);
+            // R6
+            record.cursor.store(self.cursor, Release);
         }
     }
 
@@ -300,7 +281,7 @@ impl<M: ReaderMemory> Reader<M> {
 
     /// Counts the messages that were published and never received: nothing will follow.
     fn end(&mut self) {
-        let published = self.memory.producer().published.load(Relaxed);
+        let published = head(&*self.memory, Relaxed);
         self.lost = self.lost.saturating_add(published.saturating_sub(self.expected));
         self.expected = self.expected.max(published);
         self.note_progress();
@@ -313,77 +294,90 @@ impl<M: ReaderMemory> Reader<M> {
     }
 }
 
-/// Whether a slot's position word makes this position readable.
-#[inline]
-fn is_readable(found: u64, position: u64) -> bool {
-    found & !TURN == position + 1
-}
-
-/// Whether a slot's position word is older, so that this position may still come.
-#[inline]
-fn is_to_come(found: u64, position: u64) -> bool {
-    found & !TURN <= position
-}
-
+/// Whether the message of a position that was found readable still is: the writer has neither
+/// taken its slot for a newer message (C2, R3 with the first load) nor published the message that
+/// comes before the one that will take its entry (with the second). The reader has read both
+/// entries recently, the second for the message before.
 #[inline(always)]
-fn pin<M: WritableMemory>(memory: &M, position: u64, readable: u64, record: usize) -> Option<Received> {
-    let state = memory.state(position);
-    let bit = 1 << record;
-    // The first guess: no other reader holds it.
-    let mut seen = readable & TURN;
-    loop {
-        // R2
-        match state.compare_exchange(seen, seen | bit, Acquire, Relaxed) {
+fn is_kept<M: Memory>(memory: &M, position: u64, order: Ordering) -> bool {
+    let until = position + u64::from(memory.slots());
+    let found = memory.entry(position).position.load(order);
+    let before = memory.entry(until - 1).position.load(order);
+    found & !ENDED == position + 1 && before & NUMBER < until
+}
+
+/// Makes the writer consider a record's cursor.
+fn raise_record_limit<M: WritableMemory>(memory: &M, record: usize) {
+    let limit = &memory.consumers().record_limit;
+    let needed = record as u32 + 1;
+    let mut seen = limit.load(Relaxed);
+    while seen < needed {
+        match limit.compare_exchange(seen, needed, Relaxed, Relaxed) {
             Ok(_) => break,
-            // The writer has claimed the slot; or this reader holds it already, and undoing the pin
-            // would release that.
-            Err(now) if (now ^ readable) & TURN != 0 || now & bit != 0 => return None,
             Err(now) => seen = now,
         }
     }
+}
+
+#[inline(always)]
+fn pin<M: WritableMemory>(memory: &M, position: u64, record: usize) -> Option<Received> {
+    debug_assert!(record < PINNING_RECORDS);
+    let message = read_entry(memory, position)?;
+    let state = memory.state(message.slot);
+    let bit = 1 << record;
+    // R2
+    let before = M::Atomics::fetch_or_before_loads(state, bit);
+    if before & bit != 0 {
+        // A peer claims that the slot has another message, too: undoing the pin would release the
+        // one that is held.
+        return None;
+    }
     fault::point(Step::PinSet);
+    // C1
+    M::Atomics::fence(Acquire);
     // R3
-    if memory.slot(position).position.load(Relaxed) != readable {
+    if !is_kept(memory, position, SeqCst) {
         // Relaxed: nothing was read.
         state.fetch_and(!bit, Relaxed);
         return None;
     }
     fault::point(Step::PinChecked);
-    Some(read_header(memory, position))
+    Some(message)
 }
 
 /// Releases a pinned slot.
 #[inline]
-pub(super) fn unpin<M: WritableMemory>(memory: &M, position: u64, record: usize) {
+pub(super) fn unpin<M: WritableMemory>(memory: &M, slot: u32, record: usize) {
     fault::point(Step::UnpinBegun);
     // R5
-    memory.state(position).fetch_and(!(1 << record), Release);
+    memory.state(slot).fetch_and(!(1 << record), Release);
     fault::point(Step::UnpinCleared);
 }
 
 #[inline(always)]
-fn copy_out<M: Memory>(memory: &M, position: u64, readable: u64, into: &mut impl CopyTarget) -> Option<Received> {
-    let message = read_header(memory, position);
+fn copy_out<M: Memory>(memory: &M, position: u64, into: &mut impl CopyTarget) -> Option<Received> {
+    let message = read_entry(memory, position)?;
     if let Some(bytes) = into.room(message.len) {
-        memory.copy_payload(position, bytes);
+        memory.copy_payload(message.slot, bytes);
     }
     // C1
     M::Atomics::fence(Acquire);
     // C2
-    let is_taken = (memory.state(position).load(Acquire) ^ readable) & TURN != 0;
-    // C3
-    let is_changed = memory.slot(position).position.load(Relaxed) != readable;
-    (!is_taken && !is_changed).then_some(message)
+    is_kept(memory, position, Relaxed).then_some(message)
 }
 
+/// What an entry says of its message. The caller checks afterwards that it still is that position's
+/// (R3, C2).
 #[inline(always)]
-fn read_header<M: Memory>(memory: &M, position: u64) -> Received {
-    let slot = memory.slot(position);
-    Received {
-        position,
-        sequence: slot.sequence.load(Relaxed),
-        stamp_ns: slot.stamp_ns.load(Relaxed),
-        len: usize::try_from(slot.len.load(Relaxed)).unwrap_or(usize::MAX).min(memory.capacity()),
+fn read_entry<M: Memory>(memory: &M, position: u64) -> Option<Received> {
+    let entry = memory.entry(position);
+    let slot = entry.slot.load(Relaxed);
+    let message = Received {
+        sequence: position,
+        stamp_ns: entry.stamp_ns.load(Relaxed),
+        len: usize::try_from(entry.len.load(Relaxed)).unwrap_or(usize::MAX).min(memory.capacity()),
+        slot,
         lost: 0,
-    }
+    };
+    (slot < memory.slots()).then_some(message)
 }

@@ -4,12 +4,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use std::time::Duration;
 
 use super::end::Gone;
-use super::layout::ONE_WAKE;
-use super::memory::{Memory, ReaderMemory, WritableMemory, head};
+use super::layout::{NUMBER, ONE_WAKE};
+use super::memory::{Memory, ReaderMemory, SHARED_WAITING_BIT, WritableMemory, waiting_bit};
 use crate::fault::{self, Step};
 use crate::mutation::{mutated, order, step};
 use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
@@ -87,7 +87,7 @@ impl<M: ReaderMemory> Sleeper<M> {
 
     /// The memory and the reader's bit in it, if it has a record.
     fn bit(&self) -> Option<(&M::Writable, u64)> {
-        Some((self.memory.writable()?, 1 << self.record?))
+        Some((self.memory.writable()?, waiting_bit(self.record?)))
     }
 
     /// Spuriously wakes all waiters of the topic. Does nothing for a reader without a record, which
@@ -126,6 +126,8 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
         if let Some((memory, bit)) = self.bit() {
             // S2: in every round, since the wake-up has cleared it.
             step!(s2, memory.consumers().waiting.fetch_or(bit, order!(s2, AcqRel)));
+            // S3
+            step!(s3, M::Atomics::fence(SeqCst));
             fault::point(Step::SleepAnnounced);
         }
         if mutated!(s1_after_s2) {
@@ -138,8 +140,8 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
         let is_last = self.state.sleepers.fetch_add(u32::MAX, order!(leave, AcqRel)) == 1 || mutated!(leave_as_if_last);
         let Some((memory, bit)) = self.bit() else { return };
         let waiting = &memory.consumers().waiting;
-        // A bit that stays set would cost the next publish a system call.
-        if is_last && waiting.load(Relaxed) & bit != 0 {
+        // A bit that stays set would cost the next publish a system call. One that is shared stays.
+        if is_last && bit != 1 << SHARED_WAITING_BIT && waiting.load(Relaxed) & bit != 0 {
             step!(leave_clear, waiting.fetch_and(!bit, order!(leave_clear, Acquire)));
             // A thread that has announced itself since may have lost its bit by this, and must
             // announce itself again.
@@ -150,9 +152,9 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
     }
 
     fn has_news(&self) -> bool {
-        // Head, not the slot: at a hole no message will ever appear. Acquire (H1), so that the
-        // message is found.
-        head(&*self.memory, order!(h1_of_sleeper, Acquire)) > self.state.cursor.load(Relaxed)
+        let cursor = self.state.cursor.load(Relaxed);
+        // R1: also if the message was overwritten meanwhile.
+        self.memory.entry(cursor).position.load(order!(r1_of_sleeper, Acquire)) & NUMBER > cursor
     }
 }
 

@@ -7,8 +7,11 @@ pub enum Start {
     /// The next message to be published.
     #[default]
     Next,
-    /// The newest message in the ring; the next one if the ring is empty.
+    /// The newest message that is kept; the next one if there is none.
     Latest,
-    /// The oldest message in the ring; the next one if the ring is empty.
+    /// The oldest of this many messages, the newest ones, or of as many as are kept; the next one if
+    /// there are none.
+    Last(u32),
+    /// The oldest message that is kept; the next one if there is none.
     Oldest,
 }

@@ -72,7 +72,7 @@ pub(crate) struct Rate {
 pub(crate) fn rate(producer: &Producer<Plain>, last_stamp_ns: Option<u64>, now_ns: u64) -> Option<Rate> {
     let last = last_stamp_ns.filter(|_| producer.window_stamp_ns != 0)?;
     let mut ns = last.saturating_sub(producer.window_stamp_ns) as f64;
-    let mut messages = producer.published.saturating_sub(producer.window_published) as f64;
+    let mut messages = producer.head.saturating_sub(producer.window_published) as f64;
     let mut bytes = producer.bytes.saturating_sub(producer.window_bytes) as f64;
     if producer.previous_us <= LONGEST_US || messages == 0.0 {
         ns += f64::from(producer.previous_us) * 1000.0;
@@ -106,12 +106,11 @@ mod tests {
         for (count, time) in (1..).zip(times_ms) {
             last = 1_000_000_000_000 + time * 1_000_000;
             window.count(&producer, count, 10 * count, last);
-            producer.published.store(count, Relaxed);
+            producer.head.store(count, Relaxed);
             producer.bytes.store(10 * count, Relaxed);
         }
         let line = Producer {
-            head: 0,
-            published: producer.published.load(Relaxed),
+            head: producer.head.load(Relaxed),
             bytes: producer.bytes.load(Relaxed),
             window_stamp_ns: producer.window_stamp_ns.load(Relaxed),
             window_published: producer.window_published.load(Relaxed),
@@ -119,6 +118,7 @@ mod tests {
             previous_us: producer.previous_us.load(Relaxed),
             previous_messages: producer.previous_messages.load(Relaxed),
             previous_bytes: producer.previous_bytes.load(Relaxed),
+            epoch: 0,
         };
         (line, last)
     }

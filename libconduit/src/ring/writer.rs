@@ -1,16 +1,17 @@
 //! The writing side of the ring. Labels refer to the [protocol](super).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
-use super::layout::{CLOSED, ONE_WAKE, ORPHANED, READERS, TURN, UNLINKED};
-use super::memory::WritableMemory;
+use super::layout::{CLOSED, ENDED, ONE_WAKE, ORPHANED, PINNING_RECORDS, READERS, TAKEN, UNLINKED};
+use super::memory::{SHARED_WAITING_BIT, Use, WritableMemory, waiting_bit};
+use super::reuse::{Reuse, SlotOrder};
 use super::window::Window;
 use crate::fault::{self, Step};
 use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
 
-/// Held slots that the writer skips before it probes for dead readers, which costs a system call.
-const SKIPS_PER_RECLAIM: u32 = 64;
+/// Held slots that the writer meets before it probes for dead readers, which costs a system call.
+const MEETINGS_PER_RECLAIM: u32 = 64;
 
 /// What another process has done to a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,22 +26,15 @@ pub(crate) enum Intervention {
 #[derive(Debug)]
 pub(crate) struct Writer<M> {
     memory: Arc<M>,
+    /// The next position.
     next: u64,
-    /// The slot that is claimed for the next message.
-    claimed: Option<ClaimedSlot>,
-    sequence: u64,
+    /// The slot that is claimed for it.
+    claimed: Option<u32>,
+    order: SlotOrder,
     bytes: u64,
     window: Window,
-    skips: u32,
+    meetings: u32,
     has_woken: bool,
-}
-
-/// A slot that no reader can hold until its position is published.
-#[derive(Clone, Copy, Debug)]
-struct ClaimedSlot {
-    position: u64,
-    /// The state's turn since the claim.
-    turn: u64,
 }
 
 /// The right to write a slot and publish it. Dropped without [`publish`](Self::publish), the next
@@ -49,7 +43,16 @@ struct ClaimedSlot {
 #[must_use]
 pub(crate) struct Claim<'a, M> {
     writer: &'a mut Writer<M>,
-    slot: ClaimedSlot,
+    slot: u32,
+}
+
+/// How to look for a slot's holders.
+#[derive(Clone, Copy, Debug)]
+enum Holders {
+    /// With a load, which may miss that a reader has just released the slot.
+    Recent,
+    /// With a read-modify-write, which does not.
+    Latest,
 }
 
 /// Every slot is held by a reader.
@@ -61,8 +64,8 @@ impl<M: WritableMemory> Claim<'_, M> {
         &self.writer.memory
     }
 
-    pub(crate) fn position(&self) -> u64 {
-        self.slot.position
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot
     }
 
     /// Publishes the message of `len` bytes that was written into the slot, with the time that
@@ -75,10 +78,11 @@ impl<M: WritableMemory> Claim<'_, M> {
 
 impl<M: WritableMemory> Writer<M> {
     /// A writer for a new ring, whose memory is zero.
-    pub(crate) fn new(memory: Arc<M>) -> Self {
+    pub(crate) fn new(memory: Arc<M>, reuse: Reuse) -> Self {
+        let order = SlotOrder::new(memory.slots(), reuse);
         let window = Window::default();
         let mut writer =
-            Self { memory, next: 0, claimed: None, sequence: 0, bytes: 0, window, skips: 0, has_woken: false };
+            Self { memory, next: 0, claimed: None, order, bytes: 0, window, meetings: 0, has_woken: false };
         writer.claim_ahead();
         writer
     }
@@ -89,7 +93,7 @@ impl<M: WritableMemory> Writer<M> {
 
     /// Messages published so far.
     pub(crate) fn published(&self) -> u64 {
-        self.sequence
+        self.next
     }
 
     /// Whether a reader was woken since the last call.
@@ -105,107 +109,213 @@ impl<M: WritableMemory> Writer<M> {
             Some(slot) => slot,
             None => self.claim_any()?,
         };
-        // W2
-        M::Atomics::fence(Release);
         fault::point(Step::ClaimTaken);
         Ok(Claim { writer: self, slot })
     }
 
-    /// Claims the slot of the next position, if no reader holds it.
-    #[inline(always)]
-    fn claim_ahead(&mut self) {
-        self.claimed = self.try_claim(self.next).ok();
-    }
-
-    #[cold]
-    fn claim_any(&mut self) -> Result<ClaimedSlot, AllSlotsHeld> {
-        if self.claim_in_one_pass().is_none() {
-            self.reclaim(READERS);
-            // A second pass even if no reader was dead: a reader that never holds two samples may
-            // have blocked every try of the first.
-            self.claim_in_one_pass();
+    fn claim_any(&mut self) -> Result<u32, AllSlotsHeld> {
+        let first = self.first_candidate();
+        if let Some(slot) = self.claim_from(first, Holders::Recent) {
+            return Ok(slot);
         }
-        self.claimed.ok_or(AllSlotsHeld)
+        self.reclaim(READERS);
+        // A second pass even if no reader was dead: one that never holds two samples may have
+        // blocked every try of the first.
+        self.claim_from(first, Holders::Latest).ok_or(AllSlotsHeld)
     }
 
-    fn claim_in_one_pass(&mut self) -> Option<ClaimedSlot> {
+    /// How many messages ago the slot was filled that is tried first.
+    #[inline(always)]
+    fn first_candidate(&self) -> u64 {
+        let slots = u64::from(self.memory.slots());
+        match self.order.reuse() {
+            Reuse::Oldest => slots,
+            Reuse::Newest { retain } => slots.min(self.longest_lag().max(retain.into()) + 1),
+        }
+    }
+
+    /// How many messages ago the newest was published that some reader has yet to receive. A
+    /// reader that was overtaken by the whole ring has nothing to lose.
+    fn longest_lag(&self) -> u64 {
+        let limit = self.memory.consumers().record_limit.load(Relaxed) as usize;
+        let records = 0..limit.min(self.memory.records());
+        // W9
+        let cursors = records.map(|record| self.memory.record(record).cursor.load(Acquire));
+        let lags = cursors.map(|cursor| self.next.saturating_sub(cursor));
+        lags.filter(|&lag| lag < self.memory.slots().into()).max().unwrap_or(0)
+    }
+
+    /// Claims the slot of the message that was published `first` messages ago, or of an older one,
+    /// or of the oldest of the newer ones.
+    fn claim_from(&mut self, first: u64, holders: Holders) -> Option<u32> {
+        let slots = u64::from(self.memory.slots());
         let mut may_reclaim = true;
-        for position in self.next..self.next + self.memory.slots() {
-            match self.try_claim(position) {
-                Ok(claim) => {
-                    self.claimed = Some(claim);
-                    return self.claimed;
+        for age in (first..=slots).chain((1..first).rev()) {
+            let from = self.next + slots - age;
+            match self.try_claim(from, holders) {
+                Ok(slot) => {
+                    self.adopt(from, slot);
+                    return Some(slot);
                 }
-                Err(state) => self.skip(position, state, &mut may_reclaim),
+                Err(holders) => self.meet(holders, &mut may_reclaim),
             }
         }
         None
     }
 
-    /// Claims the slot of a position, or returns its state.
+    /// Gives a claimed slot of another entry to the next one.
+    fn adopt(&mut self, from: u64, slot: u32) {
+        self.order.swap(self.memory.entry_of(from), self.memory.entry_of(self.next));
+        self.claimed = Some(slot);
+    }
+
+    /// Claims the slot of a position's entry, or returns its holders.
+    fn try_claim(&self, position: u64, how: Holders) -> Result<u32, u64> {
+        let slot = self.slot_of(position);
+        let holders = self.holders(slot, how);
+        if holders != 0 {
+            return Err(holders);
+        }
+        let found = self.take_entry(position);
+        // W3
+        M::Atomics::fence(SeqCst);
+        self.settle(position, slot, found, how)
+    }
+
     #[inline(always)]
-    fn try_claim(&self, position: u64) -> Result<ClaimedSlot, u64> {
-        let state = self.memory.state(position);
-        // The turn since the last message. Loading the state would fetch its line twice, to read
-        // and to write.
-        let known = self.memory.slot(position).position.load(Relaxed) & TURN;
-        let claim = |turn| ClaimedSlot { position, turn };
+    fn slot_of(&self, position: u64) -> u32 {
+        self.order.slot_of(self.memory.entry_of(position))
+    }
+
+    #[inline(always)]
+    fn holders(&self, slot: u32, how: Holders) -> u64 {
+        let state = self.memory.state(slot);
         // W1
-        match state.compare_exchange(known, known ^ TURN, AcqRel, Relaxed) {
-            Ok(_) => Ok(claim(known ^ TURN)),
-            Err(held) if held & !TURN != 0 => Err(held),
-            // A peer has tampered with one of the two.
-            Err(found) => state.compare_exchange(found, found ^ TURN, AcqRel, Relaxed).map(|_| claim(found ^ TURN)),
+        match how {
+            Holders::Recent => state.load(Acquire),
+            Holders::Latest => state.fetch_or(0, AcqRel),
+        }
+    }
+
+    /// Flags an entry's message as about to be overwritten. Returns the entry's position.
+    #[inline(always)]
+    fn take_entry(&self, position: u64) -> u64 {
+        let word = &self.memory.entry(position).position;
+        let found = word.load(Relaxed);
+        // W2
+        word.store(found | TAKEN, Relaxed);
+        found
+    }
+
+    /// Ends a claim after W2 and W3: takes it back if a reader has pinned the slot.
+    #[inline(always)]
+    fn settle(&self, position: u64, slot: u32, found: u64, how: Holders) -> Result<u32, u64> {
+        match self.holders(slot, how) {
+            0 => Ok(slot),
+            holders => {
+                // W4: the message is as complete as it was.
+                self.memory.entry(position).position.store(found, Release);
+                Err(holders)
+            }
         }
     }
 
     #[cold]
-    fn skip(&mut self, position: u64, state: u64, may_reclaim: &mut bool) {
-        // W3
-        self.memory.slot(position).passed.store(position + 1, Release);
-        self.skips = self.skips.wrapping_add(1);
+    fn meet(&mut self, holders: u64, may_reclaim: &mut bool) {
+        self.meetings = self.meetings.wrapping_add(1);
         // At most once per pass: it visits all slots.
-        if *may_reclaim && self.skips.is_multiple_of(SKIPS_PER_RECLAIM) {
+        if *may_reclaim && self.meetings.is_multiple_of(MEETINGS_PER_RECLAIM) {
             *may_reclaim = false;
-            self.reclaim(state);
+            self.reclaim(holders);
         }
     }
 
     #[inline(always)]
-    fn publish(&mut self, ClaimedSlot { position, turn }: ClaimedSlot, len: usize, stamp_ns: impl FnOnce() -> u64) {
-        let slot = self.memory.slot(position);
+    fn publish(&mut self, slot: u32, len: usize, stamp_ns: impl FnOnce() -> u64) {
+        let entry = self.memory.entry(self.next);
         // Before the clock is read: the line then comes from a polling reader's cache meanwhile.
-        slot.sequence.store(self.sequence, Relaxed);
-        slot.len.store(len as u64, Relaxed);
+        entry.slot.store(slot, Relaxed);
+        entry.len.store(len as u64, Relaxed);
+        self.prefetch_claim();
         let stamp_ns = stamp_ns();
-        slot.stamp_ns.store(stamp_ns, Relaxed);
+        entry.stamp_ns.store(stamp_ns, Relaxed);
         fault::point(Step::PublishWritten);
         // W4
-        slot.position.store(turn | (position + 1), Release);
+        entry.position.store(self.next + 1, Release);
         fault::point(Step::PublishReadable);
-        self.next = position + 1;
-        self.sequence += 1;
+        self.next += 1;
         let producer = self.memory.producer();
-        // W5
-        producer.published.store(self.sequence, Relaxed);
         self.bytes += len as u64;
+        // W5
         producer.bytes.store(self.bytes, Relaxed);
-        self.window.count(producer, self.sequence, self.bytes, stamp_ns);
+        self.window.count(producer, self.next, self.bytes, stamp_ns);
         fault::point(Step::PublishCounted);
         // W6
         producer.head.store(self.next, Release);
         fault::point(Step::PublishMoved);
-        let consumers = self.memory.consumers();
-        // W7: always a swap, see S2.
-        if consumers.waiting.swap(0, AcqRel) != 0 {
-            self.wake();
-        }
         self.claim_ahead();
         fault::point(Step::PublishClaimed);
     }
 
+    /// Claims a slot for the next position, if no reader holds it, and wakes the sleepers.
+    #[inline(always)]
+    fn claim_ahead(&mut self) {
+        self.claimed = None;
+        match self.order.reuse() {
+            // Publishing the last message was W2.
+            Reuse::Oldest => {
+                self.fence_and_wake();
+                let slot = self.slot_of(self.next);
+                if self.holders(slot, Holders::Recent) == 0 {
+                    self.claimed = Some(slot);
+                }
+            }
+            // Not before its reader has had the time to receive it.
+            Reuse::Newest { retain: 0 } => self.fence_and_wake(),
+            Reuse::Newest { .. } => {
+                let from = self.next + u64::from(self.memory.slots()) - self.first_candidate();
+                let slot = self.slot_of(from);
+                let found = self.take_entry(from);
+                self.fence_and_wake();
+                if self.settle(from, slot, found, Holders::Recent).is_ok() {
+                    self.adopt(from, slot);
+                }
+            }
+        }
+    }
+
+    /// Prefetches what claiming ahead reads, while the lines of this message move.
+    #[inline(always)]
+    fn prefetch_claim(&self) {
+        let memory = &*self.memory;
+        match self.order.reuse() {
+            Reuse::Oldest => memory.prefetch(memory.state(self.slot_of(self.next + 1)), Use::Read),
+            Reuse::Newest { .. } => {
+                // The usual case: one reader, which has received the message before.
+                let before = self.next + u64::from(memory.slots()) - 1;
+                memory.prefetch(memory.record(0), Use::Read);
+                memory.prefetch(memory.entry(before), Use::Write);
+                memory.prefetch(memory.state(self.slot_of(before)), Use::Read);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fence_and_wake(&mut self) {
+        // W3
+        M::Atomics::fence(SeqCst);
+        // W7
+        if self.memory.consumers().waiting.load(Relaxed) != 0 {
+            self.wake();
+        }
+    }
+
     #[cold]
     fn wake(&mut self) {
+        // W7: see S2.
+        if self.memory.consumers().waiting.swap(0, AcqRel) == 0 {
+            return;
+        }
         fault::point(Step::PublishTaken);
         // W8
         self.memory.consumers().wake.fetch_add(ONE_WAKE, Relaxed);
@@ -240,7 +350,8 @@ impl<M: WritableMemory> Writer<M> {
         self.memory.consumers().wake.fetch_or(CLOSED, Release);
         fault::point(Step::CloseMarked);
         // E3
-        self.memory.slot(self.next).passed.store(self.next + 1, Release);
+        let word = &self.memory.entry(self.next).position;
+        word.store(word.load(Relaxed) | ENDED, Release);
         self.memory.wake_all();
         fault::point(Step::CloseWoken);
     }
@@ -249,11 +360,11 @@ impl<M: WritableMemory> Writer<M> {
     #[cold]
     fn reclaim(&mut self, state: u64) {
         let mut held = 0;
-        for position in 0..self.memory.slots() {
-            let state = self.memory.state(position);
+        for slot in 0..self.memory.slots() {
+            let state = self.memory.state(slot);
             let holders = state.load(Relaxed);
-            if holders & !(READERS | TURN) != 0 {
-                state.fetch_and(READERS | TURN, Relaxed);
+            if holders & !READERS != 0 {
+                state.fetch_and(READERS, Relaxed);
             }
             held |= holders;
         }
@@ -261,19 +372,25 @@ impl<M: WritableMemory> Writer<M> {
         while suspects != 0 {
             let record = suspects.trailing_zeros() as usize;
             suspects &= suspects - 1;
-            self.memory.if_dead(record, || clear_record_bits(&*self.memory, record));
+            if record < self.memory.records() {
+                self.memory.if_dead(record, || clear_record_bits(&*self.memory, record));
+            }
         }
     }
 }
 
 /// Releases every slot that a record holds. The caller holds the lock of that record.
 pub(super) fn clear_record_bits<M: WritableMemory>(memory: &M, record: usize) {
-    let bit = 1 << record;
-    for position in 0..memory.slots() {
-        let state = memory.state(position);
-        if state.load(Relaxed) & bit != 0 {
-            state.fetch_and(!bit, Release);
+    if record < PINNING_RECORDS {
+        let bit = 1 << record;
+        for slot in 0..memory.slots() {
+            let state = memory.state(slot);
+            if state.load(Relaxed) & bit != 0 {
+                state.fetch_and(!bit, Release);
+            }
         }
     }
-    memory.consumers().waiting.fetch_and(!bit, Relaxed);
+    if record < SHARED_WAITING_BIT {
+        memory.consumers().waiting.fetch_and(!waiting_bit(record), Relaxed);
+    }
 }

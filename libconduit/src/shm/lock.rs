@@ -21,7 +21,7 @@ pub(crate) const STARTING: LockByte = LockByte(OWNER.0 - 2);
 pub const REMOVER: LockByte = LockByte(OWNER.0 - 3);
 
 /// Where the second bytes of records begin: after the first ones, of which there are fewer.
-const SECOND_BYTES: i64 = 64;
+const SECOND_BYTES: i64 = 1024;
 
 /// A byte of a region, far past any file's end, that one process locks while it is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,6 @@ mod tests {
         assert!(OWNER.try_write(&prober).unwrap());
         assert!(OWNER.is_write_locked(&reader).unwrap());
         assert!(!LockByte::record(0).is_locked(&reader).unwrap());
-        assert_ne!(LockByte::record(63), LockByte::attached(0));
+        assert_ne!(LockByte::record(1023), LockByte::attached(0));
     }
 }

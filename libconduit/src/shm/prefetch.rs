@@ -5,8 +5,7 @@ macro_rules! prefetch {
     ($(#[$doc:meta])* $name:ident: $x86_64:literal, $aarch64:literal) => {
         $(#[$doc])*
         #[inline]
-        pub(crate) fn $name<T>(what: &T) {
-            let address = std::ptr::from_ref(what);
+        pub(crate) fn $name<T>(address: *const T) {
             // SAFETY: the instruction changes no memory of the program and never faults. x86-64
             // processors that lack `prefetchw` execute it as a no-op.
             #[cfg(target_arch = "x86_64")]
@@ -25,11 +24,11 @@ macro_rules! prefetch {
 }
 
 prefetch! {
-    /// Prefetches the cache line of `what` for reading.
+    /// Prefetches the cache line of an address for reading.
     for_reading: "prefetcht0 [{}]", "prfm pldl1keep, [{}]"
 }
 
 prefetch! {
-    /// Prefetches the cache line of `what` for writing, exclusively.
+    /// Prefetches the cache line of an address for writing, exclusively.
     for_writing: "prefetchw [{}]", "prfm pstl1keep, [{}]"
 }

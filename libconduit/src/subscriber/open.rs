@@ -18,7 +18,7 @@ use crate::registry::Lease;
 use crate::ring::attached::AttachedReader;
 use crate::ring::end::Gone;
 use crate::ring::header::Layout;
-use crate::ring::layout::{CONTROL_BYTES, RECORDS};
+use crate::ring::layout::{PAGE_BYTES, PINNING_RECORDS};
 use crate::ring::reader::Reader;
 use crate::ring::slot::mapped::{HeldRecord, MappedRing};
 use crate::ring::start::Start;
@@ -95,7 +95,8 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// # Errors
     ///
     /// If the topic has no publisher, if its messages have another type, if this user may not read
-    /// it, or if 60 subscribers are attached already.
+    /// it, or if as many subscribers are attached as the topic has
+    /// [records](crate::PublisherBuilder::max_subscribers) for.
     pub fn open(self, name: impl IntoTopicName) -> Result<Subscriber<T>, OpenError>
     where
         T: Message,
@@ -111,7 +112,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let (reader, record) = self
             .map(file, layout, (location, topic.clone()))
             .map_err(OpenError::io(MAP, directory.path_of(&topic)))?
-            .ok_or_else(|| OpenError::TooManySubscribers { topic: topic.clone(), limit: RECORDS })?;
+            .ok_or_else(|| OpenError::TooManySubscribers { topic: topic.clone(), limit: self.records(layout).len() })?;
         // A topic that has ended is about to lose its name: opening it again must not yield the old
         // one.
         match reader.has_ended() {
@@ -167,6 +168,14 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         Ok((layout, id))
     }
 
+    /// The records that suit this subscriber, the preferred ones first. One that only copies leaves
+    /// those that can pin slots to others.
+    fn records(&self, layout: Layout) -> Vec<usize> {
+        let records = layout.geometry.records();
+        let pinning = 0..PINNING_RECORDS.min(records);
+        if self.copies { (PINNING_RECORDS..records).chain(pinning).collect() } else { pinning.collect() }
+    }
+
     /// Maps the region, with a record if this user may write it; `None` if all records are taken.
     ///
     /// A region that can be written is mapped before a record is claimed, since that can take long.
@@ -182,7 +191,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             if prefault {
                 mapping.populate();
             }
-            match attach(&file, name.clone(), mapping, layout, self.start)? {
+            match attach(&file, name.clone(), mapping, layout, (self.start, self.records(layout)))? {
                 Attachment::Attached(reader, record) => {
                     return Ok(Some((AttachedReader::Writable(reader), Some(record))));
                 }
@@ -272,15 +281,15 @@ fn attach(
     region_name: (DirLocation, TopicName),
     mapping: Mapping,
     layout: Layout,
-    start: Start,
+    (start, records): (Start, Vec<usize>),
 ) -> io::Result<Attachment> {
-    const PAGE: NonZeroUsize = NonZeroUsize::new(CONTROL_BYTES).unwrap();
+    const PAGE: NonZeroUsize = NonZeroUsize::new(PAGE_BYTES).unwrap();
     let name = own_name();
     let kept = RegionFile::new(Descriptor::reopen(file, Access::Read)?, Some(region_name))?;
     let _no_fork = fork::ForkGuard::new();
     let locked = reopen(file, Access::ReadWrite)?;
-    let Some(index) = claim_record(locked.as_fd())? else {
-        for record in 0..RECORDS {
+    let Some(index) = claim_record(locked.as_fd(), &records)? else {
+        for record in records {
             if !LockByte::record(record).is_write_locked(&locked)? {
                 return Ok(Attachment::Obstructed);
             }
@@ -303,9 +312,9 @@ fn attach(
 }
 
 /// Locks a free record, of which the second byte is free, too.
-fn claim_record(locked: impl AsFd + Copy) -> io::Result<Option<usize>> {
+fn claim_record(locked: impl AsFd + Copy, records: &[usize]) -> io::Result<Option<usize>> {
     // Twice: the publisher locks the record of a dead subscriber briefly, to clear it.
-    for record in (0..RECORDS).chain(0..RECORDS) {
+    for &record in records.iter().chain(records) {
         if LockByte::record(record).try_write(locked)? {
             if !LockByte::attached(record).is_locked(locked)? {
                 return Ok(Some(record));

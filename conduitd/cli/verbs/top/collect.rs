@@ -166,11 +166,11 @@ impl MeasuredRegion {
     }
 
     fn take_messages(&mut self, counters: &Counters, messages: u64, now: Instant) {
-        if counters.head <= self.position {
+        if counters.published <= self.position {
             return;
         }
         let Some((headers, position)) =
-            self.region.messages_since(self.position.max(counters.head.saturating_sub(messages)))
+            self.region.messages_since(self.position.max(counters.published.saturating_sub(messages)))
         else {
             return;
         };
@@ -196,14 +196,11 @@ impl MeasuredRegion {
             let behind = if reader.lag == 0 {
                 Some(0)
             } else {
-                let cursor = counters.head.saturating_sub(reader.lag);
-                let kept = self.region.message_from(cursor);
+                let cursor = counters.published.saturating_sub(reader.lag);
+                let kept = self.region.message_at(cursor);
                 // What is at the cursor may have been overwritten: then the oldest that is left is
                 // the next one.
-                let next = kept.or_else(|| {
-                    let slots = u64::from(self.region.describe_from(None).slots?);
-                    self.region.message_from(cursor.max(counters.head.saturating_sub(slots)))
-                });
+                let next = kept.or_else(|| self.region.messages_since(cursor)?.0.first().copied());
                 next.and_then(|header| header.stamp_ns).map(age_ns)
             };
             if let Some(behind) = behind {

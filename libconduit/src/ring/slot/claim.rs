@@ -42,7 +42,7 @@ impl<'a> Claimed<'a, [u8]> {
             return Err(ClaimError::Size);
         }
         let claim = writer.claim().map_err(|AllSlotsHeld| ClaimError::AllSlotsHeld)?;
-        let value = NonNull::slice_from_raw_parts(claim.memory().payload(claim.position()), len);
+        let value = NonNull::slice_from_raw_parts(claim.memory().payload(claim.slot()), len);
         Ok(Self { claim, value, _writes: PhantomData })
     }
 

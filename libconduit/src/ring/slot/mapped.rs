@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::fault::{self, Step};
 use crate::ring::geometry::Geometry;
 use crate::ring::layout::{
-    CONSUMERS_AT, CONTROL_BYTES, Consumers, PRODUCER_AT, Producer, RECORDS, RECORDS_AT, Record, SLOT_HEADER_BYTES,
-    SlotHeader, SlotState,
+    CONSUMERS_AT, Consumers, Entry, NO_CURSOR, PAGE_BYTES, PRODUCER_AT, Producer, RECORD_BYTES, RECORDS_AT, Record,
+    SlotState,
 };
-use crate::ring::memory::{Memory, ReaderMemory, StateUse, WritableMemory};
+use crate::ring::memory::{Memory, ReaderMemory, Use, WritableMemory};
 use crate::shm::atomics::{Atomics, Native, WordFamily};
 use crate::shm::cancellation::Uncancelled;
 use crate::shm::lock::LockByte;
@@ -27,12 +27,10 @@ unsafe impl<A: Atomics> SharedWords<A> for Producer<A> {}
 unsafe impl<A: Atomics> SharedWords<A> for Consumers<A> {}
 // SAFETY: all fields are words of the family.
 unsafe impl<A: Atomics> SharedWords<A> for Record<A> {}
-// SAFETY: all elements are words of the family.
-unsafe impl<A: Atomics, T: SharedWords<A>, const N: usize> SharedWords<A> for [T; N] {}
 // SAFETY: its only field is a word of the family.
 unsafe impl<A: Atomics> SharedWords<A> for SlotState<A> {}
 // SAFETY: all fields are words of the family.
-unsafe impl<A: Atomics> SharedWords<A> for SlotHeader<A> {}
+unsafe impl<A: Atomics> SharedWords<A> for Entry<A> {}
 
 /// A mapped region whose writable form can be asked for.
 pub(crate) trait RingProtection: Protection {
@@ -113,23 +111,32 @@ impl<P: RingProtection> MappedRing<P> {
     /// The words at `AT` in the control page.
     #[inline(always)]
     fn control<T: SharedWords<P::Atomics>, const AT: usize>(&self) -> &T {
-        const { assert!(AT + size_of::<T>() <= CONTROL_BYTES && AT.is_multiple_of(align_of::<T>())) };
+        const { assert!(AT + size_of::<T>() <= PAGE_BYTES && AT.is_multiple_of(align_of::<T>())) };
         // SAFETY: in the control page and aligned as asserted; `new` compared the mapping's size
         // with the region's, which includes the control page. `T` is made of words of the mapping's
         // family, which any bytes are valid for.
         unsafe { self.mapping.start().add(AT).cast::<T>().as_ref() }
     }
 
+    /// # Panics
+    ///
+    /// If there is no such slot.
     #[inline(always)]
-    fn slot_start(&self, position: u64) -> NonNull<u8> {
-        // SAFETY: `slot_at` is below the region's size, which `new` compared with the mapping's.
-        unsafe { self.mapping.start().add(self.geometry.slot_at(position)) }
+    fn checked(&self, slot: u32) -> u32 {
+        assert!(slot < self.geometry.slots(), "there is no such slot");
+        slot
     }
 
+    /// # Panics
+    ///
+    /// If there is no such slot.
     #[inline(always)]
-    pub(super) fn payload(&self, position: u64) -> NonNull<u8> {
-        // SAFETY: a slot is larger than its header (`Geometry::new`).
-        unsafe { self.slot_start(position).add(SLOT_HEADER_BYTES) }
+    pub(super) fn payload(&self, slot: u32) -> NonNull<u8> {
+        let at = self.geometry.slot_at(self.checked(slot)) + self.geometry.payload_at();
+        // SAFETY: in the slot, since slots are larger than what precedes their payloads
+        // (`Geometry`); and slots lie within the region, whose size `new` compared with the
+        // mapping's.
+        unsafe { self.mapping.start().add(at) }
     }
 }
 
@@ -143,9 +150,12 @@ impl MappedRing {
         for (to, from) in record.program.iter().zip(words) {
             to.store(from, Relaxed);
         }
-        for counter in [&record.received, &record.lost, &record.cursor] {
+        for counter in [&record.received, &record.lost, &record.held_since_ns] {
             counter.store(0, Relaxed);
         }
+        record.held.store(0, Relaxed);
+        record.flags.store(0, Relaxed);
+        record.cursor.store(NO_CURSOR, Relaxed);
         record.uid.store(uid, Relaxed);
         record.pid.store(pid, Release);
         fault::point(Step::RecordSigned);
@@ -156,7 +166,9 @@ impl MappedRing {
     /// Ends the signature: this process receives no more messages, though it may hold some.
     pub(crate) fn unsign(&self) {
         if let Some(held) = &self.record {
-            self.record(held.index).pid.store(0, Relaxed);
+            let record = self.record(held.index);
+            record.pid.store(0, Relaxed);
+            record.cursor.store(NO_CURSOR, Relaxed);
         }
     }
 }
@@ -181,8 +193,13 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     type Atomics = P::Atomics;
 
     #[inline(always)]
-    fn slots(&self) -> u64 {
-        self.geometry.slots().into()
+    fn slots(&self) -> u32 {
+        self.geometry.slots()
+    }
+
+    #[inline(always)]
+    fn entry_of(&self, position: u64) -> u32 {
+        self.geometry.entry_of(position)
     }
 
     #[inline(always)]
@@ -196,29 +213,35 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     }
 
     #[inline(always)]
-    fn slot(&self, position: u64) -> &SlotHeader<P::Atomics> {
-        // SAFETY: the header is at the start of the slot, within the mapping, and aligned, since
-        // slots are whole cache lines. It consists of words of the mapping's family
+    fn entry(&self, position: u64) -> &Entry<P::Atomics> {
+        let at = self.geometry.slot_at(self.entry_of(position));
+        // SAFETY: the entry is at the start of a slot, within the mapping, and aligned, since slots
+        // are whole pairs of cache lines. It consists of words of the mapping's family
         // (`SharedWords`), which any bytes are valid for.
-        unsafe { self.slot_start(position).cast().as_ref() }
+        unsafe { self.mapping.start().add(at).cast().as_ref() }
     }
 
     #[inline(always)]
-    fn state(&self, position: u64) -> &<P::Atomics as WordFamily>::U64 {
-        // SAFETY: `state_at` is a multiple of the state's size, and below the region's size, which
-        // `new` compared with the mapping's. The state is a word of the mapping's family
-        // (`SharedWords`), which any bytes are valid for.
-        let state: &SlotState<P::Atomics> =
-            unsafe { self.mapping.start().add(self.geometry.state_at(position)).cast().as_ref() };
+    fn state(&self, slot: u32) -> &<P::Atomics as WordFamily>::U64 {
+        let at = self.geometry.state_at(self.checked(slot));
+        // SAFETY: states lie in front of the slots, within the region, whose size `new` compared
+        // with the mapping's, at multiples of their size. The state is a word of the mapping's
+        // family (`SharedWords`), which any bytes are valid for.
+        let state: &SlotState<P::Atomics> = unsafe { self.mapping.start().add(at).cast().as_ref() };
         &state.word
     }
 
     #[inline(always)]
-    fn prefetch_state(&self, position: u64, purpose: StateUse) {
+    fn prefetch<T>(&self, word: &T, purpose: Use) {
         match purpose {
-            StateUse::Read => prefetch::for_reading(self.state(position)),
-            StateUse::Write => prefetch::for_writing(self.state(position)),
+            Use::Read => prefetch::for_reading(word),
+            Use::Write => prefetch::for_writing(word),
         }
+    }
+
+    #[inline(always)]
+    fn prefetch_payload(&self, slot: u32) {
+        prefetch::for_reading(self.payload(slot).as_ptr());
     }
 
     #[inline(always)]
@@ -227,11 +250,11 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     }
 
     #[inline(always)]
-    fn copy_payload(&self, position: u64, into: &mut [u8]) {
+    fn copy_payload(&self, slot: u32, into: &mut [u8]) {
         assert!(into.len() <= self.capacity(), "a copy is longer than a slot");
-        let payload = self.payload(position).cast::<u64>();
+        let payload = self.payload(slot).cast::<u64>();
         // SAFETY: within the payload, whose size is a multiple of 8 and at least that of `into`,
-        // and aligned to 64. Only relaxed loads, which are defined in read-only memory, too. The
+        // and aligned to 32. Only relaxed loads, which are defined in read-only memory, too. The
         // publisher may write meanwhile; the caller validates the copy.
         let word = |index: usize| unsafe { AtomicU64::from_ptr(payload.add(index).as_ptr()) }.load(Relaxed);
         let whole = into.len() / size_of::<u64>();
@@ -250,9 +273,17 @@ impl<P: RingProtection> Memory for MappedRing<P> {
 }
 
 impl WritableMemory for MappedRing {
+    fn records(&self) -> usize {
+        self.geometry.records()
+    }
+
     #[inline(always)]
     fn record(&self, index: usize) -> &Record<Native> {
-        &self.control::<[Record<Native>; RECORDS], RECORDS_AT>()[index]
+        assert!(index < self.geometry.records(), "there is no such record");
+        // SAFETY: in front of `control_bytes` of the geometry, whose region's size `new` compared
+        // with the mapping's, and aligned to the records' size. It consists of words of the
+        // mapping's family (`SharedWords`), which any bytes are valid for.
+        unsafe { self.mapping.start().add(RECORDS_AT + index * RECORD_BYTES).cast().as_ref() }
     }
 
     fn wake_all(&self) {

@@ -6,7 +6,6 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use zerocopy::IntoBytes;
 
@@ -14,43 +13,38 @@ use super::mapped::MappedRing;
 use crate::message::Message;
 use crate::mutation::{mutated, step};
 use crate::ring::copy::Line;
-use crate::ring::memory::Memory;
 use crate::ring::reader::{Received, unpin};
 
 /// A received message: pinned in its slot, or a copy of it.
 #[derive(Debug)]
 pub(crate) struct HeldMessage<T: ?Sized> {
     value: NonNull<T>,
+    sequence: u64,
+    stamp_ns: u64,
     storage: Storage,
 }
 
 #[derive(Debug)]
 enum Storage {
-    Slot(PinnedSlot),
-    Copy(Box<OwnCopy>),
+    Slot(#[expect(dead_code, reason = "dropping it unpins the slot")] PinnedSlot),
+    Copy {
+        #[expect(dead_code, reason = "owns what `value` points to")]
+        lines: Vec<Line>,
+    },
 }
 
 #[derive(Debug)]
 struct PinnedSlot {
     ring: Arc<MappedRing>,
-    position: u64,
+    slot: u32,
     record: u32,
-}
-
-/// A message outside of its slot.
-#[derive(Debug)]
-struct OwnCopy {
-    #[expect(dead_code, reason = "owns what `value` points to")]
-    lines: Vec<Line>,
-    sequence: u64,
-    stamp_ns: u64,
 }
 
 impl Drop for PinnedSlot {
     #[inline(always)]
     fn drop(&mut self) {
         if !self.ring.is_foreign() || mutated!(sample_unpin_in_child) {
-            step!(sample_unpin, unpin(&*self.ring, self.position, self.record as usize));
+            step!(sample_unpin, unpin(&*self.ring, self.slot, self.record as usize));
         }
     }
 }
@@ -69,17 +63,17 @@ impl<T: ?Sized + Message> HeldMessage<T> {
     /// A message that `record` has pinned. If its bytes are no `T`, it is unpinned.
     #[inline(always)]
     pub(crate) fn pinned(ring: &Arc<MappedRing>, record: usize, message: &Received) -> Result<Self, Invalid> {
-        let pin = PinnedSlot { ring: Arc::clone(ring), position: message.position, record: record as u32 };
+        let pin = PinnedSlot { ring: Arc::clone(ring), slot: message.slot, record: record as u32 };
         let value = view_pinned(&pin.ring, message)?;
-        Ok(Self { value, storage: Storage::Slot(pin) })
+        Ok(Self { value, sequence: message.sequence, stamp_ns: message.stamp_ns, storage: Storage::Slot(pin) })
     }
 
     /// A message that was copied out and validated.
     pub(crate) fn copied(lines: Vec<Line>, message: &Received) -> Result<Self, Invalid> {
         let value = NonNull::from(view_copy(&lines, message.len)?);
         // Moving the vector does not move what it holds.
-        let copy = OwnCopy { lines, sequence: message.sequence, stamp_ns: message.stamp_ns };
-        Ok(Self { value, storage: Storage::Copy(Box::new(copy)) })
+        let storage = Storage::Copy { lines };
+        Ok(Self { value, sequence: message.sequence, stamp_ns: message.stamp_ns, storage })
     }
 }
 
@@ -88,7 +82,7 @@ impl<T: ?Sized + Message> HeldMessage<T> {
 pub(crate) struct LentMessage<'a, T: ?Sized> {
     value: NonNull<T>,
     ring: &'a MappedRing,
-    position: u64,
+    slot: u32,
     record: usize,
     _reads: PhantomData<&'a T>,
 }
@@ -97,11 +91,11 @@ impl<'a, T: ?Sized + Message> LentMessage<'a, T> {
     /// A message that `record` has pinned. If its bytes are no `T`, it is unpinned.
     #[inline(always)]
     pub(crate) fn pinned(ring: &'a MappedRing, record: usize, message: &Received) -> Result<Self, Invalid> {
-        let position = message.position;
+        let slot = message.slot;
         match view_pinned(ring, message) {
-            Ok(value) => Ok(Self { value, ring, position, record, _reads: PhantomData }),
+            Ok(value) => Ok(Self { value, ring, slot, record, _reads: PhantomData }),
             Err(invalid) => {
-                step!(invalid_unpin, unpin(ring, position, record));
+                step!(invalid_unpin, unpin(ring, slot, record));
                 Err(invalid)
             }
         }
@@ -112,7 +106,7 @@ impl<T: ?Sized> Drop for LentMessage<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if !self.ring.is_foreign() || mutated!(lent_unpin_in_child) {
-            step!(lent_unpin, unpin(self.ring, self.position, self.record));
+            step!(lent_unpin, unpin(self.ring, self.slot, self.record));
         }
     }
 }
@@ -134,7 +128,7 @@ fn view_pinned<T: ?Sized + Message>(ring: &MappedRing, message: &Received) -> Re
     // SAFETY: within the slot's payload (`len` is clamped to the capacity). The pin keeps an honest
     // publisher from writing it, and the caller keeps pin and mapping. A hostile process with write
     // access can break this promise: see "Trust model" in the crate's documentation.
-    let bytes = unsafe { slice::from_raw_parts(ring.payload(message.position).as_ptr(), message.len) };
+    let bytes = unsafe { slice::from_raw_parts(ring.payload(message.slot).as_ptr(), message.len) };
     T::view(bytes).map(NonNull::from).ok_or(Invalid)
 }
 
@@ -152,19 +146,12 @@ impl<T: ?Sized> HeldMessage<T> {
 
     /// The message's sequence number.
     pub(crate) fn sequence(&self) -> u64 {
-        match &self.storage {
-            // As unchanged as the message itself.
-            Storage::Slot(pin) => pin.ring.slot(pin.position).sequence.load(Relaxed),
-            Storage::Copy(copy) => copy.sequence,
-        }
+        self.sequence
     }
 
     /// When the message was published; 0 if its publisher does not say.
     pub(crate) fn stamp_ns(&self) -> u64 {
-        match &self.storage {
-            Storage::Slot(pin) => pin.ring.slot(pin.position).stamp_ns.load(Relaxed),
-            Storage::Copy(copy) => copy.stamp_ns,
-        }
+        self.stamp_ns
     }
 }
 

@@ -30,15 +30,16 @@ use loom::thread;
 
 use crate::mutation::mutated;
 use crate::ring::end::Gone;
-use crate::ring::layout::{Consumers, ORPHANED, Producer, READERS, Record, SlotHeader};
+use crate::ring::layout::{Consumers, Entry, NO_CURSOR, ORPHANED, Producer, READERS, Record};
 use crate::ring::memory::{Memory, ReaderMemory, WritableMemory};
 use crate::ring::reader::{CopyTo, Pin, Reader, Received, unpin};
+use crate::ring::reuse::Reuse;
 use crate::ring::sleeper::{Sleep, sleep_for_any};
 use crate::ring::start::Start;
 use crate::ring::writer::{AllSlotsHeld, Writer};
-use crate::shm::atomics::{Atomics, WordFamily, forward_atomic};
+use crate::shm::atomics::{Atomics, WordFamily, WritableAtomics, forward_atomic};
 
-const SLOTS: u64 = 2;
+const SLOTS: u32 = 2;
 const WORDS: u64 = 2;
 const JUNK: u64 = 666;
 
@@ -58,12 +59,21 @@ impl Atomics for Loom {
     }
 }
 
+impl WritableAtomics for Loom {
+    /// Loom takes sequentially consistent accesses for acquire-release, but knows the fence.
+    fn fetch_or_before_loads(word: &AtomicU64, bits: u64) -> u64 {
+        let before = word.fetch_or(bits, Ordering::AcqRel);
+        Self::fence(Ordering::SeqCst);
+        before
+    }
+}
+
 forward_atomic!(AtomicU32, u32);
 forward_atomic!(AtomicU64, u64);
 
 struct Slot {
     state: AtomicU64,
-    header: SlotHeader<Loom>,
+    entry: Entry<Loom>,
     words: [AtomicU64; WORDS as usize],
     bytes: UnsafeCell<()>,
 }
@@ -91,6 +101,17 @@ fn zero() -> AtomicU64 {
     AtomicU64::new(0)
 }
 
+fn consumers() -> Consumers<Loom> {
+    Consumers {
+        waiting: zero(),
+        wake: AtomicU32::new(0),
+        record_limit: AtomicU32::new(0),
+        gate: zero(),
+        gate_wake: AtomicU32::new(0),
+        gating: AtomicU32::new(0),
+    }
+}
+
 fn record() -> Record<Loom> {
     Record {
         pid: AtomicU32::new(0),
@@ -98,14 +119,23 @@ fn record() -> Record<Loom> {
         program: [zero(), zero()],
         received: zero(),
         lost: zero(),
-        cursor: zero(),
+        cursor: AtomicU64::new(NO_CURSOR),
+        held_since_ns: zero(),
+        held: AtomicU32::new(0),
+        flags: AtomicU32::new(0),
     }
 }
 
 fn slot() -> Slot {
     Slot {
         state: zero(),
-        header: SlotHeader { position: zero(), passed: zero(), sequence: zero(), stamp_ns: zero(), len: zero() },
+        entry: Entry {
+            position: zero(),
+            stamp_ns: zero(),
+            len: zero(),
+            slot: AtomicU32::new(0),
+            reserved: AtomicU32::new(0),
+        },
         words: [zero(), zero()],
         bytes: UnsafeCell::new(()),
     }
@@ -116,7 +146,7 @@ impl Ring {
         Self::build(SLOTS, Bed::new((Mutex::new(()), Condvar::new())))
     }
 
-    fn with_slots(slots: u64) -> Shared {
+    fn with_slots(slots: u32) -> Shared {
         Self::build(slots, Bed::new((Mutex::new(()), Condvar::new())))
     }
 
@@ -126,10 +156,10 @@ impl Ring {
     }
 
     #[expect(clippy::arc_with_non_send_sync, reason = "loom runs all its threads on one")]
-    fn build(slots: u64, bed: Bed) -> Shared {
+    fn build(slots: u32, bed: Bed) -> Shared {
         Shared::new(Self {
             producer: Producer::default(),
-            consumers: Consumers { waiting: zero(), wake: AtomicU32::new(0) },
+            consumers: consumers(),
             records: [record(), record()],
             slots: (0..slots).map(|_| slot()).collect(),
             lives: [Mutex::new(()), Mutex::new(())],
@@ -138,17 +168,13 @@ impl Ring {
             bed,
         })
     }
-
-    fn slot_at(&self, position: u64) -> &Slot {
-        &self.slots[(position % self.slots()) as usize]
-    }
 }
 
 impl Memory for Ring {
     type Atomics = Loom;
 
-    fn slots(&self) -> u64 {
-        self.slots.len() as u64
+    fn slots(&self) -> u32 {
+        self.slots.len() as u32
     }
     fn producer(&self) -> &Producer<Loom> {
         &self.producer
@@ -156,18 +182,21 @@ impl Memory for Ring {
     fn consumers(&self) -> &Consumers<Loom> {
         &self.consumers
     }
-    fn slot(&self, position: u64) -> &SlotHeader<Loom> {
-        &self.slot_at(position).header
+    fn entry_of(&self, position: u64) -> u32 {
+        (position % self.slots.len() as u64) as u32
     }
-    fn state(&self, position: u64) -> &AtomicU64 {
-        &self.slot_at(position).state
+    fn entry(&self, position: u64) -> &Entry<Loom> {
+        &self.slots[self.entry_of(position) as usize].entry
+    }
+    fn state(&self, slot: u32) -> &AtomicU64 {
+        &self.slots[slot as usize].state
     }
     fn capacity(&self) -> usize {
         WORDS as usize * 8
     }
-    fn copy_payload(&self, position: u64, into: &mut [u8]) {
+    fn copy_payload(&self, slot: u32, into: &mut [u8]) {
         let (words, _) = into.as_chunks_mut::<8>();
-        for (to, from) in words.iter_mut().zip(&self.slot_at(position).words) {
+        for (to, from) in words.iter_mut().zip(&self.slots[slot as usize].words) {
             *to = from.load(Relaxed).to_ne_bytes();
         }
     }
@@ -181,6 +210,9 @@ impl Memory for Ring {
 }
 
 impl WritableMemory for Ring {
+    fn records(&self) -> usize {
+        self.records.len()
+    }
     fn record(&self, index: usize) -> &Record<Loom> {
         &self.records[index]
     }
@@ -212,8 +244,8 @@ fn word(sequence: u64, index: usize) -> u64 {
     10 * (sequence + 1) + index as u64
 }
 
-fn fill(ring: &Ring, position: u64, word: impl Fn(usize) -> u64) {
-    let slot = ring.slot_at(position);
+fn fill(ring: &Ring, slot: u32, word: impl Fn(usize) -> u64) {
+    let slot = &ring.slots[slot as usize];
     slot.bytes.with_mut(|_| ());
     for (index, to) in slot.words.iter().enumerate() {
         to.store(word(index), Relaxed);
@@ -223,7 +255,7 @@ fn fill(ring: &Ring, position: u64, word: impl Fn(usize) -> u64) {
 fn try_send(writer: &mut Writer<Ring>) -> Result<(), AllSlotsHeld> {
     let sequence = writer.published();
     let claim = writer.claim()?;
-    fill(claim.memory(), claim.position(), |index| word(sequence, index));
+    fill(claim.memory(), claim.slot(), |index| word(sequence, index));
     claim.publish(WORDS as usize * 8, || sequence + 7);
     Ok(())
 }
@@ -235,7 +267,7 @@ fn send(writer: &mut Writer<Ring>) {
 /// Claims a slot, writes half a message, and does not publish it.
 fn abandon(writer: &mut Writer<Ring>) {
     let claim = writer.claim().unwrap();
-    fill(claim.memory(), claim.position(), |_| JUNK);
+    fill(claim.memory(), claim.slot(), |_| JUNK);
 }
 
 /// A reader that checks all it receives.
@@ -275,7 +307,7 @@ impl Checked {
     }
 
     fn check_pinned(&mut self, message: &Received) {
-        let slot = self.ring.slot_at(message.position);
+        let slot = &self.ring.slots[message.slot as usize];
         slot.bytes.with(|_| ());
         let words: Vec<u64> = slot.words.iter().map(|word| word.load(Relaxed)).collect();
         self.check(message, &words);
@@ -290,13 +322,10 @@ impl Checked {
 
     /// Checks that the pinned message is unchanged, and unpins it.
     fn release(&mut self, message: &Received) {
-        self.ring.slot_at(message.position).bytes.with(|_| ());
-        assert_eq!(
-            self.ring.slot_at(message.position).words[1].load(Relaxed),
-            word(message.sequence, 1),
-            "overwritten"
-        );
-        unpin(&*self.ring, message.position, self.record);
+        let slot = &self.ring.slots[message.slot as usize];
+        slot.bytes.with(|_| ());
+        assert_eq!(slot.words[1].load(Relaxed), word(message.sequence, 1), "overwritten");
+        unpin(&*self.ring, message.slot, self.record);
     }
 
     fn look(&mut self) -> Result<bool, Gone> {
@@ -392,10 +421,21 @@ fn model(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
-fn readers_against(slots: u64, messages: u64, preemptions: usize, kinds: &'static [bool], looks: usize) {
+fn readers_against(slots: u32, messages: u64, preemptions: usize, kinds: &'static [bool], looks: usize) {
+    readers_against_reuse(Reuse::Oldest, slots, messages, preemptions, kinds, looks);
+}
+
+fn readers_against_reuse(
+    reuse: Reuse,
+    slots: u32,
+    messages: u64,
+    preemptions: usize,
+    kinds: &'static [bool],
+    looks: usize,
+) {
     model(preemptions, move || {
         let ring = Ring::with_slots(slots);
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), reuse);
         let readers: Vec<_> = kinds
             .iter()
             .enumerate()
@@ -413,7 +453,7 @@ fn readers_against(slots: u64, messages: u64, preemptions: usize, kinds: &'stati
         let published = writer.published();
         for reader in readers {
             let reader = reader.join().unwrap().finish(published);
-            assert!(messages >= slots || reader.reader.lost() == 0);
+            assert!(messages >= slots.into() || reader.reader.lost() == 0);
         }
         assert_nothing_is_held(&ring);
     });
@@ -447,7 +487,7 @@ fn attached_against_publishing() {
                 reader
             })
         };
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         send(&mut writer);
         let is_attached = *ring.attached[0].lock().unwrap();
         send(&mut writer);
@@ -478,7 +518,7 @@ fn two_readers() {
 #[test]
 fn nothing_is_lost_without_lapping() {
     for pins in [&[true], &[false]] {
-        readers_against(SLOTS + 1, SLOTS, 3, pins, 2);
+        readers_against(SLOTS + 1, SLOTS.into(), 3, pins, 2);
     }
 }
 
@@ -488,7 +528,7 @@ fn nothing_is_lost_without_lapping() {
 fn one_sample_at_a_time_leaves_a_slot() {
     model(4, || {
         let ring = Ring::new();
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         let mut reader = Checked::first(&ring, 0, true);
         send(&mut writer);
         let held = reader.hold().unwrap();
@@ -510,7 +550,7 @@ fn one_sample_at_a_time_leaves_a_slot() {
 fn two_readers_pin_one_slot() {
     model(2, || {
         let ring = Ring::new();
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         let readers = [0, 1].map(|record| Checked::first(&ring, record, true));
         send(&mut writer);
         send(&mut writer);
@@ -534,7 +574,7 @@ fn late_join() {
         for (messages, preemptions) in [(2, 2), (3, 1)] {
             model(preemptions, move || {
                 let ring = Ring::with_slots(SLOTS + 1);
-                let mut writer = Writer::new(Shared::clone(&ring));
+                let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
                 let joiner = {
                     let ring = Shared::clone(&ring);
                     thread::spawn(move || Checked::new(&ring, 0, true, start).look_times(1))
@@ -544,7 +584,7 @@ fn late_join() {
                 }
                 writer.close();
                 let joiner = joiner.join().unwrap().finish(messages);
-                assert!(messages > SLOTS || joiner.reader.lost() == 0);
+                assert!(messages > SLOTS.into() || joiner.reader.lost() == 0);
             });
         }
     }
@@ -556,7 +596,7 @@ fn abandoned_loan() {
     for pins in [true, false] {
         model(3, move || {
             let ring = Ring::new();
-            let mut writer = Writer::new(Shared::clone(&ring));
+            let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
             let reader = Checked::first(&ring, 0, pins);
             send(&mut writer);
             send(&mut writer);
@@ -570,21 +610,22 @@ fn abandoned_loan() {
     }
 }
 
-/// The writer skips a held slot; readers skip the hole and lose nothing.
+/// The writer goes around a held slot, and readers lose nothing by it.
 #[test]
-fn held_slot_is_skipped() {
+fn messages_go_around_a_held_slot() {
     for pins in [true, false] {
         for (messages, preemptions) in [(1, 3), (2, 2)] {
             model(preemptions, move || {
                 let ring = Ring::new();
-                let mut writer = Writer::new(Shared::clone(&ring));
+                let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
                 let mut holder = Checked::first(&ring, 1, true);
                 let _holder_life = ring.lives[1].lock().unwrap();
                 let reader = Checked::first(&ring, 0, pins);
                 send(&mut writer);
                 let held = holder.hold().unwrap();
+                let reader = reader.look_times(1);
                 send(&mut writer);
-                let reader = live(reader.look_times(2), |reader| reader.look_times(1));
+                let reader = live(reader.look_times(1), |reader| reader.look_times(1));
                 for _ in 0..messages {
                     // The reader can hold the other slot.
                     assert!(try_send(&mut writer).is_ok() || pins && messages > 1);
@@ -603,7 +644,7 @@ fn held_slot_is_skipped() {
 fn sleep_and_wake() {
     model(3, || {
         let ring = Ring::with_slots(SLOTS + 1);
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         let reader = Checked::first(&ring, 0, false);
         let reader = live(reader, |reader| reader.sleep_for(2));
         send(&mut writer);
@@ -617,7 +658,7 @@ fn sleep_and_wake() {
 fn two_sleepers() {
     model(2, || {
         let ring = Ring::new();
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         let readers = [(0, true), (1, false)].map(|(record, pins)| Checked::first(&ring, record, pins));
         let readers = readers.map(|reader| live(reader, |reader| reader.sleep_for(1)));
         send(&mut writer);
@@ -634,7 +675,7 @@ fn sleep_for_two_topics() {
         model(2, move || {
             let first = Ring::new();
             let rings = [Shared::clone(&first), Ring::with_bed(&first.bed)];
-            let writers = rings.each_ref().map(|ring| Writer::new(Shared::clone(ring)));
+            let writers = rings.each_ref().map(|ring| Writer::new(Shared::clone(ring), Reuse::Oldest));
             let mut readers = rings.each_ref().map(|ring| Checked::first(ring, 0, false));
             let writers = thread::spawn(move || {
                 for (mut writer, messages) in writers.into_iter().zip(messages) {
@@ -680,7 +721,7 @@ fn sleep_for_two_topics() {
 fn a_leaving_sleeper_keeps_the_other_announced() {
     model(3, || {
         let ring = Ring::new();
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         let reader = Checked::first(&ring, 0, false);
         let other = reader.reader.sleeper().clone();
         let reader = live(reader, |reader| reader.sleep_for(1));
@@ -693,19 +734,20 @@ fn a_leaving_sleeper_keeps_the_other_announced() {
     });
 }
 
-/// A message behind a hole wakes a reader that sleeps at the hole, where nothing will ever appear.
+/// A message that goes around a held slot wakes a reader that waits for it.
 #[test]
-fn sleep_at_a_hole() {
+fn sleep_behind_a_held_slot() {
     model(3, || {
         let ring = Ring::new();
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         let mut holder = Checked::first(&ring, 1, true);
         let _holder_life = ring.lives[1].lock().unwrap();
         let reader = Checked::first(&ring, 0, true);
         send(&mut writer);
         holder.hold().unwrap();
+        let reader = reader.look_times(1);
         send(&mut writer);
-        let reader = reader.look_times(2);
+        let reader = reader.look_times(1);
         let reader = live(reader, |reader| reader.sleep_for(3));
         send(&mut writer);
         reader.join().unwrap();
@@ -717,7 +759,7 @@ fn sleep_at_a_hole() {
 fn close_against_sleeper() {
     model(3, || {
         let ring = Ring::new();
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         let reader = Checked::first(&ring, 0, false);
         let reader = live(reader, |reader| reader.sleep_to_the_end(1));
         send(&mut writer);
@@ -731,7 +773,7 @@ fn close_against_sleeper() {
 fn close_against_two_sleepers() {
     model(2, || {
         let ring = Ring::new();
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         let readers = [(0, true), (1, false)].map(|(record, pins)| Checked::first(&ring, record, pins));
         let readers = readers.map(|reader| live(reader, |reader| reader.sleep_to_the_end(0)));
         writer.close();
@@ -747,7 +789,7 @@ fn close_against_two_sleepers() {
 fn orphan_against_sleeper() {
     model(2, || {
         let ring = Ring::new();
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         let reader = Checked::first(&ring, 0, true);
         let reader = live(reader, |reader| reader.sleep_to_the_end(1));
         let publisher = {
@@ -772,7 +814,7 @@ fn orphan_against_sleeper() {
 fn record_reclaimed_by_the_next_subscriber() {
     model(1, || {
         let ring = Ring::new();
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         send(&mut writer);
         send(&mut writer);
         let subscribers = {
@@ -798,7 +840,7 @@ fn record_reclaimed_by_the_next_subscriber() {
 /// A ring of which a dead subscriber, with record 0, holds both slots.
 fn held_by_the_dead() -> (Shared, Writer<Ring>) {
     let ring = Ring::new();
-    let mut writer = Writer::new(Shared::clone(&ring));
+    let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
     let mut dead = Checked::first(&ring, 0, true);
     for _ in 0..SLOTS {
         send(&mut writer);

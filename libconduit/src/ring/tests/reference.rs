@@ -10,15 +10,19 @@ use zerocopy::IntoBytes;
 
 use crate::ring::copy::Line;
 use crate::ring::end::Gone;
-use crate::ring::layout::{CLOSED, Consumers, ORPHANED, Producer, READERS, RECORDS, Record, SlotHeader, TURN};
+use crate::ring::layout::{
+    CLOSED, Consumers, ENDED, Entry, NO_CURSOR, NUMBER, ORPHANED, PINNING_RECORDS, Producer, READERS, Record, TAKEN,
+};
 use crate::ring::memory::{Memory, ReaderMemory, WritableMemory};
 use crate::ring::reader::{CopyTo, Pin, Reader, Received, unpin};
+use crate::ring::reuse::Reuse;
 use crate::ring::start::Start;
 use crate::ring::writer::{AllSlotsHeld, Writer};
 use crate::shm::atomics::Native;
 
 const WORDS: usize = 3;
 const SUBSCRIBERS: usize = 3;
+const RECORDS: usize = 64;
 
 /// A ring in ordinary memory.
 struct Heap {
@@ -26,7 +30,7 @@ struct Heap {
     consumers: Consumers<Native>,
     records: Vec<Record<Native>>,
     states: Vec<AtomicU64>,
-    slots: Vec<(SlotHeader<Native>, [AtomicU64; WORDS])>,
+    slots: Vec<(Entry<Native>, [AtomicU64; WORDS])>,
     alive: Vec<AtomicBool>,
     sleeps: AtomicU32,
 }
@@ -36,38 +40,50 @@ fn zero() -> AtomicU64 {
 }
 
 impl Heap {
-    fn new(slots: u64) -> Arc<Self> {
+    fn new(slots: u32) -> Arc<Self> {
         let record = || Record {
             pid: AtomicU32::new(0),
             uid: AtomicU32::new(0),
             program: [zero(), zero()],
             received: zero(),
             lost: zero(),
-            cursor: zero(),
+            cursor: AtomicU64::new(NO_CURSOR),
+            held_since_ns: zero(),
+            held: AtomicU32::new(0),
+            flags: AtomicU32::new(0),
         };
-        let header =
-            || SlotHeader { position: zero(), passed: zero(), sequence: zero(), stamp_ns: zero(), len: zero() };
+        let entry = || Entry {
+            position: zero(),
+            stamp_ns: zero(),
+            len: zero(),
+            slot: AtomicU32::new(0),
+            reserved: AtomicU32::new(0),
+        };
+        let consumers = Consumers {
+            waiting: zero(),
+            wake: AtomicU32::new(0),
+            record_limit: AtomicU32::new(0),
+            gate: zero(),
+            gate_wake: AtomicU32::new(0),
+            gating: AtomicU32::new(0),
+        };
         Arc::new(Self {
             producer: Producer::default(),
-            consumers: Consumers { waiting: zero(), wake: AtomicU32::new(0) },
+            consumers,
             records: (0..RECORDS).map(|_| record()).collect(),
             states: (0..slots).map(|_| zero()).collect(),
-            slots: (0..slots).map(|_| (header(), [zero(), zero(), zero()])).collect(),
+            slots: (0..slots).map(|_| (entry(), [zero(), zero(), zero()])).collect(),
             alive: (0..RECORDS).map(|_| AtomicBool::new(false)).collect(),
             sleeps: AtomicU32::new(0),
         })
     }
 
-    fn place(&self, position: u64) -> &(SlotHeader<Native>, [AtomicU64; WORDS]) {
-        &self.slots[(position % self.slots()) as usize]
+    fn words(&self, slot: u32) -> [u64; WORDS] {
+        self.slots[slot as usize].1.each_ref().map(|word| word.load(Relaxed))
     }
 
-    fn words(&self, position: u64) -> [u64; WORDS] {
-        self.place(position).1.each_ref().map(|word| word.load(Relaxed))
-    }
-
-    fn fill(&self, position: u64, words: [u64; WORDS]) {
-        for (to, from) in self.place(position).1.iter().zip(words) {
+    fn fill(&self, slot: u32, words: [u64; WORDS]) {
+        for (to, from) in self.slots[slot as usize].1.iter().zip(words) {
             to.store(from, Relaxed);
         }
     }
@@ -76,8 +92,8 @@ impl Heap {
 impl Memory for Heap {
     type Atomics = Native;
 
-    fn slots(&self) -> u64 {
-        self.slots.len() as u64
+    fn slots(&self) -> u32 {
+        self.slots.len() as u32
     }
     fn producer(&self) -> &Producer<Native> {
         &self.producer
@@ -85,18 +101,21 @@ impl Memory for Heap {
     fn consumers(&self) -> &Consumers<Native> {
         &self.consumers
     }
-    fn slot(&self, position: u64) -> &SlotHeader<Native> {
-        &self.place(position).0
+    fn entry_of(&self, position: u64) -> u32 {
+        (position % self.slots.len() as u64) as u32
+    }
+    fn entry(&self, position: u64) -> &Entry<Native> {
+        &self.slots[self.entry_of(position) as usize].0
     }
     fn capacity(&self) -> usize {
         8 * WORDS
     }
-    fn state(&self, position: u64) -> &AtomicU64 {
-        &self.states[(position % self.slots()) as usize]
+    fn state(&self, slot: u32) -> &AtomicU64 {
+        &self.states[slot as usize]
     }
-    fn copy_payload(&self, position: u64, into: &mut [u8]) {
+    fn copy_payload(&self, slot: u32, into: &mut [u8]) {
         assert!(into.len() <= self.capacity());
-        let words = self.words(position);
+        let words = self.words(slot);
         into.copy_from_slice(&words.as_bytes()[..into.len()]);
     }
     fn sleep(&self, seen: u32, _timeout: Duration) {
@@ -106,6 +125,9 @@ impl Memory for Heap {
 }
 
 impl WritableMemory for Heap {
+    fn records(&self) -> usize {
+        self.records.len()
+    }
     fn record(&self, index: usize) -> &Record<Native> {
         &self.records[index]
     }
@@ -127,8 +149,8 @@ impl ReaderMemory for Heap {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Message {
-    position: u64,
     sequence: u64,
+    slot: u32,
     len: usize,
 }
 
@@ -143,83 +165,136 @@ impl Message {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct ExpectedSlot {
+struct ExpectedEntry {
+    /// Its message, unless that was or may be overwritten.
     message: Option<Message>,
-    /// The position in its header, whether the message is still valid or the writer has claimed the
-    /// slot.
-    named: Option<u64>,
-    holders: u64,
-    turn: bool,
+    /// One more than the position in it.
+    number: u64,
+    slot: u32,
 }
 
 /// What the writer and the slots must do.
 #[derive(Debug)]
 struct Expected {
-    places: Vec<ExpectedSlot>,
+    reuse: Reuse,
+    entries: Vec<ExpectedEntry>,
+    /// Of each slot.
+    holders: Vec<u64>,
     next: u64,
-    /// The position whose slot is claimed.
-    claimed: Option<u64>,
-    published: u64,
-    skips: u64,
+    claimed: Option<u32>,
+    meetings: u64,
     /// Bits of the subscribers that are alive.
     alive: u64,
+    /// What the records say, if anything.
+    cursors: [Option<u64>; SUBSCRIBERS],
 }
 
 impl Expected {
-    fn place(&mut self, position: u64) -> &mut ExpectedSlot {
-        let slots = self.places.len() as u64;
-        &mut self.places[(position % slots) as usize]
+    fn new(slots: u32, reuse: Reuse) -> Self {
+        let mut new = Self {
+            reuse,
+            entries: (0..slots).map(|slot| ExpectedEntry { slot, ..ExpectedEntry::default() }).collect(),
+            holders: vec![0; slots as usize],
+            next: 0,
+            claimed: None,
+            meetings: 0,
+            alive: 0,
+            cursors: [None; SUBSCRIBERS],
+        };
+        new.claim_ahead();
+        new
+    }
+
+    fn slots(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    fn index(&self, position: u64) -> usize {
+        (position % self.slots()) as usize
+    }
+
+    fn entry(&mut self, position: u64) -> &mut ExpectedEntry {
+        let index = self.index(position);
+        &mut self.entries[index]
     }
 
     /// Clears what the dead among `records` hold.
     fn bury(&mut self, records: u64) {
-        for place in &mut self.places {
-            place.holders &= self.alive | !records;
+        for holders in &mut self.holders {
+            *holders &= self.alive | !records;
         }
     }
 
-    fn first_free(&mut self) -> Option<u64> {
-        for position in self.next..self.next + self.places.len() as u64 {
-            let holders = self.place(position).holders;
-            if holders == 0 {
-                return Some(position);
+    /// The ages of the messages whose slots are tried, in this order; 1 is the newest message.
+    fn ages(&self) -> Vec<u64> {
+        let first = match self.reuse {
+            Reuse::Oldest => self.slots(),
+            Reuse::Newest { retain } => {
+                // Whoever has missed messages already has none to lose.
+                let lags = self.cursors.iter().flatten().map(|cursor| self.next - cursor);
+                let behind = lags.filter(|&lag| lag < self.slots()).max().unwrap_or(0);
+                self.slots().min(1 + behind.max(retain.into()))
             }
-            self.skips += 1;
-            if self.skips.is_multiple_of(64) {
+        };
+        (first..=self.slots()).chain((1..first).rev()).collect()
+    }
+
+    fn first_free(&mut self, ages: &[u64]) -> Option<u64> {
+        for age in ages {
+            let from = self.next + self.slots() - age;
+            let slot = self.entry(from).slot;
+            let holders = self.holders[slot as usize];
+            if holders == 0 {
+                return Some(from);
+            }
+            self.meetings += 1;
+            if self.meetings.is_multiple_of(64) {
                 self.bury(holders);
             }
         }
         None
     }
 
-    fn claim(&mut self) -> Result<u64, AllSlotsHeld> {
+    fn claim(&mut self) -> Result<u32, AllSlotsHeld> {
         if self.claimed.is_none() {
-            let position = self.first_free().or_else(|| {
+            let ages = self.ages();
+            let from = self.first_free(&ages).or_else(|| {
                 self.bury(u64::MAX);
-                self.first_free()
+                self.first_free(&ages)
             });
-            self.take(position.ok_or(AllSlotsHeld)?);
+            self.take(from.ok_or(AllSlotsHeld)?);
         }
         self.claimed.ok_or(AllSlotsHeld)
     }
 
-    fn take(&mut self, position: u64) {
-        let place = self.place(position);
-        place.turn ^= true;
-        place.message = None;
-        self.claimed = Some(position);
+    /// Gives the slot of an entry to the next one, and its message is gone.
+    fn take(&mut self, from: u64) {
+        let (from, next) = (self.index(from), self.index(self.next));
+        self.claimed = Some(self.entries[from].slot);
+        (self.entries[from].slot, self.entries[next].slot) = (self.entries[next].slot, self.entries[from].slot);
+        self.entries[from].message = None;
+    }
+
+    fn claim_ahead(&mut self) {
+        self.claimed = None;
+        if self.reuse == (Reuse::Newest { retain: 0 }) {
+            return;
+        }
+        let from = self.next + self.slots() - self.ages()[0];
+        let slot = self.entry(from).slot;
+        if self.holders[slot as usize] == 0 {
+            self.take(from);
+        }
     }
 
     fn publish(&mut self, message: Message) {
-        let place = self.place(message.position);
-        place.message = Some(message);
-        place.named = Some(message.position);
-        self.next = message.position + 1;
-        self.published += 1;
-        self.claimed = None;
-        if self.place(self.next).holders == 0 {
-            self.take(self.next);
-        }
+        let entry = self.entry(message.sequence);
+        entry.message = Some(message);
+        entry.number = message.sequence + 1;
+        self.next = message.sequence + 1;
+        // One fewer are kept than there are entries.
+        self.entry(message.sequence + 1).message = None;
+        self.claim_ahead();
     }
 }
 
@@ -247,7 +322,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let who = 0..8usize;
-    let start = prop_oneof![Just(Start::Next), Just(Start::Latest), Just(Start::Oldest)];
+    let start =
+        prop_oneof![Just(Start::Next), Just(Start::Latest), Just(Start::Oldest), (0..9u32).prop_map(Start::Last)];
     prop_oneof![
         12 => (0..=8 * WORDS).prop_map(|len| Step::Publish { len }),
         2 => Just(Step::Abandon),
@@ -270,19 +346,11 @@ struct World {
 }
 
 impl World {
-    fn new(slots: u64) -> Self {
+    fn new(slots: u32, reuse: Reuse) -> Self {
         let ring = Heap::new(slots);
         Self {
-            writer: Writer::new(Arc::clone(&ring)),
-            expected: Expected {
-                // The first slot is claimed from the start.
-                places: (0..slots).map(|slot| ExpectedSlot { turn: slot == 0, ..ExpectedSlot::default() }).collect(),
-                next: 0,
-                claimed: Some(0),
-                published: 0,
-                skips: 0,
-                alive: 0,
-            },
+            writer: Writer::new(Arc::clone(&ring), reuse),
+            expected: Expected::new(slots, reuse),
             subscribers: Vec::new(),
             closed: false,
             ring,
@@ -293,17 +361,17 @@ impl World {
         let who = |who: usize| (!self.subscribers.is_empty()).then(|| who % self.subscribers.len());
         match *step {
             Step::Publish { len } => {
-                if let Some(position) = self.claim() {
-                    let message = Message { position, sequence: self.expected.published, len };
-                    self.ring.fill(position, message.words());
+                if let Some(slot) = self.claim() {
+                    let message = Message { sequence: self.expected.next, slot, len };
+                    self.ring.fill(slot, message.words());
                     let claim = self.writer.claim().expect("it was claimed just now");
                     claim.publish(len, || message.stamp_ns());
                     self.expected.publish(message);
                 }
             }
             Step::Abandon => {
-                if let Some(position) = self.claim() {
-                    self.ring.fill(position, [666; WORDS]);
+                if let Some(slot) = self.claim() {
+                    self.ring.fill(slot, [666; WORDS]);
                 }
             }
             Step::Receive { who: index, hold } => {
@@ -357,8 +425,8 @@ impl World {
         self.check();
     }
 
-    fn claim(&mut self) -> Option<u64> {
-        let claimed = self.writer.claim().map(|claim| claim.position());
+    fn claim(&mut self) -> Option<u32> {
+        let claimed = self.writer.claim().map(|claim| claim.slot());
         assert_eq!(claimed, self.expected.claim());
         claimed.ok()
     }
@@ -379,17 +447,19 @@ impl World {
         let reader = Reader::new(Arc::clone(&self.ring), record, start);
         assert_eq!(self.ring.consumers.waiting.load(Relaxed), 0);
         let next = self.expected.next;
-        let mut kept: Vec<Message> = ((next + 1).saturating_sub(self.ring.slots())..next)
-            .filter_map(|position| self.expected.place(position).message.filter(|found| found.position == position))
-            .collect();
-        let first = match start {
-            Start::Next => None,
-            Start::Latest => kept.pop(),
-            Start::Oldest => kept.first().copied(),
+        let wanted = match start {
+            Start::Next => 0,
+            Start::Latest => 1,
+            Start::Last(messages) => messages as usize,
+            Start::Oldest => usize::MAX,
         };
-        let (cursor, expected) =
-            first.map_or((next, self.expected.published), |message| (message.position, message.sequence));
-        self.subscribers.push(Subscriber { reader, record, cursor, expected, base: expected, held: Vec::new() });
+        let newest = (next.saturating_sub(self.expected.slots())..next).rev();
+        let is_kept = |&position: &u64| self.expected.entry(position).message.is_some();
+        let cursor = newest.take_while(is_kept).take(wanted).last().unwrap_or(next);
+        if let Some(record) = record {
+            self.expected.cursors[record] = Some(cursor);
+        }
+        self.subscribers.push(Subscriber { reader, record, cursor, expected: cursor, base: cursor, held: Vec::new() });
     }
 
     fn forget(&mut self, index: usize) {
@@ -403,27 +473,23 @@ impl World {
         let subscriber = &mut self.subscribers[index];
         let message = subscriber.held.remove(which);
         let record = subscriber.record.expect("a reader that holds a sample has a record");
-        unpin(&*self.ring, message.position, record);
-        self.expected.place(message.position).holders &= !(1 << record);
+        unpin(&*self.ring, message.slot, record);
+        self.expected.holders[message.slot as usize] &= !(1 << record);
     }
 
     fn receive(&mut self, index: usize, pinned: bool) -> Result<Option<Message>, Gone> {
-        let slots = self.ring.slots();
+        let slots = self.expected.slots();
         let subscriber = &mut self.subscribers[index];
         let expected = loop {
             let cursor = subscriber.cursor;
-            if let Some(message) = self.expected.place(cursor).message.filter(|found| found.position == cursor) {
-                break Some(message);
-            }
-            if self.expected.place(cursor).named == Some(cursor) {
-                // Just claimed. Later positions may still be readable, if other readers hold them.
-                subscriber.cursor = cursor + 1;
-                continue;
-            }
-            if self.expected.next <= cursor {
+            let entry = self.expected.entry(cursor);
+            if entry.number <= cursor {
                 break None;
             }
-            subscriber.cursor = (cursor + 1).max((self.expected.next + 1).saturating_sub(slots));
+            if entry.number == cursor + 1 && entry.message.is_some() {
+                break entry.message;
+            }
+            subscriber.cursor = (cursor + 1).max((entry.number + 1).saturating_sub(slots));
         };
         let mut lines: Vec<Line> = Vec::new();
         let received = if pinned {
@@ -438,13 +504,17 @@ impl World {
             return end.map(|_| None);
         };
         let lost = message.sequence - subscriber.expected;
-        subscriber.cursor = message.position + 1;
-        subscriber.expected = message.sequence + 1;
-        let Message { position, sequence, len } = message;
-        assert_eq!(received, Ok(Some(Received { position, sequence, stamp_ns: message.stamp_ns(), len, lost })));
+        subscriber.cursor = message.sequence + 1;
+        subscriber.expected = subscriber.cursor;
+        if let Some(record) = subscriber.record {
+            self.expected.cursors[record] = Some(subscriber.cursor);
+        }
+        let Message { slot, sequence, len } = message;
+        assert_eq!(received, Ok(Some(Received { sequence, stamp_ns: message.stamp_ns(), len, slot, lost })));
         if pinned {
             subscriber.held.push(message);
-            self.expected.place(position).holders |= 1 << subscriber.record.expect("a reader that pins has a record");
+            let record = subscriber.record.expect("a reader that pins has a record");
+            self.expected.holders[slot as usize] |= 1 << record;
         } else {
             assert_eq!(lines.as_bytes()[..len], message.words().as_bytes()[..len]);
         }
@@ -456,7 +526,7 @@ impl World {
         for subscriber in &self.subscribers {
             let Subscriber { reader, held, base, expected, .. } = subscriber;
             for message in held {
-                assert_eq!(self.ring.words(message.position), message.words(), "a held sample has changed");
+                assert_eq!(self.ring.words(message.slot), message.words(), "a held sample has changed");
             }
             assert_eq!(reader.received() + reader.lost(), expected - base);
             if let Some(record) = subscriber.record {
@@ -465,12 +535,15 @@ impl World {
                 assert_eq!(record.lost.load(Relaxed), reader.lost());
             }
         }
-        for (place, state) in self.expected.places.iter().zip(&self.ring.states) {
-            let turn = if place.turn { TURN } else { 0 };
-            assert_eq!(state.load(Relaxed), place.holders | turn);
+        for (holders, state) in self.expected.holders.iter().zip(&self.ring.states) {
+            assert_eq!(state.load(Relaxed), *holders);
+        }
+        for (entry, (found, _)) in self.expected.entries.iter().zip(&self.ring.slots) {
+            let found = found.position.load(Relaxed);
+            assert_eq!(found & NUMBER, entry.number);
+            assert!(found & TAKEN == 0 || entry.message.is_none());
         }
         assert_eq!(self.ring.producer.head.load(Relaxed), self.expected.next);
-        assert_eq!(self.ring.producer.published.load(Relaxed), self.expected.published);
     }
 
     /// Closes the topic and receives what is left.
@@ -480,7 +553,7 @@ impl World {
         for index in 0..self.subscribers.len() {
             while self.receive(index, false).is_ok() {}
             let Subscriber { reader, base, .. } = &self.subscribers[index];
-            assert_eq!(reader.received() + reader.lost(), self.expected.published - base);
+            assert_eq!(reader.received() + reader.lost(), self.expected.next - base);
             assert!(!reader.sleep(Duration::ZERO));
         }
     }
@@ -491,10 +564,11 @@ proptest! {
 
     #[test]
     fn any_steps_do_what_the_reference_does(
-        slots in prop_oneof![Just(2u64), Just(4), Just(8)],
+        slots in prop_oneof![Just(2u32), Just(4), Just(8)],
+        reuse in prop_oneof![Just(Reuse::Oldest), (0..3u16).prop_map(|retain| Reuse::Newest { retain })],
         steps in prop::collection::vec(step(), 0..200),
     ) {
-        let mut world = World::new(slots);
+        let mut world = World::new(slots, reuse);
         for step in &steps {
             world.run(step);
         }
@@ -508,26 +582,27 @@ proptest! {
         wake: u32,
         headers in prop::collection::vec(prop::array::uniform4(word()), 4),
         start in prop_oneof![Just(Start::Next), Just(Start::Latest), Just(Start::Oldest)],
+        reuse in prop_oneof![Just(Reuse::Oldest), Just(Reuse::Newest { retain: 1 })],
         cursor_moves in 0..6usize,
     ) {
         let ring = Heap::new(4);
         let write = || {
-            let [head, published, waiting, _] = counters;
+            let [head, limit, waiting, cursor] = counters;
             ring.producer.head.store(head, Relaxed);
-            ring.producer.published.store(published, Relaxed);
             ring.consumers.waiting.store(waiting, Relaxed);
             ring.consumers.wake.store(wake, Relaxed);
-            for (((slot, _), state), [word, position, sequence, len]) in ring.slots.iter().zip(&ring.states).zip(&headers)
+            ring.consumers.record_limit.store(limit as u32, Relaxed);
+            ring.record(3).cursor.store(cursor, Relaxed);
+            for (((entry, _), state), [word, position, slot, len]) in ring.slots.iter().zip(&ring.states).zip(&headers)
             {
                 state.store(*word, Relaxed);
-                slot.passed.store(*sequence, Relaxed);
-                slot.position.store(*position, Relaxed);
-                slot.sequence.store(*sequence, Relaxed);
-                slot.len.store(*len, Relaxed);
+                entry.position.store(*position, Relaxed);
+                entry.slot.store(*slot as u32, Relaxed);
+                entry.len.store(*len, Relaxed);
             }
         };
         let mut early = Reader::new(Arc::clone(&ring), Some(1), Start::Next);
-        let mut writer = Writer::new(Arc::clone(&ring));
+        let mut writer = Writer::new(Arc::clone(&ring), reuse);
         write();
         let mut late = Reader::new(Arc::clone(&ring), Some(2), start);
         let mut lines: Vec<Line> = Vec::new();
@@ -552,77 +627,80 @@ proptest! {
 
 /// Words that are nearly right, or at an end of the range, more often than not.
 fn word() -> impl Strategy<Value = u64> {
-    prop_oneof![0..8u64, Just(u64::MAX), Just(u64::MAX - 1), TURN - 6..TURN + 6, any::<u64>()]
+    prop_oneof![0..8u64, Just(u64::MAX), Just(u64::MAX - 1), TAKEN - 6..TAKEN + 6, ENDED - 6..ENDED + 6, any::<u64>()]
 }
 
-fn publish(writer: &mut Writer<Heap>) -> u64 {
+/// Publishes a message. Returns its slot.
+fn publish(writer: &mut Writer<Heap>) -> u32 {
     let claim = writer.claim().unwrap();
-    let position = claim.position();
+    let slot = claim.slot();
     claim.publish(8, || 0);
-    position
+    slot
 }
 
 #[test]
 fn a_dead_holder_is_found_while_other_slots_are_free() {
     let ring = Heap::new(4);
-    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
     let mut dead = Reader::new(Arc::clone(&ring), Some(5), Start::Next);
     assert_eq!(publish(&mut writer), 0);
     dead.receive(&mut Pin { record: 5 }).unwrap();
-    // Three messages in a round, and one skip.
-    for _ in 0..3 * 64 {
-        assert_ne!(publish(&mut writer) % 4, 0);
+    // The slot goes from entry to entry, and is met with every message from the fourth on.
+    for _ in 0..3 + 63 {
+        assert_ne!(publish(&mut writer), 0);
     }
-    for _ in 0..4 {
-        publish(&mut writer);
-    }
+    assert_ne!(ring.state(0).load(Relaxed) & READERS, 0);
+    let slots: Vec<_> = (0..5).map(|_| publish(&mut writer)).collect();
     assert_eq!(ring.state(0).load(Relaxed) & READERS, 0);
-    assert_ne!(ring.slot(0).position.load(Relaxed), 1);
+    assert!(slots.contains(&0), "{slots:?}");
 }
 
 #[test]
 fn bits_of_no_reader_hold_nothing() {
     let ring = Heap::new(2);
     for state in &ring.states {
-        state.store(0b1111 << RECORDS, Relaxed);
+        state.store(0b1111 << PINNING_RECORDS, Relaxed);
     }
-    let mut writer = Writer::new(Arc::clone(&ring));
-    assert_eq!(writer.claim().unwrap().position(), 0);
-    assert!(ring.states.iter().all(|state| state.load(Relaxed) & !TURN == 0));
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
+    assert_eq!(writer.claim().unwrap().slot(), 0);
+    assert!(ring.states.iter().all(|state| state.load(Relaxed) == 0));
 }
 
 #[test]
-fn a_forged_position_does_not_release_a_held_sample() {
+fn a_forged_entry_does_not_release_a_held_sample() {
     let ring = Heap::new(2);
-    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
     let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
     ring.alive[0].store(true, Relaxed);
     for _ in 0..2 {
         publish(&mut writer);
         reader.receive(&mut Pin { record: 0 }).unwrap();
     }
-    // As if position 2 could be read, in the slot that is held for position 0.
-    let turn = ring.state(0).load(Relaxed) & TURN;
-    ring.slot(0).position.store(turn | 3, Relaxed);
+    // As if the message of position 2 were in the slot that is held for position 0.
+    ring.entry(2).position.store(3, Relaxed);
     assert_eq!(reader.receive(&mut Pin { record: 0 }), None);
-    assert_eq!(ring.state(0).load(Relaxed) & READERS, 1);
+    assert_eq!(ring.state(0).load(Relaxed), 1);
     assert!(writer.claim().is_err());
+    // Nor is a slot looked for that does not exist.
+    ring.entry(3).position.store(4, Relaxed);
+    ring.entry(3).slot.store(2, Relaxed);
+    assert_eq!(reader.receive(&mut Pin { record: 0 }), None);
 }
 
 #[test]
 fn a_length_beyond_the_slot_is_cut() {
     let ring = Heap::new(2);
-    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
     let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
     publish(&mut writer);
-    ring.slot(0).len.store(u64::MAX, Relaxed);
+    ring.entry(0).len.store(u64::MAX, Relaxed);
     assert_eq!(reader.receive(&mut Pin { record: 0 }).unwrap().len, ring.capacity());
 }
 
 #[test]
 fn a_dead_publisher_is_an_end_like_any_other() {
     let ring = Heap::new(2);
-    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
     let mut reader = Reader::new(Arc::clone(&ring), Some(0), Start::Next);
     publish(&mut writer);
     // Known to the reader alone.
@@ -639,39 +717,76 @@ fn a_dead_publisher_is_an_end_like_any_other() {
     assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, || Some(false)), Err(Gone::Closed));
 }
 
-/// A reader that checks its slot alone, as a subscriber that polls without pause does, follows
-/// `passed`.
+/// A reader that checks its entry alone, as a subscriber that polls without pause does, finds the
+/// end.
 #[test]
-fn a_poller_moves_past_a_hole_and_finds_the_end() {
+fn a_poller_finds_the_end() {
     let ring = Heap::new(4);
-    let mut writer = Writer::new(Arc::clone(&ring));
-    let mut holder = Reader::new(Arc::clone(&ring), Some(1), Start::Next);
-    ring.alive[1].store(true, Relaxed);
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
     let mut poller = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
     let mut lines: Vec<Line> = Vec::new();
     let mut poll = || poller.receive_or_end(&mut CopyTo(&mut lines), || None);
     publish(&mut writer);
-    holder.receive(&mut Pin { record: 1 }).unwrap();
-    for position in 0..4 {
-        assert_eq!(poll().unwrap().map(|message| message.position), Some(position));
-        assert_eq!(poll(), Ok(None));
-        if position < 3 {
-            publish(&mut writer);
-        }
-    }
-    assert_eq!(publish(&mut writer), 5, "the slot of position 4 is held");
-    let message = poll().unwrap().unwrap();
-    assert_eq!((message.position, message.sequence, message.lost), (5, 4, 0));
+    assert_eq!(poll().unwrap().map(|message| message.sequence), Some(0));
     assert_eq!(poll(), Ok(None));
     writer.close();
     assert_eq!(poll(), Err(Gone::Closed));
+}
+
+/// Held slots make room for fewer messages, and for no holes.
+#[test]
+fn messages_go_around_a_held_slot() {
+    let ring = Heap::new(4);
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
+    let mut holder = Reader::new(Arc::clone(&ring), Some(1), Start::Next);
+    ring.alive[1].store(true, Relaxed);
+    publish(&mut writer);
+    let held = holder.receive(&mut Pin { record: 1 }).unwrap();
+    let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
+    for sequence in 1..20 {
+        assert_ne!(publish(&mut writer), held.slot);
+        let message = reader.receive(&mut Pin { record: 2 }).unwrap();
+        assert_eq!((message.sequence, message.lost), (sequence, 0));
+        unpin(&*ring, message.slot, 2);
+    }
+}
+
+/// A writer that reuses hot slots alternates between as few as it can, and falls back to all of them
+/// for a reader that is behind, which loses nothing.
+#[test]
+fn hot_slots_are_used_while_nobody_is_behind() {
+    for (retain, used) in [(0, 1), (1, 2), (3, 4)] {
+        let ring = Heap::new(8);
+        let mut writer = Writer::new(Arc::clone(&ring), Reuse::Newest { retain });
+        let mut reader = Reader::new(Arc::clone(&ring), Some(1), Start::Next);
+        let mut lines: Vec<Line> = Vec::new();
+        let mut slots = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            slots.insert(publish(&mut writer));
+            reader.receive(&mut CopyTo(&mut lines)).unwrap();
+        }
+        assert_eq!(slots.len(), used, "retain {retain}");
+        for behind in 1..8 {
+            for _ in 0..behind {
+                publish(&mut writer);
+            }
+            for _ in 0..behind {
+                assert_eq!(reader.receive(&mut CopyTo(&mut lines)).unwrap().lost, 0, "{behind} behind");
+            }
+        }
+        // Overtaken by the whole ring, a reader has nothing to lose, and slots are reused again.
+        let all: Vec<_> = (0..32).map(|_| publish(&mut writer)).collect();
+        assert_eq!(all[16..].iter().collect::<std::collections::BTreeSet<_>>().len(), used, "retain {retain}");
+        let message = reader.receive(&mut CopyTo(&mut lines)).unwrap();
+        assert_eq!(message.lost + u64::from(retain.max(1)), 32);
+    }
 }
 
 /// A batch counts as the same number of single messages would, and is not larger than asked for.
 #[test]
 fn a_batch_counts_as_its_messages_do() {
     let ring = Heap::new(8);
-    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
     let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
     for _ in 0..10 {
         publish(&mut writer);
@@ -683,7 +798,7 @@ fn a_batch_counts_as_its_messages_do() {
             && let Some(message) = reader.receive_next(&mut Pin { record: 2 })
         {
             seen.push((message.sequence, message.lost));
-            unpin(&**reader.memory(), message.position, 2);
+            unpin(&**reader.memory(), message.slot, 2);
         }
         reader.note_progress();
         seen.clone()
@@ -696,47 +811,20 @@ fn a_batch_counts_as_its_messages_do() {
     assert_eq!(batch(&mut reader, 100), []);
 }
 
-/// What lies beyond a hole is part of the same batch.
-#[test]
-fn a_batch_goes_on_behind_a_hole() {
-    let ring = Heap::new(4);
-    let mut writer = Writer::new(Arc::clone(&ring));
-    let mut holder = Reader::new(Arc::clone(&ring), Some(1), Start::Next);
-    ring.alive[1].store(true, Relaxed);
-    let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
-    publish(&mut writer);
-    holder.receive(&mut Pin { record: 1 }).unwrap();
-    for _ in 0..3 {
-        publish(&mut writer);
-    }
-    let mut batch = || {
-        let mut lines: Vec<Line> = Vec::new();
-        let message = reader.receive_next(&mut CopyTo(&mut lines))?;
-        Some((message.position, message.lost))
-    };
-    for position in 0..4 {
-        assert_eq!(batch(), Some((position, 0)));
-    }
-    assert_eq!(publish(&mut writer), 5, "the slot of position 4 is held");
-    assert_eq!(batch(), Some((5, 0)));
-    assert_eq!(batch(), None);
-}
-
-/// A reader that joins while messages are counted and head has not moved may receive them: then it
-/// counts on from them.
+/// A reader that joins while a message is readable and head has not moved receives it, and counts
+/// from there.
 #[test]
 fn a_reader_that_joins_before_head_moves_counts_from_its_first_message() {
     let ring = Heap::new(4);
-    let mut writer = Writer::new(Arc::clone(&ring));
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
     publish(&mut writer);
-    // As if two more had been counted between the loads of head and `published`.
-    ring.producer.published.store(3, Relaxed);
+    publish(&mut writer);
+    ring.producer.head.store(1, Relaxed);
     let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
     let mut receive = || {
         let message = reader.receive(&mut CopyTo(&mut Vec::<Line>::new())).unwrap();
         (message.sequence, message.lost)
     };
-    publish(&mut writer);
     assert_eq!(receive(), (1, 0));
     // A lap: sequences 2 to 4 are overwritten, and so counted as lost.
     for _ in 0..6 {

@@ -16,9 +16,10 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::ring::copy::Line;
 use crate::ring::end::Gone;
 use crate::ring::geometry::Geometry;
-use crate::ring::layout::{READERS, RECORDS};
+use crate::ring::layout::READERS;
 use crate::ring::memory::{Memory, ReaderMemory};
 use crate::ring::reader::{CopyTo, Pin, Reader, ReceiveMode, Received};
+use crate::ring::reuse::Reuse;
 use crate::ring::slot::claim::Claimed;
 use crate::ring::slot::mapped::MappedRing;
 use crate::ring::slot::sample::HeldMessage;
@@ -33,25 +34,29 @@ use crate::shm::region_file::RegionFile;
 const SLOTS: u32 = 8;
 const WORDS: usize = 24;
 
+const BOTH: [Reuse; 2] = [Reuse::Oldest, Reuse::Newest { retain: 1 }];
+
 /// A ring whose records all belong to living subscribers.
 struct Bench {
     ring: Arc<MappedRing>,
+    reuse: Reuse,
     _locked: OwnedFd,
 }
 
 impl Bench {
-    fn new() -> Self {
+    fn new(reuse: Reuse) -> Self {
         let geometry = Geometry::new(SLOTS, 192 + 8 * WORDS as u64).unwrap();
         let file = tempfile::tempfile_in("/dev/shm").unwrap();
         file.set_len(geometry.region_bytes()).unwrap();
         let file = Descriptor::open(|| std::io::Result::Ok(file.into())).unwrap();
         let locked = reopen(&file, Access::ReadWrite).unwrap();
-        for record in 0..RECORDS {
+        for record in 0..geometry.records() {
             assert!(LockByte::record(record).try_write(&locked).unwrap());
         }
         let len = NonZeroUsize::new(geometry.region_bytes() as usize).unwrap();
         let mapping = Mapping::new(&file, len).unwrap();
         Self {
+            reuse,
             ring: Arc::new(MappedRing::new(mapping, geometry, RegionFile::new(file, None).unwrap())),
             _locked: locked,
         }
@@ -62,7 +67,7 @@ impl Bench {
     }
 
     fn publish(&self, messages: u64, fill: impl Fn(u64, &mut [u64])) {
-        let mut writer = Writer::new(Arc::clone(&self.ring));
+        let mut writer = Writer::new(Arc::clone(&self.ring), self.reuse);
         for number in 0..messages {
             let mut claimed = Claimed::new(&mut writer, 8 * WORDS).unwrap();
             fill(number, <[u64]>::mut_from_bytes(&mut claimed).unwrap());
@@ -136,16 +141,18 @@ fn read_copies<R: ReaderMemory>(reader: Reader<R>, messages: u64) {
 
 #[test]
 fn readers_that_pin() {
-    let (bench, messages) = (Bench::new(), messages());
-    std::thread::scope(|scope| {
-        for (record, hold) in [(0, 0), (1, 1), (59, 2)] {
-            // Attached before the first message is sent.
-            let reader = bench.reader(Some(record));
-            scope.spawn(move || read_pinned(reader, record, hold, messages));
-        }
-        scope.spawn(|| bench.publish(messages, fill));
-    });
-    assert!((0..u64::from(SLOTS)).all(|slot| bench.ring.state(slot).load(Relaxed) & READERS == 0));
+    for reuse in BOTH {
+        let (bench, messages) = (Bench::new(reuse), messages());
+        std::thread::scope(|scope| {
+            for (record, hold) in [(0, 0), (1, 1), (59, 2)] {
+                // Attached before the first message is sent.
+                let reader = bench.reader(Some(record));
+                scope.spawn(move || read_pinned(reader, record, hold, messages));
+            }
+            scope.spawn(|| bench.publish(messages, fill));
+        });
+        assert!((0..SLOTS).all(|slot| bench.ring.state(slot).load(Relaxed) & READERS == 0));
+    }
 }
 
 fn fill(number: u64, words: &mut [u64]) {
@@ -159,21 +166,23 @@ fn fill(number: u64, words: &mut [u64]) {
 /// the publisher writes atomically as well, so that a sanitizer sees everything else.
 #[test]
 fn readers_that_copy() {
-    let (bench, messages) = (Bench::new(), messages());
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            let reader = bench.reader(None);
-            scope.spawn(move || read_copies(reader, messages));
-        }
-        let reader = bench.reader(Some(7));
-        scope.spawn(move || read_pinned(reader, 7, 1, messages));
-        scope.spawn(|| bench.publish(messages, fill_atomically));
-    });
+    for reuse in BOTH {
+        let (bench, messages) = (Bench::new(reuse), messages());
+        std::thread::scope(|scope| {
+            for record in [None, Some(3)] {
+                let reader = bench.reader(record);
+                scope.spawn(move || read_copies(reader, messages));
+            }
+            let reader = bench.reader(Some(7));
+            scope.spawn(move || read_pinned(reader, 7, 1, messages));
+            scope.spawn(|| bench.publish(messages, fill_atomically));
+        });
+    }
 }
 
 #[test]
 fn a_reader_of_a_read_only_mapping() {
-    let (bench, messages) = (Bench::new(), messages());
+    let (bench, messages) = (Bench::new(Reuse::Oldest), messages());
     let geometry = bench.ring.geometry();
     let len = NonZeroUsize::new(geometry.region_bytes() as usize).unwrap();
     let file = Descriptor::open(|| bench.ring.file().with(|file| file.try_clone_to_owned())).unwrap();

@@ -34,7 +34,7 @@ fn batch_against_overwrite() {
     for pins in [true, false] {
         model(2, move || {
             let ring = Ring::new();
-            let mut writer = Writer::new(Shared::clone(&ring));
+            let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
             let reader = Checked::first(&ring, 0, pins);
             send(&mut writer);
             let reader = live(reader, |reader| reader.batch(3));

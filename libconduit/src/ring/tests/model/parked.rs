@@ -138,7 +138,7 @@ fn parked_task_receives_every_message() {
     for messages in [1, 2] {
         model(2, move || {
             let ring = Ring::with_slots(SLOTS + 1);
-            let mut writer = Writer::new(Shared::clone(&ring));
+            let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
             let reader = Checked::first(&ring, 0, false);
             let sender = thread::spawn(move || (0..messages).for_each(|_| send(&mut writer)));
             receive_parked(reader, messages);
@@ -152,7 +152,7 @@ fn parked_task_receives_every_message() {
 fn parked_task_finds_the_end() {
     model(2, || {
         let ring = Ring::new();
-        let mut writer = Writer::new(Shared::clone(&ring));
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
         let reader = Checked::first(&ring, 0, false);
         let sender = thread::spawn(move || writer.close());
         let reader = receive_parked(reader, 1);

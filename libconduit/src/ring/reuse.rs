@@ -1,0 +1,71 @@
+//! Which slot the writer fills next.
+
+/// The slots that a writer prefers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// That of the oldest message, so that the ring keeps as many as it can. It is claimed ahead of
+    /// time.
+    Oldest,
+    /// That of the newest message that every reader has received, except the last `retain`: its
+    /// bytes are still in the caches. It is claimed when it is needed.
+    Newest {
+        /// Messages that are kept for readers that join later.
+        retain: u16,
+    },
+}
+
+/// From this capacity on the caches make the newest slots faster, in bytes. Intel's processors read
+/// what another core has just written from its cache as fast as from the one that they share; AMD's
+/// do not, and smaller messages are better off in the shared cache.
+const HOT_BYTES_INTEL: usize = 32 << 10;
+const HOT_BYTES: usize = 512 << 10;
+
+impl Reuse {
+    /// What suits messages of up to `capacity_bytes` on this processor.
+    pub(crate) fn for_capacity(capacity_bytes: usize, retain: u16) -> Self {
+        let hot_bytes = if is_intel() { HOT_BYTES_INTEL } else { HOT_BYTES };
+        if capacity_bytes < hot_bytes { Self::Oldest } else { Self::Newest { retain } }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_intel() -> bool {
+    // CPUID leaf 0: "GenuineIntel", of which this is the beginning.
+    std::arch::x86_64::__cpuid(0).ebx == u32::from_le_bytes(*b"Genu")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_intel() -> bool {
+    false
+}
+
+/// The slot of each entry: the one that has its message, or had its last one. Every slot has one
+/// entry. Kept by the writer for itself, since readers can write to the region.
+#[derive(Debug)]
+pub(crate) struct SlotOrder {
+    slots: Box<[u32]>,
+    reuse: Reuse,
+}
+
+impl SlotOrder {
+    pub(crate) fn new(slots: u32, reuse: Reuse) -> Self {
+        Self { slots: (0..slots).collect(), reuse }
+    }
+
+    #[inline(always)]
+    pub(crate) fn reuse(&self) -> Reuse {
+        self.reuse
+    }
+
+    /// The slot of an entry.
+    #[inline(always)]
+    pub(crate) fn slot_of(&self, entry: u32) -> u32 {
+        self.slots[entry as usize]
+    }
+
+    /// Exchanges the slots of two entries.
+    #[inline(always)]
+    pub(crate) fn swap(&mut self, a: u32, b: u32) {
+        self.slots.swap(a as usize, b as usize);
+    }
+}
