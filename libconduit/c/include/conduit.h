@@ -1023,7 +1023,8 @@ conduit_error conduit_region_close(struct conduit_region *region);
 /**
  * Asks the registry of a domain whether it is running. `domain` may be NULL.
  *
- * Errors: INVALID_ARGUMENT, NO_REGISTRY, REGISTRY, IO (such as no reply within a second). Thread-safe.
+ * Errors: INVALID_ARGUMENT, NO_REGISTRY, REGISTRY, IO (such as no reply within a second).
+ * Thread-safe.
  */
 CONDUIT_NODISCARD conduit_error conduit_registry_ping(const struct conduit_domain *domain);
 
