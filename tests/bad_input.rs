@@ -144,7 +144,7 @@ fn inconsistent_headers_are_refused() {
     };
     let error = open_with(8, &9u32.to_ne_bytes());
     assert_eq!(error, LayoutError::Version { found: 9 });
-    assert!(error.to_string().contains("version 9") && error.to_string().contains("version 2"), "{error}");
+    assert!(error.to_string().contains("version 9") && error.to_string().contains("version 3"), "{error}");
     for (at, bytes) in [(12, 17u32.to_ne_bytes()), (12, 32u32.to_ne_bytes()), (16, 64u32.to_ne_bytes())] {
         assert!(matches!(open_with(at, &bytes), LayoutError::Damaged(_)));
     }
@@ -154,7 +154,7 @@ fn inconsistent_headers_are_refused() {
     let error = Subscriber::<u64>::builder().domain(&domain).open("x").unwrap_err();
     assert!(error.to_string().contains("the file has 5000 bytes"), "{error}");
     assert_eq!(world.list().len(), 1);
-    file.set_len(69_632).unwrap();
+    file.set_len(4096 + 16 * 384).unwrap();
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn invalid_values_of_a_type_are_errors() {
     publisher.send(&true).unwrap();
     publisher.send(&false).unwrap();
     let file = std::fs::File::options().write(true).open(publisher.path()).unwrap();
-    // The payload of the first slot: behind the states of all slots and its own header.
-    file.write_all_at(&[2], 4096 + 16 * 128 + 64).unwrap();
+    // The payload of the first slot: behind the states of all slots and its own entry.
+    file.write_all_at(&[2], 4096 + 16 * 128 + 32).unwrap();
     let error = subscriber.recv().unwrap_err();
     assert!(error.to_string().contains("message 0 on topic \"flag\" is not a valid bool"), "{error}");
     assert!(!*subscriber.recv().unwrap());

@@ -3,8 +3,8 @@
 use crate::registry::{Client, DeathCertificate, ErrorReply, Process, RegistryCallError, RegistryError, TopicInfo};
 use crate::{
     Borrowed, Copied, CreateError, Domain, Events, Loan, LoanError, OpenError, Publisher, PublisherBuilder, ReadyFd,
-    RecvError, RegionBuilder, Sample, Shape, ShmRegion, Subscriber, SubscriberBuilder, Token, TopicName, TopicPattern,
-    TypeInfo, UnlinkError, WaitError, WaitSet, WaitSetError, WaitSetWaker,
+    RecvError, RegionBuilder, Sample, Shape, ShmRegion, Start, Subscriber, SubscriberBuilder, Token, TopicName,
+    TopicPattern, TypeInfo, UnlinkError, WaitError, WaitSet, WaitSetError, WaitSetWaker,
 };
 
 macro_rules! assert_bounds {
@@ -122,4 +122,59 @@ fn a_duration_beyond_the_range_of_the_clock_is_forever() {
         scope.spawn(|| waker.wake());
         assert_eq!(set.wait_timeout(FOREVER).unwrap().count(), 1);
     });
+}
+
+#[test]
+fn a_topic_can_have_more_subscribers_than_can_pin() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let domain = Domain::new(directory.path()).without_registry();
+    let builder = || Publisher::<u64>::builder().domain(&domain);
+    let mut publisher = builder().max_subscribers(62).create("many").unwrap();
+    let open = |copies| Subscriber::<u64>::builder().domain(&domain).copy_samples(copies).open("many");
+    let mut copying: Vec<_> = (0..2).map(|_| open(true).unwrap()).collect();
+    let mut pinning: Vec<_> = (0..60).map(|_| open(false).unwrap()).collect();
+    for copies in [false, true] {
+        let error = open(copies).unwrap_err().to_string();
+        assert!(error.contains(if copies { "62" } else { "60" }), "{error}");
+    }
+    assert_eq!(publisher.subscribers().len(), 62);
+    publisher.send(&7).unwrap();
+    for subscriber in copying.iter_mut().chain(&mut pinning) {
+        assert_eq!(*subscriber.recv().unwrap(), 7);
+    }
+    // One that copies uses the record of one that pins if there is no other.
+    drop(pinning.pop());
+    let mut last = open(true).unwrap();
+    publisher.send(&8).unwrap();
+    assert_eq!(*last.recv().unwrap(), 8);
+    for refused in [0, 1025] {
+        let error = builder().max_subscribers(refused).create("more").unwrap_err().to_string();
+        assert!(error.contains(&format!("{refused} subscribers")) && error.contains("1 to 1024"), "{error}");
+    }
+}
+
+#[test]
+fn late_subscribers_find_what_is_retained() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let domain = Domain::new(directory.path()).without_registry();
+    // Large enough for any processor to reuse slots.
+    for (capacity, retain, kept) in [(1 << 20, 0, 1), (1 << 20, 1, 1), (1 << 20, 3, 3), (8, 1, 7), (1 << 20, 8, 7)] {
+        let builder = Publisher::<[u8]>::builder().domain(&domain).slots(8).capacity(capacity).prefault(false);
+        let mut publisher = builder.retain(retain).create("map").unwrap();
+        for number in 0..20 {
+            publisher.send(&[number]).unwrap();
+        }
+        let received = |start| {
+            let builder = Subscriber::<[u8]>::builder().domain(&domain).prefault(false).start(start);
+            let mut subscriber = builder.open("map").unwrap();
+            let all = std::iter::from_fn(|| subscriber.try_recv().unwrap().map(|sample| sample[0])).collect::<Vec<_>>();
+            assert_eq!(subscriber.lost(), 0);
+            all
+        };
+        let expected: Vec<u8> = (20 - kept..20).collect();
+        assert_eq!(received(Start::Oldest), expected, "{capacity} {retain}");
+        assert_eq!(received(Start::Latest), [19]);
+        assert_eq!(received(Start::Last(2)), expected[expected.len().saturating_sub(2)..]);
+        assert!(received(Start::Last(0)).is_empty() && received(Start::Next).is_empty());
+    }
 }

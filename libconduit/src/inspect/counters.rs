@@ -7,8 +7,8 @@ use super::Region;
 use crate::model::SubscriberInfo;
 use crate::ring::header::{Layout, program_name};
 use crate::ring::layout::{
-    CLOSED, ControlPage, ENDED, Entry, ORPHANED, PINNING_RECORDS, PRODUCER_AT, Producer, RECORD_BYTES, RECORDS_AT,
-    Record, SLOT_STATE_BYTES,
+    CLOSED, ControlPage, ENDED, MessageEntry, ORPHANED, PINNING_RECORDS, PRODUCER_AT, Producer, RECORD_BYTES,
+    RECORDS_AT, Record, SLOT_STATE_BYTES,
 };
 use crate::ring::memory::waiting_bit;
 use crate::ring::window;
@@ -151,7 +151,7 @@ impl Region {
         Some(MessageHeader { sequence: position, stamp_ns, len_bytes: entry.len })
     }
 
-    fn entry(&self, layout: &Layout, position: u64) -> Option<Entry<Plain>> {
+    fn entry(&self, layout: &Layout, position: u64) -> Option<MessageEntry<Plain>> {
         self.read_at(layout.geometry.slot_at(layout.geometry.entry_of(position)))
     }
 

@@ -244,8 +244,8 @@ impl PublisherBuilder<[u8]> {
     }
 }
 
-/// The slot size that suits messages of this length: whole pairs of cache lines, at least three, and
-/// whole pages above one page.
+/// The slot size that suits messages of this length: whole pairs of cache lines, at least three,
+/// and whole pages above one page.
 fn slot_bytes_for(len_bytes: u64) -> u64 {
     let needed = len_bytes.saturating_add(SLOT_OVERHEAD_BYTES as u64);
     let unit = if needed > DEFAULT_SLOT_BYTES { DEFAULT_SLOT_BYTES } else { SLOT_ALIGN };

@@ -182,7 +182,7 @@ pub(crate) struct SlotState<A: WordFamily> {
 /// The message of a position, as written by the publisher.
 #[derive(FromBytes)]
 #[repr(C, align(32))]
-pub(crate) struct Entry<A: WordFamily> {
+pub(crate) struct MessageEntry<A: WordFamily> {
     /// 0: never written; h + 1: the message of position h. Flags: [`TAKEN`], [`ENDED`].
     pub(crate) position: A::U64,
     /// When the message was published, CLOCK_MONOTONIC in nanoseconds; 0 if time stamps are off.
@@ -213,7 +213,7 @@ const _: () = {
     assert!(TYPE_NAME_AT + size_of::<TypeName>() == RECORDS_AT);
     assert!(size_of::<Record<Native>>() == RECORD_BYTES);
     assert!(RECORDS_AT + DEFAULT_RECORDS as usize * RECORD_BYTES == PAGE_BYTES);
-    assert!(size_of::<Entry<Native>>() == INLINE_PAYLOAD_AT);
+    assert!(size_of::<MessageEntry<Native>>() == INLINE_PAYLOAD_AT);
     assert!(PAYLOAD_AT >= MAX_ALIGN && INLINE_PAYLOAD_AT < PAYLOAD_AT);
     assert!(size_of::<SlotState<Native>>() == SLOT_STATE_BYTES);
     assert!(PAGE_BYTES.is_multiple_of(SLOT_STATE_BYTES) && (SLOT_ALIGN as usize).is_multiple_of(SLOT_STATE_BYTES));

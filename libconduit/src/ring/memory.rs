@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::layout::{Consumers, Entry, NUMBER, Producer, Record};
+use super::layout::{Consumers, MessageEntry, NUMBER, Producer, Record};
 use crate::shm::atomics::{AtomicLoad, Atomics, WordFamily, WritableAtomics};
 
 /// What is about to be done with a line, for prefetching.
@@ -24,7 +24,7 @@ pub(crate) trait Memory {
     fn producer(&self) -> &Producer<Self::Atomics>;
     fn consumers(&self) -> &Consumers<Self::Atomics>;
     /// The entry of a position.
-    fn entry(&self, position: u64) -> &Entry<Self::Atomics>;
+    fn entry(&self, position: u64) -> &MessageEntry<Self::Atomics>;
     /// The state of a slot.
     ///
     /// # Panics

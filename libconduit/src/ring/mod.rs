@@ -8,9 +8,10 @@
 //!
 //! *Words.* An entry has a `position`: h + 1, and the flag [`TAKEN`](layout::TAKEN) if the slot of
 //! the message was taken for a newer one before its turn. The number never decreases. A slot has a
-//! `state`: bit i says that reader i holds it. The ring has `head` (the next position), for sleepers
-//! `waiting` (bit i: reader i sleeps) and the futex word `wake`, whose lowest bits say how the topic
-//! ended, and for each reader a record with its `cursor` (the next position that it will receive).
+//! `state`: bit i says that reader i holds it. The ring has `head` (the next position), for
+//! sleepers `waiting` (bit i: reader i sleeps) and the futex word `wake`, whose lowest bits say how
+//! the topic ended, and for each reader a record with its `cursor` (the next position that it will
+//! receive).
 //!
 //! *Kept messages.* The message of position k is *kept* while its entry has the number k + 1
 //! without the flag, and the entry of k + N - 1 has a number below k + N: position k + N - 1 is yet
@@ -24,36 +25,37 @@
 //! then belongs to the entry of h, whose previous slot takes its place at the other entry. If every
 //! slot is held, nothing has changed. A claim outlives its loan: the next loan gets the same slot.
 //!
-//! *Which slot.* Small messages get the slot of the entry of h, so that as many messages are kept as
-//! can be; if it is held, those of newer messages, from the oldest on. Large messages get the slot
-//! of the newest message that every reader has received (W9), because its bytes are in the caches
-//! still, while the last few messages are retained for readers to come; a reader whose cursor is
-//! behind keeps all that it has yet to receive, unless it was overtaken by the whole ring. Slots are
-//! claimed ahead of time, when the message before is published. Readers do not depend on the choice.
+//! *Which slot.* Small messages get the slot of the entry of h, so that as many messages are kept
+//! as can be; if it is held, those of newer messages, from the oldest on. Large messages get the
+//! slot of the newest message that every reader has received (W9), because its bytes are in the
+//! caches still, while the last few messages are retained for readers to come; a reader whose
+//! cursor is behind keeps all that it has yet to receive, unless it was overtaken by the whole
+//! ring. Slots are claimed ahead of time, when the message before is published. Readers do not
+//! depend on the choice.
 //!
 //! **Publish.** Write the message into the claimed slot, describe it in the entry, and make the
 //! entry readable (W4). Count the bytes (W5), then move head (W6). Then claim the next slot. The
-//! fence W3 also precedes the check for sleepers. If there are any (W7), take all bits of `waiting`,
-//! change the wake word (W8) and wake them.
+//! fence W3 also precedes the check for sleepers. If there are any (W7), take all bits of
+//! `waiting`, change the wake word (W8) and wake them.
 //!
 //! **Receive position k.** Load the position of the entry of k (R1). If its number is k or less,
 //! there is no message yet: a polling reader shares a single line with the writer. If it is k + 1
 //! without the flag, read the entry, and then either *pin* the slot: set the reader's bit in its
 //! state (R2) and check that the message is kept (R3); the bit is cleared later (R5). Or *copy* the
 //! message: read everything, then (C1) check that it is kept (C2). If it is not, the message is
-//! lost; the next position to try is `max(k + 1, number + 1 - N)`. The cursor is published after the
-//! last read of a copy (R6).
+//! lost; the next position to try is `max(k + 1, number + 1 - N)`. The cursor is published after
+//! the last read of a copy (R6).
 //!
-//! **Loss** is the gap between the expected position and the received one, and at the end the gap up
-//! to head.
+//! **Loss** is the gap between the expected position and the received one, and at the end the gap
+//! up to head.
 //!
 //! **Sleep.** Load the wake word (S1), set the reader's bit in `waiting` (S2), execute a full fence
 //! (S3), check the entry again, and sleep unless the wake word has changed. Of S3 and W3 one comes
 //! first: either the writer finds the bit and wakes the reader, or the reader finds the message.
 //!
 //! **Close** sets a bit of the wake word (E1), which keeps every reader from falling asleep, flags
-//! the entry of the next position (E3), for readers that poll, and wakes all sleepers. A reader that
-//! finds the bit (E2) checks for messages once more before it reports the end.
+//! the entry of the next position (E3), for readers that poll, and wakes all sleepers. A reader
+//! that finds the bit (E2) checks for messages once more before it reports the end.
 //!
 //! **Attach.** A record has two lock bytes, which the kernel releases when their holder dies. A
 //! reader locks the first (A1) and so has the record; clears the bits of its previous holder, signs

@@ -9,8 +9,8 @@ pub enum Start {
     Next,
     /// The newest message that is kept; the next one if there is none.
     Latest,
-    /// The oldest of this many messages, the newest ones, or of as many as are kept; the next one if
-    /// there are none.
+    /// The oldest of this many messages, the newest ones, or of as many as are kept; the next one
+    /// if there are none.
     Last(u32),
     /// The oldest message that is kept; the next one if there is none.
     Oldest,

@@ -35,9 +35,9 @@ const NEVER: u64 = u64::MAX;
 
 /// A process's subscription to a topic.
 ///
-/// Samples are read in place. Several may be held at once; the publisher skips a held slot and
-/// never overwrites it. A subscriber that falls behind by as many messages as the topic has slots
-/// loses messages, and every sample reports how many were lost before it.
+/// Samples are read in place. Several may be held at once; the publisher goes around a held slot
+/// and never overwrites it. A subscriber that falls behind by as many messages as the topic has
+/// slots loses messages, and every sample reports how many were lost before it.
 ///
 /// ```
 /// # let directory = tempfile::tempdir_in("/dev/shm")?;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::fault::{self, Step};
 use crate::ring::geometry::Geometry;
 use crate::ring::layout::{
-    CONSUMERS_AT, Consumers, Entry, NO_CURSOR, PAGE_BYTES, PRODUCER_AT, Producer, RECORD_BYTES, RECORDS_AT, Record,
-    SlotState,
+    CONSUMERS_AT, Consumers, MessageEntry, NO_CURSOR, PAGE_BYTES, PRODUCER_AT, Producer, RECORD_BYTES, RECORDS_AT,
+    Record, SlotState,
 };
 use crate::ring::memory::{Memory, ReaderMemory, Use, WritableMemory};
 use crate::shm::atomics::{Atomics, Native, WordFamily};
@@ -30,7 +30,7 @@ unsafe impl<A: Atomics> SharedWords<A> for Record<A> {}
 // SAFETY: its only field is a word of the family.
 unsafe impl<A: Atomics> SharedWords<A> for SlotState<A> {}
 // SAFETY: all fields are words of the family.
-unsafe impl<A: Atomics> SharedWords<A> for Entry<A> {}
+unsafe impl<A: Atomics> SharedWords<A> for MessageEntry<A> {}
 
 /// A mapped region whose writable form can be asked for.
 pub(crate) trait RingProtection: Protection {
@@ -213,7 +213,7 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     }
 
     #[inline(always)]
-    fn entry(&self, position: u64) -> &Entry<P::Atomics> {
+    fn entry(&self, position: u64) -> &MessageEntry<P::Atomics> {
         let at = self.geometry.slot_at(self.entry_of(position));
         // SAFETY: the entry is at the start of a slot, within the mapping, and aligned, since slots
         // are whole pairs of cache lines. It consists of words of the mapping's family

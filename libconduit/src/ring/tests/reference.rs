@@ -11,7 +11,8 @@ use zerocopy::IntoBytes;
 use crate::ring::copy::Line;
 use crate::ring::end::Gone;
 use crate::ring::layout::{
-    CLOSED, Consumers, ENDED, Entry, NO_CURSOR, NUMBER, ORPHANED, PINNING_RECORDS, Producer, READERS, Record, TAKEN,
+    CLOSED, Consumers, ENDED, MessageEntry, NO_CURSOR, NUMBER, ORPHANED, PINNING_RECORDS, Producer, READERS, Record,
+    TAKEN,
 };
 use crate::ring::memory::{Memory, ReaderMemory, WritableMemory};
 use crate::ring::reader::{CopyTo, Pin, Reader, Received, unpin};
@@ -30,7 +31,7 @@ struct Heap {
     consumers: Consumers<Native>,
     records: Vec<Record<Native>>,
     states: Vec<AtomicU64>,
-    slots: Vec<(Entry<Native>, [AtomicU64; WORDS])>,
+    slots: Vec<(MessageEntry<Native>, [AtomicU64; WORDS])>,
     alive: Vec<AtomicBool>,
     sleeps: AtomicU32,
 }
@@ -52,7 +53,7 @@ impl Heap {
             held: AtomicU32::new(0),
             flags: AtomicU32::new(0),
         };
-        let entry = || Entry {
+        let entry = || MessageEntry {
             position: zero(),
             stamp_ns: zero(),
             len: zero(),
@@ -104,7 +105,7 @@ impl Memory for Heap {
     fn entry_of(&self, position: u64) -> u32 {
         (position % self.slots.len() as u64) as u32
     }
-    fn entry(&self, position: u64) -> &Entry<Native> {
+    fn entry(&self, position: u64) -> &MessageEntry<Native> {
         &self.slots[self.entry_of(position) as usize].0
     }
     fn capacity(&self) -> usize {
@@ -751,8 +752,8 @@ fn messages_go_around_a_held_slot() {
     }
 }
 
-/// A writer that reuses hot slots alternates between as few as it can, and falls back to all of them
-/// for a reader that is behind, which loses nothing.
+/// A writer that reuses hot slots alternates between as few as it can, and falls back to all of
+/// them for a reader that is behind, which loses nothing.
 #[test]
 fn hot_slots_are_used_while_nobody_is_behind() {
     for (retain, used) in [(0, 1), (1, 2), (3, 4)] {

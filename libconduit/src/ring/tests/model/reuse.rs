@@ -37,8 +37,8 @@ fn two_readers_while_every_slot_comes_round() {
     }
 }
 
-/// Of a writer that reuses the newest slots, readers lose nothing either, unless they fall behind by
-/// as many messages as there are slots.
+/// Of a writer that reuses the newest slots, readers lose nothing either, unless they fall behind
+/// by as many messages as there are slots.
 #[test]
 fn hot_slots_lose_nothing() {
     for reuse in [Reuse::Newest { retain: 1 }, Reuse::Newest { retain: 0 }] {
