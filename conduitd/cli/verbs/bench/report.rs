@@ -234,7 +234,7 @@ mod tests {
             timings
         };
         let mut stream = Measurements::new(1);
-        (stream.messages, stream.ns) = (400, 1_000_000_000);
+        stream.add_messages(400, 1_000_000_000);
         BenchReport {
             duration_s: 10.0,
             machine: BenchMachine {

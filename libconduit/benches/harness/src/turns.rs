@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::partner::{self, Partner};
-use crate::statistics::{Figures, Timings};
+use crate::statistics::{Figures, Timings, median};
 use crate::until::Until;
 
 /// What the second process has counted in a turn.
@@ -43,6 +43,8 @@ pub struct Measurements {
     pub messages: u64,
     /// For rates: the time they took, in nanoseconds.
     pub ns: u64,
+    /// For rates: messages per second of each turn.
+    turn_rates: Vec<f64>,
     /// What the second process has counted.
     pub counts: Counts,
 }
@@ -51,7 +53,7 @@ impl Measurements {
     /// Of durations that span so many of what is wanted.
     pub fn new(spans: u64) -> Self {
         let (times, groups) = (Timings::new(spans), Timings::new(spans * GROUP));
-        Self { times, groups, parts: Vec::new(), messages: 0, ns: 0, counts: Counts::default() }
+        Self { times, groups, parts: Vec::new(), messages: 0, ns: 0, turn_rates: Vec::new(), counts: Counts::default() }
     }
 
     /// Times rounds: one by one, the second half of the turn in groups if `is_grouped`.
@@ -85,9 +87,16 @@ impl Measurements {
         Some(Figures { without_clock, ..self.times.figures()? })
     }
 
-    /// Messages per second, over all turns.
+    /// Adds the messages of a turn, and the time that they took.
+    pub fn add_messages(&mut self, messages: u64, ns: u64) {
+        self.messages += messages;
+        self.ns += ns;
+        self.turn_rates.push(messages as f64 * 1e9 / ns.max(1) as f64);
+    }
+
+    /// Messages per second: the median over the turns, one of which may have lost its core.
     pub fn per_second(&self) -> f64 {
-        self.messages as f64 * 1e9 / self.ns.max(1) as f64
+        median(self.turn_rates.iter().copied()).unwrap_or_default()
     }
 }
 
@@ -193,12 +202,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_of_the_whole() {
+    fn a_rate_is_the_median_over_the_turns() {
         let mut measured = Measurements::new(1);
-        for messages in [100, 300] {
-            measured.messages += messages;
-            measured.ns += 1_000_000;
+        assert_eq!(measured.per_second(), 0.0);
+        for (messages, ns) in [(100, 1_000_000), (300, 1_000_000), (320, 80_000_000)] {
+            measured.add_messages(messages, ns);
         }
-        assert_eq!(measured.per_second(), 200_000.0);
+        assert_eq!((measured.per_second(), measured.messages, measured.ns), (100_000.0, 720, 82_000_000));
     }
 }

@@ -119,8 +119,7 @@ impl Contestant for LineLimit {
             sent += LINE_STEP;
         }
         lines.flush(|| patience.check())?;
-        into.messages += sent;
-        into.ns += begun.elapsed().as_nanos() as u64;
+        into.add_messages(sent, begun.elapsed().as_nanos() as u64);
         Ok(())
     }
 

@@ -83,8 +83,7 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for MessageStream<T, M> 
         if let Some(window) = &self.window {
             window.wait(0, before + sent, || patience.check())?;
         }
-        into.messages += sent;
-        into.ns += begun.elapsed().as_nanos() as u64;
+        into.add_messages(sent, begun.elapsed().as_nanos() as u64);
         self.sent = sent;
         self.before += sent;
         send_end(&mut channel.publisher, sent)
