@@ -5,6 +5,9 @@
 //! | in the code | means | mutations |
 //! |---|---|---|
 //! | `order!(w7, AcqRel)` | `AcqRel` | `w7_acquire`, `w7_release`, `w7_relaxed`: weaker orderings |
+//! | `order!(w7, SeqCst)` | `SeqCst` | `w7_acqrel` and those above |
+//! | `order!(r3, SeqCst load)` | `SeqCst` | `r3_acquire`, `r3_relaxed` |
+//! | `order!(w3, SeqCst fence)` | `SeqCst` | `w3_acqrel`, `w3_acquire`, `w3_release` |
 //! | `step!(w3, passed.store(..))` | the statement | `w3_left_out` |
 //! | `mutated!(w5_after_w6)` | `false` | `w5_after_w6` |
 //!
@@ -18,7 +21,7 @@
 /// An ordering, and the weaker ones as mutations.
 #[cfg(not(conduit_mutations))]
 macro_rules! order {
-    ($label:ident, $order:ident) => {
+    ($label:ident, $order:ident $($of:ident)?) => {
         $order
     };
 }
@@ -41,26 +44,29 @@ macro_rules! mutated {
 
 #[cfg(conduit_mutations)]
 macro_rules! order {
+    ($label:ident, SeqCst) => {
+        $crate::mutation::weaker!($label, SeqCst, AcqRel "_acqrel", Acquire "_acquire", Release "_release", Relaxed "_relaxed")
+    };
+    ($label:ident, SeqCst load) => {
+        $crate::mutation::weaker!($label, SeqCst, Acquire "_acquire", Relaxed "_relaxed")
+    };
+    ($label:ident, SeqCst fence) => {
+        $crate::mutation::weaker!($label, SeqCst, AcqRel "_acqrel", Acquire "_acquire", Release "_release")
+    };
     ($label:ident, AcqRel) => {
-        if $crate::mutation::is_on!(concat!(stringify!($label), "_acquire")) {
-            ::std::sync::atomic::Ordering::Acquire
-        } else if $crate::mutation::is_on!(concat!(stringify!($label), "_release")) {
-            ::std::sync::atomic::Ordering::Release
-        } else {
-            $crate::mutation::relaxed_if_on!($label, AcqRel)
-        }
+        $crate::mutation::weaker!($label, AcqRel, Acquire "_acquire", Release "_release", Relaxed "_relaxed")
     };
     ($label:ident, $order:ident) => {
-        $crate::mutation::relaxed_if_on!($label, $order)
+        $crate::mutation::weaker!($label, $order, Relaxed "_relaxed")
     };
 }
 
 #[cfg(conduit_mutations)]
-macro_rules! relaxed_if_on {
-    ($label:ident, $order:ident) => {
-        if $crate::mutation::is_on!(concat!(stringify!($label), "_relaxed")) {
-            ::std::sync::atomic::Ordering::Relaxed
-        } else {
+macro_rules! weaker {
+    ($label:ident, $order:ident $(, $weaker:ident $suffix:literal)*) => {
+        $(if $crate::mutation::is_on!(concat!(stringify!($label), $suffix)) {
+            ::std::sync::atomic::Ordering::$weaker
+        } else)* {
             $order
         }
     };
@@ -91,7 +97,7 @@ macro_rules! is_on {
 }
 
 #[cfg(conduit_mutations)]
-pub(crate) use {is_on, relaxed_if_on};
+pub(crate) use {is_on, weaker};
 pub(crate) use {mutated, order, step};
 
 #[cfg(conduit_mutations)]

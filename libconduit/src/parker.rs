@@ -117,12 +117,12 @@ impl Ticket {
         };
         let entry = Arc::new(Entry::new(watched));
         lock(&parker.tickets).push(Arc::clone(&entry));
-        if found.is_some() {
-            step!(ticket_notify, parker.notify());
-        } else if let Err(error) = start(&parker) {
-            lock(&parker.tickets).clear();
-            return Err(error);
-        } else {
+        // A parker that runs already learns of the ticket when it is armed.
+        if found.is_none() {
+            if let Err(error) = start(&parker) {
+                lock(&parker.tickets).clear();
+                return Err(error);
+            }
             parkers.list.push(Arc::clone(&parker));
         }
         Ok(Self { entry, parker })

@@ -58,7 +58,7 @@ impl Watched {
         if self.sleeper.has_news() && !mutated!(ready_without_news) {
             return true;
         }
-        let is_dead = self.publisher_is_dead.load(order!(ready_is_dead, Acquire)) && !mutated!(ready_without_death);
+        let is_dead = self.is_dead() && !mutated!(ready_without_death);
         let is_over = is_dead || self.sleeper.has_ended().is_some() && !mutated!(ready_without_end);
         if is_over {
             step!(ready_is_over, self.is_over.store(true, Relaxed));
@@ -82,7 +82,20 @@ impl Watched {
             self.last_check_ns.store(now_ns, Relaxed);
             step!(check_now, self.check_now(now));
         }
-        self.publisher_is_dead.load(order!(check_is_dead, Acquire))
+        self.is_dead()
+    }
+
+    fn note_death(&self) {
+        // survives death_relaxed: it takes a processor that reorders stores, and models have no
+        // processes that die.
+        self.publisher_is_dead.store(true, order!(death, Release));
+    }
+
+    /// Whether the publisher is known to be dead: then its last messages are visible.
+    #[inline]
+    fn is_dead(&self) -> bool {
+        // survives is_dead_relaxed: as above, with loads.
+        self.publisher_is_dead.load(order!(is_dead, Acquire))
     }
 
     #[cold]
@@ -90,17 +103,15 @@ impl Watched {
         let _uncancelled = Uncancelled::new();
         match self.sleeper.file().with(|file| OWNER.is_write_locked(file)) {
             Ok(true) => {}
-            Ok(false) => step!(check_owner_lock, self.publisher_is_dead.store(true, order!(check_owner_lock, Release))),
+            Ok(false) => step!(check_owner_lock, self.note_death()),
             // The program has closed the descriptor, and the topic has lost its name: nothing would
             // tell that its publisher dies.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                step!(check_lost_name, self.publisher_is_dead.store(true, order!(check_lost_name, Release)));
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => step!(check_lost_name, self.note_death()),
             // Another error proves no death.
             Err(_) => {}
         }
         if self.publisher.dying().is_some() {
-            step!(check_dying, self.publisher_is_dead.store(true, order!(check_dying, Release)));
+            step!(check_dying, self.note_death());
         }
         // A thread that holds the mutex is doing the same.
         if let Ok(mut lease) = self.lease.try_lock()

@@ -78,14 +78,20 @@ fn names_in(text: &str) -> Vec<(usize, String)> {
     let mut names = Vec::new();
     for (at, _) in text.match_indices("!(") {
         let word_at = text[..at].rfind(|c: char| !is_of_word(c)).map_or(0, |before| before + 1);
-        let mut words = text[at + 2..].split(|c: char| !is_of_word(c)).filter(|word| !word.is_empty());
-        let (Some(label), next) = (words.next(), words.next()) else { continue };
+        let end = text[at..].find(')').map_or(text.len(), |end| at + end);
+        let mut words = text[at + 2..end].split(|c: char| !is_of_word(c)).filter(|word| !word.is_empty());
+        let (Some(label), order, of) = (words.next(), words.next(), words.next()) else { continue };
         match &text[word_at..at] {
             "mutated" => names.push((at, label.to_owned())),
             "step" => names.push((at, format!("{label}_left_out"))),
             "order" => {
-                let weaker: &[&str] =
-                    if next == Some("AcqRel") { &["acquire", "release", "relaxed"] } else { &["relaxed"] };
+                let weaker: &[&str] = match (order, of) {
+                    (Some("SeqCst"), Some("load")) => &["acquire", "relaxed"],
+                    (Some("SeqCst"), Some("fence")) => &["acqrel", "acquire", "release"],
+                    (Some("SeqCst"), _) => &["acqrel", "acquire", "release", "relaxed"],
+                    (Some("AcqRel"), _) => &["acquire", "release", "relaxed"],
+                    _ => &["relaxed"],
+                };
                 names.extend(weaker.iter().map(|weaker| (at, format!("{label}_{weaker}"))));
             }
             _ => {}

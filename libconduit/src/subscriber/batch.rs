@@ -164,4 +164,17 @@ mod tests {
             assert_eq!(subscriber.try_recv_batch(1, |tick| assert_eq!(*tick, 7)).unwrap(), 1);
         }
     }
+
+    #[test]
+    fn a_batch_holds_no_slot_when_it_returns() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let domain = Domain::new(directory.path()).without_registry();
+        let mut publisher = Publisher::<u64>::builder().domain(&domain).create("ticks").unwrap();
+        let mut subscriber = Subscriber::<u64>::builder().domain(&domain).open("ticks").unwrap();
+        // More than any ring has slots.
+        for tick in 0..2000 {
+            publisher.send(&tick).unwrap();
+            assert_eq!(subscriber.try_recv_batch(1, |found| assert_eq!(*found, tick)).unwrap(), 1);
+        }
+    }
 }

@@ -216,11 +216,7 @@ impl WaitSet {
 
     /// A handle that ends a wait from another thread.
     pub fn waker(&self) -> WaitSetWaker {
-        WaitSetWaker {
-            control: Arc::clone(&self.control),
-            _counted: Arc::clone(&self.wakers),
-            generation: self.generation,
-        }
+        WaitSetWaker { control: Arc::clone(&self.control), _counted: Arc::clone(&self.wakers) }
     }
 
     /// Sleeps until there is an event.

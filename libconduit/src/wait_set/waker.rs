@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Wake;
 
-use crate::mutation::{mutated, step};
+use crate::mutation::step;
 use crate::parker::entry::Notifications;
 use crate::shm::atomics::Atomic;
-use crate::shm::{fork, futex};
+use crate::shm::futex;
 
 /// How other threads end a wait.
 #[derive(Default)]
@@ -63,17 +63,14 @@ impl Wake for Control {
 pub struct WaitSetWaker {
     pub(super) control: Arc<Control>,
     pub(super) _counted: Arc<()>,
-    pub(super) generation: u32,
 }
 
 impl WaitSetWaker {
     /// Makes the current wait, or else the next one, report [`Event::Woken`](crate::Event::Woken).
-    /// Never blocks. Does nothing in a forked process.
+    /// Never blocks. Does nothing in a forked process, which has a copy of the set.
     pub fn wake(&self) {
-        if self.generation == fork::generation() || mutated!(set_waker_in_child) {
-            self.control.call();
-            self.control.wake_set();
-        }
+        self.control.call();
+        self.control.wake_set();
     }
 }
 

@@ -17,6 +17,7 @@ use crate::ring::layout::{
 use crate::ring::memory::{Memory, ReaderMemory, WritableMemory};
 use crate::ring::reader::{CopyTo, Pin, Reader, Received, unpin};
 use crate::ring::reuse::Reuse;
+use crate::ring::sleeper::Sleep;
 use crate::ring::start::Start;
 use crate::ring::writer::{AllSlotsHeld, Writer};
 use crate::shm::atomics::Native;
@@ -832,4 +833,21 @@ fn a_reader_that_joins_before_head_moves_counts_from_its_first_message() {
         publish(&mut writer);
     }
     assert_eq!(receive(), (5, 3));
+}
+
+/// The first of two threads that sleep for a reader leaves the other alone.
+#[test]
+fn a_thread_that_leaves_does_not_rouse_the_other() {
+    let ring = Heap::new(2);
+    let reader = Reader::new(Arc::clone(&ring), Some(3), Start::Next);
+    let sleeper = reader.sleeper();
+    for _ in 0..2 {
+        sleeper.enter();
+        sleeper.announce();
+    }
+    sleeper.leave();
+    assert_eq!(ring.consumers.waiting.load(Relaxed), 1 << 3);
+    sleeper.leave();
+    assert_eq!(ring.consumers.waiting.load(Relaxed), 0);
+    assert_eq!(ring.consumers.wake.load(Relaxed), 0);
 }
