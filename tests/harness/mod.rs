@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use crate::protocol::Order;
 pub use daemon::{Daemon, Events};
 pub use dump::SlowFolder;
-pub use output::{stderr_of, stdout_of};
+pub use output::{all_stamps, stderr_of, stdout_of};
 pub use pattern::{Random, fill_pattern, is_pattern};
 pub use peer::{Peer, drained, sample};
 pub use raw::Raw;

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use conduit::inspect::Region;
+
 use super::{Daemon, World};
 
 /// Runs a command that must succeed; returns its standard output.
@@ -24,10 +26,23 @@ pub fn stderr_of(command: &mut Command, code: i32) -> String {
 impl World {
     /// Publishes 500 bytes at this rate in Hz, less often on a busy machine, until it is dropped.
     pub fn traffic(&self, topic: &str, rate_hz: u32) -> Daemon {
-        let (text, rate) = ("x".repeat(500), rate_hz.to_string());
-        let arguments = ["pub", topic, "--text", &text, "--rate", &rate, "--count", "1000000"];
+        self.traffic_in(topic, rate_hz, 16)
+    }
+
+    /// The same, of a topic that keeps this many messages.
+    pub fn traffic_in(&self, topic: &str, rate_hz: u32, slots: u32) -> Daemon {
+        let (text, rate, slots) = ("x".repeat(500), rate_hz.to_string(), slots.to_string());
+        let arguments = ["pub", topic, "--text", &text, "--rate", &rate, "--count", "1000000", "--slots", &slots];
         let publisher = self.conduit(&arguments).spawn().unwrap().into();
         stdout_of(&mut self.conduit(&["wait", topic]));
         publisher
     }
+}
+
+/// The time stamps in nanoseconds of all messages of a topic that has kept them all, by sequence
+/// number. What a rate has to be follows from them, however busy the machine is.
+pub fn all_stamps(region: &Region) -> Vec<u64> {
+    let (messages, _) = region.messages_since(0).unwrap();
+    assert!(messages.iter().enumerate().all(|(sequence, message)| message.sequence == sequence as u64));
+    messages.iter().map(|message| message.stamp_ns.unwrap()).collect()
 }

@@ -183,7 +183,8 @@ pub enum Answer {
     /// The text of an error.
     Failed(String),
     Won,
-    Lost,
+    /// What the error says.
+    Lost(String),
     Sample {
         sequence: u64,
         lost: u64,
