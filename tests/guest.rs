@@ -8,7 +8,7 @@ use conduit::registry::{EventKind, Liveness};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Peer, World, wait_until};
+use crate::harness::{Peer, World, stderr_of, wait_until};
 use crate::protocol::Order::*;
 use crate::protocol::{Answer, End, ForkBy, Way};
 
@@ -177,6 +177,20 @@ fn the_command_reads_the_directory_if_the_daemon_is_silent() {
         assert!(started.elapsed() < Duration::from_secs(8), "{arguments:?}: {:?}", started.elapsed());
     }
     world.daemon().signal(Signal::SIGCONT);
+}
+
+#[test]
+fn what_only_a_silent_daemon_can_do_names_the_remedy() {
+    let mut world = World::with_daemon();
+    let publisher = world.publisher("scan", 16, 100);
+    world.daemon().signal(Signal::SIGSTOP);
+    publisher.kill();
+    for arguments in [&["rm", "scan"][..], &["gc"], &["deaths"]] {
+        let complaint = stderr_of(&mut world.conduit(arguments), 1);
+        assert!(complaint.ends_with("is conduitd stopped? `conduit doctor` names the remedy\n"), "{complaint}");
+    }
+    world.daemon().signal(Signal::SIGCONT);
+    world.wait_until_gone("scan");
 }
 
 #[test]

@@ -115,6 +115,17 @@ impl From<RegistryCallError> for Failure {
                 "the registry is too busy: {error}; end some of its clients, or raise its limits (`conduitd --help`)"
             ));
         }
-        Self::new(error)
+        Self::new(with_remedy(&error))
+    }
+}
+
+/// Why the registry did not answer a call that nothing else can answer, and how to find out what to
+/// do.
+pub(crate) fn with_remedy(error: &RegistryCallError) -> String {
+    match error {
+        RegistryCallError::Connection(source) if source.kind() == io::ErrorKind::TimedOut => {
+            format!("{error} `conduit doctor` names the remedy")
+        }
+        error => error.to_string(),
     }
 }

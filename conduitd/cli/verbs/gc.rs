@@ -13,7 +13,7 @@ use conduit::registry::{Client, RegionState};
 use conduit::{Domain, TopicName};
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, with_remedy};
 use crate::output;
 use crate::removal::take_name;
 use crate::source::open_directory;
@@ -123,7 +123,7 @@ fn leftover(directory: &ShmDir, entry: DirEntry) -> Option<Leftover> {
 fn remove(directory: &ShmDir, registry: Option<&mut Client>, name: &str) -> Result<(), String> {
     let topic: TopicName = name.parse().map_err(|error: conduit::TopicNameError| error.to_string())?;
     if let Some(registry) = registry {
-        return registry.reap(&topic).map(drop).map_err(|error| error.to_string());
+        return registry.reap(&topic).map(drop).map_err(|error| with_remedy(&error));
     }
     let Ok(region) = Region::open_even_damaged(directory, &topic) else { return Ok(()) };
     let guard = region.reap_lock(ReapLock::Write).map_err(|error| error.to_string())?;
