@@ -60,6 +60,23 @@ pub fn clean_json(value: &mut Value) {
     }
 }
 
+/// Whether [`clean_json`] certainly leaves a value unchanged, by the JSON text of the value. For
+/// most texts it tells so without decoding them; it may not tell so for some that are clean.
+pub(crate) fn is_surely_clean_json(json: &[u8]) -> bool {
+    let (mut before, mut last_quote) = (b' ', 0);
+    json.iter().enumerate().all(|(at, &byte)| {
+        let is_plain = match byte {
+            // No string has a space at its begin or end, or is too long.
+            b'"' => before != b' ' && at - std::mem::replace(&mut last_quote, at) <= MAX_BYTES,
+            b' ' => !matches!(before, b' ' | b'"'),
+            b'\\' => false,
+            _ => matches!(byte, b'!'..=b'~'),
+        };
+        before = byte;
+        is_plain
+    })
+}
+
 /// Whether [`clean`] leaves a text unchanged.
 pub fn is_clean(text: &str) -> bool {
     is_plain(text) || clean(text) == text

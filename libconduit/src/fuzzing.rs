@@ -6,7 +6,7 @@ use crate::foreign_text::{clean, clean_name, is_clean};
 use crate::inspect::Region;
 use crate::inspect::reaping::ReapRegion;
 use crate::model::TopicInfo;
-use crate::registry::client::decode;
+use crate::registry::client::{decode, decode_as};
 use crate::registry::protocol::{DeathList, EventReply, TopicList, TopicReply};
 use crate::registry::{RegistryCallError, RegistryStatus};
 use crate::ring::header::Layout;
@@ -87,7 +87,10 @@ pub fn reply(data: &[u8]) {
         }
         Err(_) => return,
     };
-    if let Ok(TopicList { topics }) = serde_json::from_value(parameters.clone()) {
+    let list = serde_json::from_value::<TopicList>(parameters.clone()).ok();
+    let topics = list.map(|list| list.topics);
+    assert_eq!(topics, decode_as::<TopicList>(data).ok().map(|list| list.topics));
+    if let Some(topics) = topics {
         topics.iter().for_each(check);
     }
     if let Ok(TopicReply { topic }) = serde_json::from_value(parameters.clone()) {

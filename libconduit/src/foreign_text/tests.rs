@@ -80,7 +80,28 @@ fn all_of_a_json_value_is_cleaned() {
     assert_eq!(value, serde_json::json!({r"a\x0a": [r"\x1b", {"b": r"ä\u{202e}"}], "n": 1, "t": "fine"}));
 }
 
+#[test]
+fn most_json_is_known_to_be_clean_before_it_is_decoded() {
+    let is_sure = |json: &str| is_surely_clean_json(json.as_bytes());
+    assert!(is_sure(r#"{"topics":[{"name":"a/b","type":"","pid":7,"lost":null,"why":"two words"}],"x":-1.5e3}"#));
+    for unsure in [r#"{"a":"\u001b"}"#, "\"ä\"", "\"a\u{7f}\"", r#"" a""#, r#""a ""#, r#""a  b""#, "{\"a\n\":1}"] {
+        assert!(!is_sure(unsure), "{unsure}");
+    }
+    let of_length = |len| format!("[\"{}\"]", "x".repeat(len));
+    assert!(is_sure(&of_length(MAX_BYTES - 1)) && !is_sure(&of_length(MAX_BYTES + 1)));
+}
+
 proptest! {
+    #[test]
+    fn json_that_is_surely_clean_stays_as_it_is(texts in prop::collection::vec("[ -~]{0,6}|[a-z ]{4090,4100}|.{0,3}", 0..4)) {
+        let mut value = serde_json::json!([texts.clone(), {texts.concat(): 1}]);
+        if is_surely_clean_json(value.to_string().as_bytes()) {
+            let before = value.clone();
+            clean_json(&mut value);
+            prop_assert_eq!(value, before);
+        }
+    }
+
     #[test]
     fn anything_becomes_one_clean_line(bytes in prop::collection::vec(any::<u8>(), 0..300), text in any::<String>()) {
         for text in [&bytes[..], text.as_bytes()] {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use serde::Serialize;
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
+use serde::{Deserialize, Serialize};
 
 use super::connection::{Patience, RegistrySocket};
 use super::protocol::{
@@ -16,7 +16,7 @@ use super::protocol::{
 };
 use super::silence;
 use crate::error::explained;
-use crate::foreign_text::{clean, clean_json};
+use crate::foreign_text::{clean, clean_json, is_surely_clean_json};
 use crate::model::{RegistryEvent, RegistryStatus, TopicInfo};
 use crate::{Domain, TopicName};
 
@@ -180,7 +180,7 @@ impl Client {
             if over {
                 return None;
             }
-            let reply = self.reply();
+            let reply = self.message().and_then(|message| decode(&message));
             over = !matches!(reply, Ok((_, true)));
             Some(reply.and_then(|(parameters, _)| Ok(serde_json::from_value::<EventReply>(parameters)?.event)))
         }))
@@ -219,14 +219,14 @@ impl Client {
         if self.awaits_late_reply {
             self.connect_again()?;
         }
-        let result = self.send(method, parameters, false).and_then(|()| self.reply());
+        let result = self.send(method, parameters, false).and_then(|()| self.message());
         if let Err(RegistryCallError::Connection(error)) = &result
             && error.kind() == io::ErrorKind::TimedOut
         {
             self.awaits_late_reply = true;
             silence::note(&self.socket);
         }
-        Ok(serde_json::from_value(result?.0)?)
+        decode_as(&result?)
     }
 
     fn connect_again(&mut self) -> Result<(), RegistryCallError> {
@@ -256,15 +256,39 @@ impl Client {
         Ok(self.stream.get_mut().write_all(&encode(&call))?)
     }
 
-    /// The parameters of one reply, and whether more follow.
-    fn reply(&mut self) -> Result<(serde_json::Value, bool), RegistryCallError> {
+    /// One reply.
+    fn message(&mut self) -> Result<Vec<u8>, RegistryCallError> {
         let mut message = Vec::new();
         io::Read::take(&mut self.stream, MAX_REPLY_BYTES).read_until(END, &mut message)?;
         if message.pop() != Some(END) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed").into());
         }
-        decode(&message)
+        Ok(message)
     }
+}
+
+/// What nearly every reply is.
+#[derive(Deserialize)]
+struct Success<P> {
+    parameters: P,
+    #[serde(default, rename = "continues")]
+    _continues: bool,
+    error: Option<IgnoredAny>,
+}
+
+/// The parameters of a reply of a known type.
+///
+/// A list has hundreds of kilobytes: if it has nothing to clean, no [`serde_json::Value`] is made
+/// of it.
+pub(crate) fn decode_as<P: DeserializeOwned>(message: &[u8]) -> Result<P, RegistryCallError> {
+    if message.starts_with(b"{")
+        && is_surely_clean_json(message)
+        && let Ok(Success { parameters, error: None, .. }) = serde_json::from_slice(message)
+    {
+        return Ok(parameters);
+    }
+    // Anything else, such as an error; and only this says what is wrong with a reply.
+    Ok(serde_json::from_value(decode(message)?.0)?)
 }
 
 /// The parameters of a reply, and whether more follow.
