@@ -27,18 +27,19 @@ struct Case {
     run: fn(&mut Publisher<Message>, &mut Subscriber<Message>),
     /// Messages that are sent before.
     sent: u64,
-    /// Instructions per message at most: a tenth more than counted when it was last set. Raise it
-    /// only with a reason.
+    /// Instructions per message at most: a little more than counted when it was last set. Raise it
+    /// only with a reason: region layout 3 checks two entries in the reader's cache, and fetches the
+    /// payload's line while it waits, to move one cache line fewer.
     limit: u64,
 }
 
 const CASES: [Case; 6] = [
     Case { name: "send to nobody", function: "count_send", run: count_send, sent: 0, limit: 148 },
     Case { name: "loan and publish", function: "count_loan", run: count_loan, sent: 0, limit: 148 },
-    Case { name: "receive in place", function: "count_try_recv", run: count_try_recv, sent: COUNT, limit: 213 },
-    Case { name: "receive a copy", function: "count_copy", run: count_copy, sent: COUNT, limit: 212 },
-    Case { name: "receive in batches", function: "count_batch", run: count_batch, sent: COUNT, limit: 138 },
-    Case { name: "find nothing", function: "count_nothing", run: count_nothing, sent: 0, limit: 227 },
+    Case { name: "receive in place", function: "count_try_recv", run: count_try_recv, sent: COUNT, limit: 232 },
+    Case { name: "receive a copy", function: "count_copy", run: count_copy, sent: COUNT, limit: 192 },
+    Case { name: "receive in batches", function: "count_batch", run: count_batch, sent: COUNT, limit: 148 },
+    Case { name: "find nothing", function: "count_nothing", run: count_nothing, sent: 0, limit: 240 },
 ];
 
 #[inline(never)]

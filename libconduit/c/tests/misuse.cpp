@@ -281,7 +281,7 @@ static void topics_and_regions_are_listed() {
     CHECK(!listing.is_from_registry && listing.size() == 2 && listing.find("nothing") == nullptr);
     const auto* topic = listing.find("listed/topic");
     CHECK(topic != nullptr && topic->type == "f64" && !topic->is_raw && topic->state == conduit::State::live);
-    CHECK(topic->slots == 16 && topic->slot_size == 4096 && topic->published == 1 && topic->last_message_age >= 0ns);
+    CHECK(topic->slots == 16 && topic->slot_size == 384 && topic->published == 1 && topic->last_message_age >= 0ns);
     CHECK(topic->publisher_pid == static_cast<std::uint32_t>(getpid()) && !topic->publisher_program.empty());
     CHECK(contains(topic->path, "conduit_listed.topic") && topic->reason.empty());
     CHECK(topic->subscribers.size() == 1);

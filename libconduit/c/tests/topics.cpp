@@ -91,7 +91,7 @@ static_assert(is_move_only<Loan<int>> && is_move_only<Sample<int>> && is_move_on
 static void values() {
     auto publisher = Publisher<robot::Imu>::create("imu");
     CHECK(publisher && publisher.is_open());
-    CHECK(publisher.topic() == "imu" && publisher.slots() == 16 && publisher.capacity() == 3904);
+    CHECK(publisher.topic() == "imu" && publisher.slots() == 16 && publisher.capacity() == 192);
     CHECK(publisher.published() == 0 && publisher.subscribers() == 0);
 
     auto subscriber = Subscriber<robot::Imu>::open("imu");

@@ -34,6 +34,8 @@ pub(crate) trait Memory {
     /// Prefetches the line of a word.
     fn prefetch<T>(&self, _word: &T, _use: Use) {}
 
+    /// Prefetches the state of a slot.
+    fn prefetch_state(&self, _slot: u32, _use: Use) {}
     /// Prefetches the first line of a slot's payload for reading.
     fn prefetch_payload(&self, _slot: u32) {}
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::copy::CopyTarget;
 use super::end::Gone;
-use super::layout::{ENDED, NUMBER, PINNING_RECORDS};
+use super::layout::{ENDED, MessageEntry, NUMBER, PINNING_RECORDS};
 use super::memory::{Memory, ReaderMemory, Use, WritableMemory, head};
 use super::sleeper::Sleeper;
 use super::start::Start;
@@ -45,13 +45,19 @@ pub(crate) struct Received {
     pub(crate) lost: u64,
 }
 
+/// A message that was found readable.
+pub(crate) struct Found<'a, M: Memory> {
+    position: u64,
+    entry: &'a MessageEntry<M::Atomics>,
+}
+
 /// How a reader takes a message out of its slot.
-pub(crate) trait ReceiveMode<M> {
+pub(crate) trait ReceiveMode<M: Memory> {
     /// Whether it writes the state of the message's slot.
     const PINS: bool;
 
-    /// Takes the message of a position that was found readable, unless it is overwritten meanwhile.
-    fn take(&mut self, memory: &M, position: u64) -> Option<Received>;
+    /// Takes a message that was found readable, unless it is overwritten meanwhile.
+    fn take(&mut self, memory: &M, message: Found<'_, M>) -> Option<Received>;
 }
 
 /// Leaves the message in its slot, held with the bit of a record: see [`unpin`].
@@ -64,8 +70,8 @@ impl<M: ReaderMemory> ReceiveMode<M> for Pin {
     const PINS: bool = true;
 
     #[inline(always)]
-    fn take(&mut self, memory: &M, position: u64) -> Option<Received> {
-        pin(memory.writable()?, position, self.record)
+    fn take(&mut self, memory: &M, message: Found<'_, M>) -> Option<Received> {
+        pin(memory, message, self.record)
     }
 }
 
@@ -77,8 +83,8 @@ impl<M: Memory, T: CopyTarget> ReceiveMode<M> for CopyTo<'_, T> {
     const PINS: bool = false;
 
     #[inline(always)]
-    fn take(&mut self, memory: &M, position: u64) -> Option<Received> {
-        copy_out(memory, position, self.0)
+    fn take(&mut self, memory: &M, message: Found<'_, M>) -> Option<Received> {
+        copy_out(memory, message, self.0)
     }
 }
 
@@ -117,7 +123,9 @@ impl<M: ReaderMemory> Reader<M> {
             Start::Oldest => slots,
         };
         let newest = (head.saturating_sub(wanted.min(slots))..head).rev();
-        let first = newest.take_while(|&position| is_kept(&*self.memory, position, Relaxed)).last();
+        let first = newest
+            .take_while(|&position| is_kept(&*self.memory, position, self.memory.entry(position), Relaxed))
+            .last();
         self.expected = first.unwrap_or(head);
         self.move_to(self.expected);
         self.note_progress();
@@ -156,12 +164,13 @@ impl<M: ReaderMemory> Reader<M> {
     pub(crate) fn receive_next<T: ReceiveMode<M>>(&mut self, mode: &mut T) -> Option<Received> {
         loop {
             let position = self.cursor;
-            // Both lines come at once then, if the slot is the usual one.
-            self.memory.prefetch_payload(self.memory.entry_of(position));
             // R1
-            let found = self.memory.entry(position).position.load(Acquire);
+            let entry = self.memory.entry(position);
+            let found = entry.position.load(Acquire);
             if found & !ENDED != position + 1 {
                 if !self.move_beyond(found) {
+                    // So that both lines come at once, if the slot is the usual one.
+                    self.memory.prefetch_payload(self.memory.entry_of(position));
                     if self.prefetched != position {
                         // Its line does not change until the message comes, unless another reader
                         // has the slot.
@@ -172,8 +181,9 @@ impl<M: ReaderMemory> Reader<M> {
                 }
                 continue;
             }
+            let taken = mode.take(&self.memory, Found { position, entry });
             self.move_to(position + 1);
-            if let Some(mut message) = mode.take(&self.memory, position) {
+            if let Some(mut message) = taken {
                 message.lost = self.count(position);
                 // Of the next message, which may be there already.
                 self.prefetch_state::<T>();
@@ -186,7 +196,7 @@ impl<M: ReaderMemory> Reader<M> {
     #[inline(always)]
     fn prefetch_state<T: ReceiveMode<M>>(&self) {
         if T::PINS {
-            self.memory.prefetch(self.memory.state(self.memory.entry_of(self.cursor)), Use::Write);
+            self.memory.prefetch_state(self.memory.entry_of(self.cursor), Use::Write);
         }
     }
 
@@ -294,14 +304,14 @@ impl<M: ReaderMemory> Reader<M> {
     }
 }
 
-/// Whether the message of a position that was found readable still is: the writer has neither
-/// taken its slot for a newer message (C2, R3 with the first load) nor published the message that
-/// comes before the one that will take its entry (with the second). The reader has read both
-/// entries recently, the second for the message before.
+/// Whether the message of a position is kept: the writer has neither taken its slot for a newer
+/// message (C2, R3 with the first load) nor published the message that comes before the one that
+/// will take its entry (with the second). The reader has read both entries recently, the second for
+/// the message before.
 #[inline(always)]
-fn is_kept<M: Memory>(memory: &M, position: u64, order: Ordering) -> bool {
+fn is_kept<M: Memory>(memory: &M, position: u64, entry: &MessageEntry<M::Atomics>, order: Ordering) -> bool {
     let until = position + u64::from(memory.slots());
-    let found = memory.entry(position).position.load(order);
+    let found = entry.position.load(order);
     let before = memory.entry(until - 1).position.load(order);
     found & !ENDED == position + 1 && before & NUMBER < until
 }
@@ -320,13 +330,13 @@ fn raise_record_limit<M: WritableMemory>(memory: &M, record: usize) {
 }
 
 #[inline(always)]
-fn pin<M: WritableMemory>(memory: &M, position: u64, record: usize) -> Option<Received> {
+fn pin<M: ReaderMemory>(memory: &M, found: Found<'_, M>, record: usize) -> Option<Received> {
     debug_assert!(record < PINNING_RECORDS);
-    let message = read_entry(memory, position)?;
-    let state = memory.state(message.slot);
+    let message = read_entry(memory, &found)?;
+    let state = memory.writable()?.state(message.slot);
     let bit = 1 << record;
     // R2
-    let before = M::Atomics::fetch_or_before_loads(state, bit);
+    let before = <M::Writable as Memory>::Atomics::fetch_or_before_loads(state, bit);
     if before & bit != 0 {
         // A peer claims that the slot has another message, too: undoing the pin would release the
         // one that is held.
@@ -336,7 +346,7 @@ fn pin<M: WritableMemory>(memory: &M, position: u64, record: usize) -> Option<Re
     // C1
     M::Atomics::fence(Acquire);
     // R3
-    if !is_kept(memory, position, SeqCst) {
+    if !is_kept(memory, found.position, found.entry, SeqCst) {
         // Relaxed: nothing was read.
         state.fetch_and(!bit, Relaxed);
         return None;
@@ -355,22 +365,21 @@ pub(super) fn unpin<M: WritableMemory>(memory: &M, slot: u32, record: usize) {
 }
 
 #[inline(always)]
-fn copy_out<M: Memory>(memory: &M, position: u64, into: &mut impl CopyTarget) -> Option<Received> {
-    let message = read_entry(memory, position)?;
+fn copy_out<M: Memory>(memory: &M, found: Found<'_, M>, into: &mut impl CopyTarget) -> Option<Received> {
+    let message = read_entry(memory, &found)?;
     if let Some(bytes) = into.room(message.len) {
         memory.copy_payload(message.slot, bytes);
     }
     // C1
     M::Atomics::fence(Acquire);
     // C2
-    is_kept(memory, position, Relaxed).then_some(message)
+    is_kept(memory, found.position, found.entry, Relaxed).then_some(message)
 }
 
-/// What an entry says of its message. The caller checks afterwards that it still is that position's
-/// (R3, C2).
+/// What an entry says of its message. The caller checks afterwards that it is kept (R3, C2).
 #[inline(always)]
-fn read_entry<M: Memory>(memory: &M, position: u64) -> Option<Received> {
-    let entry = memory.entry(position);
+fn read_entry<M: Memory>(memory: &M, found: &Found<'_, M>) -> Option<Received> {
+    let Found { position, entry } = *found;
     let slot = entry.slot.load(Relaxed);
     let message = Received {
         sequence: position,

@@ -289,13 +289,13 @@ impl<M: WritableMemory> Writer<M> {
     fn prefetch_claim(&self) {
         let memory = &*self.memory;
         match self.order.reuse() {
-            Reuse::Oldest => memory.prefetch(memory.state(self.slot_of(self.next + 1)), Use::Read),
+            Reuse::Oldest => memory.prefetch_state(self.slot_of(self.next + 1), Use::Read),
             Reuse::Newest { .. } => {
                 // The usual case: one reader, which has received the message before.
                 let before = self.next + u64::from(memory.slots()) - 1;
                 memory.prefetch(memory.record(0), Use::Read);
                 memory.prefetch(memory.entry(before), Use::Write);
-                memory.prefetch(memory.state(self.slot_of(before)), Use::Read);
+                memory.prefetch_state(self.slot_of(before), Use::Read);
             }
         }
     }

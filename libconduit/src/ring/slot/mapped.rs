@@ -240,8 +240,18 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     }
 
     #[inline(always)]
+    fn prefetch_state(&self, slot: u32, purpose: Use) {
+        let state = self.mapping.start().as_ptr().wrapping_add(self.geometry.state_at(slot));
+        match purpose {
+            Use::Read => prefetch::for_reading(state),
+            Use::Write => prefetch::for_writing(state),
+        }
+    }
+
+    #[inline(always)]
     fn prefetch_payload(&self, slot: u32) {
-        prefetch::for_reading(self.payload(slot).as_ptr());
+        let at = self.geometry.slot_at(slot) + self.geometry.payload_at();
+        prefetch::for_reading(self.mapping.start().as_ptr().wrapping_add(at));
     }
 
     #[inline(always)]

@@ -27,10 +27,14 @@ pub(crate) struct HeldMessage<T: ?Sized> {
 #[derive(Debug)]
 enum Storage {
     Slot(#[expect(dead_code, reason = "dropping it unpins the slot")] PinnedSlot),
-    Copy {
-        #[expect(dead_code, reason = "owns what `value` points to")]
-        lines: Vec<Line>,
-    },
+    Copy(#[expect(dead_code, reason = "owns what `value` points to")] Box<OwnCopy>),
+}
+
+/// A message outside of its slot. In a box, so that samples in their slots are small.
+#[derive(Debug)]
+struct OwnCopy {
+    #[expect(dead_code, reason = "owns what `value` points to")]
+    lines: Vec<Line>,
 }
 
 #[derive(Debug)]
@@ -72,7 +76,7 @@ impl<T: ?Sized + Message> HeldMessage<T> {
     pub(crate) fn copied(lines: Vec<Line>, message: &Received) -> Result<Self, Invalid> {
         let value = NonNull::from(view_copy(&lines, message.len)?);
         // Moving the vector does not move what it holds.
-        let storage = Storage::Copy { lines };
+        let storage = Storage::Copy(Box::new(OwnCopy { lines }));
         Ok(Self { value, sequence: message.sequence, stamp_ns: message.stamp_ns, storage })
     }
 }
