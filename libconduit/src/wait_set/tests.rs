@@ -335,18 +335,17 @@ fn a_set_and_its_subscriber_may_sleep_at_once() {
                     publisher.send(&number).unwrap();
                 }
             });
-            let mut late = 0;
+            let mut longest = Duration::ZERO;
             for number in 0..500 {
                 assert_eq!(wait(&mut set).len(), 1);
                 let sample = subscriber.try_recv().unwrap().unwrap();
                 assert_eq!(*sample, number);
-                late += usize::from(sample.age().unwrap() > CHECK_INTERVAL / 2);
+                longest = longest.max(sample.age().unwrap());
             }
             sender.join().unwrap();
             stop.store(true, Relaxed);
             sleeper.join().unwrap();
-            // A busy machine may delay some.
-            assert!(late < 10, "it was not woken by {late} messages");
+            assert!(longest < CHECK_INTERVAL / 2, "it was not woken for {longest:?}");
         });
     }
 }
