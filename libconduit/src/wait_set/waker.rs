@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::Wake;
 
-use crate::mutation::step;
+use crate::mutation::{order, step};
 use crate::parker::entry::Notifications;
 use crate::shm::atomics::Atomic;
 use crate::shm::futex;
@@ -23,14 +23,14 @@ pub(super) struct Control<C = AtomicU32> {
 impl<C: Atomic<u32>> Control<C> {
     /// Counts the use of a waker. Wake the set after this.
     fn call(&self) {
-        // Relaxed: whoever finds the word changed finds this.
-        step!(set_call, self.calls.fetch_add(1, Relaxed));
+        // Whoever finds the word changed finds this; whoever finds this finds what the caller did.
+        step!(set_call, self.calls.fetch_add(1, order!(set_call, Release)));
         self.word.add();
     }
 
     /// How often a waker was used, at least until the word was loaded.
     pub(super) fn calls(&self) -> u32 {
-        self.calls.load(Relaxed)
+        self.calls.load(order!(set_calls, Acquire))
     }
 }
 
@@ -83,20 +83,24 @@ impl fmt::Debug for WaitSetWaker {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::Ordering::Relaxed;
 
     use loom::sync::atomic::AtomicU32;
     use loom::sync::{Condvar, Mutex};
 
     use super::Control;
 
-    /// In every schedule, a set that is about to sleep finds the call of its waker or is woken.
+    /// In every schedule, a set that is about to sleep finds the call of its waker or is woken, and
+    /// then what happened before the call.
     #[test]
     fn no_call_of_a_waker_is_missed() {
         loom::model(|| {
+            let before = Arc::new(AtomicU32::new(0));
             let shared = Arc::new((Control::<AtomicU32>::default(), Mutex::new(()), Condvar::new()));
             let waker = {
-                let shared = Arc::clone(&shared);
+                let (before, shared) = (Arc::clone(&before), Arc::clone(&shared));
                 loom::thread::spawn(move || {
+                    before.store(1, Relaxed);
                     let (control, asleep, woken) = &*shared;
                     control.call();
                     let _guard = asleep.lock().unwrap();
@@ -110,10 +114,11 @@ mod tests {
                     break;
                 }
                 let guard = asleep.lock().unwrap();
-                if control.word.0.load(std::sync::atomic::Ordering::Relaxed) == seen {
+                if control.word.0.load(Relaxed) == seen {
                     drop(woken.wait(guard).unwrap());
                 }
             }
+            assert_eq!(before.load(Relaxed), 1);
             waker.join().unwrap();
         });
     }
