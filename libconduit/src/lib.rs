@@ -127,7 +127,7 @@ pub use ring::header::LayoutError;
 pub use ring::start::Start;
 pub use shape::Shape;
 
-pub use subscriber::{Borrowed, Copied, Sample, Subscriber, SubscriberBuilder};
+pub use subscriber::{Borrowed, Copied, Sample, Spin, Subscriber, SubscriberBuilder};
 pub use topic::{IntoTopicName, TopicName, TopicNameError};
 pub use wait_set::{Event, Events, Token, WaitSet, WaitSetWaker};
 pub use zerocopy;

@@ -130,6 +130,11 @@ impl Watched {
         );
     }
 
+    /// The publisher's process, by the id that it has in its own namespace.
+    pub(crate) fn publisher_pid(&self) -> u32 {
+        self.publisher.pid
+    }
+
     /// The longest sleep after which a waiter must check for itself.
     pub(crate) fn longest_sleep(&self) -> Duration {
         if self.sleeper.can_be_woken() || mutated!(sleep_unwoken) { CHECK_INTERVAL } else { READ_ONLY_STEP }

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 use super::open::above_standard;
 use crate::foreign_text::clean_name;
@@ -37,6 +39,17 @@ pub(crate) fn own_name() -> [u8; 16] {
         bytes[..len].copy_from_slice(&name[..len]);
     }
     bytes
+}
+
+/// Whether this thread and the process may run at the same time: on different processors, as far as
+/// their affinities say. A process that cannot be seen is taken to share this thread's processors.
+pub(crate) fn can_run_beside(pid: u32) -> bool {
+    let own = sched_getaffinity(None);
+    let other = i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| sched_getaffinity(Some(pid)));
+    let may_use =
+        |cpu: &usize| [Some(&own), other.as_ref()].into_iter().flatten().flatten().any(|set| set.is_set(*cpu));
+    // EINVAL: the kernel knows more processors than the set has bits.
+    own.as_ref().is_err_and(|&errno| errno == Errno::INVAL) || (0..CpuSet::MAX_CPU).filter(may_use).nth(1).is_some()
 }
 
 /// How a process ended.
@@ -119,6 +132,21 @@ mod tests {
         assert_eq!(exit_of(&pidfd), None, "its parent has not waited for it yet");
         child.wait().unwrap();
         exit_of(&pidfd)
+    }
+
+    #[test]
+    fn threads_on_one_processor_do_not_run_at_the_same_time() {
+        let all = sched_getaffinity(None).unwrap();
+        assert_eq!(can_run_beside(u32::MAX), all.count() > 1, "nobody has this id");
+        std::thread::spawn(move || {
+            let mut one = CpuSet::new();
+            one.set((0..CpuSet::MAX_CPU).find(|&cpu| all.is_set(cpu)).unwrap());
+            rustix::thread::sched_setaffinity(None, &one).unwrap();
+            assert!(!can_run_beside(u32::MAX));
+            assert_eq!(can_run_beside(std::process::id()), all.count() > 1, "the main thread is not pinned");
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         if max == 0 {
             return Ok(0);
         }
-        self.wait(|subscriber| subscriber.try_batch(max, &mut each))
+        self.wait(|subscriber| subscriber.try_batch(max, &mut each), |_| None)
     }
 
     /// Receives up to `max` messages, sleeping until there is one or the timeout expires.
@@ -93,7 +93,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         if max == 0 {
             return Ok(0);
         }
-        self.wait_for(timeout, |subscriber| subscriber.try_batch(max, &mut each))
+        self.wait_for(timeout, |subscriber| subscriber.try_batch(max, &mut each), |_| None)
     }
 
     #[inline]

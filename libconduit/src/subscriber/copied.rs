@@ -105,11 +105,11 @@ impl<T: Message + FromBytes> Subscriber<T> {
     /// Receives a copy of the next message, sleeping until there is one.
     #[inline]
     pub fn recv_copy(&mut self) -> Result<Copied<T>, RecvError> {
-        self.wait(Self::try_recv_copy)
+        self.wait(Self::try_recv_copy, Copied::stamp_ns)
     }
 
     /// Receives a copy of the next message, sleeping until there is one or the timeout expires.
     pub fn recv_copy_timeout(&mut self, timeout: Duration) -> Result<Copied<T>, RecvError> {
-        self.wait_for(timeout, Self::try_recv_copy)
+        self.wait_for(timeout, Self::try_recv_copy, Copied::stamp_ns)
     }
 }

@@ -4,18 +4,20 @@ mod batch;
 mod copied;
 mod open;
 mod sample;
+mod spin;
 mod wait;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use batch::Borrowed;
 pub use copied::Copied;
 pub use open::SubscriberBuilder;
 pub use sample::Sample;
+pub use spin::Spin;
 
+use self::spin::WaitMode;
 use crate::error::RecvError;
 use crate::fault::{self, Step};
 use crate::intervals::CHECK_INTERVAL;
@@ -73,7 +75,7 @@ pub struct Subscriber<T: ?Sized> {
     beacon: Option<Beacon>,
     /// When the publisher's life was last checked: a tick of the coarse clock.
     tick: u64,
-    spin: Duration,
+    mode: WaitMode,
     _receives: PhantomData<fn() -> Box<T>>,
 }
 

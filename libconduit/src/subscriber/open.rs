@@ -5,11 +5,10 @@ use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::stat::fstat;
 
-use super::{NEVER, Subscriber};
+use super::{NEVER, Spin, Subscriber};
 use crate::error::OpenError;
 use crate::fault::{self, Step};
 use crate::inspect::open_directory;
@@ -46,7 +45,7 @@ pub struct SubscriberBuilder<T: ?Sized> {
     expected: Option<TypeInfo>,
     copies: bool,
     prefault: bool,
-    spin: Duration,
+    spin: Spin,
     _receives: PhantomData<fn() -> Box<T>>,
 }
 
@@ -79,14 +78,30 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         self
     }
 
-    /// How long the blocking calls poll for a message before they sleep; zero by default. With
-    /// `Duration::MAX` they never sleep.
+    /// How long the blocking calls poll for a message before they sleep: a time, or
+    /// [`Spin::Adaptive`]; not at all by default. With `Duration::MAX` they never sleep.
     ///
     /// A message that arrives while its receiver polls is received after some 100 ns instead of the
     /// tens of microseconds that waking a thread takes, and its publisher makes no system call. The
-    /// price is a processor core, for that long after every message.
-    pub fn spin(mut self, spin: Duration) -> Self {
-        self.spin = spin;
+    /// price of a fixed time is a processor core, for that long after every message;
+    /// `Spin::Adaptive` pays it only while messages come so fast that it is worth it.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir_in("/dev/shm")?;
+    /// # let domain = conduit::Domain::new(directory.path()).without_registry();
+    /// # let mut publisher = conduit::Publisher::<u64>::builder().domain(&domain).create("ticks")?;
+    /// use conduit::{Spin, Subscriber};
+    ///
+    /// let mut subscriber = Subscriber::<u64>::builder()
+    ///     # .domain(&domain)
+    ///     .spin(Spin::Adaptive)
+    ///     .open("ticks")?;
+    /// # publisher.send(&7)?;
+    /// assert_eq!(*subscriber.recv()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn spin(mut self, spin: impl Into<Spin>) -> Self {
+        self.spin = spin.into();
         self
     }
 
@@ -133,7 +148,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             checks_len: self.expected.is_some() && !self.any_type,
             beacon: None,
             tick: NEVER,
-            spin: self.spin,
+            mode: self.spin.into(),
             _receives: PhantomData,
         })
     }
@@ -236,7 +251,7 @@ impl<T: ?Sized> Subscriber<T> {
             expected: None,
             copies: false,
             prefault: true,
-            spin: Duration::ZERO,
+            spin: Spin::Never,
             _receives: PhantomData,
         }
     }

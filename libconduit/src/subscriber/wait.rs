@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::spin::{SpinPolicy, WaitMode};
 use super::{NEVER, Sample, Subscriber};
 use crate::error::RecvError;
 use crate::message::Message;
+use crate::shm::clock::now_ns;
+use crate::shm::process::can_run_beside;
 
 /// How many times a subscriber polls between two reads of the clock: for about a microsecond.
 const TRIES_PER_CLOCK_READ: u32 = 64;
@@ -13,28 +16,29 @@ impl<T: ?Sized + Message> Subscriber<T> {
     /// Receives the next message, sleeping until there is one.
     #[inline]
     pub fn recv(&mut self) -> Result<Sample<T>, RecvError> {
-        self.wait(Self::try_recv)
+        self.wait(Self::try_recv, Sample::stamp_ns)
     }
 
     /// Receives the next message, sleeping until there is one or the timeout expires.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Sample<T>, RecvError> {
-        self.wait_for(timeout, Self::try_recv)
+        self.wait_for(timeout, Self::try_recv, Sample::stamp_ns)
     }
 
-    /// Tries until there is a result.
+    /// Tries until there is a result. `stamp_ns` tells when its message was published, if it can.
     #[inline]
     pub(super) fn wait<R>(
         &mut self,
         mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
+        stamp_ns: impl Fn(&R) -> Option<u64> + Copy,
     ) -> Result<R, RecvError> {
-        let tries = if self.spin.is_zero() { 1 } else { TRIES_PER_CLOCK_READ };
-        for _ in 0..tries {
+        let spins = matches!(self.mode, WaitMode::Fixed(duration) if !duration.is_zero());
+        for _ in 0..if spins { TRIES_PER_CLOCK_READ } else { 1 } {
             if let Some(received) = try_recv(self)? {
                 return Ok(received);
             }
         }
         loop {
-            if let Some(received) = self.wait_until(None, &mut try_recv)? {
+            if let Some(received) = self.wait_until(None, &mut try_recv, stamp_ns)? {
                 return Ok(received);
             }
         }
@@ -45,56 +49,123 @@ impl<T: ?Sized + Message> Subscriber<T> {
         &mut self,
         timeout: Duration,
         try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
+        stamp_ns: impl Fn(&R) -> Option<u64>,
     ) -> Result<R, RecvError> {
         // A timeout beyond the range of the clock never expires.
         let deadline = Instant::now().checked_add(timeout);
-        self.wait_until(deadline, try_recv)?.ok_or_else(|| RecvError::TimedOut { topic: self.topic.clone(), timeout })
+        self.wait_until(deadline, try_recv, stamp_ns)?
+            .ok_or_else(|| RecvError::TimedOut { topic: self.topic.clone(), timeout })
     }
 
     fn wait_until<R>(
         &mut self,
         deadline: Option<Instant>,
         mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
+        stamp_ns: impl Fn(&R) -> Option<u64>,
     ) -> Result<Option<R>, RecvError> {
+        let WaitMode::Fixed(duration) = self.mode else {
+            return self.wait_adaptively(deadline, try_recv, stamp_ns);
+        };
         loop {
-            if let Some(received) = self.spin(deadline, &mut try_recv)? {
+            let received = try_recv(self)?;
+            if received.is_some() {
+                return Ok(received);
+            }
+            if !duration.is_zero()
+                && let Some(received) = self.spin(&mut Instant::now(), duration, deadline, &mut try_recv)?
+            {
                 return Ok(Some(received));
             }
-            let mut step = self.watched.longest_sleep();
-            if let Some(deadline) = deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Ok(None);
-                }
-                step = step.min(left);
-            }
-            let has_news = self.reader.sleep(step);
-            self.tick = NEVER;
-            if !has_news {
-                self.watched.check_after_waking();
+            if !self.sleep_until(deadline) {
+                return Ok(None);
             }
         }
     }
 
-    /// Tries once, and then for the time that [`spin`](super::SubscriberBuilder::spin) set.
-    #[inline]
-    fn spin<R>(
+    /// Polls for as long as the [`SpinPolicy`] says, then sleeps, and tells it how the wait went.
+    fn wait_adaptively<R>(
         &mut self,
         deadline: Option<Instant>,
         mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
+        stamp_ns: impl Fn(&R) -> Option<u64>,
     ) -> Result<Option<R>, RecvError> {
         let received = try_recv(self)?;
-        if received.is_some() || self.spin.is_zero() {
+        if received.is_some() {
             return Ok(received);
         }
-        let end = Instant::now().checked_add(self.spin).into_iter().chain(deadline).min();
+        let begun = Instant::now();
+        let (messages, publisher) = (self.received() + self.lost(), self.watched.publisher_pid());
+        let mut budget = Duration::ZERO;
+        self.note(|policy| budget = policy.begin(messages, || can_run_beside(publisher)));
+        if !budget.is_zero() {
+            let mut now = begun;
+            let received = self.spin(&mut now, budget, deadline, &mut try_recv)?;
+            if received.is_some() {
+                // As of the last look at the clock: another would delay the message.
+                self.note(|policy| policy.waited(now - begun));
+                return Ok(received);
+            }
+        }
+        loop {
+            let asleep = Instant::now();
+            let is_expired = !self.sleep_until(deadline);
+            let (now, woken_ns) = (Instant::now(), now_ns());
+            let received = if is_expired { None } else { try_recv(self)? };
+            if let Some(message) = &received {
+                // One from before the sleep, or of another clock, says nothing.
+                let wake_up = stamp_ns(message).and_then(|stamp_ns| woken_ns.checked_sub(stamp_ns));
+                let wake_up = wake_up.map(Duration::from_nanos).filter(|&wake_up| wake_up <= now - asleep);
+                self.note(|policy| policy.slept(now - asleep, wake_up));
+            }
+            if is_expired || received.is_some() {
+                self.note(|policy| policy.waited(now - begun));
+                return Ok(received);
+            }
+        }
+    }
+
+    fn note(&mut self, note: impl FnOnce(&mut SpinPolicy)) {
+        if let WaitMode::Adaptive(policy) = &mut self.mode {
+            note(policy);
+        }
+    }
+
+    /// Sleeps until there may be something to receive. Returns false, at once, if the time is over.
+    fn sleep_until(&mut self, deadline: Option<Instant>) -> bool {
+        let mut step = self.watched.longest_sleep();
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            step = step.min(left);
+        }
+        let has_news = self.reader.sleep(step);
+        self.tick = NEVER;
+        if !has_news {
+            self.watched.check_after_waking();
+        }
+        true
+    }
+
+    /// Tries for so long from `now` on, which is then the time of the last look at the clock.
+    #[inline]
+    fn spin<R>(
+        &mut self,
+        now: &mut Instant,
+        duration: Duration,
+        deadline: Option<Instant>,
+        mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
+    ) -> Result<Option<R>, RecvError> {
+        let end = now.checked_add(duration).into_iter().chain(deadline).min();
         loop {
             for _ in 0..TRIES_PER_CLOCK_READ {
                 if let Some(received) = try_recv(self)? {
                     return Ok(Some(received));
                 }
             }
-            if end.is_some_and(|end| Instant::now() >= end) {
+            *now = Instant::now();
+            if end.is_some_and(|end| *now >= end) {
                 return Ok(None);
             }
         }
