@@ -174,3 +174,6 @@ impl From<Spin> for WaitMode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
