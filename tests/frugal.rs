@@ -2,6 +2,7 @@
 //! and extra descriptors.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{Peer, World, drained, sample};
@@ -109,6 +110,41 @@ fn no_handle_depends_on_what_else_is_in_the_directory() {
     peer.order(DenyListing);
     let (_, status) = peer.end_by(Descriptors);
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(nix::libc::SIGSYS));
+}
+
+#[test]
+fn an_adaptive_subscriber_of_a_slow_topic_sleeps() {
+    let world = World::new();
+    let mut publisher = world.publisher("scan", 16, 100);
+    let mut subscriber = world.peer();
+    subscriber.order(SubscribeAdaptive("scan"));
+    let before_ns = subscriber.ask(ProcessorTime).number();
+    subscriber.tell(Drain);
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(10));
+        world.wait_until_asleep("scan", 1);
+        publisher.order(Send(1, 100));
+    }
+    publisher.order(Unpublish);
+    assert_eq!(subscriber.answer(), drained(100, 0, End::Closed));
+    let used = Duration::from_nanos(subscriber.ask(ProcessorTime).number() - before_ns);
+    assert!(used < Duration::from_millis(250), "{used:?} in more than a second");
+}
+
+#[test]
+fn an_adaptive_subscriber_of_a_topic_that_is_fast_at_times_receives_everything() {
+    let world = World::new();
+    let mut publisher = world.publisher("scan", 32_768, 100);
+    let mut subscriber = world.peer();
+    subscriber.order(SubscribeAdaptive("scan"));
+    subscriber.tell(Drain);
+    for _ in 0..10 {
+        publisher.order(Send(3000, 100));
+        world.wait_until_asleep("scan", 1);
+        publisher.order(Send(1, 100));
+    }
+    publisher.order(Unpublish);
+    assert_eq!(subscriber.answer(), drained(30_010, 0, End::Closed));
 }
 
 #[test]

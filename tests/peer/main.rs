@@ -119,6 +119,7 @@ impl State {
             Order::EndureReceiving(topic) => self.endure_receiving(topic),
             Order::Subscribe(topic) => self.subscribe(topic, Start::Next),
             Order::SubscribeOldest(topic) => self.subscribe(topic, Start::Oldest),
+            Order::SubscribeAdaptive(topic) => self.subscribe_adaptive(topic),
             Order::Recv => self.recv(None),
             Order::RecvFor(patience_ms) => self.recv(Some(Duration::from_millis(patience_ms))),
             Order::Drain => self.drain(),
@@ -157,6 +158,10 @@ impl State {
             Order::OwnFilesAreIntact => self.own_files_are_intact(),
             Order::UseAllAfterCloseFrom(topic) => guest::use_all_after_close_from(topic),
             Order::WithoutCalls(deed) => without_calls::run(deed),
+            Order::ProcessorTime => {
+                let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+                Ok(Answer::Number(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64))
+            }
             Order::Descriptors => Ok(Answer::Number(std::fs::read_dir("/proc/self/fd")?.count() as u64)),
             Order::Parkers => Ok(Answer::Number(waiting::parkers().len() as u64)),
             Order::Published => Ok(Answer::Number(self.publisher()?.published())),

@@ -33,6 +33,8 @@ pub enum Order<'a> {
     EndureReceiving(&'a str),
     Subscribe(&'a str),
     SubscribeOldest(&'a str),
+    /// Subscribes with `Spin::Adaptive`.
+    SubscribeAdaptive(&'a str),
     /// Subscribes without a type check.
     SubscribeAny(&'a str),
     /// Receives one message: `Sample` or `Gone`.
@@ -114,6 +116,8 @@ pub enum Order<'a> {
     WithoutCalls(Deed),
     /// The `Number` of open descriptors.
     Descriptors,
+    /// The processor time that the process has used, in nanoseconds: `Number`.
+    ProcessorTime,
     /// The `Number` of the library's parker threads.
     Parkers,
     /// The `Number` of messages published.

@@ -8,7 +8,7 @@ use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
 use conduit::internal::shm::clock::now_ns;
 use conduit::internal::shm::dir::ShmDir;
-use conduit::{Domain, Gone, OpenError, RecvError, Sample, Start, Subscriber, TopicName};
+use conduit::{Domain, Gone, OpenError, RecvError, Sample, Spin, Start, Subscriber, TopicName};
 
 use crate::pattern::is_pattern;
 use crate::protocol::{Answer, Drained, End, Session};
@@ -17,6 +17,11 @@ use crate::{Outcome, State, answer};
 impl State {
     pub fn subscribe(&mut self, topic: &str, start: Start) -> Outcome {
         self.subscriber = Some(Subscriber::builder().start(start).open(topic)?);
+        Ok(Answer::Done)
+    }
+
+    pub fn subscribe_adaptive(&mut self, topic: &str) -> Outcome {
+        self.subscriber = Some(Subscriber::builder().spin(Spin::Adaptive).open(topic)?);
         Ok(Answer::Done)
     }
 
