@@ -74,7 +74,7 @@
 #define CONDUIT_DOMAIN_INIT {sizeof(conduit_domain), NULL, NULL, false, {0}}
 #define CONDUIT_REGION_OPTIONS_INIT {sizeof(conduit_region_options), NULL, 0, 0, 0, false, {0}}
 #define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, {0}}
-#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, {0}}
+#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, {0}}
 /** A structure that holds no sample. */
 #define CONDUIT_SAMPLE_INIT {NULL, 0, 0, 0, 0, {0}}
 
@@ -748,9 +748,14 @@ typedef struct conduit_subscriber_options {
      */
     bool any_type;
     /**
+     * Whether to poll for as long as a wake-up takes, while messages come faster than that, and
+     * otherwise not at all; `spin_ns` is ignored. The subscriber measures both as it waits.
+     */
+    bool adaptive_spin;
+    /**
      * Must be 0.
      */
-    uint8_t reserved[2];
+    uint8_t reserved[1];
 } conduit_subscriber_options;
 
 #ifdef __cplusplus

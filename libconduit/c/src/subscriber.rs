@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char};
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 
-use conduit::Start;
+use conduit::{Spin, Start};
 
 use crate::domain::{DomainOptions, domain};
 use crate::error::ErrorCode::{self, CONDUIT_NO_MESSAGE, CONDUIT_OK};
@@ -77,8 +77,11 @@ pub struct SubscriberOptions {
     pub copy_samples: RawBool,
     /// Whether to accept messages of any type and length; `message_type` is ignored.
     pub any_type: RawBool,
+    /// Whether to poll for as long as a wake-up takes, while messages come faster than that, and
+    /// otherwise not at all; `spin_ns` is ignored. The subscriber measures both as it waits.
+    pub adaptive_spin: RawBool,
     /// Must be 0.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 1],
 }
 
 // SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
@@ -87,6 +90,13 @@ unsafe impl OptionsStruct for SubscriberOptions {
 }
 
 impl SubscriberOptions {
+    fn spin(&self) -> Spin {
+        match limit_ns(self.spin_ns) {
+            _ if self.adaptive_spin.get() => Spin::Adaptive,
+            limit => limit.unwrap_or(Duration::MAX).into(),
+        }
+    }
+
     fn start(&self) -> Result<Start, CallFailure> {
         match self.start.0 {
             0 => Ok(Start::Next),
@@ -124,7 +134,7 @@ pub unsafe extern "C" fn conduit_subscriber_open(
         let mut builder = conduit::Subscriber::<[u8]>::builder()
             .domain(&domain)
             .start(options.start()?)
-            .spin(limit_ns(options.spin_ns).unwrap_or(Duration::MAX))
+            .spin(options.spin())
             .copy_samples(options.copy_samples.get());
         if options.any_type.get() {
             builder = builder.any_type(true);

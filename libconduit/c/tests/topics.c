@@ -199,6 +199,15 @@ static void types(void) {
     CHECK(sample.sequence == 1);
     OK(conduit_sample_release(&sample));
     OK(conduit_subscriber_close(subscriber));
+    reading.spin_ns = CONDUIT_FOREVER;
+    reading.adaptive_spin = true;
+    OK(conduit_subscriber_open("imu", &reading, &subscriber));
+    OK(conduit_subscriber_recv(subscriber, &sample));
+    CHECK(sample.sequence == 1);
+    OK(conduit_sample_release(&sample));
+    /* It does not poll forever. */
+    CHECK(conduit_subscriber_recv_timeout(subscriber, 1000000, &sample) == CONDUIT_ERROR_TIMED_OUT);
+    OK(conduit_subscriber_close(subscriber));
     OK(conduit_publisher_close(publisher));
 
     /* Slices. */

@@ -267,6 +267,23 @@ static void spinning() {
     sender.join();
 }
 
+static void spinning_adaptively() {
+    auto publisher = Publisher<int>::create("adaptive");
+    SubscriberOptions options;
+    options.spin = std::chrono::nanoseconds::max();
+    options.adaptive_spin = true;
+    auto subscriber = Subscriber<int>::open("adaptive", options);
+    std::thread sender([&] {
+        for (int i = 0; i < 3; ++i) {
+            // A slow topic: it sleeps, although `spin` alone would not let it.
+            POLL_UNTIL(reader("adaptive").is_asleep);
+            publisher.send(i);
+        }
+    });
+    CHECK(*subscriber.wait() == 0 && *subscriber.wait_for(60s) == 1 && *subscriber.wait() == 2);
+    sender.join();
+}
+
 static void arrays_and_others() {
     auto publisher = Publisher<std::array<double, 3>>::create("arrays");
     auto subscriber = Subscriber<double[3]>::open("arrays");
@@ -400,6 +417,7 @@ int main() {
     slices();
     bytes();
     spinning();
+    spinning_adaptively();
     arrays_and_others();
     starts_and_copies();
     results();

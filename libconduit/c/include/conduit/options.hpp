@@ -85,6 +85,9 @@ struct SubscriberOptions {
     bool copy_samples = false;
     /// For std::byte only: whether to accept messages of any type and length.
     bool any_type = false;
+    /// Whether to poll for as long as a wake-up takes, while messages come faster than that, and otherwise
+    /// not at all; `spin` is ignored. The subscriber measures both as it waits.
+    bool adaptive_spin = false;
 };
 
 namespace detail {

@@ -162,6 +162,7 @@ private:
         options.message_type = &type;
         options.start = static_cast<conduit_start>(given.start);
         options.spin_ns = detail::nanoseconds(given.spin);
+        options.adaptive_spin = given.adaptive_spin;
         options.copy_samples = given.copy_samples;
         // Messages of any type can only be read as bytes.
         options.any_type = given.any_type && std::is_same_v<value_type, std::byte>;
