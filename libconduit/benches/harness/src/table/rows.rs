@@ -288,11 +288,13 @@ fn cost_rows() -> Vec<TableRow> {
 }
 
 fn wait_rows() -> Vec<TableRow> {
-    let ways = [Waiting::Block].into_iter().chain([10, 50, 100, 1000].map(|us| Waiting::Spin { us }));
+    let fixed = [10, 50, 100, 1000].map(|us| Waiting::Spin { us });
+    let ways = [Waiting::Block].into_iter().chain(fixed).chain([Waiting::Adaptive]);
     let row = |period_us, waiting| {
         let (way, way_id) = match waiting {
             Waiting::Block => ("block".into(), "block".into()),
             Waiting::Spin { us } => (format!("spin {us} us"), format!("spin{us}us")),
+            Waiting::Adaptive => ("adaptive".into(), "adaptive".into()),
         };
         TableRow {
             id: format!("wait/{period_us}us/{way_id}"),
@@ -302,7 +304,7 @@ fn wait_rows() -> Vec<TableRow> {
             goals: Vec::new(),
         }
     };
-    [20, 100, 1000].into_iter().flat_map(|period_us| ways.clone().map(move |way| row(period_us, way))).collect()
+    [5, 20, 100, 1000].into_iter().flat_map(|period_us| ways.clone().map(move |way| row(period_us, way))).collect()
 }
 
 #[cfg(test)]

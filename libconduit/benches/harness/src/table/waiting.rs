@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use conduit::{Publisher, Subscriber, SubscriberBuilder};
+use conduit::{Publisher, Spin, Subscriber, SubscriberBuilder};
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,8 @@ pub(super) enum Waiting {
     Block,
     /// It polls for so many microseconds before it sleeps.
     Spin { us: u64 },
+    /// It polls while messages come faster than a wake-up costs.
+    Adaptive,
 }
 
 impl Waiting {
@@ -39,6 +41,7 @@ impl Waiting {
         match self {
             Self::Block => builder,
             Self::Spin { us } => builder.spin(Duration::from_micros(us)),
+            Self::Adaptive => builder.spin(Spin::Adaptive),
         }
     }
 }
