@@ -28,8 +28,8 @@ struct Case {
     /// Messages that are sent before.
     sent: u64,
     /// Instructions per message at most: a little more than counted when it was last set. Raise it
-    /// only with a reason: region layout 3 checks two entries in the reader's cache, and fetches the
-    /// payload's line while it waits, to move one cache line fewer.
+    /// only with a reason: to move one cache line fewer, region layout 3 checks two entries in the
+    /// reader's cache, and fetches the payload's line while it waits.
     limit: u64,
 }
 
