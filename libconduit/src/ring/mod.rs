@@ -24,6 +24,9 @@
 //! entry is flagged as taken (W2); if a reader turns out to hold it, the flag is removed. The slot
 //! then belongs to the entry of h, whose previous slot takes its place at the other entry. If every
 //! slot is held, nothing has changed. A claim outlives its loan: the next loan gets the same slot.
+//! For a *run* of messages the slots of the entries of h to h + c - 1 are claimed together, before
+//! any of them is written: all entries but the first are flagged (W2), one fence follows, then one
+//! check each. A held slot ends the run, and the flags from there on are removed.
 //!
 //! *Which slot.* Small messages get the slot of the entry of h, so that as many messages are kept
 //! as can be; if it is held, those of newer messages, from the oldest on. Large messages get the
@@ -35,7 +38,8 @@
 //!
 //! **Publish.** Write the message into the claimed slot, describe it in the entry, and make the
 //! entry readable (W4). Count the bytes (W5), then move head (W6). Then claim the next slot. The
-//! fence W3 also precedes the check for sleepers. If there are any (W7), take all bits of
+//! messages of a run become readable one by one, in order; the rest is done once, after the last.
+//! The fence W3 also precedes the check for sleepers. If there are any (W7), take all bits of
 //! `waiting`, change the wake word (W8) and wake them.
 //!
 //! **Receive position k.** Load the position of the entry of k (R1). If its number is k or less,

@@ -1,8 +1,11 @@
 //! The writing side of the ring. Labels refer to the [protocol](super).
 
+mod run;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
+pub(crate) use self::run::Run;
 use super::layout::{CLOSED, ENDED, ONE_WAKE, ORPHANED, PINNING_RECORDS, READERS, TAKEN, UNLINKED};
 use super::memory::{SHARED_WAITING_BIT, Use, WritableMemory, waiting_bit};
 use super::reuse::{Reuse, SlotOrder};
@@ -105,12 +108,17 @@ impl<M: WritableMemory> Writer<M> {
     /// Claims a slot to write into.
     #[inline(always)]
     pub(crate) fn claim(&mut self) -> Result<Claim<'_, M>, AllSlotsHeld> {
-        let slot = match self.claimed {
-            Some(slot) => slot,
-            None => self.claim_any()?,
-        };
+        let slot = self.claim_slot()?;
         fault::point(Step::ClaimTaken);
         Ok(Claim { writer: self, slot })
+    }
+
+    #[inline(always)]
+    fn claim_slot(&mut self) -> Result<u32, AllSlotsHeld> {
+        match self.claimed {
+            Some(slot) => Ok(slot),
+            None => self.claim_any(),
+        }
     }
 
     fn claim_any(&mut self) -> Result<u32, AllSlotsHeld> {
@@ -244,8 +252,16 @@ impl<M: WritableMemory> Writer<M> {
         entry.position.store(self.next + 1, Release);
         fault::point(Step::PublishReadable);
         self.next += 1;
-        let producer = self.memory.producer();
         self.bytes += len as u64;
+        self.move_head(stamp_ns);
+        self.claim_ahead();
+        fault::point(Step::PublishClaimed);
+    }
+
+    /// Counts what was published, the last of it at `stamp_ns`.
+    #[inline(always)]
+    fn move_head(&mut self, stamp_ns: u64) {
+        let producer = self.memory.producer();
         // W5
         producer.bytes.store(self.bytes, Relaxed);
         self.window.count(producer, self.next, self.bytes, stamp_ns);
@@ -253,8 +269,6 @@ impl<M: WritableMemory> Writer<M> {
         // W6
         producer.head.store(self.next, Release);
         fault::point(Step::PublishMoved);
-        self.claim_ahead();
-        fault::point(Step::PublishClaimed);
     }
 
     /// Claims a slot for the next position, if no reader holds it, and wakes the sleepers.

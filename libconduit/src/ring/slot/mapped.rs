@@ -131,7 +131,7 @@ impl<P: RingProtection> MappedRing<P> {
     ///
     /// If there is no such slot.
     #[inline(always)]
-    pub(super) fn payload(&self, slot: u32) -> NonNull<u8> {
+    pub(in crate::ring) fn payload(&self, slot: u32) -> NonNull<u8> {
         let at = self.geometry.slot_at(self.checked(slot)) + self.geometry.payload_at();
         // SAFETY: in the slot, since slots are larger than what precedes their payloads
         // (`Geometry`); and slots lie within the region, whose size `new` compared with the

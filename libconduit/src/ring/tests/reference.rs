@@ -311,15 +311,39 @@ struct Subscriber {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Publish { len: usize },
+    Publish {
+        len: usize,
+    },
+    /// `expected`: what the writer is told of their number.
+    Batch {
+        lens: Vec<usize>,
+        expected: u64,
+    },
     Abandon,
-    Receive { who: usize, hold: bool },
-    Copy { who: usize },
-    Sleep { who: usize },
-    Release { who: usize, which: usize },
-    Join { start: Start, record: bool },
-    Leave { who: usize },
-    Die { who: usize },
+    Receive {
+        who: usize,
+        hold: bool,
+    },
+    Copy {
+        who: usize,
+    },
+    Sleep {
+        who: usize,
+    },
+    Release {
+        who: usize,
+        which: usize,
+    },
+    Join {
+        start: Start,
+        record: bool,
+    },
+    Leave {
+        who: usize,
+    },
+    Die {
+        who: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -328,6 +352,8 @@ fn step() -> impl Strategy<Value = Step> {
         prop_oneof![Just(Start::Next), Just(Start::Latest), Just(Start::Oldest), (0..9u32).prop_map(Start::Last)];
     prop_oneof![
         12 => (0..=8 * WORDS).prop_map(|len| Step::Publish { len }),
+        4 => (prop::collection::vec(0..=8 * WORDS, 0..12), prop_oneof![Just(None), (0..20u64).prop_map(Some)])
+            .prop_map(|(lens, expected)| Step::Batch { expected: expected.unwrap_or(lens.len() as u64), lens }),
         2 => Just(Step::Abandon),
         8 => (who.clone(), any::<bool>()).prop_map(|(who, hold)| Step::Receive { who, hold }),
         3 => who.clone().prop_map(|who| Step::Copy { who }),
@@ -371,6 +397,7 @@ impl World {
                     self.expected.publish(message);
                 }
             }
+            Step::Batch { ref lens, expected } => self.publish_batch(lens, expected),
             Step::Abandon => {
                 if let Some(slot) = self.claim() {
                     self.ring.fill(slot, [666; WORDS]);
@@ -425,6 +452,20 @@ impl World {
             }
         }
         self.check();
+    }
+
+    /// What a batch does is what single messages would do.
+    fn publish_batch(&mut self, lens: &[usize], expected: u64) {
+        let mut run = self.writer.run(expected);
+        for &len in lens {
+            let claimed = run.slot().map(|(slot, _)| slot);
+            assert_eq!(claimed, self.expected.claim());
+            let Ok(slot) = claimed else { break };
+            let message = Message { sequence: self.expected.next, slot, len };
+            self.ring.fill(slot, message.words());
+            run.publish(len, message.stamp_ns());
+            self.expected.publish(message);
+        }
     }
 
     fn claim(&mut self) -> Option<u32> {

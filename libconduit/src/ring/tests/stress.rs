@@ -66,6 +66,29 @@ impl Bench {
         Reader::new(Arc::clone(&self.ring), record, Start::Next)
     }
 
+    /// Publishes in runs of 1 to 11 messages.
+    fn publish_runs(&self, messages: u64) {
+        let mut writer = Writer::new(Arc::clone(&self.ring), self.reuse);
+        let mut next = 0;
+        while next < messages {
+            let wanted = (next % 11 + 1).min(messages - next);
+            let mut run = writer.run(wanted);
+            for number in next..next + wanted {
+                let (slot, _) = run.slot().unwrap();
+                let payload = self.ring.payload(slot).as_ptr().cast::<u64>();
+                for at in 0..WORDS {
+                    // SAFETY: within the payload, aligned, and only accessed atomically while the
+                    // slot cannot be pinned.
+                    unsafe { AtomicU64::from_ptr(payload.add(at)) }.store(word(number, at), Relaxed);
+                }
+                run.publish(8 * WORDS, number);
+            }
+            next += wanted;
+            std::thread::yield_now();
+        }
+        writer.close();
+    }
+
     fn publish(&self, messages: u64, fill: impl Fn(u64, &mut [u64])) {
         let mut writer = Writer::new(Arc::clone(&self.ring), self.reuse);
         for number in 0..messages {
@@ -177,6 +200,24 @@ fn readers_that_copy() {
             scope.spawn(move || read_pinned(reader, 7, 1, messages));
             scope.spawn(|| bench.publish(messages, fill_atomically));
         });
+    }
+}
+
+/// The same of messages that are published in runs.
+#[test]
+fn readers_of_runs() {
+    for reuse in BOTH {
+        let (bench, messages) = (Bench::new(reuse), messages());
+        std::thread::scope(|scope| {
+            for record in [None, Some(3)] {
+                let reader = bench.reader(record);
+                scope.spawn(move || read_copies(reader, messages));
+            }
+            let reader = bench.reader(Some(7));
+            scope.spawn(move || read_pinned(reader, 7, 1, messages));
+            scope.spawn(|| bench.publish_runs(messages));
+        });
+        assert!((0..SLOTS).all(|slot| bench.ring.state(slot).load(Relaxed) & READERS == 0));
     }
 }
 
