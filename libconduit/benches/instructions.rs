@@ -33,9 +33,10 @@ struct Case {
     limit: u64,
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case { name: "send to nobody", function: "count_send", run: count_send, sent: 0, limit: 148 },
     Case { name: "loan and publish", function: "count_loan", run: count_loan, sent: 0, limit: 148 },
+    Case { name: "send in batches", function: "count_run", run: count_run, sent: 0, limit: 148 },
     Case { name: "receive in place", function: "count_try_recv", run: count_try_recv, sent: COUNT, limit: 232 },
     Case { name: "receive a copy", function: "count_copy", run: count_copy, sent: COUNT, limit: 192 },
     Case { name: "receive in batches", function: "count_batch", run: count_batch, sent: COUNT, limit: 148 },
@@ -55,6 +56,14 @@ fn count_loan(publisher: &mut Publisher<Message>, _: &mut Subscriber<Message>) {
         let mut loan = publisher.loan().expect("no slot is held");
         *loan = black_box([number; 8]);
         loan.publish();
+    }
+}
+
+#[inline(never)]
+fn count_run(publisher: &mut Publisher<Message>, _: &mut Subscriber<Message>) {
+    let messages = black_box([[7; 8]; 50]);
+    for _ in 0..COUNT / 50 {
+        assert_eq!(publisher.send_batch(&messages).expect("no slot is held"), 50);
     }
 }
 

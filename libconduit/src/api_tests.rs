@@ -178,3 +178,23 @@ fn late_subscribers_find_what_is_retained() {
         assert!(received(Start::Last(0)).is_empty() && received(Start::Next).is_empty());
     }
 }
+
+#[test]
+fn a_batch_ends_at_a_message_that_cannot_be_sent() {
+    let (_directory, domain) = domain();
+    let builder = Publisher::<[u8]>::builder().domain(&domain).slots(4).capacity(100);
+    let mut publisher = builder.create("batches").unwrap();
+    let mut subscriber = Subscriber::<[u8]>::builder().domain(&domain).open("batches").unwrap();
+    let large = [0; 5000];
+    assert_eq!(publisher.send_batch([&b"a"[..], b"bc", &large, b"d"]).unwrap(), 2);
+    assert!(matches!(publisher.send_batch([&large[..], b"d"]), Err(LoanError::MessageTooLarge { len: 5000, .. })));
+    assert_eq!(publisher.send_batch([]).unwrap(), 0);
+    let held = [subscriber.recv().unwrap(), subscriber.recv().unwrap()];
+    assert_eq!([&*held[0], &*held[1]], [&b"a"[..], b"bc"]);
+    // The two slots that are left take turns, whatever the batch's length.
+    assert_eq!(publisher.send_batch([&b"e"[..]; 9]).unwrap(), 9);
+    let all = [subscriber.recv().unwrap(), subscriber.try_recv().unwrap().expect("two were kept")];
+    assert_eq!(all[1].sequence(), 10);
+    assert!(matches!(publisher.send_batch([&b"f"[..]; 9]), Err(LoanError::AllSlotsHeld { slots: 4 })));
+    assert_eq!(publisher.published(), 11);
+}

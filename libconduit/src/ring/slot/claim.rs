@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use super::mapped::MappedRing;
 use crate::mutation::{mutated, step};
 use crate::ring::memory::Memory;
-use crate::ring::writer::{AllSlotsHeld, Claim, Writer};
+use crate::ring::writer::{AllSlotsHeld, Claim, Run, Writer};
 
 /// A claimed slot as a value of type `T`. Dropped without `publish`, it is the next one to be
 /// claimed.
@@ -79,6 +79,59 @@ impl<T> Claimed<'_, [T]> {
         if len < self.value.len() || mutated!(truncate_to_more) {
             self.value = NonNull::slice_from_raw_parts(self.value.cast(), len);
         }
+    }
+}
+
+/// Slots for many messages in a row; see [`Run`].
+#[derive(Debug)]
+pub(crate) struct ClaimedRun<'a> {
+    /// `None` once the process turned out to be a child of the publisher's.
+    run: Option<Run<'a, MappedRing>>,
+    stamp_ns: u64,
+}
+
+impl<'a> ClaimedRun<'a> {
+    /// For `expected` messages, or fewer, or more.
+    #[inline(always)]
+    pub(crate) fn new(writer: &'a mut Writer<MappedRing>, expected: usize) -> Self {
+        Self { run: Some(writer.run(expected as u64)), stamp_ns: 0 }
+    }
+
+    /// Publishes a copy of a message. The messages of a chunk have the time of its beginning.
+    #[inline(always)]
+    pub(crate) fn send(&mut self, message: &[u8], stamp_ns: impl FnOnce() -> u64) -> Result<(), ClaimError> {
+        self.check_process();
+        // The message is the parent's.
+        let Some(run) = &mut self.run else { return Ok(()) };
+        if message.len() > run.memory().capacity() {
+            return Err(ClaimError::Size);
+        }
+        let (slot, begins_chunk) = run.slot().map_err(|AllSlotsHeld| ClaimError::AllSlotsHeld)?;
+        if begins_chunk {
+            self.stamp_ns = stamp_ns();
+        }
+        let payload = run.memory().payload(slot);
+        // SAFETY: the message fits into the payload, as was just compared. The slot is claimed, so
+        // that no reader can pin it and no honest process writes it, and `message` does not overlap
+        // with it, since only a loan, which borrows the writer, refers to a claimed slot.
+        unsafe { payload.copy_from_nonoverlapping(NonNull::from(message).cast(), message.len()) };
+        run.publish(message.len(), self.stamp_ns);
+        Ok(())
+    }
+
+    /// A process that was forked between two messages does not have the memory.
+    #[inline(always)]
+    fn check_process(&mut self) {
+        if self.run.as_ref().is_some_and(|run| run.memory().is_foreign()) {
+            std::mem::forget(self.run.take());
+        }
+    }
+}
+
+impl Drop for ClaimedRun<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.check_process();
     }
 }
 
