@@ -13,10 +13,10 @@ use crate::ring::copy::Line;
 use crate::ring::reader::{CopyTo, Pin, Received};
 use crate::ring::slot::sample::{Invalid, LentMessage, view_copy};
 
-/// A message of a batch, borrowed until the function that it is passed to returns.
+/// A message that is lent, until the function that it is passed to returns.
 pub struct Borrowed<'a, T: ?Sized> {
-    value: &'a T,
-    message: Received,
+    pub(super) value: &'a T,
+    pub(super) message: Received,
 }
 
 impl<T: ?Sized> Borrowed<'_, T> {

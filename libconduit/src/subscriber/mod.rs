@@ -2,6 +2,7 @@
 
 mod batch;
 mod copied;
+mod lent;
 mod open;
 mod sample;
 mod spin;
