@@ -410,6 +410,7 @@ fn once_measures_rates_by_the_time_stamps() {
     let _publisher = world.traffic_in("scan", 200, 4096);
     let region = world.region("scan");
     let published = || region.counters().unwrap().published as usize;
+    wait_until("a message", || published() > 0);
     let begun = published();
     let report = top_once(&world);
     let ended = published();
