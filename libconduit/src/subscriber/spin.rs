@@ -78,7 +78,7 @@ pub(super) struct SpinPolicy {
     waits: Recent,
     wake_ups: Recent,
     /// How long the wait that is going on, or was the last, has taken. One that was cut short by a
-    /// timeout goes on with the next call.
+    /// timeout continues with the next call.
     waited: Duration,
     /// Messages received and lost before it.
     messages: u64,
@@ -99,7 +99,7 @@ impl SpinPolicy {
         }
     }
 
-    /// Begins a wait, or goes on with one, and returns how long to poll. `messages` is how many
+    /// Begins a wait, or continues one, and returns how long to poll. `messages` is how many
     /// were received or lost until now; `can_spin` says whether the publisher can run meanwhile,
     /// and is asked when polling begins.
     pub(super) fn begin(&mut self, messages: u64, can_spin: impl FnOnce() -> bool) -> Duration {
