@@ -89,7 +89,7 @@ pub(crate) struct UserTurn {
 }
 
 impl UserTurn {
-    /// Ends the turn when other users have had theirs. The caller goes on meanwhile: only further
+    /// Ends the turn when other users have had theirs. The caller continues meanwhile: only further
     /// work of the same user has to wait.
     pub(crate) fn end_after_others(self) {
         tasks::spawn("turn", async move {

@@ -37,7 +37,7 @@ impl<T: Default> Guard<T> for Mutex<T> {
     }
 }
 
-/// Counts what a thread of this process is told while it may be asleep.
+/// Counts the notifications of a thread of this process that may be asleep.
 #[derive(Debug, Default)]
 pub(crate) struct Notifications<C>(pub(crate) C);
 
@@ -47,7 +47,7 @@ impl<C: Atomic<u32>> Notifications<C> {
         step!(notification, self.0.fetch_add(1, order!(notification, Release)));
     }
 
-    /// Loaded before what it is told about. Sleep only while this is the number.
+    /// Loaded before what the notifications are about. Sleep only while this is the number.
     pub(crate) fn count(&self) -> u32 {
         self.0.load(order!(notifications, Acquire))
     }

@@ -314,7 +314,7 @@ enum Step {
     Publish {
         len: usize,
     },
-    /// `expected`: what the writer is told of their number.
+    /// `expected`: the number that the writer expects.
     Batch {
         lens: Vec<usize>,
         expected: u64,

@@ -39,7 +39,7 @@ fn close_against_poller() {
     });
 }
 
-/// Who is told that there is news finds a message when it looks.
+/// A reader to which news is reported finds a message.
 #[test]
 fn news_is_a_message() {
     model(3, || {
