@@ -91,7 +91,7 @@
 //! | E3 release | P1 acquire | a reader that finds the flag finds the end |
 //! | A2 lock | a probe of it | a reader that is found attached has loaded head |
 //!
-//! Everything else is relaxed. The models in `tests/model.rs` run this code; `tests/reference.rs`
+//! Everything else is relaxed. The models in `tests/model` run this code; `tests/reference.rs`
 //! specifies what a single thread observes.
 //!
 //! # Cache lines
