@@ -73,8 +73,8 @@
 /** Options that all have their defaults. */
 #define CONDUIT_DOMAIN_INIT {sizeof(conduit_domain), NULL, NULL, false, {0}}
 #define CONDUIT_REGION_OPTIONS_INIT {sizeof(conduit_region_options), NULL, 0, 0, 0, false, {0}}
-#define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, {0}}
-#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, {0}}
+#define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, false, {0}, 0, 0}
+#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, false, 0, {0}}
 /** A structure that holds no sample. */
 #define CONDUIT_SAMPLE_INIT {NULL, 0, 0, 0, 0, {0}}
 
@@ -135,6 +135,10 @@ enum conduit_error
      * A system call failed; conduit_last_error_errno() returns its errno.
      */
     CONDUIT_ERROR_IO = 14,
+    /**
+     * A function of the handle is calling back: use the handle after that function has returned.
+     */
+    CONDUIT_ERROR_BUSY = 15,
     /**
      * The name is not a valid name of a topic or region.
      */
@@ -371,6 +375,11 @@ enum conduit_start
      * With the oldest message that the topic still has, if there is one.
      */
     CONDUIT_START_OLDEST = 2,
+    /**
+     * With the oldest of as many of the newest messages as `last` says, or of as many as the topic
+     * still has, if there are any.
+     */
+    CONDUIT_START_LAST = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -399,6 +408,57 @@ typedef struct conduit_region conduit_region;
  * A reader of a topic.
  */
 typedef struct conduit_subscriber conduit_subscriber;
+
+/**
+ * One of the messages of a batch. This structure never gets more members.
+ */
+typedef struct conduit_message {
+    /**
+     * Its bytes; may be NULL if `size` is 0.
+     */
+    const void *data;
+    /**
+     * Its length in bytes.
+     */
+    size_t size;
+} conduit_message;
+
+/**
+ * A message that is lent to a function, until it returns. Later versions may add members at the
+ * end: use it by pointer.
+ */
+typedef struct conduit_lent_message {
+    /**
+     * The message, read-only. Aligned as its type asks, and to at least 32 bytes.
+     */
+    const void *data;
+    /**
+     * Length of the message in bytes.
+     */
+    size_t size;
+    /**
+     * Sequence number of the message: the first of a topic has 0.
+     */
+    uint64_t sequence;
+    /**
+     * Number of messages that this subscriber missed between the previous one and this one.
+     */
+    uint64_t lost;
+    /**
+     * When it was published, as nanoseconds of CLOCK_MONOTONIC; 0 if the publisher has time stamps
+     * turned off.
+     */
+    uint64_t stamp_ns;
+} conduit_lent_message;
+
+/**
+ * Reads a message that is lent to it, with the context that was given.
+ *
+ * It is called on the thread that receives, before the receiving function returns, and cannot be
+ * cancelled. It may use every handle but the subscriber's, which is CONDUIT_ERROR_BUSY meanwhile.
+ * A C++ exception out of it ends the process; longjmp() out of it is undefined behaviour.
+ */
+typedef void (*conduit_read_message)(void *context, const struct conduit_lent_message *message);
 
 /**
  * Where regions are, and which registry knows them.
@@ -514,9 +574,25 @@ typedef struct conduit_publisher_options {
      */
     bool no_time_stamps;
     /**
+     * Whether not to enter all of the region's memory into the process's page tables at once: it
+     * then takes page faults in the middle of the work. For large regions that are hardly used.
+     */
+    bool no_prefault;
+    /**
      * Must be 0.
      */
-    uint8_t reserved[2];
+    uint8_t reserved[1];
+    /**
+     * How many subscribers can be attached at a time: up to 1,024. Default: 60, which is also the
+     * number of those that can hold samples in place; more than that must copy.
+     */
+    uint32_t max_subscribers;
+    /**
+     * How many messages are kept at least, once every subscriber has received them, for those that
+     * open the topic later with CONDUIT_START_LAST or CONDUIT_START_OLDEST: up to one fewer than
+     * the topic has slots, which is also what a topic of small messages keeps. Default: 1.
+     */
+    uint32_t retain;
 } conduit_publisher_options;
 
 /**
@@ -753,9 +829,18 @@ typedef struct conduit_subscriber_options {
      */
     bool adaptive_spin;
     /**
+     * Whether not to enter all of the region's memory into the process's page tables at once: it
+     * then takes page faults in the middle of the work. For large regions that are hardly used.
+     */
+    bool no_prefault;
+    /**
+     * With how many messages to start, if `start` is CONDUIT_START_LAST.
+     */
+    uint32_t last;
+    /**
      * Must be 0.
      */
-    uint8_t reserved[1];
+    uint8_t reserved[4];
 } conduit_subscriber_options;
 
 #ifdef __cplusplus
@@ -768,6 +853,38 @@ extern "C" {
  * The string is static. Thread-safe.
  */
 const char *conduit_version(void);
+
+/**
+ * Publishes copies of `count` messages in a row, and returns in `*sent` how many; 0 on failure.
+ *
+ * For high rates: chunks of up to 64 messages share what each call of conduit_publisher_send()
+ * costs anew, such as a memory fence, the look for sleeping subscribers and the time stamp.
+ * Subscribers receive each message as soon as it is written; those that sleep are woken once per
+ * chunk. It never blocks, and does not allocate unless it fails. `messages` may be NULL if `count`
+ * is 0.
+ *
+ * Errors: as for conduit_publisher_send(), and then none was sent. A message that cannot be sent
+ * ends the batch after those before it: then `*sent` is smaller than `count`, and sending the next
+ * one returns the reason. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_publisher_send_batch(struct conduit_publisher *publisher,
+                                           const struct conduit_message *messages,
+                                           size_t count,
+                                           size_t *sent);
+
+/**
+ * As conduit_publisher_send_batch(), for `count` messages of `size` bytes each that lie one after
+ * the other from `data` on: an array of values. `data` may be NULL if either is 0.
+ *
+ * Errors: as for conduit_publisher_send_batch(). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_publisher_send_array(struct conduit_publisher *publisher,
+                                           const void *data,
+                                           size_t size,
+                                           size_t count,
+                                           size_t *sent);
 
 /**
  * Returns the name of a code as it is written in C, such as "CONDUIT_ERROR_NAME".
@@ -809,6 +926,64 @@ const char *conduit_last_error_message(void);
  * Thread-safe: every thread has its own.
  */
 int conduit_last_error_errno(void);
+
+/**
+ * Lends the next message to `read` if there is one, or else returns CONDUIT_NO_MESSAGE.
+ *
+ * The message is held only while `read` runs: there is nothing to release, and it costs less than
+ * conduit_subscriber_try_recv(). `context` is passed on. It does not allocate unless samples are
+ * copied.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, BUSY, FORKED, PUBLISHER_CLOSED, PUBLISHER_DIED,
+ * INVALID_MESSAGE; `read` is not called then. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_try_recv_with(struct conduit_subscriber *subscriber,
+                                               conduit_read_message read,
+                                               void *context);
+
+/**
+ * Lends the next message to `read`, and sleeps until there is one or `timeout_ns` nanoseconds have
+ * passed; CONDUIT_FOREVER is no limit. Signals do not interrupt it.
+ *
+ * Errors: as for conduit_subscriber_try_recv_with(), and TIMED_OUT. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_recv_with(struct conduit_subscriber *subscriber,
+                                           uint64_t timeout_ns,
+                                           conduit_read_message read,
+                                           void *context);
+
+/**
+ * Lends up to `max` messages that have arrived to `read`, one after the other, and returns their
+ * number in `*count`; returns CONDUIT_NO_MESSAGE if there is none.
+ *
+ * For high rates: the subscriber publishes its own progress once per batch, and holds each message
+ * only while `read` runs. Loss is counted as exactly as by conduit_subscriber_try_recv().
+ *
+ * Errors: as for conduit_subscriber_try_recv_with(). An invalid message ends the batch after those
+ * before it, whose number is in `*count`. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_try_recv_batch(struct conduit_subscriber *subscriber,
+                                                size_t max,
+                                                conduit_read_message read,
+                                                void *context,
+                                                size_t *count);
+
+/**
+ * As conduit_subscriber_try_recv_batch(), but sleeps until there is a message or `timeout_ns`
+ * nanoseconds have passed; CONDUIT_FOREVER is no limit. Signals do not interrupt it.
+ *
+ * Errors: as for conduit_subscriber_try_recv_batch(), and TIMED_OUT. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_recv_batch(struct conduit_subscriber *subscriber,
+                                            uint64_t timeout_ns,
+                                            size_t max,
+                                            conduit_read_message read,
+                                            void *context,
+                                            size_t *count);
 
 /**
  * Creates a topic and returns its publisher in `*publisher`, which is NULL on failure.

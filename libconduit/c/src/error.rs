@@ -26,6 +26,8 @@ pub enum ErrorCode {
     CONDUIT_ERROR_INTERNAL = 13,
     /// A system call failed; conduit_last_error_errno() returns its errno.
     CONDUIT_ERROR_IO = 14,
+    /// A function of the handle is calling back: use the handle after that function has returned.
+    CONDUIT_ERROR_BUSY = 15,
 
     /// The name is not a valid name of a topic or region.
     CONDUIT_ERROR_NAME = 20,
@@ -128,6 +130,7 @@ codes! {
     CONDUIT_ERROR_FORKED: "the handle belongs to the parent process",
     CONDUIT_ERROR_INTERNAL: "internal error",
     CONDUIT_ERROR_IO: "a system call failed",
+    CONDUIT_ERROR_BUSY: "a function of the handle is calling back",
     CONDUIT_ERROR_NAME: "invalid name",
     CONDUIT_ERROR_NOT_ALLOWED: "not allowed by the registry's rules",
     CONDUIT_ERROR_SLOTS: "invalid number or size of slots",

@@ -6,13 +6,19 @@
 
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use conduit::internal::shm::fork;
 
-use crate::error::ErrorCode::{self, CONDUIT_ERROR_FORKED, CONDUIT_ERROR_INVALID_HANDLE, CONDUIT_OK};
+use crate::error::ErrorCode::{
+    self, CONDUIT_ERROR_BUSY, CONDUIT_ERROR_FORKED, CONDUIT_ERROR_INVALID_HANDLE, CONDUIT_OK,
+};
 use crate::failure::{self, CallFailure};
+
+/// Differs between the seal of a handle and that of the same handle while it is locked.
+const BUSY: u64 = 1 << 63;
 
 /// At least so many closed handles of a kind are kept before one of them is reused.
 const KEPT_CLOSED: usize = 64;
@@ -108,6 +114,57 @@ pub(crate) unsafe fn state_mut<'a, K: HandleKind>(handle: *mut K) -> Result<&'a 
     Ok(unsafe { (*handle).state.assume_init_mut() })
 }
 
+/// The state behind a handle, which is refused to every other call for as long as this lives: also
+/// to those that a function of the caller makes while it is called back.
+pub(crate) struct Locked<'a, K: HandleKind> {
+    state: &'a mut K::State,
+    seal: &'a AtomicU64,
+    /// The seal to restore, which another process's would be if a callback forks.
+    open: u64,
+}
+
+/// As [`state_mut`], for functions that call back.
+///
+/// # Safety
+///
+/// As for [`state_mut`].
+#[inline(always)]
+pub(crate) unsafe fn lock<'a, K: HandleKind>(handle: *mut K) -> Result<Locked<'a, K>, CallFailure> {
+    // SAFETY: as the caller vouches.
+    let memory = unsafe { checked(handle) }?;
+    // SAFETY: as for the state below. Shared references to the seal are fine.
+    let seal = unsafe { &(*memory).seal };
+    // SAFETY: the seal is set, so the state is initialised; the caller says that it is used here
+    // alone, and calls of the same thread find another seal.
+    let state = unsafe { (*memory).state.assume_init_mut() };
+    let open = seal.load(Relaxed);
+    seal.store(open ^ BUSY, Relaxed);
+    Ok(Locked { state, seal, open })
+}
+
+impl<K: HandleKind> Drop for Locked<'_, K> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.seal.store(self.open, Relaxed);
+    }
+}
+
+impl<K: HandleKind> Deref for Locked<'_, K> {
+    type Target = K::State;
+
+    #[inline(always)]
+    fn deref(&self) -> &K::State {
+        self.state
+    }
+}
+
+impl<K: HandleKind> DerefMut for Locked<'_, K> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut K::State {
+        self.state
+    }
+}
+
 /// The body of a function that returns a property of a handle: `otherwise` if it fails.
 ///
 /// # Safety
@@ -181,6 +238,10 @@ fn refused<K: HandleKind>(seal: Option<u64>) -> CallFailure {
         Some(seal) if seal >> 32 == K::SEAL >> 32 => CallFailure::new(
             CONDUIT_ERROR_FORKED,
             format!("the handle of {name} belongs to the process that this one was forked from; open one here"),
+        ),
+        Some(seal) if (seal ^ BUSY) >> 32 == K::SEAL >> 32 => CallFailure::new(
+            CONDUIT_ERROR_BUSY,
+            format!("the handle of {name} is in use: one of its functions is calling back; use it after that returns"),
         ),
         Some(_) => CallFailure::new(
             CONDUIT_ERROR_INVALID_HANDLE,

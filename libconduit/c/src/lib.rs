@@ -14,6 +14,9 @@
 //! - *Handles* are NULL, or were returned by the library, whether they are still open or not. No
 //!   other thread uses the handle during the call; if the function takes it as `const`, other
 //!   threads may do so too, with such functions only.
+//! - *Arrays* are NULL or point to as many readable elements as an argument says; what the elements
+//!   point to follows the same rules.
+//! - *Functions* are NULL or have the type that is declared, and accept the context that is passed.
 //! - *Samples* are NULL or point to an initialised `conduit_sample` that nobody else uses during
 //!   the call.
 //!
@@ -25,10 +28,12 @@
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc, reason = "all functions have the contract above")]
 
+pub mod batch;
 pub mod domain;
 pub mod error;
 mod failure;
 mod handle;
+pub mod lent;
 mod library_errors;
 pub mod message_type;
 mod pointers;

@@ -106,6 +106,28 @@ pub(crate) unsafe fn message<'a>(data: *const c_void, size: usize) -> Result<&'a
     }
 }
 
+/// The elements of an array. NULL is accepted for an empty one. `argument` is its name in
+/// `conduit.h`.
+///
+/// # Safety
+///
+/// If `elements` is neither NULL nor misaligned, it points to `count` valid elements that do not
+/// change during `'a`.
+#[inline(always)]
+pub(crate) unsafe fn array<'a, T>(argument: &str, elements: *const T, count: usize) -> Result<&'a [T], CallFailure> {
+    if count == 0 {
+        Ok(&[])
+    } else if elements.is_null() || !elements.is_aligned() {
+        Err(unusable(argument, elements.is_null(), align_of::<T>()))
+    } else if count > isize::MAX as usize / size_of::<T>().max(1) {
+        Err(CallFailure::argument(format!("no array has {count} elements of {} bytes", size_of::<T>())))
+    } else {
+        // SAFETY: not NULL, aligned, no larger than an object can be, and valid as the caller
+        // vouches.
+        Ok(unsafe { std::slice::from_raw_parts(elements, count) })
+    }
+}
+
 /// A reference to what an argument points to, after checking what can be checked. `argument` is its
 /// name in `conduit.h`.
 ///

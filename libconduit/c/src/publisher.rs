@@ -6,7 +6,7 @@ use std::ptr::{NonNull, null, null_mut};
 use conduit::{Kind, Loan, LoanError, Message, TypeInfo};
 
 use crate::domain::{DomainOptions, domain};
-use crate::error::ErrorCode::{self, CONDUIT_ERROR_LOAN_OUT, CONDUIT_ERROR_NO_LOAN, CONDUIT_OK};
+use crate::error::ErrorCode::{self, CONDUIT_ERROR_LOAN_OUT, CONDUIT_ERROR_NO_LOAN, CONDUIT_ERROR_SLOTS, CONDUIT_OK};
 use crate::failure::{CallFailure, call, message_call};
 use crate::handle::{self, HandleKind, HandlePool};
 use crate::message_type::TypeDescription;
@@ -22,7 +22,7 @@ pub(crate) struct OpenPublisher {
     loan: Option<Loan<'static, [u8]>>,
     /// From a box, which is freed by `drop`.
     publisher: NonNull<conduit::Publisher<[u8]>>,
-    published: u64,
+    pub(crate) published: u64,
     capacity: usize,
     slots: u32,
     message: TypeInfo,
@@ -44,7 +44,7 @@ impl OpenPublisher {
 
     /// The publisher, unless it has a loan.
     #[inline(always)]
-    fn publisher(&mut self) -> Result<&mut conduit::Publisher<[u8]>, CallFailure> {
+    pub(crate) fn publisher(&mut self) -> Result<&mut conduit::Publisher<[u8]>, CallFailure> {
         if self.loan.is_some() {
             return Err(loan_out());
         }
@@ -139,8 +139,18 @@ pub struct PublisherOptions {
     pub has_group: RawBool,
     /// Whether to publish without time stamps, which saves reading the clock for each message.
     pub no_time_stamps: RawBool,
+    /// Whether not to enter all of the region's memory into the process's page tables at once: it
+    /// then takes page faults in the middle of the work. For large regions that are hardly used.
+    pub no_prefault: RawBool,
     /// Must be 0.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 1],
+    /// How many subscribers can be attached at a time: up to 1,024. Default: 60, which is also the
+    /// number of those that can hold samples in place; more than that must copy.
+    pub max_subscribers: u32,
+    /// How many messages are kept at least, once every subscriber has received them, for those that
+    /// open the topic later with CONDUIT_START_LAST or CONDUIT_START_OLDEST: up to one fewer than
+    /// the topic has slots, which is also what a topic of small messages keeps. Default: 1.
+    pub retain: u32,
 }
 
 // SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
@@ -156,7 +166,7 @@ impl PublisherOptions {
         if self.capacity != 0 && self.slot_size != 0 {
             return Err(CallFailure::argument("capacity and slot_size exclude each other; leave one of them 0"));
         }
-        builder = builder.time_stamps(!self.no_time_stamps.get());
+        builder = builder.time_stamps(!self.no_time_stamps.get()).prefault(!self.no_prefault.get());
         if self.slots != 0 {
             builder = builder.slots(self.slots);
         }
@@ -175,8 +185,22 @@ impl PublisherOptions {
         if let Some(timeout) = non_zero_ns(self.takeover_timeout_ns) {
             builder = builder.takeover_timeout(timeout);
         }
+        if self.max_subscribers != 0 {
+            builder = builder.max_subscribers(records(self.max_subscribers)?);
+        }
+        if self.retain != 0 {
+            builder = builder.retain(u16::try_from(self.retain).unwrap_or(u16::MAX));
+        }
         Ok(builder)
     }
+}
+
+/// A number of subscribers. The library refuses those that it does not support.
+fn records(max_subscribers: u32) -> Result<u16, CallFailure> {
+    u16::try_from(max_subscribers).map_err(|_| {
+        let message = format!("a topic cannot have {max_subscribers} subscribers; use 1 to 1024");
+        CallFailure::new(CONDUIT_ERROR_SLOTS, message)
+    })
 }
 
 /// Creates a topic and returns its publisher in `*publisher`, which is NULL on failure.

@@ -20,7 +20,7 @@ pub struct SubscriberHandle(());
 
 #[derive(Debug)]
 pub(crate) struct OpenSubscriber {
-    subscriber: conduit::Subscriber<[u8]>,
+    pub(crate) subscriber: conduit::Subscriber<[u8]>,
     topic: CString,
     type_name: CString,
 }
@@ -47,6 +47,9 @@ pub enum StartCode {
     CONDUIT_START_LATEST = 1,
     /// With the oldest message that the topic still has, if there is one.
     CONDUIT_START_OLDEST = 2,
+    /// With the oldest of as many of the newest messages as `last` says, or of as many as the topic
+    /// still has, if there are any.
+    CONDUIT_START_LAST = 3,
 }
 
 /// A start as C passes it: any number.
@@ -80,8 +83,13 @@ pub struct SubscriberOptions {
     /// Whether to poll for as long as a wake-up takes, while messages come faster than that, and
     /// otherwise not at all; `spin_ns` is ignored. The subscriber measures both as it waits.
     pub adaptive_spin: RawBool,
+    /// Whether not to enter all of the region's memory into the process's page tables at once: it
+    /// then takes page faults in the middle of the work. For large regions that are hardly used.
+    pub no_prefault: RawBool,
+    /// With how many messages to start, if `start` is CONDUIT_START_LAST.
+    pub last: u32,
     /// Must be 0.
-    pub reserved: [u8; 1],
+    pub reserved: [u8; 4],
 }
 
 // SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
@@ -102,8 +110,10 @@ impl SubscriberOptions {
             0 => Ok(Start::Next),
             1 => Ok(Start::Latest),
             2 => Ok(Start::Oldest),
+            3 => Ok(Start::Last(self.last)),
             other => Err(CallFailure::argument(format!(
-                "{other} is not a start; use CONDUIT_START_NEXT, CONDUIT_START_LATEST or CONDUIT_START_OLDEST"
+                "{other} is not a start; use CONDUIT_START_NEXT, CONDUIT_START_LATEST, CONDUIT_START_OLDEST \
+                 or CONDUIT_START_LAST"
             ))),
         }
     }
@@ -135,6 +145,7 @@ pub unsafe extern "C" fn conduit_subscriber_open(
             .domain(&domain)
             .start(options.start()?)
             .spin(options.spin())
+            .prefault(!options.no_prefault.get())
             .copy_samples(options.copy_samples.get());
         if options.any_type.get() {
             builder = builder.any_type(true);
