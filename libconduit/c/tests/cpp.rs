@@ -44,6 +44,11 @@ fn topics_work() {
 }
 
 #[test]
+fn messages_travel_in_batches_and_are_lent() {
+    passes("batches");
+}
+
+#[test]
 fn regions_work() {
     passes("regions");
 }

@@ -25,6 +25,7 @@ enum class ErrorCode : std::int32_t {
     forked = CONDUIT_ERROR_FORKED,
     internal = CONDUIT_ERROR_INTERNAL,
     io = CONDUIT_ERROR_IO,
+    busy = CONDUIT_ERROR_BUSY,
     name = CONDUIT_ERROR_NAME,
     not_allowed = CONDUIT_ERROR_NOT_ALLOWED,
     slots = CONDUIT_ERROR_SLOTS,
@@ -107,6 +108,8 @@ struct Forked : Error { using Error::Error; };
 struct Internal : Error { using Error::Error; };
 /// A system call failed; system_errno() returns its errno.
 struct IoError : Error { using Error::Error; };
+/// A function of the object is calling back: use it after that function has returned.
+struct Busy : Error { using Error::Error; };
 /// The name is not valid: it consists of segments of A-Z a-z 0-9 _ - with / between them, none of
 /// which begins with -, at most 200 bytes.
 struct InvalidName : Error { using Error::Error; };
@@ -186,6 +189,7 @@ struct Access;
         case ErrorCode::forked: throw Forked(failure);
         case ErrorCode::internal: throw Internal(failure);
         case ErrorCode::io: throw IoError(failure);
+        case ErrorCode::busy: throw Busy(failure);
         case ErrorCode::name: throw InvalidName(failure);
         case ErrorCode::not_allowed: throw NotAllowed(failure);
         case ErrorCode::slots: throw InvalidSlots(failure);

@@ -52,6 +52,9 @@ public:
         options.group = given.group.value_or(0);
         options.has_group = given.group.has_value();
         options.no_time_stamps = !given.time_stamps;
+        options.no_prefault = !given.prefault;
+        options.max_subscribers = given.max_subscribers;
+        options.retain = given.retain;
         return conduit_publisher_create(text(name).c_str(), &options, &handle_);
     }
 

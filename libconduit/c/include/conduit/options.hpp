@@ -60,6 +60,16 @@ struct PublisherOptions {
     std::chrono::nanoseconds takeover_timeout = {};
     /// Whether messages have time stamps, for which the clock is read once per message.
     bool time_stamps = true;
+    /// How many subscribers can be attached at a time: up to 1,024. Default: 60, which is also the number
+    /// of those that can hold samples in place; more than that must copy.
+    std::uint32_t max_subscribers = 0;
+    /// How many messages are kept at least, once every subscriber has received them, for those that open
+    /// the topic later with Start::last or Start::oldest: up to one fewer than the topic has slots, which is
+    /// also what a topic of small messages keeps. Default: 1.
+    std::uint32_t retain = 0;
+    /// Whether to enter all of the region's memory into the process's page tables at once. Otherwise it
+    /// takes page faults in the middle of the work.
+    bool prefault = true;
 };
 
 /// Where a subscriber starts.
@@ -67,6 +77,8 @@ enum class Start : std::int32_t {
     next = CONDUIT_START_NEXT,      ///< With the first message that is published after it is opened.
     latest = CONDUIT_START_LATEST,  ///< With the newest message that the topic still has, if any.
     oldest = CONDUIT_START_OLDEST,  ///< With the oldest message that the topic still has, if any.
+    /// With the oldest of as many of the newest messages as `last` says, or of as many as the topic has.
+    last = CONDUIT_START_LAST,
 };
 
 /// How to read a topic.
@@ -75,6 +87,8 @@ struct SubscriberOptions {
     Domain domain = {};
     /// Where to start.
     Start start = Start::next;
+    /// With how many messages to start, if `start` is Start::last.
+    std::uint32_t last = 0;
     /// How long to poll for a message before going to sleep; std::chrono::nanoseconds::max() never
     /// sleeps. A message that arrives while the subscriber polls is received some 100 ns later instead of
     /// tens of microseconds, at the price of a busy processor core.
@@ -88,6 +102,9 @@ struct SubscriberOptions {
     /// Whether to poll for as long as a wake-up takes, while messages come faster than that, and otherwise
     /// not at all; `spin` is ignored. The subscriber measures both as it waits.
     bool adaptive_spin = false;
+    /// Whether to enter all of the region's memory into the process's page tables at once. Otherwise it
+    /// takes page faults in the middle of the work.
+    bool prefault = true;
 };
 
 namespace detail {

@@ -115,6 +115,52 @@ public:
     }
 
     /**
+     * Publishes copies of `count` values in a row. Returns how many.
+     *
+     * For high rates: chunks of up to 64 messages share what each call of send() costs anew, such as a
+     * memory fence, the look for sleeping subscribers and the time stamp. Subscribers receive each message
+     * as soon as it is written; those that sleep are woken once per chunk. If every slot is held, the batch
+     * ends after the messages before: then fewer were sent, and sending the next one throws the reason.
+     *
+     * @throws as send(value); then none was sent
+     */
+    std::size_t send_batch(const value_type* messages, std::size_t count) {
+        static_assert(!Type::is_slice, "a slice is a message of many elements: send_batch(slices)");
+        std::size_t sent = 0;
+        detail::check(send_values(messages, count, sent));
+        return sent;
+    }
+    Result<std::size_t> send_batch(const value_type* messages, std::size_t count, std::nothrow_t) noexcept {
+        static_assert(!Type::is_slice, "a slice is a message of many elements: send_batch(slices, std::nothrow)");
+        return detail::Access::result<std::size_t>(
+            [&](std::size_t& sent) { return send_values(messages, count, sent); });
+    }
+
+    /**
+     * Publishes copies of many messages in a row: of a std::vector, std::array, std::span or similar of
+     * values, or, in a topic of slices, of ranges whose elements can be sent as one. Returns how many.
+     *
+     *     publisher.send_batch(std::array<Imu, 100>{...});
+     *     log.send_batch(std::vector<std::string>{"one", "three"});
+     *
+     * As send_batch(messages, count). A slice that does not fit into a slot ends the batch, too. Slices go
+     * 64 at a time; if the topic was unlinked between two chunks, that is thrown, and published() says how
+     * many were sent.
+     *
+     * @throws as send(); except for that, then none was sent
+     */
+    template <class Range, class = detail::IfRange<Range>>
+    std::size_t send_batch(const Range& messages) {
+        std::size_t sent = 0;
+        detail::check(send_range(messages, sent));
+        return sent;
+    }
+    template <class Range, class = detail::IfRange<Range>>
+    Result<std::size_t> send_batch(const Range& messages, std::nothrow_t) noexcept {
+        return detail::Access::result<std::size_t>([&](std::size_t& sent) { return send_range(messages, sent); });
+    }
+
+    /**
      * Lends a slot, in which the next message is written in place. A publisher has one loan at a time.
      *
      * @throws InvalidHandle, Forked, LoanOut, AllSlotsHeld, TopicRemoved, TopicUnlinked (once)
@@ -194,6 +240,38 @@ public:
     void close() noexcept { core_.close(); }
 
 private:
+    conduit_error send_values(const value_type* messages, std::size_t count, std::size_t& sent) {
+        return conduit_publisher_send_array(core_.handle(), messages, sizeof(value_type), count, &sent);
+    }
+
+    template <class Range>
+    conduit_error send_range(const Range& messages, std::size_t& sent) {
+        if constexpr (Type::is_slice) {
+            return send_slices(std::data(messages), std::size(messages), sent);
+        } else {
+            return send_values(detail::elements<value_type>(messages), std::size(messages), sent);
+        }
+    }
+
+    template <class Slice>
+    conduit_error send_slices(const Slice* slices, std::size_t count, std::size_t& sent) {
+        conduit_message chunk[64];
+        conduit_error code = CONDUIT_OK;
+        std::size_t chunk_sent = 0;
+        std::size_t chunk_size = 0;
+        do {
+            chunk_size = count - sent < std::size(chunk) ? count - sent : std::size(chunk);
+            for (std::size_t at = 0; at < chunk_size; ++at) {
+                const Slice& slice = slices[sent + at];
+                chunk[at] = {detail::elements<value_type>(slice), Type::bytes(std::size(slice))};
+            }
+            code = conduit_publisher_send_batch(core_.handle(), chunk, chunk_size, &chunk_sent);
+            sent += chunk_sent;
+        } while (code == CONDUIT_OK && chunk_sent == chunk_size && sent < count);
+        // Other reasons to send no more are found by the next call.
+        return sent == 0 || code == CONDUIT_ERROR_UNLINKED ? code : CONDUIT_OK;
+    }
+
     /// The name, which is not NULL if the publisher is open in this process.
     const char* check() const {
         const char* topic = conduit_publisher_topic(core_.handle());

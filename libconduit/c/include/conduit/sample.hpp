@@ -25,6 +25,27 @@ namespace conduit {
 template <class T>
 class Subscriber;
 
+namespace detail {
+
+/// The time of a stamp; 0 is none.
+inline std::optional<std::chrono::steady_clock::time_point> published_at(std::uint64_t stamp_ns) noexcept {
+    if (stamp_ns == 0) {
+        return std::nullopt;
+    }
+    // On Linux both clocks are CLOCK_MONOTONIC.
+    return std::chrono::steady_clock::time_point(std::chrono::nanoseconds(stamp_ns));
+}
+
+inline std::optional<std::chrono::nanoseconds> age(std::uint64_t stamp_ns) noexcept {
+    const auto published = published_at(stamp_ns);
+    if (!published) {
+        return std::nullopt;
+    }
+    return std::chrono::steady_clock::now() - *published;
+}
+
+}  // namespace detail
+
 /**
  * A message that a subscriber holds, or none. Its slot is not overwritten meanwhile: hold it no longer
  * than necessary.
@@ -111,21 +132,13 @@ public:
     /// When it was published; std::nullopt if the publisher has time stamps turned off.
     /// @throws NoSample
     [[nodiscard]] std::optional<std::chrono::steady_clock::time_point> published_at() const {
-        if (held().stamp_ns == 0) {
-            return std::nullopt;
-        }
-        // On Linux both clocks are CLOCK_MONOTONIC.
-        return std::chrono::steady_clock::time_point(std::chrono::nanoseconds(held().stamp_ns));
+        return detail::published_at(held().stamp_ns);
     }
 
     /// Time since it was published; std::nullopt if the publisher has time stamps turned off.
     /// @throws NoSample
     [[nodiscard]] std::optional<std::chrono::nanoseconds> age() const {
-        const auto published = published_at();
-        if (!published) {
-            return std::nullopt;
-        }
-        return std::chrono::steady_clock::now() - *published;
+        return detail::age(held().stamp_ns);
     }
 
     /// Releases the slot: the message must not be read any more. Does nothing if it is empty. The
@@ -155,6 +168,68 @@ private:
     }
 
     conduit_sample raw_ = CONDUIT_SAMPLE_INIT;
+};
+
+/**
+ * A message that is lent to a function, until that returns.
+ *
+ * It cannot be copied, and what it refers to must not be used later. Its functions are those of a Sample.
+ */
+template <class T>
+class Borrowed {
+public:
+    /// The type of the value, or of the elements of the slice.
+    using value_type = detail::Element<T>;
+
+    Borrowed(const Borrowed&) = delete;
+    Borrowed& operator=(const Borrowed&) = delete;
+
+    /// The value.
+    const value_type& operator*() const noexcept {
+        static_assert(!detail::Form<T>::is_slice, "a slice has elements: use data(), [], span() or a loop over it");
+        return *data();
+    }
+    /// Its members.
+    const value_type* operator->() const noexcept {
+        static_assert(!detail::Form<T>::is_slice, "a slice has elements: use data(), [], span() or a loop over it");
+        return data();
+    }
+
+    /// The value, or the first element.
+    [[nodiscard]] const value_type* data() const noexcept { return static_cast<const value_type*>(raw_.data); }
+    /// Number of elements; 1 for a value.
+    [[nodiscard]] std::size_t size() const noexcept { return raw_.size / sizeof(value_type); }
+    /// Size in bytes.
+    [[nodiscard]] std::size_t size_bytes() const noexcept { return raw_.size; }
+
+    /// An element; the index is not checked.
+    const value_type& operator[](std::size_t index) const noexcept { return data()[index]; }
+    const value_type* begin() const noexcept { return data(); }
+    const value_type* end() const noexcept { return data() + size(); }
+
+#if defined(__cpp_lib_span)
+    /// The elements; one for a value.
+    [[nodiscard]] std::span<const value_type> span() const noexcept { return {data(), size()}; }
+#endif
+
+    /// Sequence number of the message: the first of a topic has 0.
+    [[nodiscard]] std::uint64_t sequence() const noexcept { return raw_.sequence; }
+    /// Number of messages that the subscriber missed between the previous one and this one.
+    [[nodiscard]] std::uint64_t lost() const noexcept { return raw_.lost; }
+    /// When it was published; std::nullopt if the publisher has time stamps turned off.
+    [[nodiscard]] std::optional<std::chrono::steady_clock::time_point> published_at() const noexcept {
+        return detail::published_at(raw_.stamp_ns);
+    }
+    /// Time since it was published; std::nullopt if the publisher has time stamps turned off.
+    [[nodiscard]] std::optional<std::chrono::nanoseconds> age() const noexcept {
+        return detail::age(raw_.stamp_ns);
+    }
+
+private:
+    friend class Subscriber<T>;
+    explicit Borrowed(const conduit_lent_message& raw) noexcept : raw_(raw) {}
+
+    const conduit_lent_message& raw_;
 };
 
 }  // namespace conduit

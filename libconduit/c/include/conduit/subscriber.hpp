@@ -7,7 +7,9 @@
 #include "sample.hpp"
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <new>
 #include <string>
 #include <type_traits>
@@ -118,6 +120,110 @@ public:
         return wait_for(left(deadline), std::nothrow);
     }
 
+    /**
+     * Passes the next message to `read` if there is one. Returns whether there was.
+     *
+     *     subscriber.take_with([&](const auto& imu) { sum += imu->gyro[2]; });
+     *
+     * The message is held only while `read`, which takes a `const Borrowed<T>&`, runs: there is nothing to
+     * release, and it costs less than take(). `read` may use every object but this one, which is Busy. If it
+     * throws, the message is received and released, and the exception is passed on, also in the form with
+     * std::nothrow, which therefore is not noexcept. Does not allocate unless samples are copied.
+     *
+     * @throws as wait() and what `read` throws; Busy
+     */
+    template <class Read>
+    bool take_with(Read&& read) {
+        bool lent = false;
+        detail::check(lend_next(read, lent));
+        return lent;
+    }
+    template <class Read>
+    Result<bool> take_with(Read&& read, std::nothrow_t) {
+        bool lent = false;
+        return result(lend_next(read, lent), lent);
+    }
+
+    /// Passes the next message to `read`, and sleeps until there is one; see take_with().
+    /// @throws as take_with()
+    template <class Read>
+    void wait_with(Read&& read) {
+        bool lent = false;
+        detail::check(lend_within(CONDUIT_FOREVER, read, lent));
+    }
+    template <class Read>
+    Result<void> wait_with(Read&& read, std::nothrow_t) {
+        bool lent = false;
+        const conduit_error code = lend_within(CONDUIT_FOREVER, read, lent);
+        return detail::Access::result([code] { return code; });
+    }
+
+    /// Passes the next message to `read`, and sleeps until there is one. Returns false if the timeout expires
+    /// first; see take_with().
+    /// @throws as take_with()
+    template <class Rep, class Period, class Read>
+    bool wait_with_for(const std::chrono::duration<Rep, Period>& timeout, Read&& read) {
+        bool lent = false;
+        detail::check(lend_within(detail::nanoseconds(timeout), read, lent));
+        return lent;
+    }
+    template <class Rep, class Period, class Read>
+    Result<bool> wait_with_for(const std::chrono::duration<Rep, Period>& timeout, Read&& read, std::nothrow_t) {
+        bool lent = false;
+        return result(lend_within(detail::nanoseconds(timeout), read, lent), lent);
+    }
+
+    /**
+     * Passes up to `max` messages that have arrived to `each`, one after the other. Returns their number.
+     *
+     *     while (subscriber.take_batch(64, [&](const auto& tick) { sum += *tick; }) > 0) {}
+     *
+     * For high rates: the subscriber publishes its own progress once per batch, and holds each message only
+     * while `each` runs; see take_with(). If `each` throws, the rest of the batch is received without it.
+     *
+     * @throws as take_with(); an invalid message ends the batch after those before it
+     */
+    template <class Each>
+    std::size_t take_batch(std::size_t max, Each&& each) {
+        std::size_t count = 0;
+        detail::check(lend_batch(max, each, count));
+        return count;
+    }
+    template <class Each>
+    Result<std::size_t> take_batch(std::size_t max, Each&& each, std::nothrow_t) {
+        std::size_t count = 0;
+        return result(lend_batch(max, each, count), count);
+    }
+
+    /// As take_batch(), but sleeps until there is a message.
+    /// @throws as take_with()
+    template <class Each>
+    std::size_t wait_batch(std::size_t max, Each&& each) {
+        std::size_t count = 0;
+        detail::check(lend_batch_within(CONDUIT_FOREVER, max, each, count));
+        return count;
+    }
+    template <class Each>
+    Result<std::size_t> wait_batch(std::size_t max, Each&& each, std::nothrow_t) {
+        std::size_t count = 0;
+        return result(lend_batch_within(CONDUIT_FOREVER, max, each, count), count);
+    }
+
+    /// As take_batch(), but sleeps until there is a message. Returns 0 if the timeout expires first.
+    /// @throws as take_with()
+    template <class Rep, class Period, class Each>
+    std::size_t wait_batch_for(const std::chrono::duration<Rep, Period>& timeout, std::size_t max, Each&& each) {
+        std::size_t count = 0;
+        detail::check(lend_batch_within(detail::nanoseconds(timeout), max, each, count));
+        return count;
+    }
+    template <class Rep, class Period, class Each>
+    Result<std::size_t> wait_batch_for(const std::chrono::duration<Rep, Period>& timeout, std::size_t max,
+                                       Each&& each, std::nothrow_t) {
+        std::size_t count = 0;
+        return result(lend_batch_within(detail::nanoseconds(timeout), max, each, count), count);
+    }
+
     /// Number of messages received so far.
     /// @throws InvalidHandle, Forked
     [[nodiscard]] std::uint64_t received() const { return check(), conduit_subscriber_received(handle_.get()); }
@@ -161,6 +267,8 @@ private:
         options.domain = domain.get();
         options.message_type = &type;
         options.start = static_cast<conduit_start>(given.start);
+        options.last = given.last;
+        options.no_prefault = !given.prefault;
         options.spin_ns = detail::nanoseconds(given.spin);
         options.adaptive_spin = given.adaptive_spin;
         options.copy_samples = given.copy_samples;
@@ -180,6 +288,80 @@ private:
     conduit_error wait_into(Sample<T>& sample, std::uint64_t timeout_ns) {
         const conduit_error code = conduit_subscriber_recv_timeout(handle_.get(), timeout_ns, &sample.raw_);
         return code == CONDUIT_ERROR_TIMED_OUT ? CONDUIT_OK : code;
+    }
+
+    /// A function that messages are lent to, and what it threw: no exception may pass through C.
+    template <class Read>
+    struct Reader {
+        Read& read;
+        std::exception_ptr thrown = nullptr;
+
+        static void call(void* context, const conduit_lent_message* message) {
+            auto* reader = static_cast<Reader*>(context);
+            const Borrowed<T> borrowed(*message);
+#if defined(__cpp_exceptions)
+            if (reader->thrown == nullptr) {
+                try {
+                    static_cast<void>(reader->read(borrowed));
+                } catch (...) {
+                    reader->thrown = std::current_exception();
+                }
+            }
+#else
+            static_cast<void>(reader->read(borrowed));
+#endif
+        }
+
+        void rethrow() const {
+#if defined(__cpp_exceptions)
+            if (__builtin_expect(thrown != nullptr, 0)) {
+                std::rethrow_exception(thrown);
+            }
+#endif
+        }
+    };
+
+    template <class Read>
+    conduit_error lend_next(Read& read, bool& lent) {
+        Reader<Read> reader{read};
+        const conduit_error code = conduit_subscriber_try_recv_with(handle_.get(), &Reader<Read>::call, &reader);
+        reader.rethrow();
+        lent = code == CONDUIT_OK;
+        return code == CONDUIT_NO_MESSAGE ? CONDUIT_OK : code;
+    }
+
+    template <class Read>
+    conduit_error lend_within(std::uint64_t timeout_ns, Read& read, bool& lent) {
+        Reader<Read> reader{read};
+        const conduit_error code =
+            conduit_subscriber_recv_with(handle_.get(), timeout_ns, &Reader<Read>::call, &reader);
+        reader.rethrow();
+        lent = code == CONDUIT_OK;
+        return code == CONDUIT_ERROR_TIMED_OUT ? CONDUIT_OK : code;
+    }
+
+    template <class Each>
+    conduit_error lend_batch(std::size_t max, Each& each, std::size_t& count) {
+        Reader<Each> reader{each};
+        const conduit_error code =
+            conduit_subscriber_try_recv_batch(handle_.get(), max, &Reader<Each>::call, &reader, &count);
+        reader.rethrow();
+        return code == CONDUIT_NO_MESSAGE ? CONDUIT_OK : code;
+    }
+
+    template <class Each>
+    conduit_error lend_batch_within(std::uint64_t timeout_ns, std::size_t max, Each& each, std::size_t& count) {
+        Reader<Each> reader{each};
+        const conduit_error code =
+            conduit_subscriber_recv_batch(handle_.get(), timeout_ns, max, &Reader<Each>::call, &reader, &count);
+        reader.rethrow();
+        return code == CONDUIT_ERROR_TIMED_OUT ? CONDUIT_OK : code;
+    }
+
+    /// The value is a reference because the call that sets it is an argument, too.
+    template <class V>
+    static Result<V> result(conduit_error code, const V& value) noexcept {
+        return detail::Access::result<V>([&](V& into) { return into = value, code; });
     }
 
     template <class Clock, class Duration>
