@@ -15,7 +15,7 @@ use crate::subscriber::SubscriberHandle;
 /// end: use it by pointer.
 #[derive(Debug)]
 #[repr(C)]
-pub struct LentMessage {
+pub struct LentRecord {
     /// The message, read-only. Aligned as its type asks, and to at least 32 bytes.
     pub data: *const c_void,
     /// Length of the message in bytes.
@@ -34,16 +34,16 @@ pub struct LentMessage {
 /// It is called on the thread that receives, before the receiving function returns, and cannot be
 /// cancelled. It may use every handle but the subscriber's, which is CONDUIT_ERROR_BUSY meanwhile.
 /// A C++ exception out of it ends the process; longjmp() out of it is undefined behaviour.
-pub type ReadMessage = Option<unsafe extern "C-unwind" fn(context: *mut c_void, message: *const LentMessage)>;
+pub type ReadMessage = Option<unsafe extern "C-unwind" fn(context: *mut c_void, message: *const LentRecord)>;
 
 /// A function of C with its context.
 #[derive(Clone, Copy)]
-struct Reader {
-    read: unsafe extern "C-unwind" fn(*mut c_void, *const LentMessage),
+struct ReadCallback {
+    read: unsafe extern "C-unwind" fn(*mut c_void, *const LentRecord),
     context: *mut c_void,
 }
 
-impl Reader {
+impl ReadCallback {
     fn new(read: ReadMessage, context: *mut c_void) -> Result<Self, CallFailure> {
         Ok(Self { read: read.ok_or_else(|| CallFailure::null("read"))?, context })
     }
@@ -53,7 +53,7 @@ impl Reader {
     /// The function is one of its type and accepts the context, on this thread.
     #[inline(always)]
     unsafe fn read(self, message: &Borrowed<'_, [u8]>) {
-        let lent = LentMessage {
+        let lent = LentRecord {
             data: message.as_ptr().cast(),
             size: message.len(),
             sequence: message.sequence(),
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn conduit_subscriber_try_recv_with(
     context: *mut c_void,
 ) -> ErrorCode {
     message_call(|| {
-        let reader = Reader::new(read, context)?;
+        let reader = ReadCallback::new(read, context)?;
         // SAFETY: `conduit.h`: `subscriber` is a handle.
         let mut open = unsafe { handle::lock(subscriber) }?;
         // SAFETY: `conduit.h`: the function has this type and accepts the context.
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn conduit_subscriber_recv_with(
     context: *mut c_void,
 ) -> ErrorCode {
     message_call(|| {
-        let reader = Reader::new(read, context)?;
+        let reader = ReadCallback::new(read, context)?;
         // SAFETY: `conduit.h`: `subscriber` is a handle.
         let mut open = unsafe { handle::lock(subscriber) }?;
         // SAFETY: `conduit.h`: the function has this type and accepts the context.
@@ -137,7 +137,7 @@ pub unsafe extern "C" fn conduit_subscriber_try_recv_batch(
 ) -> ErrorCode {
     message_call(|| {
         // SAFETY: `conduit.h`: `count` is a result.
-        let (reader, count) = (Reader::new(read, context)?, unsafe { result("count", count, 0) }?);
+        let (reader, count) = (ReadCallback::new(read, context)?, unsafe { result("count", count, 0) }?);
         // SAFETY: `conduit.h`: `subscriber` is a handle.
         let mut open = unsafe { handle::lock(subscriber) }?;
         let received = open.subscriber.try_recv_batch(max, |message| {
@@ -165,7 +165,7 @@ pub unsafe extern "C" fn conduit_subscriber_recv_batch(
 ) -> ErrorCode {
     message_call(|| {
         // SAFETY: `conduit.h`: `count` is a result.
-        let (reader, count) = (Reader::new(read, context)?, unsafe { result("count", count, 0) }?);
+        let (reader, count) = (ReadCallback::new(read, context)?, unsafe { result("count", count, 0) }?);
         // SAFETY: `conduit.h`: `subscriber` is a handle.
         let mut open = unsafe { handle::lock(subscriber) }?;
         let each = |message: Borrowed<'_, [u8]>| {
