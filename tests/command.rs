@@ -303,6 +303,8 @@ fn the_examples_work_as_two_processes() {
         let counters = world.region("imu").counters().unwrap();
         counters.subscribers.iter().any(|(_, subscriber)| subscriber.received > 0)
     });
+    let used = example("control_loop", "200");
+    assert!(used.contains("used ") && !used.contains("used 0 "), "{used}");
     publisher.kill().unwrap();
     publisher.wait().unwrap();
     let output = subscriber.wait_with_output().unwrap();

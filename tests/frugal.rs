@@ -43,6 +43,14 @@ fn time_stamps_make_no_system_call() {
 }
 
 #[test]
+fn reading_the_latest_messages_makes_no_system_call() {
+    if !lives_without_calls(Deed::ReadClocks) {
+        skip!(Lack::FastClock, "the cost of time stamps");
+    }
+    assert!(lives_without_calls(Deed::Latest));
+}
+
+#[test]
 fn polling_without_messages_makes_no_system_call() {
     if !lives_without_calls(Deed::ReadClocks) {
         skip!(Lack::FastClock, "the cost of time stamps");

@@ -170,6 +170,8 @@ pub enum Deed {
     PublishUnstamped,
     ReceiveStamped,
     ReceiveUnstamped,
+    /// Reads the latest messages of ten topics, new or not.
+    Latest,
     /// Polls while no message is available.
     Look,
 }

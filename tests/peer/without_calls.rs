@@ -28,11 +28,13 @@ pub fn run(deed: Deed) -> Outcome {
     assert!(subscriber.try_recv()?.is_none() && copier.try_recv_copy()?.is_none());
     let _ = (now_ns(), Instant::now());
 
-    if deed == Deed::Look {
+    let mut topics = if deed == Deed::Latest { TenTopics::new()? } else { TenTopics::default() };
+    if matches!(deed, Deed::Look | Deed::Latest) {
         // A subscriber probes its publisher twice a second: it does so now, and not again for a
         // while.
         std::thread::sleep(Duration::from_millis(600));
         assert!(subscriber.try_recv()?.is_none() && copier.try_recv_copy()?.is_none());
+        topics.read(0, false)?;
     }
     // Allocated in advance, since allocation may make a system call.
     let done = serde_json::to_string(&Answer::Done)? + "\n";
@@ -71,6 +73,13 @@ pub fn run(deed: Deed) -> Outcome {
                 }
             }
         }
+        Deed::Latest => {
+            for number in 1..100 {
+                topics.publish(number)?;
+                topics.read(number, true)?;
+                topics.read(number, false)?;
+            }
+        }
         Deed::Look => {
             for _ in 0..1000 {
                 if subscriber.try_recv()?.is_some() || copier.try_recv_copy()?.is_some() {
@@ -81,4 +90,44 @@ pub fn run(deed: Deed) -> Outcome {
     }
     let _ = std::io::stdout().write_all(done.as_bytes());
     seccomp::end(0)
+}
+
+/// What a control loop reads.
+#[derive(Default)]
+struct TenTopics(Vec<(Publisher<[u64; 16]>, [Subscriber<[u64; 16]>; 2])>);
+
+impl TenTopics {
+    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        let mut topics = Vec::new();
+        for number in 0..10 {
+            let name = format!("joints/{number}");
+            let publisher = Publisher::create(&name)?;
+            topics.push((publisher, [Subscriber::open(&name)?, Subscriber::open(&name)?]));
+        }
+        Ok(Self(topics))
+    }
+
+    fn publish(&mut self, number: u64) -> Result<(), conduit::SendError> {
+        for (publisher, _) in &mut self.0 {
+            // More and fewer than the topic has slots.
+            for _ in 0..number % 40 {
+                publisher.send(&[0; 16])?;
+            }
+            publisher.send(&[number; 16])?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, number: u64, is_new: bool) -> Result<(), Box<dyn std::error::Error>> {
+        for (_, [subscriber, copier]) in &mut self.0 {
+            let (held, copied) = (subscriber.latest()?, copier.latest_copy()?);
+            if held.is_some() != is_new || held.is_some_and(|held| *held != [number; 16]) {
+                return Err("wrong".into());
+            }
+            if copied.is_some() != is_new || copied.is_some_and(|copied| *copied != [number; 16]) {
+                return Err("wrong".into());
+            }
+        }
+        Ok(())
+    }
 }

@@ -73,6 +73,7 @@ impl AttachedReader {
 
     delegate! {
         pub(crate) fn lost(&self) -> u64;
+        pub(crate) fn skipped(&self) -> u64;
         pub(crate) fn received(&self) -> u64;
         pub(crate) fn has_ended(&self) -> Option<Gone>;
         pub(crate) fn sleep(&self, timeout: Duration) -> bool;

@@ -29,6 +29,7 @@ pub(crate) struct Reader<M: Memory> {
     expected: u64,
     received: u64,
     lost: u64,
+    skipped: u64,
 }
 
 /// A message that was received.
@@ -55,6 +56,8 @@ pub(crate) struct Found<'a, M: Memory> {
 pub(crate) trait ReceiveMode<M: Memory> {
     /// Whether it writes the state of the message's slot.
     const PINS: bool;
+    /// Whether it takes the newest message instead of the next one.
+    const SKIPS: bool = false;
 
     /// Takes a message that was found readable, unless it is overwritten meanwhile.
     fn take(&mut self, memory: &M, message: Found<'_, M>) -> Option<Received>;
@@ -88,6 +91,20 @@ impl<M: Memory, T: CopyTarget> ReceiveMode<M> for CopyTo<'_, T> {
     }
 }
 
+/// Takes the newest message, in another mode, and skips those before it.
+#[derive(Debug)]
+pub(crate) struct Newest<T>(pub(crate) T);
+
+impl<M: Memory, T: ReceiveMode<M>> ReceiveMode<M> for Newest<T> {
+    const PINS: bool = T::PINS;
+    const SKIPS: bool = true;
+
+    #[inline(always)]
+    fn take(&mut self, memory: &M, message: Found<'_, M>) -> Option<Received> {
+        self.0.take(memory, message)
+    }
+}
+
 impl<M: ReaderMemory> Reader<M> {
     /// A reader with the lock of `record`, or without a record.
     pub(crate) fn new(memory: Arc<M>, record: Option<usize>, start: Start) -> Self {
@@ -101,7 +118,8 @@ impl<M: ReaderMemory> Reader<M> {
         }
         let sleeper = Sleeper::new(Arc::clone(&memory), record);
         let prefetched = u64::MAX;
-        let mut reader = Self { memory, sleeper, record, cursor: 0, prefetched, expected: 0, received: 0, lost: 0 };
+        let (cursor, expected, received, lost, skipped) = (0, 0, 0, 0, 0);
+        let mut reader = Self { memory, sleeper, record, cursor, prefetched, expected, received, lost, skipped };
         reader.join(start);
         reader
     }
@@ -145,6 +163,11 @@ impl<M: ReaderMemory> Reader<M> {
         self.lost
     }
 
+    /// Messages passed over so far on the way to newer ones.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
     /// Messages received so far.
     pub(crate) fn received(&self) -> u64 {
         self.received
@@ -162,6 +185,9 @@ impl<M: ReaderMemory> Reader<M> {
     /// [`note_progress`](Self::note_progress) ends the batch.
     #[inline(always)]
     pub(crate) fn receive_next<T: ReceiveMode<M>>(&mut self, mode: &mut T) -> Option<Received> {
+        if T::SKIPS {
+            return self.receive_newest(mode);
+        }
         loop {
             let position = self.cursor;
             // R1
@@ -190,6 +216,49 @@ impl<M: ReaderMemory> Reader<M> {
                 return Some(message);
             }
         }
+    }
+
+    /// Receives the newest message that is kept, unless it was received before. Each further round
+    /// means that the writer has published a message.
+    fn receive_newest(&mut self, mode: &mut impl ReceiveMode<M>) -> Option<Received> {
+        let mut tried = self.cursor;
+        loop {
+            let next = self.beyond_newest(tried);
+            let oldest = tried.max(next.saturating_sub(self.memory.slots().into()));
+            for position in (oldest..next).rev() {
+                // R1
+                let entry = self.memory.entry(position);
+                if entry.position.load(Acquire) & !ENDED == position + 1
+                    && let Some(message) = mode.take(&self.memory, Found { position, entry })
+                {
+                    self.move_to(next);
+                    self.skipped = self.skipped.saturating_add(position.saturating_sub(self.expected));
+                    self.expected = position + 1;
+                    self.received += 1;
+                    return Some(message);
+                }
+            }
+            if next == tried {
+                self.move_to(next);
+                return None;
+            }
+            tried = next;
+        }
+    }
+
+    /// The position after that of the newest message, `least` at least. It may be beyond head,
+    /// which moves when the message is readable.
+    fn beyond_newest(&self, least: u64) -> u64 {
+        let mut next = head(&*self.memory, Acquire).max(least);
+        for _ in 0..self.memory.slots() {
+            // R1
+            let number = self.memory.entry(next).position.load(Acquire) & NUMBER;
+            if number <= next {
+                break;
+            }
+            next = number;
+        }
+        next
     }
 
     /// Prefetches the state of the slot that the message at the cursor will probably have.

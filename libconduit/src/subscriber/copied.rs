@@ -95,11 +95,13 @@ impl<T: Message + FromBytes> Subscriber<T> {
     #[inline(never)]
     fn check_and_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
         let mut value = T::new_zeroed();
-        match self.receive_with(&mut CopyTo(&mut Value(&mut value)))? {
-            None => Ok(None),
-            Some(message) if message.len == size_of::<T>() => Ok(Some(Copied::new(value, &message))),
-            Some(message) => Err(self.invalid(&message)),
-        }
+        let received = self.receive_with(&mut CopyTo(&mut Value(&mut value)))?;
+        received.map(|message| self.copied(value, &message)).transpose()
+    }
+
+    /// A message that was copied to `value`, if it has its length.
+    pub(super) fn copied(&self, value: T, message: &Received) -> Result<Copied<T>, RecvError> {
+        if message.len == size_of::<T>() { Ok(Copied::new(value, message)) } else { Err(self.invalid(message)) }
     }
 
     /// Receives a copy of the next message, sleeping until there is one.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod copied;
+mod latest;
 mod lent;
 mod open;
 mod sample;
@@ -91,10 +92,16 @@ impl<T: ?Sized> Subscriber<T> {
         self.message
     }
 
-    /// Messages lost so far. The sum of this and [`received`](Self::received) is what was published
-    /// since the start.
+    /// Messages lost so far. The sum of this, [`received`](Self::received) and
+    /// [`skipped`](Self::skipped) is what was published since the start.
     pub fn lost(&self) -> u64 {
         self.reader.lost()
+    }
+
+    /// Messages that [`latest`](Self::latest) and `latest_copy` have passed over so far, whether or
+    /// not they were still there.
+    pub fn skipped(&self) -> u64 {
+        self.reader.skipped()
     }
 
     /// Messages received so far.
@@ -181,14 +188,18 @@ impl<T: ?Sized + Message> Subscriber<T> {
             Some(record) => self.receive_with(&mut Pin { record })?,
             None => self.receive_with(&mut CopyTo(&mut lines))?,
         };
-        let Some(message) = received else { return Ok(None) };
+        received.map(|message| self.sample(&message, lines)).transpose()
+    }
+
+    /// A message that was pinned, or copied to `lines`.
+    fn sample(&self, message: &Received, lines: Vec<Line>) -> Result<Sample<T>, RecvError> {
         let held = match (&self.reader, self.pins) {
-            (AttachedReader::Writable(reader), Some(record)) => HeldMessage::pinned(reader.memory(), record, &message),
-            _ => HeldMessage::copied(lines, &message),
+            (AttachedReader::Writable(reader), Some(record)) => HeldMessage::pinned(reader.memory(), record, message),
+            _ => HeldMessage::copied(lines, message),
         };
         match held {
-            Ok(held) if self.admits(&message) => Ok(Some(Sample { held, lost: message.lost })),
-            _ => Err(self.invalid(&message)),
+            Ok(held) if self.admits(message) => Ok(Sample { held, lost: message.lost }),
+            _ => Err(self.invalid(message)),
         }
     }
 

@@ -19,6 +19,7 @@ mod batch;
 mod checked;
 mod joining;
 mod memory;
+mod newest;
 mod news;
 mod overwriting;
 mod parked;

@@ -20,7 +20,7 @@ use crate::ring::layout::{
     TAKEN,
 };
 use crate::ring::memory::{Memory, ReaderMemory, WritableMemory};
-use crate::ring::reader::{CopyTo, Pin, Reader, Received, unpin};
+use crate::ring::reader::{CopyTo, Newest, Pin, Reader, Received, unpin};
 use crate::ring::reuse::Reuse;
 use crate::ring::sleeper::Sleep;
 use crate::ring::start::Start;

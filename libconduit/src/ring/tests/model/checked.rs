@@ -143,9 +143,10 @@ impl Checked {
         }
     }
 
-    fn check_count(&self, published: u64) {
+    pub(super) fn check_count(&self, published: u64) {
         let base = self.base.unwrap_or(published - self.reader.lost());
-        assert_eq!(self.reader.received() + self.reader.lost(), published - base);
+        let reader = &self.reader;
+        assert_eq!(reader.received() + reader.lost() + reader.skipped(), published - base);
     }
 
     /// Receives what is left of a closed topic, and checks the count.

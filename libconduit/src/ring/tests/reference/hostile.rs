@@ -14,6 +14,7 @@ proptest! {
         start in prop_oneof![Just(Start::Next), Just(Start::Latest), Just(Start::Oldest)],
         reuse in prop_oneof![Just(Reuse::Oldest), Just(Reuse::Newest { retain: 1 })],
         cursor_moves in 0..6usize,
+        newest: bool,
     ) {
         let ring = Heap::new(4);
         let write = || {
@@ -39,7 +40,11 @@ proptest! {
         for _ in 0..cursor_moves {
             for (record, reader) in [(1, &mut early), (2, &mut late)] {
                 let _ = reader.receive_or_end(&mut Pin { record }, || Some(false));
-                let received = reader.receive_or_end(&mut CopyTo(&mut lines), || Some(false));
+                let received = if newest {
+                    reader.receive_or_end(&mut Newest(CopyTo(&mut lines)), || Some(false))
+                } else {
+                    reader.receive_or_end(&mut CopyTo(&mut lines), || Some(false))
+                };
                 match received {
                     Ok(Some(message)) => prop_assert!(message.len <= ring.capacity()),
                     // Nor does it report news forever.

@@ -9,6 +9,7 @@ struct Subscriber {
     cursor: u64,
     expected: u64,
     base: u64,
+    skipped: u64,
     held: Vec<Message>,
 }
 
@@ -29,6 +30,10 @@ enum Step {
     },
     Copy {
         who: usize,
+    },
+    Latest {
+        who: usize,
+        pin: bool,
     },
     Sleep {
         who: usize,
@@ -60,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Abandon),
         8 => (who.clone(), any::<bool>()).prop_map(|(who, hold)| Step::Receive { who, hold }),
         3 => who.clone().prop_map(|who| Step::Copy { who }),
+        3 => (who.clone(), any::<bool>()).prop_map(|(who, pin)| Step::Latest { who, pin }),
         2 => who.clone().prop_map(|who| Step::Sleep { who }),
         5 => (who.clone(), 0..4usize).prop_map(|(who, which)| Step::Release { who, which }),
         3 => (start, prop::bool::weighted(0.8)).prop_map(|(start, record)| Step::Join { start, record }),
@@ -120,6 +126,11 @@ impl World {
             Step::Copy { who: index } => {
                 if let Some(index) = who(index) {
                     let _ = self.receive(index, false);
+                }
+            }
+            Step::Latest { who: index, pin } => {
+                if let Some(index) = who(index) {
+                    self.receive_latest(index, pin && self.subscribers[index].record.is_some());
                 }
             }
             Step::Sleep { who: index } => {
@@ -205,7 +216,8 @@ impl World {
         if let Some(record) = record {
             self.expected.cursors[record] = Some(cursor);
         }
-        self.subscribers.push(Subscriber { reader, record, cursor, expected: cursor, base: cursor, held: Vec::new() });
+        let (expected, base, held) = (cursor, cursor, Vec::new());
+        self.subscribers.push(Subscriber { reader, record, cursor, expected, base, skipped: 0, held });
     }
 
     fn forget(&mut self, index: usize) {
@@ -251,12 +263,40 @@ impl World {
         };
         let lost = message.sequence - subscriber.expected;
         subscriber.cursor = message.sequence + 1;
-        subscriber.expected = subscriber.cursor;
+        let Message { slot, sequence, len } = message;
+        assert_eq!(received, Ok(Some(Received { sequence, stamp_ns: message.stamp_ns(), len, slot, lost })));
+        self.note_received(index, pinned, message, &lines);
+        Ok(Some(message))
+    }
+
+    /// Receives the newest message that is kept, unless it was received.
+    fn receive_latest(&mut self, index: usize, pinned: bool) {
+        let (next, slots) = (self.expected.next, self.expected.slots());
+        let subscriber = &mut self.subscribers[index];
+        let mut unread = (subscriber.cursor.max(next.saturating_sub(slots))..next).rev();
+        let expected = unread.find_map(|position| self.expected.entry(position).message);
+        subscriber.cursor = next;
+        let mut lines: Vec<Line> = Vec::new();
+        let received = if pinned {
+            let record = subscriber.record.expect("a reader that pins has a record");
+            subscriber.reader.receive_or_end(&mut Newest(Pin { record }), || Some(false))
+        } else {
+            subscriber.reader.receive_or_end(&mut Newest(CopyTo(&mut lines)), || Some(false))
+        };
+        let Some(message) = expected else { return assert_eq!(received, Ok(None)) };
+        subscriber.skipped += message.sequence - subscriber.expected;
+        let Message { slot, sequence, len } = message;
+        assert_eq!(received, Ok(Some(Received { sequence, stamp_ns: message.stamp_ns(), len, slot, lost: 0 })));
+        self.note_received(index, pinned, message, &lines);
+    }
+
+    fn note_received(&mut self, index: usize, pinned: bool, message: Message, lines: &[Line]) {
+        let Message { slot, sequence, len } = message;
+        let subscriber = &mut self.subscribers[index];
+        subscriber.expected = sequence + 1;
         if let Some(record) = subscriber.record {
             self.expected.cursors[record] = Some(subscriber.cursor);
         }
-        let Message { slot, sequence, len } = message;
-        assert_eq!(received, Ok(Some(Received { sequence, stamp_ns: message.stamp_ns(), len, slot, lost })));
         if pinned {
             subscriber.held.push(message);
             let record = subscriber.record.expect("a reader that pins has a record");
@@ -264,17 +304,17 @@ impl World {
         } else {
             assert_eq!(lines.as_bytes()[..len], message.words().as_bytes()[..len]);
         }
-        Ok(Some(message))
     }
 
     /// Invariants after every step.
     fn check(&self) {
         for subscriber in &self.subscribers {
-            let Subscriber { reader, held, base, expected, .. } = subscriber;
+            let Subscriber { reader, held, base, expected, skipped, .. } = subscriber;
             for message in held {
                 assert_eq!(self.ring.words(message.slot), message.words(), "a held sample has changed");
             }
-            assert_eq!(reader.received() + reader.lost(), expected - base);
+            assert_eq!(reader.received() + reader.lost() + reader.skipped(), expected - base);
+            assert_eq!(reader.skipped(), *skipped);
             if let Some(record) = subscriber.record {
                 let record = self.ring.record(record);
                 assert_eq!(record.received.load(Relaxed), reader.received());
@@ -299,7 +339,7 @@ impl World {
         for index in 0..self.subscribers.len() {
             while self.receive(index, false).is_ok() {}
             let Subscriber { reader, base, .. } = &self.subscribers[index];
-            assert_eq!(reader.received() + reader.lost(), self.expected.next - base);
+            assert_eq!(reader.received() + reader.lost() + reader.skipped(), self.expected.next - base);
             assert!(!reader.sleep(Duration::ZERO));
         }
     }
