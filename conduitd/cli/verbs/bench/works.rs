@@ -5,7 +5,7 @@ use conduit_bench::contestants::DuplexChannel;
 use conduit_bench::contestants::limits::{ClockLimit, LineLimit, MemoryLimit, PingPongLimit};
 use conduit_bench::contestants::publishing::{Audience, PublishPace, publishing};
 use conduit_bench::contestants::round_trips::RoundTrips;
-use conduit_bench::contestants::stream::{MessageStream, StreamWindow};
+use conduit_bench::contestants::stream::{MessageStream, StreamBatches, StreamWindow};
 use conduit_bench::limits::{LimitsRegion, LineStream, PrivateBuffers, StreamReceipts};
 use conduit_bench::pattern::Touch;
 use conduit_bench::site::BenchSite;
@@ -118,7 +118,10 @@ pub(super) fn contestants(
         ("64 B polling", Box::new(round_trips(Wait::Poll))),
         ("64 B blocking", Box::new(round_trips(Wait::Sleep))),
         ("64 B to nobody", to_nobody),
-        ("64 B in a row", Box::new(MessageStream::new(small.clone(), window("small", SMALL_SLOTS)?, false))),
+        (
+            "64 B in a row",
+            Box::new(MessageStream::new(small.clone(), window("small", SMALL_SLOTS)?, StreamBatches::default())),
+        ),
     ];
     if has_large {
         let options = TopicOptions { words: LARGE_WORDS, depth: Some(LARGE_SLOTS), ..options };
@@ -133,7 +136,7 @@ pub(super) fn contestants(
             ("12 MB, all bytes", Box::new(round_trips(Wait::Poll, Touch::Whole))),
             (
                 "12 MB in a row, all bytes",
-                Box::new(MessageStream::new(large.clone(), window("large", LARGE_SLOTS)?, false)),
+                Box::new(MessageStream::new(large.clone(), window("large", LARGE_SLOTS)?, StreamBatches::default())),
             ),
         ];
         all.extend(large);

@@ -10,8 +10,8 @@ pub struct TopicOptions {
     pub words: usize,
     /// How many messages fit between publisher and subscriber.
     pub depth: Option<u64>,
-    /// Whether subscribers receive many messages at once.
-    pub is_batched: bool,
+    /// Whether subscribers copy batches of messages out, where a transport has a choice.
+    pub copies_batches: bool,
     /// Whether subscribers sleep, so that the publisher has to wake them.
     pub has_sleepers: bool,
     /// How many subscribers there are, if more than the usual few.
@@ -71,6 +71,15 @@ pub trait Carries<M: ?Sized>: Transport {
 pub trait Publish<M: ?Sized> {
     /// Sends a message that `fill` writes in place. Words that it does not write have any value.
     fn publish(&mut self, fill: impl FnOnce(&mut M)) -> Result<()>;
+
+    /// Sends so many messages that `fill` writes one after the other, at once if the transport can.
+    #[inline]
+    fn publish_batch(&mut self, count: usize, mut fill: impl FnMut(&mut M)) -> Result<()> {
+        for _ in 0..count {
+            self.publish(&mut fill)?;
+        }
+        Ok(())
+    }
 }
 
 /// The receiving end of a topic.

@@ -60,6 +60,17 @@ impl Publish<SmallMessage> for Produces {
         self.0.push(&message);
         Ok(())
     }
+
+    #[inline]
+    fn publish_batch(&mut self, count: usize, mut fill: impl FnMut(&mut SmallMessage)) -> Result<()> {
+        let mut messages = [[0; 8]; 64];
+        for at in (0..count).step_by(messages.len()) {
+            let batch = &mut messages[..(count - at).min(64)];
+            batch.iter_mut().for_each(&mut fill);
+            self.0.push_batch(batch);
+        }
+        Ok(())
+    }
 }
 
 impl Receive<SmallMessage> for Consumes {

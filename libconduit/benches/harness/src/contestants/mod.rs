@@ -7,6 +7,7 @@ pub mod stream;
 pub mod threads;
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::partner::retry;
@@ -48,6 +49,15 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> DuplexChannel<T, M> {
     #[inline]
     pub fn send(&mut self, index: u64, touch: Touch) -> Result<()> {
         self.publisher.publish(|message| pattern::write(index, touch.of_mut(message.as_mut())))
+    }
+
+    /// Sends the messages of these indices at once.
+    #[inline]
+    pub fn send_batch(&mut self, mut indices: Range<u64>, touch: Touch) -> Result<()> {
+        let count = indices.clone().count();
+        self.publisher.publish_batch(count, |message| {
+            indices.by_ref().take(1).for_each(|index| pattern::write(index, touch.of_mut(message.as_mut())));
+        })
     }
 }
 

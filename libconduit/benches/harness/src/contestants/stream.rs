@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::{MessageCounter, SharedChannel, send_end, verify};
 use crate::limits::StreamReceipts;
 use crate::partner::{Partner, Patience};
@@ -26,11 +28,20 @@ pub struct StreamWindow {
     pub receipts: StreamReceipts,
 }
 
+/// Which messages a stream's two ends handle many at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamBatches {
+    /// The publisher sends as many at once as it sends between two looks at the window.
+    pub sent: bool,
+    /// The subscriber receives as many at once as have arrived.
+    pub received: bool,
+}
+
 /// A stream of messages that are written and read whole.
 pub struct MessageStream<T: Carries<M>, M: ?Sized> {
     channel: SharedChannel<T, M>,
     window: Option<StreamWindow>,
-    is_batched: bool,
+    batches: StreamBatches,
     /// Messages of this turn.
     sent: u64,
     /// Messages of earlier turns.
@@ -38,10 +49,9 @@ pub struct MessageStream<T: Carries<M>, M: ?Sized> {
 }
 
 impl<T: Carries<M>, M: WordMessage + ?Sized> MessageStream<T, M> {
-    /// Over the topic there of a channel, with or without a window. Messages are received one by
-    /// one, or as many at once as have arrived.
-    pub fn new(channel: SharedChannel<T, M>, window: Option<StreamWindow>, is_batched: bool) -> Self {
-        Self { channel, window, is_batched, sent: 0, before: 0 }
+    /// Over the topic there of a channel, with or without a window.
+    pub fn new(channel: SharedChannel<T, M>, window: Option<StreamWindow>, batches: StreamBatches) -> Self {
+        Self { channel, window, batches, sent: 0, before: 0 }
     }
 
     /// Messages that are acknowledged at once; the publisher sends multiples of it.
@@ -69,12 +79,17 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for MessageStream<T, M> 
         let mut sent = 0;
         let begun = Instant::now();
         loop {
-            for _ in 0..step {
+            let at_once = if self.batches.sent { step } else { 1 };
+            for _ in 0..step / at_once {
                 if let Some(window) = &self.window {
-                    window.wait(window.messages - 1, before + sent, || patience.check())?;
+                    window.wait(window.messages - at_once, before + sent, || patience.check())?;
                 }
-                channel.send(sent, Touch::Whole)?;
-                sent += 1;
+                if self.batches.sent {
+                    channel.send_batch(sent..sent + step, Touch::Whole)?;
+                } else {
+                    channel.send(sent, Touch::Whole)?;
+                }
+                sent += at_once;
             }
             if until.is_over(sent, Instant::now()) {
                 break;
@@ -92,7 +107,7 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for MessageStream<T, M> 
     fn answer(&mut self) -> Result<Counts> {
         let (step, before) = (self.step(), self.before);
         let channel = &mut *self.channel.borrow_mut();
-        if self.window.is_none() && !self.is_batched {
+        if self.window.is_none() && !self.batches.received {
             return MessageCounter::count_all(&mut channel.subscriber, Wait::Poll);
         }
         let (mut counter, mut acknowledged) = (MessageCounter::default(), 0);
@@ -103,7 +118,7 @@ impl<T: Carries<M>, M: WordMessage + ?Sized> Contestant for MessageStream<T, M> 
                     outcome = counter.count(message.as_ref(), Touch::Whole);
                 }
             };
-            if self.is_batched {
+            if self.batches.received {
                 channel.subscriber.batch(BATCH, take)?;
             } else {
                 channel.subscriber.poll(take)?;

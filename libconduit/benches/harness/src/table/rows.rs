@@ -3,9 +3,10 @@
 use super::fan_out::FanOutPlan;
 use super::plan::Plan;
 use super::waiting::{WaitPlan, Waiting};
-use super::works::{LatencyPlan, LatencyReference, PublishingPlan, RowWork, ThroughputPlan};
+use super::works::{LatencyPlan, LatencyReference, PublishingPlan, ReceivingWay, RowWork, ThroughputPlan};
 use crate::Wait;
 use crate::contestants::publishing::Audience;
+use crate::contestants::stream::StreamBatches;
 use crate::machine::ByVendor;
 
 /// What is wanted of a row.
@@ -109,13 +110,13 @@ fn size(bytes: usize) -> String {
 }
 
 fn latency_row(group: &str, plan: LatencyPlan, goals: &[Goal]) -> TableRow {
-    let LatencyPlan { bytes, is_whole, wait, is_copied, depth, reference } = plan;
+    let LatencyPlan { bytes, is_whole, wait, way, depth, reference } = plan;
     let mut title = vec![size(bytes)];
     // The group says the rest.
-    title.extend((bytes <= 64 && group == "small").then(|| if is_copied { "copied out" } else { "in place" }.into()));
+    title.extend((bytes <= 64 && group == "small").then(|| way.words().into()));
     title.extend((group == "sleep").then(|| if is_whole { "all bytes" } else { "header" }.into()));
     title.extend(depth.map(|depth| format!("{depth} slots")));
-    let id: String = title.iter().map(|part| format!("/{}", part.replace(' ', ""))).collect();
+    let id: String = title.iter().map(|part| format!("/{}", part.replace([' ', ','], ""))).collect();
     TableRow {
         id: format!("{group}{id}"),
         title: title.join(", "),
@@ -134,7 +135,8 @@ fn latency_row(group: &str, plan: LatencyPlan, goals: &[Goal]) -> TableRow {
 fn latency_rows() -> Vec<TableRow> {
     let poll = LatencyPlan::filled;
     let header = |bytes| LatencyPlan { is_whole: false, ..poll(bytes) };
-    let copied = |bytes| LatencyPlan { is_copied: true, ..poll(bytes) };
+    let lent = |bytes| LatencyPlan { way: ReceivingWay::Lent, ..poll(bytes) };
+    let copied = |bytes| LatencyPlan { way: ReceivingWay::CopiedOut, ..poll(bytes) };
     let blocking = |plan| LatencyPlan { wait: Wait::Sleep, ..plan };
     let beside_small = LatencyPlan { reference: Some(LatencyReference::Small), ..header(LARGE) };
     let (limit, peer) = (Goal::OfLimit(1.05), Goal::OfPeer(ICEORYX, 0.95));
@@ -143,6 +145,7 @@ fn latency_rows() -> Vec<TableRow> {
         ("small", poll(8), &[][..]),
         ("small", copied(8), &[]),
         ("small", poll(64), &[Goal::OfLimit(1.45), ringfire, Goal::OfPeer(ICEORYX, 0.3)]),
+        ("small", lent(64), &[]),
         ("small", copied(64), &[Goal::OfLimit(1.2), ringfire]),
         ("bytes", poll(KIB), &[]),
         ("bytes", poll(64 * KIB), &[limit, peer]),
@@ -176,18 +179,21 @@ fn buffer_rows() -> Vec<TableRow> {
 }
 
 fn pair_rows() -> Vec<TableRow> {
-    let row = |(pairs, which): (u32, &str), is_copied: bool| {
-        let how = if is_copied { "copied out" } else { "in place" };
+    let row = |(pairs, which): (u32, &str), way: ReceivingWay| {
+        let how = way.words();
         let reference = Some(LatencyReference::FirstPair { pairs });
         TableRow {
             id: format!("pairs/{which}/{}", how.replace(' ', "")),
             title: format!("{which} pair of topics of a process, {how}"),
-            plan: Plan::Turns(RowWork::Latency(LatencyPlan { is_copied, reference, ..LatencyPlan::filled(64) })),
+            plan: Plan::Turns(RowWork::Latency(LatencyPlan { way, reference, ..LatencyPlan::filled(64) })),
             seconds: 0.4,
             goals: vec![Goal::OfReference(1.05, "the first pair")],
         }
     };
-    [(2, "second"), (3, "third")].into_iter().flat_map(|pair| [row(pair, false), row(pair, true)]).collect()
+    [(2, "second"), (3, "third")]
+        .into_iter()
+        .flat_map(|pair| [ReceivingWay::InPlace, ReceivingWay::CopiedOut].map(|way| row(pair, way)))
+        .collect()
 }
 
 fn publishing_rows() -> Vec<TableRow> {
@@ -230,25 +236,31 @@ fn publishing_rows() -> Vec<TableRow> {
     rows.into_iter().map(row).collect()
 }
 
+#[rustfmt::skip]
 fn throughput_rows() -> Vec<TableRow> {
-    let mut rows = Vec::new();
-    for (is_lossless, way, way_id) in [(true, "lossless window of 256", "window"), (false, "free running", "free")] {
-        for (is_batched, is_copied, how, how_id, goals) in [
-            (false, false, "one by one", "one", &[Goal::AtLeast(15e6)][..]),
-            (false, true, "one by one, copied out", "one-copied", &[Goal::AtLeast(15e6)]),
-            (true, false, "received in batches", "batch", &[]),
-            (true, true, "received in batches, copied out", "batch-copied", &[Goal::AtLeast(30e6), Goal::OfLimit(0.3)]),
-        ] {
-            rows.push(TableRow {
-                id: format!("rate/{way_id}/{how_id}"),
-                title: format!("{way}, {how}"),
-                plan: Plan::Turns(RowWork::Throughput(ThroughputPlan { is_lossless, is_batched, is_copied })),
-                seconds: 0.4,
-                goals: if is_lossless { goals.to_vec() } else { Vec::new() },
-            });
+    let [singly, received, both] = [(false, false), (false, true), (true, true)]
+        .map(|(sent, received)| StreamBatches { sent, received });
+    let (one, many) = (&[Goal::AtLeast(15e6)][..], &[Goal::AtLeast(30e6), Goal::OfLimit(0.3)][..]);
+    let ways = [
+        (singly, ReceivingWay::InPlace, "one by one", "one", one),
+        (singly, ReceivingWay::Lent, "one by one, lent", "one-lent", one),
+        (singly, ReceivingWay::CopiedOut, "one by one, copied out", "one-copied", one),
+        (received, ReceivingWay::InPlace, "received in batches", "batch", &[]),
+        (received, ReceivingWay::CopiedOut, "received in batches, copied out", "batch-copied", &[]),
+        (both, ReceivingWay::InPlace, "sent and received in batches", "batches", &[]),
+        (both, ReceivingWay::CopiedOut, "sent and received in batches, copied out", "batches-copied", many),
+    ];
+    let row = |is_lossless: bool, (batches, way, how, how_id, goals): (_, _, _, _, &[Goal])| {
+        let (pace, pace_id) = if is_lossless { ("lossless window of 256", "window") } else { ("free running", "free") };
+        TableRow {
+            id: format!("rate/{pace_id}/{how_id}"),
+            title: format!("{pace}, {how}"),
+            plan: Plan::Turns(RowWork::Throughput(ThroughputPlan { is_lossless, batches, way })),
+            seconds: 0.4,
+            goals: if is_lossless { goals.to_vec() } else { Vec::new() },
         }
-    }
-    rows
+    };
+    [true, false].into_iter().flat_map(|is_lossless| ways.map(|way| row(is_lossless, way))).collect()
 }
 
 fn fan_out_rows() -> Vec<TableRow> {

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::entrant::{Entrant, Entrants, line};
 use super::fan_out::FanOutPlan;
-use crate::conduit_transport::Conduit;
+use crate::conduit_transport::{Conduit, CopiedOut, Lent};
 use crate::contestants::DuplexChannel;
 use crate::contestants::limits::{ClockLimit, LineLimit, PingPongLimit, RelayLimit, WakeLimit};
 use crate::contestants::publishing::{Audience, PublishPace, publishing};
 use crate::contestants::round_trips::RoundTrips;
-use crate::contestants::stream::{MessageStream, StreamWindow};
+use crate::contestants::stream::{MessageStream, StreamBatches, StreamWindow};
 use crate::limits::{LimitsRegion, LineStream, Relay, StreamReceipts, WINDOW};
 use crate::pattern::Touch;
 use crate::site::BenchSite;
@@ -36,6 +36,27 @@ pub(super) enum RowWork {
     Buffers {
         bytes: usize,
     },
+}
+
+/// How Conduit's subscribers receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ReceivingWay {
+    /// Messages are read in their slots, held by samples.
+    InPlace,
+    /// Messages are read in their slots, lent to a function.
+    Lent,
+    /// Messages are copied out of their slots.
+    CopiedOut,
+}
+
+impl ReceivingWay {
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::InPlace => "in place",
+            Self::Lent => "in place, lent",
+            Self::CopiedOut => "copied out",
+        }
+    }
 }
 
 /// Buffers that are compared.
@@ -79,12 +100,12 @@ impl RowWork {
             Self::Latency(plan) => plan.ours(site, side),
             Self::Publishing(plan) => Ok(vec![(Entrant::Ours, plan.half::<Conduit>(site, side, "ours")?)]),
             Self::Throughput(plan) => {
-                let half = if plan.is_copied {
-                    ThroughputPlan::half::<Conduit<true>>
-                } else {
-                    ThroughputPlan::half::<Conduit>
+                let half = match plan.way {
+                    ReceivingWay::InPlace => plan.half::<Conduit>(site, side, "ours"),
+                    ReceivingWay::Lent => plan.half::<Conduit<Lent>>(site, side, "ours"),
+                    ReceivingWay::CopiedOut => plan.half::<Conduit<CopiedOut>>(site, side, "ours"),
                 };
-                Ok(vec![(Entrant::Ours, half(plan, site, side, "ours")?)])
+                Ok(vec![(Entrant::Ours, half?)])
             }
             Self::FanOut(plan) => Ok(vec![
                 (Entrant::Reference, plan.to_one().half::<Conduit>(site, side, "one")?),
@@ -150,8 +171,7 @@ pub(super) struct LatencyPlan {
     /// Every byte is written and read, not just the first cache line.
     pub(super) is_whole: bool,
     pub(super) wait: Wait,
-    /// Messages are copied out instead of read in place.
-    pub(super) is_copied: bool,
+    pub(super) way: ReceivingWay,
     /// Slots of a topic; by default as many as a topic has by default.
     pub(super) depth: Option<u64>,
     pub(super) reference: Option<LatencyReference>,
@@ -177,7 +197,7 @@ const SHORT_BYTES: usize = 64 << 10;
 impl LatencyPlan {
     /// One way by polling, of all bytes, in place, with as many slots as a topic has by default.
     pub(super) const fn filled(bytes: usize) -> Self {
-        Self { bytes, is_whole: true, wait: Wait::Poll, is_copied: false, depth: None, reference: None }
+        Self { bytes, is_whole: true, wait: Wait::Poll, way: ReceivingWay::InPlace, depth: None, reference: None }
     }
 
     fn words(&self) -> usize {
@@ -229,9 +249,10 @@ impl LatencyPlan {
     }
 
     fn ours(&self, site: &BenchSite, side: BenchSide) -> Result<Entrants> {
-        let half = |plan: &Self, name: &str| match plan.is_copied {
-            false => plan.half::<Conduit>(site, side, name),
-            true => plan.copied_half(site, side, name),
+        let half = |plan: &Self, name: &str| match plan.way {
+            ReceivingWay::InPlace => plan.half::<Conduit>(site, side, name),
+            ReceivingWay::Lent => plan.small_half::<Conduit<Lent>>(site, side, name),
+            ReceivingWay::CopiedOut => plan.small_half::<Conduit<CopiedOut>>(site, side, name),
         };
         Ok(match self.reference {
             None => vec![(Entrant::Ours, half(self, "ours")?)],
@@ -261,12 +282,15 @@ impl LatencyPlan {
         }
     }
 
-    /// The half of Conduit that copies messages out.
-    fn copied_half(&self, site: &BenchSite, side: BenchSide, name: &str) -> Result<Box<dyn Contestant>> {
+    /// The half of a transport that carries small messages.
+    fn small_half<T>(&self, site: &BenchSite, side: BenchSide, name: &str) -> Result<Box<dyn Contestant>>
+    where
+        T: Carries<[u64; 1]> + Carries<SmallMessage>,
+    {
         match self.bytes {
-            8 => self.round_trips::<Conduit<true>, [u64; 1]>(site, side, name),
-            64 => self.round_trips::<Conduit<true>, SmallMessage>(site, side, name),
-            bytes => Err(format!("no row copies messages of {bytes} bytes out").into()),
+            8 => self.round_trips::<T, [u64; 1]>(site, side, name),
+            64 => self.round_trips::<T, SmallMessage>(site, side, name),
+            bytes => Err(format!("no row receives messages of {bytes} bytes like this").into()),
         }
     }
 
@@ -339,10 +363,8 @@ impl PublishingPlan {
 pub(super) struct ThroughputPlan {
     /// The publisher waits until enough messages have been received: none is lost.
     pub(super) is_lossless: bool,
-    /// As many messages are received at once as have arrived.
-    pub(super) is_batched: bool,
-    /// Messages are copied out instead of read in place.
-    pub(super) is_copied: bool,
+    pub(super) batches: StreamBatches,
+    pub(super) way: ReceivingWay,
 }
 
 impl ThroughputPlan {
@@ -352,12 +374,12 @@ impl ThroughputPlan {
         side: BenchSide,
         name: &str,
     ) -> Result<Box<dyn Contestant>> {
-        let (depth, is_batched) = (Some(WINDOW), self.is_batched);
-        let options = TopicOptions { words: 8, depth, is_batched, ..TopicOptions::default() };
+        let copies_batches = self.batches.received && self.way == ReceivingWay::CopiedOut;
+        let options = TopicOptions { words: 8, depth: Some(WINDOW), copies_batches, ..TopicOptions::default() };
         let channel = DuplexChannel::<T, SmallMessage>::open(site, side, name, options)?;
         // A slot of the ring may be the publisher's.
         let window = |receipts| StreamWindow { messages: WINDOW - 1, receipts };
         let receipts = self.is_lossless.then(|| StreamReceipts::new(site, side, name)).transpose()?;
-        Ok(Box::new(MessageStream::new(channel, receipts.map(window), self.is_batched)))
+        Ok(Box::new(MessageStream::new(channel, receipts.map(window), self.batches)))
     }
 }
