@@ -202,7 +202,7 @@ mod tests {
         let domain = Domain::new(directory.path()).without_registry();
         let transport = Conduit::<InPlace> { domain: domain.clone(), _way: PhantomData };
         let options = TopicOptions { depth: Some(256), ..TopicOptions::default() };
-        let mut publisher: ArrayPublisher<1> = transport.publisher("batches", options).unwrap();
+        let mut publisher = Carries::<[u64; 1]>::publisher(&transport, "batches", options).unwrap();
         let mut subscriber = Subscriber::<[u64; 1]>::builder().domain(&domain).open("batches").unwrap();
         for count in [0, 1, LONGEST_BATCH, LONGEST_BATCH + 1, 3 * LONGEST_BATCH] {
             let (mut index, mut received) = (0, Vec::new());
