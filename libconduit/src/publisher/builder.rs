@@ -81,12 +81,12 @@ impl<T: ?Sized> PublisherBuilder<T> {
     /// open the topic later with [`Start::Last`](crate::Start::Last) or
     /// [`Start::Oldest`](crate::Start::Oldest); 1 by default.
     ///
-    /// Matters for large messages: of 32 KiB or more on Intel's processors, and 512 KiB on others.
-    /// Their publisher reuses the slot of the newest message that all subscribers have received,
-    /// because it is in the processor's caches still; each message that is kept takes the caches'
-    /// room for one. Of smaller messages one fewer are kept than the topic has slots, which is also
-    /// the most that can be kept. Subscribers that may only read the region count as having
-    /// received everything, and lose more when they are slow.
+    /// Matters for large messages: of 32 KiB or more on Intel's processors; of 512 KiB or more on
+    /// others, if all their cores share a cache. Their publisher reuses the slot of the newest
+    /// message that all subscribers have received, because it is in the processor's caches still;
+    /// each message that is kept takes the caches' room for one. Of other messages one fewer are
+    /// kept than the topic has slots, which is also the most that can be kept. Subscribers that may
+    /// only read the region count as having received everything, and lose more when they are slow.
     pub fn retain(mut self, messages: u16) -> Self {
         self.retain = messages;
         self

@@ -35,6 +35,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod atomics;
+pub(crate) mod caches;
 pub mod cancellation;
 pub mod clock;
 pub(crate) mod descriptor;
