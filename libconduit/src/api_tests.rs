@@ -198,3 +198,22 @@ fn a_batch_ends_at_a_message_that_cannot_be_sent() {
     assert!(matches!(publisher.send_batch([&b"f"[..]; 9]), Err(LoanError::AllSlotsHeld { slots: 4 })));
     assert_eq!(publisher.published(), 11);
 }
+
+#[test]
+fn a_batch_that_ends_early_leaves_older_messages_as_they_were() {
+    let (_directory, domain) = domain();
+    let builder = Publisher::<[u64]>::builder().domain(&domain).slots(16).capacity(64);
+    let mut publisher = builder.create("batches").unwrap();
+    let mut subscriber = Subscriber::<[u64]>::builder().domain(&domain).open("batches").unwrap();
+    for number in 1..=15 {
+        publisher.send(&[number; 8]).unwrap();
+    }
+    // Eight slots are claimed for it, and one is filled.
+    let mut batch = [&[0; 2000][..]; 8];
+    batch[0] = &[16; 8];
+    assert_eq!(publisher.send_batch(batch).unwrap(), 1);
+    let received: Vec<_> =
+        std::iter::from_fn(|| subscriber.try_recv().unwrap().map(|sample| sample.to_vec())).collect();
+    assert_eq!(received, Vec::from_iter((2..=16).map(|number| vec![number; 8])));
+    assert_eq!(subscriber.lost(), 1);
+}

@@ -14,8 +14,12 @@ pub(crate) trait CopyTarget {
 }
 
 impl CopyTarget for Vec<Line> {
+    #[inline]
     fn room(&mut self, len: usize) -> Option<&mut [u8]> {
-        self.resize(len.div_ceil(size_of::<Line>()), Line([0; 8]));
+        let lines = len.div_ceil(size_of::<Line>());
+        if self.len() != lines {
+            self.resize(lines, Line([0; 8]));
+        }
         self.as_mut_slice().as_mut_bytes().get_mut(..len)
     }
 }

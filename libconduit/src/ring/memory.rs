@@ -60,6 +60,9 @@ pub(crate) trait WritableMemory: Memory<Atomics: WritableAtomics> {
     ///
     /// If there is no such record.
     fn record(&self, index: usize) -> &Record<Self::Atomics>;
+    /// Fetches the first line of a claimed slot's payload to write it soon. Its bytes stay as they
+    /// are: the claim may be given back.
+    fn fetch_to_write(&self, slot: u32);
     /// Wakes all sleepers of the wake word.
     fn wake_all(&self);
     /// Runs `action` under the lock of a record, unless its subscriber is alive.

@@ -26,7 +26,8 @@
 //! slot is held, nothing has changed. A claim outlives its loan: the next loan gets the same slot.
 //! For a *run* of messages the slots of the entries of h to h + c - 1 are claimed together, before
 //! any of them is written: all entries but the first are flagged (W2), one fence follows, then one
-//! check each. A held slot ends the run, and the flags from there on are removed.
+//! check each. A held slot ends the run, and the flags from there on are removed. Then the first
+//! lines of the payloads are fetched, by stores that change nothing: the run may end early.
 //!
 //! *Which slot.* Small messages get the slot of the entry of h, so that as many messages are kept
 //! as can be; if it is held, those of newer messages, from the oldest on. Large messages get the
@@ -105,7 +106,9 @@
 //! state of its slot, which the writer only reads, and which a waiting reader fetches in advance.
 //! Readers wait at the entry, so the writer touches it once, after everything else is written; a
 //! reader that polls there also fetches the payload's first line, so that both lines come at once.
-//! Publishing executes one instruction that locks, the fence.
+//! Publishing executes one instruction that locks, the fence. Of a run, the lines of all entries and
+//! payloads are fetched before the first message is written, each by one store: a whole message is
+//! eight or more, of which a processor has few in flight.
 
 pub(crate) mod attached;
 pub(crate) mod copy;

@@ -296,6 +296,16 @@ impl WritableMemory for MappedRing {
         unsafe { self.mapping.start().add(RECORDS_AT + index * RECORD_BYTES).cast().as_ref() }
     }
 
+    #[inline(always)]
+    fn fetch_to_write(&self, slot: u32) {
+        // SAFETY: the first word of the payload, which is aligned to 32 and at least as long. The
+        // slot is claimed: no reader pins it and no honest process writes it meanwhile. Readers
+        // that copy it use atomic loads.
+        let word = unsafe { AtomicU64::from_ptr(self.payload(slot).cast().as_ptr()) };
+        // A store, as AMD's processors ignore a prefetch for writing of a line that they share.
+        word.store(word.load(Relaxed), Relaxed);
+    }
+
     fn wake_all(&self) {
         futex::wake_all(&self.consumers().wake);
     }

@@ -138,6 +138,10 @@ impl WritableMemory for Heap {
     fn record(&self, index: usize) -> &Record<Native> {
         &self.records[index]
     }
+    fn fetch_to_write(&self, slot: u32) {
+        let [first, ..] = &self.slots[slot as usize].1;
+        first.store(first.load(Relaxed), Relaxed);
+    }
     fn wake_all(&self) {}
     fn if_dead(&self, record: usize, action: impl FnOnce()) {
         if !self.alive[record].load(Relaxed) {

@@ -137,6 +137,9 @@ impl<M: WritableMemory> Writer<M> {
             mutated!(w1_of_run_left_out) || self.holders(self.slot_of(position), Holders::Recent) == 0
         };
         let end = (claimed..chunk.end).find(|position| !is_free(position)).unwrap_or(chunk.end);
+        for position in claimed..end {
+            self.memory.fetch_to_write(self.slot_of(position));
+        }
         step!(run_held_give_back, self.give_back(chunk, end.max(first + 1)..chunk.end));
         if end == first {
             self.claim_slot()?;

@@ -188,6 +188,11 @@ impl WritableMemory for Ring {
     fn record(&self, index: usize) -> &Record<Loom> {
         &self.records[index]
     }
+    fn fetch_to_write(&self, slot: u32) {
+        let Slot { bytes, words, .. } = &self.slots[slot as usize];
+        bytes.with_mut(|_| ());
+        words[0].store(words[0].load(Relaxed), Relaxed);
+    }
     fn wake_all(&self) {
         let (asleep, woken) = &*self.bed;
         let _guard = asleep.lock().unwrap();
