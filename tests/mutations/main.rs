@@ -5,20 +5,21 @@
 //! First each runs without a mutation, which tells how long it takes and which mutations it
 //! reaches. Then, for each mutation, those that reach it run, the quickest first, until one finds
 //! it: it fails with the mutation, passes without, and fails again with it. Mutations run in
-//! parallel, one on each processor.
+//! parallel, one on each processor. What is known of the same programs from an earlier run is not
+//! repeated. After two hours (`CONDUIT_MUTATIONS_SECONDS`) no more are begun.
 #![allow(missing_docs, unreachable_pub, reason = "not a library")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a report for whoever runs it")]
 
+mod known;
 mod names;
 mod suite;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use names::Mutation;
-use suite::{Outcome, Suite, Test};
+use suite::{Outcome, Suite, Test, in_parallel};
 
 /// What the tests say about a mutation.
 enum Verdict<'a> {
@@ -29,6 +30,8 @@ enum Verdict<'a> {
     Survived,
     /// No test reaches it.
     Unreached,
+    /// The time was up before.
+    Untried,
 }
 
 fn main() -> ExitCode {
@@ -58,38 +61,60 @@ fn main() -> ExitCode {
         }
     };
     println!("{} tests take {:.0} s without a mutation\n", suite.tests.len(), suite.seconds());
-    let faults = run(&mutations, &suite);
+    let faults = run(&mutations, &suite, begun + whole());
     println!(
         "\n{} mutations, {faults} of them unaccounted for, in {:.0} s",
         mutations.len(),
         begun.elapsed().as_secs_f64()
     );
+    let file = suite.file.lock().expect("the file");
+    println!("The rest is not repeated for the same programs, unless {} is removed.", file.path().display());
     if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// After this time no mutation is begun.
+fn whole() -> Duration {
+    let seconds = std::env::var("CONDUIT_MUTATIONS_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(2 * 60 * 60))
+}
+
 /// Prints a row for each mutation. Returns how many are a fault.
-fn run(mutations: &[Mutation], suite: &Suite) -> usize {
-    println!("{:<42} {:>7}  {:<8} first test that fails", "mutation", "seconds", "how");
+fn run(mutations: &[Mutation], suite: &Suite, deadline: Instant) -> usize {
+    println!("{:<42} {:>7}  {:<9} first test that fails", "mutation", "seconds", "how");
     let queue = Mutex::new(mutations.iter());
     let faults = Mutex::new(0);
-    let work = || {
+    in_parallel(|| {
         while let Some(mutation) = { queue.lock().expect("the queue").next() } {
+            let known = { suite.file.lock().expect("the file").known.rows.get(&mutation.name).cloned() };
+            if let Some((seconds, how, what)) = known {
+                println!("{:<42} {seconds:>7.1}  {how:<9} {what}", mutation.name);
+                continue;
+            }
             let begun = Instant::now();
-            let verdict = judge(mutation, suite);
+            let verdict = if begun < deadline { judge(mutation, suite) } else { Verdict::Untried };
             let (how, what, is_fault) = row(mutation, &verdict);
-            println!("{:<42} {:>7.1}  {how:<8} {what}", mutation.name, begun.elapsed().as_secs_f64());
-            *faults.lock().expect("the number of faults") += usize::from(is_fault);
+            let seconds = begun.elapsed().as_secs_f64();
+            println!("{:<42} {seconds:>7.1}  {how:<9} {what}", mutation.name);
+            if is_fault {
+                *faults.lock().expect("the number of faults") += 1;
+            } else {
+                let mut file = suite.file.lock().expect("the file");
+                file.known.rows.insert(mutation.name.clone(), (seconds, how.to_owned(), what));
+                file.save();
+            }
         }
-    };
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| (0..processors).for_each(|_| _ = scope.spawn(work)));
+    });
     faults.into_inner().expect("the number of faults")
 }
 
 fn judge<'a>(mutation: &Mutation, suite: &'a Suite) -> Verdict<'a> {
-    let mut tests = suite.tests.iter().filter(|test| test.reached.contains(&mutation.name)).peekable();
-    if tests.peek().is_none() {
+    let mut tests: Vec<_> = suite.tests.iter().filter(|test| test.reached.contains(&mutation.name)).collect();
+    if tests.is_empty() {
         return Verdict::Unreached;
+    }
+    // To other tests this processor and compiler may show it, or may not.
+    if weakens_ordering(&mutation.name) && tests.iter().any(|test| test.is_model()) {
+        tests.retain(|test| test.is_model());
     }
     let mut unsteady = None;
     for test in tests {
@@ -103,6 +128,10 @@ fn judge<'a>(mutation: &Mutation, suite: &'a Suite) -> Verdict<'a> {
         unsteady = Some(test);
     }
     unsteady.map_or(Verdict::Survived, Verdict::Unsteady)
+}
+
+fn weakens_ordering(mutation: &str) -> bool {
+    ["_relaxed", "_acquire", "_release", "_acqrel"].iter().any(|suffix| mutation.ends_with(suffix))
 }
 
 /// A mutation can also give a model more schedules than there is time for.
@@ -122,11 +151,7 @@ fn row(mutation: &Mutation, verdict: &Verdict<'_>) -> (&'static str, String, boo
         (Verdict::Survived, Some(reason)) => ("survives", reason.clone(), false),
         (Verdict::Survived, None) => ("SURVIVES", mutation.place.clone(), true),
         (Verdict::Unsteady(test), _) => ("UNSTEADY", format!("{} fails now and then", test.name), true),
+        (Verdict::Untried, _) => ("UNTRIED", "the time is up; the next run goes on here".to_owned(), true),
         (Verdict::Unreached, _) => ("UNREACHED", mutation.place.clone(), true),
     }
-}
-
-/// How long a test may take that takes `seconds` without a mutation.
-fn limit(seconds: f64) -> Duration {
-    Duration::from_secs_f64(60.0 + 10.0 * seconds)
 }
