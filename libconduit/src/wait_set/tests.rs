@@ -427,3 +427,53 @@ fn a_forked_child_cannot_use_the_set() {
         assert!(subscribers[0].try_recv().unwrap().is_some());
     }
 }
+
+/// A ticket that is dropped asks for no wake-up any more, which would cost the next message a
+/// system call.
+#[test]
+fn a_dropped_ticket_leaves_nothing_announced() {
+    let world = World::new();
+    let (_publishers, subscribers) = world.topics(1);
+    let watched = subscribers[0].watched();
+    let ticket = Ticket::new(Arc::clone(watched)).unwrap();
+    assert!(!ticket.arm(Waker::noop()));
+    assert_ne!(watched.sleeper().waiting(), 0);
+    drop(ticket);
+    assert_eq!(watched.sleeper().waiting(), 0);
+}
+
+/// A ticket that is armed while its parker sleeps, for others or for none, wakes it.
+#[test]
+fn a_ticket_armed_late_is_slept_for() {
+    struct Unpark(thread::Thread, AtomicBool);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.1.store(true, Relaxed);
+            self.0.unpark();
+        }
+    }
+    let world = World::new();
+    let (mut publishers, subscribers) = world.topics(1);
+    let ticket = Ticket::new(Arc::clone(subscribers[0].watched())).unwrap();
+    // The parker falls asleep. If it has not yet, the test shows less, and passes.
+    thread::sleep(Duration::from_millis(200));
+    let woken = Arc::new(Unpark(thread::current(), AtomicBool::new(false)));
+    assert!(!ticket.arm(&Waker::from(Arc::clone(&woken))));
+    publishers[0].send(&1).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while !woken.1.load(Relaxed) {
+        assert!(Instant::now() < deadline, "not woken");
+        thread::park_timeout(DEADLINE);
+    }
+}
+
+/// A topic can also be ended while its publisher lives.
+#[test]
+fn a_topic_ended_by_others_is_ready() {
+    let world = World::new();
+    let (_publishers, subscribers) = world.topics(1);
+    let watched = subscribers[0].watched();
+    assert!(!watched.is_ready());
+    watched.sleeper().file().with(|file| crate::ring::end::mark_closed(file)).unwrap();
+    assert!(watched.is_ready());
+}
