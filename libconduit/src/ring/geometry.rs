@@ -5,6 +5,7 @@ use super::layout::{
     RECORDS_AT, SLOT_ALIGN, SLOT_OVERHEAD_BYTES, SLOT_STATE_BYTES,
 };
 use crate::message::{Kind, TypeInfo};
+use crate::mutation::mutated;
 
 /// Number and size of a region's slots, and of its records. Values of this type are consistent,
 /// even if they come from a hostile header.
@@ -64,9 +65,10 @@ impl Geometry {
 
     /// With payloads in the line of the entry, if these messages are small enough.
     pub(crate) fn for_messages(self, message: &TypeInfo) -> Self {
-        let is_inline = message.kind == Kind::Value
-            && message.size <= (PAYLOAD_AT - INLINE_PAYLOAD_AT) as u64
-            && message.align as usize <= INLINE_PAYLOAD_AT;
+        let is_value = message.kind == Kind::Value || mutated!(inline_slices);
+        let is_small = message.size <= (PAYLOAD_AT - INLINE_PAYLOAD_AT) as u64 || mutated!(inline_of_any_size);
+        let is_aligned = message.align as usize <= INLINE_PAYLOAD_AT || mutated!(inline_of_any_align);
+        let is_inline = is_value && is_small && is_aligned && !mutated!(inline_none);
         Self { payload_at: if is_inline { INLINE_PAYLOAD_AT } else { PAYLOAD_AT } as u8, ..self }
     }
 
@@ -77,22 +79,24 @@ impl Geometry {
 
     fn check(self) -> Result<Self, GeometryError> {
         let Self { slots, slot_bytes, records, payload_at, .. } = self;
-        if !slots.is_power_of_two() || !(2..=MAX_SLOTS).contains(&slots) {
+        let are_slots = slots.is_power_of_two() && (2..=MAX_SLOTS).contains(&slots);
+        if !are_slots && !mutated!(slots_of_any_number) {
             return Err(GeometryError::Slots(slots.into()));
         }
-        if slot_bytes < MIN_SLOT_BYTES || !slot_bytes.is_multiple_of(SLOT_ALIGN) {
+        let is_slot = slot_bytes >= MIN_SLOT_BYTES && slot_bytes.is_multiple_of(SLOT_ALIGN);
+        if !is_slot && !mutated!(slots_of_any_size) {
             return Err(GeometryError::SlotBytes(slot_bytes));
         }
-        if !(1..=MAX_RECORDS).contains(&records) {
+        if !(1..=MAX_RECORDS).contains(&records) && !mutated!(records_of_any_number) {
             return Err(GeometryError::Records(records.into()));
         }
-        if ![INLINE_PAYLOAD_AT, PAYLOAD_AT].contains(&payload_at.into()) {
+        if ![INLINE_PAYLOAD_AT, PAYLOAD_AT].contains(&payload_at.into()) && !mutated!(payload_anywhere) {
             return Err(GeometryError::Payload(payload_at.into()));
         }
         let control_bytes = (RECORDS_AT + usize::from(records) * RECORD_BYTES).next_multiple_of(PAGE_BYTES);
         let total = u64::from(slots).checked_mul(slot_bytes);
         let total = total.and_then(|bytes| bytes.checked_add(control_bytes as u64));
-        if total.is_none_or(|total| total > i64::MAX as u64) {
+        if total.is_none_or(|total| total > i64::MAX as u64) && !mutated!(region_of_any_size) {
             return Err(GeometryError::TooLarge { slots, slot_bytes });
         }
         let slots_at = control_bytes + slots as usize * SLOT_STATE_BYTES;
@@ -151,5 +155,39 @@ impl Geometry {
     #[inline(always)]
     pub(crate) fn slot_at(self, slot: u32) -> usize {
         self.slots_at + slot as usize * self.stride
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Message;
+
+    #[test]
+    fn what_no_topic_can_have_is_refused() {
+        let default = Geometry::new(16, 4096).unwrap();
+        for slots in [0, 1, 3, 2 * MAX_SLOTS] {
+            assert_eq!(Geometry::new(slots, 4096), Err(GeometryError::Slots(slots.into())));
+        }
+        for slot_bytes in [0, MIN_SLOT_BYTES - SLOT_ALIGN, 4096 + 64] {
+            assert_eq!(Geometry::new(16, slot_bytes), Err(GeometryError::SlotBytes(slot_bytes)));
+        }
+        for records in [0, MAX_RECORDS + 1] {
+            assert_eq!(default.with_records(records), Err(GeometryError::Records(records.into())));
+        }
+        assert_eq!(default.with_payload_at(40), Err(GeometryError::Payload(40)));
+        for slot_bytes in [1 << 59, 1 << 62] {
+            assert_eq!(Geometry::new(16, slot_bytes), Err(GeometryError::TooLarge { slots: 16, slot_bytes }));
+        }
+    }
+
+    #[test]
+    fn small_values_are_in_the_line_of_the_entry() {
+        let payload_at = |message: &TypeInfo| Geometry::new(16, 4096).unwrap().for_messages(message).payload_at();
+        let value = <[u64; 4]>::TYPE;
+        assert_eq!(payload_at(&value), INLINE_PAYLOAD_AT);
+        assert_eq!(payload_at(&TypeInfo { size: 33, ..value }), PAYLOAD_AT);
+        assert_eq!(payload_at(&TypeInfo { align: 64, ..value }), PAYLOAD_AT);
+        assert_eq!(payload_at(&<[u64]>::TYPE), PAYLOAD_AT);
     }
 }

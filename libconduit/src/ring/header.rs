@@ -11,6 +11,7 @@ use super::geometry::Geometry;
 use super::layout::{ControlPage, Identity, PAGE_BYTES, PRODUCER_AT, RECORDS_AT, TYPE_NAME_AT, VERSION};
 use crate::foreign_text::clean_name;
 use crate::message::{Kind, MAX_ALIGN, TypeInfo, TypeName};
+use crate::mutation::mutated;
 use crate::shm::mark::MAGIC;
 use crate::shm::room;
 
@@ -73,10 +74,10 @@ impl Layout {
     pub(crate) fn check(control: &[u8], file_bytes: u64) -> Result<Self, LayoutError> {
         let damaged = |what: String| Err(LayoutError::Damaged(what));
         let Ok((identity, _)) = Identity::read_from_prefix(control) else { return Err(LayoutError::NotATopic) };
-        if identity.magic != MAGIC {
+        if identity.magic != MAGIC && !mutated!(header_of_any_magic) {
             return Err(LayoutError::NotATopic);
         }
-        if identity.version != VERSION {
+        if identity.version != VERSION && !mutated!(header_of_any_version) {
             return Err(LayoutError::Version { found: identity.version });
         }
         let Ok((control, _)) = ControlPage::read_from_prefix(control) else {
@@ -89,7 +90,7 @@ impl Layout {
             Ok(geometry) => geometry,
             Err(error) => return damaged(error.to_string()),
         };
-        if geometry.region_bytes() != file_bytes {
+        if geometry.region_bytes() != file_bytes && !mutated!(header_of_any_file) {
             return damaged(format!("the file has {file_bytes} bytes, its slots need {}", geometry.region_bytes()));
         }
         let Some(name) = TypeName::from_region(control.type_name) else {
@@ -100,14 +101,17 @@ impl Layout {
             1 => Kind::Slice,
             other => return damaged(format!("{other} is not a kind of message")),
         };
-        if !identity.type_align.is_power_of_two() || identity.type_align as usize > MAX_ALIGN {
+        let is_align = identity.type_align.is_power_of_two() && identity.type_align as usize <= MAX_ALIGN;
+        if !is_align && !mutated!(header_of_any_align) {
             return damaged(format!("{} is not an alignment", identity.type_align));
         }
-        if kind == Kind::Value && identity.type_size > geometry.capacity() as u64 {
+        let is_too_large = kind == Kind::Value && identity.type_size > geometry.capacity() as u64;
+        if is_too_large && !mutated!(header_of_any_size) {
             return damaged(format!("its messages have {} bytes, its slots fewer", identity.type_size));
         }
         let message = TypeInfo { name, kind, size: identity.type_size, align: identity.type_align.into() };
-        if geometry.payload_at() % message.align as usize != 0 {
+        let is_aligned = geometry.payload_at().is_multiple_of(message.align as usize);
+        if !is_aligned && !mutated!(header_of_any_payload) {
             return damaged(format!("its payloads are not aligned to {}", message.align));
         }
         let retain = identity.retain;
@@ -181,7 +185,7 @@ mod tests {
         assert_eq!(check(|identity| identity.magic[7] = 0).unwrap_err(), LayoutError::NotATopic);
         assert_eq!(check(|identity| identity.version = 7).unwrap_err(), LayoutError::Version { found: 7 });
         assert_eq!(Layout::check(&[], 0).unwrap_err(), LayoutError::NotATopic);
-        let lies: [fn(&mut Identity); 10] = [
+        let lies: [fn(&mut Identity); 11] = [
             |identity| identity.slots = 3,
             |identity| identity.slots = 32,
             |identity| identity.slot_bytes = 0,
@@ -192,9 +196,14 @@ mod tests {
             |identity| identity.records = 0,
             |identity| identity.records = 61,
             |identity| identity.payload_at = 40,
+            |identity| (identity.payload_at, identity.type_align) = (32, 64),
         ];
         for (index, lie) in lies.into_iter().enumerate() {
             assert!(matches!(check(lie), Err(LayoutError::Damaged(_))), "lie {index}");
+        }
+        for align in [0, 3, 128] {
+            let error = check(|identity| identity.type_align = align).unwrap_err();
+            assert_eq!(error, LayoutError::Damaged(format!("{align} is not an alignment")));
         }
         let mut nameless = page();
         nameless[TYPE_NAME_AT..RECORDS_AT].fill(0);

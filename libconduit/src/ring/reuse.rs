@@ -1,5 +1,6 @@
 //! Which slot the writer fills next.
 
+use crate::mutation::mutated;
 use crate::shm::caches;
 
 /// The slots that a writer prefers.
@@ -26,12 +27,16 @@ const HOT_BYTES: usize = 512 << 10;
 impl Reuse {
     /// What suits messages of up to `capacity_bytes` on this processor.
     pub(crate) fn for_capacity(capacity_bytes: usize, retain: u16) -> Self {
-        let is_hot = if is_intel() {
+        Self::on(is_intel(), caches::is_one_shared_by_all, capacity_bytes, retain)
+    }
+
+    fn on(is_intel: bool, is_cache_shared: impl FnOnce() -> bool, capacity_bytes: usize, retain: u16) -> Self {
+        let is_hot = if is_intel || mutated!(hot_as_on_intel) {
             capacity_bytes >= HOT_BYTES_INTEL
         } else {
-            capacity_bytes >= HOT_BYTES && caches::is_one_shared_by_all()
+            capacity_bytes >= HOT_BYTES && (is_cache_shared() || mutated!(hot_in_any_cache))
         };
-        if is_hot { Self::Newest { retain } } else { Self::Oldest }
+        if is_hot && !mutated!(never_hot) { Self::Newest { retain } } else { Self::Oldest }
     }
 }
 
@@ -74,5 +79,29 @@ impl SlotOrder {
     #[inline(always)]
     pub(crate) fn swap(&mut self, a: u32, b: u32) {
         self.slots.swap(a as usize, b as usize);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_slots_are_reused_while_they_are_hot() {
+        for retain in [0, 5] {
+            let hot = Reuse::Newest { retain };
+            for (is_intel, is_shared, least_bytes) in
+                [(true, false, Some(32 << 10)), (false, true, Some(512 << 10)), (false, false, None)]
+            {
+                let chosen = |capacity_bytes| Reuse::on(is_intel, || is_shared, capacity_bytes, retain);
+                assert_eq!(chosen(64), Reuse::Oldest);
+                if let Some(least_bytes) = least_bytes {
+                    assert_eq!(chosen(least_bytes - 1), Reuse::Oldest);
+                    assert_eq!(chosen(least_bytes), hot);
+                } else {
+                    assert_eq!(chosen(1 << 30), Reuse::Oldest);
+                }
+            }
+        }
     }
 }
