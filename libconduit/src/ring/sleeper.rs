@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::time::Duration;
 
 use super::end::Gone;
@@ -125,9 +125,9 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
         let mut seen = self.memory.consumers().wake.load(Relaxed);
         if let Some((memory, bit)) = self.bit() {
             // S2: in every round, since the wake-up has cleared it.
-            step!(s2, memory.consumers().waiting.fetch_or(bit, order!(s2, AcqRel)));
+            step!(s2, memory.consumers().waiting.fetch_or(bit, order!(s2, Release)));
             // S3
-            step!(s3, M::Atomics::fence(SeqCst));
+            step!(s3, M::Atomics::fence(order!(s3, SeqCst fence)));
             fault::point(Step::SleepAnnounced);
         }
         if mutated!(s1_after_s2) {
@@ -137,7 +137,8 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
     }
 
     fn leave(&self) {
-        let is_last = self.state.sleepers.fetch_add(u32::MAX, order!(leave, AcqRel)) == 1 || mutated!(leave_as_if_last);
+        let is_last =
+            self.state.sleepers.fetch_add(u32::MAX, order!(leave, Acquire)) == 1 || mutated!(leave_as_if_last);
         let Some((memory, bit)) = self.bit() else { return };
         let waiting = &memory.consumers().waiting;
         // A bit that stays set would cost the next publish a system call. One that is shared stays.
@@ -153,8 +154,9 @@ impl<M: ReaderMemory> Sleep for Sleeper<M> {
 
     fn has_news(&self) -> bool {
         let cursor = self.state.cursor.load(Relaxed);
-        // R1: also if the message was overwritten meanwhile.
-        self.memory.entry(cursor).position.load(order!(r1_of_sleeper, Acquire)) & NUMBER > cursor
+        // R1: also if the message was overwritten meanwhile. Relaxed: whoever receives after this
+        // finds no earlier position there.
+        self.memory.entry(cursor).position.load(Relaxed) & NUMBER > cursor
     }
 }
 
