@@ -3,7 +3,7 @@
 mod run;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 pub(crate) use self::run::Run;
 use super::layout::{CLOSED, ENDED, ONE_WAKE, ORPHANED, PINNING_RECORDS, READERS, TAKEN, UNLINKED};
@@ -11,6 +11,7 @@ use super::memory::{SHARED_WAITING_BIT, Use, WritableMemory, waiting_bit};
 use super::reuse::{Reuse, SlotOrder};
 use super::window::Window;
 use crate::fault::{self, Step};
+use crate::mutation::{mutated, order, step};
 use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
 
 /// Held slots that the writer meets before it probes for dead readers, which costs a system call.
@@ -47,15 +48,6 @@ pub(crate) struct Writer<M> {
 pub(crate) struct Claim<'a, M> {
     writer: &'a mut Writer<M>,
     slot: u32,
-}
-
-/// How to look for a slot's holders.
-#[derive(Clone, Copy, Debug)]
-enum Holders {
-    /// With a load, which may miss that a reader has just released the slot.
-    Recent,
-    /// With a read-modify-write, which does not.
-    Latest,
 }
 
 /// Every slot is held by a reader.
@@ -102,7 +94,7 @@ impl<M: WritableMemory> Writer<M> {
     /// Whether a reader was woken since the last call.
     #[inline]
     pub(crate) fn take_woken(&mut self) -> bool {
-        std::mem::take(&mut self.has_woken)
+        if mutated!(woken_for_ever) { self.has_woken } else { std::mem::take(&mut self.has_woken) }
     }
 
     /// Claims a slot to write into.
@@ -115,6 +107,9 @@ impl<M: WritableMemory> Writer<M> {
 
     #[inline(always)]
     fn claim_slot(&mut self) -> Result<u32, AllSlotsHeld> {
+        if mutated!(claimed_is_forgotten) {
+            self.claimed = None;
+        }
         match self.claimed {
             Some(slot) => Ok(slot),
             None => self.claim_any(),
@@ -123,13 +118,17 @@ impl<M: WritableMemory> Writer<M> {
 
     fn claim_any(&mut self) -> Result<u32, AllSlotsHeld> {
         let first = self.first_candidate();
-        if let Some(slot) = self.claim_from(first, Holders::Recent) {
+        if let Some(slot) = self.claim_from(first) {
             return Ok(slot);
         }
-        self.reclaim(READERS);
+        step!(reclaim_after_pass, self.reclaim(READERS));
+        if mutated!(single_pass) {
+            return Err(AllSlotsHeld);
+        }
         // A second pass even if no reader was dead: one that never holds two samples may have
-        // blocked every try of the first.
-        self.claim_from(first, Holders::Latest).ok_or(AllSlotsHeld)
+        // blocked every try of the first. Where it was found last, W1 has acquired what it released
+        // before.
+        self.claim_from(first).ok_or(AllSlotsHeld)
     }
 
     /// How many messages ago the slot was filled that is tried first.
@@ -138,29 +137,43 @@ impl<M: WritableMemory> Writer<M> {
         let slots = u64::from(self.memory.slots());
         match self.order.reuse() {
             Reuse::Oldest => slots,
-            Reuse::Newest { retain } => slots.min(self.longest_lag().max(retain.into()) + 1),
+            Reuse::Newest { retain } => {
+                let retain = if mutated!(retain_none) { 0 } else { retain.into() };
+                let first = self.longest_lag().max(retain) + 1;
+                if mutated!(first_beyond_ring) { first } else { slots.min(first) }
+            }
         }
     }
 
     /// How many messages ago the newest was published that some reader has yet to receive. A
     /// reader that was overtaken by the whole ring has nothing to lose.
     fn longest_lag(&self) -> u64 {
+        if mutated!(lag_of_nobody) {
+            return 0;
+        }
         let limit = self.memory.consumers().record_limit.load(Relaxed) as usize;
-        let records = 0..limit.min(self.memory.records());
+        let limit = if mutated!(record_limit_of_any_size) { limit } else { limit.min(self.memory.records()) };
         // W9
-        let cursors = records.map(|record| self.memory.record(record).cursor.load(Acquire));
-        let lags = cursors.map(|cursor| self.next.saturating_sub(cursor));
-        lags.filter(|&lag| lag < self.memory.slots().into()).max().unwrap_or(0)
+        // survives w9_relaxed: W3 comes before anything is overwritten (litmus test W9-R6).
+        let cursors = (0..limit).map(|record| self.memory.record(record).cursor.load(order!(w9, Acquire)));
+        let lags = cursors.map(|cursor| match mutated!(lag_of_no_cursor) {
+            true => self.next.wrapping_sub(cursor),
+            false => self.next.saturating_sub(cursor),
+        });
+        let mut lags = lags.filter(|&lag| lag < self.memory.slots().into() || mutated!(lag_of_overtaken));
+        let lag = if mutated!(lag_of_first) { lags.next() } else { lags.max() };
+        lag.unwrap_or(0)
     }
 
     /// Claims the slot of the message that was published `first` messages ago, or of an older one,
     /// or of the oldest of the newer ones.
-    fn claim_from(&mut self, first: u64, holders: Holders) -> Option<u32> {
+    fn claim_from(&mut self, first: u64) -> Option<u32> {
         let slots = u64::from(self.memory.slots());
         let mut may_reclaim = true;
-        for age in (first..=slots).chain((1..first).rev()) {
+        let newer = if mutated!(newer_not_tried) { 1..1 } else { 1..first };
+        for age in (first..=slots).chain(newer.rev()) {
             let from = self.next + slots - age;
-            match self.try_claim(from, holders) {
+            match self.try_claim(from) {
                 Ok(slot) => {
                     self.adopt(from, slot);
                     return Some(slot);
@@ -173,21 +186,21 @@ impl<M: WritableMemory> Writer<M> {
 
     /// Gives a claimed slot of another entry to the next one.
     fn adopt(&mut self, from: u64, slot: u32) {
-        self.order.swap(self.memory.entry_of(from), self.memory.entry_of(self.next));
-        self.claimed = Some(slot);
+        step!(adopt_swap, self.order.swap(self.memory.entry_of(from), self.memory.entry_of(self.next)));
+        step!(adopt_claimed, self.claimed = Some(slot));
     }
 
     /// Claims the slot of a position's entry, or returns its holders.
-    fn try_claim(&self, position: u64, how: Holders) -> Result<u32, u64> {
+    fn try_claim(&self, position: u64) -> Result<u32, u64> {
         let slot = self.slot_of(position);
-        let holders = self.holders(slot, how);
-        if holders != 0 {
+        let holders = self.holders(slot);
+        if holders != 0 && !mutated!(w2_of_held_slots) {
             return Err(holders);
         }
         let found = self.take_entry(position);
         // W3
-        M::Atomics::fence(SeqCst);
-        self.settle(position, slot, found, how)
+        step!(w3_of_claim, M::Atomics::fence(order!(w3_of_claim, SeqCst fence)));
+        self.settle(position, slot, found)
     }
 
     #[inline(always)]
@@ -196,13 +209,9 @@ impl<M: WritableMemory> Writer<M> {
     }
 
     #[inline(always)]
-    fn holders(&self, slot: u32, how: Holders) -> u64 {
-        let state = self.memory.state(slot);
+    fn holders(&self, slot: u32) -> u64 {
         // W1
-        match how {
-            Holders::Recent => state.load(Acquire),
-            Holders::Latest => state.fetch_or(0, AcqRel),
-        }
+        self.memory.state(slot).load(order!(w1, Acquire))
     }
 
     /// Flags an entry's message as about to be overwritten. Returns the entry's position.
@@ -211,18 +220,24 @@ impl<M: WritableMemory> Writer<M> {
         let word = &self.memory.entry(position).position;
         let found = word.load(Relaxed);
         // W2
-        word.store(found | TAKEN, Relaxed);
+        step!(w2, word.store(found | TAKEN, Relaxed));
         found
     }
 
     /// Ends a claim after W2 and W3: takes it back if a reader has pinned the slot.
     #[inline(always)]
-    fn settle(&self, position: u64, slot: u32, found: u64, how: Holders) -> Result<u32, u64> {
-        match self.holders(slot, how) {
+    fn settle(&self, position: u64, slot: u32, found: u64) -> Result<u32, u64> {
+        if mutated!(w1_left_out) {
+            return Ok(slot);
+        }
+        match self.holders(slot) {
             0 => Ok(slot),
             holders => {
                 // W4: the message is as complete as it was.
-                self.memory.entry(position).position.store(found, Release);
+                // survives w4_of_taking_back_relaxed: W3 has released the message.
+                step!(w4_of_taking_back, {
+                    self.memory.entry(position).position.store(found, order!(w4_of_taking_back, Release));
+                });
                 Err(holders)
             }
         }
@@ -233,28 +248,31 @@ impl<M: WritableMemory> Writer<M> {
         self.meetings = self.meetings.wrapping_add(1);
         // At most once per pass: it visits all slots.
         if *may_reclaim && self.meetings.is_multiple_of(MEETINGS_PER_RECLAIM) {
-            *may_reclaim = false;
-            self.reclaim(holders);
+            *may_reclaim = mutated!(reclaim_with_every_meeting);
+            step!(reclaim_when_met, self.reclaim(holders));
         }
     }
 
     #[inline(always)]
     fn publish(&mut self, slot: u32, len: usize, stamp_ns: impl FnOnce() -> u64) {
         let entry = self.memory.entry(self.next);
+        if mutated!(w4_before_entry) {
+            entry.position.store(self.next + 1, Release);
+        }
         // Before the clock is read: the line then comes from a polling reader's cache meanwhile.
-        entry.slot.store(slot, Relaxed);
-        entry.len.store(len as u64, Relaxed);
+        step!(entry_slot, entry.slot.store(slot, Relaxed));
+        step!(entry_len, entry.len.store(len as u64, Relaxed));
         self.prefetch_claim();
         let stamp_ns = stamp_ns();
-        entry.stamp_ns.store(stamp_ns, Relaxed);
+        step!(entry_stamp, entry.stamp_ns.store(stamp_ns, Relaxed));
         fault::point(Step::PublishWritten);
         // W4
-        entry.position.store(self.next + 1, Release);
+        step!(w4, entry.position.store(self.next + 1, order!(w4, Release)));
         fault::point(Step::PublishReadable);
         self.next += 1;
-        self.bytes += len as u64;
+        step!(bytes_of_message, self.bytes += len as u64);
         self.move_head(stamp_ns);
-        self.claim_ahead();
+        step!(claim_ahead, self.claim_ahead());
         fault::point(Step::PublishClaimed);
     }
 
@@ -262,36 +280,50 @@ impl<M: WritableMemory> Writer<M> {
     #[inline(always)]
     fn move_head(&mut self, stamp_ns: u64) {
         let producer = self.memory.producer();
+        if mutated!(w6_before_w5) {
+            producer.head.store(self.next, Release);
+        }
         // W5
-        producer.bytes.store(self.bytes, Relaxed);
-        self.window.count(producer, self.next, self.bytes, stamp_ns);
+        step!(w5, producer.bytes.store(self.bytes, Relaxed));
+        step!(window_count, self.window.count(producer, self.next, self.bytes, stamp_ns));
         fault::point(Step::PublishCounted);
         // W6
-        producer.head.store(self.next, Release);
+        step!(w6, producer.head.store(self.next, order!(w6, Release)));
         fault::point(Step::PublishMoved);
     }
 
     /// Claims a slot for the next position, if no reader holds it, and wakes the sleepers.
     #[inline(always)]
     fn claim_ahead(&mut self) {
-        self.claimed = None;
+        step!(claimed_none, self.claimed = None);
         match self.order.reuse() {
             // Publishing the last message was W2.
             Reuse::Oldest => {
                 self.fence_and_wake();
                 let slot = self.slot_of(self.next);
-                if self.holders(slot, Holders::Recent) == 0 {
+                if self.holders(slot) == 0 || mutated!(w1_of_ahead_left_out) {
                     self.claimed = Some(slot);
                 }
             }
             // Not before its reader has had the time to receive it.
-            Reuse::Newest { retain: 0 } => self.fence_and_wake(),
+            Reuse::Newest { retain: 0 } => {
+                self.fence_and_wake();
+                if mutated!(claim_ahead_of_readers) {
+                    let _ = self.claim_any();
+                }
+            }
             Reuse::Newest { .. } => {
                 let from = self.next + u64::from(self.memory.slots()) - self.first_candidate();
                 let slot = self.slot_of(from);
+                let is_late = mutated!(w2_after_w3);
+                if is_late {
+                    self.fence_and_wake();
+                }
                 let found = self.take_entry(from);
-                self.fence_and_wake();
-                if self.settle(from, slot, found, Holders::Recent).is_ok() {
+                if !is_late {
+                    self.fence_and_wake();
+                }
+                if self.settle(from, slot, found).is_ok() {
                     self.adopt(from, slot);
                 }
             }
@@ -316,26 +348,38 @@ impl<M: WritableMemory> Writer<M> {
 
     #[inline(always)]
     fn fence_and_wake(&mut self) {
+        if mutated!(w7_before_w3) && self.memory.consumers().waiting.load(Relaxed) == 0 {
+            return M::Atomics::fence(SeqCst);
+        }
         // W3
-        M::Atomics::fence(SeqCst);
+        step!(w3, M::Atomics::fence(order!(w3, SeqCst fence)));
         // W7
         if self.memory.consumers().waiting.load(Relaxed) != 0 {
-            self.wake();
+            step!(w7, self.wake());
         }
     }
 
     #[cold]
     fn wake(&mut self) {
+        let consumers = self.memory.consumers();
+        let is_early = mutated!(w8_before_w7);
+        if is_early {
+            consumers.wake.fetch_add(ONE_WAKE, Relaxed);
+        }
         // W7: see S2.
-        if self.memory.consumers().waiting.swap(0, AcqRel) == 0 {
+        // survives w7_relaxed: litmus test W7-S2; loom returns no value from the future.
+        let bits = if mutated!(w7_takes_none) { u64::MAX } else { 0 };
+        if consumers.waiting.swap(bits, order!(w7, Acquire)) == 0 {
             return;
         }
         fault::point(Step::PublishTaken);
         // W8
-        self.memory.consumers().wake.fetch_add(ONE_WAKE, Relaxed);
+        if !is_early {
+            step!(w8, consumers.wake.fetch_add(ONE_WAKE, Relaxed));
+        }
         fault::point(Step::PublishChanged);
-        self.memory.wake_all();
-        self.has_woken = true;
+        step!(wake_all, self.memory.wake_all());
+        step!(has_woken, self.has_woken = true);
         fault::point(Step::PublishWoken);
     }
 
@@ -344,6 +388,12 @@ impl<M: WritableMemory> Writer<M> {
     #[inline]
     pub(crate) fn intervention(&self) -> Option<Intervention> {
         let flags = self.memory.consumers().wake.load(Relaxed) & (CLOSED | ORPHANED | UNLINKED);
+        if mutated!(intervention_unseen) {
+            return None;
+        }
+        if mutated!(unlinked_is_ended) && flags == UNLINKED {
+            return Some(Intervention::Ended);
+        }
         match flags {
             0 => None,
             UNLINKED => Some(Intervention::Unlinked),
@@ -354,19 +404,23 @@ impl<M: WritableMemory> Writer<M> {
     /// Marks the topic as unlinked.
     #[cold]
     pub(crate) fn note_unlinked(&mut self) {
-        self.memory.consumers().wake.fetch_or(UNLINKED, Relaxed);
+        step!(note_unlinked, self.memory.consumers().wake.fetch_or(UNLINKED, Relaxed));
     }
 
     /// Ends the topic and wakes all sleepers.
     pub(crate) fn close(&mut self) {
         fault::point(Step::CloseBegun);
+        let word = &self.memory.entry(self.next).position;
+        if mutated!(e3_before_e1) {
+            word.store(word.load(Relaxed) | ENDED, Release);
+        }
         // E1
-        self.memory.consumers().wake.fetch_or(CLOSED, Release);
+        // survives e1_relaxed: the W3 of the last message has released all of them.
+        step!(e1, self.memory.consumers().wake.fetch_or(CLOSED, order!(e1, Release)));
         fault::point(Step::CloseMarked);
         // E3
-        let word = &self.memory.entry(self.next).position;
-        word.store(word.load(Relaxed) | ENDED, Release);
-        self.memory.wake_all();
+        step!(e3, word.store(word.load(Relaxed) | ENDED, order!(e3, Release)));
+        step!(close_wake_all, self.memory.wake_all());
         fault::point(Step::CloseWoken);
     }
 
@@ -378,7 +432,7 @@ impl<M: WritableMemory> Writer<M> {
             let state = self.memory.state(slot);
             let holders = state.load(Relaxed);
             if holders & !READERS != 0 {
-                state.fetch_and(READERS, Relaxed);
+                step!(reclaim_no_readers, state.fetch_and(READERS, Relaxed));
             }
             held |= holders;
         }
@@ -386,8 +440,8 @@ impl<M: WritableMemory> Writer<M> {
         while suspects != 0 {
             let record = suspects.trailing_zeros() as usize;
             suspects &= suspects - 1;
-            if record < self.memory.records() {
-                self.memory.if_dead(record, || clear_record_bits(&*self.memory, record));
+            if record < self.memory.records() || mutated!(reclaim_beyond_records) {
+                step!(reclaim_dead, self.memory.if_dead(record, || clear_record_bits(&*self.memory, record)));
             }
         }
     }
@@ -395,16 +449,16 @@ impl<M: WritableMemory> Writer<M> {
 
 /// Releases every slot that a record holds. The caller holds the lock of that record.
 pub(super) fn clear_record_bits<M: WritableMemory>(memory: &M, record: usize) {
-    if record < PINNING_RECORDS {
+    if record < PINNING_RECORDS || mutated!(clear_beyond_bits) {
         let bit = 1 << record;
         for slot in 0..memory.slots() {
             let state = memory.state(slot);
             if state.load(Relaxed) & bit != 0 {
-                state.fetch_and(!bit, Release);
+                step!(clear_record_bits, state.fetch_and(!bit, order!(clear_record_bits, Release)));
             }
         }
     }
-    if record < SHARED_WAITING_BIT {
-        memory.consumers().waiting.fetch_and(!waiting_bit(record), Relaxed);
+    if record < SHARED_WAITING_BIT || mutated!(clear_shared_waiting) {
+        step!(clear_waiting, memory.consumers().waiting.fetch_and(!waiting_bit(record), Relaxed));
     }
 }

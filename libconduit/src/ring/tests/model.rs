@@ -26,6 +26,7 @@ mod parked;
 mod reclaiming;
 mod reuse;
 mod sleeping;
+mod writing;
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;

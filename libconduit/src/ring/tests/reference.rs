@@ -5,6 +5,7 @@ mod examples;
 mod expected;
 mod hostile;
 mod steps;
+mod writing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -40,6 +41,9 @@ struct Heap {
     slots: Vec<(MessageEntry<Native>, [AtomicU64; WORDS])>,
     alive: Vec<AtomicBool>,
     sleeps: AtomicU32,
+    wakes: AtomicU32,
+    /// How often it was asked whether a reader is dead.
+    probes: AtomicU32,
 }
 
 fn zero() -> AtomicU64 {
@@ -48,6 +52,10 @@ fn zero() -> AtomicU64 {
 
 impl Heap {
     fn new(slots: u32) -> Arc<Self> {
+        Self::with_records(slots, RECORDS)
+    }
+
+    fn with_records(slots: u32, records: usize) -> Arc<Self> {
         let record = || Record {
             pid: AtomicU32::new(0),
             uid: AtomicU32::new(0),
@@ -77,11 +85,13 @@ impl Heap {
         Arc::new(Self {
             producer: Producer::default(),
             consumers,
-            records: (0..RECORDS).map(|_| record()).collect(),
+            records: (0..records).map(|_| record()).collect(),
             states: (0..slots).map(|_| zero()).collect(),
             slots: (0..slots).map(|_| (entry(), [zero(), zero(), zero()])).collect(),
-            alive: (0..RECORDS).map(|_| AtomicBool::new(false)).collect(),
+            alive: (0..records).map(|_| AtomicBool::new(false)).collect(),
             sleeps: AtomicU32::new(0),
+            wakes: AtomicU32::new(0),
+            probes: AtomicU32::new(0),
         })
     }
 
@@ -142,8 +152,11 @@ impl WritableMemory for Heap {
         let [first, ..] = &self.slots[slot as usize].1;
         first.store(first.load(Relaxed), Relaxed);
     }
-    fn wake_all(&self) {}
+    fn wake_all(&self) {
+        self.wakes.fetch_add(1, Relaxed);
+    }
     fn if_dead(&self, record: usize, action: impl FnOnce()) {
+        self.probes.fetch_add(1, Relaxed);
         if !self.alive[record].load(Relaxed) {
             action();
         }

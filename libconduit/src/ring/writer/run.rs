@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use super::{AllSlotsHeld, Holders, TAKEN, WritableMemory, Writer};
+use super::{AllSlotsHeld, TAKEN, WritableMemory, Writer};
 use crate::fault::{self, Step};
 use crate::mutation::{mutated, order, step};
 use crate::ring::reuse::Reuse;
@@ -66,16 +66,16 @@ impl<M: WritableMemory> Run<'_, M> {
         let writer = &mut *self.writer;
         debug_assert!(writer.next < self.chunk.end, "the slot was not claimed");
         let entry = writer.memory.entry(writer.next);
-        entry.slot.store(writer.slot_of(writer.next), Relaxed);
-        entry.len.store(len as u64, Relaxed);
-        entry.stamp_ns.store(stamp_ns, Relaxed);
+        step!(run_entry_slot, entry.slot.store(writer.slot_of(writer.next), Relaxed));
+        step!(run_entry_len, entry.len.store(len as u64, Relaxed));
+        step!(run_entry_stamp, entry.stamp_ns.store(stamp_ns, Relaxed));
         fault::point(Step::PublishWritten);
         // W4
-        entry.position.store(writer.next + 1, order!(w4_of_run, Release));
+        step!(w4_of_run, entry.position.store(writer.next + 1, order!(w4_of_run, Release)));
         fault::point(Step::PublishReadable);
         writer.next += 1;
-        writer.bytes += len as u64;
-        writer.claimed = None;
+        step!(run_bytes, writer.bytes += len as u64);
+        step!(run_claimed_none, writer.claimed = None);
         self.expected = self.expected.saturating_sub(1);
         self.stamp_ns = stamp_ns;
     }
@@ -133,9 +133,7 @@ impl<M: WritableMemory> Writer<M> {
         // What is claimed already may have the bit of a reader that is about to be refused.
         let claimed = first + u64::from(self.claimed.is_some());
         // W1
-        let is_free = |&position: &u64| {
-            mutated!(w1_of_run_left_out) || self.holders(self.slot_of(position), Holders::Recent) == 0
-        };
+        let is_free = |&position: &u64| mutated!(w1_of_run_left_out) || self.holders(self.slot_of(position)) == 0;
         let end = (claimed..chunk.end).find(|position| !is_free(position)).unwrap_or(chunk.end);
         for position in claimed..end {
             self.memory.fetch_to_write(self.slot_of(position));
@@ -156,7 +154,8 @@ impl<M: WritableMemory> Writer<M> {
             if chunk.flagged & 1 << (position - chunk.first) != 0 || mutated!(run_gives_back_old_flags) {
                 let word = &self.memory.entry(position).position;
                 // W4: the message is as complete as it was.
-                word.store(word.load(Relaxed) & !TAKEN, Release);
+                // survives w4_of_run_giving_back_relaxed: W3 has released the message.
+                word.store(word.load(Relaxed) & !TAKEN, order!(w4_of_run_giving_back, Release));
             }
         }
     }

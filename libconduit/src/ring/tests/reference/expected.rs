@@ -36,6 +36,7 @@ pub(super) struct Expected {
     /// Of each slot.
     pub(super) holders: Vec<u64>,
     pub(super) next: u64,
+    pub(super) bytes: u64,
     pub(super) claimed: Option<u32>,
     pub(super) meetings: u64,
     /// Bits of the subscribers that are alive.
@@ -51,6 +52,7 @@ impl Expected {
             entries: (0..slots).map(|slot| ExpectedEntry { slot, ..ExpectedEntry::default() }).collect(),
             holders: vec![0; slots as usize],
             next: 0,
+            bytes: 0,
             claimed: None,
             meetings: 0,
             alive: 0,
@@ -147,6 +149,7 @@ impl Expected {
         entry.message = Some(message);
         entry.number = message.sequence + 1;
         self.next = message.sequence + 1;
+        self.bytes += message.len as u64;
         // One fewer are kept than there are entries.
         self.entry(message.sequence + 1).message = None;
         self.claim_ahead();

@@ -330,6 +330,7 @@ impl World {
             assert!(found & TAKEN == 0 || entry.message.is_none());
         }
         assert_eq!(self.ring.producer.head.load(Relaxed), self.expected.next);
+        assert_eq!(self.ring.producer.bytes.load(Relaxed), self.expected.bytes);
     }
 
     /// Closes the topic and receives what is left.
