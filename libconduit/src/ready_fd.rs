@@ -144,6 +144,7 @@ impl Beacon {
     /// After every call that may have received.
     pub(crate) fn settle(&self, watched: &Watched) {
         // If it is ready and the flag is not raised, the parker is about to raise it.
+        // survives beacon_settle_when_ready: arming finds that it is ready, and raises it again.
         if (!watched.is_ready() || mutated!(beacon_settle_when_ready)) && self.flag.is_raised() {
             step!(beacon_settle, self.lower());
         }
@@ -151,7 +152,35 @@ impl Beacon {
 
     /// The topic has ended, or the subscriber is dropped.
     pub(crate) fn raise_for_good(&self) {
+        // survives beacon_disarm_left_out: the parker finds the end, and disarms it as well; so does
+        // dropping the ticket.
         step!(beacon_disarm, self.ticket.disarm());
         step!(beacon_raise_for_good, self.flag.set(true));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+    use crate::{Domain, Publisher, Subscriber};
+
+    /// A parker and a subscriber can raise it one after the other.
+    #[test]
+    fn what_is_raised_twice_is_lowered_at_once() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let domain = Domain::new(directory.path()).without_registry();
+        let _publisher = Publisher::<u64>::builder().domain(&domain).create("ticks").unwrap();
+        let subscriber = Subscriber::<u64>::builder().domain(&domain).open("ticks").unwrap();
+        let (beacon, descriptor) = Beacon::new(subscriber.watched()).unwrap();
+        let is_readable =
+            || poll(&mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() > 0;
+        assert!(!is_readable());
+        beacon.flag.set(true);
+        beacon.flag.set(true);
+        assert!(is_readable());
+        beacon.lower();
+        assert!(!is_readable());
     }
 }

@@ -19,7 +19,7 @@ const WHERE: [(&str, &str, &[&str]); 2] = [
     (
         "libconduit",
         "conduit",
-        &["ring::", "parker::", "wait_set::", "async_subscriber::", "subscriber::", "publisher::"],
+        &["ring::", "parker::", "ready_fd::", "wait_set::", "async_subscriber::", "subscriber::", "publisher::"],
     ),
     (
         "conduitd",
