@@ -1,6 +1,7 @@
 //! The table of the library's benchmarks: Conduit beside the limits of the machine, and beside
 //! other libraries if there are any.
 
+mod behind;
 mod costs;
 mod entrant;
 mod fan_out;
@@ -54,7 +55,8 @@ fn first(arguments: Vec<OsString>, peers: &[Peer]) -> Result<()> {
     let Some(options) = TableOptions::parse(arguments)? else {
         return say(options::HELP);
     };
-    let rows: Vec<TableRow> = rows::all().into_iter().filter(|row| options.wants(&row.id)).collect();
+    let is_wanted = |row: &TableRow| options.wants(&row.id) && (!options.goals || row.has_goals());
+    let rows: Vec<TableRow> = rows::all().into_iter().filter(is_wanted).collect();
     if options.list {
         return say(&rows.iter().map(|row| format!("{:48} {}\n", row.id, row.title)).collect::<String>());
     }
@@ -71,7 +73,7 @@ fn first(arguments: Vec<OsString>, peers: &[Peer]) -> Result<()> {
     if options.json {
         say(&format!("{}\n", report::json(&measured)?))
     } else {
-        say(&report::markdown(&measured, &cores, options.percentiles))
+        say(&report::markdown(&measured, &cores, &options))
     }
 }
 
@@ -109,8 +111,10 @@ fn measure_all<'a>(
 fn measure(row: &TableRow, core: usize, time: Duration, limits_first: bool, peers: &[Peer]) -> Result<RowResult> {
     let clean_ups = peers.iter().map(|peer| peer.clean).collect();
     directory::with_site(limits_first, core, clean_ups, |site| {
-        if let Plan::Start = row.plan {
-            return costs::time_to_first(site, time, peers);
+        match row.plan {
+            Plan::Start => return costs::time_to_first(site, time, peers),
+            Plan::Behind { bytes } => return behind::fall_behind(site, bytes),
+            _ => {}
         }
         let mut command = Command::new(std::env::current_exe()?);
         command.args([SECOND, &std::process::id().to_string(), &core.to_string()]);

@@ -13,6 +13,7 @@ Markdown.
   [NAME]...             only rows whose names start like this: small, bytes, publish/nobody
 
       --quick           three short repeats instead of six long ones
+      --goals           only rows with a goal, and which goals were met
       --list            print the rows' names
       --repeats N       how often to measure everything [6]
       --time FACTOR     how much longer to measure than usual [1]
@@ -26,6 +27,7 @@ Markdown.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct TableOptions {
     pub(super) names: Vec<String>,
+    pub(super) goals: bool,
     pub(super) list: bool,
     pub(super) repeats: usize,
     pub(super) time: f64,
@@ -46,6 +48,7 @@ impl TableOptions {
                 Short('h') | Long("help") => return Ok(None),
                 Long("quick") => quick = true,
                 Value(name) => options.names.push(name.string()?),
+                Long("goals") => options.goals = true,
                 Long("list") => options.list = true,
                 Long("repeats") => repeats = Some(parser.value()?.parse()?),
                 Long("time") => time = Some(parser.value()?.parse()?),
@@ -80,8 +83,9 @@ mod tests {
 
     #[test]
     fn options_are_parsed_and_checked() {
-        let options = parse("--bench --quick small/64B cost --repeats 7 --cores 1,0").unwrap().unwrap();
+        let options = parse("--bench --quick --goals small/64B cost --repeats 7 --cores 1,0").unwrap().unwrap();
         assert_eq!((options.repeats, options.time, options.cores), (7, 0.25, Some((1, 0))));
+        assert!(options.goals && !options.list);
         assert_eq!(
             ["small/64B/inplace", "small/8B/inplace", "cost/start"].map(|id| options.wants(id)),
             [true, false, true]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::behind::fall_behind;
 use super::costs;
 use super::entrant::{Entrant, Entrants};
 use super::peer::Peer;
@@ -23,6 +24,10 @@ pub(super) enum Plan {
     Wait(WaitPlan),
     /// From the start of a process to its first message.
     Start,
+    /// Messages of so many bytes to a subscriber that receives them later.
+    Behind {
+        bytes: usize,
+    },
     /// What a topic occupies: of messages of 64 bytes, or of slices with all defaults.
     Footprint {
         is_default: bool,
@@ -46,6 +51,7 @@ impl Plan {
             Self::Wait(plan) => plan.measure(site, partner, time),
             Self::Footprint { is_default } => costs::footprints(site, partner, peers, *is_default),
             Self::Start => costs::time_to_first(site, time, peers),
+            Self::Behind { bytes } => fall_behind(site, *bytes),
         }
     }
 
@@ -55,7 +61,7 @@ impl Plan {
             Self::Turns(work) => turns::answer_turns(entrants(work, site, BenchSide::Second, peers)?),
             Self::Wait(plan) => plan.answer(site),
             Self::Footprint { is_default } => costs::answer(site, peers, *is_default),
-            Self::Start => Ok(()),
+            Self::Start | Self::Behind { .. } => Ok(()),
         }
     }
 }

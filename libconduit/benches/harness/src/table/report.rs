@@ -1,14 +1,17 @@
 //! The table: medians over the repeats, as Markdown.
 
+mod goals;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
 use super::entrant::Entrant;
+use super::options::TableOptions;
 use super::plan::Plan;
 use super::result::{Footprint, MessageRate, RowResult};
-use super::rows::{GROUPS, Goal, RowGroup, TableRow};
+use super::rows::{GROUPS, RowGroup, TableRow};
 use crate::Result;
 use crate::cores::CorePair;
 use crate::machine::{cpu_field, is_virtual, kernel_release};
@@ -110,6 +113,9 @@ impl MeasuredRow<'_> {
         if let Some(footprint) = self.footprint(entrant) {
             return footprint.words();
         }
+        if let Some(lost) = self.repeats.iter().filter_map(|measured| measured.lost).max() {
+            return if entrant == Entrant::Ours { format!("{lost} lost") } else { "-".into() };
+        }
         if let Some(rate) = self.rate(entrant) {
             let lost = self.lost(entrant).filter(|&lost| lost >= 0.005);
             let lost = lost.map(|lost| format!(" received, {:.0} % lost", lost * 100.0)).unwrap_or_default();
@@ -137,46 +143,6 @@ impl MeasuredRow<'_> {
         let cpu_ns = self.median(|result| result.cpu_ns).unwrap_or_default();
         let share = format!("{:.0} %", cpu_ns / (plan.period_us as f64 * 10.0));
         Some(vec![self.row.title.clone(), p50, p99, p999, duration(cpu_ns), share, self.near()])
-    }
-
-    /// Each goal with how far it was met.
-    fn goals(&self, vendor_id: &str) -> String {
-        self.row.goals.iter().filter_map(|goal| self.verdict(*goal, vendor_id)).collect::<Vec<_>>().join("; ")
-    }
-
-    fn verdict(&self, goal: Goal, vendor_id: &str) -> Option<String> {
-        let ratio = |most: f64, to: Entrant, what: &str| {
-            let found = self.ratio(to)?;
-            // A rate is better if it is higher.
-            let is_met = if self.rate(to).is_some() { found >= most } else { found <= most };
-            Some((is_met, format!("{most}x {what}"), format!("{found:.2}x")))
-        };
-        let (is_met, goal, found) = match goal {
-            Goal::OfLimit(most) => ratio(most, Entrant::Limit, "the limit")?,
-            Goal::OfPeer(name, most) => ratio(most, self.peer(name)?, name)?,
-            Goal::OfReference(most, what) => ratio(most, Entrant::Reference, what)?,
-            Goal::AtMost(most) => {
-                let (most, p50) = (most.of(vendor_id)?, self.p50(Entrant::Ours)?);
-                (p50 <= most, duration(most), duration(p50))
-            }
-            Goal::OverLimit(most) => {
-                let most = most.of(vendor_id)?;
-                let p50 = |measured: &RowResult, entrant| Some(measured.columns.get(&entrant)?.median);
-                let over = self.median(|all| Some(p50(all, Entrant::Ours)? - p50(all, Entrant::Limit)?))?;
-                (over <= most, format!("{} over the limit", duration(most)), duration(over))
-            }
-            Goal::AtLeast(least) => {
-                let rate = self.rate(Entrant::Ours)?;
-                (rate >= least, format!("{:.0} M/s", least / 1e6), format!("{:.1} M/s", rate / 1e6))
-            }
-            Goal::OneFile(bytes) => {
-                let found = self.footprint(Entrant::Ours)?;
-                let few = found.publisher_descriptors.max(found.subscriber_descriptors) <= 1;
-                let goal = Footprint { files: 1, bytes, publisher_descriptors: 1, subscriber_descriptors: 1 };
-                (found.files <= 1 && found.bytes <= bytes && few, goal.words(), found.words())
-            }
-        };
-        Some(format!("{goal}: {}, {found}", if is_met { "met" } else { "**missed**" }))
     }
 
     /// The entrant of this name, whatever its version.
@@ -233,10 +199,16 @@ fn duration(ns: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// All of it.
-pub(super) fn markdown(rows: &[MeasuredRow<'_>], cores: &CorePair, has_percentiles: bool) -> String {
+/// All of it, or the tables of goals.
+pub(super) fn markdown(rows: &[MeasuredRow<'_>], cores: &CorePair, options: &TableOptions) -> String {
     let mut text = format!("{}\n\n", machine(rows, cores));
     let vendor_id = cpu_field("vendor_id").unwrap_or_default();
+    if options.goals {
+        goals::tables(&mut text, rows, &vendor_id);
+        text.push_str(READING);
+        text.push('\n');
+        return text;
+    }
     for group in &GROUPS {
         let (waits, works): (Vec<_>, Vec<_>) =
             rows.iter().filter(|row| row.row.is_of(group)).partition(|row| matches!(row.row.plan, Plan::Wait(_)));
@@ -255,7 +227,7 @@ pub(super) fn markdown(rows: &[MeasuredRow<'_>], cores: &CorePair, has_percentil
     let ratio = |row: &MeasuredRow<'_>, to| row.ratio_of(to, without_clock);
     let name = |row: &MeasuredRow<'_>| row.row.id.clone();
     compare(&mut text, &group, &unclocked, name, cells, ratio, |_| None);
-    if has_percentiles {
+    if options.percentiles {
         let heads = ["row", "who", "p50", "p90", "p99", "p99.9", "max", "mean", "count"];
         table(&mut text, &heads, rows.iter().flat_map(all_figures));
     }

@@ -18,6 +18,9 @@ pub(super) struct RowResult {
     pub(super) rates: BTreeMap<Entrant, MessageRate>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) footprints: BTreeMap<Entrant, Footprint>,
+    /// Messages that were lost, where that is all that is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lost: Option<u64>,
     /// The processor time that a message costs its subscriber, where that was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cpu_ns: Option<f64>,

@@ -26,6 +26,8 @@ pub(super) enum Goal {
     AtLeast(f64),
     /// At most one file of so many bytes, and a descriptor per side.
     OneFile(u64),
+    /// Every message is received.
+    NothingLost,
 }
 
 /// Rows that are measured alike, and a table of their own.
@@ -46,11 +48,12 @@ impl RowGroup {
 }
 
 #[rustfmt::skip]
-pub(super) const GROUPS: [RowGroup; 11] = [
+pub(super) const GROUPS: [RowGroup; 12] = [
     RowGroup::new("small", "one way, polling", ""),
     RowGroup::new("bytes", "one way, all bytes, polling", ""),
     RowGroup::new("buffers", "one way, all bytes, no library", ""),
     RowGroup::new("header", "one way, header only, polling", "64 B"),
+    RowGroup::new("behind", "a subscriber that falls behind", ""),
     RowGroup::new("sleep", "one way, blocking", ""),
     RowGroup::new("pairs", "one way, 64 B, polling", "the first pair"),
     RowGroup::new("publish", "publish 64 B", ""),
@@ -71,18 +74,25 @@ pub(super) struct TableRow {
     /// How long to measure in one repeat.
     pub(super) seconds: f64,
     pub(super) goals: Vec<Goal>,
+    /// Of layouts of regions before the present one.
+    pub(super) earlier_goals: Vec<Goal>,
 }
 
 impl TableRow {
     pub(super) fn is_of(&self, group: &RowGroup) -> bool {
         self.id.split('/').next() == Some(group.id)
     }
+
+    pub(super) fn has_goals(&self) -> bool {
+        !self.goals.is_empty() || !self.earlier_goals.is_empty()
+    }
 }
 
 /// All rows, in the table's order.
 pub(super) fn all() -> Vec<TableRow> {
-    [
+    let mut rows = [
         latency_rows(),
+        behind_rows(),
         buffer_rows(),
         pair_rows(),
         publishing_rows(),
@@ -91,8 +101,22 @@ pub(super) fn all() -> Vec<TableRow> {
         cost_rows(),
         wait_rows(),
     ]
-    .concat()
+    .concat();
+    for row in &mut rows {
+        row.earlier_goals.extend(EARLIER_GOALS.iter().filter(|(id, _)| row.id == *id).map(|(_, goal)| *goal));
+    }
+    rows
 }
+
+/// Goals of layout 2, by the rows' ids.
+const EARLIER_GOALS: [(&str, Goal); 6] = [
+    ("small/64B/inplace", Goal::OfPeer(ICEORYX, 0.3)),
+    ("header/12MiB", Goal::OfReference(1.1, "64 B")),
+    ("sleep/64B/allbytes", Goal::OfLimit(1.05)),
+    ("publish/polling/10us", Goal::AtMost(ByVendor { amd: 80.0, intel: 80.0 })),
+    ("fan-out/8/poll", Goal::OfReference(1.5, "one subscriber")),
+    ("cost/start", Goal::OverLimit(ByVendor { amd: 300e3, intel: 300e3 })),
+];
 
 const ICEORYX: &str = "iceoryx2";
 const RINGFIRE: &str = "ringfire";
@@ -128,6 +152,7 @@ fn latency_row(group: &str, plan: LatencyPlan, goals: &[Goal]) -> TableRow {
             Wait::Poll => 0.3,
         },
         goals: goals.to_vec(),
+        earlier_goals: Vec::new(),
     }
 }
 
@@ -144,7 +169,7 @@ fn latency_rows() -> Vec<TableRow> {
     [
         ("small", poll(8), &[][..]),
         ("small", copied(8), &[]),
-        ("small", poll(64), &[Goal::OfLimit(1.45), ringfire, Goal::OfPeer(ICEORYX, 0.3)]),
+        ("small", poll(64), &[Goal::OfLimit(1.45), ringfire]),
         ("small", lent(64), &[]),
         ("small", copied(64), &[Goal::OfLimit(1.2), ringfire]),
         ("bytes", poll(KIB), &[]),
@@ -157,14 +182,26 @@ fn latency_rows() -> Vec<TableRow> {
         ("header", header(KIB), &[]),
         ("header", header(64 * KIB), &[]),
         ("header", header(MIB), &[]),
-        ("header", beside_small, &[Goal::OfReference(1.1, "64 B")]),
-        ("sleep", blocking(poll(64)), &[limit]),
+        ("header", beside_small, &[]),
+        ("sleep", blocking(poll(64)), &[]),
         ("sleep", blocking(poll(64 * KIB)), &[]),
         ("sleep", blocking(header(LARGE)), &[]),
         ("sleep", blocking(poll(LARGE)), &[]),
     ]
     .map(|(group, plan, goals)| latency_row(group, plan, goals))
     .into()
+}
+
+fn behind_rows() -> Vec<TableRow> {
+    let row = |bytes| TableRow {
+        id: format!("behind/{}", size(bytes).replace(' ', "")),
+        title: format!("{}, by 1 to 15 messages, 16 slots", size(bytes)),
+        plan: Plan::Behind { bytes },
+        seconds: 0.0,
+        goals: vec![Goal::NothingLost],
+        earlier_goals: Vec::new(),
+    };
+    [64, MIB].map(row).into()
 }
 
 fn buffer_rows() -> Vec<TableRow> {
@@ -174,6 +211,7 @@ fn buffer_rows() -> Vec<TableRow> {
         plan: Plan::Turns(RowWork::Buffers { bytes }),
         seconds: 0.5,
         goals: Vec::new(),
+        earlier_goals: Vec::new(),
     };
     [64 * KIB, 256 * KIB, MIB, 4 * MIB, LARGE].map(row).into()
 }
@@ -188,6 +226,7 @@ fn pair_rows() -> Vec<TableRow> {
             plan: Plan::Turns(RowWork::Latency(LatencyPlan { way, reference, ..LatencyPlan::filled(64) })),
             seconds: 0.4,
             goals: vec![Goal::OfReference(1.05, "the first pair")],
+            earlier_goals: Vec::new(),
         }
     };
     [(2, "second"), (3, "third")]
@@ -214,11 +253,11 @@ fn publishing_rows() -> Vec<TableRow> {
             plan: Plan::Turns(RowWork::Publishing(PublishingPlan { audience, period_us, is_unstamped, depth })),
             seconds: if period_us.is_some_and(|period| period > 10) { 0.5 } else { 0.25 },
             goals: goal.into_iter().collect(),
+            earlier_goals: Vec::new(),
         }
     };
     let stamped = Some(Goal::OverLimit(ByVendor { amd: 9.0, intel: 14.0 }));
     let unstamped = Some(Goal::AtMost(ByVendor { amd: 7.0, intel: 10.0 }));
-    let paced = Some(Goal::AtMost(ByVendor { amd: 80.0, intel: 80.0 }));
     let rows = [
         (Audience::Nobody, None, false, None, stamped),
         (Audience::Nobody, None, false, Some(1024), stamped),
@@ -226,7 +265,7 @@ fn publishing_rows() -> Vec<TableRow> {
         (Audience::Nobody, None, true, Some(1024), unstamped),
         (Audience::Nobody, Some(10), false, None, None),
         (Audience::Polling, None, false, None, None),
-        (Audience::Polling, Some(10), false, None, paced),
+        (Audience::Polling, Some(10), false, None, None),
         (Audience::Sleeping, None, false, None, None),
         (Audience::Sleeping, Some(10), false, None, None),
         (Audience::Sleeping, Some(200), false, None, None),
@@ -258,6 +297,7 @@ fn throughput_rows() -> Vec<TableRow> {
             plan: Plan::Turns(RowWork::Throughput(ThroughputPlan { is_lossless, batches, way })),
             seconds: 0.4,
             goals: if is_lossless { goals.to_vec() } else { Vec::new() },
+            earlier_goals: Vec::new(),
         }
     };
     [true, false].into_iter().flat_map(|is_lossless| ways.map(|way| row(is_lossless, way))).collect()
@@ -269,7 +309,7 @@ fn fan_out_rows() -> Vec<TableRow> {
     {
         for subscribers in [1, 2, 4, 8, 32] {
             let most = match (wait, subscribers) {
-                (Wait::Poll, 8) | (Wait::Sleep, 32) => Some(1.5),
+                (Wait::Sleep, 32) => Some(1.5),
                 (Wait::Sleep, 8) => Some(1.2),
                 _ => None,
             };
@@ -279,6 +319,7 @@ fn fan_out_rows() -> Vec<TableRow> {
                 plan: Plan::Turns(RowWork::FanOut(FanOutPlan { subscribers, wait, period_us: None })),
                 seconds,
                 goals: most.map(|most| Goal::OfReference(most, "one subscriber")).into_iter().collect(),
+                earlier_goals: Vec::new(),
             });
         }
     }
@@ -286,16 +327,15 @@ fn fan_out_rows() -> Vec<TableRow> {
 }
 
 fn cost_rows() -> Vec<TableRow> {
-    let row = |id: &str, title: &str, plan, seconds, goal| {
+    let row = |id: &str, title: &str, plan, seconds, goal: Option<Goal>| {
         let (id, title) = (id.into(), title.into());
-        TableRow { id, title, plan, seconds, goals: vec![goal] }
+        TableRow { id, title, plan, seconds, goals: goal.into_iter().collect(), earlier_goals: Vec::new() }
     };
-    let over = Goal::OverLimit(ByVendor { amd: 300e3, intel: 300e3 });
     let (small, default) = (Plan::Footprint { is_default: false }, Plan::Footprint { is_default: true });
     vec![
-        row("cost/start", "start of a process to its first message", Plan::Start, 0.5, over),
-        row("cost/memory/64B", "memory of a topic of 64 B messages", small, 0.0, Goal::OneFile(12 << 10)),
-        row("cost/memory/bytes", "memory of a topic of bytes", default, 0.0, Goal::OneFile(69_632)),
+        row("cost/start", "start of a process to its first message", Plan::Start, 0.5, None),
+        row("cost/memory/64B", "memory of a topic of 64 B messages", small, 0.0, Some(Goal::OneFile(12 << 10))),
+        row("cost/memory/bytes", "memory of a topic of bytes", default, 0.0, Some(Goal::OneFile(69_632))),
     ]
 }
 
@@ -314,6 +354,7 @@ fn wait_rows() -> Vec<TableRow> {
             plan: Plan::Wait(WaitPlan { waiting, period_us }),
             seconds: 0.3,
             goals: Vec::new(),
+            earlier_goals: Vec::new(),
         }
     };
     [5, 20, 100, 1000].into_iter().flat_map(|period_us| ways.clone().map(move |way| row(period_us, way))).collect()
@@ -336,6 +377,9 @@ mod tests {
         }
         for group in &GROUPS {
             assert!(rows.iter().any(|row| row.is_of(group)), "{}", group.id);
+        }
+        for (id, _) in EARLIER_GOALS {
+            assert!(rows.iter().any(|row| row.id == id), "{id}");
         }
     }
 }

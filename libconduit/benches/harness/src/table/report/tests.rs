@@ -2,9 +2,17 @@
 
 use super::*;
 use crate::machine::ByVendor;
+use crate::table::rows::Goal;
 
 fn row(goals: &[Goal]) -> TableRow {
-    TableRow { id: "id".into(), title: "work".into(), plan: Plan::Start, seconds: 1.0, goals: goals.to_vec() }
+    TableRow {
+        id: "id".into(),
+        title: "work".into(),
+        plan: Plan::Start,
+        seconds: 1.0,
+        goals: goals.to_vec(),
+        earlier_goals: Vec::new(),
+    }
 }
 
 fn figures(median: f64) -> Figures {
@@ -142,4 +150,31 @@ fn durations_have_three_digits_and_a_unit() {
     for (ns, text) in expected {
         assert_eq!(duration(ns), text);
     }
+}
+
+#[test]
+fn a_goal_is_a_line_of_its_own() {
+    let goals = [Goal::OfLimit(1.4), Goal::OfPeer("ring", 1.0), Goal::OfPeer("absent", 1.0)];
+    let mut row = TableRow { id: "rate/id".into(), earlier_goals: vec![Goal::OfLimit(2.0)], ..row(&goals) };
+    let mut with_peer = measured(60.0, 60.0, 90.0);
+    with_peer.columns.insert(Entrant::Peer("ring 2.1"), figures(100.0));
+    let mut text = String::new();
+    goals::tables(&mut text, &[line(&row, vec![with_peer])], AMD);
+    let expected = "\
+| work | limit | Conduit | ratio | beside | goal | met |
+|---|---|---|---|---|---|---|
+| 64 B messages per second: work | 60 ns | 90 ns | 1.50x | - | 1.4x the limit | **no** |
+| 64 B messages per second: work | 60 ns | 90 ns | 0.90x | ring 2.1: 100 ns | 1x ring | yes |
+
+| work, of earlier goals | limit | Conduit | ratio | beside | goal | met |
+|---|---|---|---|---|---|---|
+| 64 B messages per second: work | 60 ns | 90 ns | 1.50x | - | 2x the limit | yes |
+
+";
+    assert_eq!(text, expected);
+
+    (row.goals, row.earlier_goals) = (vec![Goal::NothingLost], Vec::new());
+    let lost = |lost| RowResult { lost: Some(lost), ..RowResult::default() };
+    assert_eq!(line(&row, vec![lost(0), lost(0)]).goals(AMD), "nothing lost: met, 0 lost");
+    assert_eq!(line(&row, vec![lost(0), lost(2)]).goals(AMD), "nothing lost: **missed**, 2 lost");
 }
