@@ -98,7 +98,7 @@ impl MeasuredRow<'_> {
 
 /// Adds the tables of goals: those of the present layout of regions, and earlier ones.
 pub(super) fn tables(text: &mut String, rows: &[MeasuredRow<'_>], vendor_id: &str) {
-    let heads = |work| [work, "limit", "Conduit", "ratio", "beside", "goal", "met"];
+    let heads = |work| [work, "limit", "Conduit", "ratio", "peer", "goal", "met"];
     table(text, &heads("work"), rows.iter().flat_map(|row| row.goal_cells(&row.row.goals, vendor_id)));
     let earlier = rows.iter().flat_map(|row| row.goal_cells(&row.row.earlier_goals, vendor_id));
     table(text, &heads("work, of earlier goals"), earlier);

@@ -161,12 +161,12 @@ fn a_goal_is_a_line_of_its_own() {
     let mut text = String::new();
     goals::tables(&mut text, &[line(&row, vec![with_peer])], AMD);
     let expected = "\
-| work | limit | Conduit | ratio | beside | goal | met |
+| work | limit | Conduit | ratio | peer | goal | met |
 |---|---|---|---|---|---|---|
 | 64 B messages per second: work | 60 ns | 90 ns | 1.50x | - | 1.4x the limit | **no** |
 | 64 B messages per second: work | 60 ns | 90 ns | 0.90x | ring 2.1: 100 ns | 1x ring | yes |
 
-| work, of earlier goals | limit | Conduit | ratio | beside | goal | met |
+| work, of earlier goals | limit | Conduit | ratio | peer | goal | met |
 |---|---|---|---|---|---|---|
 | 64 B messages per second: work | 60 ns | 90 ns | 1.50x | - | 2x the limit | yes |
 
