@@ -360,6 +360,7 @@ impl<M: WritableMemory> Writer<M> {
     }
 
     #[cold]
+    #[inline(never)]
     fn wake(&mut self) {
         let consumers = self.memory.consumers();
         let is_early = mutated!(w8_before_w7);
