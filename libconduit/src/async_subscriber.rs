@@ -43,7 +43,8 @@ use crate::{IntoTopicName, Sample, Subscriber};
 /// ```
 ///
 /// It is also a [`Stream`] of samples and errors. After [`PublisherGone`](RecvError::PublisherGone)
-/// or [`Forked`](RecvError::Forked) the stream ends.
+/// or [`Forked`](RecvError::Forked) the stream ends. That of a subscriber that
+/// [follows](crate::SubscriberBuilder::follow) its topic does not.
 ///
 /// A thread of the library sleeps on behalf of all asynchronous subscribers of the process and
 /// wakes their tasks: one for every 127 of them, or one for each where the kernel (before Linux
@@ -113,6 +114,7 @@ impl<T: ?Sized> AsyncSubscriber<T> {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.subscriber.watched().sleeper().is_foreign() {
             self.is_armed = true;
+            self.ticket.move_to(self.subscriber.watched());
             if !self.ticket.arm(context.waker()) {
                 return Poll::Pending;
             }

@@ -1,57 +1,21 @@
 //! Errors: one enum per operation. Every message says what happened, to what, and what to do.
 
 mod hint;
+mod owner;
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use self::hint::hint;
+pub use self::owner::OwnerClaim;
+use self::owner::of_user;
 use crate::ring::end::Gone;
 use crate::ring::geometry::GeometryError;
 use crate::ring::header::LayoutError;
 use crate::shm::dir::ShmDir;
-use crate::shm::dying::Dying;
 use crate::shm::open::OpenFileError;
 use crate::{TopicName, TopicNameError, TypeInfo};
-
-/// The owner that a region claims to have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OwnerClaim {
-    /// Process id in the owner's own pid namespace.
-    pub pid: Option<u32>,
-    /// Command name.
-    pub program: Option<String>,
-    /// Why it will never run again, if the kernel says so of a process of that pid and name here.
-    pub dying: Option<Dying>,
-    /// The user of the region's file, as the kernel reports it.
-    pub uid: Option<u32>,
-}
-
-/// Whose a file is, for a sentence.
-fn of_user(uid: Option<u32>) -> String {
-    uid.map_or_else(String::new, |uid| format!(", but by uid {uid}"))
-}
-
-impl fmt::Display for OwnerClaim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.pid, self.program.as_deref()) {
-            (Some(pid), Some(program)) if !program.is_empty() => write!(f, "pid {pid} ({program})"),
-            (Some(pid), _) => write!(f, "pid {pid}"),
-            (None, _) => f.write_str("another process"),
-        }?;
-        if let Some(uid) = self.uid.filter(|uid| *uid != nix::unistd::geteuid().as_raw()) {
-            write!(f, " of uid {uid}")?;
-        }
-        match self.dying {
-            Some(Dying::DumpingCore) => f.write_str(", which is dumping core (SIGKILL ends that)"),
-            Some(dying) => write!(f, ", which is {dying}"),
-            None => Ok(()),
-        }
-    }
-}
 
 /// Why a topic or raw region could not be created.
 #[derive(thiserror::Error)]
@@ -237,6 +201,16 @@ pub enum OpenError {
         /// The subscriber's type.
         expected: Box<TypeInfo>,
     },
+    /// The fields of the messages are not those that the messages of earlier publishers had, while
+    /// their type has the same name and size.
+    #[error("messages of topic \"{topic}\", of type {}, have other fields than those of the publisher before; build both programs from the same definition",
+        message.with_len())]
+    ShapeMismatch {
+        /// The topic.
+        topic: TopicName,
+        /// The type.
+        message: Box<TypeInfo>,
+    },
     /// The publisher has died; its region is an orphan.
     #[error("the publisher of topic \"{topic}\" is dead; wait for a new one")]
     Orphaned {
@@ -367,6 +341,24 @@ pub enum RecvError {
         sequence: u64,
         /// The type that was expected.
         expected: Box<TypeInfo>,
+    },
+    /// The publisher that has appeared sends messages of another type, or with other fields. Only
+    /// of subscribers that [follow](crate::SubscriberBuilder::follow), which wait for the next one.
+    #[error("the new publisher cannot be followed: {reason}. Waiting for the next one")]
+    TypeChanged {
+        /// The topic.
+        topic: TopicName,
+        /// What is different.
+        reason: String,
+    },
+    /// The publisher that has appeared cannot be subscribed to. Only of subscribers that
+    /// [follow](crate::SubscriberBuilder::follow); they try again, or wait for the next one.
+    #[error("the new publisher cannot be followed: {reason}. Trying again")]
+    NotFollowed {
+        /// The topic.
+        topic: TopicName,
+        /// Why not.
+        reason: String,
     },
     /// This process was forked from the subscriber's.
     #[error("the subscriber belongs to the process this one was forked from; open one here")]

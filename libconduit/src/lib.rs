@@ -91,6 +91,7 @@ mod foreign_text;
 pub mod fuzzing;
 pub mod inspect;
 mod intervals;
+mod lookout;
 mod message;
 mod model;
 mod mutation;
@@ -127,7 +128,7 @@ pub use ring::header::LayoutError;
 pub use ring::start::Start;
 pub use shape::Shape;
 
-pub use subscriber::{Borrowed, Copied, Sample, Spin, Subscriber, SubscriberBuilder};
+pub use subscriber::{Borrowed, Copied, Iter, Sample, Spin, Subscriber, SubscriberBuilder, TopicEvent};
 pub use topic::{IntoTopicName, TopicName, TopicNameError};
 pub use wait_set::{Event, Events, Token, WaitSet, WaitSetWaker};
 pub use zerocopy;

@@ -137,6 +137,23 @@ impl Ticket {
         self.entry.arm(waker, || self.parker.notify())
     }
 
+    /// Waits for another topic from now on, unless it does already. Must not be called in a forked
+    /// process.
+    pub(crate) fn move_to(&mut self, watched: &Arc<Watched>) {
+        if Arc::ptr_eq(&self.entry.watched, watched) {
+            return;
+        }
+        let old = mem::replace(&mut self.entry, Arc::new(Entry::new(Arc::clone(watched))));
+        old.disarm();
+        {
+            let _no_fork = fork::ForkGuard::new();
+            for entry in lock(&self.parker.tickets).iter_mut().filter(|entry| Arc::ptr_eq(entry, &old)) {
+                *entry = Arc::clone(&self.entry);
+            }
+        }
+        self.parker.release(&old);
+    }
+
     /// Removes the waker. A call of it that has already started is not awaited.
     pub(crate) fn disarm(&self) {
         if !self.entry.watched.sleeper().is_foreign() {
@@ -156,24 +173,33 @@ impl Drop for Ticket {
             let _no_fork = fork::ForkGuard::new();
             step!(ticket_remove, lock(&parker.tickets).retain(|it| !Arc::ptr_eq(it, entry)));
         }
-        step!(ticket_end_notify, parker.notify());
-        if parker.capacity == 1 && entry.slept_on().is_some() {
-            step!(ticket_rouse, entry.watched.sleeper().rouse());
-        }
+        parker.release(entry);
     }
 }
 
-/// Starts a parker's thread, on which no signal of the process is handled.
+/// Starts a parker's thread.
 fn start(parker: &Arc<Parker>) -> io::Result<()> {
     let parker = Arc::clone(parker);
+    start_thread("conduit-parker", move || parker.run())
+}
+
+/// Starts a thread of the library, on which no signal of the process is handled.
+pub(crate) fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let started =
-        thread::Builder::new().name("conduit-parker".into()).stack_size(STACK_BYTES).spawn(move || parker.run());
+    let started = thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(run);
     before.thread_set_mask()?;
     started.map(drop)
 }
 
 impl Parker {
+    /// Makes it forget an entry that is no longer among its tickets.
+    fn release(&self, entry: &Entry<Watched>) {
+        step!(ticket_end_notify, self.notify());
+        if self.capacity == 1 && entry.slept_on().is_some() {
+            step!(ticket_rouse, entry.watched.sleeper().rouse());
+        }
+    }
+
     fn notify(&self) {
         self.notified.add();
         step!(notify_wake, futex::wake_all_private(&self.notified.0));

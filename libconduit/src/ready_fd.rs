@@ -33,6 +33,9 @@ use crate::watched::Watched;
 ///   and the first one after each `None` of `try_recv`: receive until `None`, as with a socket.
 /// - It can be readable spuriously, if a message was received at the moment of its arrival or
 ///   overwritten before it was received. Then `try_recv` returns `None` and clears the readiness.
+/// - If the subscriber [follows](crate::SubscriberBuilder::follow) its topic, it is also readable
+///   when a publisher has come or gone, until the next call of `try_recv`, and for good only once
+///   the subscriber was dropped.
 /// - A dead publisher is noticed as by `recv`: at once with the daemon, within a second without.
 ///
 /// While there is nothing to receive, one thread of the library sleeps for all descriptors (up to
@@ -131,6 +134,13 @@ impl Beacon {
     /// Whether a handle exists.
     pub(crate) fn is_used(&self) -> bool {
         self.alive.strong_count() > 0
+    }
+
+    /// The subscriber has gone to another topic, which may have something to receive: also for
+    /// loops that wait for an edge.
+    pub(crate) fn move_to(&mut self, watched: &Arc<Watched>) {
+        self.ticket.move_to(watched);
+        self.lower();
     }
 
     /// There is nothing to receive.

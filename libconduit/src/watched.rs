@@ -1,10 +1,10 @@
 //! What a subscriber shares with wait sets and parkers, which wait on its behalf.
 
-use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{io, mem};
 
 use crate::intervals::CHECK_INTERVAL;
 use crate::mutation::{mutated, order, step};
@@ -20,11 +20,15 @@ use crate::shm::lock::OWNER;
 /// woken.
 const READ_ONLY_STEP: Duration = Duration::from_millis(1);
 
+/// How long to sleep where nothing needs to be checked.
+const UNDISTURBED: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A subscriber's topic, as something to wait for.
 #[derive(Debug)]
 pub(crate) struct Watched {
     sleeper: AttachedSleeper,
-    publisher: RegionOwner,
+    /// `None` for a ring that nobody publishes on: it neither lives nor dies.
+    publisher: Option<RegionOwner>,
     /// `None` once the subscriber is dropped.
     lease: Mutex<Option<Lease>>,
     has_left: AtomicBool,
@@ -40,7 +44,7 @@ impl Watched {
     pub(crate) fn new(sleeper: AttachedSleeper, publisher: RegionOwner, lease: Lease) -> Self {
         Self {
             sleeper,
-            publisher,
+            publisher: Some(publisher),
             lease: Mutex::new(Some(lease)),
             has_left: AtomicBool::new(false),
             publisher_is_dead: AtomicBool::new(false),
@@ -49,8 +53,26 @@ impl Watched {
         }
     }
 
+    /// Of a ring that nobody publishes on.
+    pub(crate) fn vacant(sleeper: AttachedSleeper) -> Self {
+        Self {
+            sleeper,
+            publisher: None,
+            lease: Mutex::new(None),
+            has_left: AtomicBool::new(false),
+            publisher_is_dead: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            last_check_ns: AtomicU64::new(0),
+        }
+    }
+
     pub(crate) fn sleeper(&self) -> &AttachedSleeper {
         &self.sleeper
+    }
+
+    /// The end of a ring that nobody publishes on was taken back.
+    pub(crate) fn begin_again(&self) {
+        self.is_over.store(false, Relaxed);
     }
 
     /// Whether the subscriber has something to receive: a message, or the end.
@@ -100,6 +122,7 @@ impl Watched {
 
     #[cold]
     fn check_now(&self, now: Duration) {
+        let Some(publisher) = &self.publisher else { return };
         let _uncancelled = Uncancelled::new();
         match self.sleeper.file().with(|file| OWNER.is_write_locked(file)) {
             Ok(true) => {}
@@ -110,7 +133,7 @@ impl Watched {
             // Another error proves no death.
             Err(_) => {}
         }
-        if self.publisher.dying().is_some() {
+        if publisher.dying().is_some() {
             step!(check_dying, self.note_death());
         }
         // A thread that holds the mutex is doing the same.
@@ -132,11 +155,14 @@ impl Watched {
 
     /// The publisher's process, by the id that it has in its own namespace.
     pub(crate) fn publisher_pid(&self) -> u32 {
-        self.publisher.pid
+        self.publisher.as_ref().map_or(0, |publisher| publisher.pid)
     }
 
     /// The longest sleep after which a waiter must check for itself.
     pub(crate) fn longest_sleep(&self) -> Duration {
+        if self.publisher.is_none() {
+            return UNDISTURBED;
+        }
         if self.sleeper.can_be_woken() || mutated!(sleep_unwoken) { CHECK_INTERVAL } else { READ_ONLY_STEP }
     }
 
@@ -152,5 +178,25 @@ impl Watched {
         if let Some(mut lease) = lease {
             step!(release_lease, lease.release());
         }
+    }
+}
+
+/// Where to find what a subscriber waits for that goes from publisher to publisher.
+#[derive(Debug)]
+pub(crate) struct Seat(Mutex<Arc<Watched>>);
+
+impl Seat {
+    pub(crate) fn new(watched: Arc<Watched>) -> Self {
+        Self(Mutex::new(watched))
+    }
+
+    pub(crate) fn current(&self) -> Arc<Watched> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set(&self, watched: &Arc<Watched>) {
+        let old = mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Arc::clone(watched));
+        // Not under the lock: it may unmap a region.
+        drop(old);
     }
 }

@@ -64,6 +64,11 @@ impl AttachedReader {
         either!(self, reader => reader.memory().is_foreign())
     }
 
+    /// See [`Reader::count_from_first`].
+    pub(crate) fn count_from_first(&mut self) {
+        either!(self, reader => reader.count_from_first());
+    }
+
     /// Says that this reader receives no more messages.
     pub(crate) fn detach(&self) {
         if let Self::Writable(reader) = self {

@@ -5,6 +5,8 @@ use std::mem::offset_of;
 use std::os::fd::AsFd;
 use std::{fmt::Formatter, io};
 
+use nix::sys::uio::pread;
+
 use super::layout::{CLOSED, CONSUMERS_AT, Consumers, ORPHANED, UNLINKED};
 use crate::fault::{self, Step};
 use crate::mutation::{mutated, step};
@@ -45,6 +47,13 @@ impl Gone {
             None
         }
     }
+}
+
+/// How a topic has ended, if it has, as its file says.
+pub(crate) fn how_ended(file: impl AsFd) -> io::Result<Option<Gone>> {
+    let mut word = [0; 4];
+    pread(file, &mut word, WAKE_AT as i64)?;
+    Ok(Gone::from_wake_word(u32::from_ne_bytes(word)))
 }
 
 /// Marks the topic of a dead publisher, and wakes its subscribers.

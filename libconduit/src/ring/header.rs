@@ -11,6 +11,7 @@ use super::geometry::Geometry;
 use super::layout::{ControlPage, Identity, PAGE_BYTES, PRODUCER_AT, RECORDS_AT, TYPE_NAME_AT, VERSION};
 use crate::foreign_text::clean_name;
 use crate::message::{Kind, MAX_ALIGN, TypeInfo, TypeName};
+use crate::model::Process;
 use crate::mutation::mutated;
 use crate::shm::mark::MAGIC;
 use crate::shm::room;
@@ -116,6 +117,11 @@ impl Layout {
         }
         let retain = identity.retain;
         Ok(Self { geometry, message, retain, pid: identity.pid, uid: identity.uid, program: identity.program })
+    }
+
+    /// The publisher, as it says itself.
+    pub(crate) fn publisher(&self) -> Process {
+        Process::new(self.pid, self.uid, program_name(&self.program))
     }
 
     /// The control page of a new region.

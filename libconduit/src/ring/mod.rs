@@ -124,5 +124,6 @@ pub(crate) mod slot;
 pub(crate) mod start;
 #[cfg(test)]
 mod tests;
+pub(crate) mod vacant;
 pub(crate) mod window;
 pub(crate) mod writer;

@@ -149,6 +149,11 @@ impl<M: ReaderMemory> Reader<M> {
         self.note_progress();
     }
 
+    /// Counts every message from the first one on as received or lost.
+    pub(crate) fn count_from_first(&mut self) {
+        self.expected = 0;
+    }
+
     /// For threads that sleep on this reader's behalf.
     pub(crate) fn sleeper(&self) -> &Sleeper<M> {
         &self.sleeper

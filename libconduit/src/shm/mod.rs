@@ -52,6 +52,7 @@ pub(crate) mod map;
 pub(crate) mod mark;
 pub mod new_file;
 pub(crate) mod open;
+pub(crate) mod own_table;
 pub(crate) mod prefetch;
 pub mod process;
 pub(crate) mod reap_lock;

@@ -1,7 +1,11 @@
 //! Subscribing to a topic.
 
 mod batch;
+mod connection;
 mod copied;
+mod follow;
+mod followed;
+mod iter;
 mod latest;
 mod lent;
 mod open;
@@ -15,10 +19,13 @@ use std::sync::Arc;
 
 pub use batch::Borrowed;
 pub use copied::Copied;
+pub use follow::TopicEvent;
+pub use iter::Iter;
 pub use open::SubscriberBuilder;
 pub use sample::Sample;
 pub use spin::Spin;
 
+use self::followed::Follow;
 use self::spin::WaitMode;
 use crate::error::RecvError;
 use crate::fault::{self, Step};
@@ -27,11 +34,10 @@ use crate::message::Message;
 use crate::ready_fd::{Beacon, ReadyFd};
 use crate::ring::attached::{AttachedMode, AttachedReader};
 use crate::ring::copy::Line;
-use crate::ring::end::Gone;
 use crate::ring::reader::{CopyTo, Pin, Received};
 use crate::ring::slot::sample::HeldMessage;
 use crate::shm::clock::{coarse_now, coarse_tick};
-use crate::watched::Watched;
+use crate::watched::{Seat, Watched};
 use crate::{TopicName, TypeInfo};
 
 /// No tick of the coarse clock.
@@ -78,6 +84,7 @@ pub struct Subscriber<T: ?Sized> {
     /// When the publisher's life was last checked: a tick of the coarse clock.
     tick: u64,
     mode: WaitMode,
+    follow: Option<Box<Follow>>,
     _receives: PhantomData<fn() -> Box<T>>,
 }
 
@@ -95,18 +102,23 @@ impl<T: ?Sized> Subscriber<T> {
     /// Messages lost so far. The sum of this, [`received`](Self::received) and
     /// [`skipped`](Self::skipped) is what was published since the start.
     pub fn lost(&self) -> u64 {
-        self.reader.lost()
+        self.earlier(1) + self.reader.lost()
     }
 
     /// Messages that [`latest`](Self::latest) and `latest_copy` have passed over so far, whether or
     /// not they were still there.
     pub fn skipped(&self) -> u64 {
-        self.reader.skipped()
+        self.earlier(2) + self.reader.skipped()
     }
 
     /// Messages received so far.
     pub fn received(&self) -> u64 {
-        self.reader.received()
+        self.earlier(0) + self.reader.received()
+    }
+
+    /// What earlier publishers add to a count.
+    fn earlier(&self, which: usize) -> u64 {
+        self.follow.as_ref().map_or(0, |follow| follow.earlier[which])
     }
 
     /// Whether samples are read in place. If not, they are validated copies, because this user may
@@ -156,6 +168,11 @@ impl<T: ?Sized> Subscriber<T> {
     pub(crate) fn watched(&self) -> &Arc<Watched> {
         &self.watched
     }
+
+    /// Where to find that, if it changes.
+    pub(crate) fn seat(&self) -> Option<&Arc<Seat>> {
+        self.follow.as_ref().map(|follow| &follow.seat)
+    }
 }
 
 impl<T: ?Sized + Message> Subscriber<T> {
@@ -195,7 +212,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
     fn sample(&self, message: &Received, lines: Vec<Line>) -> Result<Sample<T>, RecvError> {
         let held = match (&self.reader, self.pins) {
             (AttachedReader::Writable(reader), Some(record)) => HeldMessage::pinned(reader.memory(), record, message),
-            _ => HeldMessage::copied(lines, message),
+            _ => HeldMessage::copied(lines, message, self.epoch()),
         };
         match held {
             Ok(held) if self.admits(message) => Ok(Sample { held, lost: message.lost }),
@@ -232,16 +249,15 @@ impl<T: ?Sized + Message> Subscriber<T> {
             *tick = now;
             Some(watched.check(coarse_now(), CHECK_INTERVAL))
         });
-        let received = received.map_err(|how| self.gone(how));
+        let received = match received {
+            Ok(received) => Ok(received),
+            // There may be a message of another publisher: whoever waits looks again.
+            Err(how) => self.move_on(how).map(|()| None),
+        };
         if self.beacon.is_some() {
             self.settle_beacon(received.as_ref().err());
         }
         received
-    }
-
-    #[cold]
-    fn gone(&self, how: Gone) -> RecvError {
-        RecvError::PublisherGone { topic: self.topic.clone(), how }
     }
 
     /// Whether the length is valid for the type.

@@ -49,6 +49,12 @@ impl<T: ?Sized> Sample<T> {
         sample.held.stamp_ns()
     });
 
+    /// Which publisher of the subscriber has sent it: 1 for the first, and one more for each other
+    /// one that the subscriber has [followed](crate::SubscriberBuilder::follow).
+    pub fn epoch(&self) -> u32 {
+        self.held.epoch()
+    }
+
     /// Whether the message is read in place; if not, it is a copy.
     pub fn is_zero_copy(&self) -> bool {
         self.held.is_pinned()

@@ -3,10 +3,10 @@
 mod event;
 mod waker;
 
-use std::fmt;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
+use std::{fmt, ptr};
 
 pub use event::{Event, Events, Token};
 use waker::Control;
@@ -20,7 +20,7 @@ use crate::parker::Ticket;
 use crate::ring::sleeper::sleep_for_any;
 use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
-use crate::watched::Watched;
+use crate::watched::{Seat, Watched};
 
 /// Subscribers and timers that one thread waits for at once.
 ///
@@ -85,6 +85,9 @@ use crate::watched::Watched;
 /// [remove](Self::remove) one whose topic has ended, never sleeps. Rarely, a subscriber is ready
 /// and `try_recv` finds nothing: the message has been overwritten.
 ///
+/// One that [follows](crate::SubscriberBuilder::follow) its topic is ready also when a publisher
+/// has come or gone, until the next call of `try_recv`. It stays in the set.
+///
 /// # Fair
 ///
 /// Every wait reports all ready subscribers, round-robin. A flooded topic cannot starve the others,
@@ -129,8 +132,23 @@ pub struct WaitSet {
 struct Member {
     token: Token,
     watched: Weak<Watched>,
+    /// Of a subscriber that follows: where it is now.
+    seat: Option<Weak<Seat>>,
     /// `Some` if parkers sleep for this set.
     ticket: Option<Ticket>,
+}
+
+impl Member {
+    /// Waits for the present topic of a subscriber that follows.
+    fn move_on(&mut self) {
+        let Some(seat) = &self.seat else { return };
+        let current = seat.upgrade().map(|seat| seat.current());
+        let is_same = current.as_ref().is_some_and(|current| ptr::eq(Arc::as_ptr(current), self.watched.as_ptr()));
+        if !is_same {
+            self.ticket = None;
+            self.watched = current.as_ref().map(Arc::downgrade).unwrap_or_default();
+        }
+    }
 }
 
 struct Timer {
@@ -176,7 +194,8 @@ impl WaitSet {
             return Err(WaitSetError::Forked);
         }
         let token = Token::new();
-        self.members.push(Member { token, watched: Arc::downgrade(watched), ticket: None });
+        let (watched, seat) = (Arc::downgrade(watched), subscriber.seat().map(Arc::downgrade));
+        self.members.push(Member { token, watched, seat, ticket: None });
         Ok(token)
     }
 
@@ -290,7 +309,8 @@ impl WaitSet {
     /// dropped.
     fn collect_awaited(&mut self) {
         let awaited = &mut self.awaited;
-        self.members.retain(|member| {
+        self.members.retain_mut(|member| {
+            member.move_on();
             let watched =
                 member.watched.upgrade().filter(|watched| !watched.has_left() || mutated!(set_keeps_the_left));
             let is_alive = watched.is_some();

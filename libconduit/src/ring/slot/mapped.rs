@@ -64,6 +64,8 @@ pub(crate) struct MappedRing<P: RingProtection = ReadWrite> {
     /// publisher, for taking a dead subscriber's.
     file: ManuallyDrop<RegionFile>,
     generation: u32,
+    /// Which publisher of a subscriber this is the ring of.
+    epoch: u32,
     record: Option<HeldRecord>,
 }
 
@@ -90,7 +92,17 @@ impl<P: RingProtection> MappedRing<P> {
     /// If the mapping does not have the size of the geometry.
     pub(crate) fn new(mapping: Mapping<P>, geometry: Geometry, file: RegionFile) -> Self {
         assert_eq!(mapping.len() as u64, geometry.region_bytes());
-        Self { mapping, geometry, file: ManuallyDrop::new(file), generation: fork::watched_generation(), record: None }
+        let (file, generation) = (ManuallyDrop::new(file), fork::watched_generation());
+        Self { mapping, geometry, file, generation, epoch: 0, record: None }
+    }
+
+    pub(crate) fn with_epoch(mut self, epoch: u32) -> Self {
+        self.epoch = epoch;
+        self
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     pub(crate) fn geometry(&self) -> Geometry {

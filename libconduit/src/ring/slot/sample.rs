@@ -26,13 +26,14 @@ pub(crate) struct HeldMessage<T: ?Sized> {
 
 #[derive(Debug)]
 enum Storage {
-    Slot(#[expect(dead_code, reason = "dropping it unpins the slot")] PinnedSlot),
-    Copy(#[expect(dead_code, reason = "owns what `value` points to")] Box<OwnCopy>),
+    Slot(PinnedSlot),
+    Copy(Box<OwnCopy>),
 }
 
 /// A message outside of its slot. In a box, so that samples in their slots are small.
 #[derive(Debug)]
 struct OwnCopy {
+    epoch: u32,
     #[expect(dead_code, reason = "owns what `value` points to")]
     lines: Vec<Line>,
 }
@@ -73,10 +74,10 @@ impl<T: ?Sized + Message> HeldMessage<T> {
     }
 
     /// A message that was copied out and validated.
-    pub(crate) fn copied(lines: Vec<Line>, message: &Received) -> Result<Self, Invalid> {
+    pub(crate) fn copied(lines: Vec<Line>, message: &Received, epoch: u32) -> Result<Self, Invalid> {
         let value = NonNull::from(view_copy(&lines, message.len)?);
         // Moving the vector does not move what it holds.
-        let storage = Storage::Copy(Box::new(OwnCopy { lines }));
+        let storage = Storage::Copy(Box::new(OwnCopy { epoch, lines }));
         Ok(Self { value, sequence: message.sequence, stamp_ns: message.stamp_ns, storage })
     }
 }
@@ -146,6 +147,14 @@ impl<T: ?Sized> HeldMessage<T> {
     /// Whether the value lies in shared memory.
     pub(crate) fn is_pinned(&self) -> bool {
         matches!(self.storage, Storage::Slot(_))
+    }
+
+    /// Which publisher of its subscriber sent it.
+    pub(crate) fn epoch(&self) -> u32 {
+        match &self.storage {
+            Storage::Slot(pin) => pin.ring.epoch(),
+            Storage::Copy(copy) => copy.epoch,
+        }
     }
 
     /// The message's sequence number.

@@ -1,0 +1,67 @@
+//! Messages as an iterator.
+
+use std::fmt;
+use std::iter::FusedIterator;
+
+use super::{Sample, Subscriber};
+use crate::error::RecvError;
+use crate::message::Message;
+
+/// The messages of a subscriber: see [`Subscriber::iter`].
+#[must_use = "iterators receive nothing unless they are used"]
+pub struct Iter<'a, T: ?Sized> {
+    subscriber: &'a mut Subscriber<T>,
+    has_ended: bool,
+}
+
+impl<T: ?Sized + Message> Subscriber<T> {
+    /// The messages as they come, each received as by [`recv`](Self::recv).
+    ///
+    /// It ends after [`PublisherGone`](RecvError::PublisherGone), or never if the subscriber
+    /// [follows](super::SubscriberBuilder::follow) its topic.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir_in("/dev/shm")?;
+    /// # let domain = conduit::Domain::new(directory.path()).without_registry();
+    /// # let mut publisher = conduit::Publisher::<u64>::builder().domain(&domain).create("ticks")?;
+    /// # let mut subscriber = conduit::Subscriber::<u64>::builder().domain(&domain).open("ticks")?;
+    /// # publisher.send_batch(&[1, 2, 3])?;
+    /// # drop(publisher);
+    /// let ticks: Vec<u64> = subscriber.iter().flatten().map(|tick| *tick).collect();
+    /// assert_eq!(ticks, [1, 2, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn iter(&mut self) -> Iter<'_, T> {
+        Iter { subscriber: self, has_ended: false }
+    }
+}
+
+impl<T: ?Sized + Message> Iterator for Iter<'_, T> {
+    type Item = Result<Sample<T>, RecvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.has_ended {
+            return None;
+        }
+        let received = self.subscriber.recv();
+        self.has_ended = matches!(received, Err(RecvError::PublisherGone { .. } | RecvError::Forked));
+        Some(received)
+    }
+}
+
+impl<T: ?Sized + Message> FusedIterator for Iter<'_, T> {}
+
+impl<'a, T: ?Sized + Message> IntoIterator for &'a mut Subscriber<T> {
+    type Item = Result<Sample<T>, RecvError>;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Iter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Iter").field(&self.subscriber).finish()
+    }
+}
