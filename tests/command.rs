@@ -295,14 +295,25 @@ fn the_examples_work_as_two_processes() {
     example("point_cloud", "unlink");
     world.wait_until_empty();
 
-    let mut publisher = world.command(examples.join("imu_publisher")).stdout(Stdio::null()).spawn().unwrap();
-    wait_until("the topic", || world.exists("imu"));
-    let mut subscriber = world.command(examples.join("imu_subscriber"));
-    let subscriber = subscriber.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_until("a message to be received", || {
+    let mut follower = world.command(examples.join("follow"));
+    let follower = follower.arg("150").stdout(Stdio::piped()).spawn().unwrap();
+    let receives = || {
         let counters = world.region("imu").counters().unwrap();
         counters.subscribers.iter().any(|(_, subscriber)| subscriber.received > 0)
-    });
+    };
+    let publisher = || world.command(examples.join("imu_publisher")).stdout(Stdio::null()).spawn().unwrap();
+    let mut first = publisher();
+    wait_until("the topic to be followed", || world.exists("imu") && receives());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut publisher = publisher();
+    let followed = follower.wait_with_output().unwrap();
+    let followed = text(&followed.stdout);
+    assert!(followed.contains("the publisher died; waiting for the next one"), "{followed}");
+    assert!(followed.ends_with("received 150 from 2 publishers, lost 0\n"), "{followed}");
+    let mut subscriber = world.command(examples.join("imu_subscriber"));
+    let subscriber = subscriber.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("a message to be received", receives);
     let used = example("control_loop", "200");
     assert!(used.contains("used ") && !used.contains("used 0 "), "{used}");
     publisher.kill().unwrap();

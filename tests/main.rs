@@ -19,6 +19,7 @@ mod echo;
 mod echo_several;
 mod ending;
 mod external_verbs;
+mod following;
 mod foreign_text;
 mod frugal;
 mod guard;

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod fleet;
+mod following;
 mod forks;
 mod guest;
 mod neighbours;
@@ -136,6 +137,8 @@ impl State {
                 Ok(Answer::Counts { received: subscriber.received(), lost: subscriber.lost() })
             }
             Order::ZeroCopy => Ok(Answer::Flag(self.subscriber()?.is_zero_copy())),
+            Order::Follow(topic) => self.follow(topic),
+            Order::FollowThrough(count, messages) => self.follow_through(count, messages),
             order => self.execute_rarer(order),
         }
     }

@@ -35,6 +35,11 @@ pub enum Order<'a> {
     SubscribeOldest(&'a str),
     /// Subscribes with `Spin::Adaptive`.
     SubscribeAdaptive(&'a str),
+    /// Subscribes to a topic and all its publishers.
+    Follow(&'a str),
+    /// Receives until so many publishers were lost, which have sent so many messages each:
+    /// `Followed`.
+    FollowThrough(u64, u64),
     /// Subscribes without a type check.
     SubscribeAny(&'a str),
     /// Receives one message: `Sample` or `Gone`.
@@ -225,6 +230,7 @@ pub enum Answer {
         sequence: u64,
     },
     Session(Session),
+    Followed(Followed),
     /// The number of messages published, by topic.
     Published(Vec<(String, u64)>),
     Fleet(Vec<(String, Account)>),
@@ -245,6 +251,19 @@ pub struct Drained {
     /// Messages that contain bytes of another one.
     pub torn: u64,
     pub end: End,
+}
+
+/// The result of following a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    pub received: u64,
+    pub lost: u64,
+    /// Messages, epochs and events that were not expected there.
+    pub wrong: u64,
+    /// Publishers that have died.
+    pub died: u64,
+    /// Those of which the registry knew that SIGKILL has killed them.
+    pub certified: u64,
 }
 
 /// The result of a subscription to one of several consecutive publishers.

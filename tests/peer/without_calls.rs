@@ -94,7 +94,9 @@ pub fn run(deed: Deed) -> Outcome {
 
 /// What a control loop reads.
 #[derive(Default)]
-struct TenTopics(Vec<(Publisher<[u64; 16]>, [Subscriber<[u64; 16]>; 2])>);
+struct TenTopics(Vec<JointTopic>);
+
+type JointTopic = (Publisher<[u64; 16]>, [Subscriber<[u64; 16]>; 2]);
 
 impl TenTopics {
     fn new() -> Result<Self, Box<dyn std::error::Error>> {
