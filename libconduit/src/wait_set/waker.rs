@@ -81,7 +81,7 @@ impl fmt::Debug for WaitSetWaker {
 }
 
 #[cfg(test)]
-mod tests {
+mod model {
     use std::sync::Arc;
     use std::sync::atomic::Ordering::Relaxed;
 
