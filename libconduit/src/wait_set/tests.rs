@@ -6,6 +6,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use super::*;
+use crate::parker::entry::Entry;
 use crate::ring::sleeper::Sleep;
 use crate::{Domain, Publisher, RecvError};
 
@@ -476,4 +477,32 @@ fn a_topic_ended_by_others_is_ready() {
     assert!(!watched.is_ready());
     watched.sleeper().file().with(|file| crate::ring::end::mark_closed(file)).unwrap();
     assert!(watched.is_ready());
+}
+
+/// A ticket that has fired stays among the parker's words for a while, unless the topic wakes
+/// others meanwhile.
+#[test]
+fn a_ticket_that_has_fired_is_slept_on_for_a_while() {
+    let now = Duration::from_secs(1000);
+    let fired = || {
+        let world = World::new();
+        let (mut publishers, subscribers) = world.topics(1);
+        let entry = Entry::new(Arc::clone(subscribers[0].watched()));
+        assert!(!entry.arm(Waker::noop(), || ()));
+        assert!(entry.check(now));
+        publishers[0].send(&1).unwrap();
+        assert!(!entry.check(now));
+        assert!(entry.slept_on().is_some());
+        assert!(!entry.check(now));
+        assert!(entry.slept_on().is_some(), "it may be armed again");
+        (world, publishers, subscribers, entry)
+    };
+    let (_world, _publishers, _subscribers, entry) = fired();
+    assert!(!entry.check(now + CHECK_INTERVAL));
+    assert_eq!(entry.slept_on(), None, "it was not armed again");
+
+    let (_world, _publishers, _subscribers, entry) = fired();
+    entry.watched.sleeper().rouse();
+    assert!(!entry.check(now));
+    assert_eq!(entry.slept_on(), None, "the topic wakes others");
 }
