@@ -32,6 +32,7 @@ const WHERE: [(&str, &str, &[&str]); 2] = [
             "messages::",
             "guest::",
             "malice::",
+            "users::",
         ],
     ),
 ];
