@@ -170,7 +170,7 @@ fn latency_rows() -> Vec<TableRow> {
         ("small", poll(8), &[][..]),
         ("small", copied(8), &[]),
         ("small", poll(64), &[Goal::OfLimit(1.45), ringfire]),
-        ("small", lent(64), &[]),
+        ("small", lent(64), &[Goal::OfLimit(1.45), ringfire]),
         ("small", copied(64), &[Goal::OfLimit(1.2), ringfire]),
         ("bytes", poll(KIB), &[]),
         ("bytes", poll(64 * KIB), &[limit, peer]),
