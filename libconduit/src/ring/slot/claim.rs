@@ -165,3 +165,58 @@ impl<T: ?Sized> DerefMut for Claimed<'_, T> {
         unsafe { self.value.as_mut() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    use crate::{Domain, LoanError, Publisher};
+
+    fn domain() -> (tempfile::TempDir, Domain) {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let domain = Domain::new(directory.path()).without_registry();
+        (directory, domain)
+    }
+
+    #[test]
+    fn a_loan_beyond_the_slot_is_refused() {
+        let (_directory, domain) = domain();
+        let mut publisher = Publisher::<[u8]>::builder().domain(&domain).create("bytes").unwrap();
+        let capacity = publisher.capacity();
+        assert_eq!(publisher.loan_slice(capacity).unwrap().len(), capacity);
+        let error = publisher.loan_slice(capacity + 1).unwrap_err();
+        assert!(matches!(error, LoanError::MessageTooLarge { len, .. } if len == capacity + 1));
+    }
+
+    #[test]
+    fn a_zeroed_loan_has_nothing_of_the_message_before() {
+        let (_directory, domain) = domain();
+        let mut publisher = Publisher::<u64>::builder().domain(&domain).slots(2).create("ticks").unwrap();
+        for _ in 0..4 {
+            let loan = publisher.loan_zeroed().unwrap();
+            assert_eq!(*loan, 0);
+            loan.publish();
+            publisher.send(&u64::MAX).unwrap();
+            publisher.send(&u64::MAX).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_loan_belongs_to_the_parent_alone() {
+        let (_directory, domain) = domain();
+        let mut publisher = Publisher::<u64>::builder().domain(&domain).create("ticks").unwrap();
+        let loan = publisher.loan().unwrap();
+        // SAFETY: the child publishes, which does nothing there, and exits.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                loan.publish();
+                // SAFETY: `_exit` is async-signal-safe.
+                unsafe { nix::libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0)),
+        }
+        loan.publish();
+        assert_eq!(publisher.published(), 1);
+    }
+}
