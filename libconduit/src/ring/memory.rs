@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::layout::{Consumers, MessageEntry, NUMBER, Producer, Record};
+use crate::mutation::mutated;
 use crate::shm::atomics::{AtomicLoad, Atomics, WordFamily, WritableAtomics};
 
 /// What is about to be done with a line, for prefetching.
@@ -81,7 +82,7 @@ pub(crate) trait ReaderMemory: Memory {
 /// peer can make a cursor overflow.
 #[inline]
 pub(super) fn head<M: Memory>(memory: &M, order: Ordering) -> u64 {
-    memory.producer().head.load(order).min(NUMBER - 1)
+    memory.producer().head.load(order).min(if mutated!(any_head) { u64::MAX } else { NUMBER - 1 })
 }
 
 /// The bit of a record in the mask of sleepers. Records beyond the mask share one.

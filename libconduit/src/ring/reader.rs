@@ -1,9 +1,12 @@
 //! The reading side of the ring. Labels refer to the [protocol](super).
 
+mod newest;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
 use std::time::Duration;
 
+pub(crate) use self::newest::Newest;
 use super::copy::CopyTarget;
 use super::end::Gone;
 use super::layout::{ENDED, MessageEntry, NUMBER, PINNING_RECORDS};
@@ -12,6 +15,7 @@ use super::sleeper::Sleeper;
 use super::start::Start;
 use super::writer::clear_record_bits;
 use crate::fault::{self, Step};
+use crate::mutation::{mutated, order, step};
 use crate::shm::atomics::{Atomic, AtomicLoad, Atomics, WritableAtomics};
 
 /// One reader of a ring.
@@ -91,20 +95,6 @@ impl<M: Memory, T: CopyTarget> ReceiveMode<M> for CopyTo<'_, T> {
     }
 }
 
-/// Takes the newest message, in another mode, and skips those before it.
-#[derive(Debug)]
-pub(crate) struct Newest<T>(pub(crate) T);
-
-impl<M: Memory, T: ReceiveMode<M>> ReceiveMode<M> for Newest<T> {
-    const PINS: bool = T::PINS;
-    const SKIPS: bool = true;
-
-    #[inline(always)]
-    fn take(&mut self, memory: &M, message: Found<'_, M>) -> Option<Received> {
-        self.0.take(memory, message)
-    }
-}
-
 impl<M: ReaderMemory> Reader<M> {
     /// A reader with the lock of `record`, or without a record.
     pub(crate) fn new(memory: Arc<M>, record: Option<usize>, start: Start) -> Self {
@@ -112,9 +102,9 @@ impl<M: ReaderMemory> Reader<M> {
         if let Some(record) = record
             && let Some(memory) = memory.writable()
         {
-            clear_record_bits(memory, record);
+            step!(clear_old_bits, clear_record_bits(memory, record));
             fault::point(Step::RecordCleared);
-            raise_record_limit(memory, record);
+            step!(raise_record_limit, raise_record_limit(memory, record));
         }
         let sleeper = Sleeper::new(Arc::clone(&memory), record);
         let prefetched = u64::MAX;
@@ -124,15 +114,28 @@ impl<M: ReaderMemory> Reader<M> {
         reader
     }
 
+    /// A reader with the lock of `record`, whose second byte `lock_second` locks (A2).
+    pub(crate) fn attach<R>(memory: Arc<M>, record: usize, start: Start, lock_second: impl FnOnce() -> R) -> (Self, R) {
+        if mutated!(a2_before_h1) {
+            let locked = lock_second();
+            return (Self::new(memory, Some(record), start), locked);
+        }
+        // Only now: whoever counts this reader may rely on its cursor.
+        let reader = Self::new(memory, Some(record), start);
+        (reader, lock_second())
+    }
+
     /// Moves to the first message. The writer reuses slots that it finds behind all cursors, so
     /// this reader's must be visible before it relies on any message.
     fn join(&mut self, start: Start) {
-        self.move_to(head(&*self.memory, Acquire));
-        self.note_progress();
+        // Relaxed: this relies on no message yet.
+        self.move_to(head(&*self.memory, Relaxed));
+        step!(join_cursor, self.note_progress());
         // A3
-        M::Atomics::fence(SeqCst);
+        step!(a3, M::Atomics::fence(order!(a3, SeqCst fence)));
         // Whatever the writer reuses without having seen the cursor lies below this head.
-        let head = head(&*self.memory, Acquire);
+        let head =
+            if mutated!(join_at_first_head) { self.cursor } else { head(&*self.memory, order!(h1_of_join, Acquire)) };
         let slots = u64::from(self.memory.slots());
         let wanted = match start {
             Start::Next => 0,
@@ -146,7 +149,7 @@ impl<M: ReaderMemory> Reader<M> {
             .last();
         self.expected = first.unwrap_or(head);
         self.move_to(self.expected);
-        self.note_progress();
+        step!(join_progress, self.note_progress());
     }
 
     /// Counts every message from the first one on as received or lost.
@@ -181,8 +184,11 @@ impl<M: ReaderMemory> Reader<M> {
     /// Receives the next message, if there is one.
     #[inline(always)]
     pub(crate) fn receive(&mut self, mode: &mut impl ReceiveMode<M>) -> Option<Received> {
+        if mutated!(r6_before_r1) {
+            self.note_progress_to(self.cursor + 1);
+        }
         let message = self.receive_next(mode)?;
-        self.note_progress();
+        step!(progress, self.note_progress());
         Some(message)
     }
 
@@ -197,7 +203,7 @@ impl<M: ReaderMemory> Reader<M> {
             let position = self.cursor;
             // R1
             let entry = self.memory.entry(position);
-            let found = entry.position.load(Acquire);
+            let found = entry.position.load(order!(r1, Acquire));
             if found & !ENDED != position + 1 {
                 if !self.move_beyond(found) {
                     // So that both lines come at once, if the slot is the usual one.
@@ -223,49 +229,6 @@ impl<M: ReaderMemory> Reader<M> {
         }
     }
 
-    /// Receives the newest message that is kept, unless it was received before. Each further round
-    /// means that the writer has published a message.
-    fn receive_newest(&mut self, mode: &mut impl ReceiveMode<M>) -> Option<Received> {
-        let mut tried = self.cursor;
-        loop {
-            let next = self.beyond_newest(tried);
-            let oldest = tried.max(next.saturating_sub(self.memory.slots().into()));
-            for position in (oldest..next).rev() {
-                // R1
-                let entry = self.memory.entry(position);
-                if entry.position.load(Acquire) & !ENDED == position + 1
-                    && let Some(message) = mode.take(&self.memory, Found { position, entry })
-                {
-                    self.move_to(next);
-                    self.skipped = self.skipped.saturating_add(position.saturating_sub(self.expected));
-                    self.expected = position + 1;
-                    self.received += 1;
-                    return Some(message);
-                }
-            }
-            if next == tried {
-                self.move_to(next);
-                return None;
-            }
-            tried = next;
-        }
-    }
-
-    /// The position after that of the newest message, `least` at least. It may be beyond head,
-    /// which moves when the message is readable.
-    fn beyond_newest(&self, least: u64) -> u64 {
-        let mut next = head(&*self.memory, Acquire).max(least);
-        for _ in 0..self.memory.slots() {
-            // R1
-            let number = self.memory.entry(next).position.load(Acquire) & NUMBER;
-            if number <= next {
-                break;
-            }
-            next = number;
-        }
-        next
-    }
-
     /// Prefetches the state of the slot that the message at the cursor will probably have.
     #[inline(always)]
     fn prefetch_state<T: ReceiveMode<M>>(&self) {
@@ -289,7 +252,7 @@ impl<M: ReaderMemory> Reader<M> {
             return Ok(Some(received));
         }
         match is_dead() {
-            None if !self.has_passed() => Ok(None),
+            None if !self.has_passed() || mutated!(p1_left_out) => Ok(None),
             is_dead => self.receive_last(mode, is_dead.unwrap_or(false)),
         }
     }
@@ -298,11 +261,14 @@ impl<M: ReaderMemory> Reader<M> {
     fn receive_last(&mut self, mode: &mut impl ReceiveMode<M>, is_dead: bool) -> Result<Option<Received>, Gone> {
         let ended = self.has_ended().or(is_dead.then_some(Gone::Died));
         // The last messages may have come between the check for messages and the check for the end.
-        if let Some(received) = self.receive(mode) {
+        if !mutated!(no_look_after_e2)
+            && let Some(received) = self.receive(mode)
+        {
             return Ok(Some(received));
         }
+        let ended = if mutated!(e2_after_last_look) { self.has_ended().or(ended) } else { ended };
         let Some(how) = ended else { return Ok(None) };
-        self.end();
+        step!(end, self.end());
         Err(how)
     }
 
@@ -322,7 +288,9 @@ impl<M: ReaderMemory> Reader<M> {
         }
         // With the position that was found, one fewer can be readable than there are slots.
         let oldest = (number + 1).saturating_sub(self.memory.slots().into());
-        self.move_to(oldest.max(self.cursor + 1));
+        let oldest = if mutated!(loss_of_oldest) { oldest + 1 } else { oldest };
+        let next = self.cursor + 1;
+        self.move_to(if mutated!(loss_step_by_step) { next } else { oldest.max(next) });
         true
     }
 
@@ -331,7 +299,8 @@ impl<M: ReaderMemory> Reader<M> {
     #[inline]
     fn has_passed(&self) -> bool {
         // P1
-        let found = self.memory.entry(self.cursor).position.load(Acquire);
+        // survives p1_relaxed: the reader would poll once more (litmus test E3-P1).
+        let found = self.memory.entry(self.cursor).position.load(order!(p1, Acquire));
         found & ENDED != 0 || found & NUMBER > self.cursor
     }
 
@@ -347,14 +316,19 @@ impl<M: ReaderMemory> Reader<M> {
     /// Publishes this reader's progress in its record.
     #[inline(always)]
     pub(crate) fn note_progress(&self) {
+        self.note_progress_to(self.cursor);
+    }
+
+    #[inline(always)]
+    fn note_progress_to(&self, cursor: u64) {
         if let Some(record) = self.record
             && let Some(memory) = self.memory.writable()
         {
             let record = memory.record(record);
-            record.received.store(self.received, Relaxed);
-            record.lost.store(self.lost, Relaxed);
+            step!(record_received, record.received.store(self.received, Relaxed));
+            step!(record_lost, record.lost.store(self.lost, Relaxed));
             // R6
-            record.cursor.store(self.cursor, Release);
+            step!(r6, record.cursor.store(cursor, order!(r6, Release)));
         }
     }
 
@@ -368,7 +342,7 @@ impl<M: ReaderMemory> Reader<M> {
         let published = head(&*self.memory, Relaxed);
         self.lost = self.lost.saturating_add(published.saturating_sub(self.expected));
         self.expected = self.expected.max(published);
-        self.note_progress();
+        step!(end_progress, self.note_progress());
     }
 
     /// Sleeps until there is news, the topic has ended, or the time is up; may return early.
@@ -387,7 +361,9 @@ fn is_kept<M: Memory>(memory: &M, position: u64, entry: &MessageEntry<M::Atomics
     let until = position + u64::from(memory.slots());
     let found = entry.position.load(order);
     let before = memory.entry(until - 1).position.load(order);
-    found & !ENDED == position + 1 && before & NUMBER < until
+    let is_in_entry = found & !ENDED == position + 1 || mutated!(kept_without_flag);
+    let is_before_reuse = before & NUMBER < until || mutated!(kept_until_overwritten);
+    is_in_entry && is_before_reuse
 }
 
 /// Makes the writer consider a record's cursor.
@@ -395,6 +371,9 @@ fn raise_record_limit<M: WritableMemory>(memory: &M, record: usize) {
     let limit = &memory.consumers().record_limit;
     let needed = record as u32 + 1;
     let mut seen = limit.load(Relaxed);
+    if mutated!(record_limit_stored) {
+        return limit.store(needed, Relaxed);
+    }
     while seen < needed {
         match limit.compare_exchange(seen, needed, Relaxed, Relaxed) {
             Ok(_) => break,
@@ -410,19 +389,28 @@ fn pin<M: ReaderMemory>(memory: &M, found: Found<'_, M>, record: usize) -> Optio
     let state = memory.writable()?.state(message.slot);
     let bit = 1 << record;
     // R2
-    let before = <M::Writable as Memory>::Atomics::fetch_or_before_loads(state, bit);
-    if before & bit != 0 {
+    let before = if mutated!(r2_left_out) {
+        0
+    } else {
+        <M::Writable as Memory>::Atomics::fetch_or_before_loads(state, bit, order!(r2, SeqCst))
+    };
+    if before & bit != 0 && !mutated!(r2_of_own_pin) {
         // A peer claims that the slot has another message, too: undoing the pin would release the
         // one that is held.
         return None;
     }
     fault::point(Step::PinSet);
     // C1
-    M::Atomics::fence(Acquire);
+    // survives c1_of_pin_left_out: in the models R2 has a fence, which does the same. The litmus
+    // test of W3 and C1 shows what the processor needs.
+    step!(c1_of_pin, M::Atomics::fence(Acquire));
     // R3
-    if !is_kept(memory, found.position, found.entry, SeqCst) {
+    // survives r3_acquire: in the models the fence of R2 does it. The litmus test of R2 and R3
+    // shows what the processor needs.
+    // survives r3_relaxed: as above.
+    if !is_kept(memory, found.position, found.entry, order!(r3, SeqCst load)) && !mutated!(r3_left_out) {
         // Relaxed: nothing was read.
-        state.fetch_and(!bit, Relaxed);
+        step!(r3_undo, state.fetch_and(!bit, Relaxed));
         return None;
     }
     fault::point(Step::PinChecked);
@@ -434,7 +422,7 @@ fn pin<M: ReaderMemory>(memory: &M, found: Found<'_, M>, record: usize) -> Optio
 pub(super) fn unpin<M: WritableMemory>(memory: &M, slot: u32, record: usize) {
     fault::point(Step::UnpinBegun);
     // R5
-    memory.state(slot).fetch_and(!(1 << record), Release);
+    step!(r5, memory.state(slot).fetch_and(!(1 << record), order!(r5, Release)));
     fault::point(Step::UnpinCleared);
 }
 
@@ -445,9 +433,9 @@ fn copy_out<M: Memory>(memory: &M, found: Found<'_, M>, into: &mut impl CopyTarg
         memory.copy_payload(message.slot, bytes);
     }
     // C1
-    M::Atomics::fence(Acquire);
+    step!(c1, M::Atomics::fence(Acquire));
     // C2
-    is_kept(memory, found.position, found.entry, Relaxed).then_some(message)
+    (is_kept(memory, found.position, found.entry, Relaxed) || mutated!(c2_left_out)).then_some(message)
 }
 
 /// What an entry says of its message. The caller checks afterwards that it is kept (R3, C2).
@@ -455,12 +443,13 @@ fn copy_out<M: Memory>(memory: &M, found: Found<'_, M>, into: &mut impl CopyTarg
 fn read_entry<M: Memory>(memory: &M, found: &Found<'_, M>) -> Option<Received> {
     let Found { position, entry } = *found;
     let slot = entry.slot.load(Relaxed);
+    let longest = if mutated!(any_length) { usize::MAX } else { memory.capacity() };
     let message = Received {
         sequence: position,
         stamp_ns: entry.stamp_ns.load(Relaxed),
-        len: usize::try_from(entry.len.load(Relaxed)).unwrap_or(usize::MAX).min(memory.capacity()),
+        len: usize::try_from(entry.len.load(Relaxed)).unwrap_or(usize::MAX).min(longest),
         slot,
         lost: 0,
     };
-    (slot < memory.slots()).then_some(message)
+    (slot < memory.slots() || mutated!(any_slot)).then_some(message)
 }

@@ -9,6 +9,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::layout::Producer;
+use crate::mutation::step;
 use crate::shm::atomics::{Atomic, Plain, WritableAtomics};
 
 /// A window is at least this long, in nanoseconds.
@@ -35,7 +36,7 @@ impl Window {
         stamp_ns: u64,
     ) {
         if stamp_ns >= self.stamp_ns + WINDOW_NS {
-            self.open(producer, Self { stamp_ns, published, bytes });
+            step!(window, self.open(producer, Self { stamp_ns, published, bytes }));
         }
     }
 
@@ -44,14 +45,17 @@ impl Window {
     fn open<A: WritableAtomics>(&mut self, producer: &Producer<A>, next: Self) {
         if self.stamp_ns != 0 {
             let us = (next.stamp_ns - self.stamp_ns) / 1000;
-            producer.previous_us.store(u32::try_from(us).unwrap_or(u32::MAX), Relaxed);
+            step!(previous_us, producer.previous_us.store(u32::try_from(us).unwrap_or(u32::MAX), Relaxed));
             let messages = next.published - self.published;
-            producer.previous_messages.store(u32::try_from(messages).unwrap_or(u32::MAX), Relaxed);
-            producer.previous_bytes.store(next.bytes - self.bytes, Relaxed);
+            step!(
+                previous_messages,
+                producer.previous_messages.store(u32::try_from(messages).unwrap_or(u32::MAX), Relaxed)
+            );
+            step!(previous_bytes, producer.previous_bytes.store(next.bytes - self.bytes, Relaxed));
         }
-        producer.window_stamp_ns.store(next.stamp_ns, Relaxed);
-        producer.window_published.store(next.published, Relaxed);
-        producer.window_bytes.store(next.bytes, Relaxed);
+        step!(window_stamp_ns, producer.window_stamp_ns.store(next.stamp_ns, Relaxed));
+        step!(window_published, producer.window_published.store(next.published, Relaxed));
+        step!(window_bytes, producer.window_bytes.store(next.bytes, Relaxed));
         *self = next;
     }
 }

@@ -46,15 +46,15 @@ pub(crate) trait Atomics: WordFamily<U32: AtomicLoad<u32>, U64: AtomicLoad<u64>>
 
 /// A family of atomics that can be written.
 pub(crate) trait WritableAtomics: Atomics<U32: Atomic<u32>, U64: Atomic<u64>> {
-    /// Sets bits and returns the old value. No sequentially consistent load that follows is
-    /// executed before, as by a sequentially consistent fence in between, which this saves.
-    fn fetch_or_before_loads(word: &Self::U64, bits: u64) -> u64;
+    /// Sets bits and returns the old value. If `order` is sequentially consistent, no load of that
+    /// order that follows is executed before, as by a fence in between, which this saves.
+    fn fetch_or_before_loads(word: &Self::U64, bits: u64, order: Ordering) -> u64;
 }
 
 impl WritableAtomics for Native {
     #[inline(always)]
-    fn fetch_or_before_loads(word: &AtomicU64, bits: u64) -> u64 {
-        word.fetch_or(bits, Ordering::SeqCst)
+    fn fetch_or_before_loads(word: &AtomicU64, bits: u64, order: Ordering) -> u64 {
+        word.fetch_or(bits, order)
     }
 }
 

@@ -10,6 +10,7 @@ use nix::sys::stat::fstat;
 use crate::error::OpenError;
 use crate::fault::{self, Step};
 use crate::inspect::open_directory;
+use crate::mutation::{mutated, step};
 use crate::registry::Lease;
 use crate::ring::attached::AttachedReader;
 use crate::ring::end::{Gone, how_ended};
@@ -260,9 +261,9 @@ fn attach(
     let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
     let ring = MappedRing::new(mapping, layout.geometry, kept).with_epoch(epoch);
     let ring = ring.with_record(held, pid, uid, name);
-    let reader = Reader::new(Arc::new(ring), Some(index), start);
-    // Only now: whoever counts this reader may rely on its cursor.
-    if !LockByte::attached(index).try_write(&locked)? {
+    let lock_second = || if mutated!(a2_left_out) { Ok(true) } else { LockByte::attached(index).try_write(&locked) };
+    let (reader, is_locked) = Reader::attach(Arc::new(ring), index, start, lock_second);
+    if !is_locked? {
         return Ok(Attachment::Obstructed);
     }
     fault::point(Step::RecordAttached);
@@ -273,11 +274,12 @@ fn attach(
 fn claim_record(locked: impl AsFd + Copy, records: &[usize]) -> io::Result<Option<usize>> {
     // Twice: the publisher locks the record of a dead subscriber briefly, to clear it.
     for &record in records.iter().chain(records) {
-        if LockByte::record(record).try_write(locked)? {
-            if !LockByte::attached(record).is_locked(locked)? {
+        // A1
+        if mutated!(a1_left_out) || LockByte::record(record).try_write(locked)? {
+            if mutated!(a1_of_attached) || !LockByte::attached(record).is_locked(locked)? {
                 return Ok(Some(record));
             }
-            LockByte::record(record).unlock(locked);
+            step!(a1_undo, LockByte::record(record).unlock(locked));
         }
     }
     Ok(None)

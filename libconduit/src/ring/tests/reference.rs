@@ -44,6 +44,8 @@ struct Heap {
     wakes: AtomicU32,
     /// How often it was asked whether a reader is dead.
     probes: AtomicU32,
+    /// How often an entry was looked at.
+    looks: AtomicU32,
 }
 
 fn zero() -> AtomicU64 {
@@ -92,6 +94,7 @@ impl Heap {
             sleeps: AtomicU32::new(0),
             wakes: AtomicU32::new(0),
             probes: AtomicU32::new(0),
+            looks: AtomicU32::new(0),
         })
     }
 
@@ -122,6 +125,7 @@ impl Memory for Heap {
         (position % self.slots.len() as u64) as u32
     }
     fn entry(&self, position: u64) -> &MessageEntry<Native> {
+        self.looks.fetch_add(1, Relaxed);
         &self.slots[self.entry_of(position) as usize].0
     }
     fn capacity(&self) -> usize {

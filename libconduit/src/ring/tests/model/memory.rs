@@ -33,9 +33,11 @@ impl Atomics for Loom {
 
 impl WritableAtomics for Loom {
     /// Loom takes sequentially consistent accesses for acquire-release, but knows the fence.
-    fn fetch_or_before_loads(word: &AtomicU64, bits: u64) -> u64 {
-        let before = word.fetch_or(bits, Ordering::AcqRel);
-        Self::fence(Ordering::SeqCst);
+    fn fetch_or_before_loads(word: &AtomicU64, bits: u64, order: Ordering) -> u64 {
+        let before = word.fetch_or(bits, order);
+        if order == Ordering::SeqCst {
+            Self::fence(order);
+        }
         before
     }
 }
@@ -53,15 +55,17 @@ pub(super) struct Slot {
 pub(super) struct Ring {
     producer: Producer<Loom>,
     pub(super) consumers: Consumers<Loom>,
-    pub(super) records: [Record<Loom>; 2],
+    pub(super) records: [Record<Loom>; 3],
     pub(super) slots: Vec<Slot>,
     /// Locked while the subscriber with that record is alive.
-    pub(super) lives: [Mutex<()>; 2],
+    pub(super) lives: [Mutex<()>; 3],
     /// A2: whether the second byte of the record is locked.
-    pub(super) attached: [Mutex<bool>; 2],
+    pub(super) attached: [Mutex<bool>; 3],
     /// Locked while the publisher is alive.
     pub(super) publisher_life: Mutex<()>,
     pub(super) bed: Bed,
+    /// Whether no message is overwritten while it is copied.
+    are_copies_safe: bool,
 }
 
 /// What sleepers sleep on: the futex.
@@ -115,29 +119,36 @@ fn slot() -> Slot {
 
 impl Ring {
     pub(super) fn new() -> Shared {
-        Self::build(SLOTS, Bed::new((Mutex::new(()), Condvar::new())))
+        Self::build(SLOTS, Bed::new((Mutex::new(()), Condvar::new())), false)
     }
 
     pub(super) fn with_slots(slots: u32) -> Shared {
-        Self::build(slots, Bed::new((Mutex::new(()), Condvar::new())))
+        Self::build(slots, Bed::new((Mutex::new(()), Condvar::new())), false)
+    }
+
+    /// A ring of which no message is overwritten while it is copied: loom refuses a copy that is
+    /// not ordered with a write, as it refuses it of a pinned message.
+    pub(super) fn of_safe_copies(slots: u32) -> Shared {
+        Self::build(slots, Bed::new((Mutex::new(()), Condvar::new())), true)
     }
 
     /// A ring whose readers sleep where those of another do, so that one thread can sleep on both.
     pub(super) fn with_bed(bed: &Bed) -> Shared {
-        Self::build(SLOTS, Bed::clone(bed))
+        Self::build(SLOTS, Bed::clone(bed), false)
     }
 
     #[expect(clippy::arc_with_non_send_sync, reason = "loom runs all its threads on one")]
-    fn build(slots: u32, bed: Bed) -> Shared {
+    fn build(slots: u32, bed: Bed, are_copies_safe: bool) -> Shared {
         Shared::new(Self {
             producer: Producer::default(),
             consumers: consumers(),
-            records: [record(), record()],
+            records: [record(), record(), record()],
             slots: (0..slots).map(|_| slot()).collect(),
-            lives: [Mutex::new(()), Mutex::new(())],
-            attached: [Mutex::new(false), Mutex::new(false)],
+            lives: [Mutex::new(()), Mutex::new(()), Mutex::new(())],
+            attached: [Mutex::new(false), Mutex::new(false), Mutex::new(false)],
             publisher_life: Mutex::new(()),
             bed,
+            are_copies_safe,
         })
     }
 }
@@ -167,8 +178,12 @@ impl Memory for Ring {
         WORDS as usize * 8
     }
     fn copy_payload(&self, slot: u32, into: &mut [u8]) {
+        let slot = &self.slots[slot as usize];
+        if self.are_copies_safe {
+            slot.bytes.with(|_| ());
+        }
         let (words, _) = into.as_chunks_mut::<8>();
-        for (to, from) in words.iter_mut().zip(&self.slots[slot as usize].words) {
+        for (to, from) in words.iter_mut().zip(&slot.words) {
             *to = from.load(Relaxed).to_ne_bytes();
         }
     }

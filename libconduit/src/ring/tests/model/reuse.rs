@@ -49,12 +49,19 @@ fn hot_slots_lose_nothing() {
     }
 }
 
+/// Lapped by a writer that reuses the newest slots, readers count exactly what they miss.
+#[test]
+fn lapped_readers_of_hot_slots_count_their_losses() {
+    readers_against_reuse(Reuse::Newest { retain: 1 }, SLOTS, 4, 1, &[true], 1);
+    readers_against_reuse(Reuse::Newest { retain: 0 }, SLOTS, 4, 1, &[false], 1);
+}
+
 /// A slot that is reused at once is not written before its last reader has copied or released it.
 #[test]
 fn hot_slots_wait_for_their_readers() {
     for pins in [true, false] {
         model(2, move || {
-            let ring = Ring::with_slots(SLOTS + 1);
+            let ring = Ring::of_safe_copies(SLOTS + 1);
             let mut writer = Writer::new(Shared::clone(&ring), Reuse::Newest { retain: 0 });
             let reader = Checked::first(&ring, 0, pins);
             let reader = live(reader, |reader| reader.look_times(2));

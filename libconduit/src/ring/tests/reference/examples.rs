@@ -171,3 +171,59 @@ fn a_thread_that_leaves_does_not_rouse_the_other() {
     assert_eq!(ring.consumers.waiting.load(Relaxed), 0);
     assert_eq!(ring.consumers.wake.load(Relaxed), 0);
 }
+
+/// A reader that was overtaken many times goes on at the oldest message, and looks for no other.
+#[test]
+fn a_lapped_reader_skips_what_was_overwritten() {
+    let ring = Heap::new(4);
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
+    let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
+    (0..1000).for_each(|_| _ = publish(&mut writer));
+    let looks = ring.looks.load(Relaxed);
+    let message = reader.receive(&mut CopyTo(&mut Vec::<Line>::new())).unwrap();
+    assert_eq!((message.sequence, message.lost), (997, 997));
+    assert!(ring.looks.load(Relaxed) - looks < 10);
+}
+
+/// The record says at the end what was lost, the messages included that nothing follows.
+#[test]
+fn the_record_is_complete_at_the_end() {
+    let ring = Heap::new(2);
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
+    let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
+    publish(&mut writer);
+    // Its message was taken for a claim that is never published.
+    ring.entry(0).position.fetch_or(TAKEN, Relaxed);
+    writer.close();
+    assert_eq!(reader.receive_or_end(&mut Pin { record: 2 }, || Some(false)), Err(Gone::Closed));
+    assert_eq!((reader.lost(), ring.record(2).lost.load(Relaxed)), (1, 1));
+}
+
+/// What was published before the end is received, though it came after the last look.
+#[test]
+fn the_last_message_comes_before_the_end() {
+    let ring = Heap::new(2);
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
+    let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
+    let mut lines: Vec<Line> = Vec::new();
+    let mut end_meanwhile = || {
+        publish(&mut writer);
+        writer.close();
+        Some(false)
+    };
+    let received = reader.receive_or_end(&mut CopyTo(&mut lines), &mut end_meanwhile).unwrap();
+    assert_eq!(received.map(|message| message.sequence), Some(0));
+    assert_eq!(reader.receive_or_end(&mut CopyTo(&mut lines), || Some(false)), Err(Gone::Closed));
+}
+
+/// The newest message is readable before head moves.
+#[test]
+fn the_newest_message_may_be_beyond_head() {
+    let ring = Heap::new(4);
+    let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
+    let mut reader = Reader::new(Arc::clone(&ring), Some(2), Start::Next);
+    (0..3).for_each(|_| _ = publish(&mut writer));
+    ring.producer.head.store(1, Relaxed);
+    let message = reader.receive(&mut Newest(CopyTo(&mut Vec::<Line>::new()))).unwrap();
+    assert_eq!((message.sequence, message.lost, reader.skipped()), (2, 0, 2));
+}

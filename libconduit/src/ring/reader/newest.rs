@@ -1,0 +1,69 @@
+//! Receiving the newest message instead of the next one.
+
+use std::sync::atomic::Ordering::Acquire;
+
+use super::{ENDED, Found, Memory, NUMBER, Reader, ReaderMemory, ReceiveMode, Received, head};
+use crate::mutation::{mutated, order};
+use crate::shm::atomics::AtomicLoad;
+
+/// Takes the newest message, in another mode, and skips those before it.
+#[derive(Debug)]
+pub(crate) struct Newest<T>(pub(crate) T);
+
+impl<M: Memory, T: ReceiveMode<M>> ReceiveMode<M> for Newest<T> {
+    const PINS: bool = T::PINS;
+    const SKIPS: bool = true;
+
+    #[inline(always)]
+    fn take(&mut self, memory: &M, message: Found<'_, M>) -> Option<Received> {
+        self.0.take(memory, message)
+    }
+}
+
+impl<M: ReaderMemory> Reader<M> {
+    /// Receives the newest message that is kept, unless it was received before. Each further round
+    /// means that the writer has published a message.
+    pub(super) fn receive_newest(&mut self, mode: &mut impl ReceiveMode<M>) -> Option<Received> {
+        let mut tried = self.cursor;
+        loop {
+            let next = self.beyond_newest(tried);
+            let oldest = tried.max(next.saturating_sub(self.memory.slots().into()));
+            for position in (oldest..next).rev() {
+                let entry = self.memory.entry(position);
+                // R1
+                // survives r1_of_newest_relaxed: what lies before `next` is visible by H1, or by
+                // the R1 below.
+                if entry.position.load(order!(r1_of_newest, Acquire)) & !ENDED == position + 1
+                    && let Some(message) = mode.take(&self.memory, Found { position, entry })
+                {
+                    self.move_to(next);
+                    self.skipped = self.skipped.saturating_add(position.saturating_sub(self.expected));
+                    self.expected = position + 1;
+                    self.received += 1;
+                    return Some(message);
+                }
+            }
+            if next == tried {
+                self.move_to(next);
+                return None;
+            }
+            tried = next;
+        }
+    }
+
+    /// The position after that of the newest message, `least` at least. It may be beyond head,
+    /// which moves when the message is readable.
+    fn beyond_newest(&self, least: u64) -> u64 {
+        let mut next = head(&*self.memory, order!(h1_of_newest, Acquire)).max(least);
+        for _ in 0..self.memory.slots() {
+            // R1
+            // survives r1_of_number_relaxed: the R1 above reads the same entry again.
+            let number = self.memory.entry(next).position.load(order!(r1_of_number, Acquire)) & NUMBER;
+            if number <= next || mutated!(newest_by_head) {
+                break;
+            }
+            next = number;
+        }
+        next
+    }
+}
