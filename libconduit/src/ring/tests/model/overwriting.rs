@@ -83,6 +83,53 @@ fn two_readers_pin_one_slot() {
     });
 }
 
+/// The same with more preemptions: of two messages, the second of which is not finished.
+#[test]
+fn two_readers_pin_the_only_message() {
+    model(2, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
+        let readers = [0, 1].map(|record| Checked::first(&ring, record, true));
+        send(&mut writer);
+        let readers = readers.map(|reader| live(reader, |reader| reader.look_times(1)));
+        let _ = try_send(&mut writer);
+        if let Ok(claim) = writer.claim() {
+            fill(claim.memory(), claim.slot(), |index| word(2, index));
+        }
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        assert_nothing_is_held(&ring);
+    });
+}
+
+/// A slot that two readers have pinned is not written until both have released it.
+#[test]
+fn the_second_of_two_readers_keeps_its_slot() {
+    model(3, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
+        let readers = [0, 1].map(|record| Checked::first(&ring, record, true));
+        send(&mut writer);
+        let readers = readers.map(|mut reader| {
+            let held = reader.hold().unwrap();
+            live(reader, move |mut reader| {
+                reader.release(&held);
+                reader
+            })
+        });
+        // The first goes to the slot that is claimed; the second wants the one that they pin.
+        for _ in 0..2 {
+            let _ = try_send(&mut writer);
+        }
+        writer.close();
+        for reader in readers {
+            reader.join().unwrap().finish(writer.published());
+        }
+        assert_nothing_is_held(&ring);
+    });
+}
+
 /// An abandoned loan has no effect but the loss of the old message: its bytes are never received.
 #[test]
 fn abandoned_loan() {

@@ -98,7 +98,8 @@ impl Parker {
     }
 }
 
-/// A task that receives `messages`, or waits for the end, with a parker that sleeps for it.
+/// A task that receives or loses `messages`, or waits for the end, with a parker that sleeps for
+/// it.
 #[expect(clippy::arc_with_non_send_sync, reason = "loom runs all its threads on one")]
 fn receive_parked(mut reader: Checked, messages: u64) -> Checked {
     let ring = Shared::clone(&reader.ring);
@@ -116,7 +117,7 @@ fn receive_parked(mut reader: Checked, messages: u64) -> Checked {
     };
     let task = Arc::new(Task::default());
     let waker = Waker::from(Arc::clone(&task));
-    while reader.reader.received() < messages {
+    while reader.reader.received() + reader.reader.lost() < messages {
         match reader.look() {
             Ok(true) => (),
             Ok(false) if entry.arm(&waker, || parker.notify()) => (),
@@ -142,6 +143,23 @@ fn parked_task_receives_every_message() {
             let reader = Checked::first(&ring, 0, false);
             let sender = thread::spawn(move || (0..messages).for_each(|_| send(&mut writer)));
             receive_parked(reader, messages);
+            sender.join().unwrap();
+        });
+    }
+}
+
+/// Of a ring that keeps a single message a task is woken for the last one, if it comes late for
+/// those before.
+#[test]
+fn parked_task_of_a_ring_that_keeps_one_message() {
+    for (messages, preemptions) in [(2, 2), (3, 1)] {
+        model(preemptions, move || {
+            let ring = Ring::new();
+            let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
+            let reader = Checked::first(&ring, 0, false);
+            let sender = thread::spawn(move || (0..messages).for_each(|_| send(&mut writer)));
+            let reader = receive_parked(reader, messages);
+            assert_eq!(reader.next, Some(messages));
             sender.join().unwrap();
         });
     }
