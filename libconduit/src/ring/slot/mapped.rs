@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
 use crate::fault::{self, Step};
+use crate::mutation::{mutated, step};
 use crate::ring::geometry::Geometry;
 use crate::ring::layout::{
     CONSUMERS_AT, Consumers, MessageEntry, NO_CURSOR, PAGE_BYTES, PRODUCER_AT, Producer, RECORD_BYTES, RECORDS_AT,
@@ -157,19 +158,20 @@ impl MappedRing {
     pub(crate) fn with_record(mut self, held: HeldRecord, pid: u32, uid: u32, program: [u8; 16]) -> Self {
         let record = self.record(held.index);
         // Whoever reads the record meanwhile must not find the new holder with the old one's pid.
-        record.pid.store(0, Relaxed);
+        // survives sign_nobody_left_out: only who reads the record before the next line could tell.
+        step!(sign_nobody, record.pid.store(0, Relaxed));
         let words: [u64; 2] = zerocopy::transmute!(program);
         for (to, from) in record.program.iter().zip(words) {
-            to.store(from, Relaxed);
+            step!(sign_program, to.store(from, Relaxed));
         }
         for counter in [&record.received, &record.lost, &record.held_since_ns] {
-            counter.store(0, Relaxed);
+            step!(sign_counters, counter.store(0, Relaxed));
         }
-        record.held.store(0, Relaxed);
-        record.flags.store(0, Relaxed);
-        record.cursor.store(NO_CURSOR, Relaxed);
-        record.uid.store(uid, Relaxed);
-        record.pid.store(pid, Release);
+        step!(sign_held, record.held.store(0, Relaxed));
+        step!(sign_flags, record.flags.store(0, Relaxed));
+        step!(sign_cursor, record.cursor.store(NO_CURSOR, Relaxed));
+        step!(sign_uid, record.uid.store(uid, Relaxed));
+        step!(sign_pid, record.pid.store(pid, Release));
         fault::point(Step::RecordSigned);
         self.record = Some(held);
         self
@@ -179,8 +181,8 @@ impl MappedRing {
     pub(crate) fn unsign(&self) {
         if let Some(held) = &self.record {
             let record = self.record(held.index);
-            record.pid.store(0, Relaxed);
-            record.cursor.store(NO_CURSOR, Relaxed);
+            step!(unsign_pid, record.pid.store(0, Relaxed));
+            step!(unsign_cursor, record.cursor.store(NO_CURSOR, Relaxed));
         }
     }
 }
@@ -189,9 +191,9 @@ impl<P: RingProtection> Drop for MappedRing<P> {
     fn drop(&mut self) {
         if self.record.is_some()
             && let Some(ring) = P::writable(self)
-            && !ring.is_foreign()
+            && (!ring.is_foreign() || mutated!(unsign_in_child))
         {
-            ring.unsign();
+            step!(unsign, ring.unsign());
             fault::point(Step::RecordUnsigned);
         }
         // The last sample may be dropped on a thread that is cancelled where it closes a file.
@@ -290,7 +292,7 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     }
 
     fn sleep(&self, seen: u32, timeout: Duration) {
-        futex::wait(P::futex_word(&self.consumers().wake), seen, timeout);
+        step!(futex_wait, futex::wait(P::futex_word(&self.consumers().wake), seen, timeout));
     }
 }
 
@@ -319,7 +321,7 @@ impl WritableMemory for MappedRing {
     }
 
     fn wake_all(&self) {
-        futex::wake_all(&self.consumers().wake);
+        step!(futex_wake, futex::wake_all(&self.consumers().wake));
     }
 
     fn if_dead(&self, record: usize, action: impl FnOnce()) {
@@ -328,11 +330,13 @@ impl WritableMemory for MappedRing {
         // alive. A read lock is enough to keep the record from being claimed meanwhile, and other
         // readers cannot prevent it.
         let _ = self.file.with(|file| {
-            if !lock.is_write_locked(file)? && lock.try_read(file)? {
+            // survives reclaim_without_probe: the lock is refused as well, which only takes longer.
+            let is_free = mutated!(reclaim_without_probe) || !lock.is_write_locked(file)?;
+            if is_free && (mutated!(reclaim_without_lock) || lock.try_read(file)?) {
                 fault::point(Step::ReclaimLocked);
-                action();
+                step!(reclaim, action());
                 fault::point(Step::ReclaimCleared);
-                lock.unlock(file);
+                step!(reclaim_unlock, lock.unlock(file));
             }
             Ok(())
         });
