@@ -8,6 +8,7 @@ use super::Subscriber;
 use super::sample::message_accessors;
 use crate::Message;
 use crate::error::RecvError;
+use crate::mutation::step;
 use crate::ring::attached::{AttachedMode, AttachedReader};
 use crate::ring::copy::Line;
 use crate::ring::reader::{CopyTo, Pin, Received};
@@ -138,9 +139,9 @@ impl<T: ?Sized + Message> Subscriber<T> {
                 count += 1;
                 continue;
             }
-            self.reader.note_progress();
+            step!(batch_progress, self.reader.note_progress());
             if self.beacon.is_some() {
-                self.settle_beacon(None);
+                step!(batch_beacon, self.settle_beacon(None));
             }
             return if lent.is_ok() { Ok(Some(count)) } else { Err(self.invalid(&message)) };
         }

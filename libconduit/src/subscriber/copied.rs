@@ -10,6 +10,7 @@ use super::Subscriber;
 use super::sample::message_accessors;
 use crate::Message;
 use crate::error::RecvError;
+use crate::mutation::mutated;
 use crate::ring::attached::AttachedReader;
 use crate::ring::copy::Value;
 use crate::ring::reader::{CopyTo, Received};
@@ -77,8 +78,8 @@ impl<T: Message + FromBytes> Subscriber<T> {
     #[inline(always)]
     pub fn try_recv_copy(&mut self) -> Result<Option<Copied<T>>, RecvError> {
         if let AttachedReader::Writable(reader) = &mut self.reader
-            && self.beacon.is_none()
-            && !reader.memory().is_foreign()
+            && (self.beacon.is_none() || mutated!(copy_past_beacon))
+            && (!reader.memory().is_foreign() || mutated!(copy_in_child))
         {
             let mut value = T::new_zeroed();
             if let Some(message) = reader.receive(&mut CopyTo(&mut Value(&mut value))) {

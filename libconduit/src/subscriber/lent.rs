@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Borrowed, Subscriber};
 use crate::Message;
 use crate::error::RecvError;
+use crate::mutation::mutated;
 use crate::ring::attached::AttachedReader;
 use crate::ring::copy::Line;
 use crate::ring::reader::{CopyTo, Pin, Received};
@@ -60,8 +61,8 @@ impl<T: ?Sized + Message> Subscriber<T> {
         // The common case, as in `try_recv`.
         if let Some(record) = self.pins
             && let AttachedReader::Writable(reader) = &mut self.reader
-            && self.beacon.is_none()
-            && !reader.memory().is_foreign()
+            && (self.beacon.is_none() || mutated!(lend_past_beacon))
+            && (!reader.memory().is_foreign() || mutated!(lend_in_child))
             && let Some(message) = reader.receive(&mut Pin { record })
         {
             return self.lend_pinned(record, message, read);

@@ -11,6 +11,8 @@ mod lent;
 mod open;
 mod sample;
 mod spin;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::fmt;
@@ -31,6 +33,7 @@ use crate::error::RecvError;
 use crate::fault::{self, Step};
 use crate::intervals::CHECK_INTERVAL;
 use crate::message::Message;
+use crate::mutation::{mutated, step};
 use crate::ready_fd::{Beacon, ReadyFd};
 use crate::ring::attached::{AttachedMode, AttachedReader};
 use crate::ring::copy::Line;
@@ -186,8 +189,8 @@ impl<T: ?Sized + Message> Subscriber<T> {
         // Written out: the common case must not move results through memory.
         if let Some(record) = self.pins
             && let AttachedReader::Writable(reader) = &mut self.reader
-            && self.beacon.is_none()
-            && !reader.memory().is_foreign()
+            && (self.beacon.is_none() || mutated!(recv_past_beacon))
+            && (!reader.memory().is_foreign() || mutated!(recv_in_child))
             && let Some(message) = reader.receive(&mut Pin { record })
         {
             return match HeldMessage::pinned(reader.memory(), record, &message) {
@@ -226,8 +229,8 @@ impl<T: ?Sized + Message> Subscriber<T> {
         let Some(beacon) = &self.beacon else { return };
         match error {
             Some(RecvError::Forked) => {}
-            Some(RecvError::PublisherGone { .. }) => beacon.raise_for_good(),
-            _ if beacon.is_used() => beacon.settle(&self.watched),
+            Some(RecvError::PublisherGone { .. }) => step!(beacon_at_end, beacon.raise_for_good()),
+            _ if beacon.is_used() => step!(beacon, beacon.settle(&self.watched)),
             _ => self.beacon = None,
         }
     }
@@ -235,7 +238,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
     /// Receives a message, or reports why none will follow.
     #[inline]
     fn receive_with(&mut self, mode: &mut impl AttachedMode) -> Result<Option<Received>, RecvError> {
-        if self.reader.is_foreign() {
+        if self.reader.is_foreign() && !mutated!(check_in_child) {
             return Err(RecvError::Forked);
         }
         let (watched, tick) = (&self.watched, &mut self.tick);
@@ -243,7 +246,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
             let now = coarse_tick();
             // A subscriber that polls without pause checks once per tick of the coarse clock, some
             // milliseconds, unless a wait set or parker has already seen the end.
-            if now == *tick && !watched.is_over() {
+            if now == *tick && (!watched.is_over() || mutated!(tick_of_the_over)) {
                 return None;
             }
             *tick = now;
@@ -278,12 +281,12 @@ impl<T: ?Sized + Message> Subscriber<T> {
 
 impl<T: ?Sized> Drop for Subscriber<T> {
     fn drop(&mut self) {
-        if !self.reader.is_foreign() {
+        if !self.reader.is_foreign() || mutated!(leave_in_child) {
             if let Some(beacon) = &self.beacon {
-                beacon.raise_for_good();
+                step!(beacon_of_dropped, beacon.raise_for_good());
             }
             self.reader.detach();
-            self.watched.leave();
+            step!(watched_leave, self.watched.leave());
         }
         fault::point(Step::RecordReleased);
     }

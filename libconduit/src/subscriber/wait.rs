@@ -6,6 +6,7 @@ use super::spin::{SpinPolicy, WaitMode};
 use super::{NEVER, Sample, Subscriber};
 use crate::error::RecvError;
 use crate::message::Message;
+use crate::mutation::step;
 use crate::shm::clock::now_ns;
 use crate::shm::process::can_run_beside;
 
@@ -131,7 +132,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     /// Sleeps until there may be something to receive. Returns false, at once, if the time is over.
-    fn sleep_until(&mut self, deadline: Option<Instant>) -> bool {
+    pub(super) fn sleep_until(&mut self, deadline: Option<Instant>) -> bool {
         let mut step = self.watched.longest_sleep();
         if let Some(deadline) = deadline {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -141,9 +142,9 @@ impl<T: ?Sized + Message> Subscriber<T> {
             step = step.min(left);
         }
         let has_news = self.reader.sleep(step);
-        self.tick = NEVER;
+        step!(tick_after_sleep, self.tick = NEVER);
         if !has_news {
-            self.watched.check_after_waking();
+            step!(recv_check_after_waking, self.watched.check_after_waking());
         }
         true
     }
