@@ -37,6 +37,39 @@ use crate::shape::{Element, Shape};
 /// #[zerocopy(crate = "conduit::zerocopy")]
 /// struct Point { x: f32, y: f32, z: f32 }
 /// ```
+/// That goes for the types of the fields, too: they are messages themselves, numbers, or arrays of
+/// either. This is refused, unless `Stamp` derives `Message` and has `#[repr(C)]`:
+///
+/// ```compile_fail
+/// use conduit::{Message, zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout}};
+///
+/// #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+/// #[zerocopy(crate = "conduit::zerocopy")]
+/// struct Stamp { seconds: u32, nanoseconds: u32 }
+///
+/// #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
+/// #[zerocopy(crate = "conduit::zerocopy")]
+/// #[repr(C)]
+/// struct Fix { stamp: [Stamp; 2], latitude: f64, longitude: f64 }
+/// ```
+///
+/// A field of another type that has such a layout is marked. Tools show it as bytes:
+///
+/// ```
+/// use conduit::{Message, zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout}};
+///
+/// #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+/// #[zerocopy(crate = "conduit::zerocopy")]
+/// #[repr(C)]
+/// struct Stamp { seconds: u32, nanoseconds: u32 }
+///
+/// #[derive(Message, FromBytes, IntoBytes, KnownLayout, Immutable)]
+/// #[zerocopy(crate = "conduit::zerocopy")]
+/// #[repr(C)]
+/// struct Fix { #[message(fixed_layout)] stamp: [Stamp; 2], latitude: f64, longitude: f64 }
+///
+/// assert_eq!(Fix::shape().to_string(), "{stamp bytes[16], latitude f64, longitude f64}");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a Conduit message",
     note = "add `#[derive(conduit::Message, FromBytes, IntoBytes, KnownLayout, Immutable)]` and `#[repr(C)]` to the type"

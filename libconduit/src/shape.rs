@@ -285,6 +285,7 @@ mod tests {
         #[repr(C)]
         struct Pose {
             points: [Point; 2],
+            #[message(fixed_layout)]
             r#type: Unnamed,
             mode: Mode,
             rest: [[i8; 3]; 1],

@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 use proc_macro::TokenStream;
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{Data, DataStruct, DeriveInput, LitInt, LitStr, Member, parenthesized, parse_macro_input, token};
+use syn::spanned::Spanned;
+use syn::{
+    Data, DataEnum, DataStruct, DataUnion, DeriveInput, Field, LitInt, LitStr, Member, parenthesized,
+    parse_macro_input, token,
+};
 
 /// Longest type name a region can hold, in bytes.
 const MAX_NAME: usize = 64;
@@ -19,7 +23,9 @@ const PRIMITIVES: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i
 /// the bytes may be shared.
 ///
 /// The type has a representation that all compilers agree on: a struct is `#[repr(C)]` (which may
-/// be packed or aligned) or `#[repr(transparent)]`, an enum `#[repr(u8)]` or another integer.
+/// be packed or aligned) or `#[repr(transparent)]`, an enum `#[repr(u8)]` or another integer. So have
+/// its fields: they are messages, numbers, or arrays of either. A field of another type with such a
+/// representation is marked with `#[message(fixed_layout)]`, by which the program vouches for it.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(syn::Error::into_compile_error).into()
@@ -46,6 +52,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     let representations = representations(input)?;
     check_representation(input, &representations)?;
     let ident = &input.ident;
+    let checks = field_checks(input)?;
     let shape = shape(input, &representations);
     Ok(quote! {
         impl ::conduit::Message for #ident {
@@ -67,7 +74,40 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 Of::<Self>::view_slice(bytes)
             }
         }
+
+        impl ::conduit::derive_support::FixedLayout for #ident {}
+
+        const _: () = {
+            #(#checks)*
+        };
     })
+}
+
+/// Statements that compile if the layout of each field's type is fixed.
+fn field_checks(input: &DeriveInput) -> syn::Result<Vec<proc_macro2::TokenStream>> {
+    let fields: Vec<&Field> = match &input.data {
+        Data::Struct(DataStruct { fields, .. }) => fields.iter().collect(),
+        Data::Enum(DataEnum { variants, .. }) => variants.iter().flat_map(|variant| &variant.fields).collect(),
+        Data::Union(DataUnion { fields, .. }) => fields.named.iter().collect(),
+    };
+    let mut checks = Vec::new();
+    for field in fields {
+        let mut is_vouched_for = false;
+        for attribute in field.attrs.iter().filter(|attribute| attribute.path().is_ident("message")) {
+            attribute.parse_nested_meta(|meta| {
+                is_vouched_for = meta.path.is_ident("fixed_layout");
+                if is_vouched_for { Ok(()) } else { Err(meta.error("unknown key, expected `fixed_layout`")) }
+            })?;
+        }
+        if !is_vouched_for {
+            let field_type = &field.ty;
+            // At the field, so that the error is reported there.
+            checks.push(quote_spanned! { field_type.span() =>
+                ::conduit::derive_support::has_fixed_layout::<#field_type>();
+            });
+        }
+    }
+    Ok(checks)
 }
 
 /// The words of the `#[repr(...)]` attributes.
@@ -171,5 +211,23 @@ mod tests {
         ] {
             assert_eq!(refusal(item), None, "{item}");
         }
+    }
+
+    #[test]
+    fn the_fields_of_all_kinds_of_types_are_checked_unless_they_are_vouched_for() {
+        for (item, types) in [
+            ("#[repr(C)] struct A { x: u8, y: [B; 2] }", &["u8", "[B;2]"][..]),
+            ("#[repr(transparent)] struct A(B);", &["B"]),
+            ("#[repr(C)] struct A { #[message(fixed_layout)] x: B, y: C }", &["C"]),
+            ("#[repr(u8)] enum A { X, Y(B), Z { z: C } }", &["B", "C"]),
+            ("#[repr(C)] union A { x: B, y: C }", &["B", "C"]),
+        ] {
+            let expanded = expand(&syn::parse_str(item).unwrap()).unwrap().to_string().replace(' ', "");
+            let checked = expanded.split("has_fixed_layout::<").skip(1);
+            let checked: Vec<_> = checked.map(|rest| rest.split_once(">()").unwrap().0).collect();
+            assert_eq!(checked, types, "{item}");
+        }
+        let refusal = refusal("#[repr(C)] struct A { #[message(fixed)] x: B }").unwrap();
+        assert_eq!(refusal, "unknown key, expected `fixed_layout`");
     }
 }

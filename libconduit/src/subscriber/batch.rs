@@ -103,19 +103,27 @@ impl<T: ?Sized + Message> Subscriber<T> {
             return Ok(None);
         }
         if let Some(record) = self.pins {
-            self.batch(&mut Pin { record }, max, |reader, _, message| {
-                let AttachedReader::Writable(reader) = reader else { return Err(Invalid) };
+            self.batch(&mut Pin { record }, max, |subscriber, _, message| {
+                let AttachedReader::Writable(reader) = &subscriber.reader else { return Err(Invalid) };
                 let lent = LentMessage::pinned(reader.memory(), record, &message)?;
+                subscriber.check_len(&message)?;
                 each(Borrowed { value: &lent, message });
                 Ok(())
             })
         } else {
             let mut lines: Vec<Line> = Vec::new();
-            self.batch(&mut CopyTo(&mut lines), max, |_, copy, message| {
-                each(Borrowed { value: view_copy(copy.0, message.len)?, message });
+            self.batch(&mut CopyTo(&mut lines), max, |subscriber, copy, message| {
+                let value = view_copy(copy.0, message.len)?;
+                subscriber.check_len(&message)?;
+                each(Borrowed { value, message });
                 Ok(())
             })
         }
+    }
+
+    #[inline(always)]
+    fn check_len(&self, message: &Received) -> Result<(), Invalid> {
+        if self.admits(message) { Ok(()) } else { Err(Invalid) }
     }
 
     /// Passes up to `max` messages to `lend`, the first of which may be the end. `None`: there was
@@ -125,12 +133,12 @@ impl<T: ?Sized + Message> Subscriber<T> {
         &mut self,
         mode: &mut M,
         max: usize,
-        mut lend: impl FnMut(&AttachedReader, &M, Received) -> Result<(), Invalid>,
+        mut lend: impl FnMut(&Self, &M, Received) -> Result<(), Invalid>,
     ) -> Result<Option<usize>, RecvError> {
         let Some(mut message) = self.receive_with(mode)? else { return Ok(None) };
         let mut count = 1;
         loop {
-            let lent = lend(&self.reader, mode, message);
+            let lent = lend(self, mode, message);
             if lent.is_ok()
                 && count < max
                 && let Some(next) = self.reader.receive_next(mode)
@@ -150,7 +158,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Domain, Publisher, Subscriber};
+    use crate::{Domain, Kind, Publisher, RecvError, Subscriber, TypeInfo};
 
     #[test]
     fn an_empty_batch_returns_while_a_message_waits() {
@@ -163,6 +171,38 @@ mod tests {
             publisher.send(&7).unwrap();
             assert_eq!(subscriber.try_recv_batch(0, |_| unreachable!("a batch of none")).unwrap(), 0);
             assert_eq!(subscriber.try_recv_batch(1, |tick| assert_eq!(*tick, 7)).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn a_length_of_no_value_ends_a_batch_and_is_released() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let domain = Domain::new(directory.path()).without_registry();
+        let pair = TypeInfo::new("test/Pair", Kind::Value, 8, 4).unwrap();
+        let publisher = Publisher::<[u8]>::builder().domain(&domain).message_type(pair).slots(4);
+        let mut publisher = publisher.create("pairs").unwrap();
+        for copies in [false, true] {
+            let builder = Subscriber::<[u8]>::builder().domain(&domain).message_type(pair).copy_samples(copies);
+            let mut subscriber = builder.open("pairs").unwrap();
+            let is_refused = |result| matches!(result, Err(RecvError::Invalid { .. }));
+            // More than there are slots: none stays held.
+            for _ in 0..8 {
+                publisher.send(&[1; 8]).unwrap();
+                let mut loan = publisher.loan_slice(8).unwrap();
+                loan.truncate(7);
+                loan.publish();
+                publisher.send(&[2; 8]).unwrap();
+                let mut lens = Vec::new();
+                assert!(is_refused(subscriber.try_recv_batch(9, |pair| lens.push(pair.len()))));
+                assert_eq!(lens, [8], "what was before it");
+                assert_eq!(subscriber.try_recv_batch(9, |pair| assert_eq!(*pair, [2; 8])).unwrap(), 1);
+                let mut loan = publisher.loan_slice(8).unwrap();
+                loan.truncate(0);
+                loan.publish();
+                let second = std::time::Duration::from_secs(1);
+                assert!(is_refused(subscriber.recv_batch_timeout(9, second, |_| unreachable!("it is no pair"))));
+            }
+            assert_eq!((subscriber.received(), subscriber.lost()), (32, 0));
         }
     }
 
