@@ -360,6 +360,20 @@ pub enum RecvError {
         /// Why not.
         reason: String,
     },
+    /// The message does not fit into the buffer that it was to be copied to. It counts as received.
+    #[error(
+        "message {sequence} on topic \"{topic}\" has {len} bytes, the buffer {capacity}; it was received all the same: use a larger buffer"
+    )]
+    TooLong {
+        /// The topic.
+        topic: TopicName,
+        /// The message's sequence number.
+        sequence: u64,
+        /// Length of the message in bytes.
+        len: usize,
+        /// Length of the buffer in bytes.
+        capacity: usize,
+    },
     /// This process was forked from the subscriber's.
     #[error("the subscriber belongs to the process this one was forked from; open one here")]
     Forked,

@@ -29,8 +29,8 @@
  * is a bug in the library, every function can return it, and handles can still be closed. No
  * function throws, unwinds, or sets a signal handler.
  *
- * Handles. conduit_region, conduit_publisher, conduit_subscriber and conduit_listing are opened by
- * one function and closed, once, by another. Closing NULL does nothing. INVALID_HANDLE is returned
+ * Handles. conduit_region, conduit_publisher, conduit_subscriber, conduit_wait_set, conduit_waker
+ * and conduit_listing are opened by one function and closed, once, by another. Closing NULL does nothing. INVALID_HANDLE is returned
  * for NULL, for a handle of another kind, and for a closed handle (its memory is not freed, and is
  * reused for a handle of the same kind only after 64 others have been closed). A pointer that never
  * was a handle, or a handle whose memory has been reused since it was closed, is not detected.
@@ -220,7 +220,7 @@ enum conduit_error
      */
     CONDUIT_ERROR_ALL_SLOTS_HELD = 60,
     /**
-     * The message does not fit into a slot.
+     * The message does not fit into a slot, or into the buffer that it is copied to.
      */
     CONDUIT_ERROR_MESSAGE_TOO_LARGE = 61,
     /**
@@ -267,6 +267,10 @@ enum conduit_error
      * The structure holds no sample: it was released, or nothing was received.
      */
     CONDUIT_ERROR_NO_SAMPLE = 85,
+    /**
+     * Nothing can ever end the wait: the wait set has no subscribers, no timers and no wakers.
+     */
+    CONDUIT_ERROR_NOTHING_TO_WAIT_FOR = 86,
     /**
      * No registry (conduitd) is running.
      */
@@ -327,6 +331,35 @@ enum conduit_state
 typedef enum conduit_state conduit_state;
 #else
 typedef int32_t conduit_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a wait set reports. Later versions may add kinds.
+ */
+enum conduit_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * A subscriber has something to receive: a message, or the end of its topic.
+     */
+    CONDUIT_EVENT_READY = 0,
+    /**
+     * A timer expired.
+     */
+    CONDUIT_EVENT_TIMER = 1,
+    /**
+     * A waker was used, once or several times.
+     */
+    CONDUIT_EVENT_WOKEN = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum conduit_event_kind conduit_event_kind;
+#else
+typedef int32_t conduit_event_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -410,6 +443,16 @@ typedef struct conduit_region conduit_region;
 typedef struct conduit_subscriber conduit_subscriber;
 
 /**
+ * Subscribers and timers that one thread waits for at once.
+ */
+typedef struct conduit_wait_set conduit_wait_set;
+
+/**
+ * Ends the waits of a wait set from another thread.
+ */
+typedef struct conduit_waker conduit_waker;
+
+/**
  * One of the messages of a batch. This structure never gets more members.
  */
 typedef struct conduit_message {
@@ -422,6 +465,30 @@ typedef struct conduit_message {
      */
     size_t size;
 } conduit_message;
+
+/**
+ * What is known of a message that was copied to the caller. This structure never gets more
+ * members.
+ */
+typedef struct conduit_copied {
+    /**
+     * Length of the message in bytes.
+     */
+    size_t size;
+    /**
+     * Sequence number of the message: the first of a topic has 0.
+     */
+    uint64_t sequence;
+    /**
+     * Number of messages that this subscriber missed between the previous one and this one.
+     */
+    uint64_t lost;
+    /**
+     * When it was published, as nanoseconds of CLOCK_MONOTONIC; 0 if the publisher has time stamps
+     * turned off.
+     */
+    uint64_t stamp_ns;
+} conduit_copied;
 
 /**
  * A message that is lent to a function, until it returns. Later versions may add members at the
@@ -843,6 +910,28 @@ typedef struct conduit_subscriber_options {
     uint8_t reserved[4];
 } conduit_subscriber_options;
 
+/**
+ * One of the events that end a wait. This structure never gets more members.
+ */
+typedef struct conduit_event {
+    /**
+     * What happened.
+     */
+    conduit_event_kind kind;
+    /**
+     * For the library only.
+     */
+    uint32_t reserved;
+    /**
+     * The subscriber or timer; 0 for a waker.
+     */
+    uint64_t token;
+    /**
+     * Of a timer: how many earlier expirations since the previous report the event stands for, too.
+     */
+    uint64_t missed;
+} conduit_event;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -885,6 +974,50 @@ conduit_error conduit_publisher_send_array(struct conduit_publisher *publisher,
                                            size_t size,
                                            size_t count,
                                            size_t *sent);
+
+/**
+ * Copies the next message to `buffer`, which has `capacity` bytes, if there is one, or else
+ * returns CONDUIT_NO_MESSAGE. What is known of it is returned in `*copied`, whose members are 0 on
+ * failure.
+ *
+ * For messages of up to a few hundred bytes this is faster than reading them in place: nothing is
+ * written that the publisher has to read, and there is nothing to release. A message that is
+ * overwritten while it is copied counts as lost. Never allocates unless it fails.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, BUSY, FORKED, PUBLISHER_CLOSED, PUBLISHER_DIED,
+ * INVALID_MESSAGE, MESSAGE_TOO_LARGE (longer than the buffer; it counts as received). One thread
+ * at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_try_recv_copy(struct conduit_subscriber *subscriber,
+                                               void *buffer,
+                                               size_t capacity,
+                                               struct conduit_copied *copied);
+
+/**
+ * As conduit_subscriber_try_recv_copy(), but sleeps until there is a message or `timeout_ns`
+ * nanoseconds have passed; CONDUIT_FOREVER is no limit. Signals do not interrupt it.
+ *
+ * Errors: as for conduit_subscriber_try_recv_copy(), and TIMED_OUT. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_recv_copy(struct conduit_subscriber *subscriber,
+                                           uint64_t timeout_ns,
+                                           void *buffer,
+                                           size_t capacity,
+                                           struct conduit_copied *copied);
+
+/**
+ * As conduit_subscriber_try_recv_copy(), for the newest message; those before it are skipped, as
+ * by conduit_subscriber_latest().
+ *
+ * Errors: as for conduit_subscriber_try_recv_copy(). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_latest_copy(struct conduit_subscriber *subscriber,
+                                             void *buffer,
+                                             size_t capacity,
+                                             struct conduit_copied *copied);
 
 /**
  * Returns the name of a code as it is written in C, such as "CONDUIT_ERROR_NAME".
@@ -1321,6 +1454,20 @@ conduit_error conduit_subscriber_try_recv(struct conduit_subscriber *subscriber,
                                           struct conduit_sample *sample);
 
 /**
+ * Receives the newest message into `*sample`, and skips those before it. Returns
+ * CONDUIT_NO_MESSAGE if there is none that is newer than the last one received.
+ *
+ * For loops with a rhythm of their own that act on the present state. Messages that are passed
+ * over count as skipped and not as lost. However far behind the subscriber is, this takes about as
+ * long as conduit_subscriber_try_recv(). Does not allocate unless samples are copied.
+ *
+ * Errors: as for conduit_subscriber_recv(). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_latest(struct conduit_subscriber *subscriber,
+                                        struct conduit_sample *sample);
+
+/**
  * Returns the number of messages received so far.
  *
  * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
@@ -1328,12 +1475,20 @@ conduit_error conduit_subscriber_try_recv(struct conduit_subscriber *subscriber,
 uint64_t conduit_subscriber_received(const struct conduit_subscriber *subscriber);
 
 /**
- * Returns the number of messages missed so far. Together with those received it is the number of
- * messages published since the start.
+ * Returns the number of messages missed so far. Together with those received and those skipped it
+ * is the number of messages published since the start.
  *
  * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 uint64_t conduit_subscriber_lost(const struct conduit_subscriber *subscriber);
+
+/**
+ * Returns the number of messages that conduit_subscriber_latest() and
+ * conduit_subscriber_latest_copy() have passed over so far, whether or not they were still there.
+ *
+ * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+ */
+uint64_t conduit_subscriber_skipped(const struct conduit_subscriber *subscriber);
 
 /**
  * Returns whether messages are read in place. If not, they are validated copies: `copy_samples`
@@ -1362,6 +1517,24 @@ conduit_error conduit_subscriber_type(const struct conduit_subscriber *subscribe
                                       struct conduit_type *message_type);
 
 /**
+ * Returns in `*descriptor` a file descriptor that is readable while there is something to receive,
+ * for poll(2), epoll(7) and event loops of other libraries; -1 on failure. Every call returns the
+ * same one.
+ *
+ * It belongs to the subscriber, which closes it: never read from it, write to it or close it. It
+ * is readable while a message waits, and for good once the topic has ended. The functions that
+ * receive clear it when they have received the last message or found none. An edge-triggered loop
+ * (EPOLLET) receives until CONDUIT_NO_MESSAGE. Rarely, it is readable and there is no message.
+ *
+ * While there is nothing to receive, one thread of the library sleeps for up to 127 descriptors.
+ * In a forked child it means nothing.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, IO (too many open files, or a thread could not
+ * be started). One thread at a time.
+ */
+CONDUIT_NODISCARD conduit_error conduit_subscriber_ready_fd(struct conduit_subscriber *subscriber, int *descriptor);
+
+/**
  * Ends the subscription and frees the handle. NULL is accepted and does nothing.
  *
  * Samples that are held stay valid. In a forked child it only frees the child's copy of the
@@ -1370,6 +1543,121 @@ conduit_error conduit_subscriber_type(const struct conduit_subscriber *subscribe
  * Errors: INVALID_HANDLE. One thread at a time.
  */
 conduit_error conduit_subscriber_close(struct conduit_subscriber *subscriber);
+
+/**
+ * Creates an empty wait set and returns it in `*set`, which is NULL on failure. The caller owns
+ * the handle and closes it with conduit_wait_set_close().
+ *
+ * A set does not own its subscribers, which may be closed before it or after it, in any order: a
+ * subscriber that is closed leaves the set by itself.
+ *
+ * Errors: INVALID_ARGUMENT. Thread-safe.
+ */
+CONDUIT_NODISCARD conduit_error conduit_wait_set_create(struct conduit_wait_set **set);
+
+/**
+ * Adds a subscriber, until it is closed or removed, and returns in `*token` what its events have;
+ * 0 on failure.
+ *
+ * Tokens are unique within a process and never 0. The subscriber must not be used during this
+ * call, but it may be during a wait: on the thread that waits, or on another one.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_wait_set_add(struct conduit_wait_set *set,
+                                   const struct conduit_subscriber *subscriber,
+                                   uint64_t *token);
+
+/**
+ * Adds a timer that expires once, `after_ns` nanoseconds from now, and then leaves the set.
+ * Returns in `*token` what its event has; 0 on failure.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_wait_set_add_timer(struct conduit_wait_set *set,
+                                         uint64_t after_ns,
+                                         uint64_t *token);
+
+/**
+ * Adds a timer that expires every `period_ns` nanoseconds, first a period from now. Returns in
+ * `*token` what its events have; 0 on failure.
+ *
+ * It does not drift, however late its events are handled. Expirations that pass before the next
+ * wait are reported as one event, which counts them.
+ *
+ * Errors: INVALID_ARGUMENT (a period of 0), INVALID_HANDLE, FORKED. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_wait_set_add_interval(struct conduit_wait_set *set,
+                                            uint64_t period_ns,
+                                            uint64_t *token);
+
+/**
+ * Removes a subscriber or timer. Returns whether it was in the set.
+ *
+ * False on failure. Errors: INVALID_HANDLE, FORKED. One thread at a time.
+ */
+bool conduit_wait_set_remove(struct conduit_wait_set *set, uint64_t token);
+
+/**
+ * Sleeps until there are events, writes up to `capacity` of them to `events`, and returns their
+ * number in `*count`. If `timeout_ns` nanoseconds pass first, the number is 0; CONDUIT_FOREVER is
+ * no limit, and 0 does not sleep.
+ *
+ * A subscriber is ready for as long as it has something to receive, a message or the end of its
+ * topic: a program may receive one message per event, and removes a subscriber whose topic has
+ * ended. All that are ready are reported in turn; those that do not fit are reported by the next
+ * call. Rarely, a subscriber is ready and conduit_subscriber_try_recv() returns
+ * CONDUIT_NO_MESSAGE. Signals do not interrupt it: use a waker.
+ *
+ * A set of up to 127 subscribers sleeps in one system call. For more, and on kernels before 5.16,
+ * threads of the library sleep. A set with a subscriber that may only read its region polls every
+ * millisecond.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, NOTHING_TO_WAIT_FOR (without a limit, and the
+ * set has no subscribers, timers or wakers, or has lost the last of them), IO (a thread could not
+ * be started). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_wait_set_wait(struct conduit_wait_set *set,
+                                    uint64_t timeout_ns,
+                                    struct conduit_event *events,
+                                    size_t capacity,
+                                    size_t *count);
+
+/**
+ * Makes a waker, which ends the waits of a set from other threads, and returns it in `*waker`,
+ * which is NULL on failure. The caller closes it with conduit_waker_close().
+ *
+ * A set may have any number of wakers, which may outlive it.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED. One thread at a time.
+ */
+CONDUIT_NODISCARD conduit_error conduit_wait_set_waker(struct conduit_wait_set *set, struct conduit_waker **waker);
+
+/**
+ * Makes the current wait of the set, or else its next one, report CONDUIT_EVENT_WOKEN. Never
+ * blocks.
+ *
+ * Errors: INVALID_HANDLE, FORKED. Thread-safe, also with the wait.
+ */
+conduit_error conduit_waker_wake(const struct conduit_waker *waker);
+
+/**
+ * Frees a waker. NULL is accepted and does nothing.
+ *
+ * Errors: INVALID_HANDLE. One thread at a time.
+ */
+conduit_error conduit_waker_close(struct conduit_waker *waker);
+
+/**
+ * Frees a wait set. NULL is accepted and does nothing. Its subscribers stay open.
+ *
+ * Errors: INVALID_HANDLE. One thread at a time.
+ */
+conduit_error conduit_wait_set_close(struct conduit_wait_set *set);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -71,7 +71,7 @@ pub enum ErrorCode {
 
     /// Subscribers hold every slot.
     CONDUIT_ERROR_ALL_SLOTS_HELD = 60,
-    /// The message does not fit into a slot.
+    /// The message does not fit into a slot, or into the buffer that it is copied to.
     CONDUIT_ERROR_MESSAGE_TOO_LARGE = 61,
     /// The length is not valid for the topic's message type.
     CONDUIT_ERROR_WRONG_LENGTH = 62,
@@ -96,6 +96,8 @@ pub enum ErrorCode {
     CONDUIT_ERROR_SAMPLE_HELD = 84,
     /// The structure holds no sample: it was released, or nothing was received.
     CONDUIT_ERROR_NO_SAMPLE = 85,
+    /// Nothing can ever end the wait: the wait set has no subscribers, no timers and no wakers.
+    CONDUIT_ERROR_NOTHING_TO_WAIT_FOR = 86,
 
     /// No registry (conduitd) is running.
     CONDUIT_ERROR_NO_REGISTRY = 100,
@@ -151,7 +153,7 @@ codes! {
     CONDUIT_ERROR_TOO_MANY_SUBSCRIBERS: "too many subscribers",
     CONDUIT_ERROR_LIVE: "the topic's publisher is alive",
     CONDUIT_ERROR_ALL_SLOTS_HELD: "subscribers hold every slot",
-    CONDUIT_ERROR_MESSAGE_TOO_LARGE: "the message does not fit into a slot",
+    CONDUIT_ERROR_MESSAGE_TOO_LARGE: "the message does not fit into a slot or buffer",
     CONDUIT_ERROR_WRONG_LENGTH: "the length is not valid for the message type",
     CONDUIT_ERROR_REMOVED: "the topic was removed",
     CONDUIT_ERROR_UNLINKED: "the topic was unlinked",
@@ -163,6 +165,7 @@ codes! {
     CONDUIT_ERROR_INVALID_MESSAGE: "the length of the message is not valid for its type",
     CONDUIT_ERROR_SAMPLE_HELD: "the structure holds a sample",
     CONDUIT_ERROR_NO_SAMPLE: "the structure holds no sample",
+    CONDUIT_ERROR_NOTHING_TO_WAIT_FOR: "nothing can ever end the wait",
     CONDUIT_ERROR_NO_REGISTRY: "no registry is running",
     CONDUIT_ERROR_REGISTRY: "the registry refused the call",
 }

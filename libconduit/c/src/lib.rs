@@ -29,6 +29,7 @@
 #![allow(clippy::missing_safety_doc, reason = "all functions have the contract above")]
 
 pub mod batch;
+pub mod copied;
 pub mod domain;
 pub mod error;
 mod failure;
@@ -42,6 +43,7 @@ pub mod region;
 pub mod registry;
 pub mod sample;
 pub mod subscriber;
+pub mod wait_set;
 
 use std::ffi::c_char;
 

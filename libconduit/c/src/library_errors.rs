@@ -3,6 +3,7 @@
 use conduit::registry::RegistryCallError;
 use conduit::{
     CreateError, Gone, LoanError, OpenError, RecvError, TopicNameError, TypeInfoError, UnlinkError, WaitError,
+    WaitSetError,
 };
 
 use crate::error::ErrorCode::*;
@@ -84,6 +85,7 @@ impl From<RecvError> for CallFailure {
             RecvError::PublisherGone { how: Gone::Died, .. } => CONDUIT_ERROR_PUBLISHER_DIED,
             RecvError::TimedOut { .. } => CONDUIT_ERROR_TIMED_OUT,
             RecvError::Invalid { .. } => CONDUIT_ERROR_INVALID_MESSAGE,
+            RecvError::TooLong { .. } => CONDUIT_ERROR_MESSAGE_TOO_LARGE,
             RecvError::Forked => CONDUIT_ERROR_FORKED,
             _ => CONDUIT_ERROR_INTERNAL,
         };
@@ -110,6 +112,18 @@ impl From<WaitError> for CallFailure {
         let code = match &error {
             WaitError::Name(_) => CONDUIT_ERROR_NAME,
             WaitError::Io { .. } => CONDUIT_ERROR_IO,
+            _ => CONDUIT_ERROR_INTERNAL,
+        };
+        Self::of(code, &error)
+    }
+}
+
+impl From<WaitSetError> for CallFailure {
+    fn from(error: WaitSetError) -> Self {
+        let code = match &error {
+            WaitSetError::Empty => CONDUIT_ERROR_NOTHING_TO_WAIT_FOR,
+            WaitSetError::Thread { .. } => CONDUIT_ERROR_IO,
+            WaitSetError::Forked => CONDUIT_ERROR_FORKED,
             _ => CONDUIT_ERROR_INTERNAL,
         };
         Self::of(code, &error)

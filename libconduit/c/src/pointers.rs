@@ -128,6 +128,27 @@ pub(crate) unsafe fn array<'a, T>(argument: &str, elements: *const T, count: usi
     }
 }
 
+/// Memory that a message is copied to. NULL is accepted if it has no bytes.
+///
+/// # Safety
+///
+/// `buffer` is NULL, or points to `capacity` bytes that may be written and that nobody else uses
+/// during `'a`.
+#[inline(always)]
+pub(crate) unsafe fn buffer<'a>(buffer: *mut c_void, capacity: usize) -> Result<&'a mut [u8], CallFailure> {
+    if capacity == 0 {
+        Ok(&mut [])
+    } else if buffer.is_null() {
+        Err(CallFailure::null("buffer"))
+    } else if capacity > isize::MAX as usize {
+        Err(CallFailure::argument(format!("no object has {capacity} bytes")))
+    } else {
+        // SAFETY: not NULL, no larger than an object can be, and the caller vouches for the rest.
+        // Any bytes are valid as `u8`, and they are only written.
+        Ok(unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), capacity) })
+    }
+}
+
 /// A reference to what an argument points to, after checking what can be checked. `argument` is its
 /// name in `conduit.h`.
 ///
@@ -158,6 +179,23 @@ pub(crate) unsafe fn result<'a, T: Copy>(
 ) -> Result<&'a mut T, CallFailure> {
     // SAFETY: memory for a `T` is a valid `MaybeUninit<T>`, whatever it contains.
     Ok(unsafe { object(argument, pointer.cast::<MaybeUninit<T>>()) }?.write(initial))
+}
+
+/// Where a function writes any number of results, up to `capacity`. NULL is accepted if that is 0.
+///
+/// # Safety
+///
+/// If `elements` is neither NULL nor misaligned, it points to memory for `capacity` elements that
+/// may be written and that nobody else uses during `'a`. It may be uninitialised.
+pub(crate) unsafe fn results<'a, T: Copy>(
+    argument: &str,
+    elements: *mut T,
+    capacity: usize,
+) -> Result<&'a mut [MaybeUninit<T>], CallFailure> {
+    // SAFETY: memory for a `T` is a valid `MaybeUninit<T>`, whatever it contains.
+    let checked = unsafe { array::<MaybeUninit<T>>(argument, elements.cast_const().cast(), capacity) }?;
+    // SAFETY: it was checked, and the caller vouches that it may be written here alone.
+    Ok(unsafe { std::slice::from_raw_parts_mut(elements.cast::<MaybeUninit<T>>(), checked.len()) })
 }
 
 #[cold]

@@ -1,13 +1,14 @@
 //! Subscribers.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_int};
+use std::os::fd::AsRawFd;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 
-use conduit::{Spin, Start};
+use conduit::{ReadyFd, Spin, Start};
 
 use crate::domain::{DomainOptions, domain};
-use crate::error::ErrorCode::{self, CONDUIT_NO_MESSAGE, CONDUIT_OK};
+use crate::error::ErrorCode::{self, CONDUIT_ERROR_IO, CONDUIT_NO_MESSAGE, CONDUIT_OK};
 use crate::failure::{CallFailure, call, message_call};
 use crate::handle::{self, HandleKind, HandlePool};
 use crate::message_type::TypeDescription;
@@ -23,6 +24,8 @@ pub(crate) struct OpenSubscriber {
     pub(crate) subscriber: conduit::Subscriber<[u8]>,
     topic: CString,
     type_name: CString,
+    /// Keeps the descriptor that C was given open.
+    ready: Option<ReadyFd>,
 }
 
 impl HandleKind for SubscriberHandle {
@@ -155,7 +158,7 @@ pub unsafe extern "C" fn conduit_subscriber_open(
         let opened = builder.open(&name)?;
         let text = |text: &str| CString::new(text).unwrap_or_default();
         let (topic, type_name) = (text(opened.topic().as_str()), text(opened.message_type().name()));
-        *subscriber = handle::open(OpenSubscriber { subscriber: opened, topic, type_name });
+        *subscriber = handle::open(OpenSubscriber { subscriber: opened, topic, type_name, ready: None });
         Ok(CONDUIT_OK)
     })
 }
@@ -225,6 +228,31 @@ pub unsafe extern "C" fn conduit_subscriber_try_recv(
     })
 }
 
+/// Receives the newest message into `*sample`, and skips those before it. Returns
+/// CONDUIT_NO_MESSAGE if there is none that is newer than the last one received.
+///
+/// For loops with a rhythm of their own that act on the present state. Messages that are passed
+/// over count as skipped and not as lost. However far behind the subscriber is, this takes about as
+/// long as conduit_subscriber_try_recv(). Does not allocate unless samples are copied.
+///
+/// Errors: as for conduit_subscriber_recv(). One thread at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_subscriber_latest(
+    subscriber: *mut SubscriberHandle,
+    sample: *mut HeldSample,
+) -> ErrorCode {
+    message_call(|| {
+        // SAFETY: `conduit.h`: `subscriber` is a handle and `sample` a sample.
+        let (open, sample) = unsafe { (handle::state_mut(subscriber)?, HeldSample::empty(sample)?) };
+        match open.subscriber.latest()? {
+            Some(received) => sample.hold(received),
+            None => return Ok(CONDUIT_NO_MESSAGE),
+        }
+        Ok(CONDUIT_OK)
+    })
+}
+
 /// Returns the number of messages received so far.
 ///
 /// 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
@@ -234,14 +262,24 @@ pub unsafe extern "C" fn conduit_subscriber_received(subscriber: *const Subscrib
     unsafe { handle::property(subscriber, 0, |open| open.subscriber.received()) }
 }
 
-/// Returns the number of messages missed so far. Together with those received it is the number of
-/// messages published since the start.
+/// Returns the number of messages missed so far. Together with those received and those skipped it
+/// is the number of messages published since the start.
 ///
 /// 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_subscriber_lost(subscriber: *const SubscriberHandle) -> u64 {
     // SAFETY: `conduit.h`: `subscriber` is a handle that does not change during the call.
     unsafe { handle::property(subscriber, 0, |open| open.subscriber.lost()) }
+}
+
+/// Returns the number of messages that conduit_subscriber_latest() and
+/// conduit_subscriber_latest_copy() have passed over so far, whether or not they were still there.
+///
+/// 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_subscriber_skipped(subscriber: *const SubscriberHandle) -> u64 {
+    // SAFETY: `conduit.h`: `subscriber` is a handle that does not change during the call.
+    unsafe { handle::property(subscriber, 0, |open| open.subscriber.skipped()) }
 }
 
 /// Returns whether messages are read in place. If not, they are validated copies: `copy_samples`
@@ -280,6 +318,35 @@ pub unsafe extern "C" fn conduit_subscriber_type(
         let (message_type, open) =
             unsafe { (result("message_type", message_type, TypeDescription::NONE)?, handle::state(subscriber)?) };
         *message_type = TypeDescription::new(&open.type_name, &open.subscriber.message_type());
+        Ok(CONDUIT_OK)
+    })
+}
+
+/// Returns in `*descriptor` a file descriptor that is readable while there is something to receive,
+/// for poll(2), epoll(7) and event loops of other libraries; -1 on failure. Every call returns the
+/// same one.
+///
+/// It belongs to the subscriber, which closes it: never read from it, write to it or close it. It
+/// is readable while a message waits, and for good once the topic has ended. The functions that
+/// receive clear it when they have received the last message or found none. An edge-triggered loop
+/// (EPOLLET) receives until CONDUIT_NO_MESSAGE. Rarely, it is readable and there is no message.
+///
+/// While there is nothing to receive, one thread of the library sleeps for up to 127 descriptors.
+/// In a forked child it means nothing.
+///
+/// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, IO (too many open files, or a thread could not
+/// be started). One thread at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_subscriber_ready_fd(
+    subscriber: *mut SubscriberHandle,
+    descriptor: *mut c_int,
+) -> ErrorCode {
+    call(|| {
+        // SAFETY: `conduit.h`: `descriptor` is a result and `subscriber` is a handle.
+        let (descriptor, open) = unsafe { (result("descriptor", descriptor, -1)?, handle::state_mut(subscriber)?) };
+        let ready = open.subscriber.ready_fd().map_err(|error| CallFailure::of(CONDUIT_ERROR_IO, &error))?;
+        *descriptor = open.ready.insert(ready).as_raw_fd();
         Ok(CONDUIT_OK)
     })
 }

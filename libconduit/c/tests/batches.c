@@ -261,6 +261,9 @@ static void publisher_killed(void) {
     }
     CHECK(code == CONDUIT_ERROR_PUBLISHER_DIED);
     CHECK(seen.calls == 5 && count == 0);
+    uint64_t tick;
+    conduit_copied copied;
+    FAILS(conduit_subscriber_recv_copy(subscriber, CONDUIT_FOREVER, &tick, 8, &copied), CONDUIT_ERROR_PUBLISHER_DIED, "died");
     OK(conduit_subscriber_close(subscriber));
     /* What the dead left. */
     OK(conduit_publisher_close(create_ticks("killed", 16)));
@@ -301,6 +304,66 @@ static void subscriber_killed(void) {
     OK(conduit_sample_release(&sample));
     OK(conduit_subscriber_close(subscriber));
     OK(conduit_publisher_close(publisher));
+}
+
+/* Copies into memory of the caller. */
+static void copied(void) {
+    const conduit_error invalid = CONDUIT_ERROR_INVALID_ARGUMENT, handle = CONDUIT_ERROR_INVALID_HANDLE;
+    conduit_publisher *publisher;
+    conduit_subscriber *subscriber;
+    OK(conduit_publisher_create("copied", NULL, &publisher));
+    OK(conduit_subscriber_open("copied", NULL, &subscriber));
+    char buffer[8] = ".......";
+    conduit_copied copied = {.size = 7, .sequence = 7};
+    CHECK(conduit_subscriber_try_recv_copy(subscriber, buffer, 8, &copied) == CONDUIT_NO_MESSAGE);
+    CHECK(copied.size == 0 && copied.sequence == 0);
+    FAILS(conduit_subscriber_recv_copy(subscriber, 0, buffer, 8, &copied), CONDUIT_ERROR_TIMED_OUT, "copied");
+    OK(conduit_publisher_send(publisher, "one", 3));
+    OK(conduit_publisher_send(publisher, "three", 5));
+    OK(conduit_publisher_send(publisher, NULL, 0));
+    OK(conduit_subscriber_try_recv_copy(subscriber, buffer, 3, &copied));
+    CHECK(copied.size == 3 && copied.sequence == 0 && copied.lost == 0 && copied.stamp_ns != 0 && same(buffer, "one...."));
+    OK(conduit_subscriber_recv_copy(subscriber, CONDUIT_FOREVER, buffer, 8, &copied));
+    CHECK(copied.size == 5 && copied.sequence == 1 && same(buffer, "three.."));
+    OK(conduit_subscriber_recv_copy(subscriber, 0, NULL, 0, &copied));
+    CHECK(copied.size == 0 && copied.sequence == 2);
+
+    /* One that does not fit counts as received. */
+    OK(conduit_publisher_send(publisher, "too long", 9));
+    FAILS(conduit_subscriber_try_recv_copy(subscriber, buffer, 8, &copied), CONDUIT_ERROR_MESSAGE_TOO_LARGE, "has 9 bytes, the buffer 8");
+    CHECK(copied.size == 0 && conduit_subscriber_received(subscriber) == 4);
+
+    /* The newest: others are skipped. */
+    CHECK(conduit_subscriber_latest_copy(subscriber, buffer, 8, &copied) == CONDUIT_NO_MESSAGE);
+    conduit_sample sample = CONDUIT_SAMPLE_INIT;
+    CHECK(conduit_subscriber_latest(subscriber, &sample) == CONDUIT_NO_MESSAGE);
+    for (char c = 'a'; c <= 'z'; c++) {
+        OK(conduit_publisher_send(publisher, &c, 1));
+    }
+    OK(conduit_subscriber_latest_copy(subscriber, buffer, 8, &copied));
+    CHECK(copied.size == 1 && copied.sequence == 29 && copied.lost == 0 && buffer[0] == 'z');
+    CHECK(conduit_subscriber_skipped(subscriber) == 25 && conduit_subscriber_lost(subscriber) == 0);
+    OK(conduit_publisher_send(publisher, "a", 1));
+    OK(conduit_publisher_send(publisher, "b", 1));
+    OK(conduit_subscriber_latest(subscriber, &sample));
+    CHECK(*(const char *)sample.data == 'b' && sample.lost == 0 && conduit_subscriber_skipped(subscriber) == 26);
+    FAILS(conduit_subscriber_latest(subscriber, &sample), CONDUIT_ERROR_SAMPLE_HELD, "release it");
+    OK(conduit_sample_release(&sample));
+
+    FAILS(conduit_subscriber_try_recv_copy(NULL, buffer, 8, &copied), handle, "subscriber is NULL");
+    FAILS(conduit_subscriber_try_recv_copy(subscriber, NULL, 8, &copied), invalid, "`buffer` is NULL");
+    FAILS(conduit_subscriber_try_recv_copy(subscriber, buffer, SIZE_MAX, &copied), invalid, "no object has");
+    FAILS(conduit_subscriber_try_recv_copy(subscriber, buffer, 8, NULL), invalid, "`copied` is NULL");
+    FAILS(conduit_subscriber_recv_copy(NULL, 0, buffer, 8, &copied), handle, "subscriber is NULL");
+    FAILS(conduit_subscriber_recv_copy(subscriber, 0, NULL, 8, &copied), invalid, "`buffer` is NULL");
+    FAILS(conduit_subscriber_latest_copy(NULL, buffer, 8, &copied), handle, "subscriber is NULL");
+    FAILS(conduit_subscriber_latest_copy(subscriber, buffer, 8, NULL), invalid, "`copied` is NULL");
+    FAILS(conduit_subscriber_latest(NULL, &sample), handle, "subscriber is NULL");
+    FAILS(conduit_subscriber_latest(subscriber, NULL), invalid, "`sample` is NULL");
+    SAYS(conduit_subscriber_skipped(NULL), 0, "subscriber is NULL");
+    OK(conduit_publisher_close(publisher));
+    FAILS(conduit_subscriber_recv_copy(subscriber, CONDUIT_FOREVER, buffer, 8, &copied), CONDUIT_ERROR_PUBLISHER_CLOSED, "closed");
+    OK(conduit_subscriber_close(subscriber));
 }
 
 static uint64_t first_of(const char *topic, conduit_start start, uint32_t last, conduit_error *code) {
@@ -395,6 +458,7 @@ int main(void) {
     called_back();
     publisher_killed();
     subscriber_killed();
+    copied();
     starts();
     retained();
     many_subscribers();

@@ -199,6 +199,39 @@ static void a_killed_publisher() {
     Publisher<int>::create("killed").close();
 }
 
+static void copies() {
+    auto publisher = Publisher<double>::create("copies");
+    auto subscriber = Subscriber<double>::open("copies");
+    CHECK(!subscriber.take_copy() && !subscriber.latest() && !subscriber.latest_copy() && !subscriber.wait_copy_for(1ms));
+    CHECK(!*subscriber.take_copy(std::nothrow) && !*subscriber.latest(std::nothrow) && !*subscriber.wait_copy_for(0s, std::nothrow));
+    publisher.send_batch(std::array<double, 4>{0.5, 1.5, 2.5, 3.5});
+    const auto first = subscriber.take_copy();
+    CHECK(first && *first == 0.5 && first.sequence() == 0 && first.lost() == 0 && first.age() >= 0ns && first.published_at());
+    CHECK(*subscriber.wait_copy() == 1.5 && **subscriber.wait_copy(std::nothrow) == 2.5);
+    CHECK(*subscriber.wait_copy_for(60s) == 3.5);
+    publisher.send_batch(std::vector<double>(100, 7.5));
+    const auto newest = subscriber.latest_copy();
+    CHECK(*newest == 7.5 && newest.sequence() == 103 && newest.lost() == 0);
+    CHECK(subscriber.skipped() == 99 && subscriber.lost() == 0 && subscriber.received() == 5);
+    publisher.send_batch(std::array<double, 2>{1, 2});
+    CHECK(*subscriber.latest() == 2 && !*subscriber.latest_copy(std::nothrow) && subscriber.skipped() == 100);
+    const conduit::Copied<double> none;
+    THROWS(conduit::NoSample, *none);
+    THROWS(conduit::NoSample, none.operator->());
+    THROWS(conduit::NoSample, none.sequence());
+    THROWS(conduit::NoSample, none.lost());
+    THROWS(conduit::NoSample, none.age());
+    publisher.close();
+    THROWS(conduit::PublisherClosed, subscriber.wait_copy());
+    THROWS(conduit::PublisherClosed, subscriber.wait_copy_for(60s));
+    subscriber.close();
+    THROWS(conduit::InvalidHandle, subscriber.take_copy());
+    THROWS(conduit::InvalidHandle, subscriber.latest());
+    THROWS(conduit::InvalidHandle, subscriber.latest_copy());
+    THROWS(conduit::InvalidHandle, subscriber.skipped());
+    CHECK(subscriber.wait_copy(std::nothrow).code() == ErrorCode::invalid_handle);
+}
+
 static void options() {
     PublisherOptions options;
     options.max_subscribers = 2000;
@@ -233,5 +266,6 @@ int main() {
     exceptions_pass();
     misuse();
     a_killed_publisher();
+    copies();
     options();
 }

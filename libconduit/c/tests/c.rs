@@ -44,6 +44,11 @@ fn messages_travel_in_batches_and_are_lent() {
 }
 
 #[test]
+fn a_thread_waits_for_many_topics_and_for_timers() {
+    passes("waiting");
+}
+
+#[test]
 fn regions_work() {
     passes("regions");
 }

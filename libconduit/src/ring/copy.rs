@@ -9,7 +9,7 @@ pub(crate) struct Line(pub(crate) [u64; 8]);
 
 /// Where a message is copied to.
 pub(crate) trait CopyTarget {
-    /// Room for a message of `len` bytes; `None` if the target has another size.
+    /// Room for a message of `len` bytes; `None` if the target has another size, or too little room.
     fn room(&mut self, len: usize) -> Option<&mut [u8]>;
 }
 
@@ -31,5 +31,15 @@ impl<T: FromBytes + IntoBytes> CopyTarget for Value<'_, T> {
     #[inline]
     fn room(&mut self, len: usize) -> Option<&mut [u8]> {
         (len == size_of::<T>()).then(|| self.0.as_mut_bytes())
+    }
+}
+
+/// Memory of the caller, for a message of any length that fits.
+pub(crate) struct Buffer<'a>(pub(crate) &'a mut [u8]);
+
+impl CopyTarget for Buffer<'_> {
+    #[inline]
+    fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.0.get_mut(..len)
     }
 }

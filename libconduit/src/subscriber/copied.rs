@@ -30,7 +30,7 @@ impl<T> Copied<T> {
     message_accessors!(|copied: &Self| copied.sequence, |copied: &Self| copied.lost, |copied: &Self| copied.stamp_ns);
 
     #[inline(always)]
-    fn new(value: T, message: &Received) -> Self {
+    pub(super) fn new(value: T, message: &Received) -> Self {
         let &Received { sequence, lost, stamp_ns, .. } = message;
         Self { value, sequence, lost, stamp_ns }
     }

@@ -1,6 +1,7 @@
 //! Subscribing to a topic.
 
 mod batch;
+mod buffer;
 mod connection;
 mod copied;
 mod follow;

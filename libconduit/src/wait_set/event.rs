@@ -11,8 +11,22 @@ pub struct Token(u64);
 
 impl Token {
     pub(super) fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Relaxed))
+    }
+}
+
+/// The number of a token, for interfaces that pass numbers. It is never 0.
+impl From<Token> for u64 {
+    fn from(token: Token) -> Self {
+        token.0
+    }
+}
+
+/// The token of a number; a number that comes from no token is in no set.
+impl From<u64> for Token {
+    fn from(number: u64) -> Self {
+        Self(number)
     }
 }
 

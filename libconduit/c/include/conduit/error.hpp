@@ -56,6 +56,7 @@ enum class ErrorCode : std::int32_t {
     publisher_died = CONDUIT_ERROR_PUBLISHER_DIED,
     invalid_message = CONDUIT_ERROR_INVALID_MESSAGE,
     no_sample = CONDUIT_ERROR_NO_SAMPLE,
+    nothing_to_wait_for = CONDUIT_ERROR_NOTHING_TO_WAIT_FOR,
     no_registry = CONDUIT_ERROR_NO_REGISTRY,
     registry = CONDUIT_ERROR_REGISTRY,
 };
@@ -171,6 +172,8 @@ struct PublisherClosed : PublisherGone { using PublisherGone::PublisherGone; };
 struct PublisherDied : PublisherGone { using PublisherGone::PublisherGone; };
 /// The length of the message is not valid for its type. It counts as received; the next may be valid.
 struct InvalidMessage : Error { using Error::Error; };
+/// Nothing can ever end the wait: the wait set has no subscribers, no timers and no wakers.
+struct NothingToWaitFor : Error { using Error::Error; };
 /// No registry (conduitd) is running.
 struct NoRegistry : Error { using Error::Error; };
 /// The registry refused the call, or its reply was invalid.
@@ -220,6 +223,7 @@ struct Access;
         case ErrorCode::publisher_died: throw PublisherDied(failure);
         case ErrorCode::invalid_message: throw InvalidMessage(failure);
         case ErrorCode::no_sample: throw NoSample(failure);
+        case ErrorCode::nothing_to_wait_for: throw NothingToWaitFor(failure);
         case ErrorCode::no_registry: throw NoRegistry(failure);
         case ErrorCode::registry: throw RegistryError(failure);
         case ErrorCode::ok: break;

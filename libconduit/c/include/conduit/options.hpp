@@ -136,6 +136,8 @@ struct Closer {
 
 using RegionHandle = std::unique_ptr<conduit_region, Closer<conduit_region, conduit_region_close>>;
 using SubscriberHandle = std::unique_ptr<conduit_subscriber, Closer<conduit_subscriber, conduit_subscriber_close>>;
+using WaitSetHandle = std::unique_ptr<conduit_wait_set, Closer<conduit_wait_set, conduit_wait_set_close>>;
+using WakerHandle = std::unique_ptr<conduit_waker, Closer<conduit_waker, conduit_waker_close>>;
 using ListingHandle = std::unique_ptr<conduit_listing, Closer<conduit_listing, conduit_listing_close>>;
 
 /// Gives the functions below access to private members.

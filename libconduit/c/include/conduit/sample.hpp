@@ -9,7 +9,9 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <type_traits>
 
 #if defined(__has_include)
 #if __has_include(<version>)
@@ -168,6 +170,68 @@ private:
     }
 
     conduit_sample raw_ = CONDUIT_SAMPLE_INIT;
+};
+
+/**
+ * A value that was copied out of its slot, or none: no other process can see or change it, and it holds
+ * nothing. Its functions are those of a Sample; reading an empty one throws NoSample.
+ */
+template <class T>
+class Copied {
+public:
+    /// The type of the value.
+    using value_type = detail::Element<T>;
+    static_assert(!detail::Form<T>::is_slice, "only values are copied: receive a slice in place, or lent");
+    static_assert(std::is_default_constructible_v<value_type>, "a value is copied into a default-constructed one");
+
+    /// An empty one.
+    Copied() noexcept = default;
+
+    /// Whether there is a message.
+    explicit operator bool() const noexcept { return has_value_; }
+    /// Whether there is a message.
+    [[nodiscard]] bool has_value() const noexcept { return has_value_; }
+
+    /// The value.
+    /// @throws NoSample
+    const value_type& operator*() const { return check(), value_; }
+    /// Its members.
+    /// @throws NoSample
+    const value_type* operator->() const { return check(), std::addressof(value_); }
+
+    /// Sequence number of the message: the first of a topic has 0.
+    /// @throws NoSample
+    [[nodiscard]] std::uint64_t sequence() const { return check(), raw_.sequence; }
+    /// Number of messages that the subscriber missed between the previous one and this one.
+    /// @throws NoSample
+    [[nodiscard]] std::uint64_t lost() const { return check(), raw_.lost; }
+    /// When it was published; std::nullopt if the publisher has time stamps turned off.
+    /// @throws NoSample
+    [[nodiscard]] std::optional<std::chrono::steady_clock::time_point> published_at() const {
+        return check(), detail::published_at(raw_.stamp_ns);
+    }
+    /// Time since it was published; std::nullopt if the publisher has time stamps turned off.
+    /// @throws NoSample
+    [[nodiscard]] std::optional<std::chrono::nanoseconds> age() const { return check(), detail::age(raw_.stamp_ns); }
+
+private:
+    friend class Subscriber<T>;
+
+    /// Notes how a call ended; it may end with `nothing`.
+    conduit_error received(conduit_error code, conduit_error nothing) noexcept {
+        has_value_ = code == CONDUIT_OK;
+        return code == nothing ? CONDUIT_OK : code;
+    }
+
+    void check() const {
+        if (__builtin_expect(!has_value_, 0)) {
+            detail::raise(detail::no_sample());
+        }
+    }
+
+    value_type value_{};
+    conduit_copied raw_{};
+    bool has_value_ = false;
 };
 
 /**

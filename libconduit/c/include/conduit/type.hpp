@@ -213,6 +213,14 @@ std::uint64_t nanoseconds(const std::chrono::duration<Rep, Period>& time) {
     return ns < 9.2e18L ? static_cast<std::uint64_t>(std::ceil(ns)) : CONDUIT_FOREVER;
 }
 
+/// The time until a deadline; none if it has passed.
+template <class Clock, class Duration>
+auto left(const std::chrono::time_point<Clock, Duration>& deadline) {
+    const auto now = Clock::now();
+    using Left = decltype(deadline - now);
+    return deadline > now ? deadline - now : Left::zero();
+}
+
 }  // namespace detail
 
 }  // namespace conduit
