@@ -10,9 +10,10 @@ use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::connection::{Patience, RegistrySocket};
+use super::events::RegistryEvents;
 use super::protocol::{
-    Call, DeathList, END, ErrorReply, EventReply, INTERFACE, Reaped, RegistryError, Reply, TopicList, TopicParameter,
-    TopicReply, Unlink, Watch, encode,
+    Call, DeathList, END, ErrorReply, INTERFACE, Reaped, RegistryError, Reply, TopicList, TopicParameter, TopicReply,
+    Unlink, Watch, encode,
 };
 use super::silence;
 use crate::error::explained;
@@ -25,7 +26,7 @@ use crate::{Domain, TopicName};
 const SECOND_CHANCE: Duration = Duration::from_millis(100);
 const STILL_SILENT: &str = "no reply to an earlier call; is conduitd stopped?";
 /// Longest reply that is accepted, in bytes.
-const MAX_REPLY_BYTES: u64 = 64 << 20;
+pub(super) const MAX_REPLY_BYTES: u64 = 64 << 20;
 
 /// Why a query to the registry failed.
 #[derive(thiserror::Error)]
@@ -152,9 +153,7 @@ impl Client {
     }
 
     /// A snapshot of everything, then every event: see [`watch_matching`](Self::watch_matching).
-    pub fn watch(
-        self,
-    ) -> Result<impl Iterator<Item = Result<RegistryEvent, RegistryCallError>> + use<>, RegistryCallError> {
+    pub fn watch(self) -> Result<RegistryEvents, RegistryCallError> {
         self.watch_matching(&Watch::default())
     }
 
@@ -168,22 +167,10 @@ impl Client {
     ///
     /// Keep reading: a watcher that falls too many events behind gets an error, and the stream
     /// ends.
-    pub fn watch_matching(
-        mut self,
-        wanted: &Watch,
-    ) -> Result<impl Iterator<Item = Result<RegistryEvent, RegistryCallError>> + use<>, RegistryCallError> {
+    pub fn watch_matching(mut self, wanted: &Watch) -> Result<RegistryEvents, RegistryCallError> {
         self.begin_work()?;
         self.send("Watch", wanted, true)?;
-        self.stream.get_mut().waits(None);
-        let mut over = false;
-        Ok(std::iter::from_fn(move || {
-            if over {
-                return None;
-            }
-            let reply = self.message().and_then(|message| decode(&message));
-            over = !matches!(reply, Ok((_, true)));
-            Some(reply.and_then(|(parameters, _)| Ok(serde_json::from_value::<EventReply>(parameters)?.event)))
-        }))
+        Ok(RegistryEvents::new(self))
     }
 
     /// Before a call whose reply may take long: finds out whether the registry answers at all.
@@ -261,7 +248,7 @@ impl Client {
         let mut message = Vec::new();
         io::Read::take(&mut self.stream, MAX_REPLY_BYTES).read_until(END, &mut message)?;
         if message.pop() != Some(END) {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed").into());
+            return Err(closed().into());
         }
         Ok(message)
     }
@@ -311,6 +298,11 @@ fn is_want_of_descriptors(error: &io::Error) -> bool {
 /// How long to wait for a registry that did not answer an earlier call.
 fn second_chance(patience: Patience) -> Duration {
     if patience == Patience::LEASE { Duration::ZERO } else { SECOND_CHANCE }
+}
+
+/// The registry hung up.
+pub(super) fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed")
 }
 
 /// Whether the peer closed the connection, or this program its descriptor.

@@ -1,7 +1,7 @@
 //! A socket connected to the registry, and how long its answers are waited for.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,11 @@ impl Patience {
     pub(super) const QUESTION: Self = Self { usual: Duration::from_secs(1), if_overloaded: Duration::from_secs(5) };
     /// For work, once the registry is known to answer.
     pub(super) const WORK: Self = Self { usual: Duration::from_secs(5), if_overloaded: Duration::from_secs(5) };
+    /// For so long, however busy the machine is.
+    pub(super) const fn exactly(time: Duration) -> Self {
+        Self { usual: time, if_overloaded: time }
+    }
+
     pub(super) const NONE: Self = Self { usual: Duration::ZERO, if_overloaded: Duration::ZERO };
 }
 
@@ -165,6 +170,12 @@ impl RegistrySocket {
         let stat = kernel_text(format!("/proc/{}/stat", peer.pid())).unwrap_or_default();
         // The name in parentheses may contain anything.
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    }
+}
+
+impl AsFd for RegistrySocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

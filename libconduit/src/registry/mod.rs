@@ -48,11 +48,13 @@
 
 pub(crate) mod client;
 mod connection;
+mod events;
 mod lease;
 pub mod protocol;
 mod silence;
 
 pub use client::{Client, RegistryCallError};
+pub use events::RegistryEvents;
 pub(crate) use lease::Lease;
 pub use protocol::{ErrorReply, RegistryError, Watch};
 
