@@ -30,7 +30,7 @@
  * function throws, unwinds, or sets a signal handler.
  *
  * Handles. conduit_region, conduit_publisher, conduit_subscriber, conduit_wait_set, conduit_waker
- * and conduit_listing are opened by one function and closed, once, by another. Closing NULL does nothing. INVALID_HANDLE is returned
+ * conduit_inspection, conduit_registry, conduit_watch and conduit_listing are opened by one function and closed, once, by another. Closing NULL does nothing. INVALID_HANDLE is returned
  * for NULL, for a handle of another kind, and for a closed handle (its memory is not freed, and is
  * reused for a handle of the same kind only after 64 others have been closed). A pointer that never
  * was a handle, or a handle whose memory has been reused since it was closed, is not detected.
@@ -73,7 +73,7 @@
 /** Options that all have their defaults. */
 #define CONDUIT_DOMAIN_INIT {sizeof(conduit_domain), NULL, NULL, false, {0}}
 #define CONDUIT_REGION_OPTIONS_INIT {sizeof(conduit_region_options), NULL, 0, 0, 0, false, {0}}
-#define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, false, {0}, 0, 0}
+#define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, false, {0}, 0, 0, NULL}
 #define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, false, 0, {0}}
 /** A structure that holds no sample. */
 #define CONDUIT_SAMPLE_INIT {NULL, 0, 0, 0, 0, {0}}
@@ -335,6 +335,140 @@ typedef int32_t conduit_state;
 #endif // __cplusplus
 
 /**
+ * What the registry reports. Later versions may add kinds.
+ */
+enum conduit_reported_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The region existed when the watch began.
+     */
+    CONDUIT_REPORTED_PRESENT = 0,
+    /**
+     * The process was subscribed when the watch began.
+     */
+    CONDUIT_REPORTED_SUBSCRIBER_PRESENT = 1,
+    /**
+     * A region appeared under the name.
+     */
+    CONDUIT_REPORTED_PUBLISHED = 2,
+    /**
+     * The publisher closed the topic, or a raw region's name was removed.
+     */
+    CONDUIT_REPORTED_CLOSED = 3,
+    /**
+     * A raw region's creator closed it; it stays.
+     */
+    CONDUIT_REPORTED_KEPT = 4,
+    /**
+     * The owner died; its region is gone.
+     */
+    CONDUIT_REPORTED_DIED = 5,
+    /**
+     * The name of a live region was removed, and not by its owner.
+     */
+    CONDUIT_REPORTED_UNLINKED = 6,
+    /**
+     * The process had the registry remove the region. A live topic was closed first.
+     */
+    CONDUIT_REPORTED_REMOVED = 7,
+    /**
+     * A process subscribed, or returned to a registry that was restarted.
+     */
+    CONDUIT_REPORTED_SUBSCRIBED = 8,
+    /**
+     * A subscriber ended cleanly.
+     */
+    CONDUIT_REPORTED_UNSUBSCRIBED = 9,
+    /**
+     * A subscriber died.
+     */
+    CONDUIT_REPORTED_SUBSCRIBER_DIED = 10,
+    /**
+     * The registry is newer than this library and reports a kind that the library does not know.
+     */
+    CONDUIT_REPORTED_UNKNOWN = 11,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum conduit_reported_kind conduit_reported_kind;
+#else
+typedef int32_t conduit_reported_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The type of one value of a message. Later versions may add types.
+ */
+enum conduit_element
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Bytes of which nothing else is known.
+     */
+    CONDUIT_ELEMENT_BYTES = 0,
+    /**
+     * A structure.
+     */
+    CONDUIT_ELEMENT_STRUCT = 1,
+    /**
+     * A bool.
+     */
+    CONDUIT_ELEMENT_BOOL = 2,
+    /**
+     * A uint8_t.
+     */
+    CONDUIT_ELEMENT_U8 = 3,
+    /**
+     * A uint16_t.
+     */
+    CONDUIT_ELEMENT_U16 = 4,
+    /**
+     * A uint32_t.
+     */
+    CONDUIT_ELEMENT_U32 = 5,
+    /**
+     * A uint64_t.
+     */
+    CONDUIT_ELEMENT_U64 = 6,
+    /**
+     * An int8_t.
+     */
+    CONDUIT_ELEMENT_I8 = 7,
+    /**
+     * An int16_t.
+     */
+    CONDUIT_ELEMENT_I16 = 8,
+    /**
+     * An int32_t.
+     */
+    CONDUIT_ELEMENT_I32 = 9,
+    /**
+     * An int64_t.
+     */
+    CONDUIT_ELEMENT_I64 = 10,
+    /**
+     * A float.
+     */
+    CONDUIT_ELEMENT_F32 = 11,
+    /**
+     * A double.
+     */
+    CONDUIT_ELEMENT_F64 = 12,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum conduit_element conduit_element;
+#else
+typedef int32_t conduit_element;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * What a wait set reports. Later versions may add kinds.
  */
 enum conduit_event_kind
@@ -423,6 +557,16 @@ typedef int32_t conduit_start;
 #endif // __cplusplus
 
 /**
+ * A connection to the registry.
+ */
+typedef struct conduit_registry conduit_registry;
+
+/**
+ * A region that is looked at from outside.
+ */
+typedef struct conduit_inspection conduit_inspection;
+
+/**
  * All topics and raw regions of a domain, as they were at one moment.
  */
 typedef struct conduit_listing conduit_listing;
@@ -453,6 +597,11 @@ typedef struct conduit_wait_set conduit_wait_set;
 typedef struct conduit_waker conduit_waker;
 
 /**
+ * A watch of the registry: what happens to topics, as it happens.
+ */
+typedef struct conduit_watch conduit_watch;
+
+/**
  * One of the messages of a batch. This structure never gets more members.
  */
 typedef struct conduit_message {
@@ -465,67 +614,6 @@ typedef struct conduit_message {
      */
     size_t size;
 } conduit_message;
-
-/**
- * What is known of a message that was copied to the caller. This structure never gets more
- * members.
- */
-typedef struct conduit_copied {
-    /**
-     * Length of the message in bytes.
-     */
-    size_t size;
-    /**
-     * Sequence number of the message: the first of a topic has 0.
-     */
-    uint64_t sequence;
-    /**
-     * Number of messages that this subscriber missed between the previous one and this one.
-     */
-    uint64_t lost;
-    /**
-     * When it was published, as nanoseconds of CLOCK_MONOTONIC; 0 if the publisher has time stamps
-     * turned off.
-     */
-    uint64_t stamp_ns;
-} conduit_copied;
-
-/**
- * A message that is lent to a function, until it returns. Later versions may add members at the
- * end: use it by pointer.
- */
-typedef struct conduit_lent_message {
-    /**
-     * The message, read-only. Aligned as its type asks, and to at least 32 bytes.
-     */
-    const void *data;
-    /**
-     * Length of the message in bytes.
-     */
-    size_t size;
-    /**
-     * Sequence number of the message: the first of a topic has 0.
-     */
-    uint64_t sequence;
-    /**
-     * Number of messages that this subscriber missed between the previous one and this one.
-     */
-    uint64_t lost;
-    /**
-     * When it was published, as nanoseconds of CLOCK_MONOTONIC; 0 if the publisher has time stamps
-     * turned off.
-     */
-    uint64_t stamp_ns;
-} conduit_lent_message;
-
-/**
- * Reads a message that is lent to it, with the context that was given.
- *
- * It is called on the thread that receives, before the receiving function returns, and cannot be
- * cancelled. It may use every handle but the subscriber's, which is CONDUIT_ERROR_BUSY meanwhile.
- * A C++ exception out of it ends the process; longjmp() out of it is undefined behaviour.
- */
-typedef void (*conduit_read_message)(void *context, const struct conduit_lent_message *message);
 
 /**
  * Where regions are, and which registry knows them.
@@ -561,148 +649,84 @@ typedef struct conduit_domain {
 } conduit_domain;
 
 /**
- * The type of a topic's messages. Publisher and subscriber must agree on all of it.
- *
- * The name identifies the type across programs and languages, for example "robot/Imu". It has 1 to
- * 64 bytes of UTF-8 without control characters. In Rust the same type is a #[repr(C)] structure
- * with #[message(name = "robot/Imu")]. This structure never gets more members.
+ * What a registry says of itself. Later versions may add members at the end: use it by pointer.
  */
-typedef struct conduit_type {
+typedef struct conduit_registry_info {
     /**
-     * The name. As an argument it is read during the call only.
+     * Version of the registry.
      */
-    const char *name;
+    const char *version;
     /**
-     * Whether messages are values or slices of them.
+     * Its shared-memory directory, by the path it was given.
      */
-    conduit_kind kind;
+    const char *shm_dir;
     /**
-     * Alignment in bytes: a power of two, at most 64. Messages always begin at a multiple of 64.
+     * Its process id.
      */
-    uint32_t align;
+    uint32_t pid;
     /**
-     * Size of the value, or of one element of the slice, in bytes: a multiple of the alignment
-     * and not 0.
+     * Its user id.
      */
-    size_t size;
-} conduit_type;
+    uint32_t uid;
+    /**
+     * Number of regions.
+     */
+    uint64_t topics;
+    /**
+     * Number of connections.
+     */
+    uint64_t clients;
+    /**
+     * Number of regions of dead owners that it has removed since it was started.
+     */
+    uint64_t reaped;
+    /**
+     * Number of names that it does not track: those beyond what one user may have.
+     */
+    uint64_t untracked;
+    /**
+     * Whether a service manager keeps its clients' connections while it is restarted.
+     */
+    bool is_supervised;
+} conduit_registry_info;
 
 /**
- * How to create a topic. Initialise it with CONDUIT_PUBLISHER_OPTIONS_INIT; a member that is 0 has
- * its default.
+ * A subscriber of a topic. Later versions may add members at the end: use it by pointer.
  */
-typedef struct conduit_publisher_options {
+typedef struct conduit_subscriber_info {
     /**
-     * sizeof(conduit_publisher_options); set by CONDUIT_PUBLISHER_OPTIONS_INIT.
+     * Command name.
      */
-    size_t struct_size;
+    const char *program;
     /**
-     * Where to create it; NULL for the domain of the environment.
+     * Process id.
      */
-    const struct conduit_domain *domain;
+    uint32_t pid;
     /**
-     * The type of the messages; NULL for bytes.
+     * User id.
      */
-    const struct conduit_type *message_type;
+    uint32_t uid;
     /**
-     * Length of the largest message in bytes. Default: 3904, or the size of the type if that is
-     * larger.
+     * Number of messages received.
      */
-    size_t capacity;
+    uint64_t received;
     /**
-     * Instead of `capacity`: the size of a slot in bytes, a multiple of 128; 192 bytes of it are
-     * the slot's own.
+     * Number of messages missed.
      */
-    size_t slot_size;
+    uint64_t lost;
     /**
-     * How long to wait for a dying owner of the name, in nanoseconds. Default: 250 ms.
+     * Number of slots that it is behind the publisher.
      */
-    uint64_t takeover_timeout_ns;
+    uint64_t lag;
     /**
-     * Number of slots: a power of two from 2 to 65,536. Default: 16. It limits how far a
-     * subscriber can fall behind without loss, and how many samples all of them can hold.
+     * Number of samples that it holds.
      */
-    uint32_t slots;
+    uint32_t held;
     /**
-     * Permission bits of the region's file, such as 0640. Default: 0666 without the bits of the
-     * umask. Users who may only read the file can subscribe, and receive validated copies.
+     * Whether it is asleep until the next message.
      */
-    uint32_t mode;
-    /**
-     * Numeric id of the file's group, if `has_group` is set.
-     */
-    uint32_t group;
-    /**
-     * Whether to set the file's group. Default: the group of the process.
-     */
-    bool has_group;
-    /**
-     * Whether to publish without time stamps, which saves reading the clock for each message.
-     */
-    bool no_time_stamps;
-    /**
-     * Whether not to enter all of the region's memory into the process's page tables at once: it
-     * then takes page faults in the middle of the work. For large regions that are hardly used.
-     */
-    bool no_prefault;
-    /**
-     * Must be 0.
-     */
-    uint8_t reserved[1];
-    /**
-     * How many subscribers can be attached at a time: up to 1,024. Default: 60, which is also the
-     * number of those that can hold samples in place; more than that must copy.
-     */
-    uint32_t max_subscribers;
-    /**
-     * How many messages are kept at least, once every subscriber has received them, for those that
-     * open the topic later with CONDUIT_START_LAST or CONDUIT_START_OLDEST: up to one fewer than
-     * the topic has slots, which is also what a topic of small messages keeps. Default: 1.
-     */
-    uint32_t retain;
-} conduit_publisher_options;
-
-/**
- * How to create a raw region. Initialise it with CONDUIT_REGION_OPTIONS_INIT; a member that is 0
- * has its default.
- */
-typedef struct conduit_region_options {
-    /**
-     * sizeof(conduit_region_options); set by CONDUIT_REGION_OPTIONS_INIT.
-     */
-    size_t struct_size;
-    /**
-     * Where to create it; NULL for the domain of the environment.
-     */
-    const struct conduit_domain *domain;
-    /**
-     * How long to wait for a dying owner of the name, in nanoseconds. Default: 250 ms.
-     */
-    uint64_t takeover_timeout_ns;
-    /**
-     * Permission bits of the file, such as 0640. Default: 0666 without the bits of the umask.
-     */
-    uint32_t mode;
-    /**
-     * Numeric id of the file's group, if `has_group` is set.
-     */
-    uint32_t group;
-    /**
-     * Whether to set the file's group. Default: the group of the process.
-     */
-    bool has_group;
-    /**
-     * Must be 0.
-     */
-    uint8_t reserved[7];
-} conduit_region_options;
-
-/**
- * Returns whether to continue waiting. It is called about every 20 ms, on the thread that waits,
- * with the context that was given, and cannot be cancelled. A C++ exception out of it ends the
- * process; longjmp() out of it is undefined behaviour.
- */
-typedef bool (*conduit_keep_waiting)(void *context);
+    bool is_asleep;
+} conduit_subscriber_info;
 
 /**
  * A topic or raw region. Later versions may add members at the end: use it by pointer.
@@ -777,45 +801,381 @@ typedef struct conduit_topic {
      * Whether it is a raw region.
      */
     bool is_raw;
+    /**
+     * The subscribers: as many pointers as `subscribers` says.
+     */
+    const struct conduit_subscriber_info *const *subscriber_list;
 } conduit_topic;
 
 /**
- * A subscriber of a topic. Later versions may add members at the end: use it by pointer.
+ * Something that happened. Later versions may add members at the end: use it by pointer.
  */
-typedef struct conduit_subscriber_info {
+typedef struct conduit_reported {
     /**
-     * Command name.
+     * To which topic or raw region.
+     */
+    const char *topic;
+    /**
+     * By which process: command name of the owner, the subscriber or the remover; NULL if it is
+     * not known.
      */
     const char *program;
     /**
-     * Process id.
+     * When: milliseconds since the epoch.
+     */
+    uint64_t time_ms;
+    /**
+     * What.
+     */
+    conduit_reported_kind kind;
+    /**
+     * Process id; 0 if it is not known.
      */
     uint32_t pid;
     /**
-     * User id.
+     * User id; 0 if the process id is not known.
      */
     uint32_t uid;
     /**
-     * Number of messages received.
+     * Whether how the process died is known: the members below.
      */
-    uint64_t received;
+    bool has_death;
     /**
-     * Number of messages missed.
+     * Whether it left a core dump.
+     */
+    bool core_dumped;
+    /**
+     * The code that it exited with; -1 if that is not known.
+     */
+    int32_t exit_code;
+    /**
+     * The signal that killed it; 0 if none did, or that is not known.
+     */
+    int32_t signal;
+    /**
+     * Sequence number of its last message; UINT64_MAX if there was none.
+     */
+    uint64_t last_sequence;
+    /**
+     * How old the last message was, in nanoseconds; UINT64_MAX if that is not known.
+     */
+    uint64_t last_message_age_ns;
+    /**
+     * Number of its subscribers at that time.
+     */
+    size_t subscribers;
+    /**
+     * The subscribers: as many pointers as `subscribers` says.
+     */
+    const struct conduit_subscriber_info *const *subscriber_list;
+} conduit_reported;
+
+/**
+ * What is known of a message that was copied to the caller. This structure never gets more
+ * members.
+ */
+typedef struct conduit_copied {
+    /**
+     * Length of the message in bytes.
+     */
+    size_t size;
+    /**
+     * Sequence number of the message: the first of a topic has 0.
+     */
+    uint64_t sequence;
+    /**
+     * Number of messages that this subscriber missed between the previous one and this one.
      */
     uint64_t lost;
     /**
-     * Number of slots that it is behind the publisher.
+     * When it was published, as nanoseconds of CLOCK_MONOTONIC; 0 if the publisher has time stamps
+     * turned off.
      */
-    uint64_t lag;
+    uint64_t stamp_ns;
+} conduit_copied;
+
+/**
+ * The type of a topic's messages. Publisher and subscriber must agree on all of it.
+ *
+ * The name identifies the type across programs and languages, for example "robot/Imu". It has 1 to
+ * 64 bytes of UTF-8 without control characters. In Rust the same type is a #[repr(C)] structure
+ * with #[message(name = "robot/Imu")]. This structure never gets more members.
+ */
+typedef struct conduit_type {
     /**
-     * Number of samples that it holds.
+     * The name. As an argument it is read during the call only.
      */
-    uint32_t held;
+    const char *name;
     /**
-     * Whether it is asleep until the next message.
+     * Whether messages are values or slices of them.
      */
-    bool is_asleep;
-} conduit_subscriber_info;
+    conduit_kind kind;
+    /**
+     * Alignment in bytes: a power of two, at most 64. Messages always begin at a multiple of 64.
+     */
+    uint32_t align;
+    /**
+     * Size of the value, or of one element of the slice, in bytes: a multiple of the alignment
+     * and not 0.
+     */
+    size_t size;
+} conduit_type;
+
+/**
+ * A field of a structure. Later versions may add members at the end: use it by pointer.
+ */
+typedef struct conduit_field {
+    /**
+     * Its name.
+     */
+    const char *name;
+    /**
+     * Its offset in the structure in bytes.
+     */
+    uint64_t offset;
+    /**
+     * Its shape.
+     */
+    const struct conduit_shape *shape;
+} conduit_field;
+
+/**
+ * What the bytes of a message mean: one value, or an array of them. Later versions may add members
+ * at the end: use it by pointer.
+ */
+typedef struct conduit_shape {
+    /**
+     * The type of the value, or of each element.
+     */
+    conduit_element element;
+    /**
+     * Whether it is an array. An array of arrays is one array of all elements.
+     */
+    bool is_array;
+    /**
+     * Number of elements; 1 if it is no array.
+     */
+    uint64_t count;
+    /**
+     * Size of one element in bytes.
+     */
+    uint64_t element_size;
+    /**
+     * Size of all elements in bytes.
+     */
+    uint64_t size;
+    /**
+     * The fields of a structure, ordered by offset: as many pointers as `field_count` says.
+     */
+    const struct conduit_field *const *fields;
+    /**
+     * Number of fields; 0 if it is no structure.
+     */
+    size_t field_count;
+    /**
+     * The shape as text, such as "f64[3]" or "{x f32, y f32}[16]".
+     */
+    const char *text;
+} conduit_shape;
+
+/**
+ * What a topic says of a message that it keeps: everything but the message. This structure never
+ * gets more members.
+ */
+typedef struct conduit_message_header {
+    /**
+     * Sequence number of the message: the first of a topic has 0.
+     */
+    uint64_t sequence;
+    /**
+     * When it was published, as nanoseconds of CLOCK_MONOTONIC; 0 if the publisher has time stamps
+     * turned off.
+     */
+    uint64_t stamp_ns;
+    /**
+     * Length of the message in bytes.
+     */
+    uint64_t size;
+} conduit_message_header;
+
+/**
+ * Who may use the file of a region. This structure never gets more members.
+ */
+typedef struct conduit_access {
+    /**
+     * User id of the file's owner.
+     */
+    uint32_t uid;
+    /**
+     * Numeric id of the file's group.
+     */
+    uint32_t gid;
+    /**
+     * Its permission bits, such as 0640.
+     */
+    uint32_t mode;
+} conduit_access;
+
+/**
+ * A message that is lent to a function, until it returns. Later versions may add members at the
+ * end: use it by pointer.
+ */
+typedef struct conduit_lent_message {
+    /**
+     * The message, read-only. Aligned as its type asks, and to at least 32 bytes.
+     */
+    const void *data;
+    /**
+     * Length of the message in bytes.
+     */
+    size_t size;
+    /**
+     * Sequence number of the message: the first of a topic has 0.
+     */
+    uint64_t sequence;
+    /**
+     * Number of messages that this subscriber missed between the previous one and this one.
+     */
+    uint64_t lost;
+    /**
+     * When it was published, as nanoseconds of CLOCK_MONOTONIC; 0 if the publisher has time stamps
+     * turned off.
+     */
+    uint64_t stamp_ns;
+} conduit_lent_message;
+
+/**
+ * Reads a message that is lent to it, with the context that was given.
+ *
+ * It is called on the thread that receives, before the receiving function returns, and cannot be
+ * cancelled. It may use every handle but the subscriber's, which is CONDUIT_ERROR_BUSY meanwhile.
+ * A C++ exception out of it ends the process; longjmp() out of it is undefined behaviour.
+ */
+typedef void (*conduit_read_message)(void *context, const struct conduit_lent_message *message);
+
+/**
+ * How to create a topic. Initialise it with CONDUIT_PUBLISHER_OPTIONS_INIT; a member that is 0 has
+ * its default.
+ */
+typedef struct conduit_publisher_options {
+    /**
+     * sizeof(conduit_publisher_options); set by CONDUIT_PUBLISHER_OPTIONS_INIT.
+     */
+    size_t struct_size;
+    /**
+     * Where to create it; NULL for the domain of the environment.
+     */
+    const struct conduit_domain *domain;
+    /**
+     * The type of the messages; NULL for bytes.
+     */
+    const struct conduit_type *message_type;
+    /**
+     * Length of the largest message in bytes. Default: 3904, or the size of the type if that is
+     * larger.
+     */
+    size_t capacity;
+    /**
+     * Instead of `capacity`: the size of a slot in bytes, a multiple of 128; 192 bytes of it are
+     * the slot's own.
+     */
+    size_t slot_size;
+    /**
+     * How long to wait for a dying owner of the name, in nanoseconds. Default: 250 ms.
+     */
+    uint64_t takeover_timeout_ns;
+    /**
+     * Number of slots: a power of two from 2 to 65,536. Default: 16. It limits how far a
+     * subscriber can fall behind without loss, and how many samples all of them can hold.
+     */
+    uint32_t slots;
+    /**
+     * Permission bits of the region's file, such as 0640. Default: 0666 without the bits of the
+     * umask. Users who may only read the file can subscribe, and receive validated copies.
+     */
+    uint32_t mode;
+    /**
+     * Numeric id of the file's group, if `has_group` is set.
+     */
+    uint32_t group;
+    /**
+     * Whether to set the file's group. Default: the group of the process.
+     */
+    bool has_group;
+    /**
+     * Whether to publish without time stamps, which saves reading the clock for each message.
+     */
+    bool no_time_stamps;
+    /**
+     * Whether not to enter all of the region's memory into the process's page tables at once: it
+     * then takes page faults in the middle of the work. For large regions that are hardly used.
+     */
+    bool no_prefault;
+    /**
+     * Must be 0.
+     */
+    uint8_t reserved[1];
+    /**
+     * How many subscribers can be attached at a time: up to 1,024. Default: 60, which is also the
+     * number of those that can hold samples in place; more than that must copy.
+     */
+    uint32_t max_subscribers;
+    /**
+     * How many messages are kept at least, once every subscriber has received them, for those that
+     * open the topic later with CONDUIT_START_LAST or CONDUIT_START_OLDEST: up to one fewer than
+     * the topic has slots, which is also what a topic of small messages keeps. Default: 1.
+     */
+    uint32_t retain;
+    /**
+     * What the bytes of the messages mean, of a slice those of an element, for tools that show
+     * them; NULL if that is not said. JSON such as {"type": {"struct": {"size": 24, "fields": [
+     * {"name": "gyro", "offset": 0, "type": "f64", "count": 3}]}}}. Its size is that of
+     * `message_type`.
+     */
+    const char *shape;
+} conduit_publisher_options;
+
+/**
+ * How to create a raw region. Initialise it with CONDUIT_REGION_OPTIONS_INIT; a member that is 0
+ * has its default.
+ */
+typedef struct conduit_region_options {
+    /**
+     * sizeof(conduit_region_options); set by CONDUIT_REGION_OPTIONS_INIT.
+     */
+    size_t struct_size;
+    /**
+     * Where to create it; NULL for the domain of the environment.
+     */
+    const struct conduit_domain *domain;
+    /**
+     * How long to wait for a dying owner of the name, in nanoseconds. Default: 250 ms.
+     */
+    uint64_t takeover_timeout_ns;
+    /**
+     * Permission bits of the file, such as 0640. Default: 0666 without the bits of the umask.
+     */
+    uint32_t mode;
+    /**
+     * Numeric id of the file's group, if `has_group` is set.
+     */
+    uint32_t group;
+    /**
+     * Whether to set the file's group. Default: the group of the process.
+     */
+    bool has_group;
+    /**
+     * Must be 0.
+     */
+    uint8_t reserved[7];
+} conduit_region_options;
+
+/**
+ * Returns whether to continue waiting. It is called about every 20 ms, on the thread that waits,
+ * with the context that was given, and cannot be cancelled. A C++ exception out of it ends the
+ * process; longjmp() out of it is undefined behaviour.
+ */
+typedef bool (*conduit_keep_waiting)(void *context);
 
 /**
  * A message that a subscriber holds. Its slot is not overwritten meanwhile.
@@ -976,6 +1336,87 @@ conduit_error conduit_publisher_send_array(struct conduit_publisher *publisher,
                                            size_t *sent);
 
 /**
+ * Connects to the registry of a domain and returns the connection in `*registry`, which is NULL on
+ * failure. `domain` may be NULL. The caller owns the handle and closes it with
+ * conduit_registry_close().
+ *
+ * A question that the registry does not answer because it ends is repeated once, to the registry
+ * that has been started meanwhile. One that is stopped is an error after a second.
+ *
+ * Errors: INVALID_ARGUMENT, NO_REGISTRY, IO. Thread-safe.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_registry_open(const struct conduit_domain *domain,
+                                    struct conduit_registry **registry);
+
+/**
+ * Asks the registry about itself: its version, process and load, in `*status`, which is NULL on
+ * failure. It is valid until the next call of this function, or until the handle is closed.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, NO_REGISTRY, REGISTRY, IO. One thread at a
+ * time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_registry_status(struct conduit_registry *registry,
+                                      const struct conduit_registry_info **status);
+
+/**
+ * Asks the registry about one topic or raw region, in `*topic`, which is NULL on failure. It is
+ * valid until the next call of this function, or until the handle is closed.
+ *
+ * Errors: as for conduit_registry_status(), and NAME and NOT_FOUND. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_registry_describe(struct conduit_registry *registry,
+                                        const char *name,
+                                        const struct conduit_topic **topic);
+
+/**
+ * Makes the registry remove an orphan, which may belong to another user. Returns in `*was_orphan`
+ * whether it was one; false on failure.
+ *
+ * Errors: as for conduit_registry_describe(). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_registry_reap(struct conduit_registry *registry,
+                                    const char *name,
+                                    bool *was_orphan);
+
+/**
+ * Makes the registry remove a region of this user, or of any for root. One whose owner is alive is
+ * refused unless `force` is set: a live topic is then closed first, its publisher's next call
+ * fails with CONDUIT_ERROR_REMOVED, and its subscribers get CONDUIT_ERROR_PUBLISHER_CLOSED or
+ * CONDUIT_ERROR_PUBLISHER_DIED.
+ *
+ * Errors: as for conduit_registry_describe(), and LIVE and PERMISSION (it is another user's). One
+ * thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_registry_unlink(struct conduit_registry *registry,
+                                      const char *name,
+                                      bool force);
+
+/**
+ * Asks the registry for the last 1,000 deaths of owners since it was started, oldest first, in
+ * `*deaths`, and for their number in `*count`; NULL and 0 on failure. The events are valid until
+ * the next call of this function, or until the handle is closed.
+ *
+ * Errors: as for conduit_registry_status(). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_registry_deaths(struct conduit_registry *registry,
+                                      const struct conduit_reported *const **deaths,
+                                      size_t *count);
+
+/**
+ * Ends the connection and frees the handle with everything in it. NULL is accepted and does
+ * nothing.
+ *
+ * Errors: INVALID_HANDLE. One thread at a time.
+ */
+conduit_error conduit_registry_close(struct conduit_registry *registry);
+
+/**
  * Copies the next message to `buffer`, which has `capacity` bytes, if there is one, or else
  * returns CONDUIT_NO_MESSAGE. What is known of it is returned in `*copied`, whose members are 0 on
  * failure.
@@ -1059,6 +1500,91 @@ const char *conduit_last_error_message(void);
  * Thread-safe: every thread has its own.
  */
 int conduit_last_error_errno(void);
+
+/**
+ * Opens the region of a topic or raw region to look at it, and returns it in `*inspection`, which
+ * is NULL on failure. `domain` may be NULL.
+ *
+ * It is read and not mapped: that costs its owner nothing, and needs no registry. The topic may be
+ * closed or orphaned. The caller owns the handle and closes it with conduit_inspection_close().
+ *
+ * Errors: INVALID_ARGUMENT, NAME, NOT_FOUND, PERMISSION, LAYOUT, WRONG_KIND (a file that Conduit
+ * did not create), IO. Thread-safe.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_inspection_open(const char *name,
+                                      const struct conduit_domain *domain,
+                                      struct conduit_inspection **inspection);
+
+/**
+ * Describes the region as it is now, with its owner and subscribers as they say they are, in
+ * `*topic`, which is NULL on failure. It is valid until the next call of this function, or until
+ * the inspection is closed.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_inspection_describe(struct conduit_inspection *inspection,
+                                          const struct conduit_topic **topic);
+
+/**
+ * Returns the type of the topic's messages, as its publisher declared it, in `*message_type`. The
+ * name in it is valid until the inspection is closed. On failure all its members are 0.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, WRONG_KIND (a raw region). Thread-safe with
+ * other `const` functions.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_inspection_type(const struct conduit_inspection *inspection,
+                                      struct conduit_type *message_type);
+
+/**
+ * Returns what the bytes of the topic's messages mean, as its publisher says, in `*shape`; of a
+ * slice, of one element. NULL if the publisher does not say, for a raw region, and on failure. It
+ * is valid until the inspection is closed.
+ *
+ * A shape is a claim of another process, and has been checked: fields lie inside their structures,
+ * structures nest at most 16 deep, and there are hardly more values than bytes.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_inspection_shape(const struct conduit_inspection *inspection,
+                                       const struct conduit_shape **shape);
+
+/**
+ * Writes the headers of the messages that the topic keeps from `*position` on to `headers`, oldest
+ * first and at most `capacity`, and returns their number in `*count`; 0 on failure. Then
+ * `*position` is where to continue. Begin with 0 for all that is kept, or with UINT64_MAX for none.
+ *
+ * Messages that are overwritten before they are read are left out.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, WRONG_KIND (a raw region). Thread-safe with
+ * other `const` functions.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_inspection_messages(const struct conduit_inspection *inspection,
+                                          uint64_t *position,
+                                          struct conduit_message_header *headers,
+                                          size_t capacity,
+                                          size_t *count);
+
+/**
+ * Returns in `*access` who may use the region's file, as it is now. On failure all its members are
+ * 0.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, IO. Thread-safe with other `const` functions.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_inspection_access(const struct conduit_inspection *inspection,
+                                        struct conduit_access *access);
+
+/**
+ * Closes the region and frees the handle with everything in it. NULL is accepted and does nothing.
+ *
+ * Errors: INVALID_HANDLE. One thread at a time.
+ */
+conduit_error conduit_inspection_close(struct conduit_inspection *inspection);
 
 /**
  * Lends the next message to `read` if there is one, or else returns CONDUIT_NO_MESSAGE.
@@ -1658,6 +2184,78 @@ conduit_error conduit_waker_close(struct conduit_waker *waker);
  * Errors: INVALID_HANDLE. One thread at a time.
  */
 conduit_error conduit_wait_set_close(struct conduit_wait_set *set);
+
+/**
+ * Watches what happens to topics and raw regions, and returns the watch in `*watch`, which is NULL
+ * on failure. `domain` may be NULL. The caller owns the handle and closes it with
+ * conduit_watch_close().
+ *
+ * The first events are what is there: CONDUIT_REPORTED_PRESENT and
+ * CONDUIT_REPORTED_SUBSCRIBER_PRESENT. Nothing is lost or repeated between them and those that
+ * follow. `pattern` is one of topic names (see conduit_pattern_matches()); NULL for all. `kinds`
+ * has the bits `1 << kind` of those that are wanted; 0 for all.
+ *
+ * Keep reading: a watch that falls too many events behind is ended.
+ *
+ * Errors: INVALID_ARGUMENT, NO_REGISTRY, REGISTRY, IO. Thread-safe.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_watch_open(const struct conduit_domain *domain,
+                                 const char *pattern,
+                                 uint64_t kinds,
+                                 struct conduit_watch **watch);
+
+/**
+ * Returns the next event in `*event`, and sleeps until there is one or `timeout_ns` nanoseconds
+ * have passed; CONDUIT_FOREVER is no limit. NULL on failure. The event is valid until the next
+ * call with this watch. Signals do not interrupt it.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, TIMED_OUT, REGISTRY (an event that the library
+ * does not understand; there are more after it), IO (the registry has ended the watch, or has
+ * ended). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_watch_next(struct conduit_watch *watch,
+                                 uint64_t timeout_ns,
+                                 const struct conduit_reported **event);
+
+/**
+ * Returns the next event in `*event` if it has come, or else returns CONDUIT_NO_MESSAGE. The event
+ * is valid until the next call with this watch.
+ *
+ * Errors: as for conduit_watch_next(). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_watch_try_next(struct conduit_watch *watch,
+                                     const struct conduit_reported **event);
+
+/**
+ * Returns a file descriptor that is readable when something has happened, for poll(2) and epoll(7).
+ *
+ * Call conduit_watch_try_next() until it returns CONDUIT_NO_MESSAGE before waiting for it: several
+ * events may have been read at once. It belongs to the watch: never read from it or close it.
+ *
+ * -1 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+ */
+int conduit_watch_fd(const struct conduit_watch *watch);
+
+/**
+ * Ends a watch and frees the handle. NULL is accepted and does nothing.
+ *
+ * Errors: INVALID_HANDLE. One thread at a time.
+ */
+conduit_error conduit_watch_close(struct conduit_watch *watch);
+
+/**
+ * Returns in `*matches` whether a topic's name matches a pattern; false on failure.
+ *
+ * In a pattern, `*` stands for any characters within one segment of a name, `?` for one character,
+ * `[a-z]` and `[!a-z]` for one inside or outside of a set, and `**` for any number of whole
+ * segments; at the end of a pattern, for at least one.
+ *
+ * Errors: INVALID_ARGUMENT (also for a pattern that is not valid), NAME. Thread-safe.
+ */
+CONDUIT_NODISCARD conduit_error conduit_pattern_matches(const char *pattern, const char *name, bool *matches);
 
 #ifdef __cplusplus
 }  // extern "C"

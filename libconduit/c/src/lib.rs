@@ -29,21 +29,27 @@
 #![allow(clippy::missing_safety_doc, reason = "all functions have the contract above")]
 
 pub mod batch;
+pub mod client;
 pub mod copied;
 pub mod domain;
 pub mod error;
 mod failure;
 mod handle;
+pub mod inspection;
 pub mod lent;
 mod library_errors;
 pub mod message_type;
 mod pointers;
 pub mod publisher;
+pub mod records;
 pub mod region;
 pub mod registry;
+pub mod reported;
 pub mod sample;
+pub mod shape;
 pub mod subscriber;
 pub mod wait_set;
+pub mod watch;
 
 use std::ffi::c_char;
 

@@ -1,12 +1,12 @@
 //! The code of each error of the library.
 
-use conduit::registry::RegistryCallError;
+use conduit::registry::{ErrorReply, RegistryCallError, RegistryError};
 use conduit::{
     CreateError, Gone, LoanError, OpenError, RecvError, TopicNameError, TypeInfoError, UnlinkError, WaitError,
     WaitSetError,
 };
 
-use crate::error::ErrorCode::*;
+use crate::error::ErrorCode::{self, *};
 use crate::failure::CallFailure;
 
 impl From<TopicNameError> for CallFailure {
@@ -135,8 +135,20 @@ impl From<RegistryCallError> for CallFailure {
         let code = match &error {
             RegistryCallError::Unreachable { .. } => CONDUIT_ERROR_NO_REGISTRY,
             RegistryCallError::Connection(_) => CONDUIT_ERROR_IO,
+            RegistryCallError::Refused(reply) => refusal(reply),
             _ => CONDUIT_ERROR_REGISTRY,
         };
         Self::of(code, &error)
+    }
+}
+
+/// The code of what a registry has refused.
+fn refusal(reply: &ErrorReply) -> ErrorCode {
+    match reply.known() {
+        Some(RegistryError::TopicNotFound { .. }) => CONDUIT_ERROR_NOT_FOUND,
+        Some(RegistryError::TopicInUse { .. }) => CONDUIT_ERROR_LIVE,
+        Some(RegistryError::NotOwner { .. }) => CONDUIT_ERROR_PERMISSION,
+        Some(RegistryError::InvalidTopic { .. }) => CONDUIT_ERROR_NAME,
+        _ => CONDUIT_ERROR_REGISTRY,
     }
 }

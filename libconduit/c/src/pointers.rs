@@ -194,6 +194,10 @@ pub(crate) unsafe fn results<'a, T: Copy>(
 ) -> Result<&'a mut [MaybeUninit<T>], CallFailure> {
     // SAFETY: memory for a `T` is a valid `MaybeUninit<T>`, whatever it contains.
     let checked = unsafe { array::<MaybeUninit<T>>(argument, elements.cast_const().cast(), capacity) }?;
+    if checked.is_empty() {
+        // The pointer may be NULL.
+        return Ok(&mut []);
+    }
     // SAFETY: it was checked, and the caller vouches that it may be written here alone.
     Ok(unsafe { std::slice::from_raw_parts_mut(elements.cast::<MaybeUninit<T>>(), checked.len()) })
 }

@@ -3,14 +3,14 @@
 use std::ffi::{CString, c_char, c_void};
 use std::ptr::{NonNull, null, null_mut};
 
-use conduit::{Kind, Loan, LoanError, Message, TypeInfo};
+use conduit::{Kind, Loan, LoanError, Message, Shape, TypeInfo};
 
 use crate::domain::{DomainOptions, domain};
 use crate::error::ErrorCode::{self, CONDUIT_ERROR_LOAN_OUT, CONDUIT_ERROR_NO_LOAN, CONDUIT_ERROR_SLOTS, CONDUIT_OK};
 use crate::failure::{CallFailure, call, message_call};
 use crate::handle::{self, HandleKind, HandlePool};
 use crate::message_type::TypeDescription;
-use crate::pointers::{self, OptionsStruct, RawBool, non_zero_ns, result, topic_name};
+use crate::pointers::{self, OptionsStruct, RawBool, non_zero_ns, result, string, topic_name};
 
 /// The one process that writes a topic.
 #[derive(Debug)]
@@ -151,6 +151,11 @@ pub struct PublisherOptions {
     /// open the topic later with CONDUIT_START_LAST or CONDUIT_START_OLDEST: up to one fewer than
     /// the topic has slots, which is also what a topic of small messages keeps. Default: 1.
     pub retain: u32,
+    /// What the bytes of the messages mean, of a slice those of an element, for tools that show
+    /// them; NULL if that is not said. JSON such as {"type": {"struct": {"size": 24, "fields": [
+    /// {"name": "gyro", "offset": 0, "type": "f64", "count": 3}]}}}. Its size is that of
+    /// `message_type`.
+    pub shape: *const c_char,
 }
 
 // SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
@@ -195,6 +200,23 @@ impl PublisherOptions {
     }
 }
 
+/// The shape of messages of a type.
+///
+/// # Safety
+///
+/// As for [`string`], during the call.
+unsafe fn shape(given: *const c_char, message: &TypeInfo) -> Result<Option<Shape>, CallFailure> {
+    // SAFETY: as the caller vouches.
+    let Some(text) = (unsafe { string(given) }) else { return Ok(None) };
+    let parsed = serde_json::from_slice::<Shape>(text.to_bytes());
+    let shape = parsed.map_err(|error| CallFailure::argument(format!("the shape is not valid: {error}")))?;
+    let (size, expected) = (shape.size(), message.size());
+    if size != expected {
+        return Err(CallFailure::argument(format!("the shape has {size} bytes, the message type {expected}")));
+    }
+    Ok(Some(shape))
+}
+
 /// A number of subscribers. The library refuses those that it does not support.
 fn records(max_subscribers: u32) -> Result<u16, CallFailure> {
     u16::try_from(max_subscribers).map_err(|_| {
@@ -231,7 +253,12 @@ pub unsafe extern "C" fn conduit_publisher_create(
         if let Some(message) = message {
             builder = builder.message_type(message);
         }
-        let open = OpenPublisher::new(builder.create(&name)?, message.unwrap_or(<[u8]>::TYPE));
+        let message = message.unwrap_or(<[u8]>::TYPE);
+        // SAFETY: `conduit.h`: it is a string.
+        if let Some(shape) = unsafe { shape(options.shape, &message) }? {
+            builder = builder.shape(shape);
+        }
+        let open = OpenPublisher::new(builder.create(&name)?, message);
         *publisher = handle::open(open);
         Ok(CONDUIT_OK)
     })

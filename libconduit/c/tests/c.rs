@@ -8,8 +8,8 @@
 mod harness;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use harness::{DEADLINE, PACKAGE, Running, World, compilers_of_c, is_success, library};
+use harness::{DEADLINE, PACKAGE, Running, World, compilers_of_c, is_success, library, registry};
 
 fn passes(name: &str) {
     for compiler in compilers_of_c() {
@@ -69,7 +69,7 @@ fn a_program_without_standard_descriptors_prints_nothing_into_a_region() {
         let world = World::new();
         let program = world.compile(compiler, &[], "tests/closed.c");
         let listener = UnixListener::bind(world.socket()).unwrap();
-        std::thread::spawn(move || registry(listener, Arc::default()));
+        std::thread::spawn(move || registry::serve(listener, Arc::default()));
         let mut closed = world.command("sh");
         closed.args(["-c", "exec \"$0\" <&- >&- 2>&-"]).arg(&program);
         assert_eq!(closed.status().unwrap().code(), Some(0), "closed.c says where if it is started with them open");
@@ -88,32 +88,23 @@ fn threads_are_cancelled_outside_of_the_library_only() {
     let world = World::new();
     let program = world.compile(compilers_of_c()[0], &[], "tests/cancelled.c");
     let listener = UnixListener::bind(world.socket()).unwrap();
-    std::thread::spawn(move || registry(listener, Arc::default()));
+    std::thread::spawn(move || registry::serve(listener, Arc::default()));
     is_success(&world.command(&program).output().unwrap());
 }
 
-/// A registry that accepts every call.
-fn registry(listener: UnixListener, clients: Arc<Mutex<Vec<UnixStream>>>) {
-    for client in listener.incoming() {
-        let client = client.unwrap();
-        clients.lock().unwrap().push(client.try_clone().unwrap());
-        std::thread::spawn(move || {
-            let mut calls = BufReader::new(client.try_clone().unwrap());
-            let mut call = Vec::new();
-            while calls.read_until(0, &mut call).is_ok_and(|len| len > 0) {
-                let text = String::from_utf8_lossy(&call);
-                let parameters = if text.contains(".List") {
-                    include_str!("topics.json")
-                } else if text.contains(".Status") {
-                    r#"{"version":"1","pid":1,"uid":0,"shm_dir":"/","dev":1,"inode":1,"supervised":false,
-                        "topics":0,"clients":0,"reaped":0}"#
-                } else {
-                    "{}"
-                };
-                let _ = (&client).write_all(format!("{{\"parameters\":{parameters}}}\0").as_bytes());
-                call.clear();
-            }
-        });
+#[test]
+fn regions_are_inspected_from_outside() {
+    passes("inspecting");
+}
+
+#[test]
+fn a_registry_is_asked_and_watched() {
+    for compiler in compilers_of_c() {
+        let world = World::new();
+        let program = world.compile(compiler, &[], "tests/reporting.c");
+        let listener = UnixListener::bind(world.socket()).unwrap();
+        std::thread::spawn(move || registry::serve(listener, Arc::default()));
+        is_success(&world.command(&program).output().unwrap());
     }
 }
 
@@ -126,7 +117,7 @@ fn a_registry_that_disappears_does_not_kill_its_clients() {
         let listener = UnixListener::bind(world.socket()).unwrap();
         std::thread::spawn({
             let clients = Arc::clone(&clients);
-            move || registry(listener, clients)
+            move || registry::serve(listener, clients)
         });
         let mut program = world.start(&program, "");
         assert_eq!(program.line(), "ready");

@@ -6,6 +6,8 @@
 #[allow(unreachable_pub, reason = "it is a module of the end-to-end tests")]
 pub(crate) mod skip;
 
+pub(crate) mod registry;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
