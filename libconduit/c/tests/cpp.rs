@@ -6,9 +6,11 @@ mod harness;
 mod readme;
 
 use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conduit::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -17,7 +19,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use harness::skip::{Lack, skip};
-use harness::{DEADLINE, PACKAGE, World, compilers_of_cpp, is_success, library};
+use harness::{DEADLINE, PACKAGE, World, compilers_of_cpp, is_success, library, registry};
 
 const SANITIZERS: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
@@ -61,6 +63,22 @@ fn regions_work() {
 #[test]
 fn misuse_is_reported() {
     passes("misuse");
+}
+
+#[test]
+fn regions_are_inspected_from_outside() {
+    passes("inspecting");
+}
+
+#[test]
+fn a_registry_is_asked_and_watched() {
+    for compiler in compilers_of_cpp() {
+        let world = World::new();
+        let program = world.compile(compiler, &["-std=c++17"], "tests/reporting.cpp");
+        let listener = UnixListener::bind(world.socket()).unwrap();
+        std::thread::spawn(move || registry::serve(listener, Arc::default()));
+        is_success(&world.command(&program).output().unwrap());
+    }
 }
 
 /// Compiles a program with this body; returns the compiler's output.

@@ -55,6 +55,8 @@ public:
         options.no_prefault = !given.prefault;
         options.max_subscribers = given.max_subscribers;
         options.retain = given.retain;
+        const std::optional<std::string> shape = text(given.shape);
+        options.shape = shape ? shape->c_str() : nullptr;
         return conduit_publisher_create(text(name).c_str(), &options, &handle_);
     }
 

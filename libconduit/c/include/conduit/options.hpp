@@ -67,6 +67,9 @@ struct PublisherOptions {
     /// the topic later with Start::last or Start::oldest: up to one fewer than the topic has slots, which is
     /// also what a topic of small messages keeps. Default: 1.
     std::uint32_t retain = 0;
+    /// What the bytes of the messages mean, of a slice those of an element, for tools that show them: JSON as
+    /// conduit.h has it.
+    std::optional<std::string> shape = std::nullopt;
     /// Whether to enter all of the region's memory into the process's page tables at once. Otherwise it
     /// takes page faults in the middle of the work.
     bool prefault = true;
@@ -138,6 +141,9 @@ using RegionHandle = std::unique_ptr<conduit_region, Closer<conduit_region, cond
 using SubscriberHandle = std::unique_ptr<conduit_subscriber, Closer<conduit_subscriber, conduit_subscriber_close>>;
 using WaitSetHandle = std::unique_ptr<conduit_wait_set, Closer<conduit_wait_set, conduit_wait_set_close>>;
 using WakerHandle = std::unique_ptr<conduit_waker, Closer<conduit_waker, conduit_waker_close>>;
+using InspectionHandle = std::unique_ptr<conduit_inspection, Closer<conduit_inspection, conduit_inspection_close>>;
+using RegistryHandle = std::unique_ptr<conduit_registry, Closer<conduit_registry, conduit_registry_close>>;
+using WatchHandle = std::unique_ptr<conduit_watch, Closer<conduit_watch, conduit_watch_close>>;
 using ListingHandle = std::unique_ptr<conduit_listing, Closer<conduit_listing, conduit_listing_close>>;
 
 /// Gives the functions below access to private members.

@@ -87,8 +87,20 @@ struct Listing {
 
 namespace detail {
 
-inline TopicInfo topic_info(const conduit_listing* listing, std::size_t index) {
-    const conduit_topic& from = *conduit_listing_topic(listing, index);
+inline SubscriberInfo subscriber_info(const conduit_subscriber_info& from) {
+    SubscriberInfo subscriber;
+    subscriber.program = text_or_empty(from.program);
+    subscriber.pid = from.pid;
+    subscriber.uid = from.uid;
+    subscriber.received = from.received;
+    subscriber.lost = from.lost;
+    subscriber.lag = from.lag;
+    subscriber.held = from.held;
+    subscriber.is_asleep = from.is_asleep;
+    return subscriber;
+}
+
+inline TopicInfo topic_info(const conduit_topic& from) {
     TopicInfo topic;
     topic.name = text_or_empty(from.name);
     topic.path = text_or_empty(from.path);
@@ -112,18 +124,9 @@ inline TopicInfo topic_info(const conduit_listing* listing, std::size_t index) {
     if (from.bytes_per_second >= 0) {
         topic.bytes_per_second = from.bytes_per_second;
     }
+    topic.subscribers.reserve(from.subscribers);
     for (std::size_t at = 0; at < from.subscribers; ++at) {
-        const conduit_subscriber_info& one = *conduit_listing_subscriber(listing, index, at);
-        SubscriberInfo subscriber;
-        subscriber.program = text_or_empty(one.program);
-        subscriber.pid = one.pid;
-        subscriber.uid = one.uid;
-        subscriber.received = one.received;
-        subscriber.lost = one.lost;
-        subscriber.lag = one.lag;
-        subscriber.held = one.held;
-        subscriber.is_asleep = one.is_asleep;
-        topic.subscribers.push_back(std::move(subscriber));
+        topic.subscribers.push_back(subscriber_info(*from.subscriber_list[at]));
     }
     return topic;
 }
@@ -137,7 +140,7 @@ inline conduit_error list_into(const Domain& domain, Listing& listing) {
         const std::size_t count = conduit_listing_count(opened);
         listing.topics.reserve(count);
         for (std::size_t index = 0; index < count; ++index) {
-            listing.topics.push_back(topic_info(opened, index));
+            listing.topics.push_back(topic_info(*conduit_listing_topic(opened, index)));
         }
     }
     return code;
