@@ -1287,7 +1287,7 @@ typedef struct conduit_event {
      */
     uint64_t token;
     /**
-     * Of a timer: how many earlier expirations since the previous report the event stands for, too.
+     * Of a timer: how many earlier expirations since the last report the event stands for, too.
      */
     uint64_t missed;
 } conduit_event;
@@ -1555,7 +1555,7 @@ conduit_error conduit_inspection_shape(const struct conduit_inspection *inspecti
 /**
  * Writes the headers of the messages that the topic keeps from `*position` on to `headers`, oldest
  * first and at most `capacity`, and returns their number in `*count`; 0 on failure. Then
- * `*position` is where to continue. Begin with 0 for all that is kept, or with UINT64_MAX for none.
+ * `*position` is where to continue. Begin with 0 for all that is kept, with UINT64_MAX for none.
  *
  * Messages that are overwritten before they are read are left out.
  *
@@ -2230,7 +2230,7 @@ conduit_error conduit_watch_try_next(struct conduit_watch *watch,
                                      const struct conduit_reported **event);
 
 /**
- * Returns a file descriptor that is readable when something has happened, for poll(2) and epoll(7).
+ * Returns a descriptor that is readable when something has happened, for poll(2) and epoll(7).
  *
  * Call conduit_watch_try_next() until it returns CONDUIT_NO_MESSAGE before waiting for it: several
  * events may have been read at once. It belongs to the watch: never read from it or close it.

@@ -163,7 +163,7 @@ pub unsafe extern "C" fn conduit_registry_reap(
     was_orphan: *mut bool,
 ) -> ErrorCode {
     call(|| {
-        // SAFETY: `conduit.h`: `was_orphan` is a result, `registry` is a handle and `name` a string.
+        // SAFETY: `conduit.h`: `was_orphan` is a result, `registry` a handle and `name` a string.
         let (was_orphan, open, name) =
             unsafe { (result("was_orphan", was_orphan, false)?, handle::state_mut(registry)?, topic_name(name)?) };
         *was_orphan = open.client.reap(&name)?;

@@ -179,7 +179,7 @@ pub unsafe extern "C" fn conduit_inspection_shape(
 
 /// Writes the headers of the messages that the topic keeps from `*position` on to `headers`, oldest
 /// first and at most `capacity`, and returns their number in `*count`; 0 on failure. Then
-/// `*position` is where to continue. Begin with 0 for all that is kept, or with UINT64_MAX for none.
+/// `*position` is where to continue. Begin with 0 for all that is kept, with UINT64_MAX for none.
 ///
 /// Messages that are overwritten before they are read are left out.
 ///

@@ -74,7 +74,7 @@ pub struct EventRecord {
     pub reserved: u32,
     /// The subscriber or timer; 0 for a waker.
     pub token: u64,
-    /// Of a timer: how many earlier expirations since the previous report the event stands for, too.
+    /// Of a timer: how many earlier expirations since the last report the event stands for, too.
     pub missed: u64,
 }
 

@@ -147,7 +147,7 @@ pub unsafe extern "C" fn conduit_watch_try_next(
     })
 }
 
-/// Returns a file descriptor that is readable when something has happened, for poll(2) and epoll(7).
+/// Returns a descriptor that is readable when something has happened, for poll(2) and epoll(7).
 ///
 /// Call conduit_watch_try_next() until it returns CONDUIT_NO_MESSAGE before waiting for it: several
 /// events may have been read at once. It belongs to the watch: never read from it or close it.

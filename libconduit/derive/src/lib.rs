@@ -23,9 +23,9 @@ const PRIMITIVES: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i
 /// the bytes may be shared.
 ///
 /// The type has a representation that all compilers agree on: a struct is `#[repr(C)]` (which may
-/// be packed or aligned) or `#[repr(transparent)]`, an enum `#[repr(u8)]` or another integer. So have
-/// its fields: they are messages, numbers, or arrays of either. A field of another type with such a
-/// representation is marked with `#[message(fixed_layout)]`, by which the program vouches for it.
+/// be packed or aligned) or `#[repr(transparent)]`, an enum `#[repr(u8)]` or another integer. So
+/// have its fields: they are messages, numbers, or arrays of either. A field of another type with
+/// such a representation is marked with `#[message(fixed_layout)]`, by which the program vouches.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn derive_message(input: TokenStream) -> TokenStream {
     expand(&parse_macro_input!(input as DeriveInput)).unwrap_or_else(syn::Error::into_compile_error).into()
@@ -35,20 +35,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     if let Some(parameter) = input.generics.params.first() {
         return Err(syn::Error::new_spanned(parameter, "a message type has one name, so it cannot be generic"));
     }
-    let mut name = LitStr::new(&input.ident.to_string(), input.ident.span());
-    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("message")) {
-        attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("name") {
-                return Err(meta.error("unknown key, expected `name = \"...\"`"));
-            }
-            name = meta.value()?.parse()?;
-            Ok(())
-        })?;
-    }
-    let text = name.value();
-    if text.is_empty() || text.len() > MAX_NAME || text.contains('\0') {
-        return Err(syn::Error::new_spanned(&name, "a type name has 1 to 64 bytes and no NUL"));
-    }
+    let name = name(input)?;
     let representations = representations(input)?;
     check_representation(input, &representations)?;
     let ident = &input.ident;
@@ -81,6 +68,25 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             #(#checks)*
         };
     })
+}
+
+/// The type's name.
+fn name(input: &DeriveInput) -> syn::Result<LitStr> {
+    let mut name = LitStr::new(&input.ident.to_string(), input.ident.span());
+    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("message")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("name") {
+                return Err(meta.error("unknown key, expected `name = \"...\"`"));
+            }
+            name = meta.value()?.parse()?;
+            Ok(())
+        })?;
+    }
+    let text = name.value();
+    if text.is_empty() || text.len() > MAX_NAME || text.contains('\0') {
+        return Err(syn::Error::new_spanned(&name, "a type name has 1 to 64 bytes and no NUL"));
+    }
+    Ok(name)
 }
 
 /// Statements that compile if the layout of each field's type is fixed.

@@ -1,17 +1,18 @@
 //! What happens, as the registry reports it.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, BufReader};
 use std::iter::FusedIterator;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::client::{Client, MAX_REPLY_BYTES, RegistryCallError, closed, decode};
-use super::connection::Patience;
+use super::connection::{Patience, RegistrySocket};
 use super::protocol::{END, EventReply};
+use super::reply::{MAX_REPLY_BYTES, RegistryCallError, closed, decode};
 use crate::model::RegistryEvent;
 
-/// The events that a [`Client`] [watches](Client::watch): an iterator that waits for the next one.
+/// The events that a [`Client`](super::Client) [watches](super::Client::watch): an iterator that
+/// waits for the next one.
 ///
 /// For loops that wait for other things too, it has a descriptor ([`AsFd`]), which is readable when
 /// an event has come: take events with [`try_next`](Self::try_next) until there is none, and then
@@ -19,7 +20,7 @@ use crate::model::RegistryEvent;
 #[derive(Debug)]
 #[must_use = "a watch that is dropped reports nothing"]
 pub struct RegistryEvents {
-    client: Client,
+    stream: BufReader<RegistrySocket>,
     /// The beginning of an event whose end has not come.
     partial: Vec<u8>,
     is_over: bool,
@@ -27,8 +28,8 @@ pub struct RegistryEvents {
 
 impl RegistryEvents {
     /// The answers to a call that was sent.
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, partial: Vec::new(), is_over: false }
+    pub(super) fn new(stream: BufReader<RegistrySocket>) -> Self {
+        Self { stream, partial: Vec::new(), is_over: false }
     }
 
     /// The next event, if it has come.
@@ -69,7 +70,7 @@ impl RegistryEvents {
     fn read(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let stream = &mut self.client.stream;
+            let stream = &mut self.stream;
             stream.get_mut().waits(left.map(Patience::exactly));
             let buffer = stream.fill_buf()?;
             let end = buffer.iter().position(|&byte| byte == END);
@@ -101,7 +102,7 @@ impl FusedIterator for RegistryEvents {}
 
 impl AsFd for RegistryEvents {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.client.stream.get_ref().as_fd()
+        self.stream.get_ref().as_fd()
     }
 }
 
@@ -116,6 +117,7 @@ mod tests {
     use super::*;
     use crate::Domain;
     use crate::model::EventKind;
+    use crate::registry::Client;
 
     /// A registry that answers the first call and then says what it is told.
     fn registry(listener: UnixListener, says: mpsc::Receiver<&'static [u8]>) {

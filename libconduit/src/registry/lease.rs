@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::client::{Client, RegistryCallError};
+use super::client::Client;
 use super::connection::{Patience, RegistrySocket};
 use super::protocol::{Attach, Call, INTERFACE, Register, RegistryError, Release, encode};
+use super::reply::RegistryCallError;
 use super::silence;
 use crate::error::CreateError;
 use crate::intervals::CHECK_INTERVAL;

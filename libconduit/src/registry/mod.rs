@@ -46,17 +46,19 @@
 //! A registry may be newer than this library: fields that it adds are ignored, and values that it
 //! adds to [`RegionState`], [`Liveness`] and [`EventKind`] are kept as `Unknown`.
 
-pub(crate) mod client;
+mod client;
 mod connection;
 mod events;
 mod lease;
 pub mod protocol;
+pub(crate) mod reply;
 mod silence;
 
-pub use client::{Client, RegistryCallError};
+pub use client::Client;
 pub use events::RegistryEvents;
 pub(crate) use lease::Lease;
 pub use protocol::{ErrorReply, RegistryError, Watch};
+pub use reply::RegistryCallError;
 
 pub use crate::model::{
     DeathCertificate, EventKind, Liveness, Process, RegionState, RegistryEvent, RegistryStatus, SubscriberInfo,

@@ -9,7 +9,7 @@ pub(crate) struct Line(pub(crate) [u64; 8]);
 
 /// Where a message is copied to.
 pub(crate) trait CopyTarget {
-    /// Room for a message of `len` bytes; `None` if the target has another size, or too little room.
+    /// Room for a message of `len` bytes; `None` if the target has another size, or too little.
     fn room(&mut self, len: usize) -> Option<&mut [u8]>;
 }
 
