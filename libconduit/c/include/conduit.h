@@ -74,7 +74,7 @@
 #define CONDUIT_DOMAIN_INIT {sizeof(conduit_domain), NULL, NULL, false, {0}}
 #define CONDUIT_REGION_OPTIONS_INIT {sizeof(conduit_region_options), NULL, 0, 0, 0, false, {0}}
 #define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, false, {0}, 0, 0, NULL}
-#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, false, 0, {0}}
+#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, false, 0, false, {0}}
 /** A structure that holds no sample. */
 #define CONDUIT_SAMPLE_INIT {NULL, 0, 0, 0, 0, {0}}
 
@@ -271,6 +271,10 @@ enum conduit_error
      * Nothing can ever end the wait: the wait set has no subscribers, no timers and no wakers.
      */
     CONDUIT_ERROR_NOTHING_TO_WAIT_FOR = 86,
+    /**
+     * The publisher that has appeared cannot be followed. The subscriber tries again.
+     */
+    CONDUIT_ERROR_NOT_FOLLOWED = 87,
     /**
      * No registry (conduitd) is running.
      */
@@ -1265,9 +1269,15 @@ typedef struct conduit_subscriber_options {
      */
     uint32_t last;
     /**
+     * Whether to follow the topic: opening it does not wait for a publisher, and the subscriber
+     * goes on by itself when the publisher is gone and another one has come. PUBLISHER_CLOSED and
+     * PUBLISHER_DIED are not returned then. A publisher with another type is TYPE_MISMATCH, once.
+     */
+    bool follow;
+    /**
      * Must be 0.
      */
-    uint8_t reserved[4];
+    uint8_t reserved[3];
 } conduit_subscriber_options;
 
 /**
@@ -2023,6 +2033,23 @@ uint64_t conduit_subscriber_skipped(const struct conduit_subscriber *subscriber)
  * False on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
  */
 bool conduit_subscriber_is_zero_copy(const struct conduit_subscriber *subscriber);
+
+/**
+ * Returns which of its publishers the subscriber has or, if it has none, had: 1 for the first, and
+ * one more for each other one; 0 before the first one. Without `follow` there is one, the first.
+ * Sequence numbers begin anew with each.
+ *
+ * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+ */
+uint32_t conduit_subscriber_epoch(const struct conduit_subscriber *subscriber);
+
+/**
+ * Returns whether there is a publisher, as far as the subscriber knows: it notices a change when
+ * it receives.
+ *
+ * False on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+ */
+bool conduit_subscriber_is_connected(const struct conduit_subscriber *subscriber);
 
 /**
  * Returns the name of the topic. The string is valid until the subscriber is closed.

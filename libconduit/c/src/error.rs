@@ -98,6 +98,8 @@ pub enum ErrorCode {
     CONDUIT_ERROR_NO_SAMPLE = 85,
     /// Nothing can ever end the wait: the wait set has no subscribers, no timers and no wakers.
     CONDUIT_ERROR_NOTHING_TO_WAIT_FOR = 86,
+    /// The publisher that has appeared cannot be followed. The subscriber tries again.
+    CONDUIT_ERROR_NOT_FOLLOWED = 87,
 
     /// No registry (conduitd) is running.
     CONDUIT_ERROR_NO_REGISTRY = 100,
@@ -166,6 +168,7 @@ codes! {
     CONDUIT_ERROR_SAMPLE_HELD: "the structure holds a sample",
     CONDUIT_ERROR_NO_SAMPLE: "the structure holds no sample",
     CONDUIT_ERROR_NOTHING_TO_WAIT_FOR: "nothing can ever end the wait",
+    CONDUIT_ERROR_NOT_FOLLOWED: "the publisher that has appeared cannot be subscribed to",
     CONDUIT_ERROR_NO_REGISTRY: "no registry is running",
     CONDUIT_ERROR_REGISTRY: "the registry refused the call",
 }

@@ -85,6 +85,8 @@ impl From<RecvError> for CallFailure {
             RecvError::PublisherGone { how: Gone::Died, .. } => CONDUIT_ERROR_PUBLISHER_DIED,
             RecvError::TimedOut { .. } => CONDUIT_ERROR_TIMED_OUT,
             RecvError::Invalid { .. } => CONDUIT_ERROR_INVALID_MESSAGE,
+            RecvError::TypeChanged { .. } => CONDUIT_ERROR_TYPE_MISMATCH,
+            RecvError::NotFollowed { .. } => CONDUIT_ERROR_NOT_FOLLOWED,
             RecvError::TooLong { .. } => CONDUIT_ERROR_MESSAGE_TOO_LARGE,
             RecvError::Forked => CONDUIT_ERROR_FORKED,
             _ => CONDUIT_ERROR_INTERNAL,

@@ -91,8 +91,12 @@ pub struct SubscriberOptions {
     pub no_prefault: RawBool,
     /// With how many messages to start, if `start` is CONDUIT_START_LAST.
     pub last: u32,
+    /// Whether to follow the topic: opening it does not wait for a publisher, and the subscriber
+    /// goes on by itself when the publisher is gone and another one has come. PUBLISHER_CLOSED and
+    /// PUBLISHER_DIED are not returned then. A publisher with another type is TYPE_MISMATCH, once.
+    pub follow: RawBool,
     /// Must be 0.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 3],
 }
 
 // SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
@@ -154,6 +158,9 @@ pub unsafe extern "C" fn conduit_subscriber_open(
             builder = builder.any_type(true);
         } else if let Some(message) = message {
             builder = builder.message_type(message);
+        }
+        if options.follow.get() {
+            builder = builder.follow();
         }
         let opened = builder.open(&name)?;
         let text = |text: &str| CString::new(text).unwrap_or_default();
@@ -290,6 +297,27 @@ pub unsafe extern "C" fn conduit_subscriber_skipped(subscriber: *const Subscribe
 pub unsafe extern "C" fn conduit_subscriber_is_zero_copy(subscriber: *const SubscriberHandle) -> bool {
     // SAFETY: `conduit.h`: `subscriber` is a handle that does not change during the call.
     unsafe { handle::property(subscriber, false, |open| open.subscriber.is_zero_copy()) }
+}
+
+/// Returns which of its publishers the subscriber has or, if it has none, had: 1 for the first, and
+/// one more for each other one; 0 before the first one. Without `follow` there is one, the first.
+/// Sequence numbers begin anew with each.
+///
+/// 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_subscriber_epoch(subscriber: *const SubscriberHandle) -> u32 {
+    // SAFETY: `conduit.h`: `subscriber` is a handle that does not change during the call.
+    unsafe { handle::property(subscriber, 0, |open| open.subscriber.epoch()) }
+}
+
+/// Returns whether there is a publisher, as far as the subscriber knows: it notices a change when
+/// it receives.
+///
+/// False on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_subscriber_is_connected(subscriber: *const SubscriberHandle) -> bool {
+    // SAFETY: `conduit.h`: `subscriber` is a handle that does not change during the call.
+    unsafe { handle::property(subscriber, false, |open| open.subscriber.is_connected()) }
 }
 
 /// Returns the name of the topic. The string is valid until the subscriber is closed.

@@ -288,10 +288,45 @@ static void threads(void) {
     }
 }
 
+/* A subscriber that follows: before the publisher exists, and from one to the next. */
+static void following(void) {
+    conduit_subscriber_options options = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
+    options.follow = true;
+    conduit_subscriber *subscriber;
+    conduit_sample sample = CONDUIT_SAMPLE_INIT;
+    OK(conduit_subscriber_open("followed", &options, &subscriber));
+    CHECK(conduit_subscriber_epoch(subscriber) == 0 && !conduit_subscriber_is_connected(subscriber));
+    CHECK(conduit_subscriber_try_recv(subscriber, &sample) == CONDUIT_NO_MESSAGE);
+    FAILS(conduit_subscriber_recv_timeout(subscriber, 1000000, &sample), CONDUIT_ERROR_TIMED_OUT, "followed");
+    for (uint32_t epoch = 1; epoch <= 3; epoch++) {
+        conduit_publisher *publisher;
+        OK(conduit_publisher_create("followed", NULL, &publisher));
+        OK(conduit_publisher_send(publisher, &epoch, sizeof epoch));
+        OK(conduit_subscriber_recv(subscriber, &sample));
+        CHECK(*(const uint32_t *)sample.data == epoch && sample.sequence == 0);
+        CHECK(conduit_subscriber_epoch(subscriber) == epoch && conduit_subscriber_is_connected(subscriber));
+        OK(conduit_sample_release(&sample));
+        OK(conduit_publisher_close(publisher));
+    }
+    /* One with another type is an error, once. */
+    conduit_publisher_options typed = CONDUIT_PUBLISHER_OPTIONS_INIT;
+    typed.message_type = &imu_type;
+    conduit_publisher *other;
+    OK(conduit_publisher_create("followed", &typed, &other));
+    FAILS(conduit_subscriber_recv(subscriber, &sample), CONDUIT_ERROR_TYPE_MISMATCH, "cannot be followed");
+    FAILS(conduit_subscriber_recv_timeout(subscriber, 1000000, &sample), CONDUIT_ERROR_TIMED_OUT, "followed");
+    OK(conduit_publisher_close(other));
+    CHECK(conduit_subscriber_received(subscriber) == 3);
+    SAYS(conduit_subscriber_epoch(NULL), 0, "subscriber is NULL");
+    SAYS(conduit_subscriber_is_connected(NULL), false, "subscriber is NULL");
+    OK(conduit_subscriber_close(subscriber));
+}
+
 int main(void) {
     send_and_receive();
     loans();
     types();
     threads();
+    following();
     return 0;
 }

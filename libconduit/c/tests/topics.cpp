@@ -403,6 +403,21 @@ static void errors_of_every_kind_have_their_class() {
     CHECK(static_cast<int>(unknown.code()) == 9999);
 }
 
+static void following() {
+    SubscriberOptions options;
+    options.follow = true;
+    auto subscriber = Subscriber<int>::open("followed", options);
+    CHECK(subscriber.epoch() == 0 && !subscriber.is_connected() && !subscriber.take());
+    for (std::uint32_t epoch = 1; epoch <= 2; ++epoch) {
+        auto publisher = Publisher<int>::create("followed");
+        publisher.send(7);
+        CHECK(*subscriber.wait() == 7 && subscriber.epoch() == epoch && subscriber.is_connected());
+    }
+    auto other = Publisher<float>::create("followed");
+    THROWS(conduit::TypeMismatch, subscriber.wait());
+    CHECK(!subscriber.wait_for(1ms));
+}
+
 #if __cplusplus >= 202002L
 static void designated_options() {
     auto publisher = Publisher<int>::create("designated", {.slots = 4, .mode = 0600});
@@ -420,6 +435,7 @@ int main() {
     spinning_adaptively();
     arrays_and_others();
     starts_and_copies();
+    following();
     results();
     errors_of_every_kind_have_their_class();
 #if __cplusplus >= 202002L

@@ -57,6 +57,7 @@ enum class ErrorCode : std::int32_t {
     invalid_message = CONDUIT_ERROR_INVALID_MESSAGE,
     no_sample = CONDUIT_ERROR_NO_SAMPLE,
     nothing_to_wait_for = CONDUIT_ERROR_NOTHING_TO_WAIT_FOR,
+    not_followed = CONDUIT_ERROR_NOT_FOLLOWED,
     no_registry = CONDUIT_ERROR_NO_REGISTRY,
     registry = CONDUIT_ERROR_REGISTRY,
 };
@@ -174,6 +175,8 @@ struct PublisherDied : PublisherGone { using PublisherGone::PublisherGone; };
 struct InvalidMessage : Error { using Error::Error; };
 /// Nothing can ever end the wait: the wait set has no subscribers, no timers and no wakers.
 struct NothingToWaitFor : Error { using Error::Error; };
+/// A subscriber that follows cannot subscribe to the publisher that has appeared. It tries again.
+struct NotFollowed : Error { using Error::Error; };
 /// No registry (conduitd) is running.
 struct NoRegistry : Error { using Error::Error; };
 /// The registry refused the call, or its reply was invalid.
@@ -224,6 +227,7 @@ struct Access;
         case ErrorCode::invalid_message: throw InvalidMessage(failure);
         case ErrorCode::no_sample: throw NoSample(failure);
         case ErrorCode::nothing_to_wait_for: throw NothingToWaitFor(failure);
+        case ErrorCode::not_followed: throw NotFollowed(failure);
         case ErrorCode::no_registry: throw NoRegistry(failure);
         case ErrorCode::registry: throw RegistryError(failure);
         case ErrorCode::ok: break;

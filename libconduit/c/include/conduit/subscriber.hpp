@@ -317,6 +317,16 @@ public:
     /// @throws InvalidHandle, Forked
     [[nodiscard]] bool is_zero_copy() const { return check(), conduit_subscriber_is_zero_copy(handle_.get()); }
 
+    /// Which of its publishers the subscriber has or, if it has none, had: 1 for the first, and one more for each
+    /// other one; 0 before the first one. Without `follow` there is one, the first. Sequence numbers begin anew
+    /// with each.
+    /// @throws InvalidHandle, Forked
+    [[nodiscard]] std::uint32_t epoch() const { return check(), conduit_subscriber_epoch(handle_.get()); }
+
+    /// Whether there is a publisher, as far as the subscriber knows: it notices a change when it receives.
+    /// @throws InvalidHandle, Forked
+    [[nodiscard]] bool is_connected() const { return check(), conduit_subscriber_is_connected(handle_.get()); }
+
     /// The topic's name.
     /// @throws InvalidHandle, Forked
     [[nodiscard]] std::string topic() const { return check(); }
@@ -371,6 +381,7 @@ private:
         options.start = static_cast<conduit_start>(given.start);
         options.last = given.last;
         options.no_prefault = !given.prefault;
+        options.follow = given.follow;
         options.spin_ns = detail::nanoseconds(given.spin);
         options.adaptive_spin = given.adaptive_spin;
         options.copy_samples = given.copy_samples;
