@@ -33,6 +33,7 @@ const WHERE: [(&str, &str, &[&str]); 2] = [
             "guest::",
             "malice::",
             "users::",
+            "lease::",
         ],
     ),
 ];

@@ -380,6 +380,7 @@ impl WaitSet {
         if let Some(watched) = woken.and_then(|index| awaited.get(index.wrapping_sub(1)))
             && !watched.is_ready()
         {
+            // survives set_check_after_waking_left_out: the next check, within half a second, finds it.
             step!(set_check_after_waking, watched.check_after_waking());
         }
     }
