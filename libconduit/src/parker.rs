@@ -228,7 +228,8 @@ impl Parker {
             if let Some(entry) = woken.map(|index| &entries[index])
                 && check(entry)
             {
-                // survives parker_check_after_waking_left_out: a round half a second later finds it.
+                // survives parker_check_after_waking_left_out: the round of half a second later
+                // finds it, too.
                 step!(parker_check_after_waking, entry.watched.check_after_waking());
             }
             woken = self.sleep(&entries, notified);

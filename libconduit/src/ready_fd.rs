@@ -162,8 +162,8 @@ impl Beacon {
 
     /// The topic has ended, or the subscriber is dropped.
     pub(crate) fn raise_for_good(&self) {
-        // survives beacon_disarm_left_out: the parker finds the end, and disarms it as well; so does
-        // dropping the ticket.
+        // survives beacon_disarm_left_out: the parker finds the end, and disarms it as well; so
+        // does dropping the ticket.
         step!(beacon_disarm, self.ticket.disarm());
         step!(beacon_raise_for_good, self.flag.set(true));
     }

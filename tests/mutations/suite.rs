@@ -34,6 +34,7 @@ const WHERE: [(&str, &str, &[&str]); 2] = [
             "malice::",
             "users::",
             "lease::",
+            "dying::",
         ],
     ),
 ];

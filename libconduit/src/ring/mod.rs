@@ -106,9 +106,9 @@
 //! state of its slot, which the writer only reads, and which a waiting reader fetches in advance.
 //! Readers wait at the entry, so the writer touches it once, after everything else is written; a
 //! reader that polls there also fetches the payload's first line, so that both lines come at once.
-//! Publishing executes one instruction that locks, the fence. Of a run, the lines of all entries and
-//! payloads are fetched before the first message is written, each by one store: a whole message is
-//! eight or more, of which a processor has few in flight.
+//! Publishing executes one instruction that locks, the fence. Of a run, the lines of all entries
+//! and payloads are fetched before the first message is written, each by one store: a whole message
+//! is eight or more, of which a processor has few in flight.
 
 pub(crate) mod attached;
 pub(crate) mod copy;

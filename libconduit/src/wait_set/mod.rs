@@ -380,7 +380,8 @@ impl WaitSet {
         if let Some(watched) = woken.and_then(|index| awaited.get(index.wrapping_sub(1)))
             && !watched.is_ready()
         {
-            // survives set_check_after_waking_left_out: the next check, within half a second, finds it.
+            // survives set_check_after_waking_left_out: the next check, within half a second,
+            // finds it, too.
             step!(set_check_after_waking, watched.check_after_waking());
         }
     }
