@@ -147,7 +147,6 @@ impl Watched {
     /// Checks after a wake-up without a message: a reaper that may not write to the region only
     /// wakes.
     pub(crate) fn check_after_waking(&self) {
-        // survives check_after_waking_left_out: the next check, half a second later, finds it, too.
         step!(
             check_after_waking,
             self.check(coarse_now(), if self.sleeper.can_be_woken() { Duration::ZERO } else { CHECK_INTERVAL })
