@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering::Acquire;
 
 use super::{ENDED, Found, Memory, NUMBER, Reader, ReaderMemory, ReceiveMode, Received, head};
-use crate::mutation::{mutated, order};
-use crate::shm::atomics::AtomicLoad;
+use crate::mutation::{mutated, order, step};
+use crate::shm::atomics::{AtomicLoad, Atomics};
 
 /// Takes the newest message, in another mode, and skips those before it.
 #[derive(Debug)]
@@ -43,10 +43,12 @@ impl<M: ReaderMemory> Reader<M> {
                     return Some(message);
                 }
             }
-            if next == tried {
+            if next == tried || mutated!(newest_of_one_round) {
                 self.move_to(next);
                 return None;
             }
+            // C2 may have found a newer message than head and R1 did, which must find it now.
+            step!(newest_fence, M::Atomics::fence(Acquire));
             tried = next;
         }
     }

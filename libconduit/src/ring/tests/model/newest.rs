@@ -59,3 +59,18 @@ fn copied_newest() {
     newest_against_writer(false, 2, 3);
     newest_against_writer(false, 3, 1);
 }
+
+/// While a message is kept that was not received, the newest one is found, though those before it
+/// are overwritten meanwhile.
+#[test]
+fn newest_of_some() {
+    model(3, || {
+        let ring = Ring::new();
+        let mut writer = Writer::new(Shared::clone(&ring), Reuse::Oldest);
+        let reader = Checked::first(&ring, 0, false);
+        send(&mut writer);
+        let reader = live(reader, |mut reader| assert_eq!(reader.look_for_newest(), Ok(true)));
+        (0..2).for_each(|_| send(&mut writer));
+        reader.join().unwrap();
+    });
+}
