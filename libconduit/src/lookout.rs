@@ -29,6 +29,7 @@ use nix::sys::stat::stat;
 use crate::Domain;
 use crate::TopicName;
 use crate::intervals::CHECK_INTERVAL;
+use crate::mutation::{mutated, step};
 use crate::parker::start_thread;
 use crate::ring::vacant::VacantRing;
 use crate::shm::descriptor::Descriptor;
@@ -267,7 +268,7 @@ fn look_out(shared: &LookoutState, kept: Arc<OwnedFd>, begun: &SyncSender<()>) {
     shared.has_ended.store(true, Release);
     // The program has closed the socket, perhaps together with all that it did not open: whoever
     // still waits starts another thread.
-    shared.end_rings(|_| true);
+    step!(lookout_end, shared.end_rings(|_| true));
 }
 
 fn watch_directory(directory: &Path) -> nix::Result<Inotify> {
@@ -294,7 +295,8 @@ impl DirectoryChanges {
         while let Ok(events) = inotify.read_events() {
             for event in events {
                 let goes = AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
-                changes.are_last |= event.mask.intersects(goes | AddWatchFlags::IN_UNMOUNT);
+                let is_last = event.mask.intersects(goes | AddWatchFlags::IN_UNMOUNT);
+                step!(lookout_directory_goes, changes.are_last |= is_last);
                 changes.are_unknown |= changes.are_last || event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
                 changes.names.extend(event.name);
             }
@@ -307,7 +309,7 @@ impl LookoutState {
     /// Ends the rings of those who wait, and are meant.
     fn end_rings(&self, is_meant: impl Fn(&AwaitedName) -> bool) {
         for watch in lock(&self.watches).iter() {
-            if watch.is_waiting.load(Acquire) && is_meant(watch) {
+            if (watch.is_waiting.load(Acquire) || mutated!(lookout_ends_all)) && is_meant(watch) {
                 watch.ring.end();
             }
         }
@@ -328,7 +330,7 @@ impl LookoutState {
     fn end_retries(&self, last: &mut Instant) {
         if last.elapsed() >= CHECK_INTERVAL {
             *last = Instant::now();
-            self.end_rings(AwaitedName::retries);
+            step!(lookout_retries, self.end_rings(AwaitedName::retries));
         }
     }
 

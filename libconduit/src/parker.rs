@@ -140,7 +140,7 @@ impl Ticket {
     /// Waits for another topic from now on, unless it does already. Must not be called in a forked
     /// process.
     pub(crate) fn move_to(&mut self, watched: &Arc<Watched>) {
-        if Arc::ptr_eq(&self.entry.watched, watched) {
+        if Arc::ptr_eq(&self.entry.watched, watched) || mutated!(ticket_stays) {
             return;
         }
         let old = mem::replace(&mut self.entry, Arc::new(Entry::new(Arc::clone(watched))));

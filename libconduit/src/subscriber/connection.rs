@@ -113,7 +113,7 @@ impl ConnectOptions {
             None => {}
         }
         if self.is_awaited {
-            reader.count_from_first();
+            step!(follow_from_first, reader.count_from_first());
         }
         let lease = Lease::attach(&domain, topic, id, record);
         fault::point(Step::RecordRegistered);

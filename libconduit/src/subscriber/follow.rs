@@ -46,6 +46,7 @@ use crate::TopicName;
 use crate::error::{OpenError, RecvError};
 use crate::lookout::Vigil;
 use crate::message::Message;
+use crate::mutation::step;
 use crate::registry::{DeathCertificate, Process};
 use crate::ring::end::Gone;
 use crate::ring::start::Start;
@@ -162,8 +163,8 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         }
         // Whoever appears from now on was awaited.
         if let Some(follow) = &mut subscriber.follow {
-            follow.options.start = Start::Oldest;
-            follow.options.is_awaited = true;
+            step!(follow_oldest, follow.options.start = Start::Oldest);
+            step!(follow_awaited, follow.options.is_awaited = true);
         }
         Ok(subscriber)
     }
@@ -280,12 +281,12 @@ impl<T: ?Sized + Message> Subscriber<T> {
         let moved = self.follow_with(|subscriber, follow| {
             if let Some(connected) = follow.connected.take() {
                 subscriber.disconnect(follow);
-                follow.lost = Some((connected, how));
+                step!(follow_lost, follow.lost = Some((connected, how)));
                 follow.is_connection_new = false;
             }
             let connected = subscriber.connect(follow);
             if let Some(beacon) = &mut subscriber.beacon {
-                beacon.move_to(&subscriber.watched);
+                step!(follow_beacon, beacon.move_to(&subscriber.watched));
             }
             connected
         });
@@ -304,14 +305,14 @@ impl<T: ?Sized + Message> Subscriber<T> {
     fn disconnect(&mut self, follow: &mut Follow) {
         let counts = [self.reader.received(), self.reader.lost(), self.reader.skipped()];
         for (earlier, count) in follow.earlier.iter_mut().zip(counts) {
-            *earlier = earlier.saturating_add(count);
+            step!(follow_counts, *earlier = earlier.saturating_add(count));
         }
         self.reader.detach();
         self.watched.leave();
         self.reader = follow.vacancy.reader();
         self.pins = None;
         self.watched = Arc::clone(&follow.vacant);
-        follow.seat.set(&self.watched);
+        step!(follow_seat_vacant, follow.seat.set(&self.watched));
     }
 
     /// From the vacant ring to a publisher's, if there is one.
@@ -339,12 +340,12 @@ impl<T: ?Sized + Message> Subscriber<T> {
             follow.options.shape = shape;
         }
         follow.connected = Some(FollowedPublisher { publisher: layout.publisher(), time_ms: now_ms() });
-        follow.is_connection_new = true;
+        step!(follow_connected, follow.is_connection_new = true);
         self.pins = record.filter(|_| !follow.options.copies);
         self.reader = reader;
         self.watched = watched;
         self.message = layout.message;
-        follow.seat.set(&self.watched);
+        step!(follow_seat_connected, follow.seat.set(&self.watched));
         Ok(())
     }
 }

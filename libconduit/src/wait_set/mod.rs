@@ -141,7 +141,7 @@ struct Member {
 impl Member {
     /// Waits for the present topic of a subscriber that follows.
     fn move_on(&mut self) {
-        let Some(seat) = &self.seat else { return };
+        let Some(seat) = self.seat.as_ref().filter(|_| !mutated!(member_stays)) else { return };
         let current = seat.upgrade().map(|seat| seat.current());
         let is_same = current.as_ref().is_some_and(|current| ptr::eq(Arc::as_ptr(current), self.watched.as_ptr()));
         if !is_same {
