@@ -915,7 +915,7 @@ typedef struct conduit_type {
      */
     conduit_kind kind;
     /**
-     * Alignment in bytes: a power of two, at most 64. Messages always begin at a multiple of 64.
+     * Alignment in bytes: a power of two, at most 64. Messages are aligned for their type.
      */
     uint32_t align;
     /**
@@ -1191,7 +1191,8 @@ typedef bool (*conduit_keep_waiting)(void *context);
  */
 typedef struct conduit_sample {
     /**
-     * The message, aligned to 64 bytes and read-only; NULL if the structure holds none.
+     * The message, read-only; NULL if the structure holds none. Aligned to 64 bytes; a value of up
+     * to 32 bytes to 32.
      */
     const void *data;
     /**
@@ -1689,7 +1690,8 @@ conduit_error conduit_publisher_send(struct conduit_publisher *publisher,
  * Lends a slot, in which a message of `size` bytes is written in place, and returns its address in
  * `*data`, which is NULL on failure.
  *
- * The memory is aligned to 64 bytes; its contents are unspecified. It belongs to the caller until
+ * The memory is aligned to 64 bytes, for values of up to 32 bytes to 32; its contents are
+ * unspecified. It belongs to the caller until
  * conduit_publisher_publish(), conduit_publisher_discard() or conduit_publisher_close(). A
  * publisher has one loan at a time.
  *

@@ -36,7 +36,7 @@ pub struct TypeDescription {
     pub name: *const c_char,
     /// Whether messages are values or slices of them.
     pub kind: RawKind,
-    /// Alignment in bytes: a power of two, at most 64. Messages always begin at a multiple of 64.
+    /// Alignment in bytes: a power of two, at most 64. Messages are aligned for their type.
     pub align: u32,
     /// Size of the value, or of one element of the slice, in bytes: a multiple of the alignment
     /// and not 0.

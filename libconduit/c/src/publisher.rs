@@ -292,7 +292,8 @@ pub unsafe extern "C" fn conduit_publisher_send(
 /// Lends a slot, in which a message of `size` bytes is written in place, and returns its address in
 /// `*data`, which is NULL on failure.
 ///
-/// The memory is aligned to 64 bytes; its contents are unspecified. It belongs to the caller until
+/// The memory is aligned to 64 bytes, for values of up to 32 bytes to 32; its contents are
+/// unspecified. It belongs to the caller until
 /// conduit_publisher_publish(), conduit_publisher_discard() or conduit_publisher_close(). A
 /// publisher has one loan at a time.
 ///

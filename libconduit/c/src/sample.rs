@@ -18,7 +18,8 @@ use crate::pointers::object;
 #[derive(Debug)]
 #[repr(C)]
 pub struct HeldSample {
-    /// The message, aligned to 64 bytes and read-only; NULL if the structure holds none.
+    /// The message, read-only; NULL if the structure holds none. Aligned to 64 bytes; a value of up
+    /// to 32 bytes to 32.
     pub data: *const c_void,
     /// Length of the message in bytes.
     pub size: usize,

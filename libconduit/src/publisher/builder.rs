@@ -212,7 +212,7 @@ impl PublisherBuilder<[u8]> {
     /// Gives the topic a type other than bytes that is known only at run time. Messages are sent as
     /// the bytes of its values; one whose length the type does not [admit](TypeInfo::admits) is
     /// refused with [`LoanError::WrongLength`](crate::LoanError::WrongLength). The caller ensures
-    /// that the bytes are valid values. Payloads are aligned to 64 bytes.
+    /// that the bytes are valid values. Payloads are aligned for the type.
     ///
     /// ```
     /// # let directory = tempfile::tempdir_in("/dev/shm")?;

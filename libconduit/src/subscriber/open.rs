@@ -131,8 +131,8 @@ impl SubscriberBuilder<[u8]> {
         self
     }
 
-    /// Expects a type that is known only at run time, and receives its values as bytes, aligned to
-    /// 64. A message whose length the type does not [admit](TypeInfo::admits) is
+    /// Expects a type that is known only at run time, and receives its values as bytes that are
+    /// aligned for it. A message whose length the type does not [admit](TypeInfo::admits) is
     /// [`RecvError::Invalid`](crate::RecvError::Invalid). See
     /// [`PublisherBuilder::message_type`](crate::PublisherBuilder::message_type).
     pub fn message_type(mut self, message: TypeInfo) -> Self {

@@ -231,7 +231,7 @@ public:
     }
 
     /**
-     * The value, or the first element. Aligned to 64 bytes.
+     * The value, or the first element. Aligned to 64 bytes, a value of up to 32 bytes to 32.
      *
      * @throws NoLoan
      */
