@@ -29,6 +29,7 @@ fn the_demo_does_what_the_readme_says() {
     };
     assert!(line("messages").starts_with("50 of"), "{output}");
     assert_eq!((line("lost").as_str(), line("corrupt").as_str()), ("0", "0"));
+    assert!(line("all bytes").starts_with("written in "), "{output}");
     for key in ["latency", "woken", "unlinked", "served again"] {
         line(key);
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::work::WorkTimes;
 use crate::child::ChildReport;
 
 /// A report of a child to the demo.
@@ -9,7 +10,7 @@ use crate::child::ChildReport;
 #[serde(tag = "report", rename_all = "snake_case")]
 pub(crate) enum DemoReport {
     /// A publisher has published everything, and every subscriber is done with it.
-    Streamed { elapsed_ns: u64 },
+    Streamed { elapsed_ns: u64, written: WorkTimes },
     /// A subscriber has received everything.
     Received(SubscriberTally),
     /// A subscriber has noticed its publisher's death.
@@ -34,6 +35,8 @@ pub(crate) struct SubscriberTally {
     pub(crate) first_corrupt: Option<String>,
     /// When the first message was received.
     pub(crate) first_at_ns: u64,
+    /// Comparing a message.
+    pub(crate) compared: WorkTimes,
     /// One-way latencies in nanoseconds, each with how often it occurred.
     pub(crate) latencies_ns: Vec<(u64, u64)>,
 }

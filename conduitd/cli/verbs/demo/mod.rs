@@ -7,6 +7,7 @@ mod plan;
 pub(crate) mod publisher;
 mod report;
 pub(crate) mod subscriber;
+mod work;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -240,7 +241,9 @@ impl<'a> Demo<'a> {
         let mut deadline = Instant::now() + self.patience;
         while stream.elapsed_ns == 0 || stream.tallies.len() < SUBSCRIBERS {
             match self.report_until(Instant::now() + PROGRESS_INTERVAL)? {
-                Some((_, DemoReport::Streamed { elapsed_ns })) => stream.elapsed_ns = elapsed_ns.max(1),
+                Some((_, DemoReport::Streamed { elapsed_ns, written })) => {
+                    (stream.elapsed_ns, stream.written) = (elapsed_ns.max(1), written);
+                }
                 Some((_, DemoReport::Received(tally))) => stream.tallies.push(tally),
                 Some((role, report)) => return Err(Failure::new(format_args!("{role}: unexpected {report:?}"))),
                 None => {}

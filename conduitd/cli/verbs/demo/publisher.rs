@@ -14,6 +14,7 @@ use conduit::{Domain, Publisher};
 use super::child::DemoReport;
 use super::payload::Payload;
 use super::plan::{SLOTS, SUBSCRIBERS, TOPIC, patience};
+use super::work::{WorkTimer, WorkTimes};
 use crate::child::{self, ChildReport as _};
 use crate::failure::Failure;
 
@@ -45,8 +46,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let payload = Payload::read(&args.payload)?;
         let mut publisher =
             Publisher::<[u8]>::builder().slots(SLOTS as u32).capacity(payload.message_len()).create(TOPIC)?;
-        let elapsed = stream(args, &payload, &mut publisher)?;
-        DemoReport::Streamed { elapsed_ns: elapsed.as_nanos() as u64 }.send()?;
+        let (elapsed, written) = stream(args, &payload, &mut publisher)?;
+        DemoReport::Streamed { elapsed_ns: elapsed.as_nanos() as u64, written }.send()?;
         if args.stay == 0 {
             return Ok(());
         }
@@ -56,25 +57,28 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     })
 }
 
-fn stream(args: &Args, payload: &Payload, publisher: &mut Publisher<[u8]>) -> Result<Duration, Failure> {
+fn stream(args: &Args, payload: &Payload, publisher: &mut Publisher<[u8]>) -> Result<(Duration, WorkTimes), Failure> {
     let domain = Domain::from_env();
     let directory = ShmDir::open(&domain).map_err(Failure::io("open", domain.shm_dir()))?;
     let region = Region::open_in(&directory, publisher.topic())?;
     let patience = patience(payload.message_len() as u64);
     let wait = |published, wanted| wait_for_subscribers(&region, published, wanted, patience);
+    let mut private = vec![1; payload.message_len()];
+    let mut timer = WorkTimer::new()?;
     wait(0, Wanted::Done)?;
     let started = Instant::now();
     for published in 0..args.messages {
         // Written while the subscribers compare the message before, but not while they wake up for
         // it: with few cores, that would measure how long they wait for one.
         wait(published, Wanted::Received)?;
+        timer.in_private(published, || payload.write(args.first + published, &mut private));
         let mut loan = publisher.loan_slice(payload.message_len())?;
-        payload.write(args.first + published, &mut loan);
+        timer.in_slot(|| payload.write(args.first + published, &mut loan));
         wait(published, Wanted::Done)?;
         loan.publish();
     }
     wait(args.messages, Wanted::Done)?;
-    Ok(started.elapsed())
+    Ok((started.elapsed(), timer.medians()))
 }
 
 /// What the publisher waits for.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::child::SubscriberTally;
 use super::plan::SUBSCRIBERS;
+use super::work::WorkTimes;
 use crate::failure::Failure;
 use crate::output::{data_size, duration_ns};
 
@@ -16,6 +17,7 @@ pub(crate) struct StreamResult {
     /// From writing the first message until all subscribers were done with the last; 0 while the
     /// stream runs.
     pub(crate) elapsed_ns: u64,
+    pub(crate) written: WorkTimes,
     pub(crate) tallies: Vec<SubscriberTally>,
 }
 
@@ -27,6 +29,9 @@ pub(crate) struct DemoSummary {
     messages_per_second: f64,
     /// Published; the subscribers together read a multiple of it.
     megabytes_per_second: f64,
+    /// What a message takes to fill, and to compare.
+    written: WorkTimes,
+    compared: WorkTimes,
     latency_ns: LatencySummary,
     received: u64,
     lost: u64,
@@ -59,6 +64,8 @@ impl DemoSummary {
             message_bytes,
             messages_per_second: messages as f64 / seconds,
             megabytes_per_second: (messages * message_bytes) as f64 / 1e6 / seconds,
+            written: stream.written,
+            compared: WorkTimes::mean(stream.tallies.iter().map(|tally| tally.compared)),
             latency_ns: LatencySummary::of(&stream.tallies)?,
             ..Self::default()
         };
@@ -111,6 +118,9 @@ impl DemoSummary {
         let [p50, p99, p99_9, max] = [p50, p99, p99_9, max].map(duration_ns);
         let (served_again, after_restart) = (duration_ns(self.served_again_ns), self.messages_after_restart);
         let woken: Vec<_> = self.woken_ns.iter().map(|&ns| duration_ns(ns)).collect();
+        let [written, compared] = [self.written, self.compared].map(WorkTimes::ratio);
+        let [in_ns, out_ns] = [self.written, self.compared].map(|times| duration_ns(times.slot_ns));
+        let all_bytes = format!("written in {in_ns}, compared in {out_ns}, p50");
         let unlinked =
             self.unlinked_ns.map_or_else(|| "never".into(), |ns| format!("{} after the kill", duration_ns(ns)));
         let rows = [
@@ -119,6 +129,8 @@ impl DemoSummary {
             // Keeps the rate from being taken for Conduit's.
             ("", "(of the check: the publisher waits until both subscribers have compared".into()),
             ("", "every bit; of that time, Conduit takes the latency)".into()),
+            ("all bytes", all_bytes),
+            ("", format!("(processor time; {written:.2} and {compared:.2} times that in private memory)")),
             ("latency", format!("p50 {p50}, p99 {p99}, p99.9 {p99_9}, max {max} (one way)")),
             ("lost", self.lost.to_string()),
             ("corrupt", self.corrupt.to_string()),
@@ -150,10 +162,12 @@ mod tests {
         let tally = |first_at_ns| SubscriberTally {
             received: messages,
             first_at_ns,
+            compared: WorkTimes { slot_ns: first_at_ns * 10, private_ns: 100 },
             latencies_ns: vec![(1_000, messages - 1), (5_000, 1)],
             ..SubscriberTally::default()
         };
-        StreamResult { elapsed_ns: 2_000_000_000, tallies: vec![tally(10), tally(30)] }
+        let written = WorkTimes { slot_ns: 300, private_ns: 200 };
+        StreamResult { elapsed_ns: 2_000_000_000, written, tallies: vec![tally(10), tally(30)] }
     }
 
     fn summary() -> DemoSummary {
@@ -171,6 +185,11 @@ mod tests {
         assert_eq!((summary.messages_per_second, summary.megabytes_per_second), (1000.0, 1000.0));
         assert_eq!((summary.latency_ns.p50, summary.latency_ns.max), (1_000, 5_003));
         assert_eq!(summary.served_again_ns, 20);
+        let mut printed = Vec::new();
+        summary.print(&mut printed).unwrap();
+        let printed = String::from_utf8(printed).unwrap();
+        assert!(printed.contains("all bytes     written in 300 ns, compared in 200 ns, p50"), "{printed}");
+        assert!(printed.contains("1.50 and 2.00 times that in private memory"), "{printed}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The demo's subscriber: compares every bit, notices its publisher's death, and reopens the topic.
 
+use std::hint::black_box;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use hdrhistogram::Histogram;
 use super::child::{DemoReport, SubscriberTally};
 use super::payload::Payload;
 use super::plan::{TOPIC, patience};
+use super::work::WorkTimer;
 use crate::child::{self, ChildReport as _};
 use crate::failure::Failure;
 
@@ -76,6 +78,9 @@ fn receive(
 ) -> Result<SubscriberTally, Failure> {
     let mut latencies = Histogram::<u64>::new(3).map_err(Failure::new)?;
     let mut tally = SubscriberTally::default();
+    let mut timer = WorkTimer::new()?;
+    let mut private = vec![0; payload.message_len()];
+    payload.write(first, &mut private);
     while subscriber.received() + subscriber.lost() < messages {
         let sample = subscriber.recv()?;
         let now_ns = now_ns();
@@ -84,13 +89,18 @@ fn receive(
         }
         tally.received += 1;
         latencies.record(now_ns.saturating_sub(sample.stamp_ns().unwrap_or(now_ns))).map_err(Failure::new)?;
-        if let Err(wrong_at) = payload.check(first + sample.sequence(), &sample) {
+        // While the sample is held: the publisher waits for that.
+        timer.in_private(sample.sequence(), || {
+            black_box(payload.check(first, black_box(&private)).is_ok());
+        });
+        if let Err(wrong_at) = timer.in_slot(|| payload.check(first + sample.sequence(), &sample)) {
             tally.corrupt += 1;
             let damage = || format!("message {} from byte {} on", sample.sequence(), wrong_at);
             tally.first_corrupt.get_or_insert_with(damage);
         }
     }
     tally.lost = subscriber.lost();
+    tally.compared = timer.medians();
     tally.latencies_ns =
         latencies.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
     Ok(tally)
