@@ -5,6 +5,8 @@ mod behind;
 mod costs;
 mod entrant;
 mod fan_out;
+mod goals;
+mod measured;
 mod options;
 mod peer;
 mod plan;
@@ -23,10 +25,10 @@ use std::time::Duration;
 
 use crate::partner::{self, Partner};
 use crate::{Result, cores, directory};
+use measured::MeasuredRow;
 use options::TableOptions;
 pub use peer::Peer;
 use plan::Plan;
-use report::MeasuredRow;
 use result::RowResult;
 use rows::TableRow;
 
@@ -103,7 +105,7 @@ fn measure_all<'a>(
     if is_watched {
         let _ = write!(io::stderr(), "\x1b[2K");
     }
-    report::find_near(&mut measured);
+    measured::find_near(&mut measured);
     Ok(measured)
 }
 

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::machine::ByVendor;
-use crate::table::rows::Goal;
+use crate::table::measured::find_near;
+use crate::table::result::{Footprint, MessageRate, RowResult};
+use crate::table::rows::{Goal, TableRow};
 
 fn row(goals: &[Goal]) -> TableRow {
     TableRow {

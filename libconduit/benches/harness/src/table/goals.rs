@@ -1,9 +1,9 @@
 //! How far goals were met.
 
-use super::super::entrant::Entrant;
-use super::super::result::{Footprint, RowResult};
-use super::super::rows::{GROUPS, Goal};
-use super::{MeasuredRow, duration, ratio_cell, table};
+use super::entrant::Entrant;
+use super::measured::{MeasuredRow, duration, ratio_cell, table};
+use super::result::{Footprint, RowResult};
+use super::rows::{GROUPS, Goal};
 
 /// What came of a goal.
 struct Verdict {
