@@ -217,7 +217,7 @@ fn mistakes_get_exit_codes_and_explanations() {
         (&["info", "/x"], 1, "empty segment"),
         (&["echo", "nothing"], 1, "\"nothing\" does not exist"),
         (&["pub", "front/scan", "--text", "x"], 1, "is already published by pid"),
-        (&["pub", "x", "--text", "x", "--slots", "3"], 1, "use a power of two"),
+        (&["pub", "x", "--text", "x", "--slots", "1"], 1, "use 2 to 65536"),
         (&["pub", "x", "--text", "x", "--slot-size", "1"], 1, "a slot cannot have 1 bytes"),
         (&["pub", "x", "--file", "/does/not/exist"], 1, "/does/not/exist"),
         (&["pub", "x", "--text", "123456789", "--slot-size", "256", "--count", "0"], 2, "--count"),

@@ -244,7 +244,7 @@ impl Storm {
         assert!(published > 0);
         let attached = || self.world.region("steady").counters().unwrap().subscribers.len();
         wait_until("its subscribers to attach", || attached() == SUBSCRIBERS);
-        let open = || Subscriber::<[u8]>::builder().domain(&domain).open("steady");
+        let open = || Subscriber::<[u8]>::builder().domain(&domain).max_held(u32::MAX).open("steady");
         let mut all: Vec<_> = (SUBSCRIBERS..60).map(|_| open().expect("a record has leaked")).collect();
         open().unwrap_err();
         // Subscribers release the samples that they hold once no more messages arrive.

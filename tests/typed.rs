@@ -265,7 +265,7 @@ fn messages_that_do_not_fit_their_type_are_refused_and_no_topic_is_made() {
         (&["[]", "--type", huge_file], 1, "the message has more than 67108864 bytes (--slot-size)"),
         (&["{a: 1}", "--text", "b"], 2, "cannot be used with"),
         (&["--text", "b", "--type-of", "imu"], 2, "cannot be used with"),
-        (&["{}", "--type-of", "imu", "--slot-size", "256", "--slots", "3"], 1, "slots"),
+        (&["{}", "--type-of", "imu", "--slot-size", "256", "--slots", "1"], 1, "slots"),
     ] {
         let mut command = world.conduit(&["pub", "x"]);
         let said = stderr_of(command.args(arguments).stdin(Stdio::null()), code);

@@ -180,11 +180,34 @@ fn late_subscribers_find_what_is_retained() {
 }
 
 #[test]
+fn any_number_of_slots_will_do() {
+    let (_directory, domain) = domain();
+    for slots in (2..20).chain([100, 65_535]) {
+        let builder = Publisher::<u64>::builder().domain(&domain).slots(slots);
+        let mut publisher = builder.create("any").unwrap();
+        let open = || Subscriber::<u64>::builder().domain(&domain).open("any").unwrap();
+        let (mut in_place, mut copying, mut slow) = (open(), open(), open());
+        let mut sent = 0;
+        // Several times around, one by one and in batches.
+        while sent < 3 * u64::from(slots) {
+            let batch: Vec<u64> = (sent..sent + (1 + sent % 3).min(u64::from(slots) - 1)).collect();
+            sent += publisher.send_batch(&batch).unwrap() as u64;
+            for number in batch {
+                assert_eq!(*in_place.recv().unwrap(), number, "{slots} slots");
+                assert_eq!(*copying.recv_copy().unwrap(), number, "{slots} slots");
+            }
+        }
+        let oldest = slow.recv().unwrap();
+        assert_eq!((*oldest, slow.lost()), (sent + 1 - u64::from(slots), *oldest), "{slots} slots");
+    }
+}
+
+#[test]
 fn a_batch_ends_at_a_message_that_cannot_be_sent() {
     let (_directory, domain) = domain();
     let builder = Publisher::<[u8]>::builder().domain(&domain).slots(4).capacity(100);
     let mut publisher = builder.create("batches").unwrap();
-    let mut subscriber = Subscriber::<[u8]>::builder().domain(&domain).open("batches").unwrap();
+    let mut subscriber = Subscriber::<[u8]>::builder().domain(&domain).max_held(4).open("batches").unwrap();
     let large = [0; 5000];
     assert_eq!(publisher.send_batch([&b"a"[..], b"bc", &large, b"d"]).unwrap(), 2);
     assert!(matches!(publisher.send_batch([&large[..], b"d"]), Err(LoanError::MessageTooLarge { len: 5000, .. })));

@@ -225,6 +225,9 @@ pub enum OpenError {
         /// How many there can be.
         limit: usize,
     },
+    /// The subscriber was to hold no samples.
+    #[error("max_held(0) would let the subscriber receive nothing in place; use 1 or more, or copy_samples(true)")]
+    NoneHeld,
     /// A system call failed.
     #[error("cannot {doing} {}: {source}{}", path.display(), hint(doing, source))]
     Io {
@@ -373,6 +376,18 @@ pub enum RecvError {
         len: usize,
         /// Length of the buffer in bytes.
         capacity: usize,
+    },
+    /// The subscriber holds as many samples as it may. The message was not received, and can be
+    /// once a sample was dropped.
+    #[error(
+        "this subscriber holds {max_held} samples of topic \"{topic}\", which is its share of the slots; drop some, \
+         receive copies, or open it with a larger max_held()"
+    )]
+    TooManyHeld {
+        /// The topic.
+        topic: TopicName,
+        /// How many it may hold.
+        max_held: u32,
     },
     /// This process was forked from the subscriber's.
     #[error("the subscriber belongs to the process this one was forked from; open one here")]

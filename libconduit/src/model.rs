@@ -152,6 +152,10 @@ pub struct SubscriberInfo {
     pub lost: u64,
     /// Samples held now.
     pub held: u32,
+    /// How long ago the oldest of them was published, in nanoseconds; none if it holds none, or if
+    /// the publisher's time stamps are off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_held_age_ns: Option<u64>,
     /// Positions between the publisher's and this subscriber's.
     pub lag: u64,
     /// Whether it sleeps until the next message.

@@ -95,6 +95,11 @@ impl Watched {
         self.is_over.load(Relaxed)
     }
 
+    /// Whether it is known that nothing will follow.
+    pub(crate) fn is_known_over(&self) -> bool {
+        self.is_over() || self.is_dead()
+    }
+
     /// Checks whether the publisher lives and renews a lost lease, if the last check is at least
     /// `interval` old. Returns whether the publisher is dead. `now` is the coarse clock's.
     #[inline]

@@ -16,7 +16,8 @@ use crate::{Outcome, State, answer};
 
 impl State {
     pub fn subscribe(&mut self, topic: &str, start: Start) -> Outcome {
-        self.subscriber = Some(Subscriber::builder().start(start).open(topic)?);
+        // How many samples it holds is for the test to say.
+        self.subscriber = Some(Subscriber::builder().start(start).max_held(u32::MAX).open(topic)?);
         Ok(Answer::Done)
     }
 

@@ -129,7 +129,7 @@ fn print_traffic(out: &mut impl Write, topic: &TopicInfo) -> io::Result<()> {
 }
 
 fn print_subscribers(out: &mut impl Write, subscribers: &[SubscriberInfo]) -> io::Result<()> {
-    let columns = ["<  PROGRAM", ">PID", ">UID", ">RECEIVED", ">LOST", ">HELD", ">LAG", "<ASLEEP"];
+    let columns = ["<  PROGRAM", ">PID", ">UID", ">RECEIVED", ">LOST", ">HELD", ">OLDEST", ">LAG", "<ASLEEP"];
     let row = |one: &SubscriberInfo| {
         [
             format!("  {}", one.program),
@@ -138,6 +138,7 @@ fn print_subscribers(out: &mut impl Write, subscribers: &[SubscriberInfo]) -> io
             one.received.to_string(),
             if one.lost > 0 { output::styled(output::WARNING, one.lost) } else { "0".into() },
             one.held.to_string(),
+            one.oldest_held_age_ns.map_or_else(|| "-".into(), output::duration_ns),
             one.lag.to_string(),
             if one.asleep { "yes" } else { "no" }.into(),
         ]
@@ -157,6 +158,7 @@ mod tests {
         let mut subscriber = SubscriberInfo::default();
         (subscriber.pid, subscriber.uid, subscriber.program) = (12, 1000, "viewer".into());
         (subscriber.received, subscriber.lost, subscriber.held) = (40, 2, 1);
+        subscriber.oldest_held_age_ns = Some(5_200_000_000);
         subscriber.asleep = true;
         let mut topic = topic("imu");
         topic.subscribers = vec![subscriber];
@@ -175,8 +177,8 @@ Published:    42 messages
 Rate:         100 Hz, 4.0 MB/s
 Last message: 3.20 ms ago
 Subscribers:  1
-  PROGRAM  PID   UID  RECEIVED  LOST  HELD  LAG  ASLEEP
-  viewer    12  1000        40     2     1    0  yes
+  PROGRAM  PID   UID  RECEIVED  LOST  HELD  OLDEST  LAG  ASLEEP
+  viewer    12  1000        40     2     1  5.20 s    0  yes
 ";
         assert_eq!(output::plain(&out), expected);
     }

@@ -74,7 +74,7 @@
 #define CONDUIT_DOMAIN_INIT {sizeof(conduit_domain), NULL, NULL, false, {0}}
 #define CONDUIT_REGION_OPTIONS_INIT {sizeof(conduit_region_options), NULL, 0, 0, 0, false, {0}}
 #define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, false, {0}, 0, 0, NULL}
-#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, false, 0, false, {0}}
+#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, false, 0, false, {0}, 0, 0}
 /** A structure that holds no sample. */
 #define CONDUIT_SAMPLE_INIT {NULL, 0, 0, 0, 0, {0}}
 
@@ -275,6 +275,11 @@ enum conduit_error
      * The publisher that has appeared cannot be followed. The subscriber tries again.
      */
     CONDUIT_ERROR_NOT_FOLLOWED = 87,
+    /**
+     * The subscriber holds as many samples as it may: release some first. The message was not
+     * received.
+     */
+    CONDUIT_ERROR_TOO_MANY_HELD = 88,
     /**
      * No registry (conduitd) is running.
      */
@@ -1089,7 +1094,7 @@ typedef struct conduit_publisher_options {
      */
     uint64_t takeover_timeout_ns;
     /**
-     * Number of slots: a power of two from 2 to 65,536. Default: 16. It limits how far a
+     * Number of slots: 2 to 65,536, fastest if a power of two. Default: 16. It limits how far a
      * subscriber can fall behind without loss, and how many samples all of them can hold.
      */
     uint32_t slots;
@@ -1279,6 +1284,15 @@ typedef struct conduit_subscriber_options {
      * Must be 0.
      */
     uint8_t reserved[3];
+    /**
+     * How many samples may be held at once; 0 for half of the topic's slots. Receiving another one
+     * is CONDUIT_ERROR_TOO_MANY_HELD, and the message stays where it is. Copies do not count.
+     */
+    uint32_t max_held;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved_word;
 } conduit_subscriber_options;
 
 /**

@@ -100,6 +100,9 @@ pub enum ErrorCode {
     CONDUIT_ERROR_NOTHING_TO_WAIT_FOR = 86,
     /// The publisher that has appeared cannot be followed. The subscriber tries again.
     CONDUIT_ERROR_NOT_FOLLOWED = 87,
+    /// The subscriber holds as many samples as it may: release some first. The message was not
+    /// received.
+    CONDUIT_ERROR_TOO_MANY_HELD = 88,
 
     /// No registry (conduitd) is running.
     CONDUIT_ERROR_NO_REGISTRY = 100,
@@ -169,6 +172,7 @@ codes! {
     CONDUIT_ERROR_NO_SAMPLE: "the structure holds no sample",
     CONDUIT_ERROR_NOTHING_TO_WAIT_FOR: "nothing can ever end the wait",
     CONDUIT_ERROR_NOT_FOLLOWED: "the publisher that has appeared cannot be subscribed to",
+    CONDUIT_ERROR_TOO_MANY_HELD: "the subscriber holds as many samples as it may",
     CONDUIT_ERROR_NO_REGISTRY: "no registry is running",
     CONDUIT_ERROR_REGISTRY: "the registry refused the call",
 }

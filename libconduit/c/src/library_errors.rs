@@ -88,6 +88,7 @@ impl From<RecvError> for CallFailure {
             RecvError::TypeChanged { .. } => CONDUIT_ERROR_TYPE_MISMATCH,
             RecvError::NotFollowed { .. } => CONDUIT_ERROR_NOT_FOLLOWED,
             RecvError::TooLong { .. } => CONDUIT_ERROR_MESSAGE_TOO_LARGE,
+            RecvError::TooManyHeld { .. } => CONDUIT_ERROR_TOO_MANY_HELD,
             RecvError::Forked => CONDUIT_ERROR_FORKED,
             _ => CONDUIT_ERROR_INTERNAL,
         };

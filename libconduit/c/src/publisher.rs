@@ -127,7 +127,7 @@ pub struct PublisherOptions {
     pub slot_size: usize,
     /// How long to wait for a dying owner of the name, in nanoseconds. Default: 250 ms.
     pub takeover_timeout_ns: u64,
-    /// Number of slots: a power of two from 2 to 65,536. Default: 16. It limits how far a
+    /// Number of slots: 2 to 65,536, fastest if a power of two. Default: 16. It limits how far a
     /// subscriber can fall behind without loss, and how many samples all of them can hold.
     pub slots: u32,
     /// Permission bits of the region's file, such as 0640. Default: 0666 without the bits of the

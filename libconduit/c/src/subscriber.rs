@@ -97,6 +97,11 @@ pub struct SubscriberOptions {
     pub follow: RawBool,
     /// Must be 0.
     pub reserved: [u8; 3],
+    /// How many samples may be held at once; 0 for half of the topic's slots. Receiving another one
+    /// is CONDUIT_ERROR_TOO_MANY_HELD, and the message stays where it is. Copies do not count.
+    pub max_held: u32,
+    /// Must be 0.
+    pub reserved_word: u32,
 }
 
 // SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
@@ -154,6 +159,9 @@ pub unsafe extern "C" fn conduit_subscriber_open(
             .spin(options.spin())
             .prefault(!options.no_prefault.get())
             .copy_samples(options.copy_samples.get());
+        if options.max_held != 0 {
+            builder = builder.max_held(options.max_held);
+        }
         if options.any_type.get() {
             builder = builder.any_type(true);
         } else if let Some(message) = message {

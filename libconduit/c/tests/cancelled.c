@@ -82,7 +82,10 @@ static void use_topics(void) {
     options.slots = 4;
     OK(conduit_publisher_create("used", &options, &publisher));
     CHECK(conduit_publisher_create("used", NULL, &(conduit_publisher *){NULL}) == CONDUIT_ERROR_ALREADY_PUBLISHED);
-    OK(conduit_subscriber_open("used", NULL, &subscriber));
+    conduit_subscriber_options share = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
+    /* More than there are: then it is the publisher that refuses. */
+    share.max_held = 5;
+    OK(conduit_subscriber_open("used", &share, &subscriber));
     OK(conduit_publisher_subscribers(publisher, &count));
     OK(conduit_publisher_loan(publisher, 8, &data));
     OK(conduit_publisher_truncate(publisher, 4));

@@ -166,8 +166,8 @@ static void options(void) {
     conduit_publisher_options with = {0};
     FAILS(conduit_publisher_create("a", &with, &publisher), invalid, "CONDUIT_PUBLISHER_OPTIONS_INIT");
     with = (conduit_publisher_options)CONDUIT_PUBLISHER_OPTIONS_INIT;
-    with.slots = 3;
-    FAILS(conduit_publisher_create("a", &with, &publisher), CONDUIT_ERROR_SLOTS, "3");
+    with.slots = 1;
+    FAILS(conduit_publisher_create("a", &with, &publisher), CONDUIT_ERROR_SLOTS, "cannot have 1 slots");
     with.slots = 4;
     with.slot_size = 100;
     FAILS(conduit_publisher_create("a", &with, &publisher), CONDUIT_ERROR_SLOTS, "100");

@@ -104,7 +104,9 @@ static void moved_and_closed() {
 
     Subscriber<int> subscriber;
     is_refused(subscriber);
-    subscriber = Subscriber<int>::open("moved");
+    conduit::SubscriberOptions reading;
+    reading.max_held = 9;
+    subscriber = Subscriber<int>::open("moved", reading);
     auto subscriber2 = std::move(subscriber);
     is_refused(subscriber);
 

@@ -85,6 +85,30 @@ static void send_and_receive(void) {
     CHECK(subscriber == NULL);
 }
 
+static void shares(void) {
+    conduit_publisher *publisher;
+    conduit_subscriber *subscriber;
+    conduit_publisher_options options = CONDUIT_PUBLISHER_OPTIONS_INIT;
+    options.slots = 4;
+    OK(conduit_publisher_create("shares", &options, &publisher));
+    OK(conduit_subscriber_open("shares", NULL, &subscriber));
+    conduit_sample held[3] = {CONDUIT_SAMPLE_INIT, CONDUIT_SAMPLE_INIT, CONDUIT_SAMPLE_INIT};
+    for (int i = 0; i < 3; i++) {
+        OK(conduit_publisher_send(publisher, &"abc"[i], 1));
+    }
+    OK(conduit_subscriber_recv(subscriber, &held[0]));
+    OK(conduit_subscriber_recv(subscriber, &held[1]));
+    /* Half of the slots. */
+    FAILS(conduit_subscriber_recv(subscriber, &held[2]), CONDUIT_ERROR_TOO_MANY_HELD, "holds 2 samples of topic \"shares\"");
+    OK(conduit_sample_release(&held[0]));
+    OK(conduit_subscriber_recv(subscriber, &held[2]));
+    CHECK(*(const char *)held[2].data == 'c' && held[2].lost == 0);
+    OK(conduit_sample_release(&held[1]));
+    OK(conduit_sample_release(&held[2]));
+    OK(conduit_subscriber_close(subscriber));
+    OK(conduit_publisher_close(publisher));
+}
+
 static void loans(void) {
     conduit_publisher_options options = CONDUIT_PUBLISHER_OPTIONS_INIT;
     options.slots = 2;
@@ -93,7 +117,9 @@ static void loans(void) {
     conduit_publisher *publisher;
     conduit_subscriber *subscriber;
     OK(conduit_publisher_create("loans", &options, &publisher));
-    OK(conduit_subscriber_open("loans", NULL, &subscriber));
+    conduit_subscriber_options share = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
+    share.max_held = 2;
+    OK(conduit_subscriber_open("loans", &share, &subscriber));
     CHECK(conduit_publisher_capacity(publisher) >= 100 && conduit_publisher_slots(publisher) == 2);
     size_t capacity = conduit_publisher_capacity(publisher);
 
@@ -324,6 +350,7 @@ static void following(void) {
 
 int main(void) {
     send_and_receive();
+    shares();
     loans();
     types();
     threads();

@@ -58,6 +58,14 @@ impl MessageHeader {
     }
 }
 
+/// The samples that a subscriber holds.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    samples: u32,
+    /// When the oldest of them was published; none if time stamps are off.
+    oldest_stamp_ns: Option<u64>,
+}
+
 impl Region {
     /// The counters of a topic; `None` for a raw region, or if the header was damaged or the file
     /// is cut short.
@@ -68,6 +76,7 @@ impl Region {
         let attached: Vec<usize> = signed.map(|(index, _)| index).filter(|&index| is_attached(index)).collect();
         let control = self.read_at::<ControlPage>(0)?;
         let head = control.producer.head;
+        let now_ns = clock::now_ns();
         let (mut records, mut held) = (Vec::new(), Vec::new());
         if !attached.is_empty() {
             // Again: what was read before may have been the previous holders'.
@@ -82,14 +91,15 @@ impl Region {
                 program: program_name(record.program.as_bytes()),
                 received: record.received,
                 lost: record.lost,
-                held: held.get(index).copied().unwrap_or(0),
+                held: held.get(index).map_or(0, |held| held.samples),
+                oldest_held_age_ns: held.get(index).and_then(|held| Some(now_ns.saturating_sub(held.oldest_stamp_ns?))),
                 lag: head.saturating_sub(record.cursor),
                 asleep: control.consumers.waiting & waiting_bit(index) != 0,
             };
             Some((index, subscriber))
         });
         let last_stamp_ns = head.checked_sub(1).and_then(|last| self.stamp_of(layout, last));
-        let rate = window::rate(&self.steady_producer(control.producer), last_stamp_ns, clock::now_ns());
+        let rate = window::rate(&self.steady_producer(control.producer), last_stamp_ns, now_ns);
         Some(Counters {
             closed: control.consumers.wake & CLOSED != 0,
             orphaned: control.consumers.wake & ORPHANED != 0,
@@ -109,15 +119,18 @@ impl Region {
         Some(records.filter_map(Result::ok).collect())
     }
 
-    /// How many samples each subscriber holds: bits in the slots' states.
-    fn held(&self, layout: &Layout) -> Vec<u32> {
-        let mut held = vec![0; PINNING_RECORDS];
+    /// The samples that each subscriber holds, by the slots' states.
+    fn held(&self, layout: &Layout) -> Vec<Held> {
+        let mut held = vec![Held::default(); PINNING_RECORDS];
         let mut states = vec![[0u64; SLOT_STATE_BYTES / 8]; layout.geometry.slots() as usize];
         let at = layout.geometry.state_at(0);
         let len = pread(&self.file, states.as_mut_slice().as_mut_bytes(), at as i64).unwrap_or(0);
-        for [state, ..] in &states[..len / SLOT_STATE_BYTES] {
-            for (record, held) in held.iter_mut().enumerate() {
-                *held += (state >> record & 1) as u32;
+        for [state, stamp_ns, ..] in &states[..len / SLOT_STATE_BYTES] {
+            let stamp_ns = Some(*stamp_ns).filter(|&stamp| stamp != 0);
+            for held in held.iter_mut().enumerate().filter(|(record, _)| state >> record & 1 != 0).map(|(_, held)| held)
+            {
+                held.samples += 1;
+                held.oldest_stamp_ns = held.oldest_stamp_ns.into_iter().chain(stamp_ns).min();
             }
         }
         held

@@ -45,7 +45,8 @@ impl<T: ?Sized> PublisherBuilder<T> {
         self
     }
 
-    /// Number of slots: a power of two from 2 to 65,536; 16 by default.
+    /// Number of slots: 2 to 65,536, 16 by default. A power of two saves some nanoseconds per
+    /// message.
     ///
     /// It limits how many samples all subscribers together can hold, and how many messages one of
     /// them can fall behind without loss: one fewer, because one slot is always the publisher's.

@@ -46,7 +46,10 @@ pub(crate) enum AttachedReader {
 }
 
 /// A mode that works with either form.
-pub(crate) trait AttachedMode: ReceiveMode<MappedRing> + ReceiveMode<MappedRing<ReadOnly>> {}
+pub(crate) trait AttachedMode: ReceiveMode<MappedRing> + ReceiveMode<MappedRing<ReadOnly>> {
+    /// Whether a message that is received holds its slot.
+    const HOLDS: bool = <Self as ReceiveMode<MappedRing>>::PINS;
+}
 
 impl<T: ReceiveMode<MappedRing> + ReceiveMode<MappedRing<ReadOnly>>> AttachedMode for T {}
 
@@ -81,6 +84,9 @@ impl AttachedReader {
         pub(crate) fn skipped(&self) -> u64;
         pub(crate) fn received(&self) -> u64;
         pub(crate) fn has_ended(&self) -> Option<Gone>;
+        pub(crate) fn has_news(&self) -> bool;
+        pub(crate) fn held(&self) -> u32;
+        pub(crate) fn slots(&self) -> u32;
         pub(crate) fn sleep(&self, timeout: Duration) -> bool;
         #[inline(always)]
         pub(crate) fn note_progress(&self);

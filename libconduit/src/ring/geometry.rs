@@ -12,6 +12,8 @@ use crate::mutation::mutated;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     slots: u32,
+    /// One less than the number of slots if that is a power of two, else 0.
+    mask: u32,
     slot_bytes: u64,
     records: u16,
     payload_at: u8,
@@ -26,8 +28,8 @@ pub(crate) struct Geometry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GeometryError {
-    /// The number of slots is not a power of two, or out of range.
-    #[error("a topic cannot have {0} slots; use a power of two from 2 to {MAX_SLOTS}")]
+    /// There are too few slots, or too many.
+    #[error("a topic cannot have {0} slots; use 2 to {MAX_SLOTS}")]
     Slots(u64),
     /// The slots are too small, or their size is not a multiple of two cache lines.
     #[error(
@@ -55,7 +57,7 @@ impl Geometry {
     pub(crate) fn new(slots: u32, slot_bytes: u64) -> Result<Self, GeometryError> {
         let payload_at = PAYLOAD_AT as u8;
         let records = DEFAULT_RECORDS;
-        Self { slots, slot_bytes, records, payload_at, states_at: 0, slots_at: 0, stride: 0 }.check()
+        Self { slots, mask: 0, slot_bytes, records, payload_at, states_at: 0, slots_at: 0, stride: 0 }.check()
     }
 
     /// With another number of records.
@@ -79,8 +81,7 @@ impl Geometry {
 
     fn check(self) -> Result<Self, GeometryError> {
         let Self { slots, slot_bytes, records, payload_at, .. } = self;
-        let are_slots = slots.is_power_of_two() && (2..=MAX_SLOTS).contains(&slots);
-        if !are_slots && !mutated!(slots_of_any_number) {
+        if !(2..=MAX_SLOTS).contains(&slots) && !mutated!(slots_of_any_number) {
             return Err(GeometryError::Slots(slots.into()));
         }
         let is_slot = slot_bytes >= MIN_SLOT_BYTES && slot_bytes.is_multiple_of(SLOT_ALIGN);
@@ -100,7 +101,8 @@ impl Geometry {
             return Err(GeometryError::TooLarge { slots, slot_bytes });
         }
         let slots_at = control_bytes + slots as usize * SLOT_STATE_BYTES;
-        Ok(Self { states_at: control_bytes, slots_at, stride: slot_bytes as usize - SLOT_STATE_BYTES, ..self })
+        let mask = if slots.is_power_of_two() { slots - 1 } else { 0 };
+        Ok(Self { mask, states_at: control_bytes, slots_at, stride: slot_bytes as usize - SLOT_STATE_BYTES, ..self })
     }
 
     #[inline(always)]
@@ -141,8 +143,13 @@ impl Geometry {
     /// Index of the entry of a position.
     #[inline(always)]
     pub(crate) fn entry_of(self, position: u64) -> u32 {
-        // Truncating keeps the bits that the mask does.
-        position as u32 & (self.slots - 1)
+        if self.mask != 0 {
+            // Truncating keeps the bits that the mask does.
+            position as u32 & self.mask
+        } else {
+            // A division takes some nanoseconds.
+            (position % u64::from(self.slots)) as u32
+        }
     }
 
     /// Offset of the state of a slot in the region, for an index that is below the number of slots.
@@ -166,7 +173,7 @@ mod tests {
     #[test]
     fn what_no_topic_can_have_is_refused() {
         let default = Geometry::new(16, 4096).unwrap();
-        for slots in [0, 1, 3, 2 * MAX_SLOTS] {
+        for slots in [0, 1, 2 * MAX_SLOTS] {
             assert_eq!(Geometry::new(slots, 4096), Err(GeometryError::Slots(slots.into())));
         }
         for slot_bytes in [0, MIN_SLOT_BYTES - SLOT_ALIGN, 4096 + 64] {

@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
     use crate::Message;
-    use crate::ring::layout::{DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, SLOT_STATE_BYTES};
+    use crate::ring::layout::{DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, MAX_SLOTS, SLOT_STATE_BYTES};
 
     fn page() -> [u8; PAGE_BYTES] {
         let geometry = Geometry::new(DEFAULT_SLOTS, DEFAULT_SLOT_BYTES).unwrap();
@@ -191,7 +191,8 @@ mod tests {
         assert_eq!(check(|identity| identity.magic[7] = 0).unwrap_err(), LayoutError::NotATopic);
         assert_eq!(check(|identity| identity.version = 7).unwrap_err(), LayoutError::Version { found: 7 });
         assert_eq!(Layout::check(&[], 0).unwrap_err(), LayoutError::NotATopic);
-        let lies: [fn(&mut Identity); 11] = [
+        let lies: [fn(&mut Identity); 12] = [
+            |identity| identity.slots = 1,
             |identity| identity.slots = 3,
             |identity| identity.slots = 32,
             |identity| identity.slot_bytes = 0,
@@ -220,8 +221,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_geometry_is_refused_or_fits(slots: u32, slot_bytes: u64) {
+        fn any_geometry_is_refused_or_fits(
+            slots in prop_oneof![any::<u32>(), 0..=MAX_SLOTS + 1],
+            slot_bytes in prop_oneof![any::<u64>(), (0u64..1000).prop_map(|pairs| pairs * 128)],
+            position: u64,
+        ) {
             if let Ok(geometry) = Geometry::new(slots, slot_bytes) {
+                prop_assert_eq!(u64::from(geometry.entry_of(position)), position % u64::from(slots));
                 let last = slots - 1;
                 prop_assert_eq!(geometry.state_at(last) + SLOT_STATE_BYTES, geometry.slot_at(0));
                 let payload = geometry.slot_at(last) + geometry.payload_at();

@@ -10,7 +10,7 @@
 //!     .  slot x N          slot_bytes - 128 each: Entry (32), then the payload at 32 or 64
 //! ```
 //!
-//! R is 60 by default, for which C is 4096. N is a power of two.
+//! R is 60 by default, for which C is 4096. N is 2 to 65,536, and fastest if a power of two.
 //!
 //! An *entry* describes the message of a position; a *slot* contains a payload. Entry i lies in
 //! front of the payload of slot i, and usually describes it: then a message whose payload begins at
@@ -162,10 +162,8 @@ pub(crate) struct Record<A: WordFamily> {
     pub(crate) lost: A::U64,
     /// The next position to receive, or [`NO_CURSOR`].
     pub(crate) cursor: A::U64,
-    /// Reserved: since when the subscriber holds its oldest sample, and how many it holds.
-    pub(crate) held_since_ns: A::U64,
-    pub(crate) held: A::U32,
-    /// Reserved, for gating subscribers and for the cache that the subscriber's core uses.
+    pub(crate) reserved: [A::U32; 3],
+    /// Reserved, for gating subscribers.
     pub(crate) flags: A::U32,
 }
 
@@ -177,6 +175,8 @@ pub(crate) const NO_CURSOR: u64 = u64::MAX;
 pub(crate) struct SlotState<A: WordFamily> {
     /// Bit i: held by record i.
     pub(crate) word: A::U64,
+    /// When the message was published that was held last: CLOCK_MONOTONIC in nanoseconds, or 0.
+    pub(crate) stamp_ns: A::U64,
 }
 
 /// The message of a position, as written by the publisher.

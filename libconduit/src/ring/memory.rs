@@ -64,6 +64,10 @@ pub(crate) trait WritableMemory: Memory<Atomics: WritableAtomics> {
     /// Fetches the first line of a claimed slot's payload to write it soon. Its bytes stay as they
     /// are: the claim may be given back.
     fn fetch_to_write(&self, slot: u32);
+    /// Notes when the message of a slot that a reader holds was published, for those who look from
+    /// outside.
+    #[inline(always)]
+    fn note_held(&self, _slot: u32, _stamp_ns: u64) {}
     /// Wakes all sleepers of the wake word.
     fn wake_all(&self);
     /// Runs `action` under the lock of a record, unless its subscriber is alive.

@@ -11,7 +11,7 @@ use super::copy::CopyTarget;
 use super::end::Gone;
 use super::layout::{ENDED, MessageEntry, NUMBER, PINNING_RECORDS};
 use super::memory::{Memory, ReaderMemory, Use, WritableMemory, head};
-use super::sleeper::Sleeper;
+use super::sleeper::{Sleep, Sleeper};
 use super::start::Start;
 use super::writer::clear_record_bits;
 use crate::fault::{self, Step};
@@ -337,6 +337,24 @@ impl<M: ReaderMemory> Reader<M> {
         self.sleeper.has_ended()
     }
 
+    /// Whether there is a message at the cursor, or was.
+    pub(crate) fn has_news(&self) -> bool {
+        self.sleeper.has_news()
+    }
+
+    /// Number of slots.
+    pub(crate) fn slots(&self) -> u32 {
+        self.memory.slots()
+    }
+
+    /// The samples that are held of what this reader received.
+    pub(crate) fn held(&self) -> u32 {
+        let Some(memory) = self.memory.writable() else { return 0 };
+        let bit = self.record.filter(|&record| record < PINNING_RECORDS).map_or(0, |record| 1 << record);
+        let is_held = |&slot: &u32| memory.state(slot).load(Relaxed) & bit != 0;
+        (0..memory.slots()).filter(is_held).count() as u32
+    }
+
     /// Counts the messages that were published and never received: nothing will follow.
     fn end(&mut self) {
         let published = head(&*self.memory, Relaxed);
@@ -413,6 +431,7 @@ fn pin<M: ReaderMemory>(memory: &M, found: Found<'_, M>, record: usize) -> Optio
         step!(r3_undo, state.fetch_and(!bit, Relaxed));
         return None;
     }
+    memory.writable()?.note_held(message.slot, message.stamp_ns);
     fault::point(Step::PinChecked);
     Some(message)
 }

@@ -342,6 +342,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         follow.connected = Some(FollowedPublisher { publisher: layout.publisher(), time_ms: now_ms() });
         step!(follow_connected, follow.is_connection_new = true);
         self.pins = record.filter(|_| !follow.options.copies);
+        self.share.renew(reader.slots());
         self.reader = reader;
         self.watched = watched;
         self.message = layout.message;

@@ -139,7 +139,7 @@ mod tests {
         let domain = Domain::new(directory.path()).without_registry();
         let mut publisher = Publisher::<u64>::builder().domain(&domain).slots(4).create("ticks").unwrap();
         let [mut holder, mut subscriber] =
-            [0, 1].map(|_| Subscriber::<u64>::builder().domain(&domain).open("ticks").unwrap());
+            [0, 1].map(|_| Subscriber::<u64>::builder().domain(&domain).max_held(3).open("ticks").unwrap());
         (0..3).for_each(|tick| publisher.send(&tick).unwrap());
         let held: Vec<_> = (0..3).map(|_| holder.recv().unwrap()).collect();
         // One slot is left, for every message from now on.

@@ -63,6 +63,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
             && let AttachedReader::Writable(reader) = &mut self.reader
             && (self.beacon.is_none() || mutated!(lend_past_beacon))
             && (!reader.memory().is_foreign() || mutated!(lend_in_child))
+            && (self.share.has_room() || mutated!(lend_past_share))
             && let Some(message) = reader.receive(&mut Pin { record })
         {
             return self.lend_pinned(record, message, read);

@@ -11,6 +11,7 @@ mod latest;
 mod lent;
 mod open;
 mod sample;
+mod share;
 mod spin;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use sample::Sample;
 pub use spin::Spin;
 
 use self::followed::Follow;
+use self::share::Share;
 use self::spin::WaitMode;
 use crate::error::RecvError;
 use crate::fault::{self, Step};
@@ -79,6 +81,7 @@ pub struct Subscriber<T: ?Sized> {
     watched: Arc<Watched>,
     /// The record that pins samples; without one, samples are copies.
     pins: Option<usize>,
+    share: Share,
     topic: TopicName,
     message: TypeInfo,
     /// Whether the type was given at run time: `T` is `[u8]`, and the type decides which lengths
@@ -192,8 +195,10 @@ impl<T: ?Sized + Message> Subscriber<T> {
             && let AttachedReader::Writable(reader) = &mut self.reader
             && (self.beacon.is_none() || mutated!(recv_past_beacon))
             && (!reader.memory().is_foreign() || mutated!(recv_in_child))
+            && (self.share.has_room() || mutated!(recv_past_share))
             && let Some(message) = reader.receive(&mut Pin { record })
         {
+            step!(share_add, self.share.add());
             return match HeldMessage::pinned(reader.memory(), record, &message) {
                 Ok(held) if self.admits(&message) => Ok(Some(Sample { held, lost: message.lost })),
                 _ => Err(self.invalid(&message)),
@@ -213,9 +218,12 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     /// A message that was pinned, or copied to `lines`.
-    fn sample(&self, message: &Received, lines: Vec<Line>) -> Result<Sample<T>, RecvError> {
+    fn sample(&mut self, message: &Received, lines: Vec<Line>) -> Result<Sample<T>, RecvError> {
         let held = match (&self.reader, self.pins) {
-            (AttachedReader::Writable(reader), Some(record)) => HeldMessage::pinned(reader.memory(), record, message),
+            (AttachedReader::Writable(reader), Some(record)) => {
+                step!(share_add_checked, self.share.add());
+                HeldMessage::pinned(reader.memory(), record, message)
+            }
             _ => HeldMessage::copied(lines, message, self.epoch()),
         };
         match held {
@@ -238,9 +246,12 @@ impl<T: ?Sized + Message> Subscriber<T> {
 
     /// Receives a message, or reports why none will follow.
     #[inline]
-    fn receive_with(&mut self, mode: &mut impl AttachedMode) -> Result<Option<Received>, RecvError> {
+    fn receive_with<M: AttachedMode>(&mut self, mode: &mut M) -> Result<Option<Received>, RecvError> {
         if self.reader.is_foreign() && !mutated!(check_in_child) {
             return Err(RecvError::Forked);
+        }
+        if M::HOLDS && !self.share.has_room() && !mutated!(check_past_share) {
+            self.count_held()?;
         }
         let (watched, tick) = (&self.watched, &mut self.tick);
         let received = self.reader.receive_or_end(mode, || {
@@ -262,6 +273,18 @@ impl<T: ?Sized + Message> Subscriber<T> {
             self.settle_beacon(received.as_ref().err());
         }
         received
+    }
+
+    /// Counts the samples that are held, because as many were received as may be.
+    #[cold]
+    fn count_held(&mut self) -> Result<(), RecvError> {
+        self.share.recount(self.reader.held());
+        let is_over = || self.watched.is_known_over() || self.reader.has_ended().is_some();
+        // If nothing will follow, that is what to report.
+        if self.share.has_room() || is_over() && !self.reader.has_news() {
+            return Ok(());
+        }
+        Err(RecvError::TooManyHeld { topic: self.topic.clone(), max_held: self.share.max_held() })
     }
 
     /// Whether the length is valid for the type.

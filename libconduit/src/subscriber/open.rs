@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::connection::{ConnectOptions, TopicConnection};
+use super::share::Share;
 use super::{NEVER, Spin, Subscriber};
 use crate::error::OpenError;
 use crate::message::Message;
@@ -18,6 +19,7 @@ use crate::{Domain, IntoTopicName, TopicName, TypeInfo};
 pub struct SubscriberBuilder<T: ?Sized> {
     pub(super) options: ConnectOptions,
     spin: Spin,
+    max_held: Option<u32>,
     _receives: PhantomData<fn() -> Box<T>>,
 }
 
@@ -77,18 +79,34 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         self
     }
 
+    /// How many samples this subscriber may hold at once: half of the topic's slots by default, and
+    /// at least one. Receiving another one is
+    /// [`TooManyHeld`](crate::RecvError::TooManyHeld), and the message stays where it is. So a
+    /// subscriber that keeps samples by mistake, or takes too long with too many, gets an error
+    /// itself and cannot take the last slots from the publisher.
+    ///
+    /// Copies do not count, since they hold no slot. The borrowed messages of
+    /// [`try_recv_with`](Subscriber::try_recv_with) and of batches need room for one.
+    pub fn max_held(mut self, samples: u32) -> Self {
+        self.max_held = Some(samples);
+        self
+    }
+
     /// Opens the topic.
     ///
     /// # Errors
     ///
     /// If the topic has no publisher, if its messages have another type, if this user may not read
-    /// it, or if as many subscribers are attached as the topic has
+    /// it, if [`max_held`](Self::max_held) is 0, or if as many subscribers are attached as the topic has
     /// [records](crate::PublisherBuilder::max_subscribers) for.
     pub fn open(self, name: impl IntoTopicName) -> Result<Subscriber<T>, OpenError>
     where
         T: Message,
     {
         let topic = name.into_topic_name()?;
+        if self.max_held == Some(0) {
+            return Err(OpenError::NoneHeld);
+        }
         if self.options.follows {
             return self.open_following(topic);
         }
@@ -107,10 +125,12 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         topic: TopicName,
         message: TypeInfo,
     ) -> Subscriber<T> {
+        let share = Share::new(self.max_held, reader.slots());
         Subscriber {
             reader,
             watched,
             pins: None,
+            share,
             topic,
             message,
             checks_len: self.options.expected.is_some() && !self.options.any_type,
@@ -144,7 +164,12 @@ impl SubscriberBuilder<[u8]> {
 impl<T: ?Sized> Subscriber<T> {
     /// Configures a subscriber that differs from the default.
     pub fn builder() -> SubscriberBuilder<T> {
-        SubscriberBuilder { options: ConnectOptions::default(), spin: Spin::Never, _receives: PhantomData }
+        SubscriberBuilder {
+            options: ConnectOptions::default(),
+            spin: Spin::Never,
+            max_held: None,
+            _receives: PhantomData,
+        }
     }
 }
 

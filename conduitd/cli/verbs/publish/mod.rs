@@ -91,7 +91,7 @@ pub(crate) struct Args {
     /// Publish the value, the text, the files, or one message of standard input, and exit
     #[arg(short = '1', long, conflicts_with = "count")]
     once: bool,
-    /// Number of slots, a power of two
+    /// Number of slots, 2 to 65536
     #[arg(long, value_name = "N", default_value_t = 16)]
     slots: u32,
     /// Size of a slot, a multiple of 128 from 256 up, of which 192 are its state and header; by

@@ -43,7 +43,7 @@ struct RegionOptions {
 struct PublisherOptions {
     /// Where to create it.
     Domain domain = {};
-    /// Number of slots: a power of two from 2 to 65,536. Default: 16. It limits how far a subscriber
+    /// Number of slots: 2 to 65,536, fastest if a power of two. Default: 16. It limits how far a subscriber
     /// can fall behind without loss, and how many samples all of them can hold.
     std::uint32_t slots = 0;
     /// Length of the largest message in bytes. Default: 3904, or the size of the type if that is larger.
@@ -92,6 +92,9 @@ struct SubscriberOptions {
     Start start = Start::next;
     /// With how many messages to start, if `start` is Start::last.
     std::uint32_t last = 0;
+    /// How many samples may be held at once; 0 for half of the topic's slots. Receiving another one throws
+    /// TooManyHeld, and the message stays where it is. Copies do not count.
+    std::uint32_t max_held = 0;
     /// How long to poll for a message before going to sleep; std::chrono::nanoseconds::max() never
     /// sleeps. A message that arrives while the subscriber polls is received some 100 ns later instead of
     /// tens of microseconds, at the price of a busy processor core.

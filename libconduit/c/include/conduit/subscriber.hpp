@@ -380,6 +380,7 @@ private:
         options.message_type = &type;
         options.start = static_cast<conduit_start>(given.start);
         options.last = given.last;
+        options.max_held = given.max_held;
         options.no_prefault = !given.prefault;
         options.follow = given.follow;
         options.spin_ns = detail::nanoseconds(given.spin);

@@ -135,6 +135,18 @@ impl<P: RingProtection> MappedRing<P> {
     ///
     /// If there is no such slot.
     #[inline(always)]
+    fn slot_state(&self, slot: u32) -> &SlotState<P::Atomics> {
+        let at = self.geometry.state_at(self.checked(slot));
+        // SAFETY: states lie in front of the slots, within the region, whose size `new` compared
+        // with the mapping's, at multiples of their size. They consist of words of the mapping's
+        // family (`SharedWords`), which any bytes are valid for.
+        unsafe { self.mapping.start().add(at).cast().as_ref() }
+    }
+
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    #[inline(always)]
     fn checked(&self, slot: u32) -> u32 {
         assert!(slot < self.geometry.slots(), "there is no such slot");
         slot
@@ -164,10 +176,12 @@ impl MappedRing {
         for (to, from) in record.program.iter().zip(words) {
             step!(sign_program, to.store(from, Relaxed));
         }
-        for counter in [&record.received, &record.lost, &record.held_since_ns] {
+        for counter in [&record.received, &record.lost] {
             step!(sign_counters, counter.store(0, Relaxed));
         }
-        step!(sign_held, record.held.store(0, Relaxed));
+        for word in &record.reserved {
+            step!(sign_reserved, word.store(0, Relaxed));
+        }
         step!(sign_flags, record.flags.store(0, Relaxed));
         step!(sign_cursor, record.cursor.store(NO_CURSOR, Relaxed));
         step!(sign_uid, record.uid.store(uid, Relaxed));
@@ -237,12 +251,7 @@ impl<P: RingProtection> Memory for MappedRing<P> {
 
     #[inline(always)]
     fn state(&self, slot: u32) -> &<P::Atomics as WordFamily>::U64 {
-        let at = self.geometry.state_at(self.checked(slot));
-        // SAFETY: states lie in front of the slots, within the region, whose size `new` compared
-        // with the mapping's, at multiples of their size. The state is a word of the mapping's
-        // family (`SharedWords`), which any bytes are valid for.
-        let state: &SlotState<P::Atomics> = unsafe { self.mapping.start().add(at).cast().as_ref() };
-        &state.word
+        &self.slot_state(slot).word
     }
 
     #[inline(always)]
@@ -318,6 +327,11 @@ impl WritableMemory for MappedRing {
         let word = unsafe { AtomicU64::from_ptr(self.payload(slot).cast().as_ptr()) };
         // A store, as AMD's processors ignore a prefetch for writing of a line that they share.
         word.store(word.load(Relaxed), Relaxed);
+    }
+
+    #[inline(always)]
+    fn note_held(&self, slot: u32, stamp_ns: u64) {
+        step!(note_held, self.slot_state(slot).stamp_ns.store(stamp_ns, Relaxed));
     }
 
     fn wake_all(&self) {

@@ -65,8 +65,7 @@ impl Heap {
             received: zero(),
             lost: zero(),
             cursor: AtomicU64::new(NO_CURSOR),
-            held_since_ns: zero(),
-            held: AtomicU32::new(0),
+            reserved: std::array::from_fn(|_| AtomicU32::new(0)),
             flags: AtomicU32::new(0),
         };
         let entry = || MessageEntry {

@@ -96,8 +96,7 @@ fn record() -> Record<Loom> {
         received: zero(),
         lost: zero(),
         cursor: AtomicU64::new(NO_CURSOR),
-        held_since_ns: zero(),
-        held: AtomicU32::new(0),
+        reserved: std::array::from_fn(|_| AtomicU32::new(0)),
         flags: AtomicU32::new(0),
     }
 }
