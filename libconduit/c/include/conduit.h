@@ -982,7 +982,7 @@ typedef struct conduit_shape {
      */
     size_t field_count;
     /**
-     * The shape as text, such as "f64[3]" or "{x f32, y f32}[16]".
+     * The shape as text, such as `f64[3]` or `{x f32, y f32}[16]`.
      */
     const char *text;
 } conduit_shape;

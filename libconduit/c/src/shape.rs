@@ -60,7 +60,7 @@ pub struct ShapeRecord {
     pub fields: *const *const FieldRecord,
     /// Number of fields; 0 if it is no structure.
     pub field_count: usize,
-    /// The shape as text, such as "f64[3]" or "{x f32, y f32}[16]".
+    /// The shape as text, such as `f64[3]` or `{x f32, y f32}[16]`.
     pub text: *const c_char,
 }
 
