@@ -62,6 +62,10 @@ fn list_and_info_show_counters_with_and_without_daemon() {
         }) {
             assert!(topic.is_some_and(|number| number.as_f64() >= Some(0.0)), "{key}");
         }
+        for topic in [&mut listed[0], &mut described] {
+            let age = topic["subscribers"][0].as_object_mut().unwrap().remove("oldest_held_age_ns");
+            assert!(age.is_some_and(|age| age.as_u64() > Some(0)));
+        }
         assert_eq!(listed[0], described);
         let mut expected = serde_json::json!({
             "name": "front/scan",

@@ -335,9 +335,9 @@ impl Others {
     fn go_on(mut self, world: &mut World, published: u64) {
         let domain = world.domain();
         self.publisher.order(Send(10, 100));
-        let mut all: Vec<_> =
-            (1..60).map(|_| Subscriber::<[u8]>::builder().domain(&domain).open("scan").unwrap()).collect();
-        Subscriber::<[u8]>::builder().domain(&domain).open("scan").unwrap_err();
+        let open = || Subscriber::<[u8]>::builder().domain(&domain).max_held(4).open("scan");
+        let mut all: Vec<_> = (1..60).map(|_| open().unwrap()).collect();
+        open().unwrap_err();
         let mut samples = Vec::new();
         for count in [3, 1] {
             self.publisher.order(Send(count, 100));
