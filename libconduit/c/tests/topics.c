@@ -3,6 +3,7 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -314,6 +315,21 @@ static void threads(void) {
     }
 }
 
+/* The number of this process's threads. */
+static int thread_count(void) {
+    char line[256];
+    int count = 0;
+    FILE *status = fopen("/proc/self/status", "r");
+    CHECK(status != NULL);
+    while (count == 0 && fgets(line, sizeof line, status) != NULL) {
+        if (strncmp(line, "Threads:", 8) == 0) {
+            count = (int)strtol(line + 8, NULL, 10);
+        }
+    }
+    fclose(status);
+    return count;
+}
+
 /* A subscriber that follows: before the publisher exists, and from one to the next. */
 static void following(void) {
     conduit_subscriber_options options = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
@@ -346,6 +362,12 @@ static void following(void) {
     SAYS(conduit_subscriber_epoch(NULL), 0, "subscriber is NULL");
     SAYS(conduit_subscriber_is_connected(NULL), false, "subscriber is NULL");
     OK(conduit_subscriber_close(subscriber));
+    /* The thread that looked out for publishers ends with the last subscriber that follows. */
+    time_t deadline = time(NULL) + 60;
+    while (thread_count() > 1) {
+        CHECK(time(NULL) < deadline);
+        sched_yield();
+    }
 }
 
 int main(void) {
