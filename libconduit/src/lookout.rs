@@ -17,8 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -245,22 +244,24 @@ fn start(directory: PathBuf) -> io::Result<Post> {
         has_ended: AtomicBool::new(false),
         changes: AtomicU32::new(0),
     });
-    let (begun, has_begun) = mpsc::sync_channel(1);
+    // Not a channel, whose wait would allocate memory for a thread that is not Rust's.
+    let begun = Arc::new(Barrier::new(2));
+    let has_begun = Arc::clone(&begun);
     let (of_thread, kept) = (Arc::clone(&shared), Arc::clone(&threads_end));
     start_thread("conduit-lookout", move || look_out(&of_thread, kept, &begun))?;
     // Before the thread has left the program's table, its end must stay open there.
-    let _ = has_begun.recv();
+    has_begun.wait();
     drop(threads_end);
     Ok(Post { socket, shared })
 }
 
 /// The thread.
-fn look_out(shared: &LookoutState, kept: Arc<OwnedFd>, begun: &SyncSender<()>) {
+fn look_out(shared: &LookoutState, kept: Arc<OwnedFd>, begun: &Barrier) {
     let socket = leave_table(kept.as_fd());
     drop(kept);
     let inotify = socket.as_ref().ok().and_then(|_| watch_directory(&shared.directory).ok());
     shared.is_blind.store(inotify.is_none(), Release);
-    let _ = begun.send(());
+    begun.wait();
     match (socket, inotify) {
         (Ok(socket), Some(inotify)) => shared.look_by_events(&socket, inotify),
         _ => shared.look_blindly(),
