@@ -203,6 +203,7 @@ static void called_back(void) {
     if (getpid() != parent) {
         SAYS(conduit_subscriber_topic(subscriber), NULL, "forked");
         OK(conduit_subscriber_close(subscriber));
+        OK(conduit_publisher_close(publisher));
         _exit(0);
     }
     OK(conduit_publisher_close(publisher));

@@ -204,6 +204,7 @@ static void misuse(void) {
     if (child == 0) {
         FAILS(conduit_inspection_describe(inspection, &topic), CONDUIT_ERROR_FORKED, "forked");
         OK(conduit_inspection_close(inspection));
+        OK(conduit_publisher_close(publisher));
         _exit(0);
     }
     int status;

@@ -261,6 +261,7 @@ static void misuse(void) {
         OK(conduit_waker_close(waker));
         OK(conduit_wait_set_close(set));
         OK(conduit_subscriber_close(subscriber));
+        OK(conduit_publisher_close(publisher));
         _exit(0);
     }
     int status;
