@@ -203,6 +203,8 @@ fn clients_that_never_read_are_disconnected_and_use_little_memory() {
     let publishers: Vec<Publisher<[u8]>> = (0..100)
         .map(|number| Publisher::builder().domain(&world.domain()).create(format!("topic/{number}")).unwrap())
         .collect();
+    // The daemon opens their regions when it finds them.
+    wait_until("the topics", || world.list().len() == publishers.len());
     let before = descriptors(world.daemon().pid());
     let calls = b"{\"method\":\"io.conduit.Registry.List\"}\0".repeat(100);
     let mut crowd: Vec<Raw> = (0..300).map(|_| Raw::connect(&world)).collect();
