@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use conduit::Copied;
+use conduit::{Copied, RecvError, Subscriber};
 
 use crate::error::ErrorCode::{self, CONDUIT_NO_MESSAGE, CONDUIT_OK};
 use crate::failure::message_call;
@@ -41,6 +41,34 @@ impl CopiedRecord {
     }
 }
 
+/// Copies a message to `buffer` as `receive` does, and returns what is known of it in `*copied`.
+///
+/// # Safety
+///
+/// `copied` is a result, `subscriber` is a handle, and `buffer` has `capacity` bytes that may be
+/// written.
+#[inline(always)]
+unsafe fn copy(
+    subscriber: *mut SubscriberHandle,
+    (buffer, capacity): (*mut c_void, usize),
+    copied: *mut CopiedRecord,
+    receive: impl FnOnce(&mut Subscriber<[u8]>, &mut [u8]) -> Result<Option<Copied<usize>>, RecvError>,
+) -> ErrorCode {
+    message_call(|| {
+        // SAFETY: as the caller vouches.
+        let (copied, open, buffer) = unsafe {
+            (
+                result("copied", copied, CopiedRecord::NONE)?,
+                handle::state_mut(subscriber)?,
+                pointers::buffer(buffer, capacity)?,
+            )
+        };
+        let Some(message) = receive(&mut open.subscriber, buffer)? else { return Ok(CONDUIT_NO_MESSAGE) };
+        *copied = CopiedRecord::new(&message);
+        Ok(CONDUIT_OK)
+    })
+}
+
 /// Copies the next message to `buffer`, which has `capacity` bytes, if there is one, or else
 /// returns CONDUIT_NO_MESSAGE. What is known of it is returned in `*copied`, whose members are 0 on
 /// failure.
@@ -60,22 +88,8 @@ pub unsafe extern "C" fn conduit_subscriber_try_recv_copy(
     capacity: usize,
     copied: *mut CopiedRecord,
 ) -> ErrorCode {
-    message_call(|| {
-        // SAFETY: `conduit.h`: `copied` is a result, `subscriber` is a handle, and `buffer` has
-        // `capacity` bytes that may be written.
-        let (copied, open, buffer) = unsafe {
-            (
-                result("copied", copied, CopiedRecord::NONE)?,
-                handle::state_mut(subscriber)?,
-                pointers::buffer(buffer, capacity)?,
-            )
-        };
-        match open.subscriber.try_recv_into(buffer)? {
-            Some(message) => *copied = CopiedRecord::new(&message),
-            None => return Ok(CONDUIT_NO_MESSAGE),
-        }
-        Ok(CONDUIT_OK)
-    })
+    // SAFETY: `conduit.h` asks for what `copy` does.
+    unsafe { copy(subscriber, (buffer, capacity), copied, Subscriber::try_recv_into) }
 }
 
 /// As conduit_subscriber_try_recv_copy(), but sleeps until there is a message or `timeout_ns`
@@ -91,23 +105,12 @@ pub unsafe extern "C" fn conduit_subscriber_recv_copy(
     capacity: usize,
     copied: *mut CopiedRecord,
 ) -> ErrorCode {
-    message_call(|| {
-        // SAFETY: `conduit.h`: `copied` is a result, `subscriber` is a handle, and `buffer` has
-        // `capacity` bytes that may be written.
-        let (copied, open, buffer) = unsafe {
-            (
-                result("copied", copied, CopiedRecord::NONE)?,
-                handle::state_mut(subscriber)?,
-                pointers::buffer(buffer, capacity)?,
-            )
-        };
-        let message = match limit_ns(timeout_ns) {
-            Some(timeout) => open.subscriber.recv_into_timeout(buffer, timeout)?,
-            None => open.subscriber.recv_into(buffer)?,
-        };
-        *copied = CopiedRecord::new(&message);
-        Ok(CONDUIT_OK)
-    })
+    let receive = |subscriber: &mut Subscriber<[u8]>, buffer: &mut [u8]| match limit_ns(timeout_ns) {
+        Some(timeout) => subscriber.recv_into_timeout(buffer, timeout).map(Some),
+        None => subscriber.recv_into(buffer).map(Some),
+    };
+    // SAFETY: `conduit.h` asks for what `copy` does.
+    unsafe { copy(subscriber, (buffer, capacity), copied, receive) }
 }
 
 /// As conduit_subscriber_try_recv_copy(), for the newest message; those before it are skipped, as
@@ -122,20 +125,6 @@ pub unsafe extern "C" fn conduit_subscriber_latest_copy(
     capacity: usize,
     copied: *mut CopiedRecord,
 ) -> ErrorCode {
-    message_call(|| {
-        // SAFETY: `conduit.h`: `copied` is a result, `subscriber` is a handle, and `buffer` has
-        // `capacity` bytes that may be written.
-        let (copied, open, buffer) = unsafe {
-            (
-                result("copied", copied, CopiedRecord::NONE)?,
-                handle::state_mut(subscriber)?,
-                pointers::buffer(buffer, capacity)?,
-            )
-        };
-        match open.subscriber.latest_into(buffer)? {
-            Some(message) => *copied = CopiedRecord::new(&message),
-            None => return Ok(CONDUIT_NO_MESSAGE),
-        }
-        Ok(CONDUIT_OK)
-    })
+    // SAFETY: `conduit.h` asks for what `copy` does.
+    unsafe { copy(subscriber, (buffer, capacity), copied, Subscriber::latest_into) }
 }
