@@ -54,7 +54,7 @@ fn restart(world: &World, count: u64, nth: u64) -> u64 {
     killed
 }
 
-/// A follower that is told to receive from so many publishers.
+/// A follower that receives from this number of publishers.
 fn follower(world: &World, count: u64) -> Peer {
     let mut follower = world.peer();
     follower.order(Follow("scan"));

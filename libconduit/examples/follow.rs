@@ -44,7 +44,7 @@ fn follow(messages: u64) -> Result<(), Box<dyn Error>> {
                 writeln!(stdout(), "the publisher {how}{cause}; waiting for the next one")?;
             }
             Ok(_) => {}
-            // It is waited for another one.
+            // The subscriber waits for another one.
             Err(error @ (RecvError::TypeChanged { .. } | RecvError::NotFollowed { .. })) => {
                 writeln!(stderr(), "follow: {error}")?;
             }

@@ -7,9 +7,9 @@
 //! is left, it looks for the names every 10 ms instead, while somebody waits.
 //!
 //! The thread has a descriptor table of its own, so that it costs the program one descriptor, a
-//! socket by which it is told of changes, and the program can neither close the others nor take
-//! their numbers. So it must never drop a ring, whose descriptor is in the program's table: it only
-//! borrows them, under the lock.
+//! socket that wakes it when something changes, and the program can neither close the others nor
+//! take their numbers. So it must never drop a ring, whose descriptor is in the program's table: it
+//! only borrows them, under the lock.
 
 use std::ffi::OsString;
 use std::io;

@@ -1,5 +1,5 @@
 //! What an earlier run of the same test programs has found out, so that one that was interrupted
-//! goes on, and one for a few mutations does not measure all tests again.
+//! continues, and one for a few mutations does not measure all tests again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

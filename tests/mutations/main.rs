@@ -151,7 +151,7 @@ fn row(mutation: &Mutation, verdict: &Verdict<'_>) -> (&'static str, String, boo
         (Verdict::Survived, Some(reason)) => ("survives", reason.clone(), false),
         (Verdict::Survived, None) => ("SURVIVES", mutation.place.clone(), true),
         (Verdict::Unsteady(test), _) => ("UNSTEADY", format!("{} fails now and then", test.name), true),
-        (Verdict::Untried, _) => ("UNTRIED", "the time is up; the next run goes on here".to_owned(), true),
+        (Verdict::Untried, _) => ("UNTRIED", "the time is up; the next run continues here".to_owned(), true),
         (Verdict::Unreached, _) => ("UNREACHED", mutation.place.clone(), true),
     }
 }

@@ -92,7 +92,7 @@ pub fn fork_waiting(topic: &str) -> Outcome {
     }
 }
 
-/// Ends the main thread and goes on in another one: the process is then a zombie that runs.
+/// Ends the main thread and continues in another one: the process is then a zombie that runs.
 pub fn go_on_without_main_thread(go_on: impl FnOnce() + Send + 'static) -> ! {
     std::thread::spawn(go_on);
     // SAFETY: ends this thread alone. Nothing is borrowed from its stack: `go_on` was moved.

@@ -142,7 +142,7 @@ pub enum Order<'a> {
     Abort,
     /// Aborts, and leaves a core dump of some megabytes in this folder.
     DumpCore(&'a str),
-    /// Ends the main thread; another one goes on.
+    /// Ends the main thread; another one continues.
     EndMainThread,
     Exit,
     /// Ends a continuing activity.

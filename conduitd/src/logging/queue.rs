@@ -114,7 +114,7 @@ impl LogQueue {
         }
         match entry {
             // Else the report would wait for the next entry. After a failure it does: trying again
-            // at once could go on for ever.
+            // at once could continue for ever.
             _ if is_written && pending.entries.is_empty() && pending.dropped > 0 => {
                 let dropped = std::mem::take(&mut pending.dropped);
                 pending.entries.push_back(QueuedEntry::Missing(dropped));

@@ -1276,8 +1276,8 @@ typedef struct conduit_subscriber_options {
     uint32_t last;
     /**
      * Whether to follow the topic: opening it does not wait for a publisher, and the subscriber
-     * goes on by itself when the publisher is gone and another one has come. PUBLISHER_CLOSED and
-     * PUBLISHER_DIED are not returned then. A publisher with another type is TYPE_MISMATCH, once.
+     * connects to the next publisher when one has gone. PUBLISHER_CLOSED and PUBLISHER_DIED are
+     * not returned then. A publisher with another type is TYPE_MISMATCH, once.
      */
     bool follow;
     /**
@@ -2233,7 +2233,7 @@ conduit_error conduit_wait_set_close(struct conduit_wait_set *set);
  * on failure. `domain` may be NULL. The caller owns the handle and closes it with
  * conduit_watch_close().
  *
- * The first events are what is there: CONDUIT_REPORTED_PRESENT and
+ * The first events list the topics and subscribers that exist: CONDUIT_REPORTED_PRESENT and
  * CONDUIT_REPORTED_SUBSCRIBER_PRESENT. Nothing is lost or repeated between them and those that
  * follow. `pattern` is one of topic names (see conduit_pattern_matches()); NULL for all. `kinds`
  * has the bits `1 << kind` of those that are wanted; 0 for all.

@@ -92,8 +92,8 @@ pub struct SubscriberOptions {
     /// With how many messages to start, if `start` is CONDUIT_START_LAST.
     pub last: u32,
     /// Whether to follow the topic: opening it does not wait for a publisher, and the subscriber
-    /// goes on by itself when the publisher is gone and another one has come. PUBLISHER_CLOSED and
-    /// PUBLISHER_DIED are not returned then. A publisher with another type is TYPE_MISMATCH, once.
+    /// connects to the next publisher when one has gone. PUBLISHER_CLOSED and PUBLISHER_DIED are
+    /// not returned then. A publisher with another type is TYPE_MISMATCH, once.
     pub follow: RawBool,
     /// Must be 0.
     pub reserved: [u8; 3],

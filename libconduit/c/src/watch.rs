@@ -72,7 +72,7 @@ fn kinds(bits: u64) -> Result<Option<Vec<EventKind>>, CallFailure> {
 /// on failure. `domain` may be NULL. The caller owns the handle and closes it with
 /// conduit_watch_close().
 ///
-/// The first events are what is there: CONDUIT_REPORTED_PRESENT and
+/// The first events list the topics and subscribers that exist: CONDUIT_REPORTED_PRESENT and
 /// CONDUIT_REPORTED_SUBSCRIBER_PRESENT. Nothing is lost or repeated between them and those that
 /// follow. `pattern` is one of topic names (see conduit_pattern_matches()); NULL for all. `kinds`
 /// has the bits `1 << kind` of those that are wanted; 0 for all.

@@ -51,7 +51,7 @@ impl Client {
         Self::connect_within(Patience::QUESTION, domain.sockets().to_vec())
     }
 
-    /// Connects for calls that work goes on without.
+    /// Connects for calls that may fail without consequence.
     pub(crate) fn connect_in_passing(domain: &Domain) -> Result<Self, RegistryCallError> {
         Self::connect_within(Patience::LEASE, domain.sockets().to_vec())
     }
@@ -129,7 +129,7 @@ impl Client {
     /// the two.
     ///
     /// An event of a newer registry that is not understood is an
-    /// [error](RegistryCallError::Reply), after which the stream goes on.
+    /// [error](RegistryCallError::Reply), after which the stream continues.
     ///
     /// Keep reading: a watcher that falls too many events behind gets an error, and the stream
     /// ends.

@@ -119,7 +119,7 @@ mod tests {
     use crate::model::EventKind;
     use crate::registry::Client;
 
-    /// A registry that answers the first call and then says what it is told.
+    /// A registry that answers the first call, and then sends what `says` yields.
     fn registry(listener: UnixListener, says: mpsc::Receiver<&'static [u8]>) {
         let (mut client, _) = listener.accept().unwrap();
         let mut byte = [0];

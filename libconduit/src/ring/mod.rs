@@ -51,9 +51,9 @@
 //! lost; the next position to try is `max(k + 1, number + 1 - N)`. The cursor is published after
 //! the last read of a copy (R6).
 //!
-//! **Receive the newest message.** Load head; go on from there, or from the cursor, past the
-//! positions that are readable already; then try from the newest message back to the cursor. The
-//! messages between the expected position and the received one are *skipped*.
+//! **Receive the newest message.** Load head. From there, or from the cursor, advance past
+//! the positions that are readable already; then try from the newest message back to the cursor.
+//! The messages between the expected position and the received one are *skipped*.
 //!
 //! **Loss** is the gap between the expected position and the received one, and at the end the gap
 //! up to head.

@@ -41,8 +41,8 @@ pub(crate) enum ReapTry {
 }
 
 impl ReapTry {
-    /// Whether to go on. Removers that ignore read locks may meet, but each removes the name only
-    /// of the inode that it verified.
+    /// Whether to continue. Removers that ignore read locks may meet, but each removes the name
+    /// only of the inode that it verified.
     pub(crate) fn is_enough(self, ignores_readers: bool) -> bool {
         self == Self::Locked || (ignores_readers && self == Self::Obstructed)
     }

@@ -76,7 +76,7 @@ pub enum TopicEvent<T: ?Sized> {
 
 impl<T: ?Sized> SubscriberBuilder<T> {
     /// Follows the topic: [`open`](Self::open) does not wait for a publisher, and the subscriber
-    /// goes on by itself when the publisher is gone and another one has come.
+    /// connects to the next publisher when one has gone.
     ///
     /// [`PublisherGone`](RecvError::PublisherGone) is not reported then. The blocking calls sleep
     /// until a publisher has come and sent something, and wait sets, futures and descriptors wake

@@ -108,8 +108,8 @@ struct SubscriberOptions {
     /// Whether to poll for as long as a wake-up takes, while messages come faster than that, and otherwise
     /// not at all; `spin` is ignored. The subscriber measures both as it waits.
     bool adaptive_spin = false;
-    /// Whether to follow the topic: opening it does not wait for a publisher, and the subscriber goes on by
-    /// itself when the publisher is gone and another one has come. PublisherGone is not thrown then; a
+    /// Whether to follow the topic: opening it does not wait for a publisher, and the subscriber connects to
+    /// the next publisher when one has gone. PublisherGone is not thrown then; a
     /// publisher with another type is a TypeMismatch, once.
     bool follow = false;
     /// Whether to enter all of the region's memory into the process's page tables at once. Otherwise it

@@ -240,8 +240,8 @@ struct WatchOptions {
 };
 
 /**
- * What happens to topics, as the registry reports it: first what is there (Reported::present and
- * subscriber_present), then what happens. Nothing is lost or repeated between the two.
+ * What happens to topics, as the registry reports it: first those that exist (Reported::present
+ * and subscriber_present), then what happens. Nothing is lost or repeated between the two.
  *
  *     auto watch = conduit::Watch::open();
  *     for (;;) std::puts(watch.wait().topic.c_str());

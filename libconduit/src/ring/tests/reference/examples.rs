@@ -172,7 +172,7 @@ fn a_thread_that_leaves_does_not_rouse_the_other() {
     assert_eq!(ring.consumers.wake.load(Relaxed), 0);
 }
 
-/// A reader that was overtaken many times goes on at the oldest message, and looks for no other.
+/// A reader that was overtaken many times continues at the oldest message, and looks for no other.
 #[test]
 fn a_lapped_reader_skips_what_was_overwritten() {
     let ring = Heap::new(4);
