@@ -38,8 +38,8 @@ const CASES: [Case; 7] = [
     Case { name: "send to nobody", function: "count_send", run: count_send, sent: 0, limit: 148 },
     Case { name: "loan and publish", function: "count_loan", run: count_loan, sent: 0, limit: 148 },
     Case { name: "send in batches", function: "count_run", run: count_run, sent: 0, limit: 158 },
-    Case { name: "receive in place", function: "count_try_recv", run: count_try_recv, sent: COUNT, limit: 232 },
-    Case { name: "receive a copy", function: "count_copy", run: count_copy, sent: COUNT, limit: 192 },
+    Case { name: "receive in place", function: "count_try_recv", run: count_try_recv, sent: COUNT, limit: 224 },
+    Case { name: "receive a copy", function: "count_copy", run: count_copy, sent: COUNT, limit: 184 },
     Case { name: "receive in batches", function: "count_batch", run: count_batch, sent: COUNT, limit: 148 },
     Case { name: "find nothing", function: "count_nothing", run: count_nothing, sent: 0, limit: 240 },
 ];

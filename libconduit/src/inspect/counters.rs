@@ -10,7 +10,7 @@ use crate::ring::layout::{
     CLOSED, ControlPage, ENDED, MessageEntry, ORPHANED, PINNING_RECORDS, PRODUCER_AT, Producer, RECORD_BYTES,
     RECORDS_AT, Record, SLOT_STATE_BYTES,
 };
-use crate::ring::memory::waiting_bit;
+use crate::ring::memory::{ANY_NUMBER, waiting_bit};
 use crate::ring::window;
 use crate::shm::atomics::Plain;
 use crate::shm::clock;
@@ -165,7 +165,7 @@ impl Region {
     }
 
     fn entry(&self, layout: &Layout, position: u64) -> Option<MessageEntry<Plain>> {
-        self.read_at(layout.geometry.slot_at(layout.geometry.entry_of(position)))
+        self.read_at(layout.geometry.slot_at(layout.geometry.entry_of::<ANY_NUMBER>(position)))
     }
 
     /// The publisher's line as it is between two messages, if it comes to rest: its numbers belong

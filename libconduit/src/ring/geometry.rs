@@ -140,10 +140,16 @@ impl Geometry {
         self.control_bytes() as u64 + u64::from(self.slots) * self.slot_bytes
     }
 
-    /// Index of the entry of a position.
+    /// Whether the number of slots is a power of two.
     #[inline(always)]
-    pub(crate) fn entry_of(self, position: u64) -> u32 {
-        if self.mask != 0 {
+    pub(crate) fn is_power_of_two(self) -> bool {
+        self.mask != 0
+    }
+
+    /// Index of the entry of a position: see [`ANY_NUMBER`].
+    #[inline(always)]
+    pub(crate) fn entry_of<const IS_POWER_OF_TWO: bool>(self, position: u64) -> u32 {
+        if IS_POWER_OF_TWO {
             // Truncating keeps the bits that the mask does.
             position as u32 & self.mask
         } else {

@@ -163,6 +163,7 @@ mod tests {
     use super::*;
     use crate::Message;
     use crate::ring::layout::{DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, MAX_SLOTS, SLOT_STATE_BYTES};
+    use crate::ring::memory::{ANY_NUMBER, POWER_OF_TWO};
 
     fn page() -> [u8; PAGE_BYTES] {
         let geometry = Geometry::new(DEFAULT_SLOTS, DEFAULT_SLOT_BYTES).unwrap();
@@ -227,7 +228,11 @@ mod tests {
             position: u64,
         ) {
             if let Ok(geometry) = Geometry::new(slots, slot_bytes) {
-                prop_assert_eq!(u64::from(geometry.entry_of(position)), position % u64::from(slots));
+                let entry = position % u64::from(slots);
+                prop_assert_eq!(u64::from(geometry.entry_of::<ANY_NUMBER>(position)), entry);
+                if geometry.is_power_of_two() {
+                    prop_assert_eq!(u64::from(geometry.entry_of::<POWER_OF_TWO>(position)), entry);
+                }
                 let last = slots - 1;
                 prop_assert_eq!(geometry.state_at(last) + SLOT_STATE_BYTES, geometry.slot_at(0));
                 let payload = geometry.slot_at(last) + geometry.payload_at();

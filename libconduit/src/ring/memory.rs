@@ -3,9 +3,15 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::layout::{Consumers, MessageEntry, NUMBER, Producer, Record};
+use super::layout::{Consumers, MessageEntry, NUMBER, Producer, Record, SlotState};
 use crate::mutation::mutated;
 use crate::shm::atomics::{AtomicLoad, Atomics, WordFamily, WritableAtomics};
+
+/// The entry of a position is found by a division, which works with any number of slots.
+pub(crate) const ANY_NUMBER: bool = false;
+/// The entry of a position is found by a mask. What is done for every message exists in both forms,
+/// since telling them apart at each entry would cost each message a dozen instructions.
+pub(crate) const POWER_OF_TWO: bool = true;
 
 /// What is about to be done with a line, for prefetching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +26,34 @@ pub(crate) trait Memory {
 
     /// Number of slots.
     fn slots(&self) -> u32;
-    /// Index of a position's entry: the position modulo the number of slots.
-    fn entry_of(&self, position: u64) -> u32;
+    /// Whether the number of slots is a power of two.
+    fn is_power_of_two(&self) -> bool;
+    /// Index of a position's entry: the position modulo the number of slots. See [`ANY_NUMBER`].
+    fn entry_of<const IS_POWER_OF_TWO: bool>(&self, position: u64) -> u32;
     fn producer(&self) -> &Producer<Self::Atomics>;
     fn consumers(&self) -> &Consumers<Self::Atomics>;
+    /// The entry of a position: see [`ANY_NUMBER`].
+    fn entry_as<const IS_POWER_OF_TWO: bool>(&self, position: u64) -> &MessageEntry<Self::Atomics>;
     /// The entry of a position.
-    fn entry(&self, position: u64) -> &MessageEntry<Self::Atomics>;
+    #[inline(always)]
+    fn entry(&self, position: u64) -> &MessageEntry<Self::Atomics> {
+        if self.is_power_of_two() {
+            self.entry_as::<POWER_OF_TWO>(position)
+        } else {
+            self.entry_as::<ANY_NUMBER>(position)
+        }
+    }
     /// The state of a slot.
     ///
     /// # Panics
     ///
     /// If there is no such slot.
-    fn state(&self, slot: u32) -> &<Self::Atomics as WordFamily>::U64;
+    fn slot_state(&self, slot: u32) -> &SlotState<Self::Atomics>;
+    /// Who holds a slot: the word of its [state](Self::slot_state).
+    #[inline(always)]
+    fn state(&self, slot: u32) -> &<Self::Atomics as WordFamily>::U64 {
+        &self.slot_state(slot).word
+    }
     /// Prefetches the line of a word.
     fn prefetch<T>(&self, _word: &T, _use: Use) {}
 
@@ -67,7 +89,7 @@ pub(crate) trait WritableMemory: Memory<Atomics: WritableAtomics> {
     /// Notes when the message of a slot that a reader holds was published, for those who look from
     /// outside.
     #[inline(always)]
-    fn note_held(&self, _slot: u32, _stamp_ns: u64) {}
+    fn note_held(&self, _state: &SlotState<Self::Atomics>, _stamp_ns: u64) {}
     /// Wakes all sleepers of the wake word.
     fn wake_all(&self);
     /// Runs `action` under the lock of a record, unless its subscriber is alive.

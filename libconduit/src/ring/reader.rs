@@ -10,7 +10,7 @@ pub(crate) use self::newest::Newest;
 use super::copy::CopyTarget;
 use super::end::Gone;
 use super::layout::{ENDED, MessageEntry, NUMBER, PINNING_RECORDS};
-use super::memory::{Memory, ReaderMemory, Use, WritableMemory, head};
+use super::memory::{ANY_NUMBER, Memory, POWER_OF_TWO, ReaderMemory, Use, WritableMemory, head};
 use super::sleeper::{Sleep, Sleeper};
 use super::start::Start;
 use super::writer::clear_record_bits;
@@ -54,6 +54,16 @@ pub(crate) struct Received {
 pub(crate) struct Found<'a, M: Memory> {
     position: u64,
     entry: &'a MessageEntry<M::Atomics>,
+    /// How entries are found: see [`ANY_NUMBER`].
+    is_power_of_two: bool,
+}
+
+impl<'a, M: Memory> Found<'a, M> {
+    /// The message of a position, if its entry has it.
+    #[inline(always)]
+    fn at<const IS_POWER_OF_TWO: bool>(memory: &'a M, position: u64) -> Self {
+        Self { position, entry: memory.entry_as::<IS_POWER_OF_TWO>(position), is_power_of_two: IS_POWER_OF_TWO }
+    }
 }
 
 /// How a reader takes a message out of its slot.
@@ -145,7 +155,7 @@ impl<M: ReaderMemory> Reader<M> {
         };
         let newest = (head.saturating_sub(wanted.min(slots))..head).rev();
         let first = newest
-            .take_while(|&position| is_kept(&*self.memory, position, self.memory.entry(position), Relaxed))
+            .take_while(|&position| is_kept(&*self.memory, &Found::at::<ANY_NUMBER>(&*self.memory, position), Relaxed))
             .last();
         self.expected = first.unwrap_or(head);
         self.move_to(self.expected);
@@ -197,33 +207,41 @@ impl<M: ReaderMemory> Reader<M> {
     #[inline(always)]
     pub(crate) fn receive_next<T: ReceiveMode<M>>(&mut self, mode: &mut T) -> Option<Received> {
         if T::SKIPS {
-            return self.receive_newest(mode);
+            self.receive_newest(mode)
+        } else if self.memory.is_power_of_two() {
+            self.receive_as::<POWER_OF_TWO, T>(mode)
+        } else {
+            self.receive_as::<ANY_NUMBER, T>(mode)
         }
+    }
+
+    #[inline(always)]
+    fn receive_as<const IS_POWER_OF_TWO: bool, T: ReceiveMode<M>>(&mut self, mode: &mut T) -> Option<Received> {
         loop {
             let position = self.cursor;
             // R1
-            let entry = self.memory.entry(position);
-            let found = entry.position.load(order!(r1, Acquire));
+            let message = Found::at::<IS_POWER_OF_TWO>(&*self.memory, position);
+            let found = message.entry.position.load(order!(r1, Acquire));
             if found & !ENDED != position + 1 {
                 if !self.move_beyond(found) {
                     // So that both lines come at once, if the slot is the usual one.
-                    self.memory.prefetch_payload(self.memory.entry_of(position));
+                    self.memory.prefetch_payload(self.memory.entry_of::<IS_POWER_OF_TWO>(position));
                     if self.prefetched != position {
                         // Its line does not change until the message comes, unless another reader
                         // has the slot.
                         self.prefetched = position;
-                        self.prefetch_state::<T>();
+                        self.prefetch_state::<IS_POWER_OF_TWO, T>();
                     }
                     return None;
                 }
                 continue;
             }
-            let taken = mode.take(&self.memory, Found { position, entry });
+            let taken = mode.take(&self.memory, message);
             self.move_to(position + 1);
             if let Some(mut message) = taken {
                 message.lost = self.count(position);
                 // Of the next message, which may be there already.
-                self.prefetch_state::<T>();
+                self.prefetch_state::<IS_POWER_OF_TWO, T>();
                 return Some(message);
             }
         }
@@ -231,9 +249,9 @@ impl<M: ReaderMemory> Reader<M> {
 
     /// Prefetches the state of the slot that the message at the cursor will probably have.
     #[inline(always)]
-    fn prefetch_state<T: ReceiveMode<M>>(&self) {
+    fn prefetch_state<const IS_POWER_OF_TWO: bool, T: ReceiveMode<M>>(&self) {
         if T::PINS {
-            self.memory.prefetch_state(self.memory.entry_of(self.cursor), Use::Write);
+            self.memory.prefetch_state(self.memory.entry_of::<IS_POWER_OF_TWO>(self.cursor), Use::Write);
         }
     }
 
@@ -375,10 +393,14 @@ impl<M: ReaderMemory> Reader<M> {
 /// will take its entry (with the second). The reader has read both entries recently, the second for
 /// the message before.
 #[inline(always)]
-fn is_kept<M: Memory>(memory: &M, position: u64, entry: &MessageEntry<M::Atomics>, order: Ordering) -> bool {
+fn is_kept<M: Memory>(memory: &M, message: &Found<'_, M>, order: Ordering) -> bool {
+    let Found { position, entry, is_power_of_two } = *message;
     let until = position + u64::from(memory.slots());
     let found = entry.position.load(order);
-    let before = memory.entry(until - 1).position.load(order);
+    let last = until - 1;
+    let last =
+        if is_power_of_two { memory.entry_as::<POWER_OF_TWO>(last) } else { memory.entry_as::<ANY_NUMBER>(last) };
+    let before = last.position.load(order);
     let is_in_entry = found & !ENDED == position + 1 || mutated!(kept_without_flag);
     let is_before_reuse = before & NUMBER < until || mutated!(kept_until_overwritten);
     is_in_entry && is_before_reuse
@@ -404,7 +426,8 @@ fn raise_record_limit<M: WritableMemory>(memory: &M, record: usize) {
 fn pin<M: ReaderMemory>(memory: &M, found: Found<'_, M>, record: usize) -> Option<Received> {
     debug_assert!(record < PINNING_RECORDS);
     let message = read_entry(memory, &found)?;
-    let state = memory.writable()?.state(message.slot);
+    let slot_state = memory.writable()?.slot_state(message.slot);
+    let state = &slot_state.word;
     let bit = 1 << record;
     // R2
     let before = if mutated!(r2_left_out) {
@@ -426,12 +449,12 @@ fn pin<M: ReaderMemory>(memory: &M, found: Found<'_, M>, record: usize) -> Optio
     // survives r3_acquire: in the models the fence of R2 does it. The litmus test of R2 and R3
     // shows what the processor needs.
     // survives r3_relaxed: as above.
-    if !is_kept(memory, found.position, found.entry, order!(r3, SeqCst load)) && !mutated!(r3_left_out) {
+    if !is_kept(memory, &found, order!(r3, SeqCst load)) && !mutated!(r3_left_out) {
         // Relaxed: nothing was read.
         step!(r3_undo, state.fetch_and(!bit, Relaxed));
         return None;
     }
-    memory.writable()?.note_held(message.slot, message.stamp_ns);
+    memory.writable()?.note_held(slot_state, message.stamp_ns);
     fault::point(Step::PinChecked);
     Some(message)
 }
@@ -454,13 +477,13 @@ fn copy_out<M: Memory>(memory: &M, found: Found<'_, M>, into: &mut impl CopyTarg
     // C1
     step!(c1, M::Atomics::fence(Acquire));
     // C2
-    (is_kept(memory, found.position, found.entry, Relaxed) || mutated!(c2_left_out)).then_some(message)
+    (is_kept(memory, &found, Relaxed) || mutated!(c2_left_out)).then_some(message)
 }
 
 /// What an entry says of its message. The caller checks afterwards that it is kept (R3, C2).
 #[inline(always)]
 fn read_entry<M: Memory>(memory: &M, found: &Found<'_, M>) -> Option<Received> {
-    let Found { position, entry } = *found;
+    let Found { position, entry, .. } = *found;
     let slot = entry.slot.load(Relaxed);
     let longest = if mutated!(any_length) { usize::MAX } else { memory.capacity() };
     let message = Received {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 pub(crate) use self::run::Run;
 use super::layout::{CLOSED, ENDED, ONE_WAKE, ORPHANED, PINNING_RECORDS, READERS, TAKEN, UNLINKED};
-use super::memory::{SHARED_WAITING_BIT, Use, WritableMemory, waiting_bit};
+use super::memory::{ANY_NUMBER, POWER_OF_TWO, SHARED_WAITING_BIT, Use, WritableMemory, waiting_bit};
 use super::reuse::{Reuse, SlotOrder};
 use super::window::Window;
 use crate::fault::{self, Step};
@@ -78,7 +78,7 @@ impl<M: WritableMemory> Writer<M> {
         let window = Window::default();
         let mut writer =
             Self { memory, next: 0, claimed: None, order, bytes: 0, window, meetings: 0, has_woken: false };
-        writer.claim_ahead();
+        writer.claim_ahead::<ANY_NUMBER>();
         writer
     }
 
@@ -186,26 +186,29 @@ impl<M: WritableMemory> Writer<M> {
 
     /// Gives a claimed slot of another entry to the next one.
     fn adopt(&mut self, from: u64, slot: u32) {
-        step!(adopt_swap, self.order.swap(self.memory.entry_of(from), self.memory.entry_of(self.next)));
+        step!(adopt_swap, {
+            let entry_of = |position| self.memory.entry_of::<ANY_NUMBER>(position);
+            self.order.swap(entry_of(from), entry_of(self.next));
+        });
         step!(adopt_claimed, self.claimed = Some(slot));
     }
 
     /// Claims the slot of a position's entry, or returns its holders.
     fn try_claim(&self, position: u64) -> Result<u32, u64> {
-        let slot = self.slot_of(position);
+        let slot = self.slot_of::<ANY_NUMBER>(position);
         let holders = self.holders(slot);
         if holders != 0 && !mutated!(w2_of_held_slots) {
             return Err(holders);
         }
-        let found = self.take_entry(position);
+        let found = self.take_entry::<ANY_NUMBER>(position);
         // W3
         step!(w3_of_claim, M::Atomics::fence(order!(w3_of_claim, SeqCst fence)));
         self.settle(position, slot, found)
     }
 
     #[inline(always)]
-    fn slot_of(&self, position: u64) -> u32 {
-        self.order.slot_of(self.memory.entry_of(position))
+    fn slot_of<const IS_POWER_OF_TWO: bool>(&self, position: u64) -> u32 {
+        self.order.slot_of(self.memory.entry_of::<IS_POWER_OF_TWO>(position))
     }
 
     #[inline(always)]
@@ -216,8 +219,8 @@ impl<M: WritableMemory> Writer<M> {
 
     /// Flags an entry's message as about to be overwritten. Returns the entry's position.
     #[inline(always)]
-    fn take_entry(&self, position: u64) -> u64 {
-        let word = &self.memory.entry(position).position;
+    fn take_entry<const IS_POWER_OF_TWO: bool>(&self, position: u64) -> u64 {
+        let word = &self.memory.entry_as::<IS_POWER_OF_TWO>(position).position;
         let found = word.load(Relaxed);
         // W2
         step!(w2, word.store(found | TAKEN, Relaxed));
@@ -236,7 +239,8 @@ impl<M: WritableMemory> Writer<M> {
                 // W4: the message is as complete as it was.
                 // survives w4_of_taking_back_relaxed: W3 has released the message.
                 step!(w4_of_taking_back, {
-                    self.memory.entry(position).position.store(found, order!(w4_of_taking_back, Release));
+                    let word = &self.memory.entry(position).position;
+                    word.store(found, order!(w4_of_taking_back, Release));
                 });
                 Err(holders)
             }
@@ -255,14 +259,23 @@ impl<M: WritableMemory> Writer<M> {
 
     #[inline(always)]
     fn publish(&mut self, slot: u32, len: usize, stamp_ns: impl FnOnce() -> u64) {
-        let entry = self.memory.entry(self.next);
+        if self.memory.is_power_of_two() {
+            self.publish_as::<POWER_OF_TWO>(slot, len, stamp_ns);
+        } else {
+            self.publish_as::<ANY_NUMBER>(slot, len, stamp_ns);
+        }
+    }
+
+    #[inline(always)]
+    fn publish_as<const IS_POWER_OF_TWO: bool>(&mut self, slot: u32, len: usize, stamp_ns: impl FnOnce() -> u64) {
+        let entry = self.memory.entry_as::<IS_POWER_OF_TWO>(self.next);
         if mutated!(w4_before_entry) {
             entry.position.store(self.next + 1, Release);
         }
         // Before the clock is read: the line then comes from a polling reader's cache meanwhile.
         step!(entry_slot, entry.slot.store(slot, Relaxed));
         step!(entry_len, entry.len.store(len as u64, Relaxed));
-        self.prefetch_claim();
+        self.prefetch_claim::<IS_POWER_OF_TWO>();
         let stamp_ns = stamp_ns();
         step!(entry_stamp, entry.stamp_ns.store(stamp_ns, Relaxed));
         fault::point(Step::PublishWritten);
@@ -272,7 +285,7 @@ impl<M: WritableMemory> Writer<M> {
         self.next += 1;
         step!(bytes_of_message, self.bytes += len as u64);
         self.move_head(stamp_ns);
-        step!(claim_ahead, self.claim_ahead());
+        step!(claim_ahead, self.claim_ahead::<IS_POWER_OF_TWO>());
         fault::point(Step::PublishClaimed);
     }
 
@@ -294,13 +307,13 @@ impl<M: WritableMemory> Writer<M> {
 
     /// Claims a slot for the next position, if no reader holds it, and wakes the sleepers.
     #[inline(always)]
-    fn claim_ahead(&mut self) {
+    fn claim_ahead<const IS_POWER_OF_TWO: bool>(&mut self) {
         step!(claimed_none, self.claimed = None);
         match self.order.reuse() {
             // Publishing the last message was W2.
             Reuse::Oldest => {
                 self.fence_and_wake();
-                let slot = self.slot_of(self.next);
+                let slot = self.slot_of::<IS_POWER_OF_TWO>(self.next);
                 if self.holders(slot) == 0 || mutated!(w1_of_ahead_left_out) {
                     self.claimed = Some(slot);
                 }
@@ -314,12 +327,12 @@ impl<M: WritableMemory> Writer<M> {
             }
             Reuse::Newest { .. } => {
                 let from = self.next + u64::from(self.memory.slots()) - self.first_candidate();
-                let slot = self.slot_of(from);
+                let slot = self.slot_of::<IS_POWER_OF_TWO>(from);
                 let is_late = mutated!(w2_after_w3);
                 if is_late {
                     self.fence_and_wake();
                 }
-                let found = self.take_entry(from);
+                let found = self.take_entry::<IS_POWER_OF_TWO>(from);
                 if !is_late {
                     self.fence_and_wake();
                 }
@@ -332,16 +345,16 @@ impl<M: WritableMemory> Writer<M> {
 
     /// Prefetches what claiming ahead reads, while the lines of this message move.
     #[inline(always)]
-    fn prefetch_claim(&self) {
+    fn prefetch_claim<const IS_POWER_OF_TWO: bool>(&self) {
         let memory = &*self.memory;
         match self.order.reuse() {
-            Reuse::Oldest => memory.prefetch_state(self.slot_of(self.next + 1), Use::Read),
+            Reuse::Oldest => memory.prefetch_state(self.slot_of::<IS_POWER_OF_TWO>(self.next + 1), Use::Read),
             Reuse::Newest { .. } => {
                 // The usual case: one reader, which has received the message before.
                 let before = self.next + u64::from(memory.slots()) - 1;
                 memory.prefetch(memory.record(0), Use::Read);
-                memory.prefetch(memory.entry(before), Use::Write);
-                memory.prefetch_state(self.slot_of(before), Use::Read);
+                memory.prefetch(memory.entry_as::<IS_POWER_OF_TWO>(before), Use::Write);
+                memory.prefetch_state(self.slot_of::<IS_POWER_OF_TWO>(before), Use::Read);
             }
         }
     }

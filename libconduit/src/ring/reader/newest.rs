@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Acquire;
 
-use super::{ENDED, Found, Memory, NUMBER, Reader, ReaderMemory, ReceiveMode, Received, head};
+use super::{ANY_NUMBER, ENDED, Found, Memory, NUMBER, Reader, ReaderMemory, ReceiveMode, Received, head};
 use crate::mutation::{mutated, order, step};
 use crate::shm::atomics::{AtomicLoad, Atomics};
 
@@ -29,12 +29,12 @@ impl<M: ReaderMemory> Reader<M> {
             let next = self.beyond_newest(tried);
             let oldest = tried.max(next.saturating_sub(self.memory.slots().into()));
             for position in (oldest..next).rev() {
-                let entry = self.memory.entry(position);
+                let found = Found::at::<ANY_NUMBER>(&*self.memory, position);
                 // R1
                 // survives r1_of_newest_relaxed: what lies before `next` is visible by H1, or by
                 // the R1 below.
-                if entry.position.load(order!(r1_of_newest, Acquire)) & !ENDED == position + 1
-                    && let Some(message) = mode.take(&self.memory, Found { position, entry })
+                if found.entry.position.load(order!(r1_of_newest, Acquire)) & !ENDED == position + 1
+                    && let Some(message) = mode.take(&self.memory, found)
                 {
                     self.move_to(next);
                     self.skipped = self.skipped.saturating_add(position.saturating_sub(self.expected));

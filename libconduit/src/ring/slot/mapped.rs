@@ -15,7 +15,7 @@ use crate::ring::layout::{
     Record, SlotState,
 };
 use crate::ring::memory::{Memory, ReaderMemory, Use, WritableMemory};
-use crate::shm::atomics::{Atomics, Native, WordFamily};
+use crate::shm::atomics::{Atomics, Native};
 use crate::shm::cancellation::Uncancelled;
 use crate::shm::lock::LockByte;
 use crate::shm::map::{Mapping, Protection, ReadOnly, ReadWrite, SharedWords};
@@ -135,18 +135,6 @@ impl<P: RingProtection> MappedRing<P> {
     ///
     /// If there is no such slot.
     #[inline(always)]
-    fn slot_state(&self, slot: u32) -> &SlotState<P::Atomics> {
-        let at = self.geometry.state_at(self.checked(slot));
-        // SAFETY: states lie in front of the slots, within the region, whose size `new` compared
-        // with the mapping's, at multiples of their size. They consist of words of the mapping's
-        // family (`SharedWords`), which any bytes are valid for.
-        unsafe { self.mapping.start().add(at).cast().as_ref() }
-    }
-
-    /// # Panics
-    ///
-    /// If there is no such slot.
-    #[inline(always)]
     fn checked(&self, slot: u32) -> u32 {
         assert!(slot < self.geometry.slots(), "there is no such slot");
         slot
@@ -226,8 +214,13 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     }
 
     #[inline(always)]
-    fn entry_of(&self, position: u64) -> u32 {
-        self.geometry.entry_of(position)
+    fn is_power_of_two(&self) -> bool {
+        self.geometry.is_power_of_two()
+    }
+
+    #[inline(always)]
+    fn entry_of<const IS_POWER_OF_TWO: bool>(&self, position: u64) -> u32 {
+        self.geometry.entry_of::<IS_POWER_OF_TWO>(position)
     }
 
     #[inline(always)]
@@ -241,8 +234,8 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     }
 
     #[inline(always)]
-    fn entry(&self, position: u64) -> &MessageEntry<P::Atomics> {
-        let at = self.geometry.slot_at(self.entry_of(position));
+    fn entry_as<const IS_POWER_OF_TWO: bool>(&self, position: u64) -> &MessageEntry<P::Atomics> {
+        let at = self.geometry.slot_at(self.entry_of::<IS_POWER_OF_TWO>(position));
         // SAFETY: the entry is at the start of a slot, within the mapping, and aligned, since slots
         // are whole pairs of cache lines. It consists of words of the mapping's family
         // (`SharedWords`), which any bytes are valid for.
@@ -250,8 +243,12 @@ impl<P: RingProtection> Memory for MappedRing<P> {
     }
 
     #[inline(always)]
-    fn state(&self, slot: u32) -> &<P::Atomics as WordFamily>::U64 {
-        &self.slot_state(slot).word
+    fn slot_state(&self, slot: u32) -> &SlotState<P::Atomics> {
+        let at = self.geometry.state_at(self.checked(slot));
+        // SAFETY: states lie in front of the slots, within the region, whose size `new` compared
+        // with the mapping's, at multiples of their size. They consist of words of the mapping's
+        // family (`SharedWords`), which any bytes are valid for.
+        unsafe { self.mapping.start().add(at).cast().as_ref() }
     }
 
     #[inline(always)]
@@ -330,8 +327,8 @@ impl WritableMemory for MappedRing {
     }
 
     #[inline(always)]
-    fn note_held(&self, slot: u32, stamp_ns: u64) {
-        step!(note_held, self.slot_state(slot).stamp_ns.store(stamp_ns, Relaxed));
+    fn note_held(&self, state: &SlotState<Native>, stamp_ns: u64) {
+        step!(note_held, state.stamp_ns.store(stamp_ns, Relaxed));
     }
 
     fn wake_all(&self) {

@@ -18,7 +18,7 @@ use crate::ring::copy::Line;
 use crate::ring::end::Gone;
 use crate::ring::layout::{
     CLOSED, Consumers, ENDED, MessageEntry, NO_CURSOR, NUMBER, ORPHANED, PINNING_RECORDS, Producer, READERS, Record,
-    TAKEN,
+    SlotState, TAKEN,
 };
 use crate::ring::memory::{Memory, ReaderMemory, WritableMemory};
 use crate::ring::reader::{CopyTo, Newest, Pin, Reader, Received, unpin};
@@ -37,7 +37,7 @@ struct Heap {
     producer: Producer<Native>,
     consumers: Consumers<Native>,
     records: Vec<Record<Native>>,
-    states: Vec<AtomicU64>,
+    states: Vec<SlotState<Native>>,
     slots: Vec<(MessageEntry<Native>, [AtomicU64; WORDS])>,
     alive: Vec<AtomicBool>,
     sleeps: AtomicU32,
@@ -87,7 +87,7 @@ impl Heap {
             producer: Producer::default(),
             consumers,
             records: (0..records).map(|_| record()).collect(),
-            states: (0..slots).map(|_| zero()).collect(),
+            states: (0..slots).map(|_| SlotState { word: zero(), stamp_ns: zero() }).collect(),
             slots: (0..slots).map(|_| (entry(), [zero(), zero(), zero()])).collect(),
             alive: (0..records).map(|_| AtomicBool::new(false)).collect(),
             sleeps: AtomicU32::new(0),
@@ -120,17 +120,20 @@ impl Memory for Heap {
     fn consumers(&self) -> &Consumers<Native> {
         &self.consumers
     }
-    fn entry_of(&self, position: u64) -> u32 {
-        (position % self.slots.len() as u64) as u32
+    fn is_power_of_two(&self) -> bool {
+        self.slots.len().is_power_of_two()
     }
-    fn entry(&self, position: u64) -> &MessageEntry<Native> {
+    fn entry_of<const IS_POWER_OF_TWO: bool>(&self, position: u64) -> u32 {
+        if IS_POWER_OF_TWO { position as u32 & (self.slots() - 1) } else { (position % u64::from(self.slots())) as u32 }
+    }
+    fn entry_as<const IS_POWER_OF_TWO: bool>(&self, position: u64) -> &MessageEntry<Native> {
         self.looks.fetch_add(1, Relaxed);
-        &self.slots[self.entry_of(position) as usize].0
+        &self.slots[self.entry_of::<IS_POWER_OF_TWO>(position) as usize].0
     }
     fn capacity(&self) -> usize {
         8 * WORDS
     }
-    fn state(&self, slot: u32) -> &AtomicU64 {
+    fn slot_state(&self, slot: u32) -> &SlotState<Native> {
         &self.states[slot as usize]
     }
     fn copy_payload(&self, slot: u32, into: &mut [u8]) {

@@ -176,7 +176,7 @@ pub(super) fn live<T: 'static>(reader: Checked, run: impl FnOnce(Checked) -> T +
 /// What must be true once all readers are gone.
 pub(super) fn assert_nothing_is_held(ring: &Ring) {
     for slot in &ring.slots {
-        assert_eq!(slot.state.load(Relaxed) & READERS, 0);
+        assert_eq!(slot.state.word.load(Relaxed) & READERS, 0);
     }
 }
 

@@ -8,7 +8,7 @@ use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::sync::{Condvar, Mutex};
 
 use crate::mutation::mutated;
-use crate::ring::layout::{Consumers, MessageEntry, NO_CURSOR, Producer, Record};
+use crate::ring::layout::{Consumers, MessageEntry, NO_CURSOR, Producer, Record, SlotState};
 use crate::ring::memory::{Memory, ReaderMemory, WritableMemory};
 use crate::shm::atomics::{Atomics, WordFamily, WritableAtomics, forward_atomic};
 
@@ -46,7 +46,7 @@ forward_atomic!(AtomicU32, u32);
 forward_atomic!(AtomicU64, u64);
 
 pub(super) struct Slot {
-    pub(super) state: AtomicU64,
+    pub(super) state: SlotState<Loom>,
     entry: MessageEntry<Loom>,
     pub(super) words: [AtomicU64; WORDS as usize],
     pub(super) bytes: UnsafeCell<()>,
@@ -103,7 +103,7 @@ fn record() -> Record<Loom> {
 
 fn slot() -> Slot {
     Slot {
-        state: zero(),
+        state: SlotState { word: zero(), stamp_ns: zero() },
         entry: MessageEntry {
             position: zero(),
             stamp_ns: zero(),
@@ -164,13 +164,16 @@ impl Memory for Ring {
     fn consumers(&self) -> &Consumers<Loom> {
         &self.consumers
     }
-    fn entry_of(&self, position: u64) -> u32 {
-        (position % self.slots.len() as u64) as u32
+    fn is_power_of_two(&self) -> bool {
+        self.slots.len().is_power_of_two()
     }
-    fn entry(&self, position: u64) -> &MessageEntry<Loom> {
-        &self.slots[self.entry_of(position) as usize].entry
+    fn entry_of<const IS_POWER_OF_TWO: bool>(&self, position: u64) -> u32 {
+        if IS_POWER_OF_TWO { position as u32 & (self.slots() - 1) } else { (position % u64::from(self.slots())) as u32 }
     }
-    fn state(&self, slot: u32) -> &AtomicU64 {
+    fn entry_as<const IS_POWER_OF_TWO: bool>(&self, position: u64) -> &MessageEntry<Loom> {
+        &self.slots[self.entry_of::<IS_POWER_OF_TWO>(position) as usize].entry
+    }
+    fn slot_state(&self, slot: u32) -> &SlotState<Loom> {
         &self.slots[slot as usize].state
     }
     fn capacity(&self) -> usize {

@@ -26,7 +26,7 @@ proptest! {
             ring.record(3).cursor.store(cursor, Relaxed);
             for (((entry, _), state), [word, position, slot, len]) in ring.slots.iter().zip(&ring.states).zip(&headers)
             {
-                state.store(*word, Relaxed);
+                state.word.store(*word, Relaxed);
                 entry.position.store(*position, Relaxed);
                 entry.slot.store(*slot as u32, Relaxed);
                 entry.len.store(*len, Relaxed);
@@ -69,11 +69,11 @@ fn word() -> impl Strategy<Value = u64> {
 fn bits_of_no_reader_hold_nothing() {
     let ring = Heap::new(2);
     for state in &ring.states {
-        state.store(0b1111 << PINNING_RECORDS, Relaxed);
+        state.word.store(0b1111 << PINNING_RECORDS, Relaxed);
     }
     let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
     assert_eq!(writer.claim().unwrap().slot(), 0);
-    assert!(ring.states.iter().all(|state| state.load(Relaxed) == 0));
+    assert!(ring.states.iter().all(|state| state.word.load(Relaxed) == 0));
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn a_claim_in_vain_probes_each_holder_three_times_at_most() {
     let ring = Heap::new(256);
     ring.alive[5].store(true, Relaxed);
     for state in &ring.states {
-        state.store(1 << 5, Relaxed);
+        state.word.store(1 << 5, Relaxed);
     }
     let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
     assert!(writer.claim().is_err());
@@ -82,12 +82,12 @@ fn a_holder_without_a_record_is_left_alone() {
     let mut writer = Writer::new(Arc::clone(&ring), Reuse::Oldest);
     publish(&mut writer);
     for state in &ring.states {
-        state.store(1 << 5, Relaxed);
+        state.word.store(1 << 5, Relaxed);
     }
     // Claimed before the bits were there.
     publish(&mut writer);
     assert!(writer.claim().is_err());
-    assert!(ring.states.iter().all(|state| state.load(Relaxed) == 1 << 5));
+    assert!(ring.states.iter().all(|state| state.word.load(Relaxed) == 1 << 5));
 }
 
 #[test]
