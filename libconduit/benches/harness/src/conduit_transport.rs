@@ -55,6 +55,9 @@ impl<W> Conduit<W> {
         if let Some(depth) = options.depth {
             builder = builder.slots(u32::try_from(depth)?);
         }
+        if let Some(messages) = options.retain {
+            builder = builder.retain(messages);
+        }
         Ok(builder.create(topic)?)
     }
 

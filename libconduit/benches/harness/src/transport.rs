@@ -18,6 +18,8 @@ pub struct TopicOptions {
     pub subscribers: Option<usize>,
     /// Whether messages carry no time stamps, where a transport has a choice.
     pub is_unstamped: bool,
+    /// How many messages are kept for subscribers that join later, where a transport has a choice.
+    pub retain: Option<u16>,
 }
 
 /// Something that carries messages.

@@ -134,12 +134,13 @@ fn size(bytes: usize) -> String {
 }
 
 fn latency_row(group: &str, plan: LatencyPlan, goals: &[Goal]) -> TableRow {
-    let LatencyPlan { bytes, is_whole, wait, way, depth, reference } = plan;
+    let LatencyPlan { bytes, is_whole, wait, way, depth, retain, reference } = plan;
     let mut title = vec![size(bytes)];
     // The group says the rest.
     title.extend((bytes <= 64 && group == "small").then(|| way.words().into()));
     title.extend((group == "sleep").then(|| if is_whole { "all bytes" } else { "header" }.into()));
     title.extend(depth.map(|depth| format!("{depth} slots")));
+    title.extend(retain.map(|messages| format!("retain {messages}")));
     let id: String = title.iter().map(|part| format!("/{}", part.replace([' ', ','], ""))).collect();
     TableRow {
         id: format!("{group}{id}"),
@@ -159,6 +160,7 @@ fn latency_row(group: &str, plan: LatencyPlan, goals: &[Goal]) -> TableRow {
 #[rustfmt::skip]
 fn latency_rows() -> Vec<TableRow> {
     let poll = LatencyPlan::filled;
+    let unretained = |bytes| LatencyPlan { retain: Some(0), ..poll(bytes) };
     let header = |bytes| LatencyPlan { is_whole: false, ..poll(bytes) };
     let lent = |bytes| LatencyPlan { way: ReceivingWay::Lent, ..poll(bytes) };
     let copied = |bytes| LatencyPlan { way: ReceivingWay::CopiedOut, ..poll(bytes) };
@@ -178,7 +180,8 @@ fn latency_rows() -> Vec<TableRow> {
         ("bytes", poll(MIB), &[limit, peer]),
         ("bytes", poll(4 * MIB), &[limit, peer]),
         ("bytes", poll(LARGE), &[peer]),
-        ("bytes", LatencyPlan { depth: Some(4), ..poll(LARGE) }, &[]),
+        ("bytes", unretained(4 * MIB), &[peer]),
+        ("bytes", unretained(LARGE), &[peer]),
         ("header", header(KIB), &[]),
         ("header", header(64 * KIB), &[]),
         ("header", header(MIB), &[]),

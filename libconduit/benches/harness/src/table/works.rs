@@ -174,6 +174,8 @@ pub(super) struct LatencyPlan {
     pub(super) way: ReceivingWay,
     /// Slots of a topic; by default as many as a topic has by default.
     pub(super) depth: Option<u64>,
+    /// Messages that are kept for subscribers that join later; by default as many as a topic keeps.
+    pub(super) retain: Option<u16>,
     pub(super) reference: Option<LatencyReference>,
 }
 
@@ -197,7 +199,8 @@ const SHORT_BYTES: usize = 64 << 10;
 impl LatencyPlan {
     /// One way by polling, of all bytes, in place, with as many slots as a topic has by default.
     pub(super) const fn filled(bytes: usize) -> Self {
-        Self { bytes, is_whole: true, wait: Wait::Poll, way: ReceivingWay::InPlace, depth: None, reference: None }
+        let (wait, way) = (Wait::Poll, ReceivingWay::InPlace);
+        Self { bytes, is_whole: true, wait, way, depth: None, retain: None, reference: None }
     }
 
     fn words(&self) -> usize {
@@ -301,7 +304,8 @@ impl LatencyPlan {
         name: &str,
     ) -> Result<Box<dyn Contestant>> {
         let (wait, has_sleepers) = (self.wait, self.wait == Wait::Sleep);
-        let options = TopicOptions { words: self.words(), depth: self.depth, has_sleepers, ..TopicOptions::default() };
+        let Self { depth, retain, .. } = *self;
+        let options = TopicOptions { words: self.words(), depth, retain, has_sleepers, ..TopicOptions::default() };
         let channel = DuplexChannel::<T, M>::open(site, side, name, options)?;
         let touch = if self.is_whole { Touch::Whole } else { Touch::Header };
         Ok(Box::new(RoundTrips { channel, wait, touch, is_grouped: self.is_grouped() }))
