@@ -228,6 +228,9 @@ pub enum OpenError {
     /// The subscriber was to hold no samples.
     #[error("max_held(0) would let the subscriber receive nothing in place; use 1 or more, or copy_samples(true)")]
     NoneHeld,
+    /// The deadline was to be no time at all.
+    #[error("deadline(0) would make the topic overdue at every moment; use more, or no deadline")]
+    ZeroDeadline,
     /// A system call failed.
     #[error("cannot {doing} {}: {source}{}", path.display(), hint(doing, source))]
     Io {
@@ -333,6 +336,18 @@ pub enum RecvError {
         topic: TopicName,
         /// How long the call waited.
         timeout: Duration,
+    },
+    /// No message has come within the subscriber's
+    /// [deadline](crate::SubscriberBuilder::deadline). Reported once per silence; the subscriber
+    /// waits on, and the next call may receive a message.
+    #[error(
+        "no message on topic \"{topic}\" for {silence:?}, which is longer than the deadline; waiting for the next one"
+    )]
+    Overdue {
+        /// The topic.
+        topic: TopicName,
+        /// How long there has been no message.
+        silence: Duration,
     },
     /// The message's bytes are not a valid value of the type (a `bool` of 2, for example). It
     /// counts as received.

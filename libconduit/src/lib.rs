@@ -104,6 +104,7 @@ pub mod registry;
 mod ring;
 pub mod shape;
 mod shm;
+mod silence;
 mod subscriber;
 mod topic;
 mod wait_set;

@@ -12,9 +12,10 @@ use crate::registry::Lease;
 use crate::ring::attached::AttachedSleeper;
 use crate::ring::sleeper::Sleep;
 use crate::shm::cancellation::Uncancelled;
-use crate::shm::clock::coarse_now;
+use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::dying::RegionOwner;
 use crate::shm::lock::OWNER;
+use crate::silence::Silence;
 
 /// How long to sleep for a subscriber that may only read the region and therefore cannot ask to be
 /// woken.
@@ -38,6 +39,8 @@ pub(crate) struct Watched {
     is_over: AtomicBool,
     /// On the coarse clock, in nanoseconds.
     last_check_ns: AtomicU64,
+    /// Of a subscriber with a deadline. Never locked in a forked process.
+    silence: Option<Mutex<Silence>>,
 }
 
 impl Watched {
@@ -50,6 +53,7 @@ impl Watched {
             publisher_is_dead: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             last_check_ns: AtomicU64::new(coarse_now().as_nanos() as u64),
+            silence: None,
         }
     }
 
@@ -63,7 +67,14 @@ impl Watched {
             publisher_is_dead: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             last_check_ns: AtomicU64::new(0),
+            silence: None,
         }
+    }
+
+    /// The subscriber is ready also when nothing has come for so long.
+    pub(crate) fn with_deadline(mut self, deadline: Option<Duration>) -> Self {
+        self.silence = deadline.map(|deadline| Mutex::new(Silence::new(deadline, self.sleeper.cursor(), now_ns())));
+        self
     }
 
     pub(crate) fn sleeper(&self) -> &AttachedSleeper {
@@ -75,7 +86,7 @@ impl Watched {
         self.is_over.store(false, Relaxed);
     }
 
-    /// Whether the subscriber has something to receive: a message, or the end.
+    /// Whether the subscriber has something to receive: a message, the end, or a silence to report.
     pub(crate) fn is_ready(&self) -> bool {
         if self.sleeper.has_news() && !mutated!(ready_without_news) {
             return true;
@@ -85,7 +96,7 @@ impl Watched {
         if is_over {
             step!(ready_is_over, self.is_over.store(true, Relaxed));
         }
-        is_over
+        is_over || self.is_overdue() && !mutated!(ready_without_silence)
     }
 
     /// Whether [`is_ready`](Self::is_ready) has reported the end: then the subscriber must report
@@ -93,6 +104,58 @@ impl Watched {
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Relaxed)
+    }
+
+    /// Looks at the silence of a subscriber that has a deadline, and finds no message.
+    fn with_silence<R>(&self, action: impl FnOnce(&mut Silence, u64) -> R) -> Option<R> {
+        let mut silence = self.silence.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: nobody may note an older cursor than was noted before.
+        let (cursor, now_ns) = (self.sleeper.cursor(), now_ns());
+        silence.look(cursor, || self.sleeper.stamp_ns(cursor.checked_sub(1)?), now_ns);
+        Some(action(&mut silence, now_ns))
+    }
+
+    /// Whether there is a silence to report.
+    fn is_overdue(&self) -> bool {
+        self.with_silence(|silence, now_ns| silence.is_due(now_ns)).unwrap_or(false)
+    }
+
+    /// There is no message: reports a silence once, when it has lasted for as long as the deadline.
+    pub(crate) fn take_overdue(&self) -> Option<Duration> {
+        self.with_silence(Silence::take_overdue)?
+    }
+
+    /// If there is a message: how long the silence before it was, if that was reported.
+    pub(crate) fn take_resumed(&self) -> Option<Duration> {
+        let mut silence = self.silence.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.sleeper.has_news() {
+            return None;
+        }
+        let cursor = self.sleeper.cursor();
+        silence.take_resumed(cursor, self.sleeper.stamp_ns(cursor), now_ns())
+    }
+
+    /// When a silence is to be reported, on CLOCK_MONOTONIC in nanoseconds; `u64::MAX`: never. If
+    /// there is a message, the one after it, as far as it is known.
+    pub(crate) fn due_ns(&self) -> u64 {
+        let due = self.with_silence(|silence, _| {
+            if !self.sleeper.has_news() {
+                return silence.due_ns();
+            }
+            let stamp_ns = self.sleeper.stamp_ns(self.sleeper.cursor());
+            stamp_ns.map_or(u64::MAX, |stamp_ns| silence.due_after_ns(stamp_ns))
+        });
+        due.unwrap_or(u64::MAX)
+    }
+
+    /// The silence of another ring, from which the subscriber comes, continues.
+    pub(crate) fn continue_silence_of(&self, other: &Self) {
+        if let Some(mine) = &self.silence
+            && let Some(silence) = other.with_silence(|silence, _| *silence)
+        {
+            let silence = silence.continued_at(self.sleeper.cursor());
+            *mine.lock().unwrap_or_else(PoisonError::into_inner) = silence;
+        }
     }
 
     /// Whether it is known that nothing will follow.

@@ -145,6 +145,8 @@ impl AttachedSleeper {
 
     delegate! {
         pub(crate) fn can_be_woken(&self) -> bool;
+        pub(crate) fn cursor(&self) -> u64;
+        pub(crate) fn stamp_ns(&self, position: u64) -> Option<u64>;
         pub(crate) fn has_ended(&self) -> Option<Gone>;
         #[cfg(test)]
         pub(crate) fn sleep(&self, timeout: Duration) -> bool;

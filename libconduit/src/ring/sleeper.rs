@@ -79,6 +79,20 @@ impl<M: ReaderMemory> Sleeper<M> {
         step!(cursor_for_sleepers, self.state.cursor.store(cursor, Relaxed));
     }
 
+    /// The position of the next message.
+    pub(crate) fn cursor(&self) -> u64 {
+        self.state.cursor.load(Relaxed)
+    }
+
+    /// When the message of a position was published, if it is still there and has a time stamp.
+    pub(crate) fn stamp_ns(&self, position: u64) -> Option<u64> {
+        let entry = self.memory.entry(position);
+        // As R1, after which the stamp is that of this message or, if a newer one is being written
+        // there, of that one.
+        let found = entry.position.load(Acquire);
+        Some(entry.stamp_ns.load(Relaxed)).filter(|&stamp_ns| stamp_ns != 0 && found & NUMBER == position + 1)
+    }
+
     /// How the topic ended, if it did; there may be messages left.
     pub(crate) fn has_ended(&self) -> Option<Gone> {
         // E2

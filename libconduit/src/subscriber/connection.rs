@@ -4,6 +4,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::stat::fstat;
 
@@ -43,6 +44,8 @@ pub(super) struct ConnectOptions {
     pub(super) copies: bool,
     pub(super) prefault: bool,
     pub(super) follows: bool,
+    /// How long the topic may be silent.
+    pub(super) deadline: Option<Duration>,
     /// The number of the publisher.
     pub(super) epoch: u32,
     /// Whether the subscriber was there before the publisher.
@@ -61,6 +64,7 @@ impl Default for ConnectOptions {
             copies: false,
             prefault: true,
             follows: false,
+            deadline: None,
             epoch: 1,
             is_awaited: false,
             shape: None,
@@ -118,7 +122,8 @@ impl ConnectOptions {
         let lease = Lease::attach(&domain, topic, id, record);
         fault::point(Step::RecordRegistered);
         let publisher = RegionOwner { pid: layout.pid, file: id, is_raw: false };
-        let watched = Arc::new(Watched::new(reader.sleeper(), publisher, lease));
+        let watched = Watched::new(reader.sleeper(), publisher, lease).with_deadline(self.deadline);
+        let watched = Arc::new(watched);
         Ok(TopicConnection { reader, record, watched, layout, shape })
     }
 

@@ -72,6 +72,16 @@ pub enum TopicEvent<T: ?Sized> {
         /// How it died, if the registry knows.
         certificate: Option<DeathCertificate>,
     },
+    /// No message has come within the [deadline](SubscriberBuilder::deadline).
+    Overdue {
+        /// How long there has been none.
+        silence: Duration,
+    },
+    /// After [`Overdue`](Self::Overdue), there are messages again.
+    Resumed {
+        /// How long there was none.
+        after: Duration,
+    },
 }
 
 impl<T: ?Sized> SubscriberBuilder<T> {
@@ -135,7 +145,8 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let failure = |doing| OpenError::io(doing, domain.shm_dir().into());
         let vacancy = VacantRing::new().map_err(failure("wait for publishers in"))?;
         let reader = vacancy.reader();
-        let vacant = Arc::new(Watched::vacant(reader.sleeper()));
+        let vacant = Watched::vacant(reader.sleeper()).with_deadline(self.options.deadline);
+        let vacant = Arc::new(vacant);
         let mut vigil = Vigil::new(&domain, &topic, vacancy.clone());
         vigil.begin().map_err(failure("start a thread to watch"))?;
         let message = self.options.expected.unwrap_or(T::TYPE);
@@ -204,8 +215,11 @@ impl<T: ?Sized + Message> Subscriber<T> {
             if let Some(event) = self.take_event() {
                 return Ok(Some(event));
             }
-            if let Some(sample) = self.try_recv()? {
-                return Ok(Some(TopicEvent::Sample(sample)));
+            match self.try_recv() {
+                Ok(Some(sample)) => return Ok(Some(TopicEvent::Sample(sample))),
+                Ok(None) => {}
+                Err(RecvError::Overdue { silence, .. }) => return Ok(Some(TopicEvent::Overdue { silence })),
+                Err(error) => return Err(error),
             }
             if self.follow.as_ref().is_none_or(|follow| !follow.has_event()) {
                 return Ok(None);
@@ -259,6 +273,14 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     fn take_event(&mut self) -> Option<TopicEvent<T>> {
+        if let Some(event) = self.take_change() {
+            return Some(event);
+        }
+        let after = self.watched.take_resumed()?;
+        Some(TopicEvent::Resumed { after })
+    }
+
+    fn take_change(&mut self) -> Option<TopicEvent<T>> {
         let follow = self.follow.as_mut()?;
         if let Some((connected, how)) = follow.lost.take() {
             let certificate = match how {
@@ -311,6 +333,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         self.watched.leave();
         self.reader = follow.vacancy.reader();
         self.pins = None;
+        step!(silence_of_vacant, follow.vacant.continue_silence_of(&self.watched));
         self.watched = Arc::clone(&follow.vacant);
         step!(follow_seat_vacant, follow.seat.set(&self.watched));
     }
@@ -344,6 +367,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         self.pins = record.filter(|_| !follow.options.copies);
         self.share.renew(reader.slots());
         self.reader = reader;
+        step!(silence_of_next, watched.continue_silence_of(&self.watched));
         self.watched = watched;
         self.message = layout.message;
         step!(follow_seat_connected, follow.seat.set(&self.watched));

@@ -4,6 +4,7 @@ mod batch;
 mod buffer;
 mod connection;
 mod copied;
+mod deadline;
 mod follow;
 mod followed;
 mod iter;
@@ -79,6 +80,7 @@ const NEVER: u64 = u64::MAX;
 pub struct Subscriber<T: ?Sized> {
     reader: AttachedReader,
     watched: Arc<Watched>,
+    has_deadline: bool,
     /// The record that pins samples; without one, samples are copies.
     pins: Option<usize>,
     share: Share,
@@ -265,6 +267,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
             Some(watched.check(coarse_now(), CHECK_INTERVAL))
         });
         let received = match received {
+            Ok(None) if self.has_deadline => self.report_silence(),
             Ok(received) => Ok(received),
             // There may be a message of another publisher: whoever waits looks again.
             Err(how) => self.move_on(how).map(|()| None),
@@ -273,6 +276,15 @@ impl<T: ?Sized + Message> Subscriber<T> {
             self.settle_beacon(received.as_ref().err());
         }
         received
+    }
+
+    /// There is no message: reports that there has been none for as long as the deadline.
+    #[cold]
+    fn report_silence(&self) -> Result<Option<Received>, RecvError> {
+        match self.watched.take_overdue() {
+            None => Ok(None),
+            Some(silence) => Err(RecvError::Overdue { topic: self.topic.clone(), silence }),
+        }
     }
 
     /// Counts the samples that are held, because as many were received as may be.

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::connection::{ConnectOptions, TopicConnection};
 use super::share::Share;
@@ -97,7 +98,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// # Errors
     ///
     /// If the topic has no publisher, if its messages have another type, if this user may not read
-    /// it, if [`max_held`](Self::max_held) is 0, or if as many subscribers are attached as the
+    /// it, if [`max_held`](Self::max_held) or [`deadline`](Self::deadline) is 0, or if as many subscribers are attached as the
     /// topic has [records](crate::PublisherBuilder::max_subscribers) for.
     pub fn open(self, name: impl IntoTopicName) -> Result<Subscriber<T>, OpenError>
     where
@@ -106,6 +107,9 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let topic = name.into_topic_name()?;
         if self.max_held == Some(0) {
             return Err(OpenError::NoneHeld);
+        }
+        if self.options.deadline == Some(Duration::ZERO) {
+            return Err(OpenError::ZeroDeadline);
         }
         if self.options.follows {
             return self.open_following(topic);
@@ -129,6 +133,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         Subscriber {
             reader,
             watched,
+            has_deadline: self.options.deadline.is_some(),
             pins: None,
             share,
             topic,

@@ -6,7 +6,7 @@ use super::spin::{SpinPolicy, WaitMode};
 use super::{NEVER, Sample, Subscriber};
 use crate::error::RecvError;
 use crate::message::Message;
-use crate::mutation::step;
+use crate::mutation::{mutated, step};
 use crate::shm::clock::now_ns;
 use crate::shm::process::can_run_beside;
 
@@ -134,6 +134,10 @@ impl<T: ?Sized + Message> Subscriber<T> {
     /// Sleeps until there may be something to receive. Returns false, at once, if the time is over.
     pub(super) fn sleep_until(&mut self, deadline: Option<Instant>) -> bool {
         let mut step = self.watched.longest_sleep();
+        if self.has_deadline && !mutated!(recv_sleeps_past_silence) {
+            let left_ns = self.watched.due_ns().saturating_sub(now_ns());
+            step = step.min(Duration::from_nanos(left_ns));
+        }
         if let Some(deadline) = deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
