@@ -81,6 +81,10 @@ impl Awaited for Watched {
     fn is_ready(&self) -> bool {
         self.is_ready()
     }
+
+    fn due_ns(&self) -> u64 {
+        self.due_ns()
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -247,7 +251,7 @@ impl Parker {
         for (index, entry) in entries.iter().enumerate() {
             step!(parker_check, check(entry));
             if let Some(seen) = entry.slept_on() {
-                let step = entry.watched.longest_sleep();
+                let step = entry.watched.longest_sleep().min(time_until(entry.due_ns()));
                 longest = Some(longest.map_or(step, |longest| longest.min(step)));
                 words.push(entry.watched.sleeper().wake_word(), seen);
                 indices[len] = index;
@@ -284,6 +288,13 @@ impl Parker {
         }
         is_empty
     }
+}
+
+fn time_until(due_ns: u64) -> Duration {
+    if due_ns == u64::MAX || mutated!(parker_sleeps_past_silence) {
+        return Duration::MAX;
+    }
+    Duration::from_nanos(due_ns.saturating_sub(now_ns()))
 }
 
 /// A round for one ticket.

@@ -36,6 +36,9 @@ use crate::watched::Watched;
 /// - If the subscriber [follows](crate::SubscriberBuilder::follow) its topic, it is also readable
 ///   when a publisher has come or gone, until the next call of `try_recv`, and for good only once
 ///   the subscriber was dropped.
+/// - If the subscriber has a [deadline](crate::SubscriberBuilder::deadline), it is also readable
+///   when no message has come in time, until a call has reported that: the thread that sleeps for
+///   the descriptor wakes then. A loop needs no timer of its own.
 /// - A dead publisher is noticed as by `recv`: at once with the daemon, within a second without.
 ///
 /// While there is nothing to receive, one thread of the library sleeps for all descriptors (up to

@@ -10,6 +10,7 @@ use crate::intervals::CHECK_INTERVAL;
 use crate::mutation::{mutated, order, step};
 use crate::ring::sleeper::Sleep;
 use crate::shm::atomics::Atomic;
+use crate::shm::clock::now_ns;
 
 /// A subscriber, as a ticket waits for it.
 pub(crate) trait Awaited {
@@ -22,8 +23,13 @@ pub(crate) trait Awaited {
     fn wake(&self) -> u32;
     /// Whether a publisher can wake a thread that sleeps.
     fn can_be_woken(&self) -> bool;
-    /// Whether the subscriber has something to receive: a message, or the end.
+    /// Whether the subscriber has something to receive: a message, the end, or a silence to report.
     fn is_ready(&self) -> bool;
+    /// When it will be ready without being woken, on CLOCK_MONOTONIC in nanoseconds. While a
+    /// message is there that is yet to be received, when it will be after that, if that is known.
+    fn due_ns(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 /// A mutex.
@@ -69,6 +75,8 @@ pub(crate) struct State {
     is_slept_on: bool,
     /// The value of the word that the parker last slept on.
     seen: u32,
+    /// If the parker sleeps there, it wakes by this time.
+    due_ns: u64,
     /// When the waker was last called, on the coarse clock.
     fired: Duration,
 }
@@ -95,7 +103,9 @@ impl<W: Awaited> Entry<W> {
                 step!(arm_leave, sleeper.leave());
                 state.waker.take()
             });
-            (old, unused, state.is_slept_on)
+            // A subscriber that has received a message may be overdue before the parker wakes.
+            let is_in_time = mutated!(arm_past_silence) || self.watched.due_ns() >= state.due_ns;
+            (old, unused, state.is_slept_on && is_in_time)
         });
         if unused.is_none() && !is_slept_on {
             step!(arm_notify, notify());
@@ -121,6 +131,20 @@ impl<W: Awaited> Entry<W> {
         self.state.with(|state| state.is_slept_on.then_some(state.seen))
     }
 
+    /// When the parker must wake at the latest.
+    pub(crate) fn due_ns(&self) -> u64 {
+        self.state.with(|state| state.due_ns)
+    }
+
+    /// When the parker must wake for a ticket that is not armed, and may be by then.
+    fn later_due_ns(&self) -> u64 {
+        match self.watched.due_ns() {
+            due_ns if due_ns != u64::MAX && due_ns > now_ns() => due_ns,
+            // It would be ready when it is armed.
+            _ => u64::MAX,
+        }
+    }
+
     /// A parker's round for one ticket: calls the waker if there is news. Returns whether the
     /// ticket is armed and there is none. `now` is the coarse clock's.
     pub(crate) fn check(&self, now: Duration) -> bool {
@@ -133,17 +157,20 @@ impl<W: Awaited> Entry<W> {
                 let is_quiet = seen == state.seen || mutated!(parker_always_quiet);
                 state.is_slept_on &= is_quiet && now.saturating_sub(state.fired) < CHECK_INTERVAL;
                 state.seen = seen;
+                state.due_ns = self.later_due_ns();
                 return (false, None);
             }
             state.seen = sleeper.announce();
             step!(parker_sleeps_on, state.is_slept_on = true);
             if !self.watched.is_ready() || mutated!(parker_without_check) {
+                state.due_ns = self.watched.due_ns();
                 return (true, None);
             }
             let waker = state.waker.take();
             step!(parker_leave, sleeper.leave());
             state.is_slept_on = self.watched.can_be_woken();
             step!(parker_fired, state.fired = now);
+            state.due_ns = self.later_due_ns();
             (false, waker)
         });
         if let Some(waker) = waker {

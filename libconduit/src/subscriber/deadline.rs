@@ -51,3 +51,6 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ use crate::ring::start::Start;
 use crate::ring::vacant::VacantRing;
 use crate::watched::{Seat, Watched};
 
-/// A message, or a change of the publisher: see
+/// A message, a change of the publisher, or of its punctuality: see
 /// [`Subscriber::recv_event`](Subscriber::recv_event).
 #[derive(Debug)]
 #[non_exhaustive]
@@ -199,8 +199,8 @@ impl<T: ?Sized> Subscriber<T> {
 impl<T: ?Sized + Message> Subscriber<T> {
     /// Receives the next message, or learns of the next change of the publisher, if there is one.
     ///
-    /// For subscribers that [follow](SubscriberBuilder::follow); of others, it is
-    /// [`try_recv`](Self::try_recv). Changes are reported in order with the messages, unless calls
+    /// For subscribers that [follow](SubscriberBuilder::follow) or have a
+    /// [deadline](SubscriberBuilder::deadline); of others, it is [`try_recv`](Self::try_recv). Changes are reported in order with the messages, unless calls
     /// that receive only messages have passed them over. Wait sets, futures and descriptors report
     /// what this call returns, except the connection that `open` has made.
     ///
@@ -275,6 +275,9 @@ impl<T: ?Sized + Message> Subscriber<T> {
     fn take_event(&mut self) -> Option<TopicEvent<T>> {
         if let Some(event) = self.take_change() {
             return Some(event);
+        }
+        if !self.has_deadline || self.reader.is_foreign() {
+            return None;
         }
         let after = self.watched.take_resumed()?;
         Some(TopicEvent::Resumed { after })

@@ -17,7 +17,8 @@ pub struct Iter<'a, T: ?Sized> {
 impl<T: ?Sized + Message> Subscriber<T> {
     /// The messages as they come, each received as by [`recv`](Self::recv).
     ///
-    /// It ends after [`PublisherGone`](RecvError::PublisherGone), or never if the subscriber
+    /// Errors that are no end, such as [`Overdue`](RecvError::Overdue), are items like messages. It
+    /// ends after [`PublisherGone`](RecvError::PublisherGone), or never if the subscriber
     /// [follows](super::SubscriberBuilder::follow) its topic.
     ///
     /// ```

@@ -47,7 +47,7 @@ impl World {
 type Receive = fn(&mut Subscriber<u64>) -> Result<Option<u64>, RecvError>;
 
 /// Every way to receive a message.
-const WAYS: [Receive; 4] = [
+const WAYS: [Receive; 5] = [
     |subscriber| Ok(subscriber.try_recv()?.map(|tick| *tick)),
     |subscriber| Ok(subscriber.try_recv_copy()?.map(|tick| *tick)),
     |subscriber| subscriber.try_recv_with(|tick| *tick),
@@ -55,6 +55,10 @@ const WAYS: [Receive; 4] = [
         let mut last = None;
         subscriber.try_recv_batch(10, |tick| last = Some(*tick))?;
         Ok(last)
+    },
+    |subscriber| match subscriber.try_recv_event()? {
+        Some(TopicEvent::Sample(tick)) => Ok(Some(*tick)),
+        _ => Ok(None),
     },
 ];
 
@@ -130,7 +134,8 @@ fn a_forked_child_receives_nothing_and_leaves_its_parent_alone() {
     for receive in WAYS {
         let world = World::new();
         let mut publisher = world.publisher();
-        let mut subscriber = world.subscriber();
+        let subscriber = Subscriber::builder().domain(&world.domain).deadline(Duration::from_secs(3600));
+        let mut subscriber = subscriber.open("ticks").unwrap();
         publisher.send(&7).unwrap();
         // SAFETY: the child makes calls that return at once, and exits.
         #[allow(unsafe_code)]

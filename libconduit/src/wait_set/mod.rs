@@ -88,6 +88,9 @@ use crate::watched::{Seat, Watched};
 /// One that [follows](crate::SubscriberBuilder::follow) its topic is ready also when a publisher
 /// has come or gone, until the next call of `try_recv`. It stays in the set.
 ///
+/// One that has a [deadline](crate::SubscriberBuilder::deadline) is ready also when no message has
+/// come in time, until a call has reported it. The set sleeps no longer than until then.
+///
 /// # Fair
 ///
 /// Every wait reports all ready subscribers, round-robin. A flooded topic cannot starve the others,
@@ -288,7 +291,10 @@ impl WaitSet {
             if is_empty && deadline_ns == u64::MAX && Arc::strong_count(&self.wakers) == 1 {
                 return Err(WaitSetError::Empty);
             }
-            let until_ns = self.timers.iter().map(|timer| timer.next_ns).fold(deadline_ns, u64::min);
+            let timers_ns = self.timers.iter().map(|timer| timer.next_ns);
+            let silences_ns = self.awaited.iter().map(|watched| watched.due_ns());
+            let silences_ns = silences_ns.filter(|_| !mutated!(set_sleeps_past_silence));
+            let until_ns = timers_ns.chain(silences_ns).fold(deadline_ns, u64::min);
             let slept = if self.members.len() <= self.most_at_once {
                 self.sleep(seen_word, until_ns);
                 Ok(())
@@ -299,6 +305,12 @@ impl WaitSet {
             step!(awaited_clear, self.awaited.clear());
             slept?;
         }
+    }
+
+    /// A set for which parkers sleep, as for one with many subscribers.
+    #[cfg(test)]
+    pub(crate) fn sleeping_by_parkers(self) -> Self {
+        Self { most_at_once: 0, ..self }
     }
 
     fn needs_clock(&self, deadline_ns: u64) -> bool {

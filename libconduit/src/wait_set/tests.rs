@@ -42,7 +42,7 @@ impl World {
 
 /// A set, and one whose parkers sleep for it, as with too many topics or an old kernel.
 fn both_kinds() -> [WaitSet; 2] {
-    [WaitSet::new(), WaitSet { most_at_once: 0, ..WaitSet::new() }]
+    [WaitSet::new(), WaitSet::new().sleeping_by_parkers()]
 }
 
 fn wait(set: &mut WaitSet) -> Vec<Event> {
