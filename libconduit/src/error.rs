@@ -2,6 +2,7 @@
 
 mod hint;
 mod owner;
+mod region;
 
 use std::io;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use self::hint::hint;
 pub use self::owner::OwnerClaim;
 use self::owner::of_user;
+pub use self::region::{UnlinkError, WaitError};
 use crate::ring::end::Gone;
 use crate::ring::geometry::GeometryError;
 use crate::ring::header::LayoutError;
@@ -407,62 +409,6 @@ pub enum RecvError {
     /// This process was forked from the subscriber's.
     #[error("the subscriber belongs to the process this one was forked from; open one here")]
     Forked,
-}
-
-/// Why a raw region's name could not be removed.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum UnlinkError {
-    /// The name is not valid.
-    #[error(transparent)]
-    Name(#[from] TopicNameError),
-    /// There is no such region.
-    #[error("region \"{topic}\" does not exist in {}", path.display())]
-    NotFound {
-        /// The region.
-        topic: TopicName,
-        /// The shared-memory directory.
-        path: PathBuf,
-    },
-    /// A topic that is being published is not removed.
-    #[error("\"{topic}\" is a topic published by {owner}; stop that process to remove it")]
-    Live {
-        /// The topic.
-        topic: TopicName,
-        /// Its publisher.
-        owner: OwnerClaim,
-    },
-    /// The file is no region.
-    #[error("{} was not made by Conduit; remove it by hand if it is not needed", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A system call failed.
-    #[error("cannot remove {}: {source}{}", path.display(), hint("remove", source))]
-    Io {
-        /// The region's file.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-}
-
-/// Why a wait for a region failed.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum WaitError {
-    /// The name is not valid.
-    #[error(transparent)]
-    Name(#[from] TopicNameError),
-    /// The shared-memory directory could not be watched.
-    #[error("cannot watch {}: {source}{}", path.display(), hint("watch", source))]
-    Io {
-        /// The shared-memory directory.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
 }
 
 /// Why a [`WaitSet`](crate::WaitSet) cannot wait.
