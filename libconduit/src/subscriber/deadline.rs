@@ -8,13 +8,12 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// Reports when no message has come for this long.
     ///
     /// The first call that finds no message after that returns
-    /// [`Overdue`](crate::RecvError::Overdue), once per silence: the subscriber is as it was, and the
-    /// next call waits on. [`recv_event`](crate::Subscriber::recv_event) returns
+    /// [`Overdue`](crate::RecvError::Overdue), once per silence: the subscriber is as it was, and
+    /// the next call waits on. [`recv_event`](crate::Subscriber::recv_event) returns
     /// [`TopicEvent::Overdue`](crate::TopicEvent::Overdue) instead, and
     /// [`Resumed`](crate::TopicEvent::Resumed) before the message that ends the silence. Calls that
-    /// sleep, [wait sets](crate::WaitSet), futures and [descriptors](crate::ReadyFd) wake for it. The
-    /// blocking calls and wait sets sleep until then instead of for half a second, without another
-    /// thread. A message costs nothing more; a look that finds none reads the clock.
+    /// sleep, [wait sets](crate::WaitSet), futures and [descriptors](crate::ReadyFd) wake for it,
+    /// without another thread. A message costs nothing more; a look that finds none reads the clock.
     ///
     /// A silence begins with the time stamp of the last message, or when the topic was opened. Of
     /// a publisher without [time stamps](crate::PublisherBuilder::time_stamps) it begins with the
@@ -35,13 +34,10 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     ///
     /// use conduit::{RecvError, Subscriber};
     ///
-    /// # /*
-    /// let mut imu = Subscriber::<f64>::builder().deadline(Duration::from_millis(100)).open("imu")?;
-    /// # */
-    /// # let imu = Subscriber::<f64>::builder().follow().deadline(Duration::from_millis(100));
-    /// # let mut imu = imu.domain(&domain).open("imu")?;
-    /// for measured in imu.iter().filter(|it| matches!(it, Err(RecvError::Overdue { .. }))) {
-    ///     stop_motors();
+    /// let imu = Subscriber::<f64>::builder().follow().deadline(Duration::from_millis(100));
+    /// # let imu = imu.domain(&domain);
+    /// for measured in imu.open("imu")?.iter() {
+    ///     if let Err(RecvError::Overdue { .. }) = measured { stop_motors() }
     ///     # break;
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -13,8 +13,8 @@ use crate::{Domain, Event, Gone, Publisher, Spin, Subscriber, SubscriberBuilder,
 const DEADLINE: Duration = Duration::from_millis(30);
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A sleep that does not know of the deadline takes as long as the interval of checks. One that does
-/// may take long on a busy machine, but not every time.
+/// A sleep that does not know of the deadline takes as long as the interval of checks. One that
+/// does may take long on a busy machine, but not every time.
 const TRIALS: u32 = 40;
 
 struct World {
