@@ -24,6 +24,7 @@ mod foreign_text;
 mod frugal;
 mod guard;
 mod guest;
+mod guide;
 mod harness;
 mod healing;
 mod hermetic;

@@ -89,6 +89,7 @@ mod fault;
 mod foreign_text;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod guide;
 pub mod inspect;
 mod intervals;
 mod lookout;

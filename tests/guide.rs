@@ -1,0 +1,108 @@
+//! The programs of the guide: they run as they are, and are as short as promised.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Stdio};
+
+use conduit::Publisher;
+
+use crate::harness::skip::{Lack, skip};
+use crate::harness::{World, wait_until};
+
+/// A program of the guide that runs.
+struct Program {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Program {
+    fn start(world: &World, path: &PathBuf) -> Self {
+        let mut child = world.command(path).stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output }
+    }
+
+    /// The next line of its output, without its end; empty if the program has ended.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `None` if the examples were not built.
+fn program(name: &str) -> Option<PathBuf> {
+    let examples = std::path::Path::new(env!("CARGO_BIN_EXE_conduit")).with_file_name("examples");
+    Some(examples.join(name)).filter(|path| path.exists())
+}
+
+macro_rules! program {
+    ($name:literal) => {
+        match program($name) {
+            Some(path) => path,
+            None => skip!(Lack::Software("examples, which `cargo test --workspace` builds"), $name),
+        }
+    };
+}
+
+fn publisher(world: &World) -> Publisher<[f64; 6]> {
+    Publisher::builder().domain(&world.domain()).create("imu").unwrap()
+}
+
+fn wait_until_attached(world: &World) {
+    wait_until("the program to attach", || {
+        world.region("imu").counters().is_some_and(|counters| !counters.subscribers.is_empty())
+    });
+}
+
+/// The lines of a program's `main`, without what every program needs: the braces around it and the
+/// success at its end.
+fn lines(source: &str) -> usize {
+    let (_, main) = source.split_once("fn main()").unwrap();
+    let body = main.trim_end().strip_suffix('}').unwrap().lines().skip(1);
+    body.filter(|line| !["", "Ok(())"].contains(&line.trim())).count()
+}
+
+#[test]
+fn the_programs_are_short() {
+    let most = [
+        (include_str!("../libconduit/examples/guide/follow.rs"), 3),
+        (include_str!("../libconduit/examples/guide/control_loop.rs"), 8),
+    ];
+    for (source, most) in most {
+        assert!(lines(source) <= most, "{} lines instead of {most}:\n{source}", lines(source));
+    }
+}
+
+#[test]
+fn follow() {
+    let path = program!("guide_follow");
+    let world = World::with_daemon();
+    let mut program = Program::start(&world, &path);
+    for round in [1.0, 2.0] {
+        let mut publisher = publisher(&world);
+        wait_until_attached(&world);
+        publisher.send(&[round; 6]).unwrap();
+        assert_eq!(program.line(), format!("{:?}", [round; 6]));
+    }
+}
+
+#[test]
+fn control_loop() {
+    let path = program!("guide_control_loop");
+    let world = World::with_daemon();
+    let mut program = Program::start(&world, &path);
+    for round in [1.0, 2.0] {
+        let mut publisher = publisher(&world);
+        wait_until_attached(&world);
+        publisher.send(&[round; 6]).unwrap();
+        assert_eq!(program.line(), format!("command -{round:.3}"));
+    }
+}
