@@ -1,5 +1,7 @@
 //! Several users: read access and removal. Becoming another user needs root.
 
+use std::time::{Duration, Instant};
+
 use conduit::registry::EventKind;
 use conduit::{OpenError, Publisher, Subscriber};
 
@@ -34,6 +36,31 @@ fn read_only_subscribers_get_copies() {
     reader.tell(Drain);
     drop(publisher);
     reader.expect(drained(6, 4, End::Closed));
+}
+
+/// A reader of a read-only region cannot be woken: it looks for itself, and often.
+#[test]
+fn read_only_subscribers_do_not_wait_for_the_next_check() {
+    let world = World::with_daemon();
+    let publisher = Publisher::<[u8]>::builder().domain(&world.domain()).mode(0o444).slots(4);
+    let mut publisher = publisher.create("scan").unwrap();
+    let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+    std::fs::set_permissions(publisher.path(), read_only).unwrap();
+    let mut reader = if nix::unistd::geteuid().is_root() { world.peer_of(NOBODY) } else { world.peer() };
+    reader.order(Subscribe("scan"));
+    let mut message = [0; 100];
+    let mut rounds = (0..10).map(|number| {
+        reader.tell(Recv);
+        // Nothing shows that it waits. If it does not yet, the round is quick in any case.
+        std::thread::sleep(Duration::from_millis(20));
+        crate::harness::fill_pattern(number, &mut message);
+        let sent = Instant::now();
+        publisher.send(&message).unwrap();
+        reader.expect(sample(number));
+        sent.elapsed()
+    });
+    // All waiters check for the end of their topic every half second.
+    assert!(rounds.any(|took| took < Duration::from_millis(250)));
 }
 
 #[test]

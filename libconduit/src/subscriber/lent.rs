@@ -111,7 +111,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
 
-    use crate::{Domain, Kind, Publisher, RecvError, Subscriber, TypeInfo};
+    use crate::{Domain, Kind, Message, Publisher, RecvError, Subscriber, TypeInfo};
 
     #[test]
     fn a_message_is_lent_once_and_released() {
@@ -154,6 +154,23 @@ mod tests {
             assert!(matches!(lent, Err::<Option<()>, _>(RecvError::Invalid { .. })));
             publisher.send(&[1; 8]).unwrap();
             assert_eq!(subscriber.try_recv_with(|pair| pair.len()).unwrap(), Some(8));
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_slice_are_released() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let domain = Domain::new(directory.path()).without_registry();
+        let publisher = Publisher::<[u8]>::builder().domain(&domain).message_type(<[u64]>::TYPE).slots(4);
+        let mut publisher = publisher.create("words").unwrap();
+        let mut subscriber = Subscriber::<[u64]>::builder().domain(&domain).open("words").unwrap();
+        // More than there are slots: none stays held.
+        for _ in 0..8 {
+            let mut loan = publisher.loan_slice(8).unwrap();
+            loan.truncate(7);
+            loan.publish();
+            let lent = subscriber.try_recv_with(|_| unreachable!("it is no word"));
+            assert!(matches!(lent, Err::<Option<()>, _>(RecvError::Invalid { .. })));
         }
     }
 }

@@ -153,6 +153,48 @@ fn a_forked_child_receives_nothing_and_leaves_its_parent_alone() {
     }
 }
 
+/// Its parent's regions are not mapped in a child: a slot that is released there is a crash.
+#[test]
+fn a_forked_child_drops_what_its_parent_holds() {
+    let world = World::new();
+    let mut publisher = world.publisher();
+    let mut subscriber = world.subscriber();
+    // SAFETY: the child makes calls that return at once, and exits.
+    #[allow(unsafe_code)]
+    let in_child = |drops: &mut dyn FnMut()| match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            drops();
+            // SAFETY: `_exit` is async-signal-safe.
+            unsafe { nix::libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0)),
+    };
+    publisher.send(&7).unwrap();
+    let mut sample = subscriber.try_recv().unwrap();
+    in_child(&mut || drop(sample.take()));
+    assert_eq!(*sample.unwrap(), 7);
+    publisher.send(&8).unwrap();
+    // The child returns from the function, too, to where the message is released.
+    let parent = std::process::id();
+    let lent = subscriber.try_recv_with(|tick| {
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => None,
+            ForkResult::Parent { child } => Some((*tick, child)),
+        }
+    });
+    if std::process::id() != parent {
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        unsafe {
+            nix::libc::_exit(0)
+        }
+    }
+    let (tick, child) = lent.unwrap().flatten().unwrap();
+    assert_eq!((tick, waitpid(child, None).unwrap()), (8, WaitStatus::Exited(child, 0)));
+}
+
 /// All that a batch receives is settled, not the first message alone.
 #[test]
 fn a_batch_reports_its_progress_and_settles_the_descriptor() {
