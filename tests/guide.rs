@@ -75,6 +75,7 @@ fn the_programs_are_short() {
     let most = [
         (include_str!("../libconduit/examples/guide/follow.rs"), 3),
         (include_str!("../libconduit/examples/guide/control_loop.rs"), 8),
+        (include_str!("../libconduit/examples/guide/watchdog.rs"), 4),
     ];
     for (source, most) in most {
         assert!(lines(source) <= most, "{} lines instead of {most}:\n{source}", lines(source));
@@ -104,5 +105,19 @@ fn control_loop() {
         wait_until_attached(&world);
         publisher.send(&[round; 6]).unwrap();
         assert_eq!(program.line(), format!("command -{round:.3}"));
+    }
+}
+
+#[test]
+fn watchdog() {
+    let path = program!("guide_watchdog");
+    let world = World::with_daemon();
+    let mut program = Program::start(&world, &path);
+    assert_eq!(program.line(), "stop the motors", "there is no publisher");
+    let mut publisher = publisher(&world);
+    wait_until_attached(&world);
+    for _ in 0..2 {
+        publisher.send(&[0.0; 6]).unwrap();
+        assert_eq!(program.line(), "stop the motors", "it does not send");
     }
 }

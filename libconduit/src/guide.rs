@@ -20,3 +20,10 @@
 //! allocates, and receiving makes no system call.
 //!
 #![doc = concat!("```no_run\n", include_str!("../examples/guide/control_loop.rs"), "```")]
+//!
+//! # ... notice that no message comes?
+//!
+//! A [`deadline`](crate::SubscriberBuilder::deadline) reports each silence once, also the one
+//! before the first message, and whether the publisher hangs, is stopped, or is not there.
+//!
+#![doc = concat!("```no_run\n", include_str!("../examples/guide/watchdog.rs"), "```")]
