@@ -90,6 +90,8 @@ pub struct Subscriber<T: ?Sized> {
     /// are valid.
     checks_len: bool,
     beacon: Option<Beacon>,
+    /// Whether there is more to do than to receive: there is a deadline or a beacon.
+    is_attended: bool,
     /// When the publisher's life was last checked: a tick of the coarse clock.
     tick: u64,
     mode: WaitMode,
@@ -170,6 +172,7 @@ impl<T: ?Sized> Subscriber<T> {
         }
         let (beacon, handle) = Beacon::new(&self.watched)?;
         self.beacon = Some(beacon);
+        self.is_attended = true;
         Ok(handle)
     }
 
@@ -242,7 +245,10 @@ impl<T: ?Sized + Message> Subscriber<T> {
             Some(RecvError::Forked) => {}
             Some(RecvError::PublisherGone { .. }) => step!(beacon_at_end, beacon.raise_for_good()),
             _ if beacon.is_used() => step!(beacon, beacon.settle(&self.watched)),
-            _ => self.beacon = None,
+            _ => {
+                self.beacon = None;
+                self.is_attended = self.has_deadline;
+            }
         }
     }
 
@@ -267,10 +273,18 @@ impl<T: ?Sized + Message> Subscriber<T> {
             Some(watched.check(coarse_now(), CHECK_INTERVAL))
         });
         let received = match received {
-            Ok(None) if self.has_deadline => self.report_silence(),
             Ok(received) => Ok(received),
             // There may be a message of another publisher: whoever waits looks again.
             Err(how) => self.move_on(how).map(|()| None),
+        };
+        if self.is_attended { self.attend(received) } else { received }
+    }
+
+    /// Reports a silence if there is no message, and settles the beacon.
+    fn attend(&mut self, received: Result<Option<Received>, RecvError>) -> Result<Option<Received>, RecvError> {
+        let received = match received {
+            Ok(None) if self.has_deadline => self.report_silence(),
+            received => received,
         };
         if self.beacon.is_some() {
             self.settle_beacon(received.as_ref().err());
@@ -279,7 +293,6 @@ impl<T: ?Sized + Message> Subscriber<T> {
     }
 
     /// There is no message: reports that there has been none for as long as the deadline.
-    #[cold]
     fn report_silence(&self) -> Result<Option<Received>, RecvError> {
         match self.watched.take_overdue() {
             None => Ok(None),

@@ -140,6 +140,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             message,
             checks_len: self.options.expected.is_some() && !self.options.any_type,
             beacon: None,
+            is_attended: self.options.deadline.is_some(),
             tick: NEVER,
             mode: self.spin.into(),
             follow: None,
