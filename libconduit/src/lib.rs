@@ -33,6 +33,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! The [`guide`] answers "How do I ...?" with whole programs.
+//!
 //! [`ShmRegion`] is the raw form: named memory without a header. The daemon `conduitd` is optional.
 //! With it, the regions of dead processes disappear within milliseconds; without it, the library
 //! itself notices a death within a second. [`registry`] queries the daemon, [`inspect`] reads
