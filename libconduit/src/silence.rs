@@ -12,7 +12,7 @@ use crate::mutation::{mutated, step};
 ///
 /// All times are on CLOCK_MONOTONIC in nanoseconds, which stands still while the machine sleeps.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Silence {
+pub(crate) struct MessageDeadline {
     deadline_ns: u64,
     /// The position of the next message, as of the last look.
     cursor: u64,
@@ -30,7 +30,7 @@ enum Progress {
     Resumed,
 }
 
-impl Silence {
+impl MessageDeadline {
     /// A subscriber begins to wait.
     pub(crate) fn new(deadline: Duration, cursor: u64, now_ns: u64) -> Self {
         // More than the clock has never passes.
@@ -101,15 +101,15 @@ impl Silence {
 mod tests {
     use super::*;
 
-    fn silence(deadline_ns: u64) -> Silence {
-        Silence::new(Duration::from_nanos(deadline_ns), 5, 1000)
+    fn silence(deadline_ns: u64) -> MessageDeadline {
+        MessageDeadline::new(Duration::from_nanos(deadline_ns), 5, 1000)
     }
 
-    fn overdue(silence: &mut Silence, now_ns: u64) -> Option<u64> {
+    fn overdue(silence: &mut MessageDeadline, now_ns: u64) -> Option<u64> {
         silence.take_overdue(now_ns).map(|silence| silence.as_nanos() as u64)
     }
 
-    fn resumed(silence: &mut Silence, stamp_ns: Option<u64>, now_ns: u64) -> Option<u64> {
+    fn resumed(silence: &mut MessageDeadline, stamp_ns: Option<u64>, now_ns: u64) -> Option<u64> {
         silence.take_resumed(silence.cursor, stamp_ns, now_ns).map(|silence| silence.as_nanos() as u64)
     }
 
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_deadline_beyond_the_clock_never_passes() {
-        let mut silence = Silence::new(Duration::MAX, 0, 1000);
+        let mut silence = MessageDeadline::new(Duration::MAX, 0, 1000);
         assert!(!silence.is_due(u64::MAX));
         assert_eq!(overdue(&mut silence, u64::MAX), None);
         assert_eq!(silence.due_after_ns(1000), u64::MAX);

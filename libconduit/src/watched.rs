@@ -15,7 +15,7 @@ use crate::shm::cancellation::Uncancelled;
 use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::dying::RegionOwner;
 use crate::shm::lock::OWNER;
-use crate::silence::Silence;
+use crate::silence::MessageDeadline;
 
 /// How long to sleep for a subscriber that may only read the region and therefore cannot ask to be
 /// woken.
@@ -40,7 +40,7 @@ pub(crate) struct Watched {
     /// On the coarse clock, in nanoseconds.
     last_check_ns: AtomicU64,
     /// Of a subscriber with a deadline. Never locked in a forked process.
-    silence: Option<Mutex<Silence>>,
+    silence: Option<Mutex<MessageDeadline>>,
 }
 
 impl Watched {
@@ -73,7 +73,8 @@ impl Watched {
 
     /// The subscriber is ready also when nothing has come for so long.
     pub(crate) fn with_deadline(mut self, deadline: Option<Duration>) -> Self {
-        self.silence = deadline.map(|deadline| Mutex::new(Silence::new(deadline, self.sleeper.cursor(), now_ns())));
+        self.silence =
+            deadline.map(|deadline| Mutex::new(MessageDeadline::new(deadline, self.sleeper.cursor(), now_ns())));
         self
     }
 
@@ -107,7 +108,7 @@ impl Watched {
     }
 
     /// Looks at the silence of a subscriber that has a deadline, and finds no message.
-    fn with_silence<R>(&self, action: impl FnOnce(&mut Silence, u64) -> R) -> Option<R> {
+    fn with_silence<R>(&self, action: impl FnOnce(&mut MessageDeadline, u64) -> R) -> Option<R> {
         let mut silence = self.silence.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: nobody may note an older cursor than was noted before.
         let (cursor, now_ns) = (self.sleeper.cursor(), now_ns());
@@ -122,7 +123,7 @@ impl Watched {
 
     /// There is no message: reports a silence once, when it has lasted for as long as the deadline.
     pub(crate) fn take_overdue(&self) -> Option<Duration> {
-        self.with_silence(Silence::take_overdue)?
+        self.with_silence(MessageDeadline::take_overdue)?
     }
 
     /// If there is a message: how long the silence before it was, if that was reported.

@@ -13,7 +13,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// [`TopicEvent::Overdue`](crate::TopicEvent::Overdue) instead, and
     /// [`Resumed`](crate::TopicEvent::Resumed) before the message that ends the silence. Calls that
     /// sleep, [wait sets](crate::WaitSet), futures and [descriptors](crate::ReadyFd) wake for it,
-    /// without another thread. A message costs nothing more; a look that finds none reads the clock.
+    /// without another thread. A message costs nothing more; looking in vain reads the clock.
     ///
     /// A silence begins with the time stamp of the last message, or when the topic was opened. Of
     /// a publisher without [time stamps](crate::PublisherBuilder::time_stamps) it begins with the

@@ -200,9 +200,10 @@ impl<T: ?Sized + Message> Subscriber<T> {
     /// Receives the next message, or learns of the next change of the publisher, if there is one.
     ///
     /// For subscribers that [follow](SubscriberBuilder::follow) or have a
-    /// [deadline](SubscriberBuilder::deadline); of others, it is [`try_recv`](Self::try_recv). Changes are reported in order with the messages, unless calls
-    /// that receive only messages have passed them over. Wait sets, futures and descriptors report
-    /// what this call returns, except the connection that `open` has made.
+    /// [deadline](SubscriberBuilder::deadline); of others, it is [`try_recv`](Self::try_recv).
+    /// Changes are reported in order with the messages, unless calls that receive only messages
+    /// have passed them over. Wait sets, futures and descriptors report what this call returns,
+    /// except the connection that `open` has made.
     ///
     /// When a publisher has died, this asks the registry how, and waits for 100 ms at most until it
     /// knows.

@@ -98,8 +98,9 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// # Errors
     ///
     /// If the topic has no publisher, if its messages have another type, if this user may not read
-    /// it, if [`max_held`](Self::max_held) or [`deadline`](Self::deadline) is 0, or if as many subscribers are attached as the
-    /// topic has [records](crate::PublisherBuilder::max_subscribers) for.
+    /// it, if [`max_held`](Self::max_held) or [`deadline`](Self::deadline) is 0, or if as many
+    /// subscribers are attached as the topic has
+    /// [records](crate::PublisherBuilder::max_subscribers) for.
     pub fn open(self, name: impl IntoTopicName) -> Result<Subscriber<T>, OpenError>
     where
         T: Message,
