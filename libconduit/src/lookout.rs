@@ -3,13 +3,16 @@
 //! One thread for each shared-memory directory, however many subscribers wait: it starts with the
 //! first of them and ends with the last. It sleeps until a name appears in the directory
 //! ([`inotify(7)`](https://man7.org/linux/man-pages/man7/inotify.7.html)), and then ends the
-//! [vacant rings](crate::ring::vacant) that are waited at for that name. Where no inotify instance
-//! is left, it looks for the names every 10 ms instead, while somebody waits.
+//! [vacant rings](crate::ring::vacant) that are waited at for that name, or for names that match a
+//! pattern. Where no inotify instance is left, it looks for the names every 10 ms instead, while
+//! somebody waits.
 //!
 //! The thread has a descriptor table of its own, so that it costs the program one descriptor, a
 //! socket that wakes it when something changes, and the program can neither close the others nor
 //! take their numbers. So it must never drop a ring, whose descriptor is in the program's table: it
 //! only borrows them, under the lock.
+
+mod matching;
 
 use std::ffi::OsString;
 use std::io;
@@ -25,8 +28,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::stat::stat;
 
-use crate::Domain;
-use crate::TopicName;
+pub(crate) use self::matching::FoundTopics;
+use self::matching::Matching;
 use crate::intervals::CHECK_INTERVAL;
 use crate::mutation::{mutated, step};
 use crate::parker::start_thread;
@@ -36,6 +39,7 @@ use crate::shm::dir::FileId;
 use crate::shm::open::above_standard;
 use crate::shm::own_table::leave_table;
 use crate::shm::{fork, futex};
+use crate::{Domain, TopicName, TopicPattern};
 
 /// How often names are looked for without inotify.
 const BLIND_INTERVAL: Duration = Duration::from_millis(10);
@@ -70,13 +74,16 @@ struct LookoutState {
 
 /// What is waited for.
 struct AwaitedName {
+    /// Of the file, or of the directory.
     path: PathBuf,
+    /// Empty if any name that matches is waited for.
     file_name: String,
+    matching: Option<Matching>,
     ring: VacantRing,
     is_waiting: AtomicBool,
     /// Whether to try again in a while, although nothing has appeared.
     retries: AtomicBool,
-    /// The file that the name referred to when a blind thread looked.
+    /// The file that the path referred to when a blind thread looked.
     seen: Mutex<Option<Seen>>,
 }
 
@@ -99,14 +106,18 @@ impl Vigil {
     /// Ends `ring` whenever a region of the topic may have appeared, from the next
     /// [`begin`](Self::begin) on.
     pub(crate) fn new(domain: &Domain, topic: &TopicName, ring: VacantRing) -> Self {
-        let watch = AwaitedName {
-            path: domain.shm_dir().join(topic.file_name()),
-            file_name: topic.file_name(),
-            ring,
-            is_waiting: AtomicBool::new(false),
-            retries: AtomicBool::new(false),
-            seen: Mutex::new(None),
-        };
+        let watch = AwaitedName::new(domain.shm_dir().join(topic.file_name()), topic.file_name(), None, ring);
+        Self::of(domain, watch)
+    }
+
+    /// Ends `ring` whenever a region of a topic that matches may have appeared, which
+    /// [`take_found`](Self::take_found) tells, from the next [`begin`](Self::begin) on.
+    pub(crate) fn for_all(domain: &Domain, pattern: TopicPattern, ring: VacantRing) -> Self {
+        let matching = Some(Matching::new(pattern));
+        Self::of(domain, AwaitedName::new(domain.shm_dir().into(), String::new(), matching, ring))
+    }
+
+    fn of(domain: &Domain, watch: AwaitedName) -> Self {
         Self { domain: domain.clone(), watch: Arc::new(watch), shared: None, generation: fork::watched_generation() }
     }
 
@@ -122,11 +133,26 @@ impl Vigil {
         self.watch.is_waiting.store(true, Release);
         if self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Acquire)) {
             self.shared = Some(join(&self.domain, &self.watch)?);
+            // Nobody has looked until now.
+            if let Some(matching) = &self.watch.matching {
+                step!(matching_joined, matching.note_unknown());
+            }
         }
         if let Some(shared) = &self.shared {
             shared.rouse_blind();
         }
         Ok(())
+    }
+
+    /// Whether topics that match may have appeared since they were [taken](Self::take_found).
+    #[inline]
+    pub(crate) fn has_found(&self) -> bool {
+        self.watch.matching.as_ref().is_some_and(Matching::has_found)
+    }
+
+    /// The topics that match and have appeared since the last call.
+    pub(crate) fn take_found(&self) -> FoundTopics {
+        self.watch.matching.as_ref().map(Matching::take).unwrap_or_default()
     }
 
     /// Waits no longer.
@@ -356,9 +382,7 @@ impl LookoutState {
                 }
             }
             if changes.are_unknown || !changes.names.is_empty() {
-                self.end_rings(|watch| {
-                    changes.are_unknown || changes.names.iter().any(|name| name == watch.file_name.as_str())
-                });
+                self.end_rings(|watch| watch.is_concerned(&changes));
             }
             self.end_retries(&mut last_retry);
         }
@@ -381,17 +405,34 @@ impl LookoutState {
 }
 
 impl AwaitedName {
+    fn new(path: PathBuf, file_name: String, matching: Option<Matching>, ring: VacantRing) -> Self {
+        let (is_waiting, retries) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { path, file_name, matching, ring, is_waiting, retries, seen: Mutex::new(None) }
+    }
+
+    /// Whether the changes may be what is waited for.
+    fn is_concerned(&self, changes: &DirectoryChanges) -> bool {
+        match &self.matching {
+            Some(matching) => matching.note(&changes.names, changes.are_unknown),
+            None => changes.are_unknown || changes.names.iter().any(|name| name == self.file_name.as_str()),
+        }
+    }
+
     fn retries(&self) -> bool {
         self.retries.load(Acquire)
     }
 
-    /// Whether the name refers to another file than at the last look.
+    /// Whether the path refers to another file than at the last look, or to a directory that has
+    /// changed.
     fn has_changed(&self) -> bool {
         let found = stat(&self.path).ok().map(|stat| (FileId::of(&stat), stat.st_ctime, stat.st_ctime_nsec));
         let mut seen = lock(&self.seen);
         let has_changed = found.is_some() && *seen != found;
         *seen = found;
-        has_changed
+        match &self.matching {
+            Some(matching) => matching.note_look(has_changed),
+            None => has_changed,
+        }
     }
 }
 

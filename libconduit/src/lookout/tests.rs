@@ -28,6 +28,10 @@ fn has_ended(ring: &VacantRing) -> bool {
 }
 
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    wait_until_mut(what, is_so);
+}
+
+fn wait_until_mut(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
@@ -88,9 +92,8 @@ fn a_directory_that_is_made_again_is_watched_again() {
     }
 }
 
-#[test]
-fn a_blind_thread_looks_for_the_name() {
-    let (directory, domain) = directory();
+/// Begins a vigil with a thread that has no inotify instance.
+fn look_blindly_for(directory: &TempDir, vigil: &mut Vigil) -> (Arc<LookoutState>, std::thread::JoinHandle<()>) {
     let state = Arc::new(LookoutState {
         directory: directory.path().into(),
         watches: Mutex::default(),
@@ -98,8 +101,6 @@ fn a_blind_thread_looks_for_the_name() {
         has_ended: AtomicBool::new(false),
         changes: AtomicU32::new(0),
     });
-    let ring = VacantRing::new().unwrap();
-    let mut vigil = Vigil::new(&domain, &topic("first"), ring.clone());
     lock(&state.watches).push(Arc::clone(&vigil.watch));
     vigil.shared = Some(Arc::clone(&state));
     vigil.begin().unwrap();
@@ -107,6 +108,15 @@ fn a_blind_thread_looks_for_the_name() {
         let state = Arc::clone(&state);
         std::thread::spawn(move || state.look_blindly())
     };
+    (state, looking)
+}
+
+#[test]
+fn a_blind_thread_looks_for_the_name() {
+    let (directory, domain) = directory();
+    let ring = VacantRing::new().unwrap();
+    let mut vigil = Vigil::new(&domain, &topic("first"), ring.clone());
+    let (state, looking) = look_blindly_for(&directory, &mut vigil);
     for round in 0..3 {
         fs::write(directory.path().join("new"), b"").unwrap();
         fs::rename(directory.path().join("new"), directory.path().join("conduit_first")).unwrap();
@@ -140,4 +150,56 @@ fn a_thread_whose_socket_is_closed_is_replaced() {
     assert!(!Arc::ptr_eq(vigil.shared.as_ref().unwrap(), &shared) && !has_ended(&ring));
     make(&directory, "first");
     wait_until("the name", || has_ended(&ring));
+}
+
+/// A vacant ring that all topics are waited for at.
+fn vigil_for_all(domain: &Domain, pattern: &str) -> (VacantRing, Vigil) {
+    let ring = VacantRing::new().unwrap();
+    let mut vigil = Vigil::for_all(domain, pattern.parse().unwrap(), ring.clone());
+    vigil.begin().unwrap();
+    assert!(vigil.take_found().are_unknown, "what was there before is not known");
+    (ring, vigil)
+}
+
+#[test]
+fn names_that_match_are_found() {
+    let (directory, domain) = directory();
+    let (ring, mut vigil) = vigil_for_all(&domain, "tf/*");
+    for name in ["other", "tf/a/b", "tf/a", "tf/b"] {
+        make(&directory, name);
+    }
+    let mut names = Vec::new();
+    wait_until_mut("the names", || {
+        names.extend(vigil.take_found().names);
+        names.len() == 2
+    });
+    assert_eq!(names.iter().map(TopicName::as_str).collect::<Vec<_>>(), ["tf/a", "tf/b"]);
+    wait_until("the end", || has_ended(&ring));
+    vigil.begin().unwrap();
+    assert!(!has_ended(&ring) && !vigil.has_found(), "they are there already");
+    make(&directory, "tf/c");
+    wait_until("another name", || has_ended(&ring));
+    assert!(vigil.has_found());
+}
+
+#[test]
+fn a_blind_thread_looks_for_names_that_match() {
+    let (directory, domain) = directory();
+    let (ring, vigil) = (VacantRing::new().unwrap(), |ring| Vigil::for_all(&domain, "tf/*".parse().unwrap(), ring));
+    let mut vigil = vigil(ring.clone());
+    let (state, looking) = look_blindly_for(&directory, &mut vigil);
+    for name in ["tf/a", "tf/b"] {
+        make(&directory, name);
+        wait_until("the name", || has_ended(&ring) && vigil.has_found());
+        assert!(vigil.take_found().are_unknown);
+        // It reports a change more than once.
+        std::thread::sleep(Duration::from_millis(200));
+        vigil.take_found();
+        vigil.begin().unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!has_ended(&ring) && !vigil.has_found(), "nothing has appeared");
+    state.has_ended.store(true, Release);
+    state.rouse_blind();
+    looking.join().unwrap();
 }
