@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::end::Gone;
 use super::memory::Memory;
-use super::reader::{Reader, ReceiveMode, Received};
+use super::reader::{Peeked, Reader, ReceiveMode, Received};
 use super::sleeper::{Sleep, Sleeper};
 use super::slot::mapped::MappedRing;
 use crate::mutation::step;
@@ -72,6 +72,16 @@ impl AttachedReader {
         either!(self, reader => reader.count_from_first());
     }
 
+    /// See [`Reader::count_received`].
+    pub(crate) fn count_received(&mut self) {
+        either!(self, reader => reader.count_received());
+    }
+
+    /// See [`Reader::peek`].
+    pub(crate) fn peek(&mut self) -> Option<Peeked> {
+        either!(self, reader => reader.peek())
+    }
+
     /// Says that this reader receives no more messages.
     pub(crate) fn detach(&self) {
         if let Self::Writable(reader) = self {
@@ -87,6 +97,7 @@ impl AttachedReader {
         pub(crate) fn has_news(&self) -> bool;
         pub(crate) fn held(&self) -> u32;
         pub(crate) fn slots(&self) -> u32;
+        pub(crate) fn horizon(&self) -> u64;
         pub(crate) fn sleep(&self, timeout: Duration) -> bool;
         #[inline(always)]
         pub(crate) fn note_progress(&self);

@@ -1,12 +1,14 @@
 //! The reading side of the ring. Labels refer to the [protocol](super).
 
 mod newest;
+mod peek;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
 use std::time::Duration;
 
 pub(crate) use self::newest::Newest;
+pub(crate) use self::peek::Peeked;
 use super::copy::CopyTarget;
 use super::end::Gone;
 use super::layout::{ENDED, MessageEntry, NUMBER, PINNING_RECORDS};
