@@ -2,9 +2,10 @@
 
 use crate::registry::{Client, DeathCertificate, ErrorReply, Process, RegistryCallError, RegistryError, TopicInfo};
 use crate::{
-    Borrowed, Copied, CreateError, Domain, Events, Loan, LoanError, OpenError, Publisher, PublisherBuilder, ReadyFd,
-    RecvError, RegionBuilder, Sample, Shape, ShmRegion, Start, Subscriber, SubscriberBuilder, Token, TopicName,
-    TopicPattern, TypeInfo, UnlinkError, WaitError, WaitSet, WaitSetError, WaitSetWaker,
+    Borrowed, Copied, CreateError, Domain, Events, Loan, LoanError, MatchedTopic, OpenError, PatternSubscriber,
+    Publisher, PublisherBuilder, ReadyFd, RecvError, RegionBuilder, Sample, Shape, ShmRegion, Start, Subscriber,
+    SubscriberBuilder, Token, TopicName, TopicPattern, TopicSample, TypeInfo, UnlinkError, WaitError, WaitSet,
+    WaitSetError, WaitSetWaker,
 };
 
 macro_rules! assert_bounds {
@@ -24,10 +25,10 @@ assert_bounds!(SendSync:
     Copied<u64>, Borrowed<'static, u64>, WaitSet, WaitSetWaker, Events, Token, ReadyFd, RegionBuilder, Domain,
     ShmRegion, TopicName, TopicPattern, TypeInfo, Shape, Client, crate::inspect::Region, crate::inspect::Counters,
     CreateError, OpenError, LoanError, RecvError, UnlinkError, WaitError, WaitSetError, RegistryCallError, RegistryError,
-    ErrorReply, TopicInfo, Process, DeathCertificate,
+    ErrorReply, TopicInfo, Process, DeathCertificate, PatternSubscriber<[u8]>, TopicSample<u64>, MatchedTopic,
 );
 #[cfg(feature = "async")]
-assert_bounds!(SendSync: crate::AsyncSubscriber<[u8]>);
+assert_bounds!(SendSync: crate::AsyncSubscriber<[u8]>, crate::AsyncPatternSubscriber<[u8]>);
 
 fn domain() -> (tempfile::TempDir, Domain) {
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();

@@ -17,7 +17,7 @@ use crate::ring::geometry::GeometryError;
 use crate::ring::header::LayoutError;
 use crate::shm::dir::ShmDir;
 use crate::shm::open::OpenFileError;
-use crate::{TopicName, TopicNameError, TypeInfo};
+use crate::{TopicName, TopicNameError, TopicPatternError, TypeInfo};
 
 /// Why a topic or raw region could not be created.
 #[derive(thiserror::Error)]
@@ -162,6 +162,9 @@ pub enum OpenError {
     /// The name is not valid.
     #[error(transparent)]
     Name(#[from] TopicNameError),
+    /// The pattern of names is not valid.
+    #[error(transparent)]
+    Pattern(#[from] TopicPatternError),
     /// The topic has no publisher.
     #[error("topic \"{topic}\" does not exist in {}; start its publisher, or wait for it", path.display())]
     NotFound {
@@ -224,6 +227,12 @@ pub enum OpenError {
     TooManySubscribers {
         /// The topic.
         topic: TopicName,
+        /// How many there can be.
+        limit: usize,
+    },
+    /// The subscriber receives from as many topics as one can.
+    #[error("this subscriber receives from {limit} topics, which is the most; use a pattern that matches fewer")]
+    TooManyTopics {
         /// How many there can be.
         limit: usize,
     },
@@ -334,7 +343,7 @@ pub enum RecvError {
     /// No message arrived in time.
     #[error("no message on topic \"{topic}\" within {timeout:?}")]
     TimedOut {
-        /// The topic.
+        /// The topic, or the pattern of topics as if it were a name.
         topic: TopicName,
         /// How long the call waited.
         timeout: Duration,

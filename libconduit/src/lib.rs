@@ -132,7 +132,12 @@ pub use ring::header::LayoutError;
 pub use ring::start::Start;
 pub use shape::Shape;
 
-pub use subscriber::{Borrowed, Copied, Iter, Sample, Spin, Subscriber, SubscriberBuilder, TopicEvent};
+#[cfg(feature = "async")]
+pub use subscriber::AsyncPatternSubscriber;
+pub use subscriber::{
+    Borrowed, Copied, Iter, MatchedTopic, PatternEvent, PatternIter, PatternSubscriber, Sample, Spin, Subscriber,
+    SubscriberBuilder, TopicEvent, TopicSample,
+};
 pub use topic::{IntoTopicName, TopicName, TopicNameError};
 pub use wait_set::{Event, Events, Token, WaitSet, WaitSetWaker};
 pub use zerocopy;

@@ -172,6 +172,12 @@ impl FromStr for TopicPattern {
     }
 }
 
+impl AsRef<str> for TopicPattern {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
 impl fmt::Display for TopicPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

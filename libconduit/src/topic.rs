@@ -93,6 +93,11 @@ impl TopicName {
         Ok(Self(name.into()))
     }
 
+    /// What stands in the place of a name where several topics are meant.
+    pub(crate) fn of_several(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -79,6 +79,18 @@ impl<T: ?Sized + Message> Publisher<T> {
         Ok(())
     }
 
+    /// Sends a copy of a message with a stamp of its own, as a hostile publisher can.
+    #[cfg(test)]
+    pub(crate) fn send_stamped(&mut self, message: &T, stamp_ns: u64) -> Result<(), SendError> {
+        let bytes = message.as_bytes();
+        let geometry = self.writer.memory().geometry();
+        let claimed = Claimed::new(&mut self.writer, bytes.len());
+        let mut claimed = claimed.map_err(|error| loan_error(&error, geometry, bytes.len()))?;
+        claimed.copy_from_slice(bytes);
+        claimed.publish(|| stamp_ns);
+        Ok(())
+    }
+
     /// Sends copies of many messages in a row. Returns how many were sent.
     ///
     /// For high rates: chunks of up to 64 messages, and up to half the slots, share what each call

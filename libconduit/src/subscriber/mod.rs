@@ -1,5 +1,6 @@
 //! Subscribing to a topic.
 
+mod all;
 mod batch;
 mod buffer;
 mod connection;
@@ -22,6 +23,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+#[cfg(feature = "async")]
+pub use all::AsyncPatternSubscriber;
+pub use all::{MatchedTopic, PatternEvent, PatternIter, PatternSubscriber, TopicSample};
 pub use batch::Borrowed;
 pub use copied::Copied;
 pub use follow::TopicEvent;

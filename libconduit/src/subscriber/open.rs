@@ -106,12 +106,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         T: Message,
     {
         let topic = name.into_topic_name()?;
-        if self.max_held == Some(0) {
-            return Err(OpenError::NoneHeld);
-        }
-        if self.options.deadline == Some(Duration::ZERO) {
-            return Err(OpenError::ZeroDeadline);
-        }
+        self.check()?;
         if self.options.follows {
             return self.open_following(topic);
         }
@@ -120,6 +115,17 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         let mut subscriber = self.subscriber(reader, watched, topic, layout.message);
         subscriber.pins = record.filter(|_| !self.options.copies);
         Ok(subscriber)
+    }
+
+    /// Checks what was asked for.
+    pub(super) fn check(&self) -> Result<(), OpenError> {
+        if self.max_held == Some(0) {
+            return Err(OpenError::NoneHeld);
+        }
+        if self.options.deadline == Some(Duration::ZERO) {
+            return Err(OpenError::ZeroDeadline);
+        }
+        Ok(())
     }
 
     /// A subscriber that copies.

@@ -12,7 +12,6 @@ pub use event::{Event, Events, Token};
 use waker::Control;
 pub use waker::WaitSetWaker;
 
-use crate::Subscriber;
 use crate::error::WaitSetError;
 use crate::intervals::CHECK_INTERVAL;
 use crate::mutation::{mutated, step};
@@ -21,6 +20,7 @@ use crate::ring::sleeper::sleep_for_any;
 use crate::shm::clock::{coarse_now, now_ns};
 use crate::shm::{fork, futex};
 use crate::watched::{Seat, Watched};
+use crate::{PatternSubscriber, Subscriber};
 
 /// Subscribers and timers that one thread waits for at once.
 ///
@@ -192,12 +192,26 @@ impl WaitSet {
     /// [`Forked`](WaitSetError::Forked) in a process forked from the one that created the set or
     /// the subscriber.
     pub fn add<T: ?Sized>(&mut self, subscriber: &Subscriber<T>) -> Result<Token, WaitSetError> {
-        let watched = subscriber.watched();
+        self.add_member(subscriber.watched(), subscriber.seat())
+    }
+
+    /// Adds a subscriber to all topics that match a pattern, until it is dropped or
+    /// [removed](Self::remove). It is one member of the set, however many topics there are, and
+    /// ready until its `try_recv` or `try_recv_event` has found nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`add`](Self::add).
+    pub fn add_all<T: ?Sized>(&mut self, subscriber: &PatternSubscriber<T>) -> Result<Token, WaitSetError> {
+        self.add_member(subscriber.watched(), None)
+    }
+
+    fn add_member(&mut self, watched: &Arc<Watched>, seat: Option<&Arc<Seat>>) -> Result<Token, WaitSetError> {
         if self.generation != fork::generation() || watched.sleeper().is_foreign() {
             return Err(WaitSetError::Forked);
         }
         let token = Token::new();
-        let (watched, seat) = (Arc::downgrade(watched), subscriber.seat().map(Arc::downgrade));
+        let (watched, seat) = (Arc::downgrade(watched), seat.map(Arc::downgrade));
         self.members.push(Member { token, watched, seat, ticket: None });
         Ok(token)
     }
