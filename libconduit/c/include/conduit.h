@@ -29,7 +29,7 @@
  * is a bug in the library, every function can return it, and handles can still be closed. No
  * function throws, unwinds, or sets a signal handler.
  *
- * Handles. conduit_region, conduit_publisher, conduit_subscriber, conduit_wait_set, conduit_waker
+ * Handles. conduit_region, conduit_publisher, conduit_subscriber, conduit_pattern_subscriber, conduit_wait_set, conduit_waker,
  * conduit_inspection, conduit_registry, conduit_watch and conduit_listing are opened by one function and closed, once, by another. Closing NULL does nothing. INVALID_HANDLE is returned
  * for NULL, for a handle of another kind, and for a closed handle (its memory is not freed, and is
  * reused for a handle of the same kind only after 64 others have been closed). A pointer that never
@@ -478,6 +478,39 @@ typedef int32_t conduit_element;
 #endif // __cplusplus
 
 /**
+ * What happens to the topics of a pattern. Later versions may add kinds.
+ */
+enum conduit_pattern_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * A message.
+     */
+    CONDUIT_PATTERN_MESSAGE = 0,
+    /**
+     * A topic has appeared, or has another publisher. Its messages follow.
+     */
+    CONDUIT_PATTERN_CONNECTED = 1,
+    /**
+     * The publisher of a topic is gone, and every message of it that was there was received.
+     */
+    CONDUIT_PATTERN_LOST = 2,
+    /**
+     * A topic matches, but is passed over: it has another type, or cannot be opened.
+     */
+    CONDUIT_PATTERN_NOT_FOLLOWED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum conduit_pattern_event_kind conduit_pattern_event_kind;
+#else
+typedef int32_t conduit_pattern_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * What a wait set reports. Later versions may add kinds.
  */
 enum conduit_event_kind
@@ -579,6 +612,11 @@ typedef struct conduit_inspection conduit_inspection;
  * All topics and raw regions of a domain, as they were at one moment.
  */
 typedef struct conduit_listing conduit_listing;
+
+/**
+ * A reader of all topics that match a pattern.
+ */
+typedef struct conduit_pattern_subscriber conduit_pattern_subscriber;
 
 /**
  * The one process that writes a topic.
@@ -1063,6 +1101,201 @@ typedef struct conduit_lent_message {
 typedef void (*conduit_read_message)(void *context, const struct conduit_lent_message *message);
 
 /**
+ * How to read a topic. Initialise it with CONDUIT_SUBSCRIBER_OPTIONS_INIT; a member that is 0 has
+ * its default.
+ */
+typedef struct conduit_subscriber_options {
+    /**
+     * sizeof(conduit_subscriber_options); set by CONDUIT_SUBSCRIBER_OPTIONS_INIT.
+     */
+    size_t struct_size;
+    /**
+     * Where to look for the topic; NULL for the domain of the environment.
+     */
+    const struct conduit_domain *domain;
+    /**
+     * The type that the messages must have; NULL for bytes.
+     */
+    const struct conduit_type *message_type;
+    /**
+     * How long to poll for a message before going to sleep, in nanoseconds; CONDUIT_FOREVER never
+     * sleeps. A message that arrives while the subscriber polls is received some 100 ns later
+     * instead of tens of microseconds, at the price of a busy processor core. Default: no polling.
+     */
+    uint64_t spin_ns;
+    /**
+     * Where to start. Default: with the next message that is published.
+     */
+    conduit_start start;
+    /**
+     * Whether to receive validated copies instead of reading in place. For programs that may be
+     * stopped at any moment and must not hold a slot then. A message that is overwritten while it
+     * is copied counts as lost. Each copy is allocated.
+     */
+    bool copy_samples;
+    /**
+     * Whether to accept messages of any type and length; `message_type` is ignored.
+     */
+    bool any_type;
+    /**
+     * Whether to poll for as long as a wake-up takes, while messages come faster than that, and
+     * otherwise not at all; `spin_ns` is ignored. The subscriber measures both as it waits.
+     */
+    bool adaptive_spin;
+    /**
+     * Whether not to enter all of the region's memory into the process's page tables at once: it
+     * then takes page faults in the middle of the work. For large regions that are hardly used.
+     */
+    bool no_prefault;
+    /**
+     * With how many messages to start, if `start` is CONDUIT_START_LAST.
+     */
+    uint32_t last;
+    /**
+     * Whether to follow the topic: opening it does not wait for a publisher, and the subscriber
+     * connects to the next publisher when one has gone. PUBLISHER_CLOSED and PUBLISHER_DIED are
+     * not returned then. A publisher with another type is TYPE_MISMATCH, once.
+     */
+    bool follow;
+    /**
+     * Must be 0.
+     */
+    uint8_t reserved[3];
+    /**
+     * How many samples may be held at once; 0 for half of the topic's slots. Receiving another one
+     * is CONDUIT_ERROR_TOO_MANY_HELD, and the message stays where it is. Copies do not count.
+     */
+    uint32_t max_held;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved_word;
+} conduit_subscriber_options;
+
+/**
+ * A message that a subscriber holds. Its slot is not overwritten meanwhile.
+ *
+ * Initialise it with CONDUIT_SAMPLE_INIT, receive into it, and release it with
+ * conduit_sample_release(). It may outlive the subscriber and the topic. To move it, assign it and
+ * set the old structure to CONDUIT_SAMPLE_INIT: do not release two copies. This structure never
+ * gets more members.
+ */
+typedef struct conduit_sample {
+    /**
+     * The message, read-only; NULL if the structure holds none. Aligned to 64 bytes; a value of up
+     * to 32 bytes to 32.
+     */
+    const void *data;
+    /**
+     * Length of the message in bytes.
+     */
+    size_t size;
+    /**
+     * Sequence number of the message: the first of a topic has 0.
+     */
+    uint64_t sequence;
+    /**
+     * Number of messages that this subscriber missed between the previous one and this one.
+     */
+    uint64_t lost;
+    /**
+     * When it was published, as nanoseconds of CLOCK_MONOTONIC; 0 if the publisher has time stamps
+     * turned off.
+     */
+    uint64_t stamp_ns;
+    /**
+     * For the library only.
+     */
+    uint64_t reserved[16];
+} conduit_sample;
+
+/**
+ * A message or a change of a topic. Later versions may add members at the end: use it by pointer.
+ */
+typedef struct conduit_pattern_event {
+    /**
+     * Of which topic.
+     */
+    const char *topic;
+    /**
+     * What.
+     */
+    conduit_pattern_event_kind kind;
+    /**
+     * Of a message: which of the topic's publishers has sent it, from 1; 0 for other kinds.
+     */
+    uint32_t epoch;
+    /**
+     * Of CONNECTED: the publisher's command name; NULL for other kinds.
+     */
+    const char *program;
+    /**
+     * Of NOT_FOLLOWED: why; NULL for other kinds.
+     */
+    const char *reason;
+    /**
+     * Of CONNECTED: the publisher's process id; 0 for other kinds.
+     */
+    uint32_t pid;
+    /**
+     * Of CONNECTED: the publisher's user id.
+     */
+    uint32_t uid;
+    /**
+     * Of LOST: whether the publisher died; if not, it has closed the topic.
+     */
+    bool died;
+    /**
+     * Of LOST: whether how it died is known: the members below.
+     */
+    bool has_death;
+    /**
+     * Whether it left a core dump.
+     */
+    bool core_dumped;
+    /**
+     * The code that it exited with; -1 if that is not known.
+     */
+    int32_t exit_code;
+    /**
+     * The signal that killed it; 0 if none did, or that is not known.
+     */
+    int32_t signal;
+} conduit_pattern_event;
+
+/**
+ * A topic that a pattern subscriber has found. Later versions may add members at the end: use it
+ * by pointer.
+ */
+typedef struct conduit_matched_topic {
+    /**
+     * Name.
+     */
+    const char *topic;
+    /**
+     * Why its messages are not received, if it has a publisher that cannot be subscribed to; NULL
+     * otherwise.
+     */
+    const char *refusal;
+    /**
+     * Number of messages received, of all its publishers.
+     */
+    uint64_t received;
+    /**
+     * Number of messages missed, of all its publishers.
+     */
+    uint64_t lost;
+    /**
+     * Number of publishers it has had.
+     */
+    uint32_t epoch;
+    /**
+     * Whether its messages are received.
+     */
+    bool is_connected;
+} conduit_matched_topic;
+
+/**
  * How to create a topic. Initialise it with CONDUIT_PUBLISHER_OPTIONS_INIT; a member that is 0 has
  * its default.
  */
@@ -1185,115 +1418,6 @@ typedef struct conduit_region_options {
  * process; longjmp() out of it is undefined behaviour.
  */
 typedef bool (*conduit_keep_waiting)(void *context);
-
-/**
- * A message that a subscriber holds. Its slot is not overwritten meanwhile.
- *
- * Initialise it with CONDUIT_SAMPLE_INIT, receive into it, and release it with
- * conduit_sample_release(). It may outlive the subscriber and the topic. To move it, assign it and
- * set the old structure to CONDUIT_SAMPLE_INIT: do not release two copies. This structure never
- * gets more members.
- */
-typedef struct conduit_sample {
-    /**
-     * The message, read-only; NULL if the structure holds none. Aligned to 64 bytes; a value of up
-     * to 32 bytes to 32.
-     */
-    const void *data;
-    /**
-     * Length of the message in bytes.
-     */
-    size_t size;
-    /**
-     * Sequence number of the message: the first of a topic has 0.
-     */
-    uint64_t sequence;
-    /**
-     * Number of messages that this subscriber missed between the previous one and this one.
-     */
-    uint64_t lost;
-    /**
-     * When it was published, as nanoseconds of CLOCK_MONOTONIC; 0 if the publisher has time stamps
-     * turned off.
-     */
-    uint64_t stamp_ns;
-    /**
-     * For the library only.
-     */
-    uint64_t reserved[16];
-} conduit_sample;
-
-/**
- * How to read a topic. Initialise it with CONDUIT_SUBSCRIBER_OPTIONS_INIT; a member that is 0 has
- * its default.
- */
-typedef struct conduit_subscriber_options {
-    /**
-     * sizeof(conduit_subscriber_options); set by CONDUIT_SUBSCRIBER_OPTIONS_INIT.
-     */
-    size_t struct_size;
-    /**
-     * Where to look for the topic; NULL for the domain of the environment.
-     */
-    const struct conduit_domain *domain;
-    /**
-     * The type that the messages must have; NULL for bytes.
-     */
-    const struct conduit_type *message_type;
-    /**
-     * How long to poll for a message before going to sleep, in nanoseconds; CONDUIT_FOREVER never
-     * sleeps. A message that arrives while the subscriber polls is received some 100 ns later
-     * instead of tens of microseconds, at the price of a busy processor core. Default: no polling.
-     */
-    uint64_t spin_ns;
-    /**
-     * Where to start. Default: with the next message that is published.
-     */
-    conduit_start start;
-    /**
-     * Whether to receive validated copies instead of reading in place. For programs that may be
-     * stopped at any moment and must not hold a slot then. A message that is overwritten while it
-     * is copied counts as lost. Each copy is allocated.
-     */
-    bool copy_samples;
-    /**
-     * Whether to accept messages of any type and length; `message_type` is ignored.
-     */
-    bool any_type;
-    /**
-     * Whether to poll for as long as a wake-up takes, while messages come faster than that, and
-     * otherwise not at all; `spin_ns` is ignored. The subscriber measures both as it waits.
-     */
-    bool adaptive_spin;
-    /**
-     * Whether not to enter all of the region's memory into the process's page tables at once: it
-     * then takes page faults in the middle of the work. For large regions that are hardly used.
-     */
-    bool no_prefault;
-    /**
-     * With how many messages to start, if `start` is CONDUIT_START_LAST.
-     */
-    uint32_t last;
-    /**
-     * Whether to follow the topic: opening it does not wait for a publisher, and the subscriber
-     * connects to the next publisher when one has gone. PUBLISHER_CLOSED and PUBLISHER_DIED are
-     * not returned then. A publisher with another type is TYPE_MISMATCH, once.
-     */
-    bool follow;
-    /**
-     * Must be 0.
-     */
-    uint8_t reserved[3];
-    /**
-     * How many samples may be held at once; 0 for half of the topic's slots. Receiving another one
-     * is CONDUIT_ERROR_TOO_MANY_HELD, and the message stays where it is. Copies do not count.
-     */
-    uint32_t max_held;
-    /**
-     * Must be 0.
-     */
-    uint32_t reserved_word;
-} conduit_subscriber_options;
 
 /**
  * One of the events that end a wait. This structure never gets more members.
@@ -1668,6 +1792,139 @@ conduit_error conduit_subscriber_recv_batch(struct conduit_subscriber *subscribe
                                             conduit_read_message read,
                                             void *context,
                                             size_t *count);
+
+/**
+ * Subscribes to all topics whose names match a pattern (see conduit_pattern_matches()), as they
+ * come and go, and returns the subscriber in `*subscriber`, which is NULL on failure.
+ *
+ * Among the messages that can be received, the one with the oldest time stamp is received first; a
+ * topic that has none is not waited for. The topics that match now are received from `start` on;
+ * from those that appear later every message is received. A pattern that matches nothing waits,
+ * and a topic that cannot be opened is no error: it is reported by
+ * conduit_pattern_subscriber_recv_event(). A message wakes two threads.
+ *
+ * `options` are for each topic, and may be NULL; `follow` is implied. With `any_type` topics of
+ * all types are received from. Each topic has a mapping and two descriptors; there are 4,096 at
+ * most.
+ * The caller owns the handle and closes it with conduit_pattern_subscriber_close().
+ *
+ * Errors: INVALID_ARGUMENT (also for a pattern that is not valid), IO. Thread-safe.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_pattern_subscriber_open(const char *pattern,
+                                              const struct conduit_subscriber_options *options,
+                                              struct conduit_pattern_subscriber **subscriber);
+
+/**
+ * Receives the next message of any topic into `*sample`, and sleeps until there is one or
+ * `timeout_ns` nanoseconds have passed; CONDUIT_FOREVER is no limit. Returns in `*topic` the name
+ * of the message's topic, which is valid until the next call with this subscriber; NULL on
+ * failure. `topic` may be NULL. Signals do not interrupt it.
+ *
+ * After TOO_MANY_HELD and INVALID_MESSAGE, which concern one topic, the next call continues with
+ * the others.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, SAMPLE_HELD, TIMED_OUT, INVALID_MESSAGE,
+ * TOO_MANY_HELD, NOT_FOLLOWED (a thread could not be started). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_pattern_subscriber_recv(struct conduit_pattern_subscriber *subscriber,
+                                              uint64_t timeout_ns,
+                                              struct conduit_sample *sample,
+                                              const char **topic);
+
+/**
+ * Receives the next message of any topic into `*sample` if there is one, or else returns
+ * CONDUIT_NO_MESSAGE; see conduit_pattern_subscriber_recv().
+ *
+ * Errors: as for that, without TIMED_OUT. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_pattern_subscriber_try_recv(struct conduit_pattern_subscriber *subscriber,
+                                                  struct conduit_sample *sample,
+                                                  const char **topic);
+
+/**
+ * Receives the next message, or learns of the next change of a topic, and sleeps until there is
+ * one or `timeout_ns` nanoseconds have passed; CONDUIT_FOREVER is no limit. Returns in `*event`
+ * what it is, which is valid until the next call with this subscriber; NULL on failure. If it is
+ * a message, `*sample` holds it.
+ *
+ * A topic's changes are reported in order with its messages. When a publisher has died, this asks
+ * the registry how, for 100 ms at most.
+ *
+ * Errors: as for conduit_pattern_subscriber_recv(). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_pattern_subscriber_recv_event(struct conduit_pattern_subscriber *subscriber,
+                                                    uint64_t timeout_ns,
+                                                    struct conduit_sample *sample,
+                                                    const struct conduit_pattern_event **event);
+
+/**
+ * Receives the next message, or learns of the next change of a topic, if there is one, or else
+ * returns CONDUIT_NO_MESSAGE; see conduit_pattern_subscriber_recv_event().
+ *
+ * Errors: as for that, without TIMED_OUT. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_pattern_subscriber_try_recv_event(struct conduit_pattern_subscriber *subscriber,
+                                                        struct conduit_sample *sample,
+                                                        const struct conduit_pattern_event **event);
+
+/**
+ * Returns the number of messages received so far, from all topics.
+ *
+ * 0 on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+ */
+uint64_t conduit_pattern_subscriber_received(const struct conduit_pattern_subscriber *subscriber);
+
+/**
+ * Returns the pattern. The string is valid until the subscriber is closed.
+ *
+ * NULL on failure. Errors: INVALID_HANDLE, FORKED. Thread-safe with other `const` functions.
+ */
+const char *conduit_pattern_subscriber_pattern(const struct conduit_pattern_subscriber *subscriber);
+
+/**
+ * Notes what is known of each topic that was found, for conduit_pattern_subscriber_source(), and
+ * returns their number in `*count`; 0 on failure.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_pattern_subscriber_sources(struct conduit_pattern_subscriber *subscriber,
+                                                 size_t *count);
+
+/**
+ * Returns one of the topics that conduit_pattern_subscriber_sources() has noted, in the order of
+ * their names. It is valid until that is called again or the subscriber is closed.
+ *
+ * NULL on failure. Errors: INVALID_HANDLE, FORKED, INVALID_ARGUMENT (there are not so many).
+ * Thread-safe with other `const` functions.
+ */
+const struct conduit_matched_topic *conduit_pattern_subscriber_source(const struct conduit_pattern_subscriber *subscriber,
+                                                                      size_t index);
+
+/**
+ * Returns in `*descriptor` a file descriptor that is readable while there is something to receive;
+ * -1 on failure. See conduit_subscriber_ready_fd(); this one stays readable until
+ * conduit_pattern_subscriber_try_recv() or conduit_pattern_subscriber_try_recv_event() has
+ * returned CONDUIT_NO_MESSAGE.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, IO. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_pattern_subscriber_ready_fd(struct conduit_pattern_subscriber *subscriber,
+                                                  int *descriptor);
+
+/**
+ * Ends the subscription and frees the handle. NULL is accepted and does nothing. Samples that are
+ * held stay valid.
+ *
+ * Errors: INVALID_HANDLE. One thread at a time.
+ */
+conduit_error conduit_pattern_subscriber_close(struct conduit_pattern_subscriber *subscriber);
 
 /**
  * Creates a topic and returns its publisher in `*publisher`, which is NULL on failure.
@@ -2137,6 +2394,19 @@ CONDUIT_NODISCARD
 conduit_error conduit_wait_set_add(struct conduit_wait_set *set,
                                    const struct conduit_subscriber *subscriber,
                                    uint64_t *token);
+
+/**
+ * Adds a subscriber to all topics that match a pattern, until it is closed or removed, and returns
+ * in `*token` what its events have; 0 on failure. It is ready until
+ * conduit_pattern_subscriber_try_recv() or conduit_pattern_subscriber_try_recv_event() has
+ * returned CONDUIT_NO_MESSAGE.
+ *
+ * Errors: as for conduit_wait_set_add(). One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_wait_set_add_all(struct conduit_wait_set *set,
+                                       const struct conduit_pattern_subscriber *subscriber,
+                                       uint64_t *token);
 
 /**
  * Adds a timer that expires once, `after_ns` nanoseconds from now, and then leaves the set.

@@ -70,8 +70,8 @@
  * -fno-exceptions the forms that would throw print the message and abort.
  *
  * @par Objects
- * ShmRegion, Publisher, Subscriber, Loan, Sample, WaitSet, Waker, Inspection, Registry and Watch can be
- * moved and not copied. An object that was
+ * ShmRegion, Publisher, Subscriber, PatternSubscriber, Loan, Sample, WaitSet, Waker, Inspection, Registry and
+ * Watch can be moved and not copied. An object that was
  * closed, moved from, or default-constructed is not open: it can be assigned to, asked whether it is
  * open, closed and destroyed; everything else throws InvalidHandle. Destructors close.
  *
@@ -104,6 +104,7 @@
 #include "conduit/publisher.hpp"
 #include "conduit/sample.hpp"
 #include "conduit/subscriber.hpp"
+#include "conduit/pattern_subscriber.hpp"
 #include "conduit/wait_set.hpp"
 #include "conduit/registry.hpp"
 #include "conduit/inspection.hpp"

@@ -39,6 +39,7 @@ pub mod inspection;
 pub mod lent;
 mod library_errors;
 pub mod message_type;
+pub mod pattern_subscriber;
 mod pointers;
 pub mod publisher;
 pub mod records;

@@ -47,6 +47,7 @@ impl From<OpenError> for CallFailure {
     fn from(error: OpenError) -> Self {
         let code = match &error {
             OpenError::Name(_) => CONDUIT_ERROR_NAME,
+            OpenError::Pattern(_) => CONDUIT_ERROR_INVALID_ARGUMENT,
             OpenError::NotFound { .. } => CONDUIT_ERROR_NOT_FOUND,
             OpenError::Permission { .. } => CONDUIT_ERROR_PERMISSION,
             OpenError::Layout { .. } => CONDUIT_ERROR_LAYOUT,

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 
-use conduit::{ReadyFd, Spin, Start};
+use conduit::{ReadyFd, Spin, Start, SubscriberBuilder};
 
 use crate::domain::{DomainOptions, domain};
 use crate::error::ErrorCode::{self, CONDUIT_ERROR_IO, CONDUIT_NO_MESSAGE, CONDUIT_OK};
@@ -129,6 +129,31 @@ impl SubscriberOptions {
             ))),
         }
     }
+
+    /// A subscriber with these options.
+    ///
+    /// # Safety
+    ///
+    /// The options point to structures that follow the rules of the contract.
+    pub(crate) unsafe fn builder(&self) -> Result<SubscriberBuilder<[u8]>, CallFailure> {
+        // SAFETY: as the caller vouches.
+        let (domain, message) = unsafe { (domain(self.domain)?, TypeDescription::read(self.message_type)?) };
+        let mut builder = conduit::Subscriber::<[u8]>::builder()
+            .domain(&domain)
+            .start(self.start()?)
+            .spin(self.spin())
+            .prefault(!self.no_prefault.get())
+            .copy_samples(self.copy_samples.get());
+        if self.max_held != 0 {
+            builder = builder.max_held(self.max_held);
+        }
+        if self.any_type.get() {
+            builder = builder.any_type(true);
+        } else if let Some(message) = message {
+            builder = builder.message_type(message);
+        }
+        Ok(if self.follow.get() { builder.follow() } else { builder })
+    }
 }
 
 /// Opens a topic for reading and returns a subscriber in `*subscriber`, which is NULL on failure.
@@ -151,25 +176,7 @@ pub unsafe extern "C" fn conduit_subscriber_open(
             unsafe { (result("subscriber", subscriber, null_mut())?, pointers::options(options)?) };
         // SAFETY: `conduit.h`: `name` is a string, and so are those in the structures that options
         // point to.
-        let (name, domain, message) =
-            unsafe { (topic_name(name)?, domain(options.domain)?, TypeDescription::read(options.message_type)?) };
-        let mut builder = conduit::Subscriber::<[u8]>::builder()
-            .domain(&domain)
-            .start(options.start()?)
-            .spin(options.spin())
-            .prefault(!options.no_prefault.get())
-            .copy_samples(options.copy_samples.get());
-        if options.max_held != 0 {
-            builder = builder.max_held(options.max_held);
-        }
-        if options.any_type.get() {
-            builder = builder.any_type(true);
-        } else if let Some(message) = message {
-            builder = builder.message_type(message);
-        }
-        if options.follow.get() {
-            builder = builder.follow();
-        }
+        let (name, builder) = unsafe { (topic_name(name)?, options.builder()?) };
         let opened = builder.open(&name)?;
         let text = |text: &str| CString::new(text).unwrap_or_default();
         let (topic, type_name) = (text(opened.topic().as_str()), text(opened.message_type().name()));

@@ -10,6 +10,7 @@ use conduit::{Event, Token, WaitSet, WaitSetWaker};
 use crate::error::ErrorCode::{self, CONDUIT_OK};
 use crate::failure::{CallFailure, call, get, message_call};
 use crate::handle::{self, HandleKind, HandlePool};
+use crate::pattern_subscriber::PatternHandle;
 use crate::pointers::{limit_ns, result, results};
 use crate::subscriber::SubscriberHandle;
 
@@ -163,6 +164,28 @@ pub unsafe extern "C" fn conduit_wait_set_add(
         let (token, open, subscriber) =
             unsafe { (result("token", token, 0)?, handle::state_mut(set)?, handle::state(subscriber)?) };
         *token = open.set.add(&subscriber.subscriber)?.into();
+        Ok(CONDUIT_OK)
+    })
+}
+
+/// Adds a subscriber to all topics that match a pattern, until it is closed or removed, and returns
+/// in `*token` what its events have; 0 on failure. It is ready until
+/// conduit_pattern_subscriber_try_recv() or conduit_pattern_subscriber_try_recv_event() has
+/// returned CONDUIT_NO_MESSAGE.
+///
+/// Errors: as for conduit_wait_set_add(). One thread at a time.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_wait_set_add_all(
+    set: *mut WaitSetHandle,
+    subscriber: *const PatternHandle,
+    token: *mut u64,
+) -> ErrorCode {
+    call(|| {
+        // SAFETY: `conduit.h`: `token` is a result, and `set` and `subscriber` are handles.
+        let (token, open, subscriber) =
+            unsafe { (result("token", token, 0)?, handle::state_mut(set)?, handle::state(subscriber)?) };
+        *token = open.set.add_all(&subscriber.subscriber)?.into();
         Ok(CONDUIT_OK)
     })
 }

@@ -49,7 +49,7 @@ impl OpenWatch {
 /// # Safety
 ///
 /// As for [`string`], during the call.
-unsafe fn pattern(given: *const c_char) -> Result<Option<TopicPattern>, CallFailure> {
+pub(crate) unsafe fn pattern(given: *const c_char) -> Result<Option<TopicPattern>, CallFailure> {
     // SAFETY: as the caller vouches.
     let Some(text) = (unsafe { string(given) }) else { return Ok(None) };
     // One that is not UTF-8 is not valid either, and the message names the offending byte.

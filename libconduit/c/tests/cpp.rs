@@ -56,6 +56,11 @@ fn a_thread_waits_for_many_topics_and_for_timers() {
 }
 
 #[test]
+fn all_topics_of_a_pattern_are_received_from() {
+    passes("patterns");
+}
+
+#[test]
 fn regions_work() {
     passes("regions");
 }

@@ -13,12 +13,14 @@ use harness::{PACKAGE, library};
 const README: &str = include_str!("../README.md");
 const HEADING: &str = "## What each language has";
 /// The public types of the Rust library whose methods do something. The others are plain data.
-const TYPES: [&str; 20] = [
+const TYPES: [&str; 23] = [
+    "AsyncPatternSubscriber",
     "AsyncSubscriber",
     "Client",
     "Copied",
     "Domain",
     "Loan",
+    "PatternSubscriber",
     "Publisher",
     "PublisherBuilder",
     "Region",
@@ -31,6 +33,7 @@ const TYPES: [&str; 20] = [
     "SubscriberBuilder",
     "TopicName",
     "TopicPattern",
+    "TopicSample",
     "TypeInfo",
     "WaitSet",
     "WaitSetWaker",
@@ -126,7 +129,9 @@ fn rust_functions() -> BTreeSet<String> {
                 of => ("    ", of),
             };
             let public = line.strip_prefix(margin).and_then(|line| line.strip_prefix("pub "));
-            let function = public.map(|line| line.trim_start_matches("const ")).and_then(|it| it.strip_prefix("fn "));
+            let function = public
+                .map(|line| line.trim_start_matches("const ").trim_start_matches("async "))
+                .and_then(|it| it.strip_prefix("fn "));
             if let (Some(function), Some(scope), false) = (function, scope, is_hidden) {
                 let name = function.split(['(', '<']).next().unwrap();
                 functions.insert(format!("{scope}::{name}"));

@@ -145,6 +145,8 @@ struct Closer {
 };
 
 using RegionHandle = std::unique_ptr<conduit_region, Closer<conduit_region, conduit_region_close>>;
+using PatternSubscriberHandle =
+    std::unique_ptr<conduit_pattern_subscriber, Closer<conduit_pattern_subscriber, conduit_pattern_subscriber_close>>;
 using SubscriberHandle = std::unique_ptr<conduit_subscriber, Closer<conduit_subscriber, conduit_subscriber_close>>;
 using WaitSetHandle = std::unique_ptr<conduit_wait_set, Closer<conduit_wait_set, conduit_wait_set_close>>;
 using WakerHandle = std::unique_ptr<conduit_waker, Closer<conduit_waker, conduit_waker_close>>;

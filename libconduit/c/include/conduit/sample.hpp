@@ -26,6 +26,8 @@ namespace conduit {
 
 template <class T>
 class Subscriber;
+template <class T>
+class PatternSubscriber;
 
 namespace detail {
 
@@ -153,6 +155,7 @@ public:
     }
 
 private:
+    friend class PatternSubscriber<T>;
     friend class Subscriber<T>;
 
     [[nodiscard]] const conduit_sample& held() const {

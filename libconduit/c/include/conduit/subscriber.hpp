@@ -19,6 +19,40 @@ namespace conduit {
 
 class WaitSet;
 
+namespace detail {
+
+/// The options of a subscriber to messages of a type, as C takes them.
+template <class T>
+class CSubscriberOptions {
+public:
+    explicit CSubscriberOptions(const SubscriberOptions& given)
+        : domain_(given.domain), type_(MessageType<T>::get()) {
+        options_.domain = domain_.get();
+        options_.message_type = &type_;
+        options_.start = static_cast<conduit_start>(given.start);
+        options_.last = given.last;
+        options_.max_held = given.max_held;
+        options_.no_prefault = !given.prefault;
+        options_.follow = given.follow;
+        options_.spin_ns = nanoseconds(given.spin);
+        options_.adaptive_spin = given.adaptive_spin;
+        options_.copy_samples = given.copy_samples;
+        // Messages of any type can only be read as bytes.
+        options_.any_type = given.any_type && std::is_same_v<typename MessageType<T>::Element, std::byte>;
+    }
+    CSubscriberOptions(const CSubscriberOptions&) = delete;
+    CSubscriberOptions& operator=(const CSubscriberOptions&) = delete;
+
+    [[nodiscard]] const conduit_subscriber_options* get() const noexcept { return &options_; }
+
+private:
+    CDomain domain_;
+    conduit_type type_;
+    conduit_subscriber_options options_ = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
+};
+
+}  // namespace detail
+
 /**
  * A reader of a topic. `T` is the type of its values; `T[]` is for slices of them, and std::byte for
  * raw bytes.
@@ -373,23 +407,9 @@ private:
     friend class WaitSet;
 
     conduit_error open_into(const std::string& name, const SubscriberOptions& given) {
-        const detail::CDomain domain(given.domain);
-        const conduit_type type = Type::get();
-        conduit_subscriber_options options = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
-        options.domain = domain.get();
-        options.message_type = &type;
-        options.start = static_cast<conduit_start>(given.start);
-        options.last = given.last;
-        options.max_held = given.max_held;
-        options.no_prefault = !given.prefault;
-        options.follow = given.follow;
-        options.spin_ns = detail::nanoseconds(given.spin);
-        options.adaptive_spin = given.adaptive_spin;
-        options.copy_samples = given.copy_samples;
-        // Messages of any type can only be read as bytes.
-        options.any_type = given.any_type && std::is_same_v<value_type, std::byte>;
+        const detail::CSubscriberOptions<T> options(given);
         conduit_subscriber* subscriber = nullptr;
-        const conduit_error code = conduit_subscriber_open(detail::text(name).c_str(), &options, &subscriber);
+        const conduit_error code = conduit_subscriber_open(detail::text(name).c_str(), options.get(), &subscriber);
         handle_.reset(subscriber);
         return code;
     }

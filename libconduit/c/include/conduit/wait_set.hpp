@@ -4,7 +4,7 @@
 #ifndef CONDUIT_HPP_WAIT_SET
 #define CONDUIT_HPP_WAIT_SET
 
-#include "subscriber.hpp"
+#include "pattern_subscriber.hpp"
 
 #include <array>
 #include <chrono>
@@ -143,6 +143,23 @@ public:
     }
 
     /**
+     * Adds a subscriber to all topics that match a pattern, until it is closed or removed. Returns what its events
+     * have. It is ready until its take() or take_event() has found nothing.
+     *
+     * @throws InvalidHandle, Forked
+     */
+    template <class T>
+    Token add(const PatternSubscriber<T>& subscriber) {
+        Token token{};
+        detail::check(add_into(subscriber, token));
+        return token;
+    }
+    template <class T>
+    Result<Token> add(const PatternSubscriber<T>& subscriber, std::nothrow_t) noexcept {
+        return detail::Access::result<Token>([&](Token& token) { return add_into(subscriber, token); });
+    }
+
+    /**
      * Adds a timer that expires once, `after` from now, and then leaves the set.
      *
      * @throws InvalidHandle, Forked
@@ -264,6 +281,13 @@ private:
     conduit_error add_into(const Subscriber<T>& subscriber, Token& token) {
         return with_token(token, [&](std::uint64_t* number) {
             return conduit_wait_set_add(handle_.get(), subscriber.handle_.get(), number);
+        });
+    }
+
+    template <class T>
+    conduit_error add_into(const PatternSubscriber<T>& subscriber, Token& token) {
+        return with_token(token, [&](std::uint64_t* number) {
+            return conduit_wait_set_add_all(handle_.get(), subscriber.handle_.get(), number);
         });
     }
 
