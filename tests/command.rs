@@ -319,6 +319,12 @@ fn the_examples_work_as_two_processes() {
     let mut subscriber = world.command(examples.join("imu_subscriber"));
     let subscriber = subscriber.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("a message to be received", receives);
+    let recorded = world.path().join("recorded");
+    let mut recorder = world.command(examples.join("record"));
+    let topics = stdout_of(recorder.arg(&recorded).args(["i*", "100"]));
+    assert!(topics.contains("imu: imu_publisher") && topics.contains("imu: received 100, lost 0"), "{topics}");
+    let recorded = std::fs::read(recorded).unwrap();
+    assert!(recorded.starts_with(b"imu ") && recorded.len() > 100 * 48, "{} bytes", recorded.len());
     let used = example("control_loop", "200");
     assert!(used.contains("used ") && !used.contains("used 0 "), "{used}");
     publisher.kill().unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use conduit::Publisher;
 
@@ -17,7 +17,11 @@ struct Program {
 
 impl Program {
     fn start(world: &World, path: &PathBuf) -> Self {
-        let mut child = world.command(path).stdout(Stdio::piped()).spawn().unwrap();
+        Self::spawn(&mut world.command(path))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { child, output }
     }
@@ -76,6 +80,7 @@ fn the_programs_are_short() {
         (include_str!("../libconduit/examples/guide/follow.rs"), 3),
         (include_str!("../libconduit/examples/guide/control_loop.rs"), 8),
         (include_str!("../libconduit/examples/guide/watchdog.rs"), 4),
+        (include_str!("../libconduit/examples/guide/record.rs"), 12),
     ];
     for (source, most) in most {
         assert!(lines(source) <= most, "{} lines instead of {most}:\n{source}", lines(source));
@@ -120,4 +125,23 @@ fn watchdog() {
         publisher.send(&[0.0; 6]).unwrap();
         assert_eq!(program.line(), "stop the motors", "it does not send");
     }
+}
+
+#[test]
+fn record() {
+    let path = program!("guide_record");
+    let world = World::with_daemon();
+    let file = world.path().join("recording");
+    let mut imu = publisher(&world);
+    let _program = Program::spawn(world.command(path).arg(&file));
+    wait_until_attached(&world);
+    imu.send(&[1.5; 6]).unwrap();
+    let mut log = Publisher::<[u8]>::builder().domain(&world.domain()).create("log/arm").unwrap();
+    log.send(b"ready").unwrap();
+    let recording = || std::fs::read(&file).unwrap();
+    wait_until("both messages to be recorded", || recording().ends_with(b" 5\nready"));
+    let first = [&b" 48\n"[..], 1.5_f64.to_ne_bytes().repeat(6).as_slice(), b"log/arm Some("].concat();
+    let recording = recording();
+    assert!(recording.starts_with(b"imu Some("));
+    assert!(recording.windows(first.len()).any(|part| part == first));
 }

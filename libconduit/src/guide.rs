@@ -27,3 +27,12 @@
 //! before the first message, and whether the publisher hangs, is stopped, or is not there.
 //!
 #![doc = concat!("```no_run\n", include_str!("../examples/guide/watchdog.rs"), "```")]
+//!
+//! # ... record all topics?
+//!
+//! [`open_all`](crate::SubscriberBuilder::open_all) receives from all topics that match a pattern,
+//! as they come and go, in the order of their time stamps. A recorder that copies can be stopped at
+//! any moment without keeping a slot from anybody.
+//! [`recv_event`](crate::PatternSubscriber::recv_event) tells what happens to the topics.
+//!
+#![doc = concat!("```no_run\n", include_str!("../examples/guide/record.rs"), "```")]
