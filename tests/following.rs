@@ -1,4 +1,4 @@
-//! Subscribers that follow a topic from publisher to publisher.
+//! Subscribers that follow a topic, or all that match a pattern, from publisher to publisher.
 
 use std::fs;
 use std::time::Duration;
@@ -20,27 +20,31 @@ fn resources(peer: &mut Peer) -> (u64, usize) {
 }
 
 fn is_attached(world: &World) -> bool {
-    world.region("scan").counters().is_some_and(|counters| !counters.subscribers.is_empty())
+    is_attached_to(world, "scan")
 }
 
-fn wait_until_attached(world: &World) {
-    wait_until("the follower to attach", || is_attached(world));
+fn is_attached_to(world: &World, topic: &str) -> bool {
+    world.region(topic).counters().is_some_and(|counters| !counters.subscribers.is_empty())
 }
 
-/// Publishes `count` times; every `nth` publisher is a process that is killed, the others close the
-/// topic. Every second one sends before the follower has attached.
-fn restart(world: &World, count: u64, nth: u64) -> u64 {
+fn wait_until_attached(world: &World, topic: &str) {
+    wait_until("the follower to attach", || is_attached_to(world, topic));
+}
+
+/// Publishes `count` times, on one topic after the other; every `nth` publisher is a process that
+/// is killed, the others close the topic. Every second one sends before the follower has attached.
+fn restart(world: &World, topics: &[&str], count: u64, nth: u64) -> u64 {
     let mut closing = world.peer();
     let mut killed = 0;
-    for round in 0..count {
+    for (round, topic) in (0..count).zip(topics.iter().cycle()) {
         let mut doomed = round.is_multiple_of(nth).then(|| world.peer());
         let publisher = doomed.as_mut().unwrap_or(&mut closing);
-        publisher.order(Publish("scan", 16, 100));
+        publisher.order(Publish(topic, 16, 100));
         if (round / nth).is_multiple_of(2) {
             publisher.order(Send(MESSAGES, 100));
-            wait_until_attached(world);
+            wait_until_attached(world, topic);
         } else {
-            wait_until_attached(world);
+            wait_until_attached(world, topic);
             publisher.order(Send(MESSAGES, 100));
         }
         match doomed {
@@ -81,7 +85,7 @@ fn a_thousand_restarts_lose_no_message_and_leak_nothing() {
     follower.order(Follow("scan"));
     let waiting = resources(&mut follower);
     follower.tell(FollowThrough(COUNT, MESSAGES));
-    let killed = restart(&world, COUNT, 5);
+    let killed = restart(&world, &["scan"], COUNT, 5);
     assert_ne!(check(follower.answer(), COUNT, killed), 0);
     assert_eq!(resources(&mut follower), waiting);
     follower.order(Unsubscribe);
@@ -98,7 +102,7 @@ fn restarts_without_a_daemon_lose_no_message() {
     let world = World::new();
     let mut follower = follower(&world, 60);
     // Only a successor or a look at the owner lock shows a death.
-    let killed = restart(&world, 60, 3);
+    let killed = restart(&world, &["scan"], 60, 3);
     assert_eq!(check(follower.answer(), 60, killed), 0, "there is no registry");
     assert_eq!(follower.ask(Counts), Answer::Counts { received: 600, lost: 0 });
 }
@@ -126,7 +130,7 @@ fn without_inotify_a_follower_looks_for_its_topic() {
     blind.order(DenyInotify);
     blind.order(Follow("scan"));
     blind.tell(FollowThrough(20, MESSAGES));
-    let killed = restart(&world, 20, 4);
+    let killed = restart(&world, &["scan"], 20, 4);
     check(blind.answer(), 20, killed);
 }
 
@@ -178,8 +182,83 @@ fn a_follower_without_a_publisher_sleeps() {
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(switches(&follower) - before, 0);
     publisher.order(Publish("scan", 16, 100));
-    wait_until_attached(&world);
+    wait_until_attached(&world, "scan");
     publisher.order(Send(MESSAGES, 100));
     publisher.order(Unpublish);
     check(follower.answer(), 1, 0);
+}
+
+/// Of which two match a pattern in different ways.
+const TRANSFORMS: [&str; 3] = ["tf/arm", "tf/base/left", "tf/head"];
+
+#[test]
+fn all_topics_of_a_pattern_are_followed_through_restarts() {
+    const COUNT: u64 = 240;
+    for has_daemon in [true, false] {
+        let world = if has_daemon { World::with_daemon() } else { World::new() };
+        let count = if has_daemon { COUNT } else { COUNT / 6 };
+        let mut follower = world.peer();
+        let before = resources(&mut follower);
+        follower.order(FollowAll("tf/**"));
+        let waiting = resources(&mut follower);
+        follower.tell(FollowAllThrough(count, MESSAGES));
+        let _other = world.publisher("map", 16, 100);
+        let killed = restart(&world, &TRANSFORMS, count, 4);
+        let certified = check(follower.answer(), count, killed);
+        assert_eq!(certified != 0, has_daemon, "of {killed}");
+        // The thread that waits for topics ends with the last of them.
+        wait_until("everything to be closed", || resources(&mut follower) == waiting);
+        follower.order(Unsubscribe);
+        wait_until("the threads to end", || resources(&mut follower) == before);
+    }
+}
+
+#[test]
+fn without_inotify_all_topics_of_a_pattern_are_followed() {
+    let world = World::with_daemon();
+    let mut blind = world.peer();
+    blind.order(DenyInotify);
+    blind.order(FollowAll("tf/**"));
+    blind.tell(FollowAllThrough(24, MESSAGES));
+    let killed = restart(&world, &TRANSFORMS, 24, 4);
+    check(blind.answer(), 24, killed);
+}
+
+#[test]
+fn topics_beyond_the_limit_of_descriptors_are_reported() {
+    let world = World::with_daemon();
+    let mut follower = world.peer();
+    follower.order(FollowAll("tf/**"));
+    follower.order(LimitDescriptors);
+    let _publisher = world.publisher("tf/arm", 16, 100);
+    let answer = follower.ask(FollowAllThrough(1, MESSAGES));
+    let failure = answer.failure();
+    assert!(failure.starts_with("NotFollowed {") && failure.contains("Too many open files"), "{answer:?}");
+}
+
+#[test]
+fn a_thousand_topics_share_few_threads() {
+    const COUNT: usize = 1000;
+    // A daemon takes fewer connections of one user than these would need.
+    let world = World::new();
+    let names: Vec<_> = (0..COUNT).map(|number| format!("t/{number}")).collect();
+    let mut publishers = Vec::new();
+    for names in names.chunks(250) {
+        let mut publisher = world.peer();
+        publisher.order(PublishFleet(2, 64, names.iter().map(String::as_str).collect()));
+        publishers.push(publisher);
+    }
+    let mut follower = world.peer();
+    let before = resources(&mut follower);
+    follower.order(FollowAll("t/*"));
+    let (descriptors, threads) = resources(&mut follower);
+    assert!(descriptors <= before.0 + COUNT as u64 + 10, "{descriptors}");
+    // One parker for each 127, and the lookout.
+    assert!(threads <= before.1 + COUNT / 127 + 2, "{threads}");
+    follower.tell(FollowAllThrough(COUNT as u64, 0));
+    publishers.iter_mut().for_each(|publisher| publisher.order(UnpublishFleet));
+    assert_eq!(follower.answer(), Answer::Followed(Followed::default()));
+    wait_until("everything to be closed", || resources(&mut follower).0 < before.0 + 10);
+    follower.order(Unsubscribe);
+    wait_until("the threads to end", || resources(&mut follower) == before);
 }

@@ -1,6 +1,9 @@
-//! Orders that follow a topic from publisher to publisher.
+//! Orders that follow topics from publisher to publisher.
 
-use conduit::{Gone, Subscriber, TopicEvent};
+use std::collections::BTreeMap;
+
+use conduit::{Gone, PatternEvent, Subscriber, TopicEvent, TopicName};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::pattern::is_pattern;
 use crate::protocol::{Answer, Followed};
@@ -42,6 +45,52 @@ impl State {
             }
         }
         (followed.received, followed.lost) = (subscriber.received(), subscriber.lost());
+        Ok(Answer::Followed(followed))
+    }
+
+    pub fn follow_all(&mut self, pattern: &str) -> Outcome {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        self.all = Some(Subscriber::builder().open_all(pattern)?);
+        Ok(Answer::Done)
+    }
+
+    /// Receives until `count` publishers were lost, each of which has sent so many messages.
+    pub fn follow_all_through(&mut self, count: u64, messages: u64) -> Outcome {
+        let all = self.all.as_mut().ok_or("no subscriber to all topics")?;
+        let mut followed = Followed::default();
+        let mut lost_publishers = 0;
+        // Of each topic: its epoch and, if it is connected, the next message.
+        let mut topics: BTreeMap<TopicName, (u32, Option<u64>)> = BTreeMap::new();
+        while lost_publishers < count {
+            match all.recv_event()? {
+                PatternEvent::Connected { topic, .. } => {
+                    let (epoch, next) = topics.entry(topic).or_default();
+                    followed.wrong += u64::from(next.is_some());
+                    (*epoch, *next) = (*epoch + 1, Some(0));
+                }
+                PatternEvent::Sample(message) => {
+                    let (epoch, next) = topics.get_mut(message.topic()).ok_or("a message before its topic")?;
+                    let (number, is_whole) = (message.sequence(), is_pattern(message.sequence(), &message));
+                    let is_right = Some(number) == *next && message.epoch() == *epoch && is_whole;
+                    followed.wrong += u64::from(!is_right);
+                    *next = Some(number + 1);
+                }
+                PatternEvent::Lost { topic, how, certificate } => {
+                    let (_, next) = topics.get_mut(&topic).ok_or("a loss before the topic")?;
+                    followed.wrong += u64::from(*next != Some(messages));
+                    *next = None;
+                    followed.died += u64::from(how == Gone::Died);
+                    followed.certified += u64::from(certificate.is_some_and(|it| it.signal == Some(9)));
+                    lost_publishers += 1;
+                }
+                event => return Err(format!("{event:?}").into()),
+            }
+        }
+        let sources = all.sources();
+        (followed.received, followed.lost) = (all.received(), sources.iter().map(|source| source.lost).sum());
+        let received: u64 = sources.iter().map(|source| source.received).sum();
+        followed.wrong += u64::from(received != followed.received);
         Ok(Answer::Followed(followed))
     }
 }

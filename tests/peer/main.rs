@@ -29,7 +29,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use conduit::registry::Client;
-use conduit::{Domain, Publisher, Sample, ShmRegion, Start, Subscriber};
+use conduit::{Domain, PatternSubscriber, Publisher, Sample, ShmRegion, Start, Subscriber};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
@@ -43,6 +43,7 @@ struct State {
     orders: Receiver<String>,
     publisher: Option<Publisher<[u8]>>,
     subscriber: Option<Subscriber<[u8]>>,
+    all: Option<PatternSubscriber<[u8]>>,
     held: VecDeque<Sample<[u8]>>,
     region: Option<ShmRegion>,
     connections: Vec<UnixStream>,
@@ -63,6 +64,7 @@ fn main() {
         orders,
         publisher: None,
         subscriber: None,
+        all: None,
         held: VecDeque::new(),
         region: None,
         connections: Vec::new(),
@@ -137,6 +139,8 @@ impl State {
                 Ok(Answer::Counts { received: subscriber.received(), lost: subscriber.lost() })
             }
             Order::ZeroCopy => Ok(Answer::Flag(self.subscriber()?.is_zero_copy())),
+            Order::FollowAll(pattern) => self.follow_all(pattern),
+            Order::FollowAllThrough(count, messages) => self.follow_all_through(count, messages),
             Order::Follow(topic) => self.follow(topic),
             Order::FollowThrough(count, messages) => self.follow_through(count, messages),
             order => self.execute_rarer(order),
@@ -182,7 +186,7 @@ impl State {
         match order {
             Order::Unpublish => self.publisher = None,
             Order::LetGo => self.held.clear(),
-            Order::Unsubscribe => self.subscriber = None,
+            Order::Unsubscribe => (self.subscriber, self.all) = (None, None),
             Order::UnpublishFleet => self.publishers.clear(),
             Order::UnsubscribeFleet => self.subscribers.clear(),
             Order::CreateRegion(name, len) => self.region = Some(ShmRegion::create(name, len)?),

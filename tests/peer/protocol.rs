@@ -40,6 +40,11 @@ pub enum Order<'a> {
     /// Receives until so many publishers were lost, which have sent so many messages each:
     /// `Followed`.
     FollowThrough(u64, u64),
+    /// Subscribes to all topics that match a pattern.
+    FollowAll(&'a str),
+    /// Receives until so many publishers of any topics were lost, which have sent so many messages
+    /// each: `Followed`.
+    FollowAllThrough(u64, u64),
     /// Subscribes without a type check.
     SubscribeAny(&'a str),
     /// Receives one message: `Sample` or `Gone`.
