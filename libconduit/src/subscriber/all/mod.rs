@@ -73,7 +73,8 @@ use crate::{TopicName, TopicPattern};
 /// as by a subscriber that [follows](SubscriberBuilder::follow): what was overwritten before it was
 /// received counts as lost. A topic is left when its publisher is gone and its last message was
 /// received, and joined again when there is another publisher. [`try_recv_event`] reports both;
-/// [`Sample::epoch`] counts the publishers of each topic. A pattern that matches nothing waits.
+/// [`Sample::epoch`](crate::Sample::epoch) counts the publishers of each topic. A pattern that
+/// matches nothing waits.
 ///
 /// A topic whose messages have another type, or other fields than those of its publisher before, is
 /// passed over, and so is one that cannot be opened; both are reported by [`try_recv_event`], once.
