@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::mutation::{mutated, step};
 
+/// A message may come so much later than its time stamp says. A stamp from before that, or from the
+/// future, is of another clock, as in another time namespace, or of no meaning.
+const STAMP_LAG_NS: u64 = 10_000_000;
+
 /// A deadline, and how long nothing has come.
 ///
 /// Nothing is noted when a message comes, since that would cost every message something. Whoever
@@ -42,8 +46,9 @@ impl MessageDeadline {
     /// if it has one.
     pub(crate) fn look(&mut self, cursor: u64, stamp_ns: impl FnOnce() -> Option<u64>, now_ns: u64) {
         if cursor != self.cursor {
-            // A stamp may be any number, or of another clock.
-            let came_ns = stamp_ns().unwrap_or(now_ns).min(now_ns).max(self.looked_ns);
+            let since_ns = self.looked_ns.saturating_sub(STAMP_LAG_NS);
+            let came_ns = stamp_ns().filter(|stamp_ns| (since_ns..now_ns).contains(stamp_ns) || mutated!(any_stamp));
+            let came_ns = came_ns.unwrap_or(now_ns).max(self.looked_ns);
             step!(silence_since, self.since_ns = came_ns);
             step!(silence_begins, self.progress = Progress::Nothing);
             self.cursor = cursor;
@@ -147,6 +152,15 @@ mod tests {
 
     #[test]
     fn a_stamp_is_believed_only_within_the_time_of_the_message() {
+        let (looked_ns, now_ns) = (1_000_000_000, 1_000_000_500);
+        for (stamp_ns, since_ns) in
+            [(0, now_ns), (looked_ns - STAMP_LAG_NS - 1, now_ns), (looked_ns - STAMP_LAG_NS, looked_ns)]
+        {
+            let mut silence = silence(100);
+            silence.look(5, no_stamp, looked_ns);
+            silence.look(6, || Some(stamp_ns), now_ns);
+            assert_eq!(silence.due_ns(), since_ns + 100, "stamp {stamp_ns}");
+        }
         let mut silence = silence(100);
         silence.look(5, no_stamp, 1050);
         silence.look(6, no_stamp, 1080);
