@@ -50,6 +50,9 @@ pub enum CreateError {
         /// The capacity asked for in bytes.
         capacity: usize,
     },
+    /// The deadline was to be no time at all.
+    #[error("deadline(0) would make the topic overdue at every moment; use more, or no deadline")]
+    ZeroDeadline,
     /// A region of no bytes, or of more than a file can have.
     #[error("a region cannot have {size} bytes; use 1 to {}", i64::MAX)]
     Size {

@@ -95,6 +95,11 @@ open_enum! {
         Died = "died",
         /// The name of a live region was removed, and not by its owner.
         Unlinked = "unlinked",
+        /// The publisher has not sent for longer than it has
+        /// [promised](crate::PublisherBuilder::deadline).
+        Overdue = "overdue",
+        /// The publisher sends again.
+        Resumed = "resumed",
         /// The process had the registry remove the region. A live topic was closed first.
         Removed = "removed",
         /// A process subscribed, or returned to a registry that was restarted.
@@ -213,9 +218,21 @@ pub struct TopicInfo {
     /// time stamp was off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message_age_ns: Option<u64>,
+    /// How long its publisher has [promised](crate::PublisherBuilder::deadline) to be silent at
+    /// most, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ns: Option<u64>,
+    /// Whether it has been silent for longer. Without the registry, that is known only of topics
+    /// with time stamps that have sent a message.
+    #[serde(rename = "overdue", default, skip_serializing_if = "is_false")]
+    pub is_overdue: bool,
     /// Its subscribers.
     #[serde(default)]
     pub subscribers: Vec<SubscriberInfo>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl TopicInfo {
@@ -238,6 +255,8 @@ impl TopicInfo {
             rate_hz: None,
             bytes_per_second: None,
             last_message_age_ns: None,
+            deadline_ns: None,
+            is_overdue: false,
             subscribers: Vec::new(),
         }
     }

@@ -33,12 +33,17 @@ pub enum ReportedCode {
     CONDUIT_REPORTED_UNSUBSCRIBED = 9,
     /// A subscriber died.
     CONDUIT_REPORTED_SUBSCRIBER_DIED = 10,
+    /// The publisher has not sent for longer than it has promised: see
+    /// `conduit_publisher_options`.
+    CONDUIT_REPORTED_OVERDUE = 11,
+    /// The publisher sends again.
+    CONDUIT_REPORTED_RESUMED = 12,
     /// The registry is newer than this library and reports a kind that the library does not know.
-    CONDUIT_REPORTED_UNKNOWN = 11,
+    CONDUIT_REPORTED_UNKNOWN = 13,
 }
 
 /// The kinds in the order of their numbers.
-pub(crate) const KINDS: [(EventKind, ReportedCode); 11] = [
+pub(crate) const KINDS: [(EventKind, ReportedCode); 13] = [
     (EventKind::Present, ReportedCode::CONDUIT_REPORTED_PRESENT),
     (EventKind::SubscriberPresent, ReportedCode::CONDUIT_REPORTED_SUBSCRIBER_PRESENT),
     (EventKind::Published, ReportedCode::CONDUIT_REPORTED_PUBLISHED),
@@ -50,6 +55,8 @@ pub(crate) const KINDS: [(EventKind, ReportedCode); 11] = [
     (EventKind::Subscribed, ReportedCode::CONDUIT_REPORTED_SUBSCRIBED),
     (EventKind::Unsubscribed, ReportedCode::CONDUIT_REPORTED_UNSUBSCRIBED),
     (EventKind::SubscriberDied, ReportedCode::CONDUIT_REPORTED_SUBSCRIBER_DIED),
+    (EventKind::Overdue, ReportedCode::CONDUIT_REPORTED_OVERDUE),
+    (EventKind::Resumed, ReportedCode::CONDUIT_REPORTED_RESUMED),
 ];
 
 /// Something that happened. Later versions may add members at the end: use it by pointer.

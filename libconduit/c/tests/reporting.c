@@ -76,7 +76,7 @@ static void watched(void) {
     conduit_watch *watch;
     const conduit_reported *event;
     FAILS(conduit_watch_open(NULL, "camera//raw", kinds, &watch), invalid, "byte 7");
-    FAILS(conduit_watch_open(NULL, NULL, UINT64_C(1) << CONDUIT_REPORTED_UNKNOWN, &watch), invalid, "kinds of events 0x800");
+    FAILS(conduit_watch_open(NULL, NULL, UINT64_C(1) << CONDUIT_REPORTED_UNKNOWN, &watch), invalid, "kinds of events 0x2000");
     FAILS(conduit_watch_open(NULL, "camera/**", kinds, NULL), invalid, "`watch` is NULL");
     FAILS(conduit_watch_next(NULL, 0, &event), handle, "watch is NULL");
     FAILS(conduit_watch_try_next(NULL, &event), handle, "watch is NULL");

@@ -36,6 +36,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use counters::{Counters, MessageHeader};
 use nix::sys::stat::fstat;
@@ -166,6 +167,12 @@ impl Region {
         Some(self.layout.as_ref()?.message)
     }
 
+    /// How long its publisher has promised to be silent at most, if it
+    /// [has](crate::PublisherBuilder::deadline).
+    pub fn deadline(&self) -> Option<Duration> {
+        Some(Duration::from_nanos(self.layout.as_ref()?.deadline_ns?.get()))
+    }
+
     /// Everything about the region, with the owner as it claims to be.
     pub fn describe(&self) -> TopicInfo {
         let mut topic = self.describe_from(self.counters());
@@ -200,7 +207,12 @@ impl Region {
         });
         let size_bytes = stat.map_or(0, |stat| stat.st_size.max(0) as u64);
         let counted = counters.as_ref();
+        let last_message_age_ns = counted.and_then(|counters| counters.last_stamp_ns).map(age_ns);
+        let deadline_ns = self.deadline().map(|deadline| deadline.as_nanos() as u64);
+        let is_alive = matches!(state, RegionState::Live | RegionState::Unlinked);
         TopicInfo {
+            deadline_ns,
+            is_overdue: is_alive && last_message_age_ns > deadline_ns && deadline_ns.is_some(),
             raw: self.is_raw(),
             path: clean(self.path.as_os_str().as_bytes()),
             size_bytes,
@@ -211,7 +223,7 @@ impl Region {
             published: counted.map(|counters| counters.published),
             rate_hz: counted.and_then(|counters| counters.rate_hz),
             bytes_per_second: counted.and_then(|counters| counters.bytes_per_second),
-            last_message_age_ns: counted.and_then(|counters| counters.last_stamp_ns).map(age_ns),
+            last_message_age_ns,
             subscribers: counters
                 .map(|counters| counters.subscribers.into_iter().map(|(_, one)| one).collect())
                 .unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! Creating a topic.
 
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub struct PublisherBuilder<T: ?Sized> {
     capacity: Option<usize>,
     max_subscribers: u16,
     retain: u16,
+    deadline: Option<Duration>,
     time_stamps: bool,
     prefault: bool,
     message: Option<TypeInfo>,
@@ -115,6 +117,43 @@ impl<T: ?Sized> PublisherBuilder<T> {
         self
     }
 
+    /// Promises to send at least so often. The registry reports a topic that has been silent for
+    /// longer as [overdue](crate::registry::EventKind::Overdue) and says when it has
+    /// [resumed](crate::registry::EventKind::Resumed); `conduit list` and `info` show it. None by
+    /// default.
+    ///
+    /// It costs the publisher nothing: the promise is in the region, and the daemon looks when the
+    /// next message is due. It looks at a topic at most every 10 ms, less often if it has very many
+    /// to look at, and for the end of a silence after an eighth of it, so every second at most. It
+    /// reports one silence of a topic per second. A topic whose first message does not come in
+    /// time is overdue, too. Without [time stamps](Self::time_stamps), silences are measured from
+    /// look to look. Time that the machine is suspended for does not count.
+    ///
+    /// `Duration::MAX` is a promise that the daemon never finds broken; zero is an error of
+    /// [`create`](Self::create). A subscriber that wants to know itself has a
+    /// [deadline of its own](crate::SubscriberBuilder::deadline).
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir_in("/dev/shm")?;
+    /// # let domain = conduit::Domain::new(directory.path()).without_registry();
+    /// use std::time::Duration;
+    ///
+    /// use conduit::Publisher;
+    /// use conduit::inspect::Region;
+    ///
+    /// let deadline = Duration::from_millis(100);
+    /// let imu = Publisher::<f64>::builder().deadline(deadline)
+    ///     # .domain(&domain)
+    ///     .create("imu")?;
+    /// let region = Region::open(&domain, imu.topic())?;
+    /// assert_eq!(region.deadline(), Some(deadline));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
     /// Whether every message carries the time of its publication, which costs one read of the
     /// clock. On by default.
     pub fn time_stamps(mut self, enabled: bool) -> Self {
@@ -138,8 +177,8 @@ impl<T: ?Sized> PublisherBuilder<T> {
     /// # Errors
     ///
     /// If a live process publishes the topic, if the slots are not possible or messages of the type
-    /// do not fit them, if there is too little memory, or if the registry's policy does not allow
-    /// it.
+    /// do not fit them, if the [`deadline`](Self::deadline) is 0, if there is too little memory, or
+    /// if the registry's policy does not allow it.
     pub fn create(self, name: impl IntoTopicName) -> Result<Publisher<T>, CreateError>
     where
         T: Message,
@@ -148,8 +187,8 @@ impl<T: ?Sized> PublisherBuilder<T> {
         let message = self.message.unwrap_or(T::TYPE);
         let geometry = self.geometry(&message)?;
         let (pid, uid, program) = (std::process::id(), nix::unistd::getuid().as_raw(), own_name());
-        let retain = self.retain;
-        let control_page = Layout { geometry, message, retain, pid, uid, program }.control_page();
+        let (retain, deadline_ns) = (self.retain, self.deadline_ns()?);
+        let control_page = Layout { geometry, message, retain, deadline_ns, pid, uid, program }.control_page();
         // `[u8]` has no shape to describe.
         let of_type = || (T::TYPE != <[u8]>::TYPE).then(T::shape);
         let shape = self.shape.clone().or_else(of_type).and_then(|shape| shape.to_text());
@@ -175,6 +214,12 @@ impl<T: ?Sized> PublisherBuilder<T> {
             discarded_loans: 0,
             _sends: PhantomData,
         })
+    }
+
+    fn deadline_ns(&self) -> Result<Option<NonZeroU64>, CreateError> {
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        let deadline_ns = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        NonZeroU64::new(deadline_ns).map(Some).ok_or(CreateError::ZeroDeadline)
     }
 
     fn geometry(&self, message: &TypeInfo) -> Result<Geometry, CreateError> {
@@ -264,6 +309,7 @@ impl<T: ?Sized> Publisher<T> {
             capacity: None,
             max_subscribers: DEFAULT_RECORDS,
             retain: 1,
+            deadline: None,
             time_stamps: true,
             prefault: true,
             message: None,

@@ -1,6 +1,8 @@
 //! The header of a topic's region: written once by its creator, and checked once by every process
 //! that opens it.
 
+use std::mem::offset_of;
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 
 use nix::sys::stat::fstat;
@@ -8,11 +10,12 @@ use nix::sys::uio::pread;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::geometry::Geometry;
-use super::layout::{ControlPage, Identity, PAGE_BYTES, PRODUCER_AT, RECORDS_AT, TYPE_NAME_AT, VERSION};
+use super::layout::{ControlPage, Identity, PAGE_BYTES, PRODUCER_AT, Producer, RECORDS_AT, TYPE_NAME_AT, VERSION};
 use crate::foreign_text::clean_name;
 use crate::message::{Kind, MAX_ALIGN, TypeInfo, TypeName};
 use crate::model::Process;
 use crate::mutation::mutated;
+use crate::shm::atomics::Plain;
 use crate::shm::mark::MAGIC;
 use crate::shm::room;
 
@@ -53,6 +56,8 @@ pub(crate) struct Layout {
     pub(crate) message: TypeInfo,
     /// Messages that are kept for late joiners.
     pub(crate) retain: u16,
+    /// How long the publisher has promised to be silent at most.
+    pub(crate) deadline_ns: Option<NonZeroU64>,
     pub(crate) pid: u32,
     pub(crate) uid: u32,
     pub(crate) program: [u8; 16],
@@ -115,8 +120,9 @@ impl Layout {
         if !is_aligned && !mutated!(header_of_any_payload) {
             return damaged(format!("its payloads are not aligned to {}", message.align));
         }
-        let retain = identity.retain;
-        Ok(Self { geometry, message, retain, pid: identity.pid, uid: identity.uid, program: identity.program })
+        let (retain, deadline_ns) = (identity.retain, NonZeroU64::new(control.producer.deadline_ns));
+        let (pid, uid, program) = (identity.pid, identity.uid, identity.program);
+        Ok(Self { geometry, message, retain, deadline_ns, pid, uid, program })
     }
 
     /// The publisher, as it says itself.
@@ -145,6 +151,9 @@ impl Layout {
         };
         let mut page = [0; PAGE_BYTES];
         page[..PRODUCER_AT].copy_from_slice(identity.as_bytes());
+        let deadline_ns = self.deadline_ns.map_or(0, NonZeroU64::get);
+        let at = PRODUCER_AT + offset_of!(Producer<Plain>, deadline_ns);
+        page[at..at + size_of_val(&deadline_ns)].copy_from_slice(deadline_ns.as_bytes());
         page[TYPE_NAME_AT..RECORDS_AT].copy_from_slice(&self.message.name.0);
         page
     }
@@ -167,8 +176,17 @@ mod tests {
 
     fn page() -> [u8; PAGE_BYTES] {
         let geometry = Geometry::new(DEFAULT_SLOTS, DEFAULT_SLOT_BYTES).unwrap();
-        Layout { geometry, message: u32::TYPE, retain: 1, pid: 1, uid: 2, program: *b"abc\0\0\0\0\0\0\0\0\0\0\0\0\0" }
-            .control_page()
+        let deadline_ns = NonZeroU64::new(7_000_000_000);
+        Layout {
+            geometry,
+            message: u32::TYPE,
+            retain: 1,
+            deadline_ns,
+            pid: 1,
+            uid: 2,
+            program: *b"abc\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        }
+        .control_page()
     }
 
     fn check(change: impl FnOnce(&mut Identity)) -> Result<Layout, LayoutError> {
@@ -184,6 +202,7 @@ mod tests {
         let layout = check(|_| ()).unwrap();
         assert_eq!((layout.geometry.slots(), layout.geometry.slot_bytes()), (16, 4096));
         assert_eq!(layout.message, u32::TYPE);
+        assert_eq!(layout.deadline_ns.map(NonZeroU64::get), Some(7_000_000_000));
         assert_eq!((layout.pid, layout.uid, program_name(&layout.program).as_str()), (1, 2, "abc"));
     }
 

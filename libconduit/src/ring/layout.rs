@@ -117,8 +117,9 @@ pub(crate) struct Producer<A: WordFamily> {
     pub(crate) previous_us: A::U32,
     pub(crate) previous_messages: A::U32,
     pub(crate) previous_bytes: A::U64,
-    /// Reserved: which incarnation of the topic this is.
-    pub(crate) epoch: A::U64,
+    /// How long the publisher has promised to be silent at most, in nanoseconds; 0: it has not.
+    /// Written by the creator of the region alone.
+    pub(crate) deadline_ns: A::U64,
 }
 
 /// The words that sleep and waking use.

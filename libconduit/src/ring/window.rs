@@ -122,7 +122,7 @@ mod tests {
             previous_us: producer.previous_us.load(Relaxed),
             previous_messages: producer.previous_messages.load(Relaxed),
             previous_bytes: producer.previous_bytes.load(Relaxed),
-            epoch: 0,
+            deadline_ns: 0,
         };
         (line, last)
     }

@@ -22,7 +22,8 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// first message of the next one. Time that the machine is suspended for does not count.
     ///
     /// `Duration::MAX`, or anything that the clock will not reach, never passes; zero is an error
-    /// of [`open`](Self::open).
+    /// of [`open`](Self::open). A deadline that is shorter than the one that the
+    /// [publisher](crate::PublisherBuilder::deadline) keeps reports a silence between messages.
     ///
     /// A watchdog on silence:
     ///

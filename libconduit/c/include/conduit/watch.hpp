@@ -30,6 +30,8 @@ enum class Reported : std::int32_t {
     subscribed = CONDUIT_REPORTED_SUBSCRIBED,      ///< A process subscribed.
     unsubscribed = CONDUIT_REPORTED_UNSUBSCRIBED,  ///< A subscriber ended cleanly.
     subscriber_died = CONDUIT_REPORTED_SUBSCRIBER_DIED,  ///< A subscriber died.
+    overdue = CONDUIT_REPORTED_OVERDUE,                  ///< The publisher has been silent for longer than it promised.
+    resumed = CONDUIT_REPORTED_RESUMED,                  ///< The publisher sends again.
     unknown = CONDUIT_REPORTED_UNKNOWN,                  ///< A kind of a newer registry that this library does not know.
 };
 
