@@ -136,8 +136,8 @@ fn log(event: &RegistryEvent) {
 
 /// Whether the process of such events is the topic's owner.
 fn is_of_owner(kind: &EventKind) -> bool {
-    use EventKind::{Closed, Died, Kept, Present, Published, Unlinked};
-    matches!(kind, Present | Published | Closed | Kept | Died | Unlinked)
+    use EventKind::{Closed, Died, Kept, Overdue, Present, Published, Resumed, Unlinked};
+    matches!(kind, Present | Published | Closed | Kept | Died | Unlinked | Overdue | Resumed)
 }
 
 /// The event as a sentence, for logs without fields.
@@ -152,6 +152,8 @@ fn sentence(event: &RegistryEvent) -> String {
         EventKind::Kept => format!("{topic} was released by {who} and is kept"),
         EventKind::Died => format!("{topic} is gone: its owner {who} died{}", how(event)),
         EventKind::Unlinked => format!("{topic} of {who} has lost its name"),
+        EventKind::Overdue => format!("{topic} is overdue: {who} has sent nothing for longer than it promised"),
+        EventKind::Resumed => format!("{topic} has resumed: {who} sends again"),
         EventKind::Removed => format!("{topic} was removed by {who}"),
         EventKind::Subscribed => format!("{topic} is subscribed by {who}"),
         EventKind::Unsubscribed => format!("{topic} is no longer subscribed by {who}"),

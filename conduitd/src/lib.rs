@@ -8,6 +8,7 @@
 mod changes;
 mod clients;
 mod core_dumps;
+mod deadlines;
 mod descriptors;
 mod directory;
 mod event_log;

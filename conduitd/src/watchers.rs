@@ -387,7 +387,9 @@ impl Watchers {
 /// The topics and subscribers of now, as events.
 fn snapshot(registry: &RegistryState) -> impl Iterator<Item = RegistryEvent> {
     let topics = registry.topics().map(|topic| (EventKind::Present, topic.name, topic.owner));
+    let overdue = registry.topics().filter(|topic| topic.is_overdue);
+    let overdue = overdue.map(|topic| (EventKind::Overdue, topic.name, topic.owner));
     let subscribers = registry.subscribers();
     let subscribers = subscribers.map(|(topic, process)| (EventKind::SubscriberPresent, topic, Some(process)));
-    topics.chain(subscribers).map(|(kind, topic, process)| event(kind, topic, process.cloned()))
+    topics.chain(overdue).chain(subscribers).map(|(kind, topic, process)| event(kind, topic, process.cloned()))
 }

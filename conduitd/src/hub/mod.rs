@@ -6,6 +6,7 @@
 mod adoption;
 mod cases;
 mod changes;
+mod deadlines;
 mod leases;
 mod locks;
 mod names;
@@ -29,6 +30,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
 use crate::changes::PendingChanges;
+use crate::deadlines::Deadlines;
 use crate::descriptors::Descriptors;
 use crate::directory::Directory;
 use crate::event_log::{EventLog, event};
@@ -64,6 +66,9 @@ pub(crate) struct Hub {
     surplus: SurplusNames,
     registry: RefCell<RegistryState>,
     topics: Topics,
+    deadlines: RefCell<Deadlines>,
+    /// There may be an earlier one.
+    deadlines_changed: Notify,
     pub(crate) processes: Processes,
     policy: RefCell<Policy>,
     watchers: Watchers,
@@ -97,6 +102,8 @@ impl Hub {
             accounts: Accounts::new(limits, descriptors.clone()),
             supervisor,
             topics: Topics::new(Arc::clone(&directory.shm), descriptors.clone()),
+            deadlines: RefCell::default(),
+            deadlines_changed: Notify::new(),
             directory,
             descriptors,
             changes: RefCell::default(),
@@ -175,6 +182,7 @@ impl Hub {
         if self.registry.borrow().knows(key) {
             return;
         }
+        self.deadlines.borrow_mut().remove(key);
         if let Some((uid, claimant)) = self.topics.remove(key) {
             if let Some(claimant) = claimant {
                 self.processes.forget(claimant);

@@ -115,7 +115,7 @@ impl Hub {
         let appearance = appearance_of(&region);
         let key = (topic.clone(), region.id());
         let claimant = appearance.claimed.clone().filter(|_| !appearance.is_kept);
-        self.topics.insert(&key, *region);
+        let region = self.topics.insert(&key, *region);
         let changes = self.registry.borrow_mut().appeared(topic, appearance);
         self.judge(&key);
         if let Some(process) = claimant
@@ -124,6 +124,7 @@ impl Hub {
             self.watch_claimant(&key, &process);
         }
         self.carry_out(changes);
+        self.await_messages(&key, &region);
         true
     }
 

@@ -137,6 +137,9 @@ impl Hub {
             topic.publisher = Some(owner.clone());
         }
         topic.liveness = Some(view.liveness);
+        if topic.last_message_age_ns.is_none() {
+            topic.is_overdue = view.is_overdue;
+        }
         let (refusal, unlinked) = self.topics.get(&key, |topic| (topic.refusal.clone(), topic.unlinked_by.clone()))?;
         if let Some(refusal) = refusal
             && matches!(topic.state, RegionState::Live | RegionState::Kept)

@@ -42,6 +42,10 @@ impl FuzzInput<'_> {
     }
 }
 
+fn topic(number: u8) -> TopicName {
+    ["a", "b", "c"][usize::from(number)].parse().unwrap_or_else(|_| unreachable!())
+}
+
 fn file_id(ino: u64) -> FileId {
     FileId { dev: 1, ino }
 }
@@ -53,8 +57,7 @@ fn process(number: u64) -> Process {
 
 impl ModelWorld {
     fn step(&mut self, input: &mut FuzzInput) -> Option<()> {
-        let kind = input.below(13)?;
-        let topic: TopicName = ["a", "b", "c"][usize::from(input.below(3)?)].parse().unwrap_or_else(|_| unreachable!());
+        let (kind, topic) = (input.below(14)?, topic(input.below(3)?));
         let ino = u64::from(input.below(4)?);
         let connection = self.open.iter().copied().nth(usize::from(input.below(4)?));
         let file = self.files.get(&ino).copied().unwrap_or_default();
@@ -98,6 +101,7 @@ impl ModelWorld {
                 }
             }
             (12, _) => self.restart(),
+            (13, _) => self.miss_deadline(&(topic, file_id(ino)), input.below(2)? == 0),
             _ => {}
         }
         Some(())
@@ -154,6 +158,14 @@ impl ModelWorld {
             Vec::new()
         };
         self.carry_out(changes);
+    }
+
+    fn miss_deadline(&mut self, key: &Key, is_overdue: bool) {
+        let is_known = self.registry.knows(key) && !self.reapers.contains(key);
+        for is_first in [true, false] {
+            let changes = self.registry.set_overdue(key, is_overdue);
+            assert!(changes.len() <= usize::from(is_known && is_first), "reported twice, or of nobody");
+        }
     }
 
     fn finish_reaper(&mut self, key: &Key) {

@@ -74,6 +74,8 @@ struct RegistryEntry {
     uid: u32,
     standing: Standing,
     owner: Option<Process>,
+    /// The publisher has missed its own deadline.
+    is_overdue: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -133,6 +135,7 @@ pub(crate) struct TopicView<'a> {
     pub(crate) file: FileId,
     pub(crate) owner: Option<&'a Process>,
     pub(crate) liveness: Liveness,
+    pub(crate) is_overdue: bool,
 }
 
 /// The registry's state.

@@ -20,7 +20,8 @@ impl RegistryState {
         self.remove_topic(topic);
         // An unlinked region may get its name back.
         self.nameless.remove(&key);
-        self.topics.insert(topic.clone(), RegistryEntry { file, uid, standing, owner: owner.clone() });
+        self.topics
+            .insert(topic.clone(), RegistryEntry { file, uid, standing, owner: owner.clone(), is_overdue: false });
         self.settle(&key);
         vec![Change::Event { kind: EventKind::Published, topic: topic.clone(), process: owner }]
     }
@@ -85,6 +86,20 @@ impl RegistryState {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// The publisher of a topic has missed its own deadline, or sends again.
+    pub(crate) fn set_overdue(&mut self, key: &Key, is_overdue: bool) -> Vec<Change> {
+        if self.dying.contains(key) {
+            // Its end is about to be reported.
+            return Vec::new();
+        }
+        let Some(entry) = self.entry(key) else { return Vec::new() };
+        if std::mem::replace(&mut entry.is_overdue, is_overdue) == is_overdue {
+            return Vec::new();
+        }
+        let kind = if is_overdue { EventKind::Overdue } else { EventKind::Resumed };
+        vec![Change::Event { kind, topic: key.0.clone(), process: entry.owner.clone() }]
     }
 
     /// A reaper found the owner alive, or failed: from now on the lock is polled.

@@ -99,6 +99,6 @@ impl<'a> TopicView<'a> {
             Standing::Locked => Liveness::Lock,
             Standing::Kept => Liveness::None,
         };
-        Self { name, file: topic.file, owner: topic.owner.as_ref(), liveness }
+        Self { name, file: topic.file, owner: topic.owner.as_ref(), liveness, is_overdue: topic.is_overdue }
     }
 }

@@ -170,6 +170,7 @@ fn start_serving(
     let mut serving = JoinSet::new();
     serving.spawn_local(Rc::clone(hub).watch_locks());
     serving.spawn_local(Rc::clone(hub).watch_directory());
+    serving.spawn_local(Rc::clone(hub).watch_deadlines());
     serving.spawn_local(Rc::clone(hub).rescan());
     serving.spawn_local(handle_notices(Rc::clone(hub), notices));
     serving.spawn_local(serve_socket(Rc::clone(hub), listener, Arc::clone(place)));
