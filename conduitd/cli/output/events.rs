@@ -12,8 +12,8 @@ use super::{BAD, FAINT, GOOD, WARNING, count, duration_ns};
 pub(crate) fn kind_style(kind: &EventKind) -> Style {
     match kind {
         EventKind::Present | EventKind::SubscriberPresent => FAINT,
-        EventKind::Published | EventKind::Subscribed => GOOD,
-        EventKind::Unlinked | EventKind::Removed => WARNING,
+        EventKind::Published | EventKind::Subscribed | EventKind::Resumed => GOOD,
+        EventKind::Unlinked | EventKind::Removed | EventKind::Overdue => WARNING,
         EventKind::Died | EventKind::SubscriberDied => BAD,
         _ => Style::new(),
     }

@@ -3,11 +3,19 @@
 use anstyle::Style;
 use conduit::registry::{Liveness, RegionState, TopicInfo};
 
-use super::{BAD, FAINT, GOOD, WARNING, memory_size};
+use super::{BAD, FAINT, GOOD, WARNING, memory_size, styled};
 
 /// The type of a topic's messages; `raw` for raw regions.
 pub(crate) fn message_type(topic: &TopicInfo) -> &str {
     topic.message_type.as_deref().unwrap_or("raw")
+}
+
+/// The state of a topic, styled; `overdue` if its publisher lives and has missed its own deadline.
+pub(crate) fn state(topic: &TopicInfo) -> String {
+    if topic.state == RegionState::Live && topic.is_overdue {
+        return styled(WARNING, "overdue");
+    }
+    styled(state_style(&topic.state), &topic.state)
 }
 
 pub(crate) fn state_style(state: &RegionState) -> Style {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::completion::topics;
 use crate::failure::Failure;
-use crate::output::topics::{liveness, message_type, publisher, size, state_style};
+use crate::output::topics::{liveness, message_type, publisher, size, state};
 use crate::output::{self, events};
 use crate::source::Source;
 
@@ -36,7 +36,8 @@ pub(crate) struct Args {
     verbose: bool,
     /// Print a JSON object: the reply of the registry's `Describe` (name, state, raw, path,
     /// size_bytes, slots, slot_bytes, type, publisher, liveness, published, rate_hz,
-    /// bytes_per_second, last_message_age_ns, subscribers), and last_death and shape if known
+    /// bytes_per_second, last_message_age_ns, deadline_ns, overdue, subscribers), and last_death
+    /// and shape if known
     #[arg(long)]
     json: bool,
 }
@@ -94,7 +95,7 @@ fn print_region(out: &mut impl Write, info: &Info, region: Option<&Region>) -> i
     field(out, "Name", &topic.name)?;
     let reason = topic.refusal.as_ref().or(topic.unlinked.as_ref());
     let reason = reason.map_or_else(String::new, |reason| format!(", {reason}"));
-    field(out, "State", format_args!("{}{reason}", output::styled(state_style(&topic.state), &topic.state)))?;
+    field(out, "State", format_args!("{}{reason}", state(topic)))?;
     field(out, "Type", topic.message_type.as_deref().unwrap_or("raw region"))?;
     if let (Some(_), Some(shape)) = (region, shape) {
         field(out, "Fields", shape)?;
@@ -123,6 +124,10 @@ fn print_traffic(out: &mut impl Write, topic: &TopicInfo) -> io::Result<()> {
     }
     if let Some(age) = topic.last_message_age_ns {
         field(out, "Last message", format_args!("{} ago", output::duration_ns(age)))?;
+    }
+    if let Some(deadline_ns) = topic.deadline_ns {
+        let missed = if topic.is_overdue { ", missed" } else { "" };
+        field(out, "Deadline", format_args!("{}{missed}", output::duration_ns(deadline_ns)))?;
     }
     field(out, "Subscribers", topic.subscribers.len())?;
     print_subscribers(out, &topic.subscribers)

@@ -10,7 +10,7 @@ use conduit::{Domain, TopicPattern};
 use crate::completion::topics;
 use crate::failure::Failure;
 use crate::output;
-use crate::output::topics::{message_type, or_dash, state_style};
+use crate::output::topics::{message_type, or_dash, state};
 use crate::source::Source;
 
 /// List topics and raw regions.
@@ -74,7 +74,7 @@ fn print_all(out: &mut impl Write, topics: &[TopicInfo]) -> io::Result<()> {
 fn row(topic: &TopicInfo) -> [String; 8] {
     [
         topic.name.clone(),
-        output::styled(state_style(&topic.state), &topic.state),
+        state(topic),
         message_type(topic).into(),
         output::memory_size(topic.size_bytes),
         or_dash(topic.published.map(|published| published.to_string())),

@@ -18,6 +18,9 @@ use crate::output::{self, events};
 
 /// Print a line for each topic that appears or disappears and each subscriber that comes or leaves.
 ///
+/// Also for each topic that is overdue, because its publisher has sent nothing for longer than it
+/// has promised, or sends again.
+///
 /// Starts with a snapshot of the present topics and subscribers. Each line has the date and time
 /// (UTC), the kind of the event, the topic and the process. Needs the registry; if the registry
 /// goes away, waits for the next one and starts again with a snapshot.

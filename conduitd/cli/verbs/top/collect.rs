@@ -290,4 +290,7 @@ fn add_what_the_registry_knows(topic: &mut TopicInfo, listed: &TopicInfo) {
         topic.liveness.clone_from(&listed.liveness);
     }
     topic.unlinked.clone_from(&listed.unlinked);
+    if topic.last_message_age_ns.is_none() {
+        topic.is_overdue = listed.is_overdue;
+    }
 }

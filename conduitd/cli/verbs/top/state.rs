@@ -107,9 +107,9 @@ impl TopState {
         let process = event.process.as_ref().map_or_else(String::new, |process| format!(" {process}"));
         let death = event.death.as_ref().map_or_else(String::new, |death| format!(" {}", certificate(death)));
         let mood = match event.kind {
-            EventKind::Published | EventKind::Subscribed => Mood::Good,
+            EventKind::Published | EventKind::Subscribed | EventKind::Resumed => Mood::Good,
             EventKind::Died | EventKind::SubscriberDied => Mood::Bad,
-            EventKind::Unlinked | EventKind::Removed => Mood::Warning,
+            EventKind::Unlinked | EventKind::Removed | EventKind::Overdue => Mood::Warning,
             _ => Mood::Neutral,
         };
         self.take_line(event.time_ms, &format!("{} {}{process}{death}", event.topic, event.kind), mood);

@@ -67,6 +67,10 @@ fn detail(state: &TopState, row: &TopicRow, is_there: bool, theme: Theme) -> Vec
         let rate = topic.rate_hz.map(output::rate);
         let bytes = topic.bytes_per_second.map(|bytes| format!(", {}/s", output::data_size(bytes.round() as u64)));
         lines.push(field("Rate", or_dash(rate) + &bytes.unwrap_or_default()));
+        if let Some(deadline_ns) = topic.deadline_ns {
+            let missed = if topic.is_overdue { ", missed" } else { "" };
+            lines.push(field("Deadline", output::duration_ns(deadline_ns) + missed));
+        }
         let interval = row.interval.map(|Quantiles { p50, p99, max }| {
             let [p50, p99, max] = [p50, p99, max].map(output::duration_ns);
             format!("p50 {p50}, p99 {p99}, max {max}")

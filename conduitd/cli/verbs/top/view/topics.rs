@@ -108,6 +108,7 @@ fn cell(row: &TopicRow, field: usize, width: u16, theme: Theme) -> (String, Styl
     let unless_raw = |text: String| plain(if topic.raw { "-".into() } else { text });
     match field {
         0 => plain(shorten(&topic.name, width)),
+        1 if topic.is_overdue => ("late".into(), theme.mood(Mood::Warning)),
         1 => (short_state(&topic.state).into(), theme.state(&topic.state)),
         2 => plain(or_dash(topic.rate_hz.map(number))),
         HISTORY => (bars(&row.history, width.into()), theme.colour(Color::Cyan)),
