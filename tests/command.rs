@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::harness::skip::{Lack, skip};
@@ -300,6 +301,8 @@ fn the_examples_work_as_two_processes() {
     example("point_cloud", "unlink");
     world.wait_until_empty();
 
+    let mut watchdog = world.command(examples.join("watchdog"));
+    let mut watchdog = watchdog.arg("1").stdout(Stdio::piped()).spawn().unwrap();
     let mut follower = world.command(examples.join("follow"));
     let follower = follower.arg("150").stdout(Stdio::piped()).spawn().unwrap();
     let receives = || {
@@ -316,6 +319,16 @@ fn the_examples_work_as_two_processes() {
     let followed = text(&followed.stdout);
     assert!(followed.contains("the publisher died; waiting for the next one"), "{followed}");
     assert!(followed.ends_with("received 150 from 2 publishers, lost 0\n"), "{followed}");
+    // It may have begun too late to see that there was no publisher.
+    wait_until("the watchdog to see a silence and its end", || {
+        for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
+            kill(Pid::from_raw(publisher.id() as i32), signal).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        watchdog.try_wait().unwrap().is_some()
+    });
+    let seen = text(&watchdog.wait_with_output().unwrap().stdout).to_owned();
+    assert!(seen.contains(": stopping the motors\nmeasurements again, after "), "{seen}");
     let mut subscriber = world.command(examples.join("imu_subscriber"));
     let subscriber = subscriber.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("a message to be received", receives);

@@ -13,6 +13,7 @@ mod containers;
 mod cplusplus;
 mod crash_only;
 mod daemon;
+mod deadlines;
 mod doctor;
 mod dying;
 mod echo;

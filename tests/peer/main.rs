@@ -110,6 +110,7 @@ fn dump_core(folder: &str) -> Outcome {
 impl State {
     fn execute(&mut self, order: Order) -> Outcome {
         match order {
+            Order::PublishOften(topic, deadline_ms) => self.publish_often(topic, Duration::from_millis(deadline_ms)),
             Order::Publish(topic, slots, capacity) => self.publish(topic, slots, capacity),
             Order::Race(topic, timeout_ms) => self.race(topic, Duration::from_millis(timeout_ms)),
             Order::Send(count, len) => self.send(count, len),

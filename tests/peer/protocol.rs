@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Order<'a> {
     /// Creates a topic: name, slots, capacity.
     Publish(&'a str, u32, usize),
+    /// Creates a topic whose publisher has a deadline, in milliseconds.
+    PublishOften(&'a str, u64),
     /// Creates a topic unless another process owns it: name, time-out for taking it over in
     /// milliseconds: `Won` or `Lost`.
     Race(&'a str, u64),

@@ -14,6 +14,11 @@ impl State {
         Ok(Answer::Done)
     }
 
+    pub fn publish_often(&mut self, topic: &str, deadline: Duration) -> Outcome {
+        self.publisher = Some(Publisher::builder().deadline(deadline).create(topic)?);
+        Ok(Answer::Done)
+    }
+
     pub fn race(&mut self, topic: &str, timeout: Duration) -> Outcome {
         match Publisher::builder().takeover_timeout(timeout).create(topic) {
             Ok(publisher) => {
