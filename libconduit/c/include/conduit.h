@@ -73,8 +73,8 @@
 /** Options that all have their defaults. */
 #define CONDUIT_DOMAIN_INIT {sizeof(conduit_domain), NULL, NULL, false, {0}}
 #define CONDUIT_REGION_OPTIONS_INIT {sizeof(conduit_region_options), NULL, 0, 0, 0, false, {0}}
-#define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, false, {0}, 0, 0, NULL}
-#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, false, 0, false, {0}, 0, 0}
+#define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, false, {0}, 0, 0, NULL, 0}
+#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, false, 0, false, {0}, 0, 0, 0}
 /** A structure that holds no sample. */
 #define CONDUIT_SAMPLE_INIT {NULL, 0, 0, 0, 0, {0}}
 
@@ -281,6 +281,11 @@ enum conduit_error
      */
     CONDUIT_ERROR_TOO_MANY_HELD = 88,
     /**
+     * No message has come within the deadline of the subscriber. Once per silence; the next call
+     * waits on.
+     */
+    CONDUIT_ERROR_OVERDUE = 90,
+    /**
      * No registry (conduitd) is running.
      */
     CONDUIT_ERROR_NO_REGISTRY = 100,
@@ -396,9 +401,18 @@ enum conduit_reported_kind
      */
     CONDUIT_REPORTED_SUBSCRIBER_DIED = 10,
     /**
+     * The publisher has not sent for longer than it has promised: see
+     * `conduit_publisher_options`.
+     */
+    CONDUIT_REPORTED_OVERDUE = 11,
+    /**
+     * The publisher sends again.
+     */
+    CONDUIT_REPORTED_RESUMED = 12,
+    /**
      * The registry is newer than this library and reports a kind that the library does not know.
      */
-    CONDUIT_REPORTED_UNKNOWN = 11,
+    CONDUIT_REPORTED_UNKNOWN = 13,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -852,6 +866,15 @@ typedef struct conduit_topic {
      * The subscribers: as many pointers as `subscribers` says.
      */
     const struct conduit_subscriber_info *const *subscriber_list;
+    /**
+     * How long the publisher has promised to be silent at most, in nanoseconds; UINT64_MAX if it
+     * has not.
+     */
+    uint64_t deadline_ns;
+    /**
+     * Whether it has been silent for longer.
+     */
+    bool is_overdue;
 } conduit_topic;
 
 /**
@@ -1170,6 +1193,13 @@ typedef struct conduit_subscriber_options {
      * Must be 0.
      */
     uint32_t reserved_word;
+    /**
+     * How long no message may come, in nanoseconds: then the call that finds none returns
+     * CONDUIT_ERROR_OVERDUE, once per silence, and the next one waits on. Calls that sleep, wait
+     * sets and descriptors wake for it. Measured from the time stamp of the last message.
+     * Default, and with CONDUIT_FOREVER: any time.
+     */
+    uint64_t deadline_ns;
 } conduit_subscriber_options;
 
 /**
@@ -1375,6 +1405,12 @@ typedef struct conduit_publisher_options {
      * `message_type`.
      */
     const char *shape;
+    /**
+     * How long the publisher promises to be silent at most, in nanoseconds. The registry reports
+     * a topic that has been silent for longer as CONDUIT_REPORTED_OVERDUE, and when it has
+     * resumed; `conduit list` shows it. It looks every 10 ms at most. Default: no promise.
+     */
+    uint64_t deadline_ns;
 } conduit_publisher_options;
 
 /**
@@ -2235,7 +2271,7 @@ conduit_error conduit_subscriber_open(const char *name,
  * conduit_sample_release(); on failure it holds none.
  *
  * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, SAMPLE_HELD, PUBLISHER_CLOSED, PUBLISHER_DIED,
- * INVALID_MESSAGE. One thread at a time.
+ * OVERDUE, INVALID_MESSAGE. One thread at a time.
  */
 CONDUIT_NODISCARD
 conduit_error conduit_subscriber_recv(struct conduit_subscriber *subscriber,

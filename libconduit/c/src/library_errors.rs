@@ -85,6 +85,7 @@ impl From<RecvError> for CallFailure {
             RecvError::PublisherGone { how: Gone::Closed, .. } => CONDUIT_ERROR_PUBLISHER_CLOSED,
             RecvError::PublisherGone { how: Gone::Died, .. } => CONDUIT_ERROR_PUBLISHER_DIED,
             RecvError::TimedOut { .. } => CONDUIT_ERROR_TIMED_OUT,
+            RecvError::Overdue { .. } => CONDUIT_ERROR_OVERDUE,
             RecvError::Invalid { .. } => CONDUIT_ERROR_INVALID_MESSAGE,
             RecvError::TypeChanged { .. } => CONDUIT_ERROR_TYPE_MISMATCH,
             RecvError::NotFollowed { .. } => CONDUIT_ERROR_NOT_FOLLOWED,

@@ -156,6 +156,10 @@ pub struct PublisherOptions {
     /// {"name": "gyro", "offset": 0, "type": "f64", "count": 3}]}}}. Its size is that of
     /// `message_type`.
     pub shape: *const c_char,
+    /// How long the publisher promises to be silent at most, in nanoseconds. The registry reports
+    /// a topic that has been silent for longer as CONDUIT_REPORTED_OVERDUE, and when it has
+    /// resumed; `conduit list` shows it. It looks every 10 ms at most. Default: no promise.
+    pub deadline_ns: u64,
 }
 
 // SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
@@ -189,6 +193,9 @@ impl PublisherOptions {
         }
         if let Some(timeout) = non_zero_ns(self.takeover_timeout_ns) {
             builder = builder.takeover_timeout(timeout);
+        }
+        if let Some(deadline) = non_zero_ns(self.deadline_ns) {
+            builder = builder.deadline(deadline);
         }
         if self.max_subscribers != 0 {
             builder = builder.max_subscribers(records(self.max_subscribers)?);

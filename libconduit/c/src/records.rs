@@ -68,6 +68,11 @@ pub struct TopicRecord {
     pub is_raw: bool,
     /// The subscribers: as many pointers as `subscribers` says.
     pub subscriber_list: *const *const SubscriberRecord,
+    /// How long the publisher has promised to be silent at most, in nanoseconds; UINT64_MAX if it
+    /// has not.
+    pub deadline_ns: u64,
+    /// Whether it has been silent for longer.
+    pub is_overdue: bool,
 }
 
 /// A subscriber of a topic. Later versions may add members at the end: use it by pointer.
@@ -168,6 +173,8 @@ impl ListedTopic {
             subscribers: subscribers.records().len(),
             is_raw: topic.raw,
             subscriber_list: subscribers.as_ptr(),
+            deadline_ns: topic.deadline_ns.unwrap_or(u64::MAX),
+            is_overdue: topic.is_overdue,
         };
         Self { record, subscribers, _texts: texts }
     }

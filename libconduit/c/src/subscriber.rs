@@ -102,6 +102,11 @@ pub struct SubscriberOptions {
     pub max_held: u32,
     /// Must be 0.
     pub reserved_word: u32,
+    /// How long no message may come, in nanoseconds: then the call that finds none returns
+    /// CONDUIT_ERROR_OVERDUE, once per silence, and the next one waits on. Calls that sleep, wait
+    /// sets and descriptors wake for it. Measured from the time stamp of the last message.
+    /// Default, and with CONDUIT_FOREVER: any time.
+    pub deadline_ns: u64,
 }
 
 // SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
@@ -146,6 +151,9 @@ impl SubscriberOptions {
             .copy_samples(self.copy_samples.get());
         if self.max_held != 0 {
             builder = builder.max_held(self.max_held);
+        }
+        if let Some(deadline) = limit_ns(self.deadline_ns).filter(|deadline| !deadline.is_zero()) {
+            builder = builder.deadline(deadline);
         }
         if self.any_type.get() {
             builder = builder.any_type(true);
@@ -192,7 +200,7 @@ pub unsafe extern "C" fn conduit_subscriber_open(
 /// conduit_sample_release(); on failure it holds none.
 ///
 /// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, SAMPLE_HELD, PUBLISHER_CLOSED, PUBLISHER_DIED,
-/// INVALID_MESSAGE. One thread at a time.
+/// OVERDUE, INVALID_MESSAGE. One thread at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_subscriber_recv(

@@ -26,6 +26,7 @@ int main(void) {
     conduit_subscriber_options reading = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
     reading.domain = &nobody;
     reading.message_type = &type;
+    options.deadline_ns = 1;
     OK(conduit_publisher_create("b/topic", &options, &publisher));
     OK(conduit_subscriber_open("b/topic", &reading, &subscriber));
     OK(conduit_region_create("a", 4096, NULL, &region));
@@ -36,7 +37,7 @@ int main(void) {
     const conduit_topic *raw = conduit_listing_topic(listing, 0);
     CHECK(same(raw->name, "a") && raw->is_raw && raw->type_name == NULL && raw->size == 4096 && raw->slots == 0);
     CHECK(raw->state == CONDUIT_STATE_LIVE && raw->subscribers == 0 && raw->rate_hz < 0 && raw->reason == NULL);
-    CHECK(raw->last_message_age_ns == UINT64_MAX);
+    CHECK(raw->last_message_age_ns == UINT64_MAX && raw->deadline_ns == UINT64_MAX && !raw->is_overdue);
     const conduit_topic *topic = conduit_listing_topic(listing, 1);
     CHECK(same(topic->name, "b/topic") && !topic->is_raw && same(topic->type_name, "[test/Pair]"));
     CHECK(strstr(topic->path, "/conduit_b.topic") && topic->slots == 16 && topic->slot_size == 4096);
@@ -44,6 +45,7 @@ int main(void) {
     CHECK(topic->publisher_pid == (uint32_t)getpid() && topic->publisher_uid == getuid());
     CHECK(strlen(topic->publisher_program) > 0);
     CHECK(topic->last_message_age_ns < 60000000000 && topic->subscribers == 1);
+    CHECK(topic->deadline_ns == 1 && topic->is_overdue);
     const conduit_subscriber_info *one = conduit_listing_subscriber(listing, 1, 0);
     CHECK(one->pid == (uint32_t)getpid() && one->received == 0 && one->lost == 0 && one->lag == 1 && one->held == 0);
     CHECK(!one->is_asleep && same(one->program, topic->publisher_program));

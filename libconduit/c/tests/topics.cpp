@@ -429,6 +429,25 @@ static void following() {
     CHECK(!subscriber.wait_for(1ms));
 }
 
+static void deadlines() {
+    SubscriberOptions options;
+    options.follow = true;
+    options.deadline = 20ms;
+    auto subscriber = Subscriber<int>::open("silent", options);
+    CHECK(contains(THROWS(conduit::Overdue, subscriber.wait()).what(), "no message on topic \"silent\" for "));
+    CHECK(!subscriber.wait_for(40ms));
+    conduit::PublisherOptions promised;
+    promised.deadline = 1s;
+    auto publisher = Publisher<int>::create("silent", promised);
+    publisher.send(7);
+    CHECK(*subscriber.wait() == 7);
+    CHECK(subscriber.wait_for(60s, std::nothrow).code() == ErrorCode::overdue);
+    CHECK(!subscriber.take());
+    CHECK(conduit::list_topics().find("silent")->deadline == 1s);
+    options.deadline = std::chrono::nanoseconds::max();
+    CHECK(!Subscriber<int>::open("silent", options).wait_for(1ms));
+}
+
 #if __cplusplus >= 202002L
 static void designated_options() {
     auto publisher = Publisher<int>::create("designated", {.slots = 4, .mode = 0600});
@@ -447,6 +466,7 @@ int main() {
     arrays_and_others();
     starts_and_copies();
     following();
+    deadlines();
     results();
     errors_of_every_kind_have_their_class();
 #if __cplusplus >= 202002L

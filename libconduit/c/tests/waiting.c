@@ -316,8 +316,46 @@ static void publisher_killed(void) {
     OK(conduit_publisher_close(create("killed")));
 }
 
+/* Waits for a silence in every way. */
+static void deadlines(void) {
+    conduit_subscriber_options options = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
+    options.follow = true;
+    options.deadline_ns = 20 * MILLISECOND;
+    conduit_subscriber *subscriber;
+    conduit_sample sample = CONDUIT_SAMPLE_INIT;
+    OK(conduit_subscriber_open("silent", &options, &subscriber));
+    FAILS(conduit_subscriber_recv(subscriber, &sample), CONDUIT_ERROR_OVERDUE, "no message on topic \"silent\" for ");
+    FAILS(conduit_subscriber_recv_timeout(subscriber, 40 * MILLISECOND, &sample), CONDUIT_ERROR_TIMED_OUT, "silent");
+    conduit_publisher *publisher = create("silent");
+    conduit_wait_set *set;
+    conduit_event event;
+    uint64_t token;
+    size_t count;
+    int descriptor;
+    OK(conduit_wait_set_create(&set));
+    OK(conduit_wait_set_add(set, subscriber, &token));
+    OK(conduit_subscriber_ready_fd(subscriber, &descriptor));
+    for (int i = 0; i < 2; i++) {
+        OK(conduit_publisher_send(publisher, "x", 1));
+        OK(conduit_subscriber_recv(subscriber, &sample));
+        OK(conduit_sample_release(&sample));
+        OK(conduit_wait_set_wait(set, CONDUIT_FOREVER, &event, 1, &count));
+        CHECK(count == 1 && is_ready(&event, token) && polled(descriptor, 60000) == POLLIN);
+        FAILS(conduit_subscriber_try_recv(subscriber, &sample), CONDUIT_ERROR_OVERDUE, "longer than the deadline");
+        CHECK(conduit_subscriber_try_recv(subscriber, &sample) == CONDUIT_NO_MESSAGE && polled(descriptor, 0) == 0);
+    }
+    OK(conduit_wait_set_close(set));
+    OK(conduit_subscriber_close(subscriber));
+    options.deadline_ns = CONDUIT_FOREVER;
+    OK(conduit_subscriber_open("silent", &options, &subscriber));
+    FAILS(conduit_subscriber_recv_timeout(subscriber, MILLISECOND, &sample), CONDUIT_ERROR_TIMED_OUT, "silent");
+    OK(conduit_subscriber_close(subscriber));
+    OK(conduit_publisher_close(publisher));
+}
+
 int main(void) {
     topics();
+    deadlines();
     timers();
     wakers();
     descriptors();

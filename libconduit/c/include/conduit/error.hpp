@@ -59,6 +59,7 @@ enum class ErrorCode : std::int32_t {
     nothing_to_wait_for = CONDUIT_ERROR_NOTHING_TO_WAIT_FOR,
     not_followed = CONDUIT_ERROR_NOT_FOLLOWED,
     too_many_held = CONDUIT_ERROR_TOO_MANY_HELD,
+    overdue = CONDUIT_ERROR_OVERDUE,
     no_registry = CONDUIT_ERROR_NO_REGISTRY,
     registry = CONDUIT_ERROR_REGISTRY,
 };
@@ -156,6 +157,8 @@ struct TopicIsLive : Error { using Error::Error; };
 struct AllSlotsHeld : Error { using Error::Error; };
 /// The subscriber holds as many samples as it may: release some. The message was not received.
 struct TooManyHeld : Error { using Error::Error; };
+/// No message has come within the deadline of the subscriber. Once per silence; the next call waits on.
+struct Overdue : Error { using Error::Error; };
 /// The message does not fit into a slot: create the topic with a larger capacity.
 struct MessageTooLarge : Error { using Error::Error; };
 /// The length is not valid for the message type.
@@ -232,6 +235,7 @@ struct Access;
         case ErrorCode::nothing_to_wait_for: throw NothingToWaitFor(failure);
         case ErrorCode::not_followed: throw NotFollowed(failure);
         case ErrorCode::too_many_held: throw TooManyHeld(failure);
+        case ErrorCode::overdue: throw Overdue(failure);
         case ErrorCode::no_registry: throw NoRegistry(failure);
         case ErrorCode::registry: throw RegistryError(failure);
         case ErrorCode::ok: break;

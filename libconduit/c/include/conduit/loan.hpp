@@ -48,6 +48,7 @@ public:
         options.slot_size = given.slot_size;
         options.capacity = given.capacity;
         options.takeover_timeout_ns = nanoseconds(given.takeover_timeout);
+        options.deadline_ns = nanoseconds(given.deadline);
         options.mode = given.mode.value_or(0);
         options.group = given.group.value_or(0);
         options.has_group = given.group.has_value();

@@ -73,6 +73,10 @@ struct PublisherOptions {
     /// Whether to enter all of the region's memory into the process's page tables at once. Otherwise it
     /// takes page faults in the middle of the work.
     bool prefault = true;
+    /// How long the publisher promises to be silent at most. The registry reports a topic that has been
+    /// silent for longer as Reported::overdue, and when it has resumed; `conduit list` shows it. It looks
+    /// every 10 ms at most. Default: no promise.
+    std::chrono::nanoseconds deadline = {};
 };
 
 /// Where a subscriber starts.
@@ -115,6 +119,10 @@ struct SubscriberOptions {
     /// Whether to enter all of the region's memory into the process's page tables at once. Otherwise it
     /// takes page faults in the middle of the work.
     bool prefault = true;
+    /// How long no message may come: then the call that finds none throws Overdue, once per silence, and
+    /// the next one waits on. Calls that sleep, wait sets and descriptors wake for it. Measured from the
+    /// time stamp of the last message. Default, and with std::chrono::nanoseconds::max(): any time.
+    std::chrono::nanoseconds deadline = {};
 };
 
 namespace detail {

@@ -60,6 +60,9 @@ struct TopicInfo {
     std::optional<double> rate_hz;           ///< Messages per second over the last one to two seconds, if known.
     std::optional<double> bytes_per_second;  ///< Bytes per second over the last one to two seconds, if known.
     std::vector<SubscriberInfo> subscribers; ///< Its subscribers.
+    /// How long the publisher has promised to be silent at most, if it has.
+    std::optional<std::chrono::nanoseconds> deadline;
+    bool is_overdue = false;  ///< Whether it has been silent for longer.
 };
 
 /// All topics and raw regions of a domain as they were at one moment, sorted by name.
@@ -124,6 +127,10 @@ inline TopicInfo topic_info(const conduit_topic& from) {
     if (from.bytes_per_second >= 0) {
         topic.bytes_per_second = from.bytes_per_second;
     }
+    if (from.deadline_ns <= static_cast<std::uint64_t>(std::chrono::nanoseconds::max().count())) {
+        topic.deadline = std::chrono::nanoseconds(from.deadline_ns);
+    }
+    topic.is_overdue = from.is_overdue;
     topic.subscribers.reserve(from.subscribers);
     for (std::size_t at = 0; at < from.subscribers; ++at) {
         topic.subscribers.push_back(subscriber_info(*from.subscriber_list[at]));

@@ -32,6 +32,7 @@ public:
         options_.start = static_cast<conduit_start>(given.start);
         options_.last = given.last;
         options_.max_held = given.max_held;
+        options_.deadline_ns = nanoseconds(given.deadline);
         options_.no_prefault = !given.prefault;
         options_.follow = given.follow;
         options_.spin_ns = nanoseconds(given.spin);
