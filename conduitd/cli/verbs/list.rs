@@ -15,7 +15,8 @@ use crate::source::Source;
 
 /// List topics and raw regions.
 ///
-/// Asks the registry, or reads the shared-memory directory if there is none.
+/// Asks the registry, or reads the shared-memory directory if there is none. The state of a live
+/// topic is `overdue` while its publisher has sent nothing for longer than it has promised.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
