@@ -357,7 +357,7 @@ fn a_future_waits_for_all_topics() {
             assert!(matches!(connected, PatternEvent::Connected { .. }), "{connected:?}");
             assert_eq!(**all.recv().await.unwrap(), value);
             drop(publishing.join().unwrap());
-            assert!(matches!(all.recv_event().await.unwrap(), PatternEvent::Lost { how: Gone::Closed, .. }));
+            assert!(matches!(all.recv_event().await.unwrap(), PatternEvent::Lost { how: crate::Gone::Closed, .. }));
         }
     });
     assert_eq!(all.get_ref().received(), 5);
