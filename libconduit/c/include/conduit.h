@@ -515,6 +515,14 @@ enum conduit_pattern_event_kind
      * A topic matches, but is passed over: it has another type, or cannot be opened.
      */
     CONDUIT_PATTERN_NOT_FOLLOWED = 3,
+    /**
+     * No message of a topic that has a publisher has come within the deadline.
+     */
+    CONDUIT_PATTERN_OVERDUE = 4,
+    /**
+     * After OVERDUE, there are messages of the topic again.
+     */
+    CONDUIT_PATTERN_RESUMED = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -1291,6 +1299,10 @@ typedef struct conduit_pattern_event {
      * The signal that killed it; 0 if none did, or that is not known.
      */
     int32_t signal;
+    /**
+     * Of OVERDUE and RESUMED: how long there was no message, in nanoseconds; 0 for other kinds.
+     */
+    uint64_t silence_ns;
 } conduit_pattern_event;
 
 /**

@@ -3,6 +3,7 @@
 use std::ffi::{CString, c_char, c_int};
 use std::os::fd::AsRawFd;
 use std::ptr::{null, null_mut};
+use std::time::Duration;
 
 use conduit::registry::{DeathCertificate, Process};
 use conduit::{Gone, MatchedTopic, PatternEvent, PatternSubscriber, ReadyFd, TopicName, TopicSample};
@@ -59,6 +60,10 @@ pub enum PatternEventCode {
     CONDUIT_PATTERN_LOST = 2,
     /// A topic matches, but is passed over: it has another type, or cannot be opened.
     CONDUIT_PATTERN_NOT_FOLLOWED = 3,
+    /// No message of a topic that has a publisher has come within the deadline.
+    CONDUIT_PATTERN_OVERDUE = 4,
+    /// After OVERDUE, there are messages of the topic again.
+    CONDUIT_PATTERN_RESUMED = 5,
 }
 
 /// A message or a change of a topic. Later versions may add members at the end: use it by pointer.
@@ -89,6 +94,8 @@ pub struct PatternEventRecord {
     pub exit_code: i32,
     /// The signal that killed it; 0 if none did, or that is not known.
     pub signal: i32,
+    /// Of OVERDUE and RESUMED: how long there was no message, in nanoseconds; 0 for other kinds.
+    pub silence_ns: u64,
 }
 
 /// A topic that a pattern subscriber has found. Later versions may add members at the end: use it
@@ -126,7 +133,12 @@ impl PatternEventRecord {
             core_dumped: false,
             exit_code: -1,
             signal: 0,
+            silence_ns: 0,
         }
+    }
+
+    fn of_silence(kind: PatternEventCode, silence: Duration) -> Self {
+        Self { silence_ns: u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX), ..Self::new(kind) }
     }
 
     fn of_loss(how: Gone, certificate: Option<&DeathCertificate>) -> Self {
@@ -191,6 +203,12 @@ impl OpenPattern {
                 (topic, PatternEventRecord::of_loss(how, certificate.as_ref()))
             }
             PatternEvent::NotFollowed { topic, reason } => (topic, self.not_followed(&reason)),
+            PatternEvent::Overdue { topic, silence } => {
+                (topic, PatternEventRecord::of_silence(PatternEventCode::CONDUIT_PATTERN_OVERDUE, silence))
+            }
+            PatternEvent::Resumed { topic, after } => {
+                (topic, PatternEventRecord::of_silence(PatternEventCode::CONDUIT_PATTERN_RESUMED, after))
+            }
             _ => return None,
         };
         Some(self.keep(&topic, record))

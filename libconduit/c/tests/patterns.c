@@ -114,6 +114,25 @@ static void events(void) {
     OK(conduit_publisher_close(poses));
 }
 
+/* Each topic has the deadline. */
+static void silences(void) {
+    conduit_subscriber_options options = CONDUIT_SUBSCRIBER_OPTIONS_INIT;
+    options.deadline_ns = 50000000;
+    conduit_publisher *publisher = publisher_of("s/a");
+    conduit_pattern_subscriber *all;
+    conduit_sample sample = CONDUIT_SAMPLE_INIT;
+    OK(conduit_pattern_subscriber_open("s/*", &options, &all));
+    event_of(all, &sample, CONDUIT_PATTERN_CONNECTED, "s/a");
+    CHECK(event_of(all, &sample, CONDUIT_PATTERN_OVERDUE, "s/a")->silence_ns >= 50000000);
+    send_number(publisher, 7);
+    CHECK(event_of(all, &sample, CONDUIT_PATTERN_RESUMED, "s/a")->silence_ns >= 50000000);
+    event_of(all, &sample, CONDUIT_PATTERN_MESSAGE, "s/a");
+    OK(conduit_sample_release(&sample));
+    FAILS(conduit_pattern_subscriber_recv(all, CONDUIT_FOREVER, &sample, NULL), CONDUIT_ERROR_OVERDUE, "\"s/a\"");
+    OK(conduit_pattern_subscriber_close(all));
+    OK(conduit_publisher_close(publisher));
+}
+
 static bool is_readable(int descriptor, int timeout_ms) {
     struct pollfd waited = {descriptor, POLLIN, 0};
     return poll(&waited, 1, timeout_ms) == 1;
@@ -182,6 +201,7 @@ static void misuse(void) {
 int main(void) {
     messages();
     events();
+    silences();
     waiting();
     misuse();
     return 0;

@@ -36,6 +36,8 @@ struct PatternEvent {
         connected = CONDUIT_PATTERN_CONNECTED,  ///< A topic has appeared, or has another publisher.
         lost = CONDUIT_PATTERN_LOST,            ///< A publisher is gone, and its last message was received.
         not_followed = CONDUIT_PATTERN_NOT_FOLLOWED,  ///< A topic is passed over: `reason`.
+        overdue = CONDUIT_PATTERN_OVERDUE,            ///< No message has come within the deadline: `silence`.
+        resumed = CONDUIT_PATTERN_RESUMED,            ///< After overdue, there are messages again: `silence`.
     };
 
     Kind kind = Kind::message;            ///< What.
@@ -51,6 +53,7 @@ struct PatternEvent {
     std::optional<int> exit_code = {};    ///< Of lost: the code that it exited with, if that is known.
     std::optional<int> signal = {};       ///< Of lost: the signal that killed it, if one did and that is known.
     std::string reason = {};              ///< Of not_followed: why.
+    std::chrono::nanoseconds silence = {};  ///< Of overdue and resumed: how long there was no message.
 };
 
 /// A topic that a pattern subscriber has found.
@@ -286,6 +289,7 @@ private:
             if (from->signal != 0) {
                 made.signal = from->signal;
             }
+            made.silence = std::chrono::nanoseconds(from->silence_ns);
             made.reason = from->reason == nullptr ? "" : from->reason;
             event = std::move(made);
         }
