@@ -87,8 +87,8 @@ use crate::{TopicName, TopicPattern};
 /// [`prefault`](SubscriberBuilder::prefault) is off), its share of the slots
 /// ([`max_held`](SubscriberBuilder::max_held) counts for each) and two descriptors (one without a
 /// registry, which by default serves 1,024 handles of one user). At most 4,096 topics are received
-/// from, and fewer if descriptors run out: those that are too many are reported as not followed, and
-/// tried again.
+/// from, and fewer if descriptors run out: those that are too many are reported as not followed,
+/// and tried again.
 ///
 /// Receiving takes some nanoseconds more for every ten topics, and some for every topic when
 /// nothing else is left to receive. Sleeping takes a thread of the library for all lookouts of a
