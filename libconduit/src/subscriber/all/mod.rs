@@ -90,8 +90,8 @@ use crate::{TopicName, TopicPattern};
 /// from, and fewer if descriptors run out: those that are too many are reported as not followed,
 /// and tried again.
 ///
-/// Receiving takes some nanoseconds more for every ten topics, and some for every topic when
-/// nothing else is left to receive. Sleeping takes a thread of the library for all lookouts of a
+/// Receiving takes a pass over 8 bytes for each topic and, when nothing is left that was found
+/// before, a look at each topic. Sleeping takes a thread of the library for all lookouts of a
 /// directory, and one for every 127 topics (one for every topic where the kernel, before Linux
 /// 5.16, or a sandbox lacks `futex_waitv(2)`), as futures and descriptors do: a message wakes two
 /// threads. None of them does anything while nothing happens, except to check twice a second
