@@ -11,7 +11,7 @@ use futures_core::{FusedStream, Stream};
 use crate::error::{OpenError, RecvError, no_thread};
 use crate::message::Message;
 use crate::parker::Ticket;
-use crate::{IntoTopicName, Sample, Subscriber};
+use crate::{IntoTopicName, Sample, Subscriber, TopicEvent};
 
 /// A [`Subscriber`] for asynchronous programs, on tokio or any other executor. Requires the feature
 /// `async`.
@@ -170,9 +170,67 @@ impl<T: ?Sized + Message> AsyncSubscriber<T> {
     ///
     /// As for [`Subscriber::recv`].
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Sample<T>, RecvError>> {
+        self.poll_by(context, Subscriber::try_recv)
+    }
+
+    /// Receives the next message or change of the publisher, waiting until there is one; see
+    /// [`Subscriber::try_recv_event`]. When a publisher has died, a task may block for up to 100 ms
+    /// while the registry is asked how.
+    ///
+    /// Cancel-safe, like [`recv`](Self::recv).
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir_in("/dev/shm")?;
+    /// # let domain = conduit::Domain::new(directory.path()).without_registry();
+    /// # let publisher = conduit::Publisher::<u64>::builder().domain(&domain);
+    /// # let mut publisher = publisher.create("camera")?;
+    /// use conduit::{Subscriber, TopicEvent};
+    ///
+    /// let camera = Subscriber::<u64>::builder().follow()
+    ///     # .domain(&domain)
+    ///     .open("camera")?;
+    /// let mut camera = camera.into_async()?;
+    /// # publisher.send(&7)?;
+    /// # drop(publisher);
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// loop {
+    ///     match camera.recv_event().await? {
+    ///         TopicEvent::Sample(image) => println!("{image:?}"),
+    ///         TopicEvent::Connected { publisher } => println!("{publisher} publishes"),
+    ///         TopicEvent::Lost { how, .. } => println!("no images for now: the publisher {how}"),
+    ///         _ => {}
+    ///     }
+    ///     # if !camera.get_ref().is_connected() { break }
+    /// }
+    /// # Ok::<(), conduit::RecvError>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Subscriber::recv_event`].
+    pub fn recv_event(&mut self) -> RecvEvent<'_, T> {
+        RecvEvent { subscriber: self }
+    }
+
+    /// Polls [`recv_event`](Self::recv_event), as [`poll_recv`](Self::poll_recv) polls `recv`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Subscriber::recv_event`].
+    pub fn poll_recv_event(&mut self, context: &mut Context<'_>) -> Poll<Result<TopicEvent<T>, RecvError>> {
+        self.poll_by(context, Subscriber::try_recv_event)
+    }
+
+    fn poll_by<R>(
+        &mut self,
+        context: &mut Context<'_>,
+        mut try_recv: impl FnMut(&mut Subscriber<T>) -> Result<Option<R>, RecvError>,
+    ) -> Poll<Result<R, RecvError>> {
         let received = loop {
-            match self.subscriber.try_recv() {
-                Ok(Some(sample)) => break Ok(sample),
+            match try_recv(&mut self.subscriber) {
+                Ok(Some(received)) => break Ok(received),
                 Err(error) => break Err(error),
                 Ok(None) if self.poll_ready(context).is_pending() => return Poll::Pending,
                 Ok(None) => {}
@@ -239,6 +297,27 @@ impl<T: ?Sized + Message> Future for Recv<'_, T> {
 }
 
 impl<T: ?Sized> Drop for Recv<'_, T> {
+    fn drop(&mut self) {
+        self.subscriber.disarm();
+    }
+}
+
+/// The future of [`AsyncSubscriber::recv_event`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct RecvEvent<'a, T: ?Sized> {
+    subscriber: &'a mut AsyncSubscriber<T>,
+}
+
+impl<T: ?Sized + Message> Future for RecvEvent<'_, T> {
+    type Output = Result<TopicEvent<T>, RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.subscriber.poll_recv_event(context)
+    }
+}
+
+impl<T: ?Sized> Drop for RecvEvent<'_, T> {
     fn drop(&mut self) {
         self.subscriber.disarm();
     }

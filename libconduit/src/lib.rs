@@ -115,7 +115,7 @@ mod watched;
 
 pub use crate::shm::dying::Dying;
 #[cfg(feature = "async")]
-pub use async_subscriber::{AsyncSubscriber, Ready, Recv};
+pub use async_subscriber::{AsyncSubscriber, Ready, Recv, RecvEvent};
 pub use conduit_derive::Message;
 pub use domain::Domain;
 pub use error::{

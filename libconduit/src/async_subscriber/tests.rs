@@ -350,3 +350,35 @@ fn one_subscriber_is_waited_for_in_every_way_at_once() {
     drop((ready, publisher));
     assert!(subscriber.recv().is_err());
 }
+
+/// Messages and changes in order, though each is waited for; a future that is dropped loses none.
+#[test]
+fn events_are_awaited() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let domain = Domain::new(directory.path()).without_registry();
+    let follower = Subscriber::<u64>::builder().domain(&domain).follow().open("ticks").unwrap();
+    let mut follower = follower.into_async().unwrap();
+    for epoch in 1..=2 {
+        {
+            let mut dropped = std::pin::pin!(follower.recv_event());
+            assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        let domain = domain.clone();
+        let publishing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(5));
+            let mut publisher = Publisher::<u64>::builder().domain(&domain).create("ticks").unwrap();
+            publisher.send(&epoch).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while publisher.subscribers().iter().all(|it| it.received == 0) {
+                assert!(Instant::now() < deadline, "nobody receives");
+                thread::yield_now();
+            }
+        });
+        assert!(matches!(block_on(follower.recv_event()).unwrap(), TopicEvent::Connected { .. }));
+        let sample = block_on(follower.recv_event()).unwrap();
+        assert!(matches!(sample, TopicEvent::Sample(sample) if *sample == epoch));
+        let lost = block_on(follower.recv_event()).unwrap();
+        assert!(matches!(lost, TopicEvent::Lost { how: Gone::Closed, .. }));
+        publishing.join().unwrap();
+    }
+}
