@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use conduit::Publisher;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::skip::{Lack, skip};
 use crate::harness::{World, wait_until};
@@ -81,6 +83,7 @@ fn the_programs_are_short() {
         (include_str!("../libconduit/examples/guide/control_loop.rs"), 8),
         (include_str!("../libconduit/examples/guide/watchdog.rs"), 4),
         (include_str!("../libconduit/examples/guide/record.rs"), 12),
+        (include_str!("../libconduit/examples/guide/service.rs"), 8),
     ];
     for (source, most) in most {
         assert!(lines(source) <= most, "{} lines instead of {most}:\n{source}", lines(source));
@@ -144,4 +147,20 @@ fn record() {
     let recording = recording();
     assert!(recording.starts_with(b"imu Some("));
     assert!(recording.windows(first.len()).any(|part| part == first));
+}
+
+#[test]
+fn service() {
+    let path = program!("guide_service");
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let world = World::with_daemon();
+        let mut program = Program::start(&world, &path);
+        let mut publisher = publisher(&world);
+        wait_until_attached(&world);
+        publisher.send(&[1.0; 6]).unwrap();
+        assert_eq!(program.line(), format!("{:?}", [1.0; 6]));
+        kill(Pid::from_raw(program.child.id() as i32), signal).unwrap();
+        assert_eq!(program.line(), "stopped");
+        assert!(program.child.wait().unwrap().success());
+    }
 }

@@ -49,6 +49,7 @@ mod regions;
 mod registry;
 mod removal;
 mod shell;
+mod stopping;
 mod storm;
 mod subscriber_dies;
 mod supervised;

@@ -363,6 +363,12 @@ pub enum RecvError {
         /// How long there has been no message.
         silence: Duration,
     },
+    /// The subscriber was [stopped](crate::Stop).
+    #[error("receiving from topic \"{topic}\" was stopped; what has arrived can still be received without waiting")]
+    Stopped {
+        /// The topic.
+        topic: TopicName,
+    },
     /// The message's bytes are not a valid value of the type (a `bool` of 2, for example). It
     /// counts as received.
     #[error("message {sequence} on topic \"{topic}\" is not a valid {}", expected.with_len())]
@@ -438,6 +444,9 @@ pub enum WaitSetError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The set was [stopped](crate::Stop).
+    #[error("the wait set was stopped; what is ready can still be received")]
+    Stopped,
     /// This process was forked from the wait set's, or from the subscriber's.
     #[error("the wait set or its subscriber belongs to the process this one was forked from; create them here")]
     Forked,

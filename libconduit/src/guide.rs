@@ -36,3 +36,10 @@
 //! [`recv_event`](crate::PatternSubscriber::recv_event) tells what happens to the topics.
 //!
 #![doc = concat!("```no_run\n", include_str!("../examples/guide/record.rs"), "```")]
+//!
+//! # ... stop a service?
+//!
+//! [`Stop`](crate::Stop) ends every call that waits, from another thread or on a signal. The first
+//! SIGTERM or Ctrl-C ends the loop, a second one the process. Nothing that has arrived is lost.
+//!
+#![doc = concat!("```no_run\n", include_str!("../examples/guide/service.rs"), "```")]

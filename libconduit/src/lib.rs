@@ -108,6 +108,7 @@ mod ring;
 pub mod shape;
 mod shm;
 mod silence;
+mod stop;
 mod subscriber;
 mod topic;
 mod wait_set;
@@ -132,6 +133,7 @@ pub use ring::header::LayoutError;
 pub use ring::start::Start;
 pub use shape::Shape;
 
+pub use stop::Stop;
 #[cfg(feature = "async")]
 pub use subscriber::AsyncPatternSubscriber;
 pub use subscriber::{

@@ -397,7 +397,7 @@ impl LookoutState {
                 return;
             }
             let timeout = self.has(|_| true).then_some(BLIND_INTERVAL);
-            futex::wait_private(&self.changes, changes, timeout);
+            futex::wait_private(&self.changes, changes, timeout, None);
             self.end_rings(AwaitedName::has_changed);
             self.end_retries(&mut last_retry);
         }

@@ -267,12 +267,12 @@ impl Parker {
             // A notification after this check changes the topic's word too.
             // survives notified_once: so does one before it, if the parker is to sleep there.
             Some(seen) if mutated!(notified_once) || self.notified.count() == notified => {
-                futex::wait(entries[0].watched.sleeper().wake_word(), seen, longest.unwrap_or(CHECK_INTERVAL));
+                futex::wait(entries[0].watched.sleeper().wake_word(), seen, longest.unwrap_or(CHECK_INTERVAL), None);
                 Some(0)
             }
             Some(_) => None,
             None => {
-                futex::wait_private(&self.notified.0, notified, longest);
+                futex::wait_private(&self.notified.0, notified, longest, None);
                 None
             }
         }

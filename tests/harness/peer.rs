@@ -108,6 +108,12 @@ impl Peer {
         (answer.ok(), wait_for("the peer to end", || self.child.try_wait().unwrap()))
     }
 
+    /// Sends a signal that ends the peer; returns the one that has.
+    pub fn end_by_signal(mut self, signal: Signal) -> Option<i32> {
+        self.signal(signal);
+        wait_for("the peer to end", || self.child.try_wait().unwrap()).signal()
+    }
+
     /// Sends an order that kills the peer at a step (see `conduit::fault`); returns when it is
     /// reaped.
     pub fn die_at(mut self, fault: &str, order: Order) {

@@ -2,17 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use conduit::{Gone, PatternEvent, Subscriber, TopicEvent, TopicName};
+use conduit::{Gone, PatternEvent, RecvError, Stop, Subscriber, TopicEvent, TopicName};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::pattern::is_pattern;
 use crate::protocol::{Answer, Followed};
-use crate::{Outcome, State};
+use crate::{Outcome, State, answer};
 
 impl State {
     pub fn follow(&mut self, topic: &str) -> Outcome {
         self.subscriber = Some(Subscriber::builder().follow().open(topic)?);
         Ok(Answer::Done)
+    }
+
+    pub fn follow_until_terminated(&mut self, topic: &str) -> Outcome {
+        let stop = Stop::on_termination()?;
+        self.subscriber = Some(Subscriber::builder().follow().stop(&stop).open(topic)?);
+        Ok(Answer::Done)
+    }
+
+    pub fn receive_until_stopped(&mut self) -> Outcome {
+        answer(&Answer::Began);
+        let subscriber = self.subscriber()?;
+        let is_received = subscriber.iter().all(|sample| sample.is_ok());
+        let is_stopped = matches!(subscriber.recv(), Err(RecvError::Stopped { .. }));
+        Ok(Answer::Flag(is_received && is_stopped))
     }
 
     /// Receives until `count` publishers were lost, each of which has sent so many messages.

@@ -143,6 +143,8 @@ impl State {
             Order::FollowAll(pattern) => self.follow_all(pattern),
             Order::FollowAllThrough(count, messages) => self.follow_all_through(count, messages),
             Order::Follow(topic) => self.follow(topic),
+            Order::FollowUntilTerminated(topic) => self.follow_until_terminated(topic),
+            Order::ReceiveUntilStopped => self.receive_until_stopped(),
             Order::FollowThrough(count, messages) => self.follow_through(count, messages),
             order => self.execute_rarer(order),
         }

@@ -39,6 +39,10 @@ pub enum Order<'a> {
     SubscribeAdaptive(&'a str),
     /// Subscribes to a topic and all its publishers.
     Follow(&'a str),
+    /// Follows a topic until SIGTERM or SIGINT stops it.
+    FollowUntilTerminated(&'a str),
+    /// Receives until it is stopped. Answered by `Began`, and a `Flag`: whether it was stopped.
+    ReceiveUntilStopped,
     /// Receives until so many publishers were lost, which have sent so many messages each:
     /// `Followed`.
     FollowThrough(u64, u64),

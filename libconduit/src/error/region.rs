@@ -53,6 +53,12 @@ pub enum WaitError {
     /// The name is not valid.
     #[error(transparent)]
     Name(#[from] TopicNameError),
+    /// The wait was [stopped](crate::Stop).
+    #[error("waiting for \"{topic}\" was stopped; it had not appeared")]
+    Stopped {
+        /// What it waited for.
+        topic: TopicName,
+    },
     /// The shared-memory directory could not be watched.
     #[error("cannot watch {}: {source}{}", path.display(), hint("watch", source))]
     Io {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::read;
 
@@ -12,7 +12,9 @@ use crate::error::{OpenError, WaitError};
 use crate::inspect::open_directory;
 use crate::shm::dir::ShmDir;
 use crate::shm::open::above_standard;
-use crate::{Domain, IntoTopicName};
+use crate::shm::stop_flag::{StopFlag, poll_or_stop};
+use crate::stop::Stop;
+use crate::{Domain, IntoTopicName, TopicName};
 
 /// How often a wait calls `keep_waiting`, which nothing wakes it for.
 const FLAG_INTERVAL: Duration = Duration::from_millis(20);
@@ -63,22 +65,63 @@ impl ShmRegion {
         mut keep_waiting: impl FnMut() -> bool,
         timeout: Option<Duration>,
     ) -> Result<bool, WaitError> {
+        let step = |watched| if watched { FLAG_INTERVAL } else { BLIND_INTERVAL };
+        wait_for_name(domain, name.into_topic_name()?, timeout, step, |watch, left| {
+            let is_over = !keep_waiting();
+            if !is_over {
+                sleep_until_change(watch, left, None);
+            }
+            !is_over
+        })
+    }
+
+    /// Sleeps until a region or topic of the name exists in this domain, the timeout expires, or it
+    /// is [stopped](Stop). Returns whether it exists. Nothing polls.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Stopped`], and if the shared-memory directory cannot be read.
+    pub fn wait_until_exists_or_stopped(
+        domain: &Domain,
+        name: impl IntoTopicName,
+        stop: &Stop,
+        timeout: Option<Duration>,
+    ) -> Result<bool, WaitError> {
         let topic = name.into_topic_name()?;
-        let failure = |source| WaitError::Io { path: domain.shm_dir().into(), source };
-        let directory = ShmDir::open(domain).map_err(failure)?;
-        // Watch before checking: a region that appears in between is seen by one or the other.
-        let watch = watch_directory(&directory);
-        let interval = if watch.is_some() { FLAG_INTERVAL } else { BLIND_INTERVAL };
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        loop {
-            if directory.id_of(&topic).map_err(failure)?.is_some() {
-                return Ok(true);
-            }
-            let left = deadline.map_or(interval, |deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_zero() || !keep_waiting() {
-                return Ok(false);
-            }
-            sleep_until_change(watch.as_ref(), left.min(interval));
+        let step = |watched| if watched { Duration::MAX } else { BLIND_INTERVAL };
+        let mut is_stopped = stop.is_stopped();
+        let exists = !is_stopped
+            && wait_for_name(domain, topic.clone(), timeout, step, |watch, left| {
+                sleep_until_change(watch, left, Some(stop.flag()));
+                is_stopped = stop.is_stopped();
+                !is_stopped
+            })?;
+        if is_stopped { Err(WaitError::Stopped { topic }) } else { Ok(exists) }
+    }
+}
+
+/// Waits for a name. `step` says how long to sleep at most, with an inotify instance or without;
+/// `sleep` does, and returns whether to continue.
+fn wait_for_name(
+    domain: &Domain,
+    topic: TopicName,
+    timeout: Option<Duration>,
+    step: impl FnOnce(bool) -> Duration,
+    mut sleep: impl FnMut(Option<&OwnedFd>, Duration) -> bool,
+) -> Result<bool, WaitError> {
+    let failure = |source| WaitError::Io { path: domain.shm_dir().into(), source };
+    let directory = ShmDir::open(domain).map_err(failure)?;
+    // Watch before checking: a region that appears in between is seen by one or the other.
+    let watch = watch_directory(&directory);
+    let interval = step(watch.is_some());
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        if directory.id_of(&topic).map_err(failure)?.is_some() {
+            return Ok(true);
+        }
+        let left = deadline.map_or(interval, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_zero() || !sleep(watch.as_ref(), left.min(interval)) {
+            return Ok(false);
         }
     }
 }
@@ -92,10 +135,9 @@ fn watch_directory(directory: &ShmDir) -> Option<OwnedFd> {
     above_standard(inotify.into()).ok()
 }
 
-fn sleep_until_change(watch: Option<&OwnedFd>, timeout: Duration) {
+fn sleep_until_change(watch: Option<&OwnedFd>, timeout: Duration, stop: Option<&StopFlag>) {
     let Some(watch) = watch else { return std::thread::sleep(timeout) };
-    let timeout = PollTimeout::try_from(timeout.as_millis().max(1)).unwrap_or(PollTimeout::MAX);
     // Whatever the outcome and the events, the caller checks again.
-    let _ = poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], timeout);
+    let _ = poll_or_stop(watch.as_fd(), PollFlags::POLLIN, Some(timeout), stop);
     let _ = read(watch, &mut [0; 4096]);
 }

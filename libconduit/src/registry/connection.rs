@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, recv, send, setsockopt, shutdown, socket, sockopt,
 };
@@ -15,6 +15,8 @@ use nix::sys::time::TimeVal;
 
 use crate::shm::descriptor::Descriptor;
 use crate::shm::process::kernel_text;
+use crate::shm::stop_flag::poll_or_stop;
+use crate::stop::Stop;
 
 /// How long to wait for the registry, which answers in microseconds unless it is stopped or stuck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub(super) struct RegistrySocket {
     socket: Descriptor,
     /// `None`: for ever.
     patience: Option<Patience>,
+    /// What ends a wait.
+    stop: Option<Stop>,
 }
 
 impl RegistrySocket {
@@ -54,7 +58,7 @@ impl RegistrySocket {
         let address = UnixAddr::new(path)?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = Descriptor::open(|| socket(AddressFamily::Unix, SockType::Stream, flags, None))?;
-        let connection = Self { socket, patience: Some(patience) };
+        let connection = Self { socket, patience: Some(patience), stop: None };
         match connection.connect(&address) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && patience != Patience::NONE => {
                 connection.connect_within(&address, patience.usual)?;
@@ -94,6 +98,12 @@ impl RegistrySocket {
         self.patience = patience;
     }
 
+    /// Lets this end each read and write that waits, as one that
+    /// [was interrupted](io::ErrorKind::Interrupted).
+    pub(super) fn stops(&mut self, stop: Option<Stop>) {
+        self.stop = stop;
+    }
+
     /// Whether there is an answer, or the end of the connection, to be read.
     pub(super) fn has_news(&self, timeout: Duration) -> bool {
         !self.socket.is_intact() || self.is_ready(PollFlags::POLLIN, timeout).unwrap_or(true)
@@ -106,8 +116,17 @@ impl RegistrySocket {
     }
 
     fn is_ready(&self, events: PollFlags, timeout: Duration) -> nix::Result<bool> {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        Ok(poll(&mut [PollFd::new(self.socket.as_fd(), events)], timeout)? > 0)
+        poll_or_stop(self.socket.as_fd(), events, Some(timeout), None)
+    }
+
+    /// Fails if it is to stop, even if there is an event.
+    fn is_ready_or_stopped(&self, events: PollFlags, timeout: Option<Duration>) -> io::Result<bool> {
+        let stop = self.stop.as_ref();
+        let is_ready = match poll_or_stop(self.socket.as_fd(), events, timeout, stop.map(Stop::flag)) {
+            Err(Errno::EINTR) => false,
+            result => result?,
+        };
+        if stop.is_some_and(Stop::is_stopped) { Err(stopped()) } else { Ok(is_ready) }
     }
 
     /// Sends what an empty socket takes at once. Returns whether that was everything.
@@ -129,11 +148,10 @@ impl RegistrySocket {
         let started = Instant::now();
         loop {
             let Some(patience) = self.patience else {
-                match poll(&mut [PollFd::new(self.socket.as_fd(), events)], PollTimeout::NONE) {
-                    Ok(_) => return Ok(()),
-                    Err(Errno::EINTR) => continue,
-                    Err(errno) => return Err(errno.into()),
+                if self.is_ready_or_stopped(events, None)? {
+                    return Ok(());
                 }
+                continue;
             };
             let elapsed = started.elapsed();
             let limit = if elapsed < patience.usual {
@@ -146,10 +164,8 @@ impl RegistrySocket {
             };
             // Rounded up, so that a fraction of a millisecond is not spent polling.
             let left = limit - elapsed + Duration::from_millis(1);
-            match self.is_ready(events, left) {
-                Ok(true) => return Ok(()),
-                Ok(false) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
+            if self.is_ready_or_stopped(events, Some(left))? {
+                return Ok(());
             }
         }
     }
@@ -171,6 +187,10 @@ impl RegistrySocket {
         // The name in parentheses may contain anything.
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
     }
+}
+
+fn stopped() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "the wait was stopped")
 }
 
 impl AsFd for RegistrySocket {

@@ -10,6 +10,7 @@ use super::connection::{Patience, RegistrySocket};
 use super::protocol::{END, EventReply};
 use super::reply::{MAX_REPLY_BYTES, RegistryCallError, closed, decode};
 use crate::model::RegistryEvent;
+use crate::stop::Stop;
 
 /// The events that a [`Client`](super::Client) [watches](super::Client::watch): an iterator that
 /// waits for the next one.
@@ -24,12 +25,21 @@ pub struct RegistryEvents {
     /// The beginning of an event whose end has not come.
     partial: Vec<u8>,
     is_over: bool,
+    stop: Option<Stop>,
 }
 
 impl RegistryEvents {
     /// The answers to a call that was sent.
     pub(super) fn new(stream: BufReader<RegistrySocket>) -> Self {
-        Self { stream, partial: Vec::new(), is_over: false }
+        Self { stream, partial: Vec::new(), is_over: false, stop: None }
+    }
+
+    /// Lets `stop` end the calls that wait, from another thread or on a signal: see [`Stop`]. Once
+    /// it is stopped, the iterator ends and [`next_timeout`](Self::next_timeout) returns
+    /// [`RegistryCallError::Stopped`]. What has come can be taken with
+    /// [`try_next`](Self::try_next).
+    pub fn stop(&mut self, stop: &Stop) {
+        self.stop = Some(stop.clone());
     }
 
     /// The next event, if it has come.
@@ -39,26 +49,36 @@ impl RegistryEvents {
     /// An event that is not understood is a [`Reply`](RegistryCallError::Reply), after which there
     /// are more. After any other error the watch has ended, and every call is an error.
     pub fn try_next(&mut self) -> Result<Option<RegistryEvent>, RegistryCallError> {
-        self.next_until(Some(Instant::now()))
+        self.next_until(Some(Instant::now()), None)
     }
 
     /// The next event, if it comes before the timeout expires.
     ///
     /// # Errors
     ///
-    /// As for [`try_next`](Self::try_next).
+    /// As for [`try_next`](Self::try_next), and [`Stopped`](RegistryCallError::Stopped), after
+    /// which there may be more events.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<RegistryEvent>, RegistryCallError> {
         // A timeout beyond the range of the clock never expires.
-        self.next_until(Instant::now().checked_add(timeout))
+        self.next_until(Instant::now().checked_add(timeout), self.stop.clone())
     }
 
-    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<RegistryEvent>, RegistryCallError> {
+    fn next_until(
+        &mut self,
+        deadline: Option<Instant>,
+        stop: Option<Stop>,
+    ) -> Result<Option<RegistryEvent>, RegistryCallError> {
         if self.is_over {
             return Err(closed().into());
         }
+        if stop.as_ref().is_some_and(Stop::is_stopped) {
+            return Err(RegistryCallError::Stopped);
+        }
+        self.stream.get_mut().stops(stop);
         let reply = match self.read(deadline) {
             Ok(()) => decode(&mem::take(&mut self.partial)),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(RegistryCallError::Stopped),
             Err(error) => Err(error.into()),
         };
         self.is_over = !matches!(reply, Ok((_, true)));
@@ -94,7 +114,10 @@ impl Iterator for RegistryEvents {
         if self.is_over {
             return None;
         }
-        self.next_until(None).transpose()
+        match self.next_until(None, self.stop.clone()) {
+            Err(RegistryCallError::Stopped) => None,
+            result => result.transpose(),
+        }
     }
 }
 
@@ -138,6 +161,44 @@ mod tests {
 
     fn is_readable(events: &RegistryEvents, timeout: PollTimeout) -> bool {
         poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout).unwrap() == 1
+    }
+
+    /// A registry that has sent half of an event: what is stopped goes on where it was.
+    #[test]
+    fn a_stop_ends_the_wait_and_loses_no_event() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let socket = directory.path().join("registry.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (say, says) = mpsc::channel();
+        let registry = std::thread::spawn(move || registry(listener, says));
+        let domain = Domain::new(directory.path()).with_socket(socket);
+        let mut events = Client::connect(&domain).unwrap().watch().unwrap();
+        let minute = Duration::from_secs(60);
+        say.send(b"{\"continues\":true,\"parameters\":{\"event\":{\"kind\":\"died\",").unwrap();
+        for by_iterator in [false, true] {
+            let stop = Stop::new();
+            events.stop(&stop);
+            let stopping = stop.clone();
+            let stopping = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(5));
+                stopping.stop();
+            });
+            let begun = Instant::now();
+            for _ in 0..2 {
+                if by_iterator {
+                    assert!(events.next().is_none());
+                } else {
+                    assert!(matches!(events.next_timeout(minute), Err(RegistryCallError::Stopped)));
+                }
+            }
+            assert!(begun.elapsed() < minute / 2);
+            stopping.join().unwrap();
+        }
+        say.send(b"\"topic\":\"a\"}}}\0").unwrap();
+        assert!(is_readable(&events, PollTimeout::NONE));
+        assert_eq!(events.try_next().unwrap().unwrap().topic, "a");
+        drop(say);
+        registry.join().unwrap();
     }
 
     #[test]

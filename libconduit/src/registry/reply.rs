@@ -26,6 +26,9 @@ pub enum RegistryCallError {
     /// The connection failed.
     #[error("the registry does not answer: {0}")]
     Connection(#[from] io::Error),
+    /// The wait was [stopped](crate::Stop); what the registry reports meanwhile is not lost.
+    #[error("waiting for the registry's events was stopped")]
+    Stopped,
     /// The registry refused.
     #[error("{0}")]
     Refused(ErrorReply),

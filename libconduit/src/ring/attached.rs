@@ -17,6 +17,7 @@ use crate::shm::atomics::AtomicLoad;
 use crate::shm::futex::FutexWord;
 use crate::shm::map::ReadOnly;
 use crate::shm::region_file::RegionFile;
+use crate::shm::stop_word::StopWord;
 
 /// Does the same with either form.
 macro_rules! either {
@@ -30,10 +31,10 @@ macro_rules! either {
 
 /// Methods of the same name in either form.
 macro_rules! delegate {
-    ($($(#[$attribute:meta])* $vis:vis fn $name:ident(&self $(, $argument:ident: $type:ty)?) $(-> $result:ty)?;)*) => {$(
+    ($($(#[$attribute:meta])* $vis:vis fn $name:ident(&self $(, $argument:ident: $type:ty)*) $(-> $result:ty)?;)*) => {$(
         $(#[$attribute])*
-        $vis fn $name(&self $(, $argument: $type)?) $(-> $result)? {
-            either!(self, it => it.$name($($argument)?))
+        $vis fn $name(&self $(, $argument: $type)*) $(-> $result)? {
+            either!(self, it => it.$name($($argument),*))
         }
     )*};
 }
@@ -98,7 +99,7 @@ impl AttachedReader {
         pub(crate) fn held(&self) -> u32;
         pub(crate) fn slots(&self) -> u32;
         pub(crate) fn horizon(&self) -> u64;
-        pub(crate) fn sleep(&self, timeout: Duration) -> bool;
+        pub(crate) fn sleep(&self, timeout: Duration, stop: Option<&StopWord>) -> bool;
         #[inline(always)]
         pub(crate) fn note_progress(&self);
     }
@@ -160,7 +161,7 @@ impl AttachedSleeper {
         pub(crate) fn stamp_ns(&self, position: u64) -> Option<u64>;
         pub(crate) fn has_ended(&self) -> Option<Gone>;
         #[cfg(test)]
-        pub(crate) fn sleep(&self, timeout: Duration) -> bool;
+        pub(crate) fn sleep(&self, timeout: Duration, stop: Option<&StopWord>) -> bool;
         pub(crate) fn rouse(&self);
     }
 }

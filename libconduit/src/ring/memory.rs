@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::layout::{Consumers, MessageEntry, NUMBER, Producer, Record, SlotState};
 use crate::mutation::mutated;
 use crate::shm::atomics::{AtomicLoad, Atomics, WordFamily, WritableAtomics};
+use crate::shm::stop_word::StopWord;
 
 /// The entry of a position is found by a division, which works with any number of slots.
 pub(crate) const ANY_NUMBER: bool = false;
@@ -71,8 +72,8 @@ pub(crate) trait Memory {
     /// If there is no such slot, or if `into` is larger than the capacity.
     fn copy_payload(&self, slot: u32, into: &mut [u8]);
 
-    /// Sleeps while the wake word is `seen`; may return early.
-    fn sleep(&self, seen: u32, timeout: Duration);
+    /// Sleeps while the wake word is `seen`, unless or until it is to stop; may return early.
+    fn sleep(&self, seen: u32, timeout: Duration, stop: Option<&StopWord>);
 }
 
 /// A ring that can be written.

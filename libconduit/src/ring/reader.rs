@@ -19,6 +19,7 @@ use super::writer::clear_record_bits;
 use crate::fault::{self, Step};
 use crate::mutation::{mutated, order, step};
 use crate::shm::atomics::{Atomic, AtomicLoad, Atomics, WritableAtomics};
+use crate::shm::stop_word::StopWord;
 
 /// One reader of a ring.
 #[derive(Debug)]
@@ -383,10 +384,9 @@ impl<M: ReaderMemory> Reader<M> {
         step!(end_progress, self.note_progress());
     }
 
-    /// Sleeps until there is news, the topic has ended, or the time is up; may return early.
-    /// Returns whether there is news.
-    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
-        self.sleeper.sleep(timeout)
+    /// See [`Sleeper::sleep`].
+    pub(crate) fn sleep(&self, timeout: Duration, stop: Option<&StopWord>) -> bool {
+        self.sleeper.sleep(timeout, stop)
     }
 }
 

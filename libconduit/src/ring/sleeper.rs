@@ -13,6 +13,7 @@ use super::memory::{Memory, ReaderMemory, SHARED_WAITING_BIT, WritableMemory, wa
 use crate::fault::{self, Step};
 use crate::mutation::{mutated, order, step};
 use crate::shm::atomics::{Atomic, AtomicLoad, Atomics};
+use crate::shm::stop_word::StopWord;
 
 /// What a thread does to sleep until a reader has news.
 ///
@@ -113,15 +114,15 @@ impl<M: ReaderMemory> Sleeper<M> {
         }
     }
 
-    /// Sleeps until there is news, the topic has ended, or the time is up; may return early.
-    /// Returns whether there is news.
-    pub(crate) fn sleep(&self, timeout: Duration) -> bool {
+    /// Sleeps until there is news, the topic has ended, the time is up, or it is to stop; may
+    /// return early. Returns whether there is news.
+    pub(crate) fn sleep(&self, timeout: Duration, stop: Option<&StopWord>) -> bool {
         self.enter();
         let seen = self.announce();
         let has_news = !mutated!(sleep_without_check_for_news) && self.has_news();
         let has_ended = !mutated!(sleep_without_check_for_end) && Gone::from_wake_word(seen).is_some();
         if !has_news && !has_ended {
-            self.memory.sleep(seen, timeout);
+            self.memory.sleep(seen, timeout, stop);
         }
         step!(leave, self.leave());
         has_news || self.has_news()

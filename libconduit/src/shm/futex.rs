@@ -13,6 +13,13 @@ use rustix::io::Errno;
 use rustix::thread::futex::{self, ClockId, Flags, Timespec, Wait, WaitFlags, WaitPtr, WaitvFlags, WakeOp, WakeOpCmp};
 
 use super::atomics::LoadOnly;
+use super::clock::now_ns;
+use super::stop_word::{StopWord, is_stop};
+use crate::mutation::mutated;
+
+/// How often a call that can be stopped looks whether it is to stop, where the kernel cannot wait
+/// for several words at once.
+const BLIND_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A word to sleep on. The kernel only reads it.
 #[derive(Clone, Copy)]
@@ -30,11 +37,46 @@ impl<'a> From<&'a LoadOnly<AtomicU32>> for FutexWord<'a> {
     }
 }
 
-/// Sleeps while the word is `seen`, at most for `timeout`. May return early (a spurious wake-up).
-pub(crate) fn wait<'a>(word: impl Into<FutexWord<'a>>, seen: u32, timeout: Duration) {
-    let timeout = futex::Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+/// Sleeps while the word is `seen`, at most for `timeout`, unless or until it is to stop. May
+/// return early (a spurious wake-up).
+pub(crate) fn wait<'a>(word: impl Into<FutexWord<'a>>, seen: u32, timeout: Duration, stop: Option<&StopWord>) {
+    wait_or_stop(word.into().0, Visibility::Shared, seen, Some(timeout), stop);
+}
+
+/// Which processes share a word.
+#[derive(Clone, Copy)]
+enum Visibility {
+    Shared,
+    Private,
+}
+
+fn wait_or_stop(
+    word: &AtomicU32,
+    visibility: Visibility,
+    seen: u32,
+    mut timeout: Option<Duration>,
+    stop: Option<&StopWord>,
+) {
+    if let Some(stop) = stop.filter(|_| !mutated!(wait_past_stop)) {
+        let seen_stop = stop.seen();
+        if is_stop(seen_stop) {
+            return;
+        }
+        if can_wait_for_any() {
+            let mut words = Words::with_private(stop.word(), seen_stop);
+            words.add(word, seen, visibility);
+            words.wait(timeout.map(|timeout| now_ns().saturating_add(saturating_ns(timeout))));
+            return;
+        }
+        timeout = Some(timeout.map_or(BLIND_INTERVAL, |timeout| timeout.min(BLIND_INTERVAL)));
+    }
+    let flags = match visibility {
+        Visibility::Shared => Flags::empty(),
+        Visibility::Private => Flags::PRIVATE,
+    };
+    let timeout = timeout.map(|timeout| timespec(saturating_ns(timeout)));
     // EAGAIN (the word has changed), EINTR and ETIMEDOUT all mean that the caller checks again.
-    let _ = futex::wait(word.into().0, Flags::empty(), seen, Some(&timeout));
+    let _ = futex::wait(word, flags, seen, timeout.as_ref());
 }
 
 /// Wakes all threads that sleep on the word.
@@ -77,8 +119,17 @@ impl<'a> Words<'a> {
     /// Starts with a word that is private to this process.
     pub(crate) fn with_private(word: &'a AtomicU32, seen: u32) -> Self {
         let mut words = Self { list: [Wait::new(); MOST_WORDS], len: 0, _words: PhantomData };
-        words.add(word, seen, WaitFlags::SIZE_U32 | WaitFlags::PRIVATE);
+        words.add(word, seen, Visibility::Private);
         words
+    }
+
+    /// Adds the word that is set when the caller is to stop, as it was seen.
+    ///
+    /// # Panics
+    ///
+    /// If there are [`MOST_WORDS`] already.
+    pub(crate) fn push_stop(&mut self, stop: &'a StopWord, seen: u32) {
+        self.add(stop.word(), seen, Visibility::Private);
     }
 
     /// Adds a word of a region.
@@ -87,14 +138,17 @@ impl<'a> Words<'a> {
     ///
     /// If there are [`MOST_WORDS`] already.
     pub(crate) fn push(&mut self, word: impl Into<FutexWord<'a>>, seen: u32) {
-        self.add(word.into().0, seen, WaitFlags::SIZE_U32);
+        self.add(word.into().0, seen, Visibility::Shared);
     }
 
-    fn add(&mut self, word: &'a AtomicU32, seen: u32, flags: WaitFlags) {
+    fn add(&mut self, word: &'a AtomicU32, seen: u32, visibility: Visibility) {
         let wait = &mut self.list[self.len];
         wait.val = seen.into();
         wait.uaddr = WaitPtr::new(word.as_ptr().cast());
-        wait.flags = flags;
+        wait.flags = match visibility {
+            Visibility::Shared => WaitFlags::SIZE_U32,
+            Visibility::Private => WaitFlags::SIZE_U32 | WaitFlags::PRIVATE,
+        };
         self.len += 1;
     }
 
@@ -118,10 +172,15 @@ fn timespec(ns: u64) -> Timespec {
     Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
 }
 
-/// Sleeps while a private word is `seen`, for `timeout` at most if there is one. May return early.
-pub(crate) fn wait_private(word: &AtomicU32, seen: u32, timeout: Option<Duration>) {
-    let timeout = timeout.map(|timeout| timespec(timeout.as_nanos().min(i64::MAX as u128) as u64));
-    let _ = futex::wait(word, Flags::PRIVATE, seen, timeout.as_ref());
+/// A kernel's time has 63 bits.
+fn saturating_ns(duration: Duration) -> u64 {
+    duration.as_nanos().min(i64::MAX as u128) as u64
+}
+
+/// Sleeps while a private word is `seen`, for `timeout` at most if there is one, unless or until it
+/// is to stop. May return early.
+pub(crate) fn wait_private(word: &AtomicU32, seen: u32, timeout: Option<Duration>, stop: Option<&StopWord>) {
+    wait_or_stop(word, Visibility::Private, seen, timeout, stop);
 }
 
 /// Wakes all threads that sleep on a private word.

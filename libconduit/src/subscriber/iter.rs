@@ -19,7 +19,8 @@ impl<T: ?Sized + Message> Subscriber<T> {
     ///
     /// Errors that are no end, such as [`Overdue`](RecvError::Overdue), are items like messages. It
     /// ends after [`PublisherGone`](RecvError::PublisherGone), or never if the subscriber
-    /// [follows](super::SubscriberBuilder::follow) its topic.
+    /// [follows](super::SubscriberBuilder::follow) its topic. It also ends, without an error, when
+    /// the subscriber is [stopped](super::SubscriberBuilder::stop).
     ///
     /// ```
     /// # let directory = tempfile::tempdir_in("/dev/shm")?;
@@ -45,6 +46,10 @@ impl<T: ?Sized + Message> Iterator for Iter<'_, T> {
             return None;
         }
         let received = self.subscriber.recv();
+        if matches!(received, Err(RecvError::Stopped { .. })) {
+            self.has_ended = true;
+            return None;
+        }
         self.has_ended = matches!(received, Err(RecvError::PublisherGone { .. } | RecvError::Forked));
         Some(received)
     }

@@ -48,6 +48,7 @@ use crate::ring::copy::Line;
 use crate::ring::reader::{CopyTo, Pin, Received};
 use crate::ring::slot::sample::HeldMessage;
 use crate::shm::clock::{coarse_now, coarse_tick};
+use crate::stop::Stop;
 use crate::watched::{Seat, Watched};
 use crate::{TopicName, TypeInfo};
 
@@ -99,6 +100,9 @@ pub struct Subscriber<T: ?Sized> {
     /// When the publisher's life was last checked: a tick of the coarse clock.
     tick: u64,
     mode: WaitMode,
+    /// How often a blocking call tries before it looks at the clock, and at what may stop it.
+    first_tries: u32,
+    stop: Option<Stop>,
     follow: Option<Box<Follow>>,
     _receives: PhantomData<fn() -> Box<T>>,
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::connection::{ConnectOptions, TopicConnection};
 use super::share::Share;
+use super::spin::WaitMode;
 use super::{NEVER, Spin, Subscriber};
 use crate::error::OpenError;
 use crate::message::Message;
 use crate::ring::attached::AttachedReader;
 use crate::ring::start::Start;
+use crate::stop::Stop;
 use crate::watched::Watched;
 use crate::{Domain, IntoTopicName, TopicName, TypeInfo};
 
@@ -21,6 +23,7 @@ pub struct SubscriberBuilder<T: ?Sized> {
     pub(super) options: ConnectOptions,
     spin: Spin,
     max_held: Option<u32>,
+    stop: Option<Stop>,
     _receives: PhantomData<fn() -> Box<T>>,
 }
 
@@ -93,6 +96,17 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         self
     }
 
+    /// Lets `stop` end the blocking calls of this subscriber, from another thread or on a signal:
+    /// see [`Stop`].
+    ///
+    /// Once it is stopped, they return [`RecvError::Stopped`](crate::RecvError::Stopped) at once,
+    /// and [`iter`](Subscriber::iter) ends. What has arrived is not lost:
+    /// [`try_recv`](Subscriber::try_recv) and the other calls that do not wait receive it.
+    pub fn stop(mut self, stop: &Stop) -> Self {
+        self.stop = Some(stop.clone());
+        self
+    }
+
     /// Opens the topic.
     ///
     /// # Errors
@@ -137,6 +151,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
         message: TypeInfo,
     ) -> Subscriber<T> {
         let share = Share::new(self.max_held, reader.slots());
+        let mode = WaitMode::from(self.spin);
         Subscriber {
             reader,
             watched,
@@ -149,7 +164,9 @@ impl<T: ?Sized> SubscriberBuilder<T> {
             beacon: None,
             is_attended: self.options.deadline.is_some(),
             tick: NEVER,
-            mode: self.spin.into(),
+            mode,
+            first_tries: if self.stop.is_some() { 0 } else { mode.first_tries() },
+            stop: self.stop.clone(),
             follow: None,
             _receives: PhantomData,
         }
@@ -181,6 +198,7 @@ impl<T: ?Sized> Subscriber<T> {
             options: ConnectOptions::default(),
             spin: Spin::Never,
             max_held: None,
+            stop: None,
             _receives: PhantomData,
         }
     }

@@ -31,6 +31,8 @@ impl From<Duration> for Spin {
     }
 }
 
+/// How many times a subscriber polls between two reads of the clock: for about a microsecond.
+pub(super) const TRIES_PER_CLOCK_READ: u32 = 64;
 /// What a wake-up costs until the first has been measured.
 const ASSUMED_WAKE_UP: Duration = Duration::from_micros(25);
 /// Bounds of what a wake-up is taken to cost. A shorter sleep was none: the message came before it
@@ -163,6 +165,13 @@ pub(super) enum WaitMode {
     /// It polls for this long.
     Fixed(Duration),
     Adaptive(SpinPolicy),
+}
+
+impl WaitMode {
+    /// How often to try before the clock is read for the first time.
+    pub(super) fn first_tries(self) -> u32 {
+        if matches!(self, Self::Fixed(duration) if !duration.is_zero()) { TRIES_PER_CLOCK_READ } else { 1 }
+    }
 }
 
 impl From<Spin> for WaitMode {

@@ -2,16 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::spin::{SpinPolicy, WaitMode};
+use super::spin::{SpinPolicy, TRIES_PER_CLOCK_READ, WaitMode};
 use super::{NEVER, Sample, Subscriber};
 use crate::error::RecvError;
 use crate::message::Message;
 use crate::mutation::{mutated, step};
 use crate::shm::clock::now_ns;
 use crate::shm::process::can_run_beside;
-
-/// How many times a subscriber polls between two reads of the clock: for about a microsecond.
-const TRIES_PER_CLOCK_READ: u32 = 64;
+use crate::stop::Stop;
 
 impl<T: ?Sized + Message> Subscriber<T> {
     /// Receives the next message, sleeping until there is one.
@@ -32,8 +30,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
         stamp_ns: impl Fn(&R) -> Option<u64> + Copy,
     ) -> Result<R, RecvError> {
-        let spins = matches!(self.mode, WaitMode::Fixed(duration) if !duration.is_zero());
-        for _ in 0..if spins { TRIES_PER_CLOCK_READ } else { 1 } {
+        for _ in 0..self.first_tries {
             if let Some(received) = try_recv(self)? {
                 return Ok(received);
             }
@@ -68,6 +65,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
             return self.wait_adaptively(deadline, try_recv, stamp_ns);
         };
         loop {
+            self.check_stop()?;
             let received = try_recv(self)?;
             if received.is_some() {
                 return Ok(received);
@@ -90,6 +88,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
         mut try_recv: impl FnMut(&mut Self) -> Result<Option<R>, RecvError>,
         stamp_ns: impl Fn(&R) -> Option<u64>,
     ) -> Result<Option<R>, RecvError> {
+        self.check_stop()?;
         let received = try_recv(self)?;
         if received.is_some() {
             return Ok(received);
@@ -122,6 +121,17 @@ impl<T: ?Sized + Message> Subscriber<T> {
                 self.note(|policy| policy.waited(now - begun));
                 return Ok(received);
             }
+            self.check_stop()?;
+        }
+    }
+
+    /// Fails if this subscriber was to stop.
+    fn check_stop(&self) -> Result<(), RecvError> {
+        match &self.stop {
+            Some(stop) if stop.is_stopped() && !mutated!(recv_past_stop) => {
+                Err(RecvError::Stopped { topic: self.topic.clone() })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -145,7 +155,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
             }
             step = step.min(left);
         }
-        let has_news = self.reader.sleep(step);
+        let has_news = self.reader.sleep(step, self.stop.as_ref().map(Stop::word));
         step!(tick_after_sleep, self.tick = NEVER);
         if !has_news {
             step!(recv_check_after_waking, self.watched.check_after_waking());
@@ -169,6 +179,7 @@ impl<T: ?Sized + Message> Subscriber<T> {
                     return Ok(Some(received));
                 }
             }
+            self.check_stop()?;
             *now = Instant::now();
             if end.is_some_and(|end| *now >= end) {
                 return Ok(None);

@@ -18,7 +18,9 @@ use crate::mutation::{mutated, step};
 use crate::parker::Ticket;
 use crate::ring::sleeper::sleep_for_any;
 use crate::shm::clock::{coarse_now, now_ns};
+use crate::shm::stop_word::is_stop;
 use crate::shm::{fork, futex};
+use crate::stop::Stop;
 use crate::watched::{Seat, Watched};
 use crate::{PatternSubscriber, Subscriber};
 
@@ -126,6 +128,7 @@ pub struct WaitSet {
     first: usize,
     /// Up to this many subscribers are slept for in one call; above it, parkers do.
     most_at_once: usize,
+    stop: Option<Stop>,
     generation: u32,
     /// Scratch space of a wait; empty in between.
     awaited: Vec<Arc<Watched>>,
@@ -179,6 +182,7 @@ impl WaitSet {
             calls_seen: 0,
             first: 0,
             most_at_once: if futex::can_wait_for_any() { futex::MOST_WORDS - 1 } else { 0 },
+            stop: None,
             generation: fork::watched_generation(),
             awaited: Vec::new(),
             seen: Vec::new(),
@@ -255,12 +259,32 @@ impl WaitSet {
         WaitSetWaker { control: Arc::clone(&self.control), _counted: Arc::clone(&self.wakers) }
     }
 
+    /// Lets `stop` end the waits of this set, from another thread or on a signal: see [`Stop`].
+    /// Replaces the one that it had before.
+    ///
+    /// Once it is stopped, they return [`WaitSetError::Stopped`] at once. What is ready can still
+    /// be received.
+    ///
+    /// ```
+    /// use conduit::{Stop, WaitSet, WaitSetError};
+    ///
+    /// let (mut set, stop) = (WaitSet::new(), Stop::new());
+    /// set.stop(&stop);
+    /// let waiting = std::thread::spawn(move || set.wait().map(drop));
+    /// stop.stop();
+    /// assert!(matches!(waiting.join().unwrap(), Err(WaitSetError::Stopped)));
+    /// ```
+    pub fn stop(&mut self, stop: &Stop) {
+        self.stop = Some(stop.clone());
+    }
+
     /// Sleeps until there is an event.
     ///
     /// # Errors
     ///
     /// [`Empty`](WaitSetError::Empty) if nothing can ever end the wait, or if that becomes true
-    /// during it; [`Thread`](WaitSetError::Thread) if a thread is needed and cannot be started;
+    /// during it; [`Stopped`](WaitSetError::Stopped) if it was [stopped](Self::stop);
+    /// [`Thread`](WaitSetError::Thread) if a thread is needed and cannot be started;
     /// [`Forked`](WaitSetError::Forked) in a forked process.
     pub fn wait(&mut self) -> Result<Events, WaitSetError> {
         self.wait_until(u64::MAX)
@@ -293,6 +317,9 @@ impl WaitSet {
         loop {
             // Loaded before the check: a later change keeps this round from sleeping.
             let seen_word = self.control.word.count();
+            if self.stop.as_ref().is_some_and(Stop::is_stopped) {
+                return Err(WaitSetError::Stopped);
+            }
             self.collect_awaited();
             let events = self.ready();
             let now_ns = if self.needs_clock(deadline_ns) { now_ns() } else { 0 };
@@ -301,7 +328,7 @@ impl WaitSet {
                 self.awaited.clear();
                 return Ok(Events(events.into_iter()));
             }
-            let is_empty = self.members.is_empty() && self.timers.is_empty();
+            let is_empty = self.members.is_empty() && self.timers.is_empty() && self.stop.is_none();
             if is_empty && deadline_ns == u64::MAX && Arc::strong_count(&self.wakers) == 1 {
                 return Err(WaitSetError::Empty);
             }
@@ -309,7 +336,8 @@ impl WaitSet {
             let silences_ns = self.awaited.iter().map(|watched| watched.due_ns());
             let silences_ns = silences_ns.filter(|_| !mutated!(set_sleeps_past_silence));
             let until_ns = timers_ns.chain(silences_ns).fold(deadline_ns, u64::min);
-            let slept = if self.members.len() <= self.most_at_once {
+            let words = self.members.len() + usize::from(self.stop.is_some());
+            let slept = if words <= self.most_at_once || self.members.is_empty() {
                 self.sleep(seen_word, until_ns);
                 Ok(())
             } else {
@@ -387,18 +415,26 @@ impl WaitSet {
         let longest = self.awaited.iter().map(|watched| watched.longest_sleep()).min();
         let until_ns = longest.map_or(until_ns, |longest| until_ns.min(now_ns().saturating_add(ns(longest))));
         let (awaited, control) = (&self.awaited, &self.control);
+        let stop = self.stop.as_ref().map(Stop::word);
         let mut woken = None;
         sleep_for_any(awaited.iter().map(|watched| watched.sleeper()), &mut self.seen, |seen| {
             let deadline_ns = (until_ns != u64::MAX).then_some(until_ns);
             if !futex::can_wait_for_any() {
                 // Without futex_waitv this is called for a set without members only.
                 let timeout = deadline_ns.map(|it| Duration::from_nanos(it.saturating_sub(now_ns())));
-                futex::wait_private(&control.word.0, seen_word, timeout);
+                futex::wait_private(&control.word.0, seen_word, timeout, stop);
                 return;
             }
             let mut words = futex::Words::with_private(&control.word.0, seen_word);
             for (watched, seen) in awaited.iter().zip(seen) {
                 words.push(watched.sleeper().wake_word(), *seen);
+            }
+            if let Some(stop) = stop {
+                let seen = stop.seen();
+                if is_stop(seen) {
+                    return;
+                }
+                step!(set_push_stop, words.push_stop(stop, seen));
             }
             woken = words.wait(deadline_ns);
         });
@@ -436,7 +472,7 @@ impl WaitSet {
             // Not for long: a subscriber that is dropped does not wake the set.
             let longest = if mutated!(set_sleeps_long) { Duration::MAX } else { CHECK_INTERVAL };
             let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns())).min(longest);
-            futex::wait_private(&self.control.word.0, seen_word, Some(timeout));
+            futex::wait_private(&self.control.word.0, seen_word, Some(timeout), self.stop.as_ref().map(Stop::word));
         }
         for ticket in self.members.iter().filter_map(|member| member.ticket.as_ref()) {
             step!(set_disarm, ticket.disarm());

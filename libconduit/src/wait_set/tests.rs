@@ -324,7 +324,7 @@ fn a_set_and_its_subscriber_may_sleep_at_once() {
             // It comes and goes all the time: its good-byes must not take the set off the list.
             let sleeper = scope.spawn(|| {
                 while !stop.load(Relaxed) {
-                    watched.sleeper().sleep(Duration::from_micros(20));
+                    watched.sleeper().sleep(Duration::from_micros(20), None);
                 }
             });
             let sender = scope.spawn(|| {

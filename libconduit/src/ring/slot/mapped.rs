@@ -20,6 +20,7 @@ use crate::shm::cancellation::Uncancelled;
 use crate::shm::lock::LockByte;
 use crate::shm::map::{Mapping, Protection, ReadOnly, ReadWrite, SharedWords};
 use crate::shm::region_file::RegionFile;
+use crate::shm::stop_word::StopWord;
 use crate::shm::{fork, futex, prefetch};
 
 // SAFETY: all fields are words of the family.
@@ -297,8 +298,8 @@ impl<P: RingProtection> Memory for MappedRing<P> {
         }
     }
 
-    fn sleep(&self, seen: u32, timeout: Duration) {
-        step!(futex_wait, futex::wait(P::futex_word(&self.consumers().wake), seen, timeout));
+    fn sleep(&self, seen: u32, timeout: Duration, stop: Option<&StopWord>) {
+        step!(futex_wait, futex::wait(P::futex_word(&self.consumers().wake), seen, timeout, stop));
     }
 }
 

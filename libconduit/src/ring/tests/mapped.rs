@@ -102,10 +102,10 @@ fn a_sleeper_sleeps_until_it_is_woken() {
     let place = Place::new();
     let ring = place.ring();
     let begun = Instant::now();
-    ring.sleep(0, Duration::from_millis(50));
+    ring.sleep(0, Duration::from_millis(50), None);
     assert!(begun.elapsed() >= Duration::from_millis(50), "it was not woken");
     std::thread::scope(|scope| {
-        let sleeper = scope.spawn(|| ring.sleep(0, Duration::from_secs(20)));
+        let sleeper = scope.spawn(|| ring.sleep(0, Duration::from_secs(20), None));
         let begun = Instant::now();
         // It may not sleep yet.
         while !sleeper.is_finished() {

@@ -27,6 +27,7 @@ use crate::ring::sleeper::Sleep;
 use crate::ring::start::Start;
 use crate::ring::writer::{AllSlotsHeld, Writer};
 use crate::shm::atomics::Native;
+use crate::shm::stop_word::StopWord;
 
 const WORDS: usize = 3;
 const SUBSCRIBERS: usize = 3;
@@ -141,7 +142,7 @@ impl Memory for Heap {
         let words = self.words(slot);
         into.copy_from_slice(&words.as_bytes()[..into.len()]);
     }
-    fn sleep(&self, seen: u32, _timeout: Duration) {
+    fn sleep(&self, seen: u32, _timeout: Duration, _stop: Option<&StopWord>) {
         assert_eq!(seen, self.consumers.wake.load(Relaxed));
         self.sleeps.fetch_add(1, Relaxed);
     }

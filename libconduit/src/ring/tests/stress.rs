@@ -131,7 +131,7 @@ fn read_all<R: ReaderMemory, M: ReceiveMode<R>>(
         match reader.receive_or_end(&mut mode, || Some(false)) {
             Ok(Some(received)) => use_it(&reader, &mode, received),
             Ok(None) => {
-                reader.sleep(Duration::from_secs(1));
+                reader.sleep(Duration::from_secs(1), None);
             }
             Err(how) => {
                 assert_eq!(how, Gone::Closed);

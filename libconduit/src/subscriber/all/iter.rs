@@ -15,8 +15,8 @@ pub struct PatternIter<'a, T: ?Sized> {
 }
 
 impl<T: ?Sized + Message> PatternSubscriber<T> {
-    /// The messages as they come, each received as by [`recv`](Self::recv). It ends in a forked
-    /// process only.
+    /// The messages as they come, each received as by [`recv`](Self::recv). It ends when
+    /// the subscriber is [stopped](crate::SubscriberBuilder::stop), and in a forked process.
     pub fn iter(&mut self) -> PatternIter<'_, T> {
         PatternIter { subscriber: self, has_ended: false }
     }
@@ -30,6 +30,10 @@ impl<T: ?Sized + Message> Iterator for PatternIter<'_, T> {
             return None;
         }
         let received = self.subscriber.recv();
+        if matches!(received, Err(RecvError::Stopped { .. })) {
+            self.has_ended = true;
+            return None;
+        }
         self.has_ended = matches!(received, Err(RecvError::Forked));
         Some(received)
     }

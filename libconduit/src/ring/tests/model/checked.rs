@@ -123,7 +123,7 @@ impl Checked {
     pub(super) fn sleep_for(mut self, count: u64) -> Self {
         while self.reader.received() < count {
             if !self.look().unwrap() {
-                self.reader.sleep(Duration::MAX);
+                self.reader.sleep(Duration::MAX, None);
             }
         }
         self
@@ -134,7 +134,7 @@ impl Checked {
         loop {
             match self.look() {
                 Ok(true) => (),
-                Ok(false) => drop(self.reader.sleep(Duration::MAX)),
+                Ok(false) => drop(self.reader.sleep(Duration::MAX, None)),
                 Err(gone) => {
                     assert_eq!((self.reader.received(), self.reader.lost()), (published, 0));
                     return gone;

@@ -11,6 +11,7 @@ use crate::mutation::mutated;
 use crate::ring::layout::{Consumers, MessageEntry, NO_CURSOR, Producer, Record, SlotState};
 use crate::ring::memory::{Memory, ReaderMemory, WritableMemory};
 use crate::shm::atomics::{Atomics, WordFamily, WritableAtomics, forward_atomic};
+use crate::shm::stop_word::StopWord;
 
 pub(super) const SLOTS: u32 = 2;
 pub(super) const WORDS: u64 = 2;
@@ -189,7 +190,7 @@ impl Memory for Ring {
             *to = from.load(Relaxed).to_ne_bytes();
         }
     }
-    fn sleep(&self, seen: u32, _timeout: Duration) {
+    fn sleep(&self, seen: u32, _timeout: Duration, _stop: Option<&StopWord>) {
         let (asleep, woken) = &*self.bed;
         let guard = asleep.lock().unwrap();
         if self.consumers.wake.load(Relaxed) == seen {

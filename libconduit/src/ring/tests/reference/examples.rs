@@ -32,7 +32,7 @@ fn a_dead_publisher_is_an_end_like_any_other() {
     // Marked by a reaper, after which no reader sleeps.
     ring.consumers.wake.fetch_or(ORPHANED, Relaxed);
     assert_eq!(reader.receive_or_end(&mut Pin { record: 0 }, || Some(false)), Err(Gone::Died));
-    reader.sleep(Duration::ZERO);
+    reader.sleep(Duration::ZERO, None);
     assert_eq!(ring.sleeps.load(Relaxed), 0);
     // Both: a publisher that closed in time has closed.
     ring.consumers.wake.fetch_or(CLOSED, Relaxed);

@@ -48,7 +48,7 @@ proptest! {
                 match received {
                     Ok(Some(message)) => prop_assert!(message.len <= ring.capacity()),
                     // Nor does it report news forever.
-                    Ok(None) => prop_assert!(!reader.sleep(Duration::ZERO)),
+                    Ok(None) => prop_assert!(!reader.sleep(Duration::ZERO, None)),
                     Err(_) => (),
                 }
             }

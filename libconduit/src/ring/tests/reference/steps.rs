@@ -138,7 +138,7 @@ impl World {
                     let subscriber = &self.subscribers[index];
                     let news = self.expected.next > subscriber.cursor;
                     let slept = self.ring.sleeps.load(Relaxed);
-                    assert_eq!(subscriber.reader.sleep(Duration::ZERO), news);
+                    assert_eq!(subscriber.reader.sleep(Duration::ZERO, None), news);
                     assert_eq!(self.ring.sleeps.load(Relaxed) - slept, u32::from(!news && !self.closed));
                     assert_eq!(self.ring.consumers.waiting.load(Relaxed), 0);
                 }
@@ -341,7 +341,7 @@ impl World {
             while self.receive(index, false).is_ok() {}
             let Subscriber { reader, base, .. } = &self.subscribers[index];
             assert_eq!(reader.received() + reader.lost() + reader.skipped(), self.expected.next - base);
-            assert!(!reader.sleep(Duration::ZERO));
+            assert!(!reader.sleep(Duration::ZERO, None));
         }
     }
 }
