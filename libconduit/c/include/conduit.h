@@ -27,9 +27,9 @@
  * why; it describes the last call of the same thread that failed, and calls that succeed do not
  * change it. The errors of a function are listed without CONDUIT_ERROR_. INTERNAL is not listed: it
  * is a bug in the library, every function can return it, and handles can still be closed. No
- * function throws, unwinds, or sets a signal handler.
+ * function throws, unwinds, or sets a signal handler, but for conduit_stop_on_signals().
  *
- * Handles. conduit_region, conduit_publisher, conduit_subscriber, conduit_pattern_subscriber, conduit_wait_set, conduit_waker,
+ * Handles. conduit_region, conduit_publisher, conduit_subscriber, conduit_pattern_subscriber, conduit_wait_set, conduit_waker, conduit_stop,
  * conduit_inspection, conduit_registry, conduit_watch and conduit_listing are opened by one function and closed, once, by another. Closing NULL does nothing. INVALID_HANDLE is returned
  * for NULL, for a handle of another kind, and for a closed handle (its memory is not freed, and is
  * reused for a handle of the same kind only after 64 others have been closed). A pointer that never
@@ -74,7 +74,7 @@
 #define CONDUIT_DOMAIN_INIT {sizeof(conduit_domain), NULL, NULL, false, {0}}
 #define CONDUIT_REGION_OPTIONS_INIT {sizeof(conduit_region_options), NULL, 0, 0, 0, false, {0}}
 #define CONDUIT_PUBLISHER_OPTIONS_INIT {sizeof(conduit_publisher_options), NULL, NULL, 0, 0, 0, 0, 0, 0, false, false, false, {0}, 0, 0, NULL, 0}
-#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, false, 0, false, {0}, 0, 0, 0}
+#define CONDUIT_SUBSCRIBER_OPTIONS_INIT {sizeof(conduit_subscriber_options), NULL, NULL, 0, CONDUIT_START_NEXT, false, false, false, false, 0, false, {0}, 0, 0, 0, NULL}
 /** A structure that holds no sample. */
 #define CONDUIT_SAMPLE_INIT {NULL, 0, 0, 0, 0, {0}}
 
@@ -280,6 +280,10 @@ enum conduit_error
      * received.
      */
     CONDUIT_ERROR_TOO_MANY_HELD = 88,
+    /**
+     * What waits was stopped: see conduit_stop_create().
+     */
+    CONDUIT_ERROR_STOPPED = 89,
     /**
      * No message has come within the deadline of the subscriber. Once per silence; the next call
      * waits on.
@@ -533,6 +537,44 @@ typedef int32_t conduit_pattern_event_kind;
 #endif // __cplusplus
 
 /**
+ * What a subscriber receives, messages and changes. Later versions may add kinds: ignore those
+ * that are not known.
+ */
+enum conduit_topic_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * A message, which the sample holds.
+     */
+    CONDUIT_TOPIC_SAMPLE = 0,
+    /**
+     * The subscriber has a publisher now, whose messages follow.
+     */
+    CONDUIT_TOPIC_CONNECTED = 1,
+    /**
+     * The publisher is gone, and every message of it that was there was received.
+     */
+    CONDUIT_TOPIC_LOST = 2,
+    /**
+     * No message has come within the subscriber's deadline. Reported once per silence.
+     */
+    CONDUIT_TOPIC_OVERDUE = 3,
+    /**
+     * Messages come again after a silence that was reported: the next event is a message.
+     */
+    CONDUIT_TOPIC_RESUMED = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum conduit_topic_event_kind conduit_topic_event_kind;
+#else
+typedef int32_t conduit_topic_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * What a wait set reports. Later versions may add kinds.
  */
 enum conduit_event_kind
@@ -649,6 +691,11 @@ typedef struct conduit_publisher conduit_publisher;
  * A raw region: named shared memory without a header.
  */
 typedef struct conduit_region conduit_region;
+
+/**
+ * Ends calls that wait. Any number of subscribers, wait sets and watches may have the same one.
+ */
+typedef struct conduit_stop conduit_stop;
 
 /**
  * A reader of a topic.
@@ -1185,7 +1232,8 @@ typedef struct conduit_subscriber_options {
     /**
      * Whether to follow the topic: opening it does not wait for a publisher, and the subscriber
      * connects to the next publisher when one has gone. PUBLISHER_CLOSED and PUBLISHER_DIED are
-     * not returned then. A publisher with another type is TYPE_MISMATCH, once.
+     * not returned then. A publisher with another type is TYPE_MISMATCH, once. Who wants to know
+     * of the changes calls conduit_subscriber_recv_event().
      */
     bool follow;
     /**
@@ -1206,8 +1254,14 @@ typedef struct conduit_subscriber_options {
      * CONDUIT_ERROR_OVERDUE, once per silence, and the next one waits on. Calls that sleep, wait
      * sets and descriptors wake for it. Measured from the time stamp of the last message.
      * Default, and with CONDUIT_FOREVER: any time.
+     * conduit_subscriber_recv_event() reports silences as events instead.
      */
     uint64_t deadline_ns;
+    /**
+     * What ends the calls that wait, from another thread or on a signal; NULL for nothing. The
+     * subscriber keeps it: the handle may be closed.
+     */
+    const struct conduit_stop *stop;
 } conduit_subscriber_options;
 
 /**
@@ -1466,6 +1520,42 @@ typedef struct conduit_region_options {
  * process; longjmp() out of it is undefined behaviour.
  */
 typedef bool (*conduit_keep_waiting)(void *context);
+
+/**
+ * What a subscriber has received. Later versions may add members at the end: use it by pointer.
+ */
+typedef struct conduit_topic_event {
+    /**
+     * What.
+     */
+    conduit_topic_event_kind kind;
+    /**
+     * CONDUIT_TOPIC_CONNECTED: process id of the publisher, as it says itself.
+     */
+    uint32_t pid;
+    /**
+     * CONDUIT_TOPIC_CONNECTED: its user id.
+     */
+    uint32_t uid;
+    /**
+     * CONDUIT_TOPIC_LOST: whether the publisher died. If not, it closed the topic.
+     */
+    bool died;
+    /**
+     * CONDUIT_TOPIC_CONNECTED: the publisher's command name; NULL for other kinds.
+     */
+    const char *program;
+    /**
+     * CONDUIT_TOPIC_LOST: how it died, if the registry knows, or else NULL. Its members about the
+     * process and the time are not set, those about the death and the subscribers are.
+     */
+    const struct conduit_reported *death;
+    /**
+     * CONDUIT_TOPIC_OVERDUE: how long there has been no message, in nanoseconds.
+     * CONDUIT_TOPIC_RESUMED: how long the silence has lasted.
+     */
+    uint64_t silence_ns;
+} conduit_topic_event;
 
 /**
  * One of the events that end a wait. This structure never gets more members.
@@ -2146,6 +2236,20 @@ conduit_error conduit_region_wait_until_exists(const char *name,
                                                bool *exists);
 
 /**
+ * Sleeps until a region or topic exists, the timeout expires, or it is stopped.
+ *
+ * As conduit_region_wait_until_exists(), but nothing polls: a stop ends it.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, NAME, STOPPED, IO. Thread-safe.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_region_wait_until_exists_or_stopped(const char *name,
+                                                          const struct conduit_domain *domain,
+                                                          uint64_t timeout_ns,
+                                                          const struct conduit_stop *stop,
+                                                          bool *exists);
+
+/**
  * Removes the name of a raw region, even while processes have it open.
  *
  * The memory is freed when the last process has closed it. The name of a topic is removed only if
@@ -2262,6 +2366,62 @@ conduit_error conduit_listing_close(struct conduit_listing *listing);
 conduit_error conduit_sample_release(struct conduit_sample *sample);
 
 /**
+ * Creates a stop, which ends calls that wait, and returns it in `*stop`, which is NULL on failure.
+ * The caller closes it with conduit_stop_close().
+ *
+ * What waits is given the stop in advance: the member `stop` of conduit_subscriber_options,
+ * conduit_wait_set_stop(), conduit_watch_stop() or conduit_region_wait_until_exists_or_stopped().
+ * Once it is stopped, which is for good, each call of theirs that waits
+ * returns CONDUIT_ERROR_STOPPED at once, also one that begins later. Nothing is lost: functions
+ * that do not wait, such as conduit_subscriber_try_recv(), receive what has arrived.
+ *
+ * A forked child has a stop of its own behind the handle: stopping one does not stop the other.
+ *
+ * Errors: INVALID_ARGUMENT. Thread-safe.
+ */
+CONDUIT_NODISCARD conduit_error conduit_stop_create(struct conduit_stop **stop);
+
+/**
+ * Creates a stop that each of `count` signals stops, given by their numbers, and returns it in
+ * `*stop`, which is NULL on failure. With `count` 0 these are SIGTERM and SIGINT, and `signals`
+ * may be NULL.
+ *
+ * It installs a handler for each. The first signal stops it. A further one, when it is stopped
+ * already, finds the action that the signal had before, which usually ends the process; so does
+ * one that comes when nothing has the stop any more. A signal that was ignored stays ignored. If
+ * several stops have the same signal, it stops all of them. Nothing polls, and no thread is
+ * started.
+ *
+ * Errors: INVALID_ARGUMENT (also for a signal that cannot be handled, or that an instruction
+ * raises). Thread-safe.
+ */
+CONDUIT_NODISCARD conduit_error conduit_stop_on_signals(const int *signals, size_t count, struct conduit_stop **stop);
+
+/**
+ * Ends all calls that wait and have this stop, for good. Stopping again changes nothing.
+ *
+ * Never blocks, and may be called by a signal handler if the handle is open.
+ *
+ * Errors: INVALID_HANDLE. Thread-safe.
+ */
+conduit_error conduit_stop_stop(const struct conduit_stop *stop);
+
+/**
+ * Returns whether it was stopped.
+ *
+ * False on failure. Errors: INVALID_HANDLE. Thread-safe.
+ */
+bool conduit_stop_is_stopped(const struct conduit_stop *stop);
+
+/**
+ * Frees a stop. NULL is accepted and does nothing. What has it keeps it, and can no longer be
+ * stopped.
+ *
+ * Errors: INVALID_HANDLE. One thread at a time.
+ */
+conduit_error conduit_stop_close(struct conduit_stop *stop);
+
+/**
  * Opens a topic for reading and returns a subscriber in `*subscriber`, which is NULL on failure.
  *
  * `options` may be NULL: the topic must be one of bytes, and the first message is the next that is
@@ -2278,12 +2438,12 @@ conduit_error conduit_subscriber_open(const char *name,
 /**
  * Receives the next message into `*sample`, and sleeps until there is one.
  *
- * Signals do not interrupt it: a program that has to stop uses conduit_subscriber_recv_timeout().
- * On success `*sample`, which must be initialised, holds the message until
- * conduit_sample_release(); on failure it holds none.
+ * Signals do not interrupt it, but the `stop` of its options does, with CONDUIT_ERROR_STOPPED, as
+ * every function of a subscriber that sleeps. On success `*sample`, which must be initialised,
+ * holds the message until conduit_sample_release(); on failure it holds none.
  *
  * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, SAMPLE_HELD, PUBLISHER_CLOSED, PUBLISHER_DIED,
- * OVERDUE, INVALID_MESSAGE. One thread at a time.
+ * OVERDUE, INVALID_MESSAGE, STOPPED. One thread at a time.
  */
 CONDUIT_NODISCARD
 conduit_error conduit_subscriber_recv(struct conduit_subscriber *subscriber,
@@ -2419,6 +2579,38 @@ CONDUIT_NODISCARD conduit_error conduit_subscriber_ready_fd(struct conduit_subsc
 conduit_error conduit_subscriber_close(struct conduit_subscriber *subscriber);
 
 /**
+ * Receives the next message, or learns of the next change of the topic, and returns in `*event`
+ * which of them; returns CONDUIT_NO_MESSAGE if there is none. `*event` is NULL then and on
+ * failure.
+ *
+ * Changes are those of the publisher, if the subscriber follows its topic (`follow`), and
+ * silences, if it has a deadline (`deadline_ns`). A message is held by `*sample`, which must be
+ * initialised, until conduit_sample_release(). The event is valid until the next call with this
+ * subscriber. Changes are reported in order with the messages, unless functions that receive only
+ * messages have passed them over; the descriptor and wait sets report them, too. When a publisher
+ * has died, the registry is asked how, for up to 100 ms.
+ *
+ * Errors: as for conduit_subscriber_recv(), and TYPE_MISMATCH and NOT_FOLLOWED, after which the
+ * subscriber waits for another publisher. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_try_recv_event(struct conduit_subscriber *subscriber,
+                                                struct conduit_sample *sample,
+                                                const struct conduit_topic_event **event);
+
+/**
+ * As conduit_subscriber_try_recv_event(), but sleeps until there is a message or a change, or
+ * `timeout_ns` nanoseconds have passed; CONDUIT_FOREVER is no limit. Signals do not interrupt it.
+ *
+ * Errors: as for conduit_subscriber_try_recv_event(), and TIMED_OUT. One thread at a time.
+ */
+CONDUIT_NODISCARD
+conduit_error conduit_subscriber_recv_event(struct conduit_subscriber *subscriber,
+                                            uint64_t timeout_ns,
+                                            struct conduit_sample *sample,
+                                            const struct conduit_topic_event **event);
+
+/**
  * Creates an empty wait set and returns it in `*set`, which is NULL on failure. The caller owns
  * the handle and closes it with conduit_wait_set_close().
  *
@@ -2482,6 +2674,15 @@ conduit_error conduit_wait_set_add_interval(struct conduit_wait_set *set,
                                             uint64_t *token);
 
 /**
+ * Lets `stop` end the waits of the set, from another thread or on a signal: they return
+ * CONDUIT_ERROR_STOPPED then. It replaces the one that the set had before. The set keeps it: the
+ * handle may be closed.
+ *
+ * Errors: INVALID_HANDLE, FORKED. One thread at a time.
+ */
+conduit_error conduit_wait_set_stop(struct conduit_wait_set *set, const struct conduit_stop *stop);
+
+/**
  * Removes a subscriber or timer. Returns whether it was in the set.
  *
  * False on failure. Errors: INVALID_HANDLE, FORKED. One thread at a time.
@@ -2497,15 +2698,15 @@ bool conduit_wait_set_remove(struct conduit_wait_set *set, uint64_t token);
  * topic: a program may receive one message per event, and removes a subscriber whose topic has
  * ended. All that are ready are reported in turn; those that do not fit are reported by the next
  * call. Rarely, a subscriber is ready and conduit_subscriber_try_recv() returns
- * CONDUIT_NO_MESSAGE. Signals do not interrupt it: use a waker.
+ * CONDUIT_NO_MESSAGE. Signals do not interrupt it: use a stop or a waker.
  *
  * A set of up to 127 subscribers sleeps in one system call. For more, and on kernels before 5.16,
  * threads of the library sleep. A set with a subscriber that may only read its region polls every
  * millisecond.
  *
  * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, NOTHING_TO_WAIT_FOR (without a limit, and the
- * set has no subscribers, timers or wakers, or has lost the last of them), IO (a thread could not
- * be started). One thread at a time.
+ * set has no subscribers, timers, wakers or stop, or has lost the last of them), STOPPED, IO (a
+ * thread could not be started). One thread at a time.
  */
 CONDUIT_NODISCARD
 conduit_error conduit_wait_set_wait(struct conduit_wait_set *set,
@@ -2567,13 +2768,22 @@ conduit_error conduit_watch_open(const struct conduit_domain *domain,
                                  struct conduit_watch **watch);
 
 /**
+ * Lets `stop` end the calls that wait for this watch's events: they return CONDUIT_ERROR_STOPPED
+ * then, and no event is lost. It replaces the one that the watch had before. The watch keeps it:
+ * the handle may be closed.
+ *
+ * Errors: INVALID_HANDLE, FORKED. One thread at a time.
+ */
+conduit_error conduit_watch_stop(struct conduit_watch *watch, const struct conduit_stop *stop);
+
+/**
  * Returns the next event in `*event`, and sleeps until there is one or `timeout_ns` nanoseconds
  * have passed; CONDUIT_FOREVER is no limit. NULL on failure. The event is valid until the next
  * call with this watch. Signals do not interrupt it.
  *
- * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, TIMED_OUT, REGISTRY (an event that the library
- * does not understand; there are more after it), IO (the registry has ended the watch, or has
- * ended). One thread at a time.
+ * Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, TIMED_OUT, STOPPED, REGISTRY (an event that
+ * the library does not understand; there are more after it), IO (the registry has ended the watch,
+ * or has ended). One thread at a time.
  */
 CONDUIT_NODISCARD
 conduit_error conduit_watch_next(struct conduit_watch *watch,

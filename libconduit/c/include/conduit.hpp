@@ -98,11 +98,13 @@
 
 #include "conduit/error.hpp"
 #include "conduit/type.hpp"
+#include "conduit/stop.hpp"
 #include "conduit/options.hpp"
 #include "conduit/region.hpp"
 #include "conduit/loan.hpp"
 #include "conduit/publisher.hpp"
 #include "conduit/sample.hpp"
+#include "conduit/topic_event.hpp"
 #include "conduit/subscriber.hpp"
 #include "conduit/pattern_subscriber.hpp"
 #include "conduit/wait_set.hpp"

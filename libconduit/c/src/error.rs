@@ -103,6 +103,8 @@ pub enum ErrorCode {
     /// The subscriber holds as many samples as it may: release some first. The message was not
     /// received.
     CONDUIT_ERROR_TOO_MANY_HELD = 88,
+    /// What waits was stopped: see conduit_stop_create().
+    CONDUIT_ERROR_STOPPED = 89,
     /// No message has come within the deadline of the subscriber. Once per silence; the next call
     /// waits on.
     CONDUIT_ERROR_OVERDUE = 90,
@@ -176,6 +178,7 @@ codes! {
     CONDUIT_ERROR_NOTHING_TO_WAIT_FOR: "nothing can ever end the wait",
     CONDUIT_ERROR_NOT_FOLLOWED: "the publisher that has appeared cannot be subscribed to",
     CONDUIT_ERROR_TOO_MANY_HELD: "the subscriber holds as many samples as it may",
+    CONDUIT_ERROR_STOPPED: "the wait was stopped",
     CONDUIT_ERROR_OVERDUE: "no message has come within the deadline",
     CONDUIT_ERROR_NO_REGISTRY: "no registry is running",
     CONDUIT_ERROR_REGISTRY: "the registry refused the call",

@@ -100,6 +100,27 @@ pub(crate) unsafe fn state<'a, K: HandleKind>(handle: *const K) -> Result<&'a K:
     Ok(unsafe { (*handle).state.assume_init_ref() })
 }
 
+/// As [`state`], also in a child of the process that opened the handle: for states that are whole
+/// in its copy of the memory. Allocates nothing if it succeeds.
+///
+/// # Safety
+///
+/// As for [`state`].
+pub(crate) unsafe fn inherited<'a, K: HandleKind>(handle: *const K) -> Result<&'a K::State, CallFailure> {
+    let memory = handle.cast::<HandleMemory<K::State>>();
+    if memory.is_null() || !memory.is_aligned() {
+        return Err(refused::<K>(None));
+    }
+    // SAFETY: not NULL, aligned, and readable as the caller vouches.
+    let found = unsafe { &(*memory).seal }.load(Relaxed);
+    if found >> 32 != K::SEAL >> 32 {
+        return Err(refused::<K>(Some(found)));
+    }
+    // SAFETY: the seal is one of this kind, set here or in an ancestor, so the state is
+    // initialised; the caller says that it does not change.
+    Ok(unsafe { (*memory).state.assume_init_ref() })
+}
+
 /// As [`state`], to be changed.
 ///
 /// # Safety

@@ -48,7 +48,10 @@ pub mod registry;
 pub mod reported;
 pub mod sample;
 pub mod shape;
+pub mod stop;
 pub mod subscriber;
+pub mod topic_event;
+pub mod topic_events;
 pub mod wait_set;
 pub mod watch;
 

@@ -90,6 +90,7 @@ impl From<RecvError> for CallFailure {
             RecvError::TypeChanged { .. } => CONDUIT_ERROR_TYPE_MISMATCH,
             RecvError::NotFollowed { .. } => CONDUIT_ERROR_NOT_FOLLOWED,
             RecvError::TooLong { .. } => CONDUIT_ERROR_MESSAGE_TOO_LARGE,
+            RecvError::Stopped { .. } => CONDUIT_ERROR_STOPPED,
             RecvError::TooManyHeld { .. } => CONDUIT_ERROR_TOO_MANY_HELD,
             RecvError::Forked => CONDUIT_ERROR_FORKED,
             _ => CONDUIT_ERROR_INTERNAL,
@@ -116,6 +117,7 @@ impl From<WaitError> for CallFailure {
     fn from(error: WaitError) -> Self {
         let code = match &error {
             WaitError::Name(_) => CONDUIT_ERROR_NAME,
+            WaitError::Stopped { .. } => CONDUIT_ERROR_STOPPED,
             WaitError::Io { .. } => CONDUIT_ERROR_IO,
             _ => CONDUIT_ERROR_INTERNAL,
         };
@@ -128,6 +130,7 @@ impl From<WaitSetError> for CallFailure {
         let code = match &error {
             WaitSetError::Empty => CONDUIT_ERROR_NOTHING_TO_WAIT_FOR,
             WaitSetError::Thread { .. } => CONDUIT_ERROR_IO,
+            WaitSetError::Stopped => CONDUIT_ERROR_STOPPED,
             WaitSetError::Forked => CONDUIT_ERROR_FORKED,
             _ => CONDUIT_ERROR_INTERNAL,
         };
@@ -140,6 +143,7 @@ impl From<RegistryCallError> for CallFailure {
         let code = match &error {
             RegistryCallError::Unreachable { .. } => CONDUIT_ERROR_NO_REGISTRY,
             RegistryCallError::Connection(_) => CONDUIT_ERROR_IO,
+            RegistryCallError::Stopped => CONDUIT_ERROR_STOPPED,
             RegistryCallError::Refused(reply) => refusal(reply),
             _ => CONDUIT_ERROR_REGISTRY,
         };

@@ -10,6 +10,7 @@ use crate::error::ErrorCode::{self, CONDUIT_OK};
 use crate::failure::call;
 use crate::handle::{self, HandleKind, HandlePool};
 use crate::pointers::{self, OptionsStruct, RawBool, limit_ns, non_zero_ns, result, topic_name};
+use crate::stop::StopHandle;
 
 /// A raw region: named shared memory without a header.
 #[derive(Debug)]
@@ -169,6 +170,31 @@ pub unsafe extern "C" fn conduit_region_wait_until_exists(
         // SAFETY: `conduit.h`: the function has this type and accepts the context, on this thread.
         let keep_waiting = || keep_waiting.is_none_or(|ask| unsafe { ask(context) });
         *exists = ShmRegion::wait_until_exists_in(&domain, &name, keep_waiting, limit_ns(timeout_ns))?;
+        Ok(CONDUIT_OK)
+    })
+}
+
+/// Sleeps until a region or topic exists, the timeout expires, or it is stopped.
+///
+/// As conduit_region_wait_until_exists(), but nothing polls: a stop ends it.
+///
+/// Errors: INVALID_ARGUMENT, INVALID_HANDLE, NAME, STOPPED, IO. Thread-safe.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_region_wait_until_exists_or_stopped(
+    name: *const c_char,
+    domain: *const DomainOptions,
+    timeout_ns: u64,
+    stop: *const StopHandle,
+    exists: *mut bool,
+) -> ErrorCode {
+    call(|| {
+        // SAFETY: `conduit.h`: `exists` is a result, `name` a string and `domain` are options.
+        let (exists, name, domain) =
+            unsafe { (result("exists", exists, false)?, topic_name(name)?, self::domain(domain)?) };
+        // SAFETY: `conduit.h`: `stop` is a handle that does not change during the call.
+        let stop = unsafe { handle::inherited(stop) }?;
+        *exists = ShmRegion::wait_until_exists_or_stopped(&domain, &name, stop, limit_ns(timeout_ns))?;
         Ok(CONDUIT_OK)
     })
 }

@@ -14,6 +14,8 @@ use crate::handle::{self, HandleKind, HandlePool};
 use crate::message_type::TypeDescription;
 use crate::pointers::{self, OptionsStruct, RawBool, limit_ns, result, topic_name};
 use crate::sample::HeldSample;
+use crate::stop::{self, StopHandle};
+use crate::topic_event::LastEvent;
 
 /// A reader of a topic.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(crate) struct OpenSubscriber {
     type_name: CString,
     /// Keeps the descriptor that C was given open.
     ready: Option<ReadyFd>,
+    pub(crate) event: LastEvent,
 }
 
 impl HandleKind for SubscriberHandle {
@@ -93,7 +96,8 @@ pub struct SubscriberOptions {
     pub last: u32,
     /// Whether to follow the topic: opening it does not wait for a publisher, and the subscriber
     /// connects to the next publisher when one has gone. PUBLISHER_CLOSED and PUBLISHER_DIED are
-    /// not returned then. A publisher with another type is TYPE_MISMATCH, once.
+    /// not returned then. A publisher with another type is TYPE_MISMATCH, once. Who wants to know
+    /// of the changes calls conduit_subscriber_recv_event().
     pub follow: RawBool,
     /// Must be 0.
     pub reserved: [u8; 3],
@@ -106,7 +110,11 @@ pub struct SubscriberOptions {
     /// CONDUIT_ERROR_OVERDUE, once per silence, and the next one waits on. Calls that sleep, wait
     /// sets and descriptors wake for it. Measured from the time stamp of the last message.
     /// Default, and with CONDUIT_FOREVER: any time.
+    /// conduit_subscriber_recv_event() reports silences as events instead.
     pub deadline_ns: u64,
+    /// What ends the calls that wait, from another thread or on a signal; NULL for nothing. The
+    /// subscriber keeps it: the handle may be closed.
+    pub stop: *const StopHandle,
 }
 
 // SAFETY: it is `repr(C)`, begins with its size, and pointers and integers may have any bits.
@@ -149,6 +157,10 @@ impl SubscriberOptions {
             .spin(self.spin())
             .prefault(!self.no_prefault.get())
             .copy_samples(self.copy_samples.get());
+        // SAFETY: as the caller vouches.
+        if let Some(stop) = unsafe { stop::given(self.stop) }? {
+            builder = builder.stop(&stop);
+        }
         if self.max_held != 0 {
             builder = builder.max_held(self.max_held);
         }
@@ -188,19 +200,25 @@ pub unsafe extern "C" fn conduit_subscriber_open(
         let opened = builder.open(&name)?;
         let text = |text: &str| CString::new(text).unwrap_or_default();
         let (topic, type_name) = (text(opened.topic().as_str()), text(opened.message_type().name()));
-        *subscriber = handle::open(OpenSubscriber { subscriber: opened, topic, type_name, ready: None });
+        *subscriber = handle::open(OpenSubscriber {
+            subscriber: opened,
+            topic,
+            type_name,
+            ready: None,
+            event: LastEvent::default(),
+        });
         Ok(CONDUIT_OK)
     })
 }
 
 /// Receives the next message into `*sample`, and sleeps until there is one.
 ///
-/// Signals do not interrupt it: a program that has to stop uses conduit_subscriber_recv_timeout().
-/// On success `*sample`, which must be initialised, holds the message until
-/// conduit_sample_release(); on failure it holds none.
+/// Signals do not interrupt it, but the `stop` of its options does, with CONDUIT_ERROR_STOPPED, as
+/// every function of a subscriber that sleeps. On success `*sample`, which must be initialised,
+/// holds the message until conduit_sample_release(); on failure it holds none.
 ///
 /// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, SAMPLE_HELD, PUBLISHER_CLOSED, PUBLISHER_DIED,
-/// OVERDUE, INVALID_MESSAGE. One thread at a time.
+/// OVERDUE, INVALID_MESSAGE, STOPPED. One thread at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_subscriber_recv(

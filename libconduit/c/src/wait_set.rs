@@ -12,6 +12,7 @@ use crate::failure::{CallFailure, call, get, message_call};
 use crate::handle::{self, HandleKind, HandlePool};
 use crate::pattern_subscriber::PatternHandle;
 use crate::pointers::{limit_ns, result, results};
+use crate::stop::StopHandle;
 use crate::subscriber::SubscriberHandle;
 
 /// Subscribers and timers that one thread waits for at once.
@@ -234,6 +235,21 @@ pub unsafe extern "C" fn conduit_wait_set_add_interval(
     })
 }
 
+/// Lets `stop` end the waits of the set, from another thread or on a signal: they return
+/// CONDUIT_ERROR_STOPPED then. It replaces the one that the set had before. The set keeps it: the
+/// handle may be closed.
+///
+/// Errors: INVALID_HANDLE, FORKED. One thread at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_wait_set_stop(set: *mut WaitSetHandle, stop: *const StopHandle) -> ErrorCode {
+    call(|| {
+        // SAFETY: `conduit.h`: `set` and `stop` are handles.
+        let (open, stop) = unsafe { (handle::state_mut(set)?, handle::inherited(stop)?) };
+        open.set.stop(stop);
+        Ok(CONDUIT_OK)
+    })
+}
+
 /// Removes a subscriber or timer. Returns whether it was in the set.
 ///
 /// False on failure. Errors: INVALID_HANDLE, FORKED. One thread at a time.
@@ -251,15 +267,15 @@ pub unsafe extern "C" fn conduit_wait_set_remove(set: *mut WaitSetHandle, token:
 /// topic: a program may receive one message per event, and removes a subscriber whose topic has
 /// ended. All that are ready are reported in turn; those that do not fit are reported by the next
 /// call. Rarely, a subscriber is ready and conduit_subscriber_try_recv() returns
-/// CONDUIT_NO_MESSAGE. Signals do not interrupt it: use a waker.
+/// CONDUIT_NO_MESSAGE. Signals do not interrupt it: use a stop or a waker.
 ///
 /// A set of up to 127 subscribers sleeps in one system call. For more, and on kernels before 5.16,
 /// threads of the library sleep. A set with a subscriber that may only read its region polls every
 /// millisecond.
 ///
 /// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, NOTHING_TO_WAIT_FOR (without a limit, and the
-/// set has no subscribers, timers or wakers, or has lost the last of them), IO (a thread could not
-/// be started). One thread at a time.
+/// set has no subscribers, timers, wakers or stop, or has lost the last of them), STOPPED, IO (a
+/// thread could not be started). One thread at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_wait_set_wait(

@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::{null, null_mut};
+use std::time::Duration;
 
 use conduit::registry::{Client, EventKind, RegistryEvent, RegistryEvents, Watch};
 use conduit::{TopicName, TopicPattern};
@@ -15,6 +16,7 @@ use crate::failure::{CallFailure, call};
 use crate::handle::{self, HandleKind, HandlePool};
 use crate::pointers::{limit_ns, result, string, topic_name};
 use crate::reported::{KINDS, ReportedEvent, ReportedRecord};
+use crate::stop::StopHandle;
 
 /// A watch of the registry: what happens to topics, as it happens.
 #[derive(Debug)]
@@ -99,13 +101,28 @@ pub unsafe extern "C" fn conduit_watch_open(
     })
 }
 
+/// Lets `stop` end the calls that wait for this watch's events: they return CONDUIT_ERROR_STOPPED
+/// then, and no event is lost. It replaces the one that the watch had before. The watch keeps it:
+/// the handle may be closed.
+///
+/// Errors: INVALID_HANDLE, FORKED. One thread at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn conduit_watch_stop(watch: *mut WatchHandle, stop: *const StopHandle) -> ErrorCode {
+    call(|| {
+        // SAFETY: `conduit.h`: `watch` and `stop` are handles.
+        let (open, stop) = unsafe { (handle::state_mut(watch)?, handle::inherited(stop)?) };
+        open.events.stop(stop);
+        Ok(CONDUIT_OK)
+    })
+}
+
 /// Returns the next event in `*event`, and sleeps until there is one or `timeout_ns` nanoseconds
 /// have passed; CONDUIT_FOREVER is no limit. NULL on failure. The event is valid until the next
 /// call with this watch. Signals do not interrupt it.
 ///
-/// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, TIMED_OUT, REGISTRY (an event that the library
-/// does not understand; there are more after it), IO (the registry has ended the watch, or has
-/// ended). One thread at a time.
+/// Errors: INVALID_ARGUMENT, INVALID_HANDLE, FORKED, TIMED_OUT, STOPPED, REGISTRY (an event that
+/// the library does not understand; there are more after it), IO (the registry has ended the watch,
+/// or has ended). One thread at a time.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn conduit_watch_next(
@@ -116,11 +133,7 @@ pub unsafe extern "C" fn conduit_watch_next(
     call(|| {
         // SAFETY: `conduit.h`: `event` is a result and `watch` is a handle.
         let (event, open) = unsafe { (result("event", event, null())?, handle::state_mut(watch)?) };
-        let found = match limit_ns(timeout_ns) {
-            Some(timeout) => open.events.next_timeout(timeout)?,
-            None => open.events.next().transpose()?.map_or_else(|| open.events.try_next(), |event| Ok(Some(event)))?,
-        };
-        let Some(found) = found else {
+        let Some(found) = open.events.next_timeout(limit_ns(timeout_ns).unwrap_or(Duration::MAX))? else {
             return Err(CallFailure::new(CONDUIT_ERROR_TIMED_OUT, "nothing has happened in time"));
         };
         *event = open.keep(&found);

@@ -13,7 +13,7 @@ use harness::{PACKAGE, library};
 const README: &str = include_str!("../README.md");
 const HEADING: &str = "## What each language has";
 /// The public types of the Rust library whose methods do something. The others are plain data.
-const TYPES: [&str; 23] = [
+const TYPES: [&str; 24] = [
     "AsyncPatternSubscriber",
     "AsyncSubscriber",
     "Client",
@@ -29,6 +29,7 @@ const TYPES: [&str; 23] = [
     "Sample",
     "Shape",
     "ShmRegion",
+    "Stop",
     "Subscriber",
     "SubscriberBuilder",
     "TopicName",

@@ -59,6 +59,7 @@ enum class ErrorCode : std::int32_t {
     nothing_to_wait_for = CONDUIT_ERROR_NOTHING_TO_WAIT_FOR,
     not_followed = CONDUIT_ERROR_NOT_FOLLOWED,
     too_many_held = CONDUIT_ERROR_TOO_MANY_HELD,
+    stopped = CONDUIT_ERROR_STOPPED,
     overdue = CONDUIT_ERROR_OVERDUE,
     no_registry = CONDUIT_ERROR_NO_REGISTRY,
     registry = CONDUIT_ERROR_REGISTRY,
@@ -183,6 +184,8 @@ struct InvalidMessage : Error { using Error::Error; };
 struct NothingToWaitFor : Error { using Error::Error; };
 /// A subscriber that follows cannot subscribe to the publisher that has appeared. It tries again.
 struct NotFollowed : Error { using Error::Error; };
+/// What waits was stopped: see Stop.
+struct Stopped : Error { using Error::Error; };
 /// No registry (conduitd) is running.
 struct NoRegistry : Error { using Error::Error; };
 /// The registry refused the call, or its reply was invalid.
@@ -235,6 +238,7 @@ struct Access;
         case ErrorCode::nothing_to_wait_for: throw NothingToWaitFor(failure);
         case ErrorCode::not_followed: throw NotFollowed(failure);
         case ErrorCode::too_many_held: throw TooManyHeld(failure);
+        case ErrorCode::stopped: throw Stopped(failure);
         case ErrorCode::overdue: throw Overdue(failure);
         case ErrorCode::no_registry: throw NoRegistry(failure);
         case ErrorCode::registry: throw RegistryError(failure);
@@ -355,6 +359,46 @@ private:
 
     std::unique_ptr<Failure> failure_;
 };
+
+namespace detail {
+
+/// Gives the functions below access to private members.
+struct Access {
+    /// Calls `action(value)`, which returns a code of C, and makes a result of both.
+    template <class T, class Action>
+    static Result<T> result(Action&& action) noexcept {
+        Result<T> result;
+        const conduit_error code = action(result.value_);
+        if (__builtin_expect(code != CONDUIT_OK, 0)) {
+            fail(result, failure_of(code));
+        }
+        return result;
+    }
+
+    template <class Action>
+    static Result<void> result(Action&& action) noexcept {
+        Result<void> result;
+        const conduit_error code = action();
+        if (__builtin_expect(code != CONDUIT_OK, 0)) {
+            fail(result, failure_of(code));
+        }
+        return result;
+    }
+
+    template <class T>
+    static Result<T> failed(Failure&& failure) noexcept {
+        Result<T> result;
+        fail(result, std::move(failure));
+        return result;
+    }
+
+    template <class T>
+    [[gnu::cold]] static void fail(Result<T>& result, Failure&& failure) {
+        result.failure_ = std::make_unique<Failure>(std::move(failure));
+    }
+};
+
+}  // namespace detail
 
 }  // namespace conduit
 

@@ -5,6 +5,7 @@
 #define CONDUIT_HPP_OPTIONS
 
 #include "error.hpp"
+#include "stop.hpp"
 #include "type.hpp"
 
 #include <chrono>
@@ -112,6 +113,8 @@ struct SubscriberOptions {
     /// Whether to poll for as long as a wake-up takes, while messages come faster than that, and otherwise
     /// not at all; `spin` is ignored. The subscriber measures both as it waits.
     bool adaptive_spin = false;
+    /// What ends the calls that wait, which then throw Stopped; by default nothing does.
+    Stop stop = {};
     /// Whether to follow the topic: opening it does not wait for a publisher, and the subscriber connects to
     /// the next publisher when one has gone. PublisherGone is not thrown then; a
     /// publisher with another type is a TypeMismatch, once.
@@ -162,42 +165,6 @@ using InspectionHandle = std::unique_ptr<conduit_inspection, Closer<conduit_insp
 using RegistryHandle = std::unique_ptr<conduit_registry, Closer<conduit_registry, conduit_registry_close>>;
 using WatchHandle = std::unique_ptr<conduit_watch, Closer<conduit_watch, conduit_watch_close>>;
 using ListingHandle = std::unique_ptr<conduit_listing, Closer<conduit_listing, conduit_listing_close>>;
-
-/// Gives the functions below access to private members.
-struct Access {
-    /// Calls `action(value)`, which returns a code of C, and makes a result of both.
-    template <class T, class Action>
-    static Result<T> result(Action&& action) noexcept {
-        Result<T> result;
-        const conduit_error code = action(result.value_);
-        if (__builtin_expect(code != CONDUIT_OK, 0)) {
-            fail(result, failure_of(code));
-        }
-        return result;
-    }
-
-    template <class Action>
-    static Result<void> result(Action&& action) noexcept {
-        Result<void> result;
-        const conduit_error code = action();
-        if (__builtin_expect(code != CONDUIT_OK, 0)) {
-            fail(result, failure_of(code));
-        }
-        return result;
-    }
-
-    template <class T>
-    static Result<T> failed(Failure&& failure) noexcept {
-        Result<T> result;
-        fail(result, std::move(failure));
-        return result;
-    }
-
-    template <class T>
-    [[gnu::cold]] static void fail(Result<T>& result, Failure&& failure) {
-        result.failure_ = std::make_unique<Failure>(std::move(failure));
-    }
-};
 
 }  // namespace detail
 

@@ -120,6 +120,23 @@ public:
     }
 
     /**
+     * Sleeps until a region or topic exists, or `stop` is stopped, which throws Stopped. Nothing polls. Returns
+     * whether it exists.
+     *
+     * @throws Stopped, InvalidName, IoError, InvalidArgument, InvalidHandle (of the stop)
+     */
+    static bool wait_until_exists(const std::string& name, const Stop& stop, const Domain& domain = {}) {
+        bool exists = false;
+        detail::check(wait_or_stop(name, stop, domain, exists));
+        return exists;
+    }
+    static Result<bool> wait_until_exists(const std::string& name, const Stop& stop, std::nothrow_t,
+                                          const Domain& domain = {}) noexcept {
+        return detail::Access::result<bool>(
+            [&](bool& exists) { return wait_or_stop(name, stop, domain, exists); });
+    }
+
+    /**
      * Sleeps until a region or topic exists, or the timeout expires. Returns whether it exists.
      *
      *     if (!conduit::ShmRegion::wait_until_exists_for("imu", std::chrono::seconds(10))) ...
@@ -268,6 +285,11 @@ private:
                               void* context, const Domain& domain, bool& exists) {
         return conduit_region_wait_until_exists(detail::text(name).c_str(), detail::CDomain(domain).get(), timeout_ns,
                                                 keep_waiting, context, &exists);
+    }
+
+    static conduit_error wait_or_stop(const std::string& name, const Stop& stop, const Domain& domain, bool& exists) {
+        return conduit_region_wait_until_exists_or_stopped(
+            detail::text(name).c_str(), detail::CDomain(domain).get(), CONDUIT_FOREVER, stop.handle_.get(), &exists);
     }
 
     conduit_error create_into(const std::string& name, std::size_t size, const RegionOptions& given) {

@@ -40,6 +40,16 @@ struct SubscriberInfo {
     bool is_asleep = false;      ///< Whether it is asleep until the next message.
 };
 
+/// How a process died, as far as it is known.
+struct Death {
+    std::optional<int> exit_code;               ///< The code that it exited with.
+    std::optional<int> signal;                  ///< The signal that killed it.
+    bool core_dumped = false;                   ///< Whether it left a core dump.
+    std::optional<std::uint64_t> last_sequence; ///< Sequence number of its last message.
+    std::optional<std::chrono::nanoseconds> last_message_age;  ///< How old that was.
+    std::vector<SubscriberInfo> subscribers;                   ///< Its subscribers at that time.
+};
+
 /// A topic or raw region.
 struct TopicInfo {
     std::string name;                ///< Name.
@@ -101,6 +111,27 @@ inline SubscriberInfo subscriber_info(const conduit_subscriber_info& from) {
     subscriber.held = from.held;
     subscriber.is_asleep = from.is_asleep;
     return subscriber;
+}
+
+inline Death death_of(const conduit_reported& from) {
+    Death death;
+    if (from.exit_code >= 0) {
+        death.exit_code = from.exit_code;
+    }
+    if (from.signal > 0) {
+        death.signal = from.signal;
+    }
+    death.core_dumped = from.core_dumped;
+    if (from.last_sequence != UINT64_MAX) {
+        death.last_sequence = from.last_sequence;
+    }
+    if (from.last_message_age_ns != UINT64_MAX) {
+        death.last_message_age = std::chrono::nanoseconds(from.last_message_age_ns);
+    }
+    for (std::size_t at = 0; at < from.subscribers; ++at) {
+        death.subscribers.push_back(subscriber_info(*from.subscriber_list[at]));
+    }
+    return death;
 }
 
 inline TopicInfo topic_info(const conduit_topic& from) {

@@ -184,7 +184,7 @@ class Copied {
 public:
     /// The type of the value.
     using value_type = detail::Element<T>;
-    static_assert(!detail::Form<T>::is_slice, "only values are copied: receive a slice in place, or lent");
+    static_assert(!detail::Form<T>::is_slice, "a slice is copied to memory of yours: take_copy(elements, capacity)");
     static_assert(std::is_default_constructible_v<value_type>, "a value is copied into a default-constructed one");
 
     /// An empty one.
@@ -233,6 +233,62 @@ private:
     }
 
     value_type value_{};
+    conduit_copied raw_{};
+    bool has_value_ = false;
+};
+
+/**
+ * The elements of a slice that were copied to memory of the caller, or none. It refers to that memory. Reading what
+ * is known of the message of an empty one throws NoSample.
+ */
+template <class T>
+class CopiedSlice {
+public:
+    /// The type of the elements.
+    using value_type = detail::Element<T>;
+
+    /// An empty one.
+    CopiedSlice() noexcept = default;
+
+    /// Whether there is a message, which may have no elements.
+    explicit operator bool() const noexcept { return has_value_; }
+    /// Whether there is a message, which may have no elements.
+    [[nodiscard]] bool has_value() const noexcept { return has_value_; }
+
+    /// The first element.
+    [[nodiscard]] value_type* data() const noexcept { return elements_; }
+    /// Number of elements; 0 if it is empty.
+    [[nodiscard]] std::size_t size() const noexcept { return raw_.size / sizeof(value_type); }
+    /// An element; the index is not checked.
+    value_type& operator[](std::size_t index) const noexcept { return elements_[index]; }
+    value_type* begin() const noexcept { return elements_; }
+    value_type* end() const noexcept { return elements_ + size(); }
+
+    /// Sequence number of the message: the first of a topic has 0.
+    /// @throws NoSample
+    [[nodiscard]] std::uint64_t sequence() const { return check(), raw_.sequence; }
+    /// Number of messages that the subscriber missed between the previous one and this one.
+    /// @throws NoSample
+    [[nodiscard]] std::uint64_t lost() const { return check(), raw_.lost; }
+    /// When it was published; std::nullopt if the publisher has time stamps turned off.
+    /// @throws NoSample
+    [[nodiscard]] std::optional<std::chrono::steady_clock::time_point> published_at() const {
+        return check(), detail::published_at(raw_.stamp_ns);
+    }
+    /// Time since it was published; std::nullopt if the publisher has time stamps turned off.
+    /// @throws NoSample
+    [[nodiscard]] std::optional<std::chrono::nanoseconds> age() const { return check(), detail::age(raw_.stamp_ns); }
+
+private:
+    friend class Subscriber<T>;
+
+    void check() const {
+        if (__builtin_expect(!has_value_, 0)) {
+            detail::raise(detail::no_sample());
+        }
+    }
+
+    value_type* elements_ = nullptr;
     conduit_copied raw_{};
     bool has_value_ = false;
 };

@@ -5,6 +5,7 @@
 #define CONDUIT_HPP_SUBSCRIBER
 
 #include "sample.hpp"
+#include "topic_event.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -12,6 +13,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <type_traits>
 
@@ -35,6 +37,7 @@ public:
         options_.deadline_ns = nanoseconds(given.deadline);
         options_.no_prefault = !given.prefault;
         options_.follow = given.follow;
+        options_.stop = given.stop.handle_.get();
         options_.spin_ns = nanoseconds(given.spin);
         options_.adaptive_spin = given.adaptive_spin;
         options_.copy_samples = given.copy_samples;
@@ -63,7 +66,7 @@ private:
  *
  * A subscriber that is asleep costs nothing. It wakes when its publisher closes the topic or dies: within
  * milliseconds if conduitd runs, or else within about a second. Signals do not interrupt it: a program
- * that has to stop waits with a timeout. One thread at a time.
+ * that has to stop gives it a Stop in its options. One thread at a time.
  */
 template <class T>
 class Subscriber {
@@ -97,7 +100,7 @@ public:
      * Receives the next message, and sleeps until there is one.
      *
      * @throws InvalidHandle, Forked, PublisherClosed and PublisherDied (which are PublisherGone),
-     *         InvalidMessage
+     *         InvalidMessage, Stopped
      */
     [[nodiscard]] Sample<T> wait() {
         Sample<T> sample;
@@ -177,6 +180,71 @@ public:
     }
 
     /**
+     * Receives the next message, or learns of the next change of the topic, if there is one.
+     *
+     * Changes are those of the publisher, if the subscriber follows its topic, and silences, if it has a deadline.
+     * Changes of the publisher are reported in order with
+     * the messages, unless functions that receive only messages have passed them over. When a publisher has died,
+     * the registry is asked how, for up to 100 ms.
+     *
+     * @throws as wait(), and TypeMismatch and NotFollowed, after which the subscriber waits for another publisher
+     */
+    [[nodiscard]] std::optional<TopicEvent<T>> take_event() {
+        std::optional<TopicEvent<T>> event;
+        detail::check(take_event_into(event));
+        return event;
+    }
+    Result<std::optional<TopicEvent<T>>> take_event(std::nothrow_t) noexcept {
+        return detail::Access::result<std::optional<TopicEvent<T>>>(
+            [&](std::optional<TopicEvent<T>>& event) { return take_event_into(event); });
+    }
+
+    /**
+     * Receives the next message or change of the publisher, and sleeps until there is one; see take_event().
+     *
+     *     for (;;) {
+     *         const auto event = camera.wait_event();
+     *         using Kind = decltype(event.kind);
+     *         if (event.kind == Kind::sample) show(*event.sample);
+     *         else if (event.kind == Kind::lost) std::puts(event.died ? "it died" : "no images for now");
+     *     }
+     *
+     * @throws as take_event()
+     */
+    [[nodiscard]] TopicEvent<T> wait_event() {
+        std::optional<TopicEvent<T>> event;
+        detail::check(wait_event_into(CONDUIT_FOREVER, event));
+        return std::move(*event);
+    }
+    Result<TopicEvent<T>> wait_event(std::nothrow_t) noexcept {
+        return detail::Access::result<TopicEvent<T>>([&](TopicEvent<T>& event) {
+            std::optional<TopicEvent<T>> found;
+            const conduit_error code = wait_event_into(CONDUIT_FOREVER, found);
+            if (found) {
+                event = std::move(*found);
+            }
+            return code;
+        });
+    }
+
+    /// Receives the next message or change of the publisher, and sleeps until there is one; std::nullopt if the
+    /// timeout expires first.
+    /// @throws as take_event()
+    template <class Rep, class Period>
+    [[nodiscard]] std::optional<TopicEvent<T>> wait_event_for(const std::chrono::duration<Rep, Period>& timeout) {
+        std::optional<TopicEvent<T>> event;
+        detail::check(wait_event_into(detail::nanoseconds(timeout), event));
+        return event;
+    }
+    template <class Rep, class Period>
+    Result<std::optional<TopicEvent<T>>> wait_event_for(const std::chrono::duration<Rep, Period>& timeout,
+                                                        std::nothrow_t) noexcept {
+        return detail::Access::result<std::optional<TopicEvent<T>>>([&](std::optional<TopicEvent<T>>& event) {
+            return wait_event_into(detail::nanoseconds(timeout), event);
+        });
+    }
+
+    /**
      * Receives a copy of the next message if there is one, or else returns an empty one. For values of up to a
      * few hundred bytes this is faster than take(): nothing is written that the publisher has to read. A message
      * that is overwritten while it is copied counts as lost. Never allocates.
@@ -228,6 +296,71 @@ public:
     }
     Result<Copied<T>> latest_copy(std::nothrow_t) noexcept {
         return detail::Access::result<Copied<T>>([&](Copied<T>& copied) { return latest_copy_into(copied); });
+    }
+
+    /**
+     * Copies the next message of a slice to `elements`, which has room for `capacity`, if there is one, or else
+     * returns an empty one. What is copied is faster to receive than take() for messages of up to a few hundred
+     * bytes, and nothing is allocated.
+     *
+     *     std::array<float, 1024> samples;
+     *     if (auto audio = subscriber.take_copy(samples.data(), samples.size())) play(audio.data(), audio.size());
+     *
+     * @throws as wait(), and MessageTooLarge (longer than the room for it; it counts as received)
+     */
+    [[nodiscard]] CopiedSlice<T> take_copy(value_type* elements, std::size_t capacity) {
+        CopiedSlice<T> copied;
+        detail::check(copy_slice(copied, elements, capacity, &conduit_subscriber_try_recv_copy));
+        return copied;
+    }
+    Result<CopiedSlice<T>> take_copy(value_type* elements, std::size_t capacity, std::nothrow_t) noexcept {
+        return detail::Access::result<CopiedSlice<T>>([&](CopiedSlice<T>& copied) {
+            return copy_slice(copied, elements, capacity, &conduit_subscriber_try_recv_copy);
+        });
+    }
+
+    /// As take_copy(elements, capacity), but sleeps until there is a message.
+    /// @throws as take_copy(elements, capacity)
+    [[nodiscard]] CopiedSlice<T> wait_copy(value_type* elements, std::size_t capacity) {
+        CopiedSlice<T> copied;
+        detail::check(copy_slice(copied, elements, capacity, Within{CONDUIT_FOREVER}));
+        return copied;
+    }
+    Result<CopiedSlice<T>> wait_copy(value_type* elements, std::size_t capacity, std::nothrow_t) noexcept {
+        return detail::Access::result<CopiedSlice<T>>([&](CopiedSlice<T>& copied) {
+            return copy_slice(copied, elements, capacity, Within{CONDUIT_FOREVER});
+        });
+    }
+
+    /// As take_copy(elements, capacity), but sleeps until there is a message. Returns an empty one if the timeout
+    /// expires first.
+    /// @throws as take_copy(elements, capacity)
+    template <class Rep, class Period>
+    [[nodiscard]] CopiedSlice<T> wait_copy_for(const std::chrono::duration<Rep, Period>& timeout,
+                                               value_type* elements, std::size_t capacity) {
+        CopiedSlice<T> copied;
+        detail::check(copy_slice(copied, elements, capacity, Within{detail::nanoseconds(timeout)}));
+        return copied;
+    }
+    template <class Rep, class Period>
+    Result<CopiedSlice<T>> wait_copy_for(const std::chrono::duration<Rep, Period>& timeout, value_type* elements,
+                                         std::size_t capacity, std::nothrow_t) noexcept {
+        return detail::Access::result<CopiedSlice<T>>([&](CopiedSlice<T>& copied) {
+            return copy_slice(copied, elements, capacity, Within{detail::nanoseconds(timeout)});
+        });
+    }
+
+    /// As take_copy(elements, capacity), for the newest message; those before it are skipped, as by latest().
+    /// @throws as take_copy(elements, capacity)
+    [[nodiscard]] CopiedSlice<T> latest_copy(value_type* elements, std::size_t capacity) {
+        CopiedSlice<T> copied;
+        detail::check(copy_slice(copied, elements, capacity, &conduit_subscriber_latest_copy));
+        return copied;
+    }
+    Result<CopiedSlice<T>> latest_copy(value_type* elements, std::size_t capacity, std::nothrow_t) noexcept {
+        return detail::Access::result<CopiedSlice<T>>([&](CopiedSlice<T>& copied) {
+            return copy_slice(copied, elements, capacity, &conduit_subscriber_latest_copy);
+        });
     }
 
     /**
@@ -423,6 +556,59 @@ private:
     conduit_error latest_into(Sample<T>& sample) {
         const conduit_error code = conduit_subscriber_latest(handle_.get(), &sample.raw_);
         return code == CONDUIT_NO_MESSAGE ? CONDUIT_OK : code;
+    }
+
+    /// Copies a message as C does it, within a time.
+    struct Within {
+        std::uint64_t timeout_ns;
+        conduit_error operator()(conduit_subscriber* subscriber, void* buffer, std::size_t capacity,
+                                 conduit_copied* copied) const {
+            return conduit_subscriber_recv_copy(subscriber, timeout_ns, buffer, capacity, copied);
+        }
+    };
+
+    template <class Receive>
+    conduit_error copy_slice(CopiedSlice<T>& copied, value_type* elements, std::size_t capacity,
+                             const Receive& receive) {
+        static_assert(Type::is_slice, "a value is copied without memory of yours: take_copy()");
+        constexpr std::size_t most = PTRDIFF_MAX / sizeof(value_type);
+        const std::size_t bytes = (capacity < most ? capacity : most) * sizeof(value_type);
+        const conduit_error code = receive(handle_.get(), elements, bytes, &copied.raw_);
+        copied.has_value_ = code == CONDUIT_OK;
+        copied.elements_ = copied.has_value_ ? elements : nullptr;
+        return code == CONDUIT_NO_MESSAGE || code == CONDUIT_ERROR_TIMED_OUT ? CONDUIT_OK : code;
+    }
+
+    conduit_error take_event_into(std::optional<TopicEvent<T>>& into) {
+        Sample<T> sample;
+        const conduit_topic_event* event = nullptr;
+        const conduit_error code = conduit_subscriber_try_recv_event(handle_.get(), &sample.raw_, &event);
+        return converted(code, CONDUIT_NO_MESSAGE, event, sample, into);
+    }
+
+    conduit_error wait_event_into(std::uint64_t timeout_ns, std::optional<TopicEvent<T>>& into) {
+        Sample<T> sample;
+        const conduit_topic_event* event = nullptr;
+        const conduit_error code = conduit_subscriber_recv_event(handle_.get(), timeout_ns, &sample.raw_, &event);
+        return converted(code, CONDUIT_ERROR_TIMED_OUT, event, sample, into);
+    }
+
+    static conduit_error converted(conduit_error code, conduit_error nothing, const conduit_topic_event* from,
+                                   Sample<T>& sample, std::optional<TopicEvent<T>>& into) {
+        if (code == CONDUIT_OK) {
+            into.emplace();
+            into->kind = static_cast<typename TopicEvent<T>::Kind>(from->kind);
+            into->sample = std::move(sample);
+            into->program = detail::text_or_empty(from->program);
+            into->pid = from->pid;
+            into->uid = from->uid;
+            into->died = from->died;
+            into->silence = detail::duration_of(from->silence_ns);
+            if (from->death != nullptr) {
+                into->death = detail::death_of(*from->death);
+            }
+        }
+        return code == nothing ? CONDUIT_OK : code;
     }
 
     conduit_error copy_into(Copied<T>& copied) {

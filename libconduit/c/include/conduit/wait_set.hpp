@@ -108,7 +108,7 @@ private:
  * Rarely, a subscriber is ready and take() returns nothing.
  *
  * A set does not own its subscribers: both may be destroyed in any order, and a subscriber that is closed
- * leaves the set. It follows a subscriber that is moved. Signals do not end a wait: use a waker. One thread
+ * leaves the set. It follows a subscriber that is moved. Signals do not end a wait: use a stop. One thread
  * at a time.
  */
 class WaitSet {
@@ -195,6 +195,16 @@ public:
             [&](Token& token) { return add_interval_into(detail::nanoseconds(period), token); });
     }
 
+    /**
+     * Lets `stop` end the waits of this set, which then throw Stopped, instead of the one that it had before.
+     *
+     * @throws InvalidHandle (of the set or the stop), Forked
+     */
+    void stop(const Stop& stop) { detail::check(conduit_wait_set_stop(handle_.get(), stop.handle_.get())); }
+    Result<void> stop(const Stop& stop, std::nothrow_t) noexcept {
+        return detail::Access::result([&] { return conduit_wait_set_stop(handle_.get(), stop.handle_.get()); });
+    }
+
     /// Removes a subscriber or timer. Returns whether it was in the set; false if the set is not open.
     bool remove(Token token) noexcept {
         return conduit_wait_set_remove(handle_.get(), static_cast<std::uint64_t>(token));
@@ -203,8 +213,8 @@ public:
     /**
      * Sleeps until there is an event.
      *
-     * @throws InvalidHandle, Forked, NothingToWaitFor (the set has no subscribers, timers or wakers), IoError
-     *         (it needs a thread, which could not be started)
+     * @throws InvalidHandle, Forked, NothingToWaitFor (the set has no subscribers, timers, wakers or stop),
+     *         Stopped, IoError (it needs a thread, which could not be started)
      */
     [[nodiscard]] Events wait() {
         Events events;

@@ -35,16 +35,6 @@ enum class Reported : std::int32_t {
     unknown = CONDUIT_REPORTED_UNKNOWN,                  ///< A kind of a newer registry that this library does not know.
 };
 
-/// How a process died, as far as it is known.
-struct Death {
-    std::optional<int> exit_code;               ///< The code that it exited with.
-    std::optional<int> signal;                  ///< The signal that killed it.
-    bool core_dumped = false;                   ///< Whether it left a core dump.
-    std::optional<std::uint64_t> last_sequence; ///< Sequence number of its last message.
-    std::optional<std::chrono::nanoseconds> last_message_age;  ///< How old that was.
-    std::vector<SubscriberInfo> subscribers;                   ///< Its subscribers at that time.
-};
-
 /// Something that happened.
 struct RegistryEvent {
     Reported kind = Reported::unknown;               ///< What.
@@ -80,24 +70,7 @@ inline RegistryEvent registry_event(const conduit_reported& from) {
     event.pid = from.pid;
     event.uid = from.uid;
     if (from.has_death) {
-        Death death;
-        if (from.exit_code >= 0) {
-            death.exit_code = from.exit_code;
-        }
-        if (from.signal > 0) {
-            death.signal = from.signal;
-        }
-        death.core_dumped = from.core_dumped;
-        if (from.last_sequence != UINT64_MAX) {
-            death.last_sequence = from.last_sequence;
-        }
-        if (from.last_message_age_ns != UINT64_MAX) {
-            death.last_message_age = std::chrono::nanoseconds(from.last_message_age_ns);
-        }
-        for (std::size_t at = 0; at < from.subscribers; ++at) {
-            death.subscribers.push_back(subscriber_info(*from.subscriber_list[at]));
-        }
-        event.death = std::move(death);
+        event.death = death_of(from);
     }
     return event;
 }
@@ -267,6 +240,13 @@ public:
     }
     static Result<Watch> open(std::nothrow_t, const WatchOptions& options = {}) noexcept {
         return detail::Access::result<Watch>([&](Watch& watch) { return watch.open_into(options); });
+    }
+
+    /// Lets `stop` end the calls that wait, which then throw Stopped, instead of the one that it had before. No
+    /// event is lost.
+    void stop(const Stop& stop) { detail::check(conduit_watch_stop(handle_.get(), stop.handle_.get())); }
+    Result<void> stop(const Stop& stop, std::nothrow_t) noexcept {
+        return detail::Access::result([&] { return conduit_watch_stop(handle_.get(), stop.handle_.get()); });
     }
 
     /// The next event if it has come; std::nullopt otherwise.
