@@ -54,6 +54,16 @@ fn all_topics_of_a_pattern_are_received_from() {
 }
 
 #[test]
+fn calls_that_wait_are_stopped() {
+    passes("stopping");
+}
+
+#[test]
+fn messages_and_changes_are_received_in_order() {
+    passes("following");
+}
+
+#[test]
 fn regions_work() {
     passes("regions");
 }
@@ -296,5 +306,48 @@ fn example_image_pipeline() {
         show.line();
         filter.kill();
         assert!(show.fails_with("died").contains("the filter is gone"));
+    }
+}
+
+#[test]
+fn example_follow() {
+    for compiler in compilers_of_c() {
+        let world = World::new();
+        let publishing = world.compile(compiler, &[], "examples/imu_publisher.c");
+        let mut follower = world.start(&world.compile(compiler, &[], "examples/follow.c"), "");
+        follower.line_with("nothing for ");
+        for epoch in 1..=2 {
+            let publisher = world.start(&publishing, "");
+            follower.line_with("connected to imu_publisher");
+            follower.line_with("resumed after");
+            follower.line_with("rad/s");
+            if epoch == 1 {
+                publisher.kill();
+                follower.line_with("the publisher died; waiting for the next one");
+            } else {
+                follower.signal(Signal::SIGTERM);
+                follower.line_with("from 2 publishers");
+            }
+        }
+        follower.succeeds();
+    }
+}
+
+#[test]
+fn examples_of_wait_sets() {
+    for compiler in compilers_of_c() {
+        let world = World::new();
+        let publisher = world.start(&world.compile(compiler, &[], "examples/imu_publisher.c"), "");
+        let mut rate = world.start(&world.compile(compiler, &[], "examples/rate.c"), "");
+        let measures = |rate: &mut harness::Running| !rate.line_with("periods missed").starts_with("0 ");
+        assert!((0..100).any(|_| measures(&mut rate)), "it receives nothing");
+        rate.signal(Signal::SIGTERM);
+        rate.succeeds();
+        let control = world.start(&world.compile(compiler, &[], "examples/control_loop.c"), "");
+        world.wait_until_received("imu");
+        control.signal(Signal::SIGINT);
+        let said = control.succeeds();
+        assert!(said.contains("commanded ") && !said.contains("used 0 "), "{said}");
+        publisher.kill();
     }
 }

@@ -61,6 +61,16 @@ fn all_topics_of_a_pattern_are_received_from() {
 }
 
 #[test]
+fn calls_that_wait_are_stopped() {
+    passes("stopping");
+}
+
+#[test]
+fn messages_and_changes_are_received_in_order() {
+    passes("following");
+}
+
+#[test]
 fn regions_work() {
     passes("regions");
 }
@@ -384,6 +394,49 @@ fn example_point_cloud() {
         writer.signal(Signal::SIGTERM);
         writer.succeeds();
         assert_eq!(world.regions(), [""; 0]);
+    }
+}
+
+#[test]
+fn example_follow() {
+    for compiler in compilers_of_cpp() {
+        let world = World::new();
+        let publishing = example(&world, compiler, "imu_publisher");
+        let mut follower = world.start(&example(&world, compiler, "follow"), "");
+        follower.line_with("nothing for ");
+        for epoch in 1..=2 {
+            let publisher = world.start(&publishing, "");
+            follower.line_with("connected to imu_publisher");
+            follower.line_with("resumed after");
+            follower.line_with("rad/s");
+            if epoch == 1 {
+                publisher.kill();
+                follower.line_with("the publisher died; waiting for the next one");
+            } else {
+                follower.signal(Signal::SIGTERM);
+                follower.line_with("from 2 publishers");
+            }
+        }
+        follower.succeeds();
+    }
+}
+
+#[test]
+fn examples_of_wait_sets() {
+    for compiler in compilers_of_cpp() {
+        let world = World::new();
+        let publisher = world.start(&example(&world, compiler, "imu_publisher"), "");
+        let mut rate = world.start(&example(&world, compiler, "rate"), "");
+        let measures = |rate: &mut harness::Running| !rate.line_with("periods missed").starts_with("0 ");
+        assert!((0..100).any(|_| measures(&mut rate)), "it receives nothing");
+        rate.signal(Signal::SIGTERM);
+        rate.succeeds();
+        let control = world.start(&example(&world, compiler, "control_loop"), "");
+        world.wait_until_received("imu");
+        control.signal(Signal::SIGINT);
+        let said = control.succeeds();
+        assert!(said.contains("commanded ") && !said.contains("used 0 "), "{said}");
+        publisher.kill();
     }
 }
 

@@ -91,6 +91,17 @@ static void watched(void) {
     is_the_death(event);
     /* The next is yet to come, and comes in two parts. */
     FAILS(conduit_watch_next(watch, 0, &event), CONDUIT_ERROR_TIMED_OUT, "nothing has happened");
+    conduit_stop *stop, *other;
+    OK(conduit_stop_create(&stop));
+    OK(conduit_watch_stop(watch, stop));
+    OK(conduit_stop_stop(stop));
+    FAILS(conduit_watch_next(watch, CONDUIT_FOREVER, &event), CONDUIT_ERROR_STOPPED, "was stopped");
+    CHECK(conduit_watch_try_next(watch, &event) == CONDUIT_NO_MESSAGE && event == NULL);
+    OK(conduit_stop_create(&other));
+    OK(conduit_watch_stop(watch, other));
+    FAILS(conduit_watch_stop(watch, NULL), handle, "a stop");
+    OK(conduit_stop_close(stop));
+    OK(conduit_stop_close(other));
     CHECK(event == NULL && conduit_watch_try_next(watch, &event) == CONDUIT_NO_MESSAGE);
     conduit_error code;
     do {

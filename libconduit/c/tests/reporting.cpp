@@ -57,6 +57,12 @@ static void watched() {
     auto watch = Watch::open(options);
     CHECK(watch.wait().kind == Reported::present);
     is_the_death(*watch.wait_for(60s));
+    auto stop = conduit::Stop::create();
+    watch.stop(stop);
+    stop.stop();
+    THROWS(conduit::Stopped, watch.wait());
+    watch.stop(conduit::Stop::create());
+    CHECK(watch.stop(conduit::Stop(), std::nothrow).code() == conduit::ErrorCode::invalid_handle);
     CHECK(!watch.wait_for(0s) && !watch.take() && !*watch.take(std::nothrow) && !*watch.wait_for(0s, std::nothrow));
     std::optional<conduit::RegistryEvent> event;
     while (!event) {

@@ -93,6 +93,20 @@ impl World {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
+    /// Waits until a subscriber of a topic has received something.
+    pub(crate) fn wait_until_received(&self, topic: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        let is_received = || {
+            let region = conduit::inspect::Region::open(&self.domain(), topic).unwrap();
+            let counters = region.counters();
+            counters.is_some_and(|counters| counters.subscribers.iter().any(|(_, one)| one.received > 0))
+        };
+        while !is_received() {
+            assert!(Instant::now() < deadline, "nobody has received a message of {topic}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     pub(crate) fn wait_until_exists(&self, name: &str) {
         assert!(ShmRegion::wait_until_exists_in(&self.domain(), name, || true, Some(DEADLINE)).unwrap(), "{name}");
     }
