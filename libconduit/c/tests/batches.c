@@ -463,5 +463,6 @@ int main(void) {
     starts();
     retained();
     many_subscribers();
+    wait_for_threads();
     return 0;
 }

@@ -4,6 +4,8 @@
 
 #include <conduit.h>
 
+#include <dirent.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +53,21 @@ static inline void check_code(conduit_error found, conduit_error expected, const
 
 static inline bool same(const char *a, const char *b) {
     return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+/* Waits for the library's threads to end, which they do soon after what they wait for is closed. Valgrind takes what a
+ * thread has at the end of the program for lost. */
+static inline void wait_for_threads(void) {
+    for (int threads = 0; threads != 1;) {
+        DIR *tasks = opendir("/proc/self/task");
+        CHECK(tasks != NULL);
+        threads = 0;
+        for (const struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
+            threads += entry->d_name[0] != '.';
+        }
+        closedir(tasks);
+        sched_yield();
+    }
 }
 
 #endif

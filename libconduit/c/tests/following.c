@@ -119,5 +119,6 @@ int main(void) {
     a_publisher_dies();
     silences();
     misuse();
+    wait_for_threads();
     return 0;
 }

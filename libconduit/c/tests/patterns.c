@@ -204,5 +204,6 @@ int main(void) {
     silences();
     waiting();
     misuse();
+    wait_for_threads();
     return 0;
 }

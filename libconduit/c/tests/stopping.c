@@ -152,5 +152,6 @@ int main(void) {
     FAILS(conduit_subscriber_open("ticks", &options, &refused), CONDUIT_ERROR_INVALID_HANDLE, "a stop");
     OK(conduit_subscriber_close(subscriber));
     OK(conduit_publisher_close(publisher));
+    wait_for_threads();
     return 0;
 }

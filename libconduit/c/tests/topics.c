@@ -377,5 +377,6 @@ int main(void) {
     types();
     threads();
     following();
+    wait_for_threads();
     return 0;
 }

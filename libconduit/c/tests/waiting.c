@@ -361,5 +361,6 @@ int main(void) {
     descriptors();
     misuse();
     publisher_killed();
+    wait_for_threads();
     return 0;
 }
