@@ -56,7 +56,7 @@ fn a_stopped_publisher_is_overdue_until_it_continues() {
     assert!(info.contains("State:        overdue") && info.contains("Deadline:     400 ms, missed"), "{info}");
     let json: serde_json::Value = serde_json::from_str(&output(&world, &["info", "scan", "--json"])).unwrap();
     assert_eq!((&json["deadline_ns"], &json["overdue"]), (&400_000_000.into(), &true.into()));
-    // Whoever begins to watch now is told.
+    // A watch that begins now reports it.
     let watched = world.watch();
     find(&watched, &EventKind::Present, "scan");
     find(&watched, &EventKind::Overdue, "scan");

@@ -1,4 +1,4 @@
-//! Processes that are told to stop while they wait.
+//! Processes that are stopped while they wait.
 
 use nix::sys::signal::Signal;
 

@@ -1,4 +1,4 @@
-//! Prints a topic until it is told to stop, by SIGTERM or Ctrl-C.
+//! Prints a topic until SIGTERM or Ctrl-C stops it.
 
 use std::error::Error;
 use std::io::{Write, stdout};

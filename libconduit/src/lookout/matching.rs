@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::mutation::{mutated, step};
 use crate::{TopicName, TopicPattern};
 
-/// How many names are kept for a subscriber that does not ask for them. After that, it is told to
-/// read the directory.
+/// How many names are kept for a subscriber that does not ask for them. Beyond that, it reads the
+/// directory.
 const MOST_NAMES: usize = 4096;
 
 /// For how many looks a directory counts as changed: it may change twice while its time stamp stays

@@ -163,7 +163,7 @@ mod tests {
         poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout).unwrap() == 1
     }
 
-    /// A registry that has sent half of an event: what is stopped goes on where it was.
+    /// A registry that has sent half of an event: what is stopped continues where it was.
     #[test]
     fn a_stop_ends_the_wait_and_loses_no_event() {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();

@@ -18,7 +18,7 @@ impl<T: ?Sized> SubscriberBuilder<T> {
     /// A silence begins with the time stamp of the last message, or when the topic was opened. Of
     /// a publisher without [time stamps](crate::PublisherBuilder::time_stamps) it begins with the
     /// first look that finds no message after the last one. With
-    /// [`follow`](SubscriberBuilder::follow), it goes on while there is no publisher and until the
+    /// [`follow`](SubscriberBuilder::follow), it lasts while there is no publisher and until the
     /// first message of the next one. Time that the machine is suspended for does not count.
     ///
     /// `Duration::MAX`, or anything that the clock will not reach, never passes; zero is an error

@@ -190,7 +190,7 @@ fn events_tell_of_a_silence_and_of_its_end() {
             publisher.send_batch(&[1, 2]).unwrap();
             assert_eq!([(); 3].map(|()| event(&mut subscriber)), ["resumed", "1", "2"]);
         }
-        // Whoever receives the message by another call is told no more of it.
+        // A message that another call receives is not reported as the end of a silence.
         assert_eq!(event(&mut subscriber), "overdue");
         publisher.send_batch(&[3, 4]).unwrap();
         assert_eq!(*subscriber.recv().unwrap(), 3);
