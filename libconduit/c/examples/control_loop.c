@@ -1,5 +1,5 @@
-/* Acts a thousand times a second on the latest measurements, however often they come, until it is told to stop by SIGTERM
- * or Ctrl-C.
+/* Acts a thousand times a second on the latest measurements, however often they come, until
+ * SIGTERM or Ctrl-C stops it.
  *
  *     cc control_loop.c -o control_loop $(pkg-config --cflags --libs conduit)
  */

@@ -1,5 +1,5 @@
-// Prints inertial measurements, whenever there is a publisher, and what happens in between, until it is told to stop by
-// SIGTERM or Ctrl-C.
+// Prints inertial measurements, whenever there is a publisher, and what happens in between, until
+// SIGTERM or Ctrl-C stops it.
 //
 //     g++ -std=c++17 follow.cpp -o follow $(pkg-config --cflags --libs conduit)
 

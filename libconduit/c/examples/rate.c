@@ -1,5 +1,5 @@
-/* Prints every half second how many inertial measurements have come, in one thread that waits for messages and for a timer,
- * until it is told to stop by SIGTERM or Ctrl-C.
+/* Prints every half second how many inertial measurements have come, in one thread that waits for
+ * messages and for a timer, until SIGTERM or Ctrl-C stops it.
  *
  *     cc rate.c -o rate $(pkg-config --cflags --libs conduit)
  */

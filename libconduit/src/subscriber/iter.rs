@@ -42,17 +42,22 @@ impl<T: ?Sized + Message> Iterator for Iter<'_, T> {
     type Item = Result<Sample<T>, RecvError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.has_ended {
-            return None;
-        }
-        let received = self.subscriber.recv();
-        if matches!(received, Err(RecvError::Stopped { .. })) {
-            self.has_ended = true;
-            return None;
-        }
-        self.has_ended = matches!(received, Err(RecvError::PublisherGone { .. } | RecvError::Forked));
-        Some(received)
+        next(&mut self.has_ended, || self.subscriber.recv())
     }
+}
+
+/// The next item of an iterator over messages, unless it `has_ended`.
+pub(super) fn next<S>(
+    has_ended: &mut bool,
+    receive: impl FnOnce() -> Result<S, RecvError>,
+) -> Option<Result<S, RecvError>> {
+    if *has_ended {
+        return None;
+    }
+    let received = receive();
+    let is_stopped = matches!(received, Err(RecvError::Stopped { .. }));
+    *has_ended = is_stopped || matches!(received, Err(RecvError::PublisherGone { .. } | RecvError::Forked));
+    (!is_stopped).then_some(received)
 }
 
 impl<T: ?Sized + Message> FusedIterator for Iter<'_, T> {}

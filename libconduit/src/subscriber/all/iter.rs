@@ -6,6 +6,7 @@ use std::iter::FusedIterator;
 use super::{PatternSubscriber, TopicSample};
 use crate::error::RecvError;
 use crate::message::Message;
+use crate::subscriber::iter;
 
 /// The messages of a pattern subscriber: see [`PatternSubscriber::iter`].
 #[must_use = "iterators receive nothing unless they are used"]
@@ -26,16 +27,7 @@ impl<T: ?Sized + Message> Iterator for PatternIter<'_, T> {
     type Item = Result<TopicSample<T>, RecvError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.has_ended {
-            return None;
-        }
-        let received = self.subscriber.recv();
-        if matches!(received, Err(RecvError::Stopped { .. })) {
-            self.has_ended = true;
-            return None;
-        }
-        self.has_ended = matches!(received, Err(RecvError::Forked));
-        Some(received)
+        iter::next(&mut self.has_ended, || self.subscriber.recv())
     }
 }
 
