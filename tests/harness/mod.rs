@@ -1,6 +1,7 @@
 //! A private world for each test, and the processes in it.
 
 mod daemon;
+mod dispositions;
 mod dump;
 mod fake_registry;
 mod output;
@@ -12,14 +13,14 @@ mod wait;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Once, mpsc};
+use std::sync::mpsc;
 
 use conduit::inspect::Region;
 use conduit::internal::ReapRegion;
 use conduit::internal::shm::dir::{DirEntry, ShmDir};
 use conduit::registry::{Client, TopicInfo};
 use conduit::{Domain, TopicName};
-use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -59,7 +60,7 @@ pub struct World {
 impl World {
     /// A world without a daemon.
     pub fn new() -> Self {
-        default_dispositions();
+        dispositions::default_dispositions();
         let directory = tempfile::Builder::new().prefix(".conduit-test-").tempdir_in("/dev/shm").unwrap();
         // Like /dev/shm itself: every user may create files, only owners may remove them.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
@@ -291,16 +292,4 @@ impl Drop for World {
             }
         }
     }
-}
-
-/// Programs under test must not inherit ignored signals from the process that started the tests.
-fn default_dispositions() {
-    static DONE: Once = Once::new();
-    DONE.call_once(|| {
-        for number in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
-            // SAFETY: the test runner has no signal handlers that this could replace.
-            #[allow(unsafe_code)]
-            unsafe { signal(number, SigHandler::SigDfl) }.unwrap();
-        }
-    });
 }

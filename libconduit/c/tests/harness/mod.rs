@@ -2,6 +2,9 @@
 //! processes with a deadline.
 #![allow(dead_code, unused_imports, unused_macros, reason = "no test uses all of it")]
 
+#[path = "../../../../tests/harness/dispositions.rs"]
+mod dispositions;
+
 #[path = "../../../../tests/harness/skip.rs"]
 #[allow(unreachable_pub, reason = "it is a module of the end-to-end tests")]
 pub(crate) mod skip;
@@ -37,6 +40,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        dispositions::default_dispositions();
         let directory = tempfile::Builder::new().prefix(".conduit-test-").tempdir_in("/dev/shm").unwrap();
         let programs = TempDir::new().unwrap();
         let library = library();
